@@ -1,0 +1,26 @@
+# Everything runs in a virtual environment of its own, .venv.
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip --disable-pip-version-check
+ARGS ?=
+
+.PHONY: demo test check clean
+
+demo: .venv/demo
+	.venv/bin/cdal demo $(ARGS)
+
+test: .venv/test
+	.venv/bin/pytest $(ARGS)
+
+check: .venv/test
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+clean:
+	rm -rf .demo
+
+.venv/%: pyproject.toml requirements.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "Installing; a few minutes the first time (about 7 GB with torch and Label Studio)."
+	$(PIP) install --quiet --progress-bar off -c requirements.txt -e '.[$*]'
+	touch $@

@@ -1,0 +1,1 @@
+"""The Label Studio side: protocol, client, label formats, jobs, store and queue."""

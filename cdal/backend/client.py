@@ -1,0 +1,230 @@
+"""What the backend asks of Label Studio and tells it, through its SDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from label_studio_sdk import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.core.request_options import RequestOptions
+
+PAGE = 1000
+UNCERTAINTY_SAMPLING = "Uncertainty sampling"
+VIEW_TITLE = "CDAL queue"
+
+# A bulk import that is sent twice would be done twice, so the SDK must not send it again by itself.
+_ONCE = RequestOptions(max_retries=0)
+
+
+class LabelStudioError(Exception):
+    """Label Studio could not be asked, or refused; the message is a sentence, without secrets.
+
+    Attributes:
+        status: the HTTP status, None where no answer came.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectInfo:
+    """A project as Label Studio has it now."""
+
+    title: str
+    labeling_config: str
+    model_version: str
+    sampling: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A task as Label Studio has it now; `annotations` counts submitted ones, `skips` the rest."""
+
+    task_id: int
+    data: Mapping[str, Any]
+    annotations: int
+    skips: int
+    updated_at: str
+
+
+class LabelStudioClient:
+    """One project of one Label Studio."""
+
+    def __init__(
+        self, url: str, api_key: str, project: int, timeout_s: float = 60.0, retries: int = 2
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.project = project
+        self._sdk = LabelStudio(
+            base_url=self.url, api_key=api_key, timeout=timeout_s, max_retries=retries
+        )
+
+    def authorization(self) -> dict[str, str]:
+        """The header that a request to Label Studio itself needs."""
+        with _errors("sign in"):
+            headers: dict[str, str] = self._sdk._client_wrapper.get_headers()
+        return {"Authorization": headers["Authorization"]}
+
+    def read_project(self) -> ProjectInfo:
+        with _errors("read the project"):
+            project = self._sdk.projects.get(id=self.project)
+        return ProjectInfo(
+            title=project.title or "",
+            labeling_config=project.label_config or "",
+            model_version=project.model_version or "",
+            sampling=str(project.sampling or ""),
+            tasks=project.task_number or 0,
+        )
+
+    def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
+        """All tasks, or those changed at or after a time that Label Studio gave."""
+        conditions = []
+        if changed_since is not None:
+            conditions.append(
+                _condition("updated_at", "greater_or_equal", "Datetime", changed_since)
+            )
+        include = "id,data,total_annotations,cancelled_annotations,updated_at"
+        with _errors("list the tasks"):
+            for task in self._sdk.tasks.list(
+                project=self.project,
+                page_size=PAGE,
+                include=include,
+                resolve_uri=False,
+                query=_query(conditions),
+            ):
+                yield TaskInfo(
+                    task_id=int(task.id),
+                    data=dict(task.data or {}),
+                    annotations=int(task.total_annotations or 0),
+                    skips=int(task.cancelled_annotations or 0),
+                    updated_at=_time(task.updated_at),
+                )
+
+    def count(self, labelled: bool | None = None) -> int:
+        """How many tasks there are; of them those with a submitted annotation, or without."""
+        conditions = []
+        if labelled is not None:
+            operator = "greater" if labelled else "equal"
+            conditions.append(_condition("total_annotations", operator, "Number", 0))
+        with _errors("count the tasks"):
+            pager = self._sdk.tasks.list(
+                project=self.project, page_size=1, include="id", query=_query(conditions)
+            )
+        return int(pager.response.total)
+
+    def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """The annotations of every task that has a submitted one, drafts not among them."""
+        # The nested names are those of an annotation: Label Studio filters both levels by one list.
+        include = "id,annotations,result,was_cancelled,ground_truth,updated_at"
+        with _errors("read the annotations"):
+            for task in self._sdk.tasks.list(
+                project=self.project,
+                page_size=PAGE,
+                fields="all",
+                include=include,
+                query=_query([_condition("total_annotations", "greater", "Number", 0)]),
+            ):
+                yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
+
+    def import_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> int:
+        """Import in one call; returns how many Label Studio took."""
+        with _errors("import the predictions"):
+            answer = self._sdk.projects.import_predictions(
+                id=self.project, request=[dict(p) for p in predictions], request_options=_ONCE
+            )
+        return int(answer.created or 0)
+
+    def serve(self, queue_version: str) -> None:
+        """Let the label stream follow the predictions of this queue version."""
+        with _errors("set the project's model version"):
+            self._sdk.projects.update(
+                id=self.project, model_version=queue_version, sampling=UNCERTAINTY_SAMPLING
+            )
+
+    def show_queue(self, queue_version: str, view_id: int | None) -> int:
+        """Make or update the Data Manager tab of the queue; returns its id."""
+        data = {
+            "title": VIEW_TITLE,
+            "ordering": ["tasks:predictions_score"],
+            "filters": {
+                "conjunction": "and",
+                "items": [
+                    _condition("predictions_model_versions", "contains", "List", [queue_version]),
+                    _condition("total_annotations", "equal", "Number", 0),
+                ],
+            },
+        }
+        with _errors("write the Data Manager tab"):
+            if view_id is not None:
+                try:
+                    return int(self._sdk.views.update(id=str(view_id), data=data).id)
+                except ApiError as error:
+                    if error.status_code != 404:  # somebody deleted the tab: make it again
+                        raise
+            return int(self._sdk.views.create(project=self.project, data=data).id)
+
+    def task_ids(self) -> set[int]:
+        """The ids of all tasks."""
+        with _errors("list the tasks"):
+            pager = self._sdk.tasks.list(project=self.project, page_size=PAGE, include="id")
+            return {int(task.id) for task in pager}
+
+
+def _time(time: datetime | None) -> str:
+    """A time in the one spelling that Label Studio's filters read."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else ""
+
+
+class _errors:  # noqa: N801 — reads as the keyword that it stands for
+    """Turns what the SDK and httpx raise into a sentence."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # No JSON, or none that the SDK knows, or a page where there should be data.
+        strange = isinstance(error, ApiError) and (error.status_code or 0) < 400
+        if strange or isinstance(error, ValueError):
+            raise LabelStudioError(
+                f"What answered when asked to {self.what} is no Label Studio."
+            ) from None
+        if isinstance(error, ApiError):
+            raise LabelStudioError(
+                f"Label Studio refused to {self.what}: {_refusal(error)}", error.status_code
+            ) from None
+        if isinstance(error, httpx.HTTPError):
+            raise LabelStudioError(
+                f"Label Studio could not be asked to {self.what}: {type(error).__name__}"
+            ) from None
+
+
+def _refusal(error: ApiError) -> str:
+    body = error.body
+    detail = body.get("detail") if isinstance(body, dict) else None
+    return f"{error.status_code} {detail or ''}".strip()[:200]
+
+
+def _condition(field: str, operator: str, kind: str, value: object) -> dict[str, object]:
+    return {
+        "filter": f"filter:tasks:{field}",
+        "operator": operator,
+        "type": kind,
+        "value": value,
+    }
+
+
+def _query(conditions: Sequence[Mapping[str, object]]) -> str | None:
+    if not conditions:
+        return None
+    return json.dumps({"filters": {"conjunction": "and", "items": list(conditions)}})

@@ -1,0 +1,55 @@
+"""The commands that run the backend."""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import ValidationError
+
+from cdal.backend.config import ServerConfig, server_config
+from cdal.backend.logs import set_up_logging
+from cdal.backend.serve import serve as serve_both
+from cdal.backend.worker import WorkerError, run_worker
+
+
+def serve() -> int:
+    """Run web process and worker under one parent."""
+    config = _config()
+    return 2 if config is None else serve_both(config)
+
+
+def worker() -> int:
+    """Run the worker."""
+    config = _config()
+    if config is None:
+        return 2
+    try:
+        run_worker(config)
+    except WorkerError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+        return 1
+    return 0
+
+
+def _config() -> ServerConfig | None:
+    """The configuration, its faults told in sentences."""
+    try:
+        config = server_config()
+    except ValidationError as error:
+        for fault in error.errors(include_url=False, include_input=False):
+            sys.stderr.write(f"cdal: {_sentence(fault['loc'], fault['msg'])}\n")
+        return None
+    except OSError as error:
+        sys.stderr.write(f"cdal: the data folder (MODEL_DIR) cannot be made: {error.strerror}\n")
+        return None
+    set_up_logging(config.log_level)
+    return config
+
+
+def _sentence(where: tuple[int | str, ...], message: str) -> str:
+    if not where:
+        return message.removeprefix("Value error, ")
+    name = str(where[0])
+    # Pydantic names a variable that has no alias by its field.
+    variable = name if name.isupper() else f"CDAL_{name.upper()}"
+    return f"the environment variable {variable} is wrong: {message[:1].lower()}{message[1:]}."

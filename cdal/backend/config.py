@@ -1,0 +1,118 @@
+"""The server's own settings: environment variables, read once at start."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, computed_field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServerConfig(BaseSettings):
+    """What an operator sets. Other ML backends' variables keep their names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CDAL_",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # it may be a secret
+    )
+
+    label_studio_url: str | None = Field(
+        None,
+        validation_alias="LABEL_STUDIO_URL",
+        description="Label Studio's address; without it, the one that it hands over at set-up.",
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        None,
+        validation_alias="LABEL_STUDIO_API_KEY",
+        description="A personal access token or a legacy token of a user who may read and change "
+        "the projects; without it, the token that Label Studio hands over at set-up.",
+    )
+    basic_auth_user: str | None = Field(
+        None, validation_alias="BASIC_AUTH_USER", description="User name that callers must give."
+    )
+    basic_auth_pass: SecretStr | None = Field(
+        None, validation_alias="BASIC_AUTH_PASS", description="Password that callers must give."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias="LOG_LEVEL", description="How much is logged."
+    )
+    data_folder: Path = Field(
+        Path("cdal-data"),
+        validation_alias="MODEL_DIR",
+        description="The one folder for database, jobs, weights, scores and cached images.",
+    )
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104
+    port: int = Field(9090, ge=0, le=65535, validation_alias="PORT", description="Port.")
+    threads: int = Field(8, ge=1, description="Requests answered at the same time.")
+    worker_threads: int = Field(
+        4,
+        ge=3,
+        description="Jobs run at the same time: one training, one scoring, and the short ones that "
+        "notice new labels and keep the queues filled.",
+    )
+    compute_threads: int | None = Field(
+        None, ge=1, description="CPU threads of torch in the worker; all cores by default."
+    )
+    database_url: str | None = Field(
+        None,
+        description="SQLAlchemy address of the database; SQLite in the data folder by default.",
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    weights_folder: Path | None = Field(
+        None, description="A folder with torchvision's pretrained weight files."
+    )
+    image_hosts: str = Field(
+        "public",
+        description="Comma-separated hosts that images may be fetched from, besides Label Studio; "
+        "«public» stands for every public address.",
+    )
+    image_cache_mb: int = Field(2048, ge=0, description="Disk space for fetched images, in MB.")
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> ServerConfig:
+        # Half a password would be none, and a key without an address would go to whatever server
+        # the next caller of `/setup` names.
+        if (self.basic_auth_user is None) != (self.basic_auth_pass is None):
+            raise ValueError("BASIC_AUTH_USER and BASIC_AUTH_PASS go together; set both or none.")
+        if self.label_studio_api_key is not None and self.label_studio_url is None:
+            raise ValueError("LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the server it is for.")
+        return self
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def store_url(self) -> str:
+        """SQLAlchemy address of the database in use."""
+        return self.database_url or f"sqlite:///{self.data_folder / 'cdal.sqlite'}"
+
+    @property
+    def jobs_file(self) -> Path:
+        return self.data_folder / "jobs.sqlite"
+
+    @property
+    def images_folder(self) -> Path:
+        return self.data_folder / "images"
+
+    def project_folder(self, project_id: int) -> Path:
+        """Where a project's weights and scores lie; the number is the store's own."""
+        return self.data_folder / "projects" / str(project_id)
+
+    def version_folder(self, project_id: int, number: int) -> Path:
+        """Where a model version's weights lie."""
+        return self.project_folder(project_id) / "versions" / str(number)
+
+    def scores_folder(self, project_id: int, number: int) -> Path:
+        """Where what a model version said of the pool lies."""
+        return self.project_folder(project_id) / "scores" / str(number)
+
+
+@lru_cache(maxsize=1)
+def server_config() -> ServerConfig:
+    """The configuration of this process, its data folder made."""
+    config = ServerConfig()
+    config.data_folder = config.data_folder.resolve()
+    config.data_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return config

@@ -1,0 +1,169 @@
+"""Connecting a project: what `/setup` is told, checked and remembered."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cdal.backend.client import LabelStudioClient, LabelStudioError
+from cdal.backend.labeling import LabelingError, served_control
+from cdal.backend.services import Services
+from cdal.backend.settings import ProjectSettings, SettingsError
+from cdal.backend.store import note
+from cdal.backend.tables import Project
+
+CHECK_SECONDS = 1.2
+"""For a token, of which there are two; Label Studio waits 3 seconds for the answer to `/setup`."""
+TRUSTED_SECONDS = 600.0
+"""How long a token that worked is not tried again: `/setup` comes several times a minute."""
+
+_UID = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?")
+
+
+class RefusedError(ValueError):
+    """A project that cannot be served; the message is a sentence that Label Studio shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetupRequest:
+    """What Label Studio sends to `/setup`."""
+
+    uid: str
+    labeling_config: str
+    hostname: str
+    access_token: str
+    extra_params: Any
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> SetupRequest:
+        """Read the body of a call, whatever it is.
+
+        Raises:
+            RefusedError: a field is missing or is no text.
+        """
+        uid = body.get("project")
+        if not isinstance(uid, str) or not _UID.fullmatch(uid):
+            raise RefusedError(
+                'The field «project» must be Label Studio\'s, such as "12.1700000000".'
+            )
+        texts = {}
+        for name in ("schema", "hostname", "access_token"):
+            value = body.get(name) or ""
+            if not isinstance(value, str):
+                raise RefusedError(f"The field «{name}» must be a text.")
+            texts[name] = value
+        return cls(
+            uid,
+            texts["schema"],
+            texts["hostname"],
+            texts["access_token"],
+            body.get("extra_params"),
+        )
+
+
+_checked: dict[tuple[str, str, str], float] = {}
+
+
+def connect(services: Services, request: SetupRequest) -> Project:
+    """Check that a project can be served, and remember it.
+
+    Raises:
+        RefusedError: it cannot; the message says why and what to do.
+    """
+    try:
+        ProjectSettings.parse(request.extra_params)
+        served_control(request.labeling_config)
+    except (SettingsError, LabelingError) as error:
+        raise RefusedError(str(error)) from None
+    url = _address(services, request.hostname)
+    token = _working_token(services, request, url)
+    with services.store.reading() as session:
+        known = find(session, request.uid)
+    if known is not None and (
+        known.url == url
+        and known.access_token == token
+        and known.labeling_config == request.labeling_config
+        and known.extra_params == request.extra_params
+    ):
+        return known
+    with services.store.transaction() as session:
+        project = find(session, request.uid)
+        if project is None:
+            project = Project(
+                uid=request.uid,
+                label_studio_id=int(request.uid.split(".")[0]),
+                url=url,
+                labeling_config=request.labeling_config,
+                extra_params=request.extra_params,
+            )
+            session.add(project)
+            session.flush()
+            note(session, project.id, f"Connected to project {project.label_studio_id} of {url}")
+        project.url, project.access_token = url, token
+        project.labeling_config = request.labeling_config
+        project.extra_params = request.extra_params
+        services.jobs.request(session, project.id, "sync", "set up")
+    services.jobs.send_pending(project.id)
+    return project
+
+
+def find(session: Session, uid: str) -> Project | None:
+    """A project by Label Studio's "ID.createdAt"."""
+    return session.scalars(select(Project).filter_by(uid=uid)).one_or_none()
+
+
+def _address(services: Services, hostname: str) -> str:
+    # An address that the operator set is not overruled by whoever calls.
+    url = (services.config.label_studio_url or hostname).rstrip("/")
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an address such as http://[
+        parts = urlsplit("")
+    if "@" in parts.netloc:
+        raise RefusedError(
+            "Label Studio's address holds a user name or password; leave them out of "
+            "LABEL_STUDIO_URL, and set LABEL_STUDIO_API_KEY."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RefusedError(
+            f"«{url}» is not the address of a Label Studio; set LABEL_STUDIO_URL for the backend."
+        )
+    return url
+
+
+def _working_token(services: Services, request: SetupRequest, url: str) -> str | None:
+    """None where the server's own key may read the project, else the token that was handed over.
+
+    Raises:
+        RefusedError: neither may.
+    """
+    key = services.config.label_studio_api_key
+    candidates = [key.get_secret_value()] if key is not None else []
+    if request.access_token:
+        candidates.append(request.access_token)
+    refusals = []
+    for token in candidates:
+        mark = (url, request.uid, token)
+        if _checked.get(mark, 0.0) > time.monotonic():
+            return None if key is not None and token == candidates[0] else token
+        try:
+            number = int(request.uid.split(".")[0])
+            LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0).read_project()
+        except LabelStudioError as error:
+            refusals.append(str(error))
+            continue
+        _checked[mark] = time.monotonic() + TRUSTED_SECONDS
+        return None if key is not None and token == candidates[0] else token
+    why = f" ({refusals[-1]})" if refusals else ""
+    raise RefusedError(
+        f"The backend may not read this project at {url}{why}; set LABEL_STUDIO_URL and "
+        "LABEL_STUDIO_API_KEY, the access token of a user who may change the project, for the "
+        "backend."
+    )

@@ -1,0 +1,211 @@
+"""Jobs: what there is to do, who does it, and the record of what was done.
+
+The record in the store is the truth; huey carries job numbers from whoever asks to whoever works.
+A message that is lost or comes twice does no harm: pending jobs are sent again, and only one worker
+can claim a job.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from huey import SqliteHuey
+from huey.registry import Message
+from huey.serializer import Serializer
+from sqlalchemy import Select, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from cdal.backend.store import Store, note
+from cdal.backend.tables import Job, now
+
+log = logging.getLogger(__name__)
+
+JobKind = Literal["sync", "train", "score", "select", "queue"]
+
+# Jobs of one lane never run together for one project. Sync and queue both write the project's
+# queue; a training must not hold them up, nor hold up a new round's scores.
+LANES: dict[str, str] = {
+    "sync": "queue",
+    "queue": "queue",
+    "train": "train",
+    "score": "score",
+    "select": "score",
+}
+# One training and one scoring at a time on this machine: two would only slow each other down.
+SHARED_LANES = frozenset({"train", "score"})
+MAX_ATTEMPTS = 3
+
+
+class JSONSerializer(Serializer):  # type: ignore[misc]
+    """Huey's messages as JSON: its own serializer is pickle, which can run code when loaded."""
+
+    def _serialize(self, data: object) -> bytes:
+        if isinstance(data, Message):
+            data = list(data._replace(eta=data.eta.isoformat() if data.eta else None))
+        return json.dumps(data).encode()
+
+    def _deserialize(self, data: bytes) -> object:
+        value = json.loads(data)
+        if not isinstance(value, list):
+            return value
+        message = Message(*value)
+        eta = datetime.fromisoformat(message.eta) if message.eta else None
+        return message._replace(eta=eta, args=tuple(message.args))
+
+
+class Jobs:
+    """Requests, claims and records jobs."""
+
+    def __init__(self, store: Store, file: Path) -> None:
+        self.store = store
+        self.huey = SqliteHuey(
+            "cdal", filename=str(file), serializer=JSONSerializer(), results=False
+        )
+        self._work: Callable[[int], object] | None = None
+        # Registered here so that the web process, which runs no job, can send messages.
+        self._task = self.huey.task(name="work")(self._run)
+
+    def run_with(self, work: Callable[[int], object]) -> None:
+        """Set what a worker does with a job's number; the web process leaves it unset."""
+        self._work = work
+
+    def _run(self, job_id: int) -> None:
+        if self._work is None:
+            raise RuntimeError("This process sends jobs and runs none.")
+        self._work(job_id)
+
+    def request(self, session: Session, project_id: int, kind: JobKind, asked_by: str) -> int:
+        """Have a job done, in the transaction of whatever makes it necessary.
+
+        One that waits already is that job: a burst of requests makes one. Call `send_pending` when
+        the transaction is committed.
+        """
+        waiting = session.scalar(_waiting(project_id, kind))
+        if waiting is not None:
+            return waiting
+        job = Job(project_id=project_id, kind=kind, state="pending", asked_by=asked_by)
+        try:
+            with session.begin_nested():
+                session.add(job)
+        except IntegrityError:  # another process was faster
+            return session.scalars(_waiting(project_id, kind)).one()
+        return job.id
+
+    def ask(self, project_id: int, kind: JobKind, asked_by: str) -> int:
+        """Request a job and send it, unless one of its kind waits already."""
+        with self.store.reading() as session:
+            waiting = session.scalar(_waiting(project_id, kind))
+        if waiting is not None:  # a burst of webhooks writes nothing
+            return waiting
+        with self.store.transaction() as session:
+            job_id = self.request(session, project_id, kind, asked_by)
+        self._task(job_id)
+        return job_id
+
+    @staticmethod
+    def is_active(session: Session, project_id: int, kind: JobKind) -> bool:
+        """Whether a job of this kind waits or runs for a project."""
+        query = select(Job.id).where(
+            Job.project_id == project_id, Job.kind == kind, Job.state.in_(("pending", "running"))
+        )
+        return session.scalars(query).first() is not None
+
+    def send_pending(self, project_id: int | None = None) -> None:
+        """Send every job that waits: those just requested, and those whose message was lost."""
+        query = select(Job.id).filter_by(state="pending").order_by(Job.id)
+        if project_id is not None:
+            query = query.filter_by(project_id=project_id)
+        with self.store.reading() as session:
+            waiting = session.scalars(query).all()
+        for job_id in waiting:
+            self._task(job_id)
+
+    def claim(self, job_id: int) -> Job | None:
+        """Take a job that waits and may run now; None where it may not, or somebody has it."""
+        with self.store.transaction() as session:
+            job = session.get(Job, job_id)
+            if job is None or job.state != "pending" or self._lane_is_busy(session, job):
+                return None
+            if job.not_before is not None and job.not_before > now():
+                return None
+            job.state = "running"
+            job.started_at = now()
+            job.attempts += 1
+            return job
+
+    @staticmethod
+    def _lane_is_busy(session: Session, job: Job) -> bool:
+        lane = LANES[job.kind]
+        kinds = [kind for kind, of in LANES.items() if of == lane]
+        query = select(func.count(Job.id)).where(Job.state == "running", Job.kind.in_(kinds))
+        if lane not in SHARED_LANES:
+            query = query.where(Job.project_id == job.project_id)
+        return bool(session.scalar(query))
+
+    def report(self, job_id: int, progress: float, message: str) -> None:
+        """Record how far a job is, as a share in [0, 1], and what it does now."""
+        with self.store.transaction() as session:
+            job = session.get_one(Job, job_id)
+            job.progress, job.message = progress, message
+
+    def finish(
+        self, job_id: int, state: str, outcome: str | None = None, error: str | None = None
+    ) -> None:
+        """Record a job's end."""
+        with self.store.transaction() as session:
+            job = session.get_one(Job, job_id)
+            job.state, job.outcome, job.error = state, outcome, error
+            job.finished_at = now()
+            if state == "done":
+                job.progress = 1.0
+
+    def put_back(self, job_id: int, error: str | None = None, delay_s: float | None = None) -> None:
+        """Let a job wait again, unless one of its kind waits already.
+
+        Args:
+            job_id: a job that was stopped, or that failed in a way that may pass.
+            error: what happened.
+            delay_s: seconds until it is to be tried again; None: at the worker's next start.
+        """
+        with self.store.transaction() as session:
+            job = session.get_one(Job, job_id)
+            job.error = error
+            _wait_again(session, job)
+            if delay_s is not None:
+                job.not_before = now() + timedelta(seconds=delay_s)
+        if delay_s is not None:
+            self._task.schedule((job_id,), delay=delay_s)
+
+    def recover(self) -> int:
+        """At a worker's start: jobs that a killed worker left running wait again."""
+        with self.store.transaction() as session:
+            left = session.scalars(select(Job).filter_by(state="running")).all()
+            for job in left:
+                if job.attempts >= MAX_ATTEMPTS:
+                    job.state, job.finished_at = "failed", now()
+                    job.error = f"The worker died {job.attempts} times while it ran this job."
+                    note(session, job.project_id, f"Job {job.kind} failed: {job.error}", "error")
+                else:
+                    _wait_again(session, job)
+            if left:
+                kinds: Iterable[str] = sorted(f"{job.kind} (job {job.id})" for job in left)
+                note(session, None, f"Resumed after a kill: {', '.join(kinds)}.", "warning")
+        return len(left)
+
+
+def _wait_again(session: Session, job: Job) -> None:
+    waiting = session.scalar(_waiting(job.project_id, job.kind))
+    if waiting is not None:
+        job.state, job.outcome, job.finished_at = "done", f"Goes on as job {waiting}.", now()
+    else:
+        job.state, job.message = "pending", ""
+
+
+def _waiting(project_id: int, kind: str) -> Select[int]:
+    return select(Job.id).filter_by(project_id=project_id, kind=kind, state="pending")

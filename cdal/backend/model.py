@@ -1,0 +1,134 @@
+"""The model as Label Studio's protocol sees it, by the contract of its ML backends, version 2."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cdal.backend.choices import to_result
+from cdal.backend.connection import SetupRequest, connect
+from cdal.backend.labeling import Control, served_control
+from cdal.backend.predictions import NOT_QUEUED_SCORE, queue_scores, stored_results
+from cdal.backend.services import Services
+from cdal.backend.tables import ModelVersion, Project, Round
+from cdal.backend.work.score import score_images
+
+log = logging.getLogger(__name__)
+
+NO_TASK = -1
+"""Stands for the id of a task that is only tried out."""
+
+Task = Mapping[str, Any]
+Result = list[dict[str, Any]]
+
+
+class CDALModel:
+    """One project's model: set up, predict, fit."""
+
+    def __init__(self, services: Services, project: Project) -> None:
+        self.services = services
+        self.project = project
+
+    @classmethod
+    def setup(cls, services: Services, body: Mapping[str, Any]) -> Self:
+        """Connect a project as `/setup` asks for.
+
+        Raises:
+            RefusedError: it cannot be served; the message says why and what to do.
+        """
+        return cls(services, connect(services, SetupRequest.of(body)))
+
+    @property
+    def model_version(self) -> str:
+        """The queue version: what Label Studio asks predictions for, and orders tasks by."""
+        return self.project.queue_version or ""
+
+    def predict(self, tasks: Sequence[Task]) -> list[dict[str, Any] | Result]:
+        """Predictions in the order of the tasks, one each, from the store where they are known.
+
+        Before the first round there is nothing to say, and nothing for Label Studio to keep: an
+        empty list a task.
+        """
+        with self.services.store.reading() as session:
+            current = self._queued_round(session)
+            if current is None:
+                return [[] for _ in tasks]
+            ids = [task["id"] if is_id(task.get("id")) else NO_TASK for task in tasks]
+            scores = queue_scores(session, current, ids)
+            results = stored_results(session, current, ids)
+            version = (
+                session.get_one(ModelVersion, current.model_version_id)
+                if current.model_version_id is not None
+                else None
+            )
+        # By row: a task that is only tried out has no id.
+        found = {row: results[task_id] for row, task_id in enumerate(ids) if task_id in results}
+        if version is not None and len(found) < len(tasks):
+            unseen = {row: task for row, task in enumerate(tasks) if row not in found}
+            found.update(self._run_network(version, unseen))
+        return [
+            {
+                "result": found.get(row, []),
+                "score": scores.get(task_id, NOT_QUEUED_SCORE),
+                "model_version": self.model_version,
+            }
+            for row, task_id in enumerate(ids)
+        ]
+
+    def fit(self, event: str) -> int:
+        """Have done what an event asks for; returns the job's number.
+
+        Of an event only its name counts: what changed is read back from Label Studio.
+        """
+        if event == "START_TRAINING":
+            asked_by = "Start training in Label Studio"
+            return self.services.jobs.ask(self.project.id, "train", asked_by)
+        return self.services.jobs.ask(self.project.id, "sync", event)
+
+    def _queued_round(self, session: Session) -> Round | None:
+        """The round that the label stream follows."""
+        if self.project.queue_version is None:
+            return None
+        return session.scalars(
+            select(Round).filter_by(
+                project_id=self.project.id, queue_version=self.project.queue_version
+            )
+        ).first()
+
+    def _run_network(self, version: ModelVersion, tasks: Mapping[int, Task]) -> dict[int, Result]:
+        """Predict images that no scoring pass has seen; one that can't be read gets nothing."""
+        control = served_control(self.project.labeling_config)
+        network = self.services.networks.get(
+            self.services.config.version_folder(self.project.id, version.number)
+        )
+        images = self.services.images.stream(
+            self.services.image_source(self.project),
+            [(row, _image(task, control)) for row, task in tasks.items()],
+            prepare=network.prepare,
+        )
+
+        def problem(row: int, why: str) -> None:
+            log.warning("project %d: task %s: %s", self.project.id, tasks[row].get("id"), why)
+
+        found: dict[int, Result] = {}
+        for scores in score_images(network, images, "image", problem):
+            confidence, best = scores.probabilities.max(1)
+            for row, index, value in zip(
+                scores.task_ids.tolist(), best.tolist(), confidence.tolist(), strict=True
+            ):
+                found[row] = to_result(control, version.classes[index], value)
+        return found
+
+
+def is_id(value: object) -> bool:
+    """Whether a value from outside may be asked for in a database as a number."""
+    return isinstance(value, int) and 0 <= value < 2**63
+
+
+def _image(task: Task, control: Control) -> object:
+    data = task.get("data")
+    return data.get(control.image_key) if isinstance(data, dict) else None

@@ -1,0 +1,69 @@
+"""Predictions as Label Studio keeps them: what was said of an image, and its place in the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.tables import Pick, Prediction, Round
+
+QUEUED_SHARE = 0.9
+NOT_QUEUED_SCORE = 1.0
+"""The label stream serves ascending scores: first the queue, below 0.9, then what was predicted
+besides it."""
+
+IDS_A_QUERY = 500
+"""Databases limit the parameters of one query."""
+
+T = TypeVar("T")
+
+
+def rank_score(rank: int, ranked: int) -> float:
+    """The score that makes the label stream serve this rank, of so many, in its turn."""
+    return QUEUED_SHARE * (rank + 1) / (ranked + 1)
+
+
+def count_ranked(session: Session, current: Round) -> int:
+    """How many images a round ranked."""
+    return session.scalar(select(func.count()).where(Pick.round_id == current.id)) or 0
+
+
+def queue_scores(session: Session, current: Round, task_ids: Sequence[int]) -> dict[int, float]:
+    """The scores of those tasks that the round ranked, by task id."""
+    ranked = count_ranked(session, current)
+    found: dict[int, float] = {}
+    for ids in chunks(task_ids, IDS_A_QUERY):
+        rows = session.execute(
+            select(Pick.task_id, Pick.rank).where(
+                Pick.round_id == current.id, Pick.task_id.in_(ids)
+            )
+        )
+        found.update({task_id: rank_score(rank, ranked) for task_id, rank in rows})
+    return found
+
+
+def stored_results(
+    session: Session, current: Round, task_ids: Sequence[int]
+) -> dict[int, list[Any]]:
+    """What the round's model said of those tasks that it has scored, by task id."""
+    if current.model_version_id is None:
+        return {}
+    found: dict[int, list[Any]] = {}
+    for ids in chunks(task_ids, IDS_A_QUERY):
+        rows = session.execute(
+            select(Prediction.task_id, Prediction.result).where(
+                Prediction.model_version_id == current.model_version_id,
+                Prediction.task_id.in_(ids),
+            )
+        )
+        found.update((task_id, result) for task_id, result in rows)
+    return found
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in order, so many at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,145 @@
+"""Label Studio's ML backend protocol, as its own client code defines it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+from sqlalchemy import select
+
+from cdal.backend.connection import RefusedError, find
+from cdal.backend.labeling import LabelingError, served_control
+from cdal.backend.model import CDALModel, is_id
+from cdal.backend.request import json_body, services
+from cdal.backend.tables import Job, Project, Round
+
+JOB_STATUS = {
+    "pending": "queued",
+    "running": "started",
+    "done": "finished",
+    "failed": "failed",
+    "cancelled": "canceled",
+}
+# It ends up in the log and in the jobs' records, and whoever can reach this may send it.
+EVENT = re.compile(r"[A-Z_]{1,60}")
+NUMBER = re.compile(r"[0-9]{1,15}")
+
+protocol = Blueprint("protocol", __name__)
+
+
+@protocol.get("/")
+@protocol.get("/health")
+def health() -> Response:
+    return jsonify(status="UP", model_class=CDALModel.__name__)
+
+
+@protocol.post("/setup")
+def setup() -> Response:
+    model = CDALModel.setup(services(), json_body())
+    return jsonify(model_version=model.model_version)
+
+
+@protocol.post("/predict")
+def predict() -> Response:
+    body = json_body()
+    tasks = body.get("tasks")
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise RefusedError("The field «tasks» must be a list of tasks.")
+    model = CDALModel(services(), _project(body.get("project")))
+    return jsonify(results=model.predict(tasks))
+
+
+@protocol.post("/webhook")
+def webhook() -> Response:
+    body = json_body()
+    event = body.get("action")
+    if not isinstance(event, str) or not EVENT.fullmatch(event):
+        raise RefusedError("The field «action» must name an event, such as ANNOTATION_CREATED.")
+    jobs = [CDALModel(services(), project).fit(event) for project in _hinted(body.get("project"))]
+    if not jobs:
+        return jsonify(status="ignored", reason="no such project is connected")
+    return jsonify(status="accepted", job=str(jobs[0]))
+
+
+@protocol.get("/versions")
+def versions() -> Response:
+    with services().store.reading() as session:
+        names = session.scalars(
+            select(Round.queue_version)
+            .where(Round.queue_version.is_not(None))
+            .order_by(Round.id.desc())
+            .limit(100)
+        )
+        return jsonify(versions=list(names))
+
+
+@protocol.post("/job_status")
+def job_status() -> tuple[Response, int] | Response:
+    number = str(json_body().get("job"))
+    with services().store.reading() as session:
+        job = session.get(Job, int(number)) if NUMBER.fullmatch(number) else None
+    if job is None:
+        return jsonify(error=f"There is no job {number[:20]}."), 410
+    return jsonify(
+        job_status=JOB_STATUS[job.state],
+        progress=job.progress,
+        message=job.message,
+        error=job.error or "",
+        created_at=job.created_at.isoformat(),
+        finished_at=job.finished_at.isoformat() if job.finished_at else None,
+    )
+
+
+@protocol.post("/validate")
+def validate() -> Response:
+    config = json_body().get("config")
+    if not isinstance(config, str):
+        raise RefusedError("The field «config» must be a labeling config.")
+    try:
+        served_control(config)
+    except LabelingError as error:
+        raise RefusedError(str(error)) from None
+    return jsonify(status="ok")
+
+
+@protocol.post("/delete")
+def delete() -> Response:
+    # A hint like any other: what was learnt stays, in case the project is connected again.
+    json_body()
+    return jsonify(status="ok")
+
+
+@protocol.post("/duplicate_model")
+def duplicate_model() -> Response:
+    # A project's model follows from its own labels; there is nothing to copy.
+    json_body()
+    return jsonify(status="ok")
+
+
+def _project(uid: object) -> Project:
+    with services().store.reading() as session:
+        project = find(session, uid) if isinstance(uid, str) else None
+    if project is None:
+        raise RefusedError("This project is not connected; connect it in its Model settings.")
+    return project
+
+
+def _hinted(project: object) -> list[Project]:
+    """The connected projects that an event may be about: events do not say of which server."""
+    if not isinstance(project, dict) or not is_id(project.get("id")):
+        return []
+    uid = _uid(project)
+    with services().store.reading() as session:
+        found = list(session.scalars(select(Project).filter_by(label_studio_id=project["id"])))
+    return [p for p in found if uid is None or p.uid == uid]
+
+
+def _uid(project: dict[str, Any]) -> str | None:
+    """Label Studio's "ID.createdAt" of a project that an event carries whole."""
+    try:
+        created = datetime.fromisoformat(str(project.get("created_at")))
+    except ValueError:
+        return None
+    return f"{project['id']}.{int(created.timestamp())}"

@@ -1,0 +1,122 @@
+"""Rounds: how one begins, and what is left of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.store import note
+from cdal.backend.tables import Pick, Project, Round, Task, now
+
+if TYPE_CHECKING:
+    from cdal.backend.work.context import Context
+
+
+UNFINISHED = ("scoring", "selecting", "queueing")
+"""States of a round that is being made; then it is open, and closed in the end."""
+
+
+def open_round(work: Context, session: Session, cold_start: str | None = None) -> Round:
+    """Begin the project's next round: score the pool with the serving model, select, queue.
+
+    Without a serving model the round is a random one, and `cold_start` says why. The round
+    open before it stays in the label stream until this one is queued; one that was still being
+    made is given up.
+    """
+    project = session.get_one(Project, work.project.id)
+    serving = project.serving_version_id
+    if serving is None and cold_start is None:
+        cold_start = "There is no trained model yet."
+    give_up_unfinished(session, project.id)
+    last = session.scalar(select(func.max(Round.number)).filter_by(project_id=project.id)) or 0
+    begun = Round(
+        project_id=project.id,
+        number=last + 1,
+        model_version_id=serving,
+        state="selecting" if serving is None else "scoring",
+        selector="random" if serving is None else work.settings.selector,
+        cold_start=cold_start if serving is None else None,
+        budget=work.settings.budget,
+        # Another seed each round, or a random round would draw the same ranks again.
+        seed=work.settings.seed + last,
+    )
+    session.add(begun)
+    session.flush()
+    work.request(session, "select" if serving is None else "score", f"round {begun.number}")
+    if begun.cold_start:
+        note(session, project.id, f"Round {begun.number} is random: {begun.cold_start}")
+    return begun
+
+
+def give_up_unfinished(session: Session, project_id: int) -> None:
+    """End the rounds that are still being made."""
+    unfinished = select(Round).where(Round.project_id == project_id, Round.state.in_(UNFINISHED))
+    for given_up in session.scalars(unfinished):
+        given_up.state, given_up.closed_at = "closed", now()
+
+
+def close_older(session: Session, current: Round) -> None:
+    """End the rounds before this one, which the label stream now follows."""
+    older = select(Round).where(
+        Round.project_id == current.project_id,
+        Round.number < current.number,
+        Round.state != "closed",
+    )
+    for past in session.scalars(older):
+        past.state, past.closed_at = "closed", now()
+
+
+def unlabelled_picks(session: Session, current: Round, *states: str) -> list[Pick]:
+    """The round's picks, by rank, that nobody has labelled or skipped; in any or these states."""
+    query = (
+        select(Pick)
+        .join(Task, (Task.task_id == Pick.task_id) & (Task.project_id == current.project_id))
+        .where(Pick.round_id == current.id, Task.annotations == 0, Task.skips == 0)
+        .order_by(Pick.rank)
+    )
+    if states:
+        query = query.where(Pick.state.in_(states))
+    return list(session.scalars(query))
+
+
+def skipped_or_deleted(session: Session, current: Round) -> int:
+    """How many of the round's queued images will not be labelled."""
+    query = (
+        select(func.count())
+        .select_from(Pick)
+        .outerjoin(Task, (Task.task_id == Pick.task_id) & (Task.project_id == current.project_id))
+        .where(Pick.round_id == current.id, Pick.state == "queued")
+        .where(Task.task_id.is_(None) | ((Task.annotations == 0) & (Task.skips > 0)))
+    )
+    return session.scalar(query) or 0
+
+
+def is_finished(session: Session, current: Round, labelled: int) -> bool:
+    """Whether as many images as the round asked for are labelled, or none of it is left."""
+    # A skipped or deleted image will never be labelled; the round must not wait for it.
+    settled = skipped_or_deleted(session, current)
+    if labelled - current.labels + settled >= current.budget:
+        return True
+    return not unlabelled_picks(session, current) and labelled > current.labels
+
+
+def count_tasks(session: Session, project_id: int) -> int:
+    return session.scalar(select(func.count()).where(Task.project_id == project_id)) or 0
+
+
+def waiting(project_id: int) -> ColumnElement[bool]:
+    """The condition on tasks that a round may ask for them: neither labelled, skipped nor bad."""
+    return (
+        (Task.project_id == project_id)
+        & (Task.annotations == 0)
+        & (Task.skips == 0)
+        & Task.image_problem.is_(None)
+    )
+
+
+def count_labelled(session: Session, project_id: int) -> int:
+    """Images with a submitted annotation."""
+    query = select(func.count()).where(Task.project_id == project_id, Task.annotations > 0)
+    return session.scalar(query) or 0

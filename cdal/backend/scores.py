@@ -1,0 +1,67 @@
+"""What a model said of each image, kept for selection: small tensors in files, never maps."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Of N images, in any order.
+
+    Attributes:
+        task_ids: (N,) int64.
+        probabilities: (N, C) float32.
+        features: (N, D) float32.
+        mixtures: Eq. 1, (N, R, C) float32.
+        present: which mixtures there are, (N, R) bool.
+        region_counts: regions a pseudo-label, (N, C).
+    """
+
+    task_ids: Tensor
+    probabilities: Tensor
+    features: Tensor
+    mixtures: Tensor
+    present: Tensor
+    region_counts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.task_ids)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Scores]) -> Scores:
+        """Join batches along the images."""
+        return cls(
+            **{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)}
+        )
+
+    def rows(self, rows: Tensor) -> Scores:
+        """Those images only, (M,) int64, in that order."""
+        return Scores(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def save(self, folder: Path) -> None:
+        """Add a file to the folder: all of it or, after a kill, nothing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        name = uuid.uuid4().hex
+        tensors = {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
+        unfinished = folder / f"{name}.unfinished"
+        save_file(tensors, unfinished)
+        unfinished.rename(folder / f"{name}.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Scores | None:
+        """All that was saved in the folder, each image once; None where nothing was."""
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            return None
+        joined = cls.concatenate([cls(**load_file(file)) for file in files])
+        # A kill between a file and the store's record of it makes the images be scored again.
+        rows = {int(task_id): row for row, task_id in enumerate(joined.task_ids.tolist())}
+        return joined.rows(torch.tensor(sorted(rows.values())))

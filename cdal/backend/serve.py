@@ -1,0 +1,82 @@
+"""The parent process of `cdal serve`: web and worker, started and stopped together."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+
+from cdal.backend.config import ServerConfig
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 60.0
+"""How long the two may take to stop; a training stops within a batch."""
+
+
+def serve(config: ServerConfig) -> int:
+    """Run web process and worker until SIGTERM or SIGINT, or until one of them ends.
+
+    Returns:
+        0 after a signal, 1 where a process ended by itself.
+    """
+    stop = False
+
+    def on_signal(_number: int, _frame: object) -> None:
+        nonlocal stop
+        stop = True
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    # Sessions of their own: Ctrl-C reaches the parent alone, which stops them in order.
+    processes = {
+        "web process": subprocess.Popen(web_command(config), start_new_session=True),
+        "worker": subprocess.Popen(
+            [sys.executable, "-m", "cdal", "worker"], start_new_session=True
+        ),
+    }
+    ended = None
+    while not stop and ended is None:
+        time.sleep(0.1)
+        ended = next((name for name, p in processes.items() if p.poll() is not None), None)
+    if ended is not None:
+        log.error("The %s ended with code %s.", ended, processes[ended].returncode)
+    _stop(list(processes.values()))
+    return 0 if ended is None else 1
+
+
+def web_command(config: ServerConfig) -> list[str]:
+    """The command that runs the web process."""
+    return [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--bind",
+        f"{config.host}:{config.port}",
+        "--workers",
+        "1",
+        "--threads",
+        str(config.threads),
+        "--timeout",
+        "0",
+        "--graceful-timeout",
+        "5",
+        "--log-level",
+        config.log_level.lower(),
+        "cdal.backend.app:create_app()",
+    ]
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

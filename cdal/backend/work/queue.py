@@ -1,0 +1,188 @@
+"""Queue: put a round's images at the front of Label Studio's label stream, in order.
+
+A queue version is written once. What an interrupted import did is not known, so its images are
+written again under a new queue version, and Label Studio never follows the half one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from label_studio_sdk.label_interface import LabelInterface
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from cdal.backend.client import LabelStudioError
+from cdal.backend.predictions import (
+    IDS_A_QUERY,
+    chunks,
+    count_ranked,
+    rank_score,
+    stored_results,
+)
+from cdal.backend.rounds import UNFINISHED, close_older, open_round, unlabelled_picks, waiting
+from cdal.backend.store import note
+from cdal.backend.tables import Pick, Project, Round, Task, now
+from cdal.backend.work.context import Context
+
+CHUNK = 2500
+"""Predictions in one import call: Label Studio recounts all tasks of the project after each."""
+
+
+def run(work: Context) -> str:
+    """Write the newest round's queue and let the label stream follow it."""
+    started = time.monotonic()
+    with work.services.store.reading() as session:
+        current = work.newest_round(session, "queueing")
+    if current is None:
+        return "no round waits to be queued"
+    version, picks = _new_edition(work, current)
+    if not picks:
+        return _nothing_to_queue(work, current)
+    _send(work, current, version, picks)
+    work.client.serve(version)
+    view_id = work.client.show_queue(version, work.project.view_id)
+    with work.services.store.transaction() as session:
+        begun = session.get_one(Round, current.id)
+        # Not before: until now, `/predict` answers for the edition that the label stream follows.
+        begun.queue_version = version
+        begun.state, begun.opened_at = "open", now()
+        begun.seconds = {**begun.seconds, "queue": time.monotonic() - started}
+        project = session.get_one(Project, work.project.id)
+        project.queue_version, project.view_id, project.problem = version, view_id, None
+        close_older(session, begun)
+        note(session, project.id, f"Round {begun.number} is open: {len(picks)} images queued")
+    return f"{len(picks)} images queued as «{version}»"
+
+
+def top_up(work: Context) -> str | None:
+    """Queue more of the open round's ranking while little of its queue is left."""
+    with work.services.store.transaction() as session:
+        current = work.newest_round(session, "open")
+        if current is None or work.newest_round(session, "scoring", "selecting", "queueing"):
+            return None
+        interrupted = select(Pick.rank).filter_by(round_id=current.id, state="sending")
+        if session.scalars(interrupted).first() is not None:
+            # A kill interrupted an earlier top-up: write the whole queue anew.
+            current.state = "queueing"
+            work.request(session, "queue", "an interrupted top-up")
+            return "the queue is written anew"
+        reserve = work.settings.reserve_size
+        left = len(unlabelled_picks(session, current, "queued"))
+        if left >= reserve:
+            return None
+        more = unlabelled_picks(session, current, "ranked")[:reserve]
+        if not more:
+            return _rank_anew(work, session, current)
+        _mark(session, current, more, "sending")
+    version = current.queue_version or ""
+    _send(work, current, version, more)
+    return f"{len(more)} images more in the queue"
+
+
+def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
+    """A fresh queue version, and the picks that go in it, marked as on their way."""
+    wanted = current.budget + work.settings.reserve_size
+    with work.services.store.transaction() as session:
+        begun = session.get_one(Round, current.id)
+        picks = unlabelled_picks(session, begun)
+        # What was queued before stays queued; a new round starts with its first picks.
+        sent = sum(pick.state != "ranked" for pick in picks)
+        picks = picks[: max(wanted, sent)]
+        begun.editions += 1
+        _mark(session, begun, picks, "sending")
+        return f"CDAL round {begun.number}.{begun.editions}", picks
+
+
+def _mark(session: Session, current: Round, picks: Sequence[Pick], state: str) -> None:
+    for ranks in chunks([pick.rank for pick in picks], IDS_A_QUERY):
+        session.execute(
+            update(Pick)
+            .where(Pick.round_id == current.id, Pick.rank.in_(ranks))
+            .values(state=state)
+        )
+
+
+def _send(work: Context, current: Round, version: str, picks: Sequence[Pick]) -> None:
+    """Import predictions for these picks and record them as queued."""
+    with work.services.store.reading() as session:
+        ranked = count_ranked(session, current)
+        results = stored_results(session, current, [pick.task_id for pick in picks])
+    predictions = [
+        {
+            "task": pick.task_id,
+            "result": results.get(pick.task_id, []),
+            "score": rank_score(pick.rank, ranked),
+            "model_version": version,
+        }
+        for pick in picks
+    ]
+    done = 0
+    for chunk in chunks(predictions, CHUNK):
+        _import(work, chunk)
+        done += len(chunk)
+        work.report(done / len(predictions), f"{done} of {len(predictions)} images queued")
+    with work.services.store.transaction() as session:
+        _mark(session, current, picks, "queued")
+
+
+def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
+    """Import a chunk. What Label Studio leaves out is found, and queued without its result."""
+    try:
+        taken = work.client.import_predictions(predictions)
+    except LabelStudioError as error:
+        if error.status == 400:
+            _forget_deleted(work)
+        raise
+    if taken == len(predictions):
+        return
+    interface = LabelInterface(work.project.labeling_config)
+    refused = {
+        prediction["task"]: problems
+        for prediction in predictions
+        if (problems := interface.validate_prediction(prediction, return_errors=True))
+    }
+    task_id, problems = next(iter(refused.items()), (None, []))
+    with work.services.store.transaction() as session:
+        note(
+            session,
+            work.project.id,
+            f"Label Studio left out {len(predictions) - taken} predictions; they are queued "
+            f"without a result. Task {task_id}: {'; '.join(problems)[:300]}",
+            "warning",
+        )
+    bare = [{**p, "result": []} for p in predictions if p["task"] in refused]
+    if len(bare) + taken != len(predictions) or work.client.import_predictions(bare) != len(bare):
+        raise LabelStudioError(
+            f"Label Studio took {taken} of {len(predictions)} predictions and did not say why."
+        )
+
+
+def _forget_deleted(work: Context) -> None:
+    """Forget tasks that Label Studio no longer has: one unknown task fails a whole import."""
+    existing = work.client.task_ids()
+    with work.services.store.transaction() as session:
+        for task in session.scalars(select(Task).filter_by(project_id=work.project.id)):
+            if task.task_id not in existing:
+                session.delete(task)
+
+
+def _nothing_to_queue(work: Context, current: Round) -> str:
+    with work.services.store.transaction() as session:
+        begun = session.get_one(Round, current.id)
+        begun.state, begun.closed_at = "closed", now()
+        close_older(session, begun)
+        note(session, work.project.id, "Every image that can be used is labelled")
+    return "every image that can be used is labelled"
+
+
+def _rank_anew(work: Context, session: Session, current: Round) -> str | None:
+    """Begin a round where images wait that the open one has not ranked, such as new ones."""
+    ranked = select(Pick.task_id).where(Pick.round_id == current.id)
+    unranked = select(func.count()).where(waiting(work.project.id), Task.task_id.not_in(ranked))
+    if not session.scalar(unranked) or work.newest_round(session, *UNFINISHED) is not None:
+        return None
+    open_round(work, session)
+    return "a round for the images that the last one had not ranked"

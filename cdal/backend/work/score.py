@@ -1,0 +1,151 @@
+"""Score: what the serving model says of every image, kept for selection and for predictions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from sqlalchemy import insert, select, update
+from torch import Tensor
+
+from cdal.backend.choices import to_result
+from cdal.backend.images import ImageError
+from cdal.backend.scores import Scores
+from cdal.backend.tables import ModelVersion, Prediction, Round, Task
+from cdal.backend.work.context import Context
+from cdal.backend.work.train import record_problems
+from cdal.models import TaskNetwork, choose_device, prediction_batch_size
+from cdal.selectors import Region, mixtures_of_vectors
+
+CHUNK = 1024
+"""Images whose scores are saved together: a kill loses no more work than this."""
+
+ImagesOrProblems = Iterable[tuple[int, Tensor | ImageError]]
+
+
+def run(work: Context) -> str:
+    """Score what the round's model has not scored yet, then have the round's images selected."""
+    started = time.monotonic()
+    with work.services.store.reading() as session:
+        current = work.newest_round(session, "scoring")
+        if current is None or current.model_version_id is None:
+            return "no round waits for scores"
+        version = session.get_one(ModelVersion, current.model_version_id)
+        scored = select(Prediction.task_id).filter_by(model_version_id=version.id)
+        todo = session.execute(
+            select(Task.task_id, Task.image)
+            .where(Task.project_id == work.project.id, Task.task_id.not_in(scored))
+            .order_by(Task.task_id)
+        ).all()
+    problems = _score(work, version, [(task_id, image) for task_id, image in todo])
+    with work.services.store.transaction() as session:
+        begun = session.get_one(Round, current.id)
+        if begun.state == "scoring":  # else a newer round has taken its place
+            begun.state = "selecting"
+            begun.seconds = {**begun.seconds, "score": time.monotonic() - started}
+            work.request(session, "select", f"round {begun.number}")
+    left_out = f", {problems} left out since they could not be used" if problems else ""
+    return f"{len(todo) - problems} images scored{left_out}"
+
+
+def score_images(
+    network: TaskNetwork,
+    images: ImagesOrProblems,
+    region: Region,
+    on_problem: Callable[[int, str], None],
+) -> Iterator[Scores]:
+    """Scores of prepared images, a batch at a time; what leaves the device is small.
+
+    Args:
+        network: the model.
+        images: task ids with images as the network's `prepare` makes them.
+        region: "class" or "image", see `ClassMixtures`.
+        on_problem: told of each image that could not be had, and why.
+    """
+    size = prediction_batch_size(network.device, network.manifest.image_size)
+    for ids, batch in _batches(images, size, on_problem):
+        predicted = network.predict(batch)
+        mixtures = mixtures_of_vectors(predicted.probabilities, region=region)
+        yield Scores(
+            task_ids=torch.tensor(ids),
+            probabilities=predicted.probabilities.cpu(),
+            features=predicted.features.cpu(),
+            mixtures=mixtures.mixtures.cpu(),
+            present=mixtures.present.cpu(),
+            region_counts=mixtures.region_counts.cpu(),
+        )
+
+
+def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]]) -> int:
+    """Score images and save what was found, chunk by chunk; returns how many had a problem."""
+    if not todo:
+        return 0
+    config = work.services.config
+    network = TaskNetwork.load(
+        config.version_folder(work.project.id, version.number), choose_device(config.device)
+    )
+    source = work.services.image_source(work.project)
+    images = work.services.images.stream(source, todo, prepare=network.prepare)
+    problems: dict[int, str] = {}
+    chunk: list[Scores] = []
+    done = 0
+    for scores in score_images(network, images, region_of(work), problems.__setitem__):
+        chunk.append(scores)
+        done += len(scores)
+        if sum(map(len, chunk)) >= CHUNK:
+            _save(work, version, Scores.concatenate(chunk))
+            chunk = []
+        share = (done + len(problems)) / len(todo)
+        work.report(share, f"{done + len(problems)} of {len(todo)} images scored")
+    if chunk:
+        _save(work, version, Scores.concatenate(chunk))
+    record_problems(work, problems)
+    return len(problems)
+
+
+def region_of(work: Context) -> Region:
+    """One mixture a pseudo-label or one an image; a classified image has one region only."""
+    return "image" if work.settings.region == "auto" else work.settings.region
+
+
+def _batches(
+    images: ImagesOrProblems, size: int, on_problem: Callable[[int, str], None]
+) -> Iterator[tuple[list[int], Tensor]]:
+    ids: list[int] = []
+    tensors: list[Tensor] = []
+    for task_id, image in images:
+        if isinstance(image, ImageError):
+            on_problem(task_id, image.reason)
+            continue
+        ids.append(task_id)
+        tensors.append(image)
+        if len(ids) == size:
+            yield ids, torch.stack(tensors)
+            ids, tensors = [], []
+    if ids:
+        yield ids, torch.stack(tensors)
+
+
+def _save(work: Context, version: ModelVersion, scores: Scores) -> None:
+    """First the tensors, then the store: images that it does not know are scored again."""
+    scores.save(work.services.config.scores_folder(work.project.id, version.number))
+    confidence, best = scores.probabilities.max(1)
+    rows = [
+        {
+            "model_version_id": version.id,
+            "task_id": task_id,
+            "result": to_result(work.control, version.classes[index], value),
+        }
+        for task_id, index, value in zip(
+            scores.task_ids.tolist(), best.tolist(), confidence.tolist(), strict=True
+        )
+    ]
+    with work.services.store.transaction() as session:
+        session.execute(insert(Prediction), rows)
+        session.execute(
+            update(Task)
+            .where(Task.project_id == work.project.id, Task.image_problem.is_not(None))
+            .where(Task.task_id.in_(scores.task_ids.tolist()))
+            .values(image_problem=None)
+        )

@@ -1,0 +1,194 @@
+"""Sync: read what changed in Label Studio, and decide what is to be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.client import TaskInfo
+from cdal.backend.jobs import JobKind
+from cdal.backend.labeling import served_control
+from cdal.backend.rounds import (
+    UNFINISHED,
+    count_labelled,
+    count_tasks,
+    is_finished,
+    open_round,
+    waiting,
+)
+from cdal.backend.store import note
+from cdal.backend.tables import Job, Project, Round, Task, now
+from cdal.backend.work.context import Context
+from cdal.backend.work.queue import top_up
+
+CHUNK = 500
+POLL = "the minute's poll"
+RESUME_AFTER = timedelta(minutes=5)
+"""A round whose job failed is tried again: Label Studio may have been away for long."""
+MADE_BY: dict[str, JobKind] = {"scoring": "score", "selecting": "select", "queueing": "queue"}
+
+
+def run(work: Context) -> str:
+    """Read the changes; request a training, a round or a top-up where one is due."""
+    changed = read_changes(work)
+    with work.services.store.transaction() as session:
+        decision = _decide(work, session)
+    if decision is None:
+        decision = top_up(work)
+    return f"{changed} tasks changed; {decision or 'nothing to do'}."
+
+
+def read_changes(work: Context) -> int:
+    """Bring the store's tasks up to date with Label Studio; returns how many had changed."""
+    info = work.client.read_project()
+    served_control(info.labeling_config)  # refuses a config that can no longer be served
+    with work.services.store.transaction() as session:
+        project = session.get_one(Project, work.project.id)
+        project.title = info.title
+        project.labeling_config = info.labeling_config
+        if work.job.kind == "sync":  # a training may read this while a queue is being written
+            _watch_queue(session, project, info.model_version)
+        since = project.changes_seen
+    changed = list(work.client.tasks(since))
+    _save(work, changed)
+    if _is_behind(work):
+        everything = list(work.client.tasks())
+        _save(work, everything)
+        _forget_all_but(work, {task.task_id for task in everything})
+        changed = everything
+    return len(changed)
+
+
+def _is_behind(work: Context) -> bool:
+    """Whether something changed that leaves no newer time on a task: deletions, changes in bulk."""
+    tasks, labelled = work.client.count(), work.client.count(labelled=True)
+    with work.services.store.reading() as session:
+        known_tasks = count_tasks(session, work.project.id)
+        known_labelled = count_labelled(session, work.project.id)
+    if tasks != known_tasks or labelled < known_labelled:
+        return True
+    # More labels than were read just before: most likely somebody submitted one in between, and
+    # its own webhook is on the way. The minute's poll makes sure.
+    return work.job.asked_by == POLL and labelled > known_labelled
+
+
+def _watch_queue(session: Session, project: Project, model_version: str) -> None:
+    """Say so when somebody took the label stream off our queue."""
+    ours = project.queue_version
+    if ours is None or model_version == ours:
+        if project.problem and project.problem.startswith("The project's model version"):
+            project.problem = None
+        return
+    problem = (
+        f"The project's model version in Label Studio is «{model_version}», not the queue's "
+        f"«{ours}», so the label stream does not follow the queue; the next round sets it again."
+    )
+    if project.problem != problem:
+        project.problem = problem
+        note(session, project.id, problem, "warning")
+
+
+def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
+    """Write tasks as Label Studio has them; an image that changed is no longer a bad one."""
+    key = work.control.image_key
+    tasks = list(tasks)
+    for start in range(0, len(tasks), CHUNK):
+        chunk = tasks[start : start + CHUNK]
+        with work.services.store.transaction() as session:
+            ids = [task.task_id for task in chunk]
+            known = {
+                row.task_id: row
+                for row in session.scalars(
+                    select(Task).where(Task.project_id == work.project.id, Task.task_id.in_(ids))
+                )
+            }
+            for task in chunk:
+                row = known.get(task.task_id)
+                image = task.data.get(key)
+                if row is None:
+                    row = Task(project_id=work.project.id, task_id=task.task_id, image=image)
+                    session.add(row)
+                elif row.image != image:
+                    row.image, row.image_problem = image, None
+                row.annotations, row.skips = task.annotations, task.skips
+            newest = max(task.updated_at for task in chunk)
+            project = session.get_one(Project, work.project.id)
+            project.changes_seen = max(project.changes_seen or "", newest) or None
+
+
+def _forget_all_but(work: Context, ids: set[int]) -> None:
+    with work.services.store.transaction() as session:
+        known = session.scalars(select(Task.task_id).filter_by(project_id=work.project.id))
+        gone = [task_id for task_id in known if task_id not in ids]
+        for start in range(0, len(gone), CHUNK):
+            session.execute(
+                delete(Task).where(
+                    Task.project_id == work.project.id,
+                    Task.task_id.in_(gone[start : start + CHUNK]),
+                )
+            )
+
+
+def _decide(work: Context, session: Session) -> str | None:
+    """Request the job that is due; None where the open round goes on."""
+    unfinished = work.newest_round(session, *UNFINISHED)
+    if unfinished is not None:
+        return _resume(work, session, unfinished)
+    current = work.newest_round(session, "open")
+    labelled = count_labelled(session, work.project.id)
+    if current is None:
+        return _start(work, session, labelled)
+    if current.training_asked is not None:
+        # A training that failed is not asked for again until more has been labelled.
+        since = current.training_asked
+        enough = labelled >= since + current.budget
+    else:
+        since = current.labels
+        enough = is_finished(session, current, labelled)
+    every = work.settings.train_every
+    if not enough and (every is None or labelled < since + every):
+        return None
+    if labelled < work.settings.min_labels and not enough:
+        return None
+    current.training_asked = labelled
+    work.request(session, "train", f"{labelled - since} new labels in round {current.number}")
+    return f"{labelled - since} new labels, a training is due"
+
+
+def _resume(work: Context, session: Session, unfinished: Round) -> str | None:
+    """Go on with a round whose job has failed for good; None where its job is on its way."""
+    kind = MADE_BY[unfinished.state]
+    last = session.scalars(
+        select(Job).filter_by(project_id=work.project.id, kind=kind).order_by(Job.id.desc())
+    ).first()
+    if last is not None:
+        if last.finished_at is None:
+            return None
+        if last.state == "failed" and now() - last.finished_at < RESUME_AFTER:
+            return None
+    work.request(session, kind, f"round {unfinished.number}, which had stopped here")
+    return f"round {unfinished.number} goes on"
+
+
+def _start(work: Context, session: Session, labelled: int) -> str:
+    """The first round, or what is due after the pool had been exhausted."""
+    total = count_tasks(session, work.project.id)
+    if total == 0:
+        return "the project has no tasks yet"
+    project = session.get_one(Project, work.project.id)
+    left = session.scalar(select(func.count()).where(waiting(project.id)))
+    untrained = project.serving_version_id is None or not left
+    if untrained and labelled >= work.settings.min_labels and labelled > project.training_labels:
+        # Noted before the training begins: one that fails is not asked for again and again.
+        project.training_labels = labelled
+        work.request(session, "train", f"{labelled} labels and no round to label")
+        return "a training is due"
+    if not left:
+        return "every image that can be used is labelled"
+    if work.services.jobs.is_active(session, project.id, "train"):
+        return "a training is under way"
+    open_round(work, session)
+    return "a round is due"

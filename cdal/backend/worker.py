@@ -1,0 +1,82 @@
+"""The worker process: runs jobs until it is told to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huey import crontab
+from sqlalchemy import select
+
+from cdal.backend.config import ServerConfig
+from cdal.backend.services import Services
+from cdal.backend.tables import Project
+from cdal.backend.work.run import run_job
+from cdal.backend.work.sync import POLL
+
+log = logging.getLogger(__name__)
+
+NICENESS = 10
+"""The worker yields to the web process, which answers people."""
+
+
+class WorkerError(Exception):
+    """The worker cannot start; the message says why."""
+
+
+def run_worker(config: ServerConfig) -> None:
+    """Run jobs until SIGTERM or SIGINT. A job that is cut short goes on at the next start.
+
+    Raises:
+        WorkerError: another worker has this data folder.
+    """
+    with _only_worker(config.data_folder):
+        os.nice(NICENESS)
+        if config.compute_threads is not None:
+            torch.set_num_threads(config.compute_threads)
+        services = Services.open(config)
+        huey = services.jobs.huey
+        huey.flush()  # messages of an earlier worker; the store knows what is to be done
+        consumer = huey.create_consumer(
+            workers=config.worker_threads,
+            worker_type="thread",
+            initial_delay=0.05,
+            max_delay=0.5,
+            graceful_signal="TERM",
+        )
+        services.jobs.run_with(lambda job_id: run_job(services, job_id, consumer.stop_flag.is_set))
+        huey.periodic_task(crontab())(_poll_with(services))
+        services.jobs.recover()
+        services.jobs.send_pending()
+        consumer.run()
+        services.store.close()
+
+
+def _poll_with(services: Services) -> Callable[[], None]:
+    def poll() -> None:
+        """Every minute: ask for what a lost webhook or a lost message missed."""
+        with services.store.reading() as session:
+            projects = session.scalars(select(Project.id)).all()
+        for project_id in projects:
+            services.jobs.ask(project_id, "sync", POLL)
+        services.jobs.send_pending()
+
+    return poll
+
+
+@contextmanager
+def _only_worker(folder: Path) -> Iterator[None]:
+    """Hold the data folder's lock, which the system gives back even after a kill."""
+    with (folder / "worker.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise WorkerError(
+                f"Another worker runs on the data folder {folder}; stop it, or set MODEL_DIR."
+            ) from None
+        yield

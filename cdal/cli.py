@@ -1,0 +1,83 @@
+"""The command ``cdal``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cdal import select_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return the exit status: 2 where it was called wrongly."""
+    parser = argparse.ArgumentParser(
+        prog="cdal", description="Active learning for images by contextual diversity."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    select = commands.add_parser("select", help="pick images from a pool in a file")
+    select_command.add_arguments(select)
+    select.set_defaults(run=select_command.run)
+    serve = commands.add_parser("serve", help="run the backend: web process and worker")
+    serve.set_defaults(run=_serve)
+    worker = commands.add_parser("worker", help="run the worker alone, beside your own web server")
+    worker.set_defaults(run=_worker)
+    _add_demo(commands.add_parser("demo", help="a Label Studio with this backend, to try it out"))
+    arguments = parser.parse_args(argv)
+    status: int = arguments.run(arguments)
+    return status
+
+
+# Imported when called for: the rest of the package needs none of the backend's libraries.
+def _serve(_arguments: argparse.Namespace) -> int:
+    from cdal.backend.commands import serve
+
+    return serve()
+
+
+def _worker(_arguments: argparse.Namespace) -> int:
+    from cdal.backend.commands import worker
+
+    return worker()
+
+
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument(
+        "--images",
+        type=Path,
+        metavar="PATH",
+        help="a folder or zip with a folder of images for each class; without it, the demo draws "
+        "its own",
+    )
+    demo.add_argument("--limit", type=_positive, metavar="N", help="label at most N images")
+    demo.add_argument("--budget", type=_positive, metavar="N", help="images a round asks for")
+    demo.add_argument(
+        "--once",
+        action="store_true",
+        help="label by itself through Label Studio's API, print what came of it, and end",
+    )
+    demo.add_argument(
+        "--rounds", type=_positive, default=3, metavar="N", help="rounds to label with --once"
+    )
+    demo.set_defaults(run=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from cdal.demo.run import Options, run
+
+    return run(
+        Options(
+            images=arguments.images,
+            limit=arguments.limit,
+            rounds=arguments.rounds,
+            once=arguments.once,
+            budget=arguments.budget,
+        )
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number

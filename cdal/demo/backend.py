@@ -1,0 +1,95 @@
+"""This backend, as the demo and the tests run it, and what it says of itself."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cdal.demo.process import DemoError, ServerProcess
+
+START_SECONDS = 120.0
+
+
+class BackendServer(ServerProcess):
+    """`cdal serve` on a data folder; a second start goes on with the same data."""
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        label_studio_url: str,
+        token: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.url = f"http://localhost:{port}"
+        self.data_folder = folder / "data"
+        super().__init__(
+            name="The backend",
+            command=[sys.executable, "-m", "cdal", "serve"],
+            environment={
+                "PORT": str(port),
+                "CDAL_HOST": "127.0.0.1",
+                "MODEL_DIR": str(self.data_folder),
+                "LABEL_STUDIO_URL": label_studio_url,
+                "LABEL_STUDIO_API_KEY": token,
+                "PYTHONUNBUFFERED": "1",
+                **(environment or {}),
+            },
+            log=folder / "backend.log",
+        )
+
+    def status(self, label_studio_id: int) -> dict[str, Any] | None:
+        """What the backend says of a project; None before it is connected."""
+        answer = httpx.get(f"{self.url}/api/v1/projects", timeout=30.0)
+        answer.raise_for_status()
+        projects = answer.json()["projects"]
+        return next((p for p in projects if p["label_studio_id"] == label_studio_id), None)
+
+    def queue(self, label_studio_id: int) -> list[dict[str, Any]]:
+        """The open round's images by rank."""
+        status = self.status(label_studio_id)
+        if status is None:
+            return []
+        answer = httpx.get(f"{self.url}/api/v1/projects/{status['id']}/queue", timeout=30.0)
+        answer.raise_for_status()
+        picks: list[dict[str, Any]] = answer.json()["picks"]
+        return picks
+
+    def wait_for(
+        self,
+        label_studio_id: int,
+        what: str,
+        reached: Callable[[dict[str, Any]], bool],
+        seconds: float,
+        watch: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> dict[str, Any]:
+        """Wait until a project's status fulfils a condition; returns that status.
+
+        Raises:
+            DemoError: a job failed, the backend ended, or it takes too long.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check_alive()
+            status = self.status(label_studio_id)
+            if status is not None:
+                if reached(status):
+                    return status
+                failed = next((job for job in status["jobs"] if job["state"] == "failed"), None)
+                if failed is not None:
+                    raise DemoError(f"The backend's {failed['kind']} failed: {failed['error']}")
+                watch(status)
+            time.sleep(0.2)
+        raise DemoError(f"After {seconds:.0f} s there is still no {what}; see {self.log}.")
+
+
+def round_is_open(number: int) -> Callable[[dict[str, Any]], bool]:
+    """Whether this round, or a later one, is in the label stream."""
+    return lambda status: any(
+        r["number"] >= number and r["state"] == "open" for r in status["rounds"]
+    )

@@ -1,0 +1,97 @@
+"""A server that the demo starts, waits for and stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import httpx
+
+STOP_SECONDS = 60.0
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message is a sentence that says why."""
+
+
+class ServerProcess:
+    """A process that answers HTTP, its output in a log file."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> None:
+        self.name = name
+        self.command = list(command)
+        self.environment = dict(environment)
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, in a session of its own: Ctrl-C reaches the demo alone, which then stops it."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def wait_until_up(
+        self, address: str, seconds: float, waiting: Callable[[], None] = lambda: None
+    ) -> None:
+        """Wait until the address answers 200.
+
+        Raises:
+            DemoError: the process ended, or did not answer in time.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check_alive()
+            try:
+                if httpx.get(address, timeout=2.0).status_code == httpx.codes.OK:
+                    return
+            except httpx.HTTPError:
+                pass  # not listening yet
+            waiting()
+            time.sleep(0.2)
+        raise DemoError(f"{self.name} did not answer within {seconds:.0f} s; see {self.log}.")
+
+    def check_alive(self) -> None:
+        """Raise `DemoError` if the process has ended by itself."""
+        if self._process is not None and self._process.poll() is not None:
+            raise DemoError(
+                f"{self.name} ended with code {self._process.returncode}; see {self.log}."
+            )
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def stop(self) -> None:
+        """Ask it to end, and after a minute make it."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # The session's number is its first process's: this reaches what it started, too.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,62 @@
+"""The networks that can be chosen by name. Adding one is one entry in its task's table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torchvision.models
+from torch import nn
+
+SMALL_IMAGE = 63
+"""Up to this side, resnet's own stem would leave less than 16 by 16 pixels; see ``small_stem``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A classification network of torchvision.
+
+    Attributes:
+        head: the name of its last linear layer; what goes into that layer are the features.
+        small: changes the network for images of side ``SMALL_IMAGE`` or less.
+    """
+
+    head: str
+    small: Callable[[nn.Module], None] | None = None
+
+
+def small_stem(resnet: nn.Module) -> None:
+    """Replace the 7×7 convolution and the pooling, of stride 4 together, by a 3×3 one of stride 2.
+
+    Stride 1, the usual choice for CIFAR-10, costs three to four times as much; see
+    docs/training.md.
+    """
+    resnet.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)
+    nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
+    resnet.maxpool = nn.Identity()
+
+
+CLASSIFIERS: Mapping[str, Architecture] = {
+    "mobilenet_v3_small": Architecture(head="classifier.3"),
+    "mobilenet_v3_large": Architecture(head="classifier.3"),
+    "resnet18": Architecture(head="fc", small=small_stem),
+    "resnet50": Architecture(head="fc", small=small_stem),
+    "vgg16": Architecture(head="classifier.6"),
+}
+
+
+def build_classifier(name: str, image_size: int, pretrained: bool) -> nn.Module:
+    """Build torchvision's network of this name, with weights as torchvision initialises them.
+
+    A network that is to take pretrained weights keeps the stem that they were trained with.
+    """
+    module: nn.Module = torchvision.models.get_model(name, weights=None)
+    small = CLASSIFIERS[name].small
+    if small is not None and image_size <= SMALL_IMAGE and not pretrained:
+        small(module)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            # mobilenet_v3's own 0.01 suits 600 epochs of ImageNet: after the few hundred steps
+            # of a small set the running statistics would still be half their initial values.
+            layer.momentum = 0.1
+    return module

@@ -1,0 +1,69 @@
+"""Which device to use, and what fits on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+
+from cdal.models.errors import ModelError
+
+ACTIVATION_BYTES_PER_PIXEL = 2048
+"""What a training step of resnet50 keeps for each input pixel, the most of all our networks."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called ``name``: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ModelError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ModelError(f"The device «{name}» is not one of auto, cpu, cuda and cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ModelError(f"There is no device «{name}»: torch sees {count} CUDA devices here.")
+    return device
+
+
+def training_batch_size(device: torch.device, image_size: int) -> int:
+    """Images in a training step: at most 32 on CPU and 64 on CUDA, since small sets need steps."""
+    return 32 if device.type == "cpu" else min(64, _fitting(device, image_size))
+
+
+def prediction_batch_size(device: torch.device, image_size: int) -> int:
+    """Images in a batch for prediction, which keeps no activations."""
+    return 64 if device.type == "cpu" else min(1024, 4 * _fitting(device, image_size))
+
+
+def _fitting(device: torch.device, image_size: int) -> int:
+    """The power of two of images that train in a quarter of the device's memory."""
+    memory = torch.cuda.get_device_properties(device).total_memory
+    images = memory // 4 // (ACTIVATION_BYTES_PER_PIXEL * image_size**2)
+    return 1 << max(1, int(images).bit_length() - 1)
+
+
+def choose_image_size(sizes: Sequence[tuple[int, int]], device: torch.device) -> int:
+    """The side S to which a project's images are resized.
+
+    It is the median of the images' geometric mean sides, rounded to a multiple of 32 (the stride
+    of all our networks), at least 32, and at most 128 on CPU, where time grows with the area, or
+    224 on CUDA, the size at which torchvision's weights were trained.
+
+    Args:
+        sizes: height and width of some of the images.
+        device: where the network will run.
+    """
+    largest = 128 if device.type == "cpu" else 224
+    if not sizes:
+        return largest
+    side: float = median(math.sqrt(height * width) for height, width in sizes)
+    return min(largest, max(32, 32 * round(side / 32)))

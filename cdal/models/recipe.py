@@ -1,0 +1,107 @@
+"""How a network is trained, as data. The loop that follows it is in training.py."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from cdal.models.devices import training_batch_size
+from cdal.models.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The settings of a training. ``None`` means: chosen when the data and the device are known.
+
+    Attributes:
+        epochs: passes over the training images; None: see ``default_epochs``.
+        batch_size: images in a step; None: see ``training_batch_size``.
+        learning_rate: AdamW's at its peak; None: 2e-3 from scratch, 3e-4 from pretrained weights.
+        weight_decay: AdamW's, on matrices and convolutions, not on biases and norms.
+        warmup: share of the steps in which the learning rate rises to its peak.
+        patience: share of the epochs that may pass without a better held-out metric.
+        label_smoothing: share of the target that is spread over all classes.
+        augmentation: random shifts, flips and mild colour changes.
+        class_weights: give every class the same say in the loss, however rare it is.
+        mixed_precision: None: on CUDA only.
+        seed: fixes every random choice.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    patience: float = 0.5
+    label_smoothing: float = 0.1
+    augmentation: bool = True
+    class_weights: bool = True
+    mixed_precision: bool | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ModelError(f"{name} must be positive; it is {value}.")
+        for name in ("warmup", "patience", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ModelError(f"{name} must lie in [0, 1]; it is {getattr(self, name)}.")
+        if not self.weight_decay >= 0:
+            raise ModelError(f"weight_decay must not be negative; it is {self.weight_decay}.")
+
+    def plan(self, images: int, device: torch.device, image_size: int, pretrained: bool) -> Plan:
+        """The numbers that this recipe comes to for a data set, a device and a network."""
+        batch_size = self.batch_size or training_batch_size(device, image_size)
+        epochs = self.epochs or default_epochs(images, batch_size)
+        mixed = device.type == "cuda" if self.mixed_precision is None else self.mixed_precision
+        return Plan(
+            epochs=epochs,
+            batch_size=batch_size,
+            steps_an_epoch=math.ceil(images / batch_size),
+            learning_rate=self.learning_rate or (3e-4 if pretrained else 2e-3),
+            patience=max(1, round(self.patience * epochs)),
+            mixed_precision=mixed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A recipe with nothing left open; the fields are those of ``Recipe``, patience in epochs."""
+
+    epochs: int
+    batch_size: int
+    steps_an_epoch: int
+    learning_rate: float
+    patience: int
+    mixed_precision: bool
+
+    @property
+    def steps(self) -> int:
+        """Of the optimiser, if the training is not ended early."""
+        return self.epochs * self.steps_an_epoch
+
+
+def default_epochs(images: int, batch_size: int) -> int:
+    """Epochs for a set of this size.
+
+    A small set needs many epochs, since what a network needs to learn is steps; a large one has
+    enough steps in few epochs.
+    """
+    steps_an_epoch = math.ceil(images / batch_size)
+    return max(15, min(50, round(500 / steps_an_epoch)))
+
+
+def learning_rate_share(step: int, steps: int, warmup: float) -> float:
+    """The share of the peak learning rate at a step: a linear rise, then half a cosine to zero."""
+    rising = max(1, round(steps * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))

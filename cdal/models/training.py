@@ -1,0 +1,197 @@
+"""The training loop on one page: AdamW, warm-up and cosine, and the best epoch's weights kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from cdal.models.augment import augment
+from cdal.models.data import Dataset
+from cdal.models.errors import ModelError, Stopped
+from cdal.models.randomness import seeded
+from cdal.models.recipe import Plan, Recipe, learning_rate_share
+from cdal.models.reports import FitProgress, FitReport, Metrics
+
+if TYPE_CHECKING:
+    from cdal.models.network import TaskNetwork
+
+READING = 0.1
+"""The share of the progress that reading the images is given."""
+
+
+def train(
+    network: TaskNetwork,
+    data: Dataset,
+    held_out: Dataset | None,
+    recipe: Recipe,
+    progress: Callable[[FitProgress], None],
+    stop: Callable[[], bool],
+) -> FitReport:
+    """See ``TaskNetwork.fit``."""
+    if len(data) == 0:
+        raise ModelError("There are no labelled images to learn from.")
+    begun = time.monotonic()
+    plan = recipe.plan(
+        len(data), network.device, network.manifest.image_size, network.manifest.pretrained
+    )
+    teller = _Teller(plan, progress)
+    images = network.read(data, stop, teller.reading)
+    measured = network.read(held_out, stop) if held_out is not None and len(held_out) else None
+    step = _Stepper(network, images.targets, recipe, plan)
+    draws = Generator().manual_seed(recipe.seed)
+    best = _Best(plan.patience)
+    losses: list[float] = []
+    try:
+        with seeded(recipe.seed, network.device):
+            for epoch in range(1, plan.epochs + 1):
+                network.module.train()
+                order = batch_order(len(images), plan.steps_an_epoch, draws)
+                total = torch.zeros((), device=network.device)
+                for number, (batch, targets) in enumerate(images.batches(order)):
+                    if stop():
+                        raise Stopped
+                    batch = batch.to(network.device)
+                    total += step(augment(batch, draws) if recipe.augmentation else batch, targets)
+                    teller.stepped(epoch, number + 1)
+                losses.append(float(total) / len(order))
+                if not math.isfinite(losses[-1]):
+                    raise ModelError(
+                        f"The loss is no number in epoch {epoch}; a lower learning_rate may help."
+                    )
+                network.module.eval()
+                metrics = network.evaluate(measured, stop) if measured else None
+                best.see(epoch, metrics, network.module)
+                teller.finished(epoch, losses[-1], metrics)
+                if best.is_hopeless(epoch):
+                    break
+    finally:
+        network.module.eval()
+    best.restore(network.module)
+    return FitReport(
+        recipe=recipe,
+        plan=plan,
+        images=len(images),
+        held_out_images=0 if measured is None else len(measured),
+        epochs=len(losses),
+        best_epoch=best.epoch,
+        seconds=time.monotonic() - begun,
+        losses=tuple(losses),
+        held_out=tuple(best.history),
+        metrics=best.metrics,
+    )
+
+
+def batch_order(images: int, steps: int, draws: Generator) -> tuple[Tensor, ...]:
+    """A random order of all images in batches of nearly equal size.
+
+    So the last batch is never the odd image out, with which batch normalisation can do nothing;
+    where one image is all there is, it comes twice.
+    """
+    order = torch.randperm(images, generator=draws)
+    return (order if images > 1 else order.repeat(2)).tensor_split(steps)
+
+
+class _Stepper:
+    """The optimiser and all that belongs to one of its steps."""
+
+    def __init__(self, network: TaskNetwork, targets: Tensor, recipe: Recipe, plan: Plan) -> None:
+        self._network = network
+        self._objective = network.objective(targets, recipe)
+        self._mixed = plan.mixed_precision
+        groups = parameter_groups(network.module, recipe.weight_decay)
+        self._optimiser = AdamW(groups, lr=plan.learning_rate)
+        self._schedule = LambdaLR(
+            self._optimiser,
+            lambda step: learning_rate_share(step, plan.steps, recipe.warmup),
+        )
+        # float16 needs its gradients scaled; bfloat16 has the range of float32.
+        half = network.autocast().fast_dtype
+        self._scaler = torch.amp.GradScaler(
+            network.device.type, enabled=self._mixed and half == torch.float16
+        )
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Take one step and return its loss, a scalar on the device."""
+        self._optimiser.zero_grad(set_to_none=True)
+        with self._network.autocast(self._mixed):
+            loss = self._objective(images, targets)
+        torch.autograd.backward(self._scaler.scale(loss))
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._schedule.step()
+        return loss.detach()
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weights that decay (matrices, convolutions) and those that don't (biases, norms)."""
+    parameters = list(module.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+class _Best:
+    """The best epoch so far by the main metric, and its weights.
+
+    Among equals the last one counts: on few held-out images ties are common, and the later
+    weights are those of the lower learning rate.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._weights: Mapping[str, Tensor] | None = None
+        self.epoch = 0
+        self.metrics: Metrics | None = None
+        self.history: list[float] = []
+
+    def see(self, epoch: int, metrics: Metrics | None, module: nn.Module) -> None:
+        if metrics is None:
+            self.epoch = epoch
+            return
+        self.history.append(metrics.main)
+        if self.metrics is None or metrics.main >= self.metrics.main:
+            self.epoch, self.metrics = epoch, metrics
+            self._weights = {name: t.detach().clone() for name, t in module.state_dict().items()}
+
+    def is_hopeless(self, epoch: int) -> bool:
+        return epoch - self.epoch >= self._patience
+
+    def restore(self, module: nn.Module) -> None:
+        if self._weights is not None:
+            module.load_state_dict(self._weights)
+
+
+class _Teller:
+    """Tells the caller how far the training is: after every epoch, and every second."""
+
+    def __init__(self, plan: Plan, progress: Callable[[FitProgress], None]) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._told = time.monotonic()
+        self._loss: float | None = None
+        self._metric: float | None = None
+
+    def reading(self, share: float) -> None:
+        self._tell(0, READING * share)
+
+    def stepped(self, epoch: int, steps: int) -> None:
+        done = (epoch - 1) * self._plan.steps_an_epoch + steps
+        self._tell(epoch, READING + (1 - READING) * done / self._plan.steps)
+
+    def finished(self, epoch: int, loss: float, metrics: Metrics | None) -> None:
+        self._loss = loss
+        self._metric = None if metrics is None else metrics.main
+        self._tell(epoch, READING + (1 - READING) * epoch / self._plan.epochs, at_once=True)
+
+    def _tell(self, epoch: int, share: float, at_once: bool = False) -> None:
+        if at_once or time.monotonic() - self._told >= 1:
+            self._told = time.monotonic()
+            self._progress(FitProgress(epoch, self._plan.epochs, share, self._loss, self._metric))

@@ -1,0 +1,49 @@
+"""Contextual diversity and the strategies that pick which images to label next.
+
+It needs torch and numpy, and knows nothing of files, jobs or Label Studio: what a model said of
+the images goes in, as arrays, and ordered picks come out.
+"""
+
+from cdal.selectors.diversity import (
+    DiversityEmbedding,
+    Missing,
+    aggregate_contextual_diversity,
+    contextual_diversity,
+)
+from cdal.selectors.mixtures import (
+    ClassMixtures,
+    Region,
+    Weights,
+    mixtures_of_boxes,
+    mixtures_of_logits,
+    mixtures_of_probabilities,
+    mixtures_of_vectors,
+)
+from cdal.selectors.pool import Pool, PoolError
+from cdal.selectors.registry import SELECTORS, OptionError, make_selector, option_types
+from cdal.selectors.selection import BudgetError, Pick, Progress, Selection, Selector
+
+__all__ = [
+    "SELECTORS",
+    "BudgetError",
+    "ClassMixtures",
+    "DiversityEmbedding",
+    "Missing",
+    "OptionError",
+    "Pick",
+    "Pool",
+    "PoolError",
+    "Progress",
+    "Region",
+    "Selection",
+    "Selector",
+    "Weights",
+    "aggregate_contextual_diversity",
+    "contextual_diversity",
+    "make_selector",
+    "mixtures_of_boxes",
+    "mixtures_of_logits",
+    "mixtures_of_probabilities",
+    "mixtures_of_vectors",
+    "option_types",
+]

@@ -1,0 +1,219 @@
+"""Class mixtures (Eq. 1 of CDAL, ECCV 2020): how each image confuses the model, class by class.
+
+P^c_I = Σ w_r P_r / Σ w_r over the regions r of image I whose pseudo-label argmax P_r is c, with
+w_r = H(P_r) + ε, the Shannon entropy in bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+Weights = Literal["entropy", "uniform"]
+"""The weight of a region: its entropy (the paper's) or the same for all (its ablation)."""
+Region = Literal["class", "image"]
+"""Mixtures an image: one for each pseudo-label (the paper's), or one for all its regions."""
+
+EPSILON = 1e-6
+"""ε of Eq. 1, in bits: what a region of which the model is certain weighs."""
+
+# Pixels at a time: C rows of this many floats stay in a processor's cache.
+_CHUNK_PIXELS = {"cpu": 2**15, "cuda": 2**22}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassMixtures:
+    """Eq. 1 of N images, on the device of what they were made of.
+
+    Attributes:
+        mixtures: P^c_I, (N, R, C) float32, R being C or, for ``region="image"``, 1; zero where
+            not present.
+        present: whether the image has a region of that class, (N, R) bool.
+        region_counts: regions a pseudo-label, (N, C) int64.
+    """
+
+    mixtures: Tensor
+    present: Tensor
+    region_counts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mixtures)
+
+    @classmethod
+    def concatenate(cls, batches: Iterable[ClassMixtures]) -> Self:
+        """Join batches along the images."""
+        parts = list(batches)
+        return cls(
+            torch.cat([part.mixtures for part in parts]),
+            torch.cat([part.present for part in parts]),
+            torch.cat([part.region_counts for part in parts]),
+        )
+
+    def of_set(self) -> tuple[Tensor, Tensor]:
+        """Average Eq. 1 over the images that have each class: (R, C) float32 and (R,) bool."""
+        images = self.present.sum(0)
+        return self.mixtures.sum(0) / images.clamp(min=1)[:, None], images > 0
+
+
+def mixtures_of_logits(
+    logits: Tensor,
+    weights: Weights = "entropy",
+    region: Region = "class",
+    classes: Collection[int] | None = None,
+) -> ClassMixtures:
+    """Compute Eq. 1 of a batch of segmentation maps; a region is a pixel.
+
+    Args:
+        logits: what the network says before the softmax, (N, C, H, W), of any floating type. Its
+            own output stride will do: nothing is gained by upsampling first.
+        weights: the regions' weights.
+        region: one mixture for each pseudo-label, or one for the image.
+        classes: regions of other pseudo-labels are left out; all are kept when None.
+    """
+    return _of_maps(logits, weights, region, classes, given="logits")
+
+
+def mixtures_of_probabilities(
+    probabilities: Tensor,
+    weights: Weights = "entropy",
+    region: Region = "class",
+    classes: Collection[int] | None = None,
+) -> ClassMixtures:
+    """Compute Eq. 1 of a batch of probability maps, (N, C, H, W), which sum to 1 over C.
+
+    The other arguments are those of ``mixtures_of_logits``, which is faster where there are logits.
+    """
+    return _of_maps(probabilities, weights, region, classes, given="probabilities")
+
+
+def mixtures_of_boxes(
+    boxes: Sequence[Tensor],
+    weights: Weights = "entropy",
+    region: Region = "class",
+    classes: Collection[int] | None = None,
+) -> ClassMixtures:
+    """Compute Eq. 1 of a batch of detections; a region is a box.
+
+    Args:
+        boxes: for each of N images the class probabilities of its K boxes, (K, C), where K may be
+            0. Rows are normalised, so a background column may simply be cut off.
+        weights: the regions' weights.
+        region: one mixture for each pseudo-label, or one for the image.
+        classes: regions of other pseudo-labels are left out; all are kept when None.
+
+    Raises:
+        ValueError: there is no image, from which the number of classes could be known.
+    """
+    if not boxes:
+        raise ValueError("mixtures_of_boxes needs at least one image")
+    sizes = torch.tensor([len(image) for image in boxes], device=boxes[0].device)
+    images = torch.arange(len(boxes), device=boxes[0].device).repeat_interleave(sizes)
+    return _of_vectors(torch.cat(list(boxes)), images, len(boxes), weights, region, classes)
+
+
+def mixtures_of_vectors(
+    probabilities: Tensor,
+    weights: Weights = "entropy",
+    region: Region = "image",
+    classes: Collection[int] | None = None,
+) -> ClassMixtures:
+    """Compute Eq. 1 of a batch of classifications, (N, C); the region is the image.
+
+    With ``region="class"`` only images of the same pseudo-label have a class in common, as Eq. 2
+    has it to the letter; ``region="image"`` compares all of them.
+    """
+    images = torch.arange(len(probabilities), device=probabilities.device)
+    return _of_vectors(probabilities, images, len(images), weights, region, classes)
+
+
+def _of_maps(
+    maps: Tensor,
+    weights: Weights,
+    region: Region,
+    classes: Collection[int] | None,
+    given: Literal["logits", "probabilities"],
+) -> ClassMixtures:
+    n, c = maps.shape[:2]
+    maps = maps.flatten(2)
+    kept = _kept(classes, c, maps.device)
+    sums = maps.new_zeros((n, c if region == "class" else 1, c), dtype=torch.float64)
+    counts = torch.zeros((n, c), dtype=torch.int64, device=maps.device)
+    for images, pixels in _map_chunks(n, maps.shape[2], maps.device):
+        z = maps[images, :, pixels].float()
+        if given == "probabilities":
+            z = z.clamp(min=torch.finfo(z.dtype).tiny).log_()
+        highest, label = z.max(1, keepdim=True)
+        z = z - highest
+        q = z.exp()
+        total = q.sum(1, keepdim=True)
+        weight = _weight(total.log() - z.mul_(q).sum(1, keepdim=True) / total, weights)
+        weight = weight.mul_(kept[label]).div_(total)
+        if region == "class":
+            weight = z.zero_().scatter_(1, label, weight)
+        sums[images] += weight @ q.transpose(1, 2)
+        counts[images].scatter_add_(1, label.flatten(1), torch.ones_like(label).flatten(1))
+    return _normalised(sums, counts, kept, region)
+
+
+def _of_vectors(
+    probabilities: Tensor,
+    images: Tensor,
+    n: int,
+    weights: Weights,
+    region: Region,
+    classes: Collection[int] | None,
+) -> ClassMixtures:
+    """Eq. 1 of N images from the (M, C) vectors of all their regions, and whose each is, (M,)."""
+    c = probabilities.shape[1]
+    kept = _kept(classes, c, probabilities.device)
+    p = probabilities.double()
+    p = p / p.sum(1, keepdim=True)
+    label = p.argmax(1)
+    weight = _weight(torch.special.entr(p).sum(1), weights) * kept[label]
+    rows = c if region == "class" else 1
+    sums = p.new_zeros((n * rows, c))
+    sums.index_add_(0, images * rows + label % rows, p * weight[:, None])
+    counts = torch.bincount(images * c + label, minlength=n * c).view(n, c)
+    return _normalised(sums.view(n, rows, c), counts, kept, region)
+
+
+def _weight(nats: Tensor, weights: Weights) -> Tensor:
+    """Turn entropies in nats into w_r of Eq. 1."""
+    if weights == "uniform":
+        return torch.ones_like(nats)
+    # Rounding can take the entropy of a certain region below 0.
+    return nats.clamp_(min=0).div_(math.log(2)).add_(EPSILON)
+
+
+def _normalised(sums: Tensor, counts: Tensor, kept: Tensor, region: Region) -> ClassMixtures:
+    present = (counts > 0) & kept
+    if region == "image":
+        present = present.any(1, keepdim=True)
+    # Every P_r sums to 1, so the row sums are the sums of the weights.
+    total = sums.sum(-1, keepdim=True)
+    mixtures = torch.where(present[..., None], sums / total, 0)
+    return ClassMixtures(mixtures.float(), present, counts)
+
+
+def _kept(classes: Collection[int] | None, c: int, device: torch.device) -> Tensor:
+    """Which pseudo-labels count, (C,) bool."""
+    kept = torch.full((c,), classes is None, device=device)
+    for index in classes or ():
+        if not 0 <= index < c:
+            raise ValueError(f"class {index} is not one of the {c} classes, 0 to {c - 1}")
+        kept[index] = True
+    return kept
+
+
+def _map_chunks(n: int, pixels: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """Cut N maps into parts of as many pixels as suit the device: several maps, or part of one."""
+    most = _CHUNK_PIXELS.get(device.type, 2**15)
+    images = max(1, most // max(1, pixels))
+    for first in range(0, n, images):
+        for start in range(0, pixels, most):
+            yield slice(first, first + images), slice(start, start + most)

@@ -1,0 +1,151 @@
+"""The Bi-LSTM policy of CDAL-RL (CDAL, ECCV 2020, section 3.3): a pool in, a logit an image out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+# Images whose activations are held at once. A longer pool goes in chunks of about this many, each
+# computed a second time in the backward pass, so memory does not grow with the pool.
+_CHUNK_IMAGES = 4096
+
+
+class PolicyFileError(ValueError):
+    """A file of policy weights that cannot be used; its message names the file and says why."""
+
+
+class BiLSTMPolicy(nn.Module):
+    """A bidirectional LSTM over windows of images, and a linear layer to one logit an image.
+
+    Inputs are standardised by the ``shift`` and ``scale`` of each input column, which are part of
+    the state: a policy that was trained once sees later pools as it saw the first one.
+
+    Args:
+        inputs: length of an image's input vector, R·C.
+        cells: LSTM cells in each direction: 256 in the paper, 1,024 for 100 classes.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: int, cells: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, cells, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * cells, 1)
+        self.register_buffer("shift", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+
+    @classmethod
+    def seeded(cls, inputs: int, cells: int, seed: int, device: torch.device) -> BiLSTMPolicy:
+        """Build a policy whose weights depend on ``seed`` alone, not on the global generator."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            policy = cls(inputs, cells)
+        return policy.to(device)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Logits of A windows of T images, (A, T, inputs) float32, as (A, T) float32."""
+        states, _ = self.lstm((windows - self.shift) / self.scale)
+        logits: Tensor = self.head(states).squeeze(-1)
+        return logits
+
+    @torch.no_grad()
+    def standardise(self, mixtures: Tensor, images: Tensor) -> None:
+        """Take the mean and the deviation of each input column from these images of the pool.
+
+        Args:
+            mixtures: of the whole pool, (N, R, C) float32.
+            images: which of them, (n,) int64, at least one.
+        """
+        total = mixtures.new_zeros(self.shift.shape, dtype=torch.float64)
+        square = torch.zeros_like(total)
+        for rows in torch.split(images, _CHUNK_IMAGES):
+            x = mixtures[rows].flatten(1).double()
+            total += x.sum(0)
+            square += x.square().sum(0)
+        mean = total / len(images)
+        deviation = (square / len(images) - mean.square()).clamp(min=0).sqrt()
+        self.shift.copy_(mean)
+        # A column that never varies says nothing: leave it at 0 rather than blow up its rounding.
+        self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    def logits(self, mixtures: Tensor, order: Tensor, window: int) -> Tensor:
+        """Logits of images read in a given order, window after window.
+
+        No state passes from one window to the next (truncated backpropagation), so windows are a
+        batch and each image's logit depends on the images of its own window only. The last window
+        is filled up with images from the start of the order, whose second logits are dropped.
+
+        Args:
+            mixtures: of the whole pool, (N, R, C) float32, zero where not present.
+            order: the images to read, (n,) int64.
+            window: images a window.
+
+        Returns:
+            (n,) float32, in the order of ``order``.
+        """
+        length = min(window, len(order))
+        count = -(-len(order) // length)
+        places = torch.arange(count * length, device=order.device) % len(order)
+        windows = order[places].view(count, length)
+        chunks = torch.split(windows, max(1, _CHUNK_IMAGES // length))
+
+        def chunk_logits(rows: Tensor) -> Tensor:
+            out: Tensor = self(mixtures[rows].flatten(2))
+            return out
+
+        if len(chunks) == 1 or not torch.is_grad_enabled():
+            parts = [chunk_logits(rows) for rows in chunks]
+        else:
+            parts = [
+                checkpoint(chunk_logits, rows, use_reentrant=False, preserve_rng_state=False)
+                for rows in chunks
+            ]
+        return torch.cat(parts).flatten()[: len(order)]
+
+    def save(self, path: Path) -> None:
+        """Write weights and standardisation as safetensors; a reader never sees half a file."""
+        from safetensors.torch import save_file
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        state = {
+            name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()
+        }
+        save_file(state, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Read what ``save`` wrote.
+
+        Raises:
+            PolicyFileError: the file is not safetensors, or its tensors are not this policy's.
+        """
+        # Imported here: selectors must import where torch and numpy are all there is.
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise PolicyFileError(f"{path} is not a readable safetensors file") from error
+        for problem in _differences(self.state_dict(), state):
+            raise PolicyFileError(f"{path} does not fit this pool and these options: {problem}")
+        self.load_state_dict(state)
+
+
+def _differences(expected: dict[str, Tensor], found: dict[str, Tensor]) -> Iterator[str]:
+    for name, tensor in expected.items():
+        if name not in found:
+            yield f"it has no tensor {name}"
+        elif found[name].shape != tensor.shape:
+            yield f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        elif not found[name].isfinite().all():
+            yield f"{name} holds NaN or infinity"
+    for name in found.keys() - expected.keys():
+        yield f"it has a tensor {name}, which no policy has"

@@ -1,0 +1,171 @@
+"""What a selector sees of the images: no pixels, no files, only what a model said of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+_SUM_TOLERANCE = 1e-3
+
+
+class PoolError(ValueError):
+    """A pool that cannot be used; its message names the array and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """N images as the current model sees them, on one device; checked when it is made.
+
+    Attributes:
+        mixtures: class mixtures P^c_I of Eq. 1, (N, R, C) float32, where R is C for
+            ``region="class"`` and 1 for ``region="image"``; rows that are not present are zero.
+        present: which mixtures there are, (N, R) bool.
+        labelled: the images that have a label already, (N,) bool: centres, never picks.
+        features: one feature vector an image, (N, D) float32.
+        probabilities: one probability vector an image, (N, C) float32.
+        region_counts: regions a pseudo-label, (N, C) int64 or float32.
+        samples: S stochastic forward passes (MC dropout), (N, S, C) float32.
+
+    Raises:
+        PoolError: shapes, types or devices that do not agree, or impossible values.
+    """
+
+    mixtures: Tensor
+    present: Tensor
+    labelled: Tensor
+    features: Tensor | None = None
+    probabilities: Tensor | None = None
+    region_counts: Tensor | None = None
+    samples: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self._check_shapes()
+        for name, array in self.arrays().items():
+            _check_dtype(name, array)
+            if array.device != self.mixtures.device:
+                raise PoolError(
+                    f"{name} is on {array.device}, but mixtures is on {self.mixtures.device}"
+                )
+        _check_finite("mixtures", self.mixtures)
+        _check_distributions("mixtures", self.mixtures, self.present)
+        for name in ("probabilities", "samples"):
+            array = getattr(self, name)
+            if array is not None:
+                _check_finite(name, array)
+                _check_distributions(name, array)
+        if self.features is not None:
+            _check_finite("features", self.features)
+        if self.region_counts is not None:
+            _check_finite("region_counts", self.region_counts)
+            _check_not_negative("region_counts", self.region_counts)
+
+    def __len__(self) -> int:
+        return len(self.mixtures)
+
+    @property
+    def device(self) -> torch.device:
+        return self.mixtures.device
+
+    @property
+    def unlabelled(self) -> Tensor:
+        """Rows of the images that may be picked, ascending, (U,) int64."""
+        return (~self.labelled).nonzero()[:, 0]
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The arrays that are there, by name."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: array for name, array in named.items() if array is not None}
+
+    def to(self, device: torch.device | str) -> Pool:
+        """The same pool on another device."""
+        return Pool(**{name: array.to(device) for name, array in self.arrays().items()})
+
+    def take(self, rows: Tensor) -> Pool:
+        """The pool of these rows, in this order."""
+        return Pool(**{name: array[rows] for name, array in self.arrays().items()})
+
+    def need(self, name: str, selector: str) -> Tensor:
+        """The array of that name.
+
+        Raises:
+            PoolError: the pool has none.
+        """
+        array = self.arrays().get(name)
+        if array is None:
+            raise PoolError(f"{name} is missing: the selector {selector} needs it")
+        return array
+
+    def _check_shapes(self) -> None:
+        if self.mixtures.ndim != 3 or self.mixtures.shape[1] not in (1, self.mixtures.shape[2]):
+            raise PoolError(
+                "mixtures must have the shape (N, C, C) or (N, 1, C), "
+                f"not {tuple(self.mixtures.shape)}"
+            )
+        n, r, c = self.mixtures.shape
+        if c == 0:
+            raise PoolError("mixtures has no classes")
+        expected: dict[str, tuple[int | str, ...]] = {
+            "present": (n, r),
+            "labelled": (n,),
+            "features": (n, "D"),
+            "probabilities": (n, c),
+            "region_counts": (n, c),
+            "samples": (n, "S", c),
+        }
+        for name, shape in expected.items():
+            array = getattr(self, name)
+            if array is not None and not _fits(array, shape):
+                wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+                raise PoolError(
+                    f"{name} must have the shape ({wanted}) to agree with mixtures "
+                    f"{(n, r, c)}, not {tuple(array.shape)}"
+                )
+
+
+def _fits(array: Tensor, shape: tuple[int | str, ...]) -> bool:
+    return array.ndim == len(shape) and all(
+        size > 0 if isinstance(wanted, str) else size == wanted
+        for size, wanted in zip(array.shape, shape, strict=True)
+    )
+
+
+def _check_dtype(name: str, array: Tensor) -> None:
+    allowed = {
+        "present": (torch.bool,),
+        "labelled": (torch.bool,),
+        "region_counts": (torch.int64, torch.float32),
+    }.get(name, (torch.float32,))
+    if array.dtype not in allowed:
+        wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+        raise PoolError(f"{name} must be {wanted}, not {str(array.dtype).removeprefix('torch.')}")
+
+
+def _check_finite(name: str, array: Tensor) -> None:
+    # The sum of a row with NaN or infinity is never finite: no mask as large as the array.
+    bad = ~array.sum(-1, dtype=torch.float64 if array.is_floating_point() else None).isfinite()
+    if bad.any():
+        raise PoolError(f"{name} has NaN or infinity in image {_first_image(bad)}")
+
+
+def _check_not_negative(name: str, array: Tensor) -> None:
+    if array.numel() and array.min() < 0:
+        raise PoolError(f"{name} is negative in image {_first_image(array < 0)}")
+
+
+def _check_distributions(name: str, array: Tensor, present: Tensor | None = None) -> None:
+    """Rows are probabilities that sum to 1, or to 0 where they are not present."""
+    _check_not_negative(name, array)
+    sums = array.sum(-1)
+    wanted = torch.ones_like(sums) if present is None else present.to(sums)
+    bad = (sums - wanted).abs() > _SUM_TOLERANCE
+    if bad.any():
+        at = tuple(int(i) for i in bad.nonzero()[0])
+        row = "".join(f"[{i}]" for i in at)
+        why = "" if present is None else ", since present is " + str(bool(present[at])).lower()
+        raise PoolError(f"{name}{row} sums to {sums[at]:.6g}, not to {wanted[at]:.0f}{why}")
+
+
+def _first_image(bad: Tensor) -> int:
+    return int(bad.nonzero()[0, 0])

@@ -1,0 +1,69 @@
+"""Selectors that score every image by itself and take the highest."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cdal.selectors.pool import Pool
+from cdal.selectors.rounding import highest, round_off
+from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
+
+
+class RankingSelector(ABC):
+    """Picks the unlabelled images of the highest scores, ties going to the lowest index.
+
+    The reason names the two most probable classes: ``{"classes": {"3": 0.41, "5": 0.38}}``.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
+        """Score all images.
+
+        Returns:
+            Scores, (N,) float64, each at least 0, and class probabilities, (N, C).
+
+        Raises:
+            PoolError: the pool lacks what the scores are made of.
+        """
+
+    def select(
+        self,
+        pool: Pool,
+        budget: int,
+        seed: int = 0,  # noqa: ARG002 (nothing is random here)
+        progress: Progress | None = None,
+    ) -> Selection:
+        scores, probabilities = self.scores(pool)
+        rows = pool.unlabelled
+        rounded = round_off(scores[rows].float())
+        best = highest(rounded, picks_possible(pool, budget)).sort().values
+        rows = rows[best[rounded[best].sort(descending=True, stable=True).indices]]
+        likely = probabilities[rows].topk(min(2, probabilities.shape[1]))
+        picks = tuple(
+            Pick(
+                index, score, {"classes": {str(c): p for c, p in zip(classes, values, strict=True)}}
+            )
+            for index, score, classes, values in zip(
+                rows.tolist(),
+                scores[rows].tolist(),
+                likely.indices.tolist(),
+                likely.values.tolist(),
+                strict=True,
+            )
+        )
+        if progress is not None:
+            progress(1.0)
+        return Selection(self.name, picks)
+
+
+def entropy_bits(probabilities: Tensor) -> Tensor:
+    """Compute the Shannon entropy over the last dimension, in bits, (…) float64."""
+    nats: Tensor = torch.special.entr(probabilities.double()).sum(-1)
+    return nats / math.log(2)

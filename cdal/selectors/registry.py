@@ -1,0 +1,115 @@
+"""Selectors by name, with options that may come from a command line or a form."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal, Union, get_args, get_origin, get_type_hints
+
+from cdal.selectors.badge import BADGE
+from cdal.selectors.bald import BALD
+from cdal.selectors.cd_greedy import CDGreedy
+from cdal.selectors.cdal_cs import CDALCS
+from cdal.selectors.cdal_rl import CDALRL
+from cdal.selectors.core_set import CoreSet
+from cdal.selectors.entropy import Entropy
+from cdal.selectors.least_confidence import LeastConfidence
+from cdal.selectors.margin import Margin
+from cdal.selectors.random import Random
+from cdal.selectors.selection import Selector
+
+SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
+    {
+        selector.name: selector
+        for selector in (
+            CDALCS,
+            CDALRL,
+            CDGreedy,
+            Random,
+            Entropy,
+            Margin,
+            LeastConfidence,
+            CoreSet,
+            BALD,
+            BADGE,
+        )
+    }
+)
+"""Every selector by its name."""
+
+
+class OptionError(ValueError):
+    """An unknown selector, or an option that it does not have or that cannot have this value."""
+
+
+def make_selector(name: str, options: Mapping[str, object] | None = None) -> Selector:
+    """Make a selector from its name and options.
+
+    Args:
+        name: a key of ``SELECTORS``.
+        options: values for its fields; strings are read as the field's type.
+
+    Raises:
+        OptionError: a sentence that names what is unknown or impossible, and what is allowed.
+    """
+    selector = SELECTORS.get(name)
+    if selector is None:
+        raise OptionError(f"unknown selector {name!r}: there are {', '.join(sorted(SELECTORS))}")
+    allowed = option_types(selector)
+    values = {}
+    for option, value in (options or {}).items():
+        if option not in allowed:
+            has = f"its options are {', '.join(allowed)}" if allowed else "it has no options"
+            raise OptionError(f"{name} has no option {option!r}: {has}")
+        try:
+            values[option] = _read(value, allowed[option])
+        except (TypeError, ValueError, OverflowError):
+            wanted = _describe(allowed[option])
+            raise OptionError(f"{option} of {name} must be {wanted}, not {value!r}") from None
+    try:
+        return selector(**values)
+    except ValueError as error:
+        raise OptionError(f"{name}: {error}") from error
+
+
+def option_types(selector: type[Selector]) -> dict[str, object]:
+    """Name a selector's options with their types."""
+    hints = get_type_hints(selector)
+    return {field.name: hints[field.name] for field in fields(selector)}  # type: ignore[arg-type]
+
+
+def _read(value: object, wanted: object) -> object:
+    """Read a value as the type wanted, or raise TypeError or ValueError."""
+    origin, args = get_origin(wanted), get_args(wanted)
+    if origin is Literal:
+        return args[[str(arg) for arg in args].index(str(value))]
+    if origin in (Union, types.UnionType):  # of a type and None: no other is in use
+        return None if value is None or value == "none" else _read(value, args[0])
+    if wanted in (int, float) and not isinstance(value, bool):
+        return _read_number(value, float if wanted is float else int)
+    if wanted is Path and isinstance(value, str | Path):
+        return Path(value)
+    if wanted is str and isinstance(value, str):
+        return value
+    raise TypeError(value)
+
+
+def _read_number(value: object, wanted: type[int] | type[float]) -> int | float:
+    if not isinstance(value, str | int | float):
+        raise TypeError(value)
+    number = wanted(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError(value)
+    return number
+
+
+def _describe(wanted: object) -> str:
+    origin, args = get_origin(wanted), get_args(wanted)
+    if origin is Literal:
+        return " or ".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return f"{_describe(args[0])} or none"
+    named: dict[object, str] = {int: "a whole number", float: "a number", Path: "a path"}
+    return named.get(wanted, "text")

@@ -1,0 +1,247 @@
+"""The backend's parts without a Label Studio, for tests of what needs none or of its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flask.testing import FlaskClient
+
+from cdal.backend.app import create_app
+from cdal.backend.client import LabelStudioError, ProjectInfo, TaskInfo
+from cdal.backend.config import ServerConfig
+from cdal.backend.jobs import JobKind
+from cdal.backend.labeling import served_control
+from cdal.backend.services import Services
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.tables import Job, ModelVersion, Pick, Prediction, Project, Round, Task
+from cdal.backend.work.context import Context
+
+URL = "http://label-studio.test:8080"
+UID = "12.1700000000"
+CONFIG = (
+    '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
+    '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
+)
+
+
+def make_config(folder: Path, **changes: Any) -> ServerConfig:
+    """A configuration that takes nothing from the environment of the tests."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"LABEL_STUDIO_URL": URL, "LABEL_STUDIO_API_KEY": "the-servers-key"}
+    return ServerConfig(**{**values, "MODEL_DIR": folder, **changes})
+
+
+def make_services(folder: Path, **changes: Any) -> Services:
+    return Services.open(make_config(folder, **changes))
+
+
+def make_browser(folder: Path, **changes: Any) -> FlaskClient:
+    """A client of a fresh web application; `services_of` has what is behind it."""
+    return create_app(make_config(folder, **changes)).test_client()
+
+
+def services_of(browser: FlaskClient) -> Services:
+    services: Services = browser.application.extensions["cdal"]
+    return services
+
+
+def add_project(services: Services, **changes: Any) -> Project:
+    """A connected project."""
+    values = {
+        "uid": UID,
+        "label_studio_id": 12,
+        "url": URL,
+        "labeling_config": CONFIG,
+        "extra_params": None,
+    }
+    with services.store.transaction() as session:
+        project = Project(**{**values, **changes})
+        session.add(project)
+    return project
+
+
+def add_tasks(services: Services, project: Project, ids: Sequence[int], **changes: Any) -> None:
+    with services.store.transaction() as session:
+        for number in ids:
+            row = Task(project_id=project.id, task_id=number, image=f"/data/upload/{number}.png")
+            for name, value in changes.items():
+                setattr(row, name, value)
+            session.add(row)
+
+
+def add_version(
+    services: Services, project: Project, results: Mapping[int, list[Any]] | None = None
+) -> ModelVersion:
+    """A serving model version that has said these results."""
+    with services.store.transaction() as session:
+        version = ModelVersion(
+            project_id=project.id,
+            number=1,
+            architecture="resnet18",
+            classes=["cat", "dog"],
+            fingerprint="f",
+            labels=4,
+            metrics={"main_name": "accuracy", "values": {"accuracy": 0.75}},
+            promoted=True,
+            verdict="serves",
+            seconds=1.5,
+        )
+        session.add(version)
+        session.flush()
+        session.get_one(Project, project.id).serving_version_id = version.id
+        for task_id, result in (results or {}).items():
+            session.add(Prediction(model_version_id=version.id, task_id=task_id, result=result))
+    return version
+
+
+def add_round(
+    services: Services,
+    project: Project,
+    task_ids: Sequence[int],
+    state: str = "open",
+    queued: int = 0,
+    **changes: Any,
+) -> Round:
+    """A round that ranked these tasks in this order, of which the first are queued."""
+    values = {"number": 1, "selector": "random", "budget": 2, "seed": 0, "editions": 0}
+    with services.store.transaction() as session:
+        made = Round(project_id=project.id, state=state, **{**values, **changes})
+        session.add(made)
+        session.flush()
+        for rank, task_id in enumerate(task_ids):
+            session.add(
+                Pick(
+                    round_id=made.id,
+                    rank=rank,
+                    task_id=task_id,
+                    state="queued" if rank < queued else "ranked",
+                    score=0.0,
+                    reason={},
+                )
+            )
+        if made.queue_version:
+            session.get_one(Project, project.id).queue_version = made.queue_version
+    return made
+
+
+def pick_states(services: Services, made: Round) -> dict[int, str]:
+    """State by task id."""
+    with services.store.reading() as session:
+        return {p.task_id: p.state for p in session.query(Pick).filter_by(round_id=made.id)}
+
+
+def job_of(services: Services, job_id: int) -> Job:
+    with services.store.reading() as session:
+        return session.get_one(Job, job_id)
+
+
+def jobs_of(services: Services) -> list[tuple[str, str]]:
+    """Kind and state of every job, in the order in which they were asked for."""
+    with services.store.reading() as session:
+        return [(job.kind, job.state) for job in session.query(Job).order_by(Job.id)]
+
+
+@dataclass
+class FakeLabelStudio:
+    """A stand-in for `LabelStudioClient`: one project in memory.
+
+    It is a fake: only it can fail at a chosen call, or leave out a chosen prediction. What the
+    real one does is in test_loop.py and test_situations.py.
+    """
+
+    info: ProjectInfo = field(default_factory=lambda: ProjectInfo("Pets", CONFIG, "", "", 0))
+    known: dict[int, TaskInfo] = field(default_factory=dict)
+    given: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    refuses: Callable[[Mapping[str, Any]], bool] = lambda _: False
+    failures: list[LabelStudioError | None] = field(default_factory=list)
+    imports: list[list[dict[str, Any]]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    project: int = 12
+    url: str = URL
+
+    def add_tasks(self, ids: Sequence[int]) -> None:
+        for number in ids:
+            self.known[number] = TaskInfo(
+                number, {"image": f"/data/upload/{number}.png"}, 0, 0, "2026-01-01T00:00:00Z"
+            )
+
+    def label(self, task_id: int, annotations: int = 1, skips: int = 0, at: str = "") -> None:
+        self.known[task_id] = replace(
+            self.known[task_id],
+            annotations=annotations,
+            skips=skips,
+            updated_at=at or "2026-01-02T00:00:00Z",
+        )
+
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": "Token t"}
+
+    def read_project(self) -> ProjectInfo:
+        return self.info
+
+    def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
+        since = changed_since or ""
+        return iter([task for task in self.known.values() if task.updated_at >= since])
+
+    def count(self, labelled: bool | None = None) -> int:
+        found = self.known.values()
+        return sum(labelled is None or (task.annotations > 0) == labelled for task in found)
+
+    def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        return iter(self.given.items())
+
+    def task_ids(self) -> set[int]:
+        return set(self.known)
+
+    def import_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> int:
+        self.calls.append("import")
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
+        if any(p["task"] not in self.known for p in predictions):
+            raise LabelStudioError("Label Studio refused to import the predictions: 400", 400)
+        taken = [dict(p) for p in predictions if not self.refuses(p)]
+        self.imports.append(taken)
+        return len(taken)
+
+    def serve(self, queue_version: str) -> None:
+        self.calls.append("serve")
+        self.info = replace(self.info, model_version=queue_version)
+
+    def show_queue(self, queue_version: str, view_id: int | None) -> int:
+        self.calls.append("show")
+        return view_id or 7
+
+    def stream(self) -> list[int]:
+        """The task ids that the label stream serves, in order: Label Studio's own rule."""
+        version = self.info.model_version
+        found = [p for chunk in self.imports for p in chunk if p["model_version"] == version]
+        return [p["task"] for p in sorted(found, key=lambda p: p["score"])]
+
+
+def make_work(
+    services: Services,
+    project: Project,
+    client: FakeLabelStudio,
+    kind: JobKind = "sync",
+    asked_by: str = "test",
+    stop: Callable[[], bool] = lambda: False,
+    **settings: Any,
+) -> Context:
+    """What a running job of this kind has at hand; the project as it is in the store now."""
+    with services.store.transaction() as session:
+        job = Job(project_id=project.id, kind=kind, state="running", asked_by=asked_by)
+        session.add(job)
+        now = session.get_one(Project, project.id)
+    return Context(
+        services=services,
+        job=job,
+        project=now,
+        settings=ProjectSettings.parse(settings or now.extra_params),
+        control=served_control(now.labeling_config),
+        client=client,  # type: ignore[arg-type]
+        stop=stop,
+    )

@@ -1,0 +1,85 @@
+"""The server's own settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from offline import make_config
+from pydantic import ValidationError
+
+from cdal.backend.config import ServerConfig, server_config
+
+VARIABLES = ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MODEL_DIR", "PORT", "CDAL_THREADS")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://ls")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "secret")
+    monkeypatch.setenv("PORT", "9191")
+    monkeypatch.setenv("CDAL_THREADS", "3")
+    config = ServerConfig()
+    assert (config.label_studio_url, config.port, config.threads) == ("http://ls", 9191, 3)
+    assert config.label_studio_api_key is not None
+    assert config.label_studio_api_key.get_secret_value() == "secret"
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "")
+    monkeypatch.setenv("PORT", "")
+    assert ServerConfig().label_studio_url is None
+    assert ServerConfig().port == 9090
+
+
+def test_no_secret_is_shown(tmp_path: Path) -> None:
+    config = make_config(tmp_path, BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="pass-word")
+    assert "the-servers-key" not in repr(config) + str(config.model_dump_json())
+    assert "pass-word" not in repr(config) + str(config.model_dump_json())
+
+
+def test_half_a_password_is_refused(tmp_path: Path) -> None:
+    """It would leave the backend open to all while its operator thinks that it is not."""
+    with pytest.raises(ValidationError, match="go together"):
+        make_config(tmp_path, BASIC_AUTH_USER="ann")
+    with pytest.raises(ValidationError, match="go together"):
+        make_config(tmp_path, BASIC_AUTH_PASS="secret")
+
+
+def test_a_key_goes_to_no_server_that_a_caller_names(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="needs LABEL_STUDIO_URL") as caught:
+        make_config(tmp_path, LABEL_STUDIO_URL=None)
+    assert "the-servers-key" not in str(caught.value)
+
+
+def test_all_that_is_written_lies_in_the_data_folder(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    written = [
+        config.jobs_file,
+        config.images_folder,
+        config.version_folder(3, 4),
+        config.scores_folder(3, 4),
+    ]
+    assert all(path.is_relative_to(tmp_path) for path in written)
+    assert config.store_url == f"sqlite:///{tmp_path}/cdal.sqlite"
+    assert len(set(written)) == 4
+    other = make_config(tmp_path, database_url="postgresql://db")
+    assert other.store_url == "postgresql://db"
+
+
+def test_the_data_folder_is_made_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "a" / "b"))
+    server_config.cache_clear()
+    try:
+        folder = server_config().data_folder
+    finally:
+        server_config.cache_clear()
+    assert folder == tmp_path / "a" / "b"
+    assert folder.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,240 @@
+"""Jobs: one of a burst, one at a time, none lost by a kill, and no pickle."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from huey.registry import Message
+from offline import add_project, job_of, jobs_of, make_services
+
+from cdal.backend.jobs import LANES, MAX_ATTEMPTS, JobKind, JSONSerializer
+from cdal.backend.services import Services
+from cdal.backend.tables import Job, now
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    made = make_services(tmp_path)
+    add_project(made)
+    return made
+
+
+def ask(services: Services, kind: JobKind, project: int = 1) -> int:
+    return services.jobs.ask(project, kind, "test")
+
+
+def messages(services: Services) -> int:
+    """How many messages wait for a worker."""
+    return len(services.jobs.huey)
+
+
+def test_a_burst_of_requests_makes_one_job_and_one_message(services: Services) -> None:
+    numbers = {ask(services, "sync") for _ in range(50)}
+    assert len(numbers) == 1
+    assert jobs_of(services) == [("sync", "pending")]
+    assert messages(services) == 1
+
+
+def test_a_burst_from_many_threads_makes_one_job(services: Services) -> None:
+    barrier = threading.Barrier(8)
+    numbers = []
+
+    def press() -> None:
+        barrier.wait()
+        numbers.append(ask(services, "train"))
+
+    threads = [threading.Thread(target=press) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(numbers) == 8
+    assert len(set(numbers)) == 1
+
+
+def test_what_comes_while_a_job_runs_makes_one_more(services: Services) -> None:
+    first = ask(services, "train")
+    assert services.jobs.claim(first)
+    assert ask(services, "train") == ask(services, "train") != first
+    assert jobs_of(services) == [("train", "running"), ("train", "pending")]
+
+
+def test_two_claims_of_one_job_give_one(services: Services) -> None:
+    job_id = ask(services, "sync")
+    barrier = threading.Barrier(8)
+    claimed: list[Job] = []
+
+    def claim() -> None:
+        barrier.wait()
+        job = services.jobs.claim(job_id)
+        if job is not None:
+            claimed.append(job)
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [job.id for job in claimed] == [job_id]
+    assert job_of(services, job_id).attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("running", "asked", "same_project", "may_run"),
+    [
+        ("train", "train", True, False),
+        ("train", "train", False, False),  # two trainings would only slow each other down
+        ("train", "score", True, True),
+        ("train", "sync", True, True),
+        ("train", "queue", True, True),
+        ("score", "select", True, False),
+        ("score", "score", False, False),
+        ("sync", "queue", True, False),  # both write the project's queue
+        ("queue", "sync", True, False),
+        ("sync", "queue", False, True),
+        ("sync", "sync", False, True),
+    ],
+)
+def test_lanes(
+    services: Services, running: JobKind, asked: JobKind, same_project: bool, may_run: bool
+) -> None:
+    add_project(services, uid="13.1", label_studio_id=13)
+    assert services.jobs.claim(ask(services, running))
+    waiting = ask(services, asked, project=1 if same_project else 2)
+    assert (services.jobs.claim(waiting) is not None) == may_run
+
+
+def test_every_kind_has_a_lane() -> None:
+    assert set(LANES) == set(get_args(JobKind))
+
+
+def test_unknown_and_finished_jobs_cannot_be_claimed(services: Services) -> None:
+    assert services.jobs.claim(99) is None
+    job_id = ask(services, "sync")
+    services.jobs.claim(job_id)
+    services.jobs.finish(job_id, "done", outcome="all well")
+    assert services.jobs.claim(job_id) is None
+    job = job_of(services, job_id)
+    assert (job.state, job.outcome, job.progress) == ("done", "all well", 1.0)
+    assert job.started_at is not None
+    assert job.finished_at is not None
+
+
+def test_progress(services: Services) -> None:
+    job_id = ask(services, "train")
+    services.jobs.report(job_id, 0.25, "reading")
+    assert (job_of(services, job_id).progress, job_of(services, job_id).message) == (
+        0.25,
+        "reading",
+    )
+
+
+def test_after_a_kill_the_job_waits_again_and_its_attempts_count(services: Services) -> None:
+    job_id = ask(services, "train")
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        job = services.jobs.claim(job_id)
+        assert job is not None
+        assert job.attempts == attempt
+        assert services.jobs.recover() == 1  # a new worker; the last one was killed
+    job = job_of(services, job_id)
+    assert job.state == "failed"
+    assert job.error == "The worker died 3 times while it ran this job."
+    assert services.jobs.recover() == 0
+
+
+def test_after_a_kill_a_job_goes_on_as_the_one_that_was_asked_for_meanwhile(
+    services: Services,
+) -> None:
+    first = ask(services, "train")
+    services.jobs.claim(first)
+    second = ask(services, "train")
+    services.jobs.recover()
+    assert jobs_of(services) == [("train", "done"), ("train", "pending")]
+    assert job_of(services, first).outcome == f"Goes on as job {second}."
+
+
+def test_put_back_with_a_delay_waits_for_it(services: Services) -> None:
+    job_id = ask(services, "sync")
+    services.jobs.claim(job_id)
+    services.jobs.huey.flush()
+    services.jobs.put_back(job_id, error="Label Studio was away", delay_s=60)
+    assert services.jobs.claim(job_id) is None  # its message may come early, from `send_pending`
+    job = job_of(services, job_id)
+    assert (job.state, job.error) == ("pending", "Label Studio was away")
+    assert job.not_before is not None
+    assert timedelta(seconds=50) < job.not_before - now() <= timedelta(seconds=60)
+    assert services.jobs.huey.scheduled_count() == 1
+
+    with services.store.transaction() as session:
+        session.get_one(Job, job_id).not_before = now() - timedelta(seconds=1)
+    assert services.jobs.claim(job_id)
+
+
+def test_a_job_that_was_stopped_waits_for_the_next_worker(services: Services) -> None:
+    job_id = ask(services, "train")
+    services.jobs.claim(job_id)
+    services.jobs.huey.flush()
+    services.jobs.put_back(job_id)
+    assert jobs_of(services) == [("train", "pending")]
+    assert services.jobs.huey.scheduled_count() == 0
+    services.jobs.send_pending()
+    assert messages(services) == 1
+
+
+def test_lost_messages_are_sent_again(services: Services) -> None:
+    ask(services, "sync")
+    ask(services, "train")
+    services.jobs.huey.flush()
+    services.jobs.send_pending(project_id=2)
+    assert messages(services) == 0
+    services.jobs.send_pending()
+    assert messages(services) == 2
+
+
+def test_a_request_is_part_of_its_transaction(services: Services) -> None:
+    with pytest.raises(ZeroDivisionError), services.store.transaction() as session:  # noqa: PT012
+        services.jobs.request(session, 1, "train", "test")
+        1 / 0  # noqa: B018
+    assert jobs_of(services) == []
+
+
+def test_messages_are_json_and_survive_the_journey() -> None:
+    serializer = JSONSerializer()
+    eta = datetime(2026, 1, 2, 3, 4, 5, 678)  # noqa: DTZ001 — huey's own are without zone
+    message = Message("id", "work", eta, 0, 0, None, (17,), {}, None, None)
+    data = serializer.serialize(message)
+    json.loads(data)  # fails on anything else
+    back = serializer.deserialize(data)
+    assert back == message
+    assert back.eta == eta
+    assert back.args == (17,)
+    assert serializer.deserialize(serializer.serialize(message._replace(eta=None))).eta is None
+
+
+def test_what_lies_in_the_jobs_file_is_no_pickle(services: Services, tmp_path: Path) -> None:
+    ask(services, "sync")
+    services.jobs._task.schedule((1,), delay=60)
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as database:
+        stored = [row[0] for row in database.execute("SELECT data FROM task")]
+        stored += [row[0] for row in database.execute("SELECT data FROM schedule")]
+    database.close()
+    assert len(stored) == 2
+    for data in stored:
+        assert json.loads(bytes(data))[1] == "work"
+
+
+def test_a_pickle_in_the_jobs_file_is_not_loaded() -> None:
+    """A pickle of `os.getcwd`: loading it would call it."""
+    with pytest.raises(ValueError):  # noqa: PT011 — what the JSON module says of it
+        JSONSerializer().deserialize(b"cos\ngetcwd\n(tR.")
+
+
+def test_the_web_process_runs_no_job(services: Services) -> None:
+    with pytest.raises(RuntimeError, match="sends jobs and runs none"):
+        services.jobs._run(1)

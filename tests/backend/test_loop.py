@@ -1,0 +1,238 @@
+"""The loop, against a real Label Studio: who is served what, and what is trained on."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+
+from cdal.backend.scores import Scores
+from cdal.demo.pictures import copy_pictures
+from cdal.demo.unattended import accuracy_on_test_images
+from cdal.selectors import Pool, make_selector
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.data]
+
+Make = Callable[..., Any]
+
+
+def alternate(scenario: Any, tokens: list[str], count: int) -> list[int]:
+    """Two annotators, each with a task open while the other asks; the tasks in the order served."""
+    people = [scenario.annotator(token) for token in tokens]
+    held: list[int | None] = [None, None]
+    served: list[int] = []
+    for turn in itertools.cycle(range(2)):
+        if len(served) == count:
+            break
+        open_task = held[turn]
+        if open_task is not None:
+            people[turn].submit(open_task, scenario.truth[open_task])
+        held[turn] = people[turn].next_task()
+        assert held[turn] is not None
+        served.append(held[turn])
+    for person, open_task in zip(people, held, strict=True):
+        if open_task is not None:
+            person.submit(open_task, scenario.truth[open_task])
+    return served
+
+
+def cdal_cs_order(scenario: Any, version: int, labelled: list[int]) -> list[int]:
+    """What CDAL-CS picks from the stored scores, worked out apart from the backend."""
+    status = scenario.status()
+    folder = scenario.backend.data_folder / f"projects/{status['id']}/scores/{version}"
+    scores = Scores.load(folder)
+    assert scores is not None
+    ids = scores.task_ids.tolist()
+    pool = Pool(
+        mixtures=scores.mixtures,
+        present=scores.present,
+        labelled=torch.tensor([task in labelled for task in ids]),
+    )
+    picks = make_selector("cdal-cs").select(pool, len(ids) - len(labelled), seed=0).picks
+    return [ids[pick.index] for pick in picks]
+
+
+def test_two_annotators_get_the_selectors_order_through_round_after_round(
+    make_scenario: Make, annotators: list[str]
+) -> None:
+    scenario = make_scenario(60, budget=12, reserve=10, min_labels=4)
+    scenario.wait_for_round(1)
+    first_queue = scenario.queue()
+    assert sorted(first_queue) == sorted(scenario.truth)  # every image is ranked once
+
+    served = alternate(scenario, annotators, 12)
+    assert served == first_queue[:12]
+
+    scenario.wait_for_round(2)
+    scenario.settle()
+    second_queue = scenario.queue()
+    assert second_queue == cdal_cs_order(scenario, version=1, labelled=served)
+    assert second_queue[:12] != first_queue[12:24]
+
+    served_second = alternate(scenario, annotators, 12)
+    assert served_second == second_queue[:12]
+    assert not set(served_second) & set(served)
+
+
+def test_the_data_manager_tab_shows_the_queue_in_order(make_scenario: Make) -> None:
+    scenario = make_scenario(20)
+    scenario.wait_for_round(1)
+    queue = scenario.queue()
+    scenario.label(queue[:2])
+    scenario.settle()
+
+    views = scenario.project.sdk.views.list(project=scenario.number)
+    tabs = [view for view in views if view.data["title"] == "CDAL queue"]
+    assert len(tabs) == 1
+    shown = scenario.project.sdk.tasks.list(view=tabs[0].id, page_size=100, include="id")
+    assert [task.id for task in shown] == queue[2:14]  # budget 8 and reserve 6, two labelled
+
+
+def test_people_go_on_in_order_while_the_model_trains(make_scenario: Make) -> None:
+    """The budget is labelled, a training begins, and nobody is served at random meanwhile."""
+    scenario = make_scenario(60, budget=6, reserve=4, min_labels=4, epochs=120)
+    scenario.wait_for_round(1)
+    queue = scenario.queue()
+    served = scenario.label_stream(6)
+    scenario.wait("training", lambda s: any(_is(j, "train", "running") for j in s["jobs"]))
+    more = []
+    while (
+        not any(_is(job, "train", "done") for job in scenario.status()["jobs"]) and len(more) < 30
+    ):
+        more += scenario.label_stream(1)
+    # Far more than budget and reserve: the queue was topped up in rank order meanwhile.
+    assert len(more) > 4
+    assert served + more[:-1] == queue[: 6 + len(more) - 1]
+
+    status = scenario.wait_for_round(2)
+    assert status["versions"][0]["labels"] == 6
+    # What was labelled meanwhile is in the next training, once.
+    scenario.label_stream(6)
+    status = scenario.wait("model", lambda s: len(s["versions"]) > 1)
+    assert status["versions"][1]["labels"] == 6 + len(more) + 6
+
+
+def test_updated_deleted_and_bulk_created_annotations_are_noticed(make_scenario: Make) -> None:
+    scenario = make_scenario(40, min_labels=30)  # no training comes in between
+    scenario.wait_for_round(1)
+    tasks = list(scenario.truth)
+    scenario.label(tasks[:5])
+    scenario.wait("labels", lambda s: s["labelled"] == 5)
+
+    sdk = scenario.project.sdk
+    annotation = next(iter(sdk.annotations.list(id=tasks[0])))
+    sdk.annotations.delete(id=annotation.id)
+    scenario.wait("deletion", lambda s: s["labelled"] == 4)
+
+    httpx.post(
+        f"{scenario.label_studio.url}/api/dm/actions",
+        params={"id": "delete_tasks_annotations", "project": scenario.number},
+        json={"selectedItems": {"all": False, "included": tasks[1:3]}},
+        headers={"Authorization": f"Token {scenario.label_studio.token}"},
+        timeout=60,
+    ).raise_for_status()
+    scenario.wait("bulk deletion", lambda s: s["labelled"] == 2)
+
+    choice = {"from_name": "label", "to_name": "image", "type": "choices"}
+    sdk.projects.import_tasks(
+        id=scenario.number,
+        request=[
+            {
+                "data": {"image": f"/data/local-files/?d=cifar/none-{number}.jpg"},
+                "annotations": [{"result": [{**choice, "value": {"choices": ["airplane"]}}]}],
+            }
+            for number in range(3)
+        ],
+    )
+    status = scenario.wait("bulk creation", lambda s: s["labelled"] == 5)
+    assert status["tasks"] == 43
+
+    sdk.tasks.delete(id=str(tasks[30]))
+    scenario.wait("deleted task", lambda s: s["tasks"] == 42)
+
+
+def test_a_changed_label_is_trained_on_as_changed(make_scenario: Make) -> None:
+    """All labels but one are of one class; changing that one leaves nothing to train on."""
+    scenario = make_scenario(20, classes=2, budget=10, min_labels=4, connect=False)
+    tasks = list(scenario.truth)[:8]
+    annotator = scenario.annotator()
+    for task in tasks[:7]:
+        annotator.submit(task, "airplane")
+    annotator.submit(tasks[7], "automobile")
+    sdk = scenario.project.sdk
+    annotation = next(iter(sdk.annotations.list(id=tasks[7])))
+    choice = {"from_name": "label", "to_name": "image", "type": "choices"}
+    sdk.annotations.update(
+        id=annotation.id, result=[{**choice, "value": {"choices": ["airplane"]}}]
+    )
+    scenario.connect()
+    status = scenario.wait_for_round(1)
+    assert status["versions"] == []
+    assert "one class" in status["rounds"][0]["cold_start"]
+
+    sdk.annotations.update(
+        id=annotation.id, result=[{**choice, "value": {"choices": ["automobile"]}}]
+    )
+    scenario.project.start_training(scenario.connection)
+    scenario.wait("model", lambda s: len(s["versions"]) == 1)
+
+
+def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(make_scenario: Make) -> None:
+    scenario = make_scenario(30, budget=8, reserve=4, min_labels=4)
+    scenario.wait_for_round(1)
+    scenario.label_stream(8)
+    status = scenario.wait_for_round(2)
+    version = status["queue_version"]
+    predictions = [
+        prediction
+        for prediction in scenario.project.sdk.predictions.list(project=scenario.number)
+        if prediction.model_version == version
+    ]
+    queue = scenario.queue()
+    assert [p.task for p in sorted(predictions, key=lambda p: p.score)] == queue[:12]
+    for prediction in predictions:
+        (region,) = prediction.result
+        assert region["value"]["choices"][0] in scenario.classes
+        assert 0 < region["score"] <= 1
+
+    # «Retrieve predictions» for all: what is queued is not asked for again, the rest comes behind.
+    httpx.post(
+        f"{scenario.label_studio.url}/api/dm/actions",
+        params={"id": "retrieve_tasks_predictions", "project": scenario.number},
+        json={"selectedItems": {"all": True, "excluded": []}},
+        headers={"Authorization": f"Token {scenario.label_studio.token}"},
+        timeout=100,
+    ).raise_for_status()
+    now = Counter(
+        prediction.task
+        for prediction in scenario.project.sdk.predictions.list(project=scenario.number)
+        if prediction.model_version == version
+    )
+    assert now == Counter(list(scenario.truth))
+    assert scenario.label_stream(1) == queue[:1]
+
+
+def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path, tmp_path: Path) -> None:
+    """600 CIFAR-10 images of ten classes, four rounds: the test accuracy is clearly over 0.1."""
+    scenario = make_scenario(600, classes=10, budget=75, min_labels=20, epochs=None)
+    for number in range(1, 5):
+        scenario.wait_for_round(number, seconds=400)
+        scenario.label_stream(75)
+    status = scenario.wait("fourth model", lambda s: len(s["versions"]) == 4, seconds=400)
+    assert status["versions"][-1]["labels"] == 300
+    pictures = copy_pictures(cifar10, tmp_path, limit=1500, seed=1)  # with 500 test images
+    accuracy = accuracy_on_test_images(
+        scenario.backend.data_folder, status["id"], status["serving_version"], pictures
+    )
+    # Guessing gives 0.100 with a standard error of 0.013 on 500 images.
+    assert accuracy > 0.2
+
+
+def _is(job: dict[str, Any], kind: str, state: str) -> bool:
+    return job["kind"] == kind and job["state"] == state

@@ -1,0 +1,53 @@
+"""Scores that make the label stream follow the ranks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from offline import add_project, add_round, add_version, make_services
+
+from cdal.backend.predictions import (
+    NOT_QUEUED_SCORE,
+    QUEUED_SHARE,
+    chunks,
+    count_ranked,
+    queue_scores,
+    rank_score,
+    stored_results,
+)
+
+
+def test_scores_rise_with_the_rank_and_stay_below_those_of_what_is_not_queued() -> None:
+    assert rank_score(0, 1) == QUEUED_SHARE / 2
+    scores = [rank_score(rank, 3) for rank in range(3)]
+    assert scores == [0.9 * 1 / 4, 0.9 * 2 / 4, 0.9 * 3 / 4]
+    many = [rank_score(rank, 1_000_000) for rank in range(0, 1_000_000, 997)]
+    assert many == sorted(set(many))
+    assert 0 < many[0]
+    assert many[-1] < QUEUED_SHARE < NOT_QUEUED_SCORE <= 1
+
+
+def test_what_the_store_knows_of_tasks(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    version = add_version(services, project, {5: [{"a": 1}], 6: []})
+    made = add_round(services, project, [6, 5], model_version_id=version.id)
+    with services.store.reading() as session:
+        assert count_ranked(session, made) == 2
+        assert queue_scores(session, made, [5, 6, 7]) == {5: 0.9 * 2 / 3, 6: 0.9 * 1 / 3}
+        assert stored_results(session, made, [5, 6, 7, 5]) == {5: [{"a": 1}], 6: []}
+        many = list(range(2000))  # more than one query may name
+        assert set(queue_scores(session, made, many)) == {5, 6}
+        assert set(stored_results(session, made, many)) == {5, 6}
+
+
+def test_a_random_round_has_no_results(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    made = add_round(services, add_project(services), [1])
+    with services.store.reading() as session:
+        assert stored_results(session, made, [1]) == {}
+
+
+def test_chunks() -> None:
+    assert list(chunks([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]]
+    assert list(chunks([], 2)) == []

@@ -1,0 +1,106 @@
+"""What an admin may type, and the sentence for everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdal.backend.settings import ProjectSettings, SettingsError
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  \n", {}, "{}", "null"])
+def test_nothing_typed_means_the_defaults(nothing: Any) -> None:
+    taken = ProjectSettings.parse(nothing)
+    assert taken == ProjectSettings()
+    assert (taken.budget, taken.reserve_size, taken.selector) == (50, 50, "cdal-cs")
+
+
+def test_text_and_object_mean_the_same() -> None:
+    typed = {"budget": 20, "held_out": 0.3, "pretrained": False, "selector": "entropy"}
+    text = '{"budget": 20, "held_out": 0.3, "pretrained": false, "selector": "entropy"}'
+    assert ProjectSettings.parse(text) == ProjectSettings.parse(typed)
+
+
+def test_the_reserve_is_as_large_as_the_budget_unless_set() -> None:
+    assert ProjectSettings.parse({"budget": 7}).reserve_size == 7
+    assert ProjectSettings.parse({"budget": 7, "reserve": 3}).reserve_size == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"budget": True}, "Setting «budget» must be a whole number, not true."),
+        ({"budget": "50"}, 'Setting «budget» must be a whole number, not "50".'),
+        ({"budget": None}, "Setting «budget» must be a whole number, not null."),
+        (
+            {"seed": 2**40},
+            "Setting «seed» must be at most 2147483647, not 1099511627776.",
+        ),
+        ({"held_out": float("nan")}, "Setting «held_out» must be less than 0.9, not NaN."),
+        ({"learning_rate": 0}, "Setting «learning_rate» must be more than 0.0, not 0."),
+        ({"warm_start": 1}, "Setting «warm_start» must be true or false, not 1."),
+        ({"network": 5}, "Setting «network» must be a text, not 5."),
+        (
+            {"selector_options": [1]},
+            "Setting «selector_options» must be a JSON object, not [1].",
+        ),
+        (
+            {"selector": "cdal-rl", "selector_options": {"alpha": "x"}},
+            "Setting «selector_options»: alpha of cdal-rl must be a number, not 'x'.",
+        ),
+        (
+            {"y" * 100: 1},
+            f"There is no setting «{'y' * 37}...»; see the settings table in the README.",
+        ),
+        (
+            "[1]",
+            'The extra params are a list; they must be a JSON object, such as {"budget": 50}.',
+        ),
+        (
+            "true",
+            "The extra params are true or false; they must be a JSON object, "
+            'such as {"budget": 50}.',
+        ),
+    ],
+)
+def test_the_sentence(given: Any, sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        ProjectSettings.parse(given)
+    assert str(caught.value) == sentence
+
+
+def test_a_setting_may_not_name_a_file_to_read_and_write() -> None:
+    typed = {"selector": "cdal-rl", "selector_options": {"weights": "/home/somebody/file"}}
+    with pytest.raises(SettingsError, match="names a file on the backend's machine"):
+        ProjectSettings.parse(typed)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(ProjectSettings.model_fields)) | st.text(), JSON))
+def test_whatever_is_typed_is_taken_or_refused_with_one_sentence(typed: dict[str, Any]) -> None:
+    try:
+        taken = ProjectSettings.parse(typed)
+    except SettingsError as error:
+        assert "\n" not in str(error) or any("\n" in str(key) for key in typed)
+        assert len(str(error)) < 1000
+    else:
+        assert ProjectSettings.parse(taken.model_dump()) == taken
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_whatever_text_is_typed_is_taken_or_refused(text: str) -> None:
+    try:
+        ProjectSettings.parse(text)
+    except SettingsError as error:
+        assert str(error).startswith("The extra params are")

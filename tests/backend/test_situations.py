@@ -1,0 +1,170 @@
+"""Situations a project can be in, each with a sensible outcome, against a real Label Studio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from cdal.demo.backend import BackendServer
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.data]
+
+Make = Callable[..., Any]
+
+
+def test_start_training_during_a_training_trains_once_more_on_what_came_since(
+    make_scenario: Make,
+) -> None:
+    scenario = make_scenario(40, budget=30, min_labels=4, epochs=120)
+    scenario.wait_for_round(1)
+    scenario.label_stream(6)
+    scenario.project.start_training(scenario.connection)
+    scenario.wait("training", lambda s: any(_is(j, "train", "running") for j in s["jobs"]))
+    for _ in range(3):  # people press a button again when nothing seems to happen
+        scenario.project.start_training(scenario.connection)
+    scenario.label_stream(2)
+    status = scenario.wait("second model", lambda s: len(s["versions"]) == 2)
+    assert [version["labels"] for version in status["versions"]] == [6, 8]
+    status = scenario.settle()
+    assert sum(job["kind"] == "train" for job in status["jobs"]) == 2
+
+
+def test_start_training_with_nothing_new_says_so_and_keeps_the_queue(make_scenario: Make) -> None:
+    scenario = make_scenario(30, budget=20, min_labels=4)
+    scenario.wait_for_round(1)
+    scenario.label_stream(6)
+    scenario.project.start_training(scenario.connection)
+    scenario.wait_for_round(2)
+    before = scenario.settle()
+    scenario.project.start_training(scenario.connection)
+    status = scenario.wait(
+        "second training", lambda s: sum(_is(j, "train", "done") for j in s["jobs"]) == 2
+    )
+    assert "nothing has changed" in status["jobs"][0]["outcome"]
+    assert len(status["versions"]) == 1
+    assert status["queue_version"] == before["queue_version"]
+
+
+def test_a_webhook_for_an_unknown_project_is_ignored(backend: BackendServer) -> None:
+    answer = httpx.post(
+        f"{backend.url}/webhook",
+        json={"action": "ANNOTATION_CREATED", "project": {"id": 999_999}},
+    )
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ignored"
+
+
+def test_start_training_without_labels_says_what_is_missing(make_scenario: Make) -> None:
+    scenario = make_scenario(12, min_labels=5)
+    scenario.wait_for_round(1)
+    queue = scenario.queue()
+    scenario.project.start_training(scenario.connection)
+    status = scenario.wait("training", lambda s: any(_is(j, "train", "done") for j in s["jobs"]))
+    outcome = next(job["outcome"] for job in status["jobs"] if job["kind"] == "train")
+    assert outcome == "not trained: 0 of at least 5 labels are there."
+    status = scenario.settle()
+    assert status["versions"] == []
+    assert scenario.queue() == queue  # the open round goes on
+
+
+def test_a_project_without_tasks_waits_and_begins_when_tasks_come(make_scenario: Make) -> None:
+    scenario = make_scenario(0)
+    status = scenario.wait("sync", lambda s: any(_is(j, "sync", "done") for j in s["jobs"]))
+    assert status["rounds"] == []
+    donor = make_scenario(5, connect=False)
+    addresses = [task.data["image"] for task in donor.project.sdk.tasks.list(project=donor.number)]
+    scenario.project.import_images(addresses)
+    status = scenario.wait_for_round(1)
+    assert status["tasks"] == 5
+
+
+def test_one_task(make_scenario: Make) -> None:
+    scenario = make_scenario(1, extra_class="unicorn")
+    scenario.wait_for_round(1)
+    assert scenario.label_stream(1) == list(scenario.truth)
+    status = scenario.settle()
+    assert status["labelled"] == 1
+    assert status["problem"] is None
+    assert scenario.annotator().next_task() is None
+
+
+def test_every_task_labelled_ends_the_loop_with_a_model_of_all(make_scenario: Make) -> None:
+    scenario = make_scenario(14, budget=10, min_labels=4)
+    scenario.wait_for_round(1)
+    scenario.label_stream(14)
+    status = scenario.wait(
+        "a model of all labels",
+        lambda s: s["versions"] and s["versions"][-1]["labels"] == 14 and scenario.is_idle(s),
+    )
+    assert status["rounds"][-1]["state"] == "closed"
+    assert status["problem"] is None
+
+
+def test_labels_that_were_there_before_are_trained_on_first(make_scenario: Make) -> None:
+    scenario = make_scenario(30, min_labels=4, connect=False)
+    scenario.label(list(scenario.truth)[:10])
+    scenario.connect()
+    status = scenario.wait_for_round(1)
+    assert status["versions"][0]["labels"] == 10
+    assert status["rounds"][0]["selector"] == "cdal-cs"
+
+
+def test_a_label_without_an_example_is_no_obstacle(make_scenario: Make) -> None:
+    scenario = make_scenario(24, extra_class="unicorn", min_labels=4)
+    scenario.wait_for_round(1)
+    scenario.label_stream(8)
+    status = scenario.wait_for_round(2)
+    assert status["versions"][0]["promoted"]
+    assert status["problem"] is None
+
+
+def test_images_that_cannot_be_had_are_left_out_with_their_reason(make_scenario: Make) -> None:
+    scenario = make_scenario(24, budget=6, min_labels=4)
+    missing = scenario.project.import_images(["/data/local-files/?d=cifar/missing.jpg"])
+    scenario.wait("import", lambda s: s["tasks"] == 25)
+    scenario.wait_for_round(1)
+    scenario.label([task for task in scenario.queue() if task in scenario.truth][:7])
+    scenario.wait_for_round(2)
+    status = scenario.settle()
+    assert missing[0] not in scenario.queue()
+    score = next(job for job in status["jobs"] if job["kind"] == "score")
+    assert "1 left out" in score["outcome"]
+
+
+def test_skipped_images_do_not_hold_a_round_up(make_scenario: Make) -> None:
+    scenario = make_scenario(30, budget=8, reserve=3, min_labels=4)
+    scenario.wait_for_round(1)
+    queue = scenario.queue()
+    annotator = scenario.annotator()
+    for task in queue[:2]:
+        annotator.skip(task)
+    scenario.label(queue[2:8])
+    status = scenario.wait_for_round(2)
+    assert status["versions"][0]["labels"] == 6
+    assert not set(queue[:2]) & set(scenario.queue())
+
+
+@pytest.mark.parametrize("selector", ["random", "entropy", "core-set", "cd-greedy"])
+def test_other_selectors_make_rounds_too(make_scenario: Make, selector: str) -> None:
+    scenario = make_scenario(24, min_labels=4, selector=selector)
+    scenario.wait_for_round(1)
+    scenario.label_stream(8)
+    status = scenario.wait_for_round(2)
+    assert status["rounds"][-1]["selector"] == selector
+    served = scenario.queue()[:3]
+    assert scenario.label_stream(3) == served
+
+
+def test_training_every_few_labels(make_scenario: Make) -> None:
+    scenario = make_scenario(40, budget=30, min_labels=4, train_every=5)
+    scenario.wait_for_round(1)
+    scenario.label_stream(5)
+    status = scenario.wait_for_round(2)
+    assert status["versions"][0]["labels"] == 5
+
+
+def _is(job: dict[str, Any], kind: str, state: str) -> bool:
+    return bool(job["kind"] == kind and job["state"] == state)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from colours import Colours
+from torch import nn
+
+from cdal.models import ARCHITECTURES, Recipe, TaskNetwork, make_network
+from cdal.models.architectures import CLASSIFIERS, Architecture, build_classifier
+
+FEATURES = {
+    "mobilenet_v3_small": 1024,
+    "mobilenet_v3_large": 1280,
+    "resnet18": 512,
+    "resnet50": 2048,
+    "vgg16": 4096,
+}
+
+
+@pytest.mark.parametrize("image_size", [32, 96])
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES["classification"]))
+def test_every_network_predicts(name: str, image_size: int) -> None:
+    network = make_network(
+        architecture=name, classes=("a", "b", "c"), image_size=image_size, pretrained=False
+    )
+    batch = torch.randint(0, 256, (2, 3, image_size, image_size), dtype=torch.uint8)
+    prediction = network.predict(batch)
+    assert prediction.probabilities.shape == (2, 3)
+    assert prediction.features.shape == (2, FEATURES[name])
+    assert bool(prediction.features.isfinite().all())
+
+
+def stem(module: nn.Module) -> tuple[int, ...]:
+    convolution = module.get_submodule("conv1")
+    assert isinstance(convolution, nn.Conv2d)
+    return convolution.kernel_size
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_resnet_has_a_small_stem_for_small_images_only(name: str) -> None:
+    assert stem(build_classifier(name, 32, pretrained=False)) == (3, 3)
+    assert stem(build_classifier(name, 64, pretrained=False)) == (7, 7)
+
+
+def test_pretrained_weights_keep_the_stem_that_they_were_trained_with() -> None:
+    assert stem(build_classifier("resnet18", 32, pretrained=True)) == (7, 7)
+
+
+def test_running_statistics_keep_up_with_a_short_training() -> None:
+    network = build_classifier("mobilenet_v3_small", 32, pretrained=False)
+    momenta = {layer.momentum for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)}
+    assert momenta == {0.1}
+
+
+def test_adding_a_network_is_one_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(CLASSIFIERS, "shufflenet_v2_x0_5", Architecture(head="fc"))
+    network = make_network(
+        architecture="shufflenet_v2_x0_5", classes=("red", "green"), image_size=32, pretrained=False
+    )
+    data = Colours([0, 1] * 4)
+    network.fit(data, None, Recipe(epochs=1))
+    network.save(tmp_path / "version")
+    loaded = TaskNetwork.load(tmp_path / "version", network.device)
+    assert loaded.evaluate(data).images == 8

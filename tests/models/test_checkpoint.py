@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from colours import small_network
+
+from cdal.models import ClassificationNetwork, ModelError, TaskNetwork, checkpoint
+
+CPU = torch.device("cpu")
+
+
+def saved(folder: Path) -> ClassificationNetwork:
+    network = small_network()
+    network.save(folder)
+    return network
+
+
+def test_what_is_loaded_predicts_the_same(tmp_path: Path) -> None:
+    network = saved(tmp_path / "version")
+    loaded = TaskNetwork.load(tmp_path / "version", CPU)
+    assert loaded.manifest == network.manifest
+    batch = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(loaded.predict(batch).probabilities, network.predict(batch).probabilities)
+
+
+def test_nothing_but_the_two_files_is_left(tmp_path: Path) -> None:
+    saved(tmp_path / "a" / "version")
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert names == ["a", "a/version", "a/version/manifest.json", "a/version/weights.safetensors"]
+
+
+def test_the_fingerprint_goes_into_the_manifest(tmp_path: Path) -> None:
+    network = small_network()
+    network.save(tmp_path / "version", data_fingerprint="f" * 64)
+    assert TaskNetwork.load(tmp_path / "version", CPU).manifest.data_fingerprint == "f" * 64
+
+
+def test_never_overwrites(tmp_path: Path) -> None:
+    network = saved(tmp_path / "version")
+    with pytest.raises(ModelError, match="exists; a network is saved to a new folder"):
+        network.save(tmp_path / "version")
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="disk full"):
+        small_network().save(tmp_path / "version")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    saved(tmp_path / "version")
+    (tmp_path / "version" / name).unlink()
+    with pytest.raises(ModelError, match=rf"{name}.* is missing\.$"):
+        TaskNetwork.load(tmp_path / "version", CPU)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\x80\x04K\x01."])
+def test_damaged_weights_are_refused(tmp_path: Path, content: bytes) -> None:
+    saved(tmp_path / "version")
+    (tmp_path / "version" / "weights.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match="does not hold a readable network"):
+        TaskNetwork.load(tmp_path / "version", CPU)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"classes": ["red", "green"]}, {"architecture": "mobilenet_v3_large"}],
+)
+def test_weights_that_do_not_fit_the_manifest_are_refused(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    saved(tmp_path / "version")
+    path = tmp_path / "version" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ModelError, match=r"^The weights don't fit the manifest: "):
+        TaskNetwork.load(tmp_path / "version", CPU)
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ("task", "The task «poetry» is not one of classification."),
+        (
+            "architecture",
+            "The architecture «poetry» is not one of mobilenet_v3_small, mobilenet_v3_large, "
+            "resnet18, resnet50, vgg16.",
+        ),
+    ],
+)
+def test_an_unknown_name_in_the_manifest_is_refused(
+    tmp_path: Path, field: str, sentence: str
+) -> None:
+    network = saved(tmp_path / "version")
+    manifest = replace(network.manifest, **{field: "poetry"})
+    (tmp_path / "version" / "manifest.json").write_text(manifest.to_json())
+    with pytest.raises(ModelError) as error:
+        TaskNetwork.load(tmp_path / "version", CPU)
+    assert str(error.value) == sentence

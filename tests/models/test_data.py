@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from colours import Colours
+from torch import Tensor
+
+from cdal.models import Stopped
+from cdal.models.data import PreparedImages
+
+
+class Counted(Colours):
+    """Knows how often each image was read."""
+
+    def __init__(self, targets: list[int]) -> None:
+        super().__init__(targets)
+        self.reads = [0] * len(targets)
+        self._lock = threading.Lock()
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        with self._lock:
+            self.reads[index] += 1
+        return super().__getitem__(index)
+
+
+def prepared(data: Colours, memory_limit: int) -> PreparedImages:
+    images = PreparedImages(data, lambda image: image, 32, memory_limit)
+    images.load(lambda _: None, lambda: False)
+    return images
+
+
+ORDER = (torch.tensor([4, 0]), torch.tensor([3]), torch.tensor([2, 1]))
+BYTES = 5 * 3 * 32 * 32
+
+
+@pytest.mark.parametrize(("memory_limit", "reads"), [(BYTES, 1), (BYTES - 1, 2)])
+def test_batches_in_the_order_asked_for(memory_limit: int, reads: int) -> None:
+    data = Counted([0, 1, 2, 3, 0])
+    images = prepared(data, memory_limit)
+    batches = list(images.batches(ORDER))
+    assert [targets.tolist() for _, targets in batches] == [[0, 0], [3], [2, 1]]
+    for indices, (pixels, _) in zip(ORDER, batches, strict=True):
+        assert pixels.dtype == torch.uint8
+        assert torch.equal(pixels, torch.stack([data.images[int(i)] for i in indices]))
+    assert data.reads == [reads] * 5
+
+
+@pytest.mark.parametrize("memory_limit", [BYTES, 0])
+def test_is_a_data_set_itself(memory_limit: int) -> None:
+    data = Colours([0, 1, 2, 3, 0])
+    images = prepared(data, memory_limit)
+    assert len(images) == 5
+    assert torch.equal(images[3][0], data.images[3])
+    assert images[3][1] == 3
+
+
+def test_tells_how_far_it_is() -> None:
+    shares: list[float] = []
+    images = PreparedImages(Colours([0, 1]), lambda image: image, 32)
+    images.load(shares.append, lambda: False)
+    assert shares == [0.5, 1.0]
+
+
+def test_stops_between_images() -> None:
+    data = Counted([0] * 500)
+    images = PreparedImages(data, lambda image: image, 32)
+    with pytest.raises(Stopped):
+        images.load(lambda _: None, lambda: True)
+    assert sum(data.reads) < 500
+
+
+def test_an_image_that_cannot_be_read_is_the_callers_to_know() -> None:
+    class Broken(Colours):
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            raise OSError("no such image")
+
+    with pytest.raises(OSError, match="no such image"):
+        prepared(Broken([0]), BYTES)

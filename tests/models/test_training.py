@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+import torch
+from colours import Colours, small_network
+
+from cdal.models import (
+    ClassificationNetwork,
+    FitProgress,
+    FitReport,
+    Metrics,
+    ModelError,
+    Recipe,
+    Stopped,
+)
+from cdal.models.training import batch_order
+
+QUICK = Recipe(epochs=3, batch_size=8)
+
+
+def learnt(network: ClassificationNetwork, **settings: Any) -> FitReport:
+    return network.fit(Colours([0, 1, 2] * 8), Colours([0, 1, 2] * 2, seed=1), Recipe(**settings))
+
+
+def test_learns(trained: tuple[ClassificationNetwork, FitReport]) -> None:
+    network, report = trained
+    assert report.metrics is not None
+    assert report.metrics.main >= 0.9
+    assert report.losses[-1] < report.losses[0]
+    assert network.evaluate(Colours([0, 1, 2] * 4, seed=2)).main >= 0.9
+
+
+def test_reports_what_it_did() -> None:
+    report = learnt(small_network(), epochs=3, batch_size=8, patience=1.0)
+    assert (report.images, report.held_out_images) == (24, 6)
+    assert report.epochs == len(report.losses) == len(report.held_out) == 3
+    assert 1 <= report.best_epoch <= 3
+    assert report.plan.steps == 9
+    assert report.seconds > 0
+    assert json.loads(json.dumps(report.to_dict()))["plan"]["batch_size"] == 8
+
+
+def test_measures_as_it_will_be_used() -> None:
+    network, held_out = small_network(), Colours([0, 1, 2] * 2, seed=1)
+    report = network.fit(Colours([0, 1, 2] * 8), held_out, QUICK)
+    assert report.metrics == network.evaluate(held_out)
+
+
+def test_the_same_seed_gives_the_same_network() -> None:
+    before = torch.get_rng_state()
+    threads = torch.get_num_threads()
+    networks = [small_network() for _ in range(3)]
+    reports = [learnt(n, epochs=2, seed=seed) for n, seed in zip(networks, (4, 4, 5), strict=True)]
+    states = [network.module.state_dict() for network in networks]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert reports[0].losses == reports[1].losses
+    assert reports[0].losses != reports[2].losses
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+class Scripted:
+    """Held-out metrics as a test sets them, and the weights at each measurement."""
+
+    def __init__(self, network: ClassificationNetwork, values: list[float]) -> None:
+        self._network = network
+        self._values = iter(values)
+        self.heads: list[torch.Tensor] = []
+
+    def __call__(self, *_: object) -> Metrics:
+        self.heads.append(self._network.module.head.weight.detach().clone())
+        return Metrics("accuracy", {"accuracy": next(self._values)}, {}, (), 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "epochs", "best"),
+    [
+        ([0.1, 0.9, 0.3, 0.2], 1.0, 4, 2),  # the best is kept
+        ([0.5, 0.5, 0.5, 0.5], 1.0, 4, 4),  # among equals the last
+        ([0.6, 0.5, 0.5, 0.9], 0.5, 3, 1),  # two epochs without anything better: enough
+    ],
+)
+def test_keeps_the_best_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+    values: list[float],
+    patience: float,
+    epochs: int,
+    best: int,
+) -> None:
+    network = small_network()
+    scripted = Scripted(network, values)
+    monkeypatch.setattr(network, "evaluate", scripted)
+    report = learnt(network, epochs=4, patience=patience)
+    assert (report.epochs, report.best_epoch) == (epochs, best)
+    assert report.held_out == tuple(values[:epochs])
+    assert torch.equal(network.module.head.weight, scripted.heads[best - 1])
+
+
+@pytest.mark.parametrize("held_out", [None, Colours([])])
+def test_without_held_out_images_it_trains_to_the_end(held_out: Colours | None) -> None:
+    report = small_network().fit(Colours([0, 1, 2] * 4), held_out, QUICK)
+    assert (report.epochs, report.best_epoch) == (3, 3)
+    assert report.metrics is None
+    assert report.held_out == ()
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_any_number_of_images_trains(count: int) -> None:
+    report = small_network().fit(Colours([0] * count), None, QUICK)
+    assert report.images == count
+
+
+def test_no_images() -> None:
+    with pytest.raises(ModelError, match="no labelled images to learn from"):
+        small_network().fit(Colours([]), None, QUICK)
+
+
+def test_an_unknown_class() -> None:
+    with pytest.raises(ModelError, match="class number 3"):
+        small_network().fit(Colours([0, 3]), None, QUICK)
+
+
+def test_a_loss_that_is_no_number() -> None:
+    network = small_network()
+    with torch.no_grad():
+        network.module.head.weight.fill_(float("inf"))
+    with pytest.raises(ModelError, match="in epoch 1"):
+        network.fit(Colours([0, 1]), None, QUICK)
+
+
+def test_stops_at_the_next_step() -> None:
+    network = small_network()
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 24 + 6 + 2  # the images are read, two steps are taken
+
+    with pytest.raises(Stopped):
+        network.fit(Colours([0, 1, 2] * 8), Colours([0, 1, 2] * 2), QUICK, stop=stop)
+    assert asked == 33
+    assert not network.module.training
+
+
+def test_trains_in_a_thread_while_another_network_predicts() -> None:
+    trained, serving = small_network(), small_network(seed=1)
+    batch = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    wanted = serving.predict(batch).probabilities
+    thread = threading.Thread(target=learnt, args=(trained,), kwargs={"epochs": 6})
+    thread.start()
+    while thread.is_alive():
+        assert torch.equal(serving.predict(batch).probabilities, wanted)
+    thread.join()
+
+
+def test_tells_how_far_it_is() -> None:
+    told: list[FitProgress] = []
+    small_network().fit(Colours([0, 1, 2] * 4), Colours([0]), QUICK, progress=told.append)
+    ends = [p for p in told if p.metric is not None or p.loss is not None]
+    assert [p.epoch for p in ends] == [1, 2, 3]
+    assert ends[-1].share == pytest.approx(1.0)
+    shares = [p.share for p in told]
+    assert shares == sorted(shares)
+    assert all(p.epochs == 3 for p in told)
+
+
+def test_tells_every_second_while_images_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    told: list[FitProgress] = []
+    small_network().fit(Colours([0, 1]), None, Recipe(epochs=1), progress=told.append)
+    assert [p.epoch for p in told[:2]] == [0, 0]
+    assert [p.share for p in told[:2]] == pytest.approx([0.05, 0.1])
+
+
+def test_batches_are_of_nearly_equal_size() -> None:
+    order = batch_order(33, 2, torch.Generator().manual_seed(0))
+    assert [len(indices) for indices in order] == [17, 16]
+    assert sorted(torch.cat(order).tolist()) == list(range(33))
+
+
+def test_a_single_image_comes_twice() -> None:
+    assert [indices.tolist() for indices in batch_order(1, 1, torch.Generator())] == [[0, 0]]

@@ -1,0 +1,40 @@
+"""Small pools for the tests of the selectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from cdal.selectors import Pool
+
+
+def full_pool(n=40, classes=4, labelled=(), seed=0):
+    """A pool with every array that a selector may ask for, without ties."""
+    rng = np.random.default_rng(seed)
+    present = rng.random((n, classes)) < 0.7
+    mixtures = rng.dirichlet(np.full(classes, 0.5), size=(n, classes)) * present[..., None]
+    samples = rng.dirichlet(np.full(classes, 0.5), size=(n, 5))
+    mask = np.zeros(n, dtype=bool)
+    mask[list(labelled)] = True
+    return Pool(
+        mixtures=torch.from_numpy(mixtures).float(),
+        present=torch.from_numpy(present),
+        labelled=torch.from_numpy(mask),
+        features=torch.from_numpy(rng.normal(size=(n, 6))).float(),
+        probabilities=torch.from_numpy(samples.mean(1)).float(),
+        region_counts=torch.from_numpy(rng.integers(1, 50, size=(n, classes)) * present),
+        samples=torch.from_numpy(samples).float(),
+    )
+
+
+def vector_pool(vectors, labelled=()):
+    """A pool of one class vector an image, (N, C), as classification has it."""
+    p = torch.tensor(vectors, dtype=torch.float32)
+    mask = torch.zeros(len(p), dtype=torch.bool)
+    mask[list(labelled)] = True
+    return Pool(
+        mixtures=p[:, None],
+        present=torch.ones(len(p), 1, dtype=torch.bool),
+        labelled=mask,
+        probabilities=p,
+    )

@@ -1,0 +1,213 @@
+import json
+import statistics
+
+import pytest
+import torch
+
+from cdal.selectors.cd_greedy import CDGreedy
+from cdal.selectors.cdal_cs import CDALCS
+from cdal.selectors.cdal_rl import CDALRL
+from cdal.selectors.diversity import DiversityEmbedding
+from cdal.selectors.policy import PolicyFileError
+from cdal.selectors.pool import Pool, PoolError
+from cdal.selectors.synthetic import confused_pool
+
+
+def quick(**options):
+    return CDALRL(**({"epochs": 2, "episodes": 2, "cells": 8} | options))
+
+
+class Scale:
+    """Aggregate CD of selections of a pool: 0 is the mean random selection, 100 is cd-greedy."""
+
+    def __init__(self, pool, budget, seed):
+        self.embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
+        generator = torch.Generator().manual_seed(seed)
+        self.random = [
+            self.embedding.aggregate(torch.randperm(len(pool), generator=generator)[:budget])
+            for _ in range(300)
+        ]
+        self.zero = statistics.mean(self.random)
+        greedy = CDGreedy().select(pool, budget, seed).indices
+        self.hundred = self.embedding.aggregate(torch.tensor(greedy))
+
+    def of(self, selection):
+        return self.at(self.embedding.aggregate(torch.tensor(selection.indices)))
+
+    def at(self, aggregate):
+        return 100 * (aggregate - self.zero) / (self.hundred - self.zero)
+
+
+def mean_on_scale(selector):
+    """Over five pools of 400 images, each with its own seed, with a budget of 40."""
+    reached = []
+    for seed in range(5):
+        pool = confused_pool(400, seed=seed)
+        reached.append(Scale(pool, 40, seed).of(selector.select(pool, 40, seed)))
+    return statistics.mean(reached)
+
+
+def test_after_60_epochs_it_has_learnt_to_select_diverse_images():
+    assert mean_on_scale(CDALRL(rewards="cd", epochs=60)) >= 65
+
+
+def test_after_200_epochs_it_is_near_greedy_and_beyond_cdal_cs():
+    assert mean_on_scale(CDALRL(rewards="cd", epochs=200)) >= max(90, mean_on_scale(CDALCS()) + 5)
+
+
+def test_the_papers_settings_run_and_stay_below():
+    """They are here to be reproduced, and what they reach is far from greedy."""
+    pool = confused_pool(400, seed=0)
+    scale = Scale(pool, 40, 0)
+    selection = CDALRL(policy="paper", rewards="cd", epochs=5).select(pool, 40, 0)
+    assert len(set(selection.indices)) == 40
+    assert scale.of(selection) < 50
+
+
+@pytest.mark.parametrize("policy", ["plackett-luce", "paper"])
+@pytest.mark.parametrize(("budget", "picked"), [(0, 0), (1, 1), (7, 7), (30, 30), (31, 30)])
+def test_picks_are_distinct_unlabelled_and_as_many_as_there_can_be(policy, budget, picked):
+    pool = confused_pool(40, labelled=10)
+    indices = quick(policy=policy).select(pool, budget).indices
+    assert len(set(indices)) == len(indices) == picked
+    assert not pool.labelled[indices].any()
+
+
+@pytest.mark.parametrize("policy", ["plackett-luce", "paper"])
+def test_a_seed_fixes_the_picks_and_leaves_the_global_generator_alone(policy):
+    pool = confused_pool(60, labelled=6)
+    first = quick(policy=policy).select(pool, 12, seed=4)
+    state = torch.random.get_rng_state()
+    torch.rand(5)
+    assert quick(policy=policy).select(pool, 12, seed=4) == first
+    torch.random.set_rng_state(state)
+    quick(policy=policy).select(pool, 12, seed=4)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert quick(policy=policy).select(pool, 12, seed=5).indices != first.indices
+
+
+def test_an_empty_pool_has_no_picks():
+    pool = confused_pool(5)
+    empty = pool.take(torch.arange(0))
+    assert quick().select(empty, 3).picks == ()
+
+
+@pytest.mark.parametrize("rewards", ["cd", "vr", "sr", "cd+vr", "cd+sr", "vr+sr", "sr + vr + cd"])
+def test_any_subset_of_the_rewards(rewards):
+    pool = confused_pool(40, labelled=4)
+    report = quick(rewards=rewards).select(pool, 6).report
+    parts = {part.strip() for part in rewards.split("+")}
+    assert report["reward"]["cdal-rl"].keys() == parts | {"total"}
+
+
+def test_the_rewards_are_those_that_the_pool_allows_unless_named():
+    full = confused_pool(30)
+    bare = Pool(full.mixtures, full.present, full.labelled)
+    assert quick().select(full, 3).report["reward"]["cdal-rl"].keys() == {"cd", "vr", "total"}
+    assert quick().select(bare, 3).report["reward"]["cdal-rl"].keys() == {"cd", "total"}
+    with pytest.raises(PoolError, match="features"):
+        quick(rewards="cd+vr").select(bare, 3)
+    with pytest.raises(PoolError, match="region_counts"):
+        quick(rewards="sr").select(bare, 3)
+
+
+def test_the_report_sets_the_reward_beside_what_it_has_to_beat():
+    pool = confused_pool(60, labelled=6)
+    selection = quick(epochs=3, episodes=4).select(pool, 8, seed=1)
+    report = json.loads(json.dumps(selection.report))
+    assert report["trained_epochs"] == 3
+    assert report["random_draws"] == 12
+    totals = {name: parts["total"] for name, parts in report["reward"].items()}
+    assert totals.keys() == {"cdal-rl", "cdal-cs", "cd-greedy", "random"}
+    assert report["reward"]["cd-greedy"]["cd"] > report["reward"]["random"]["cd"]
+
+
+def test_each_reason_names_the_nearest_labelled_or_earlier_image():
+    pool = confused_pool(50, labelled=5)
+    picks = quick().select(pool, 10).picks
+    embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
+    earlier = pool.labelled.nonzero()[:, 0].tolist()
+    for pick in picks:
+        to = embedding.distances(torch.tensor([pick.index]), torch.tensor(earlier))[0]
+        assert pick.reason["nearest"] == earlier[int(to.argmin())]
+        assert 0 < sum(pick.reason["classes"].values()) <= 1 + 1e-6
+        earlier.append(pick.index)
+    scores = [pick.score for pick in picks]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_first_pick_where_nothing_is_labelled_has_no_nearest_image():
+    first, second = quick().select(confused_pool(20), 2).picks
+    assert first.reason == {"nearest": None, "classes": {}}
+    assert second.reason["nearest"] == first.index
+
+
+def test_one_mixture_an_image_is_a_pool_too():
+    full = confused_pool(30)
+    pool = Pool(
+        mixtures=full.probabilities[:, None],
+        present=torch.ones(30, 1, dtype=torch.bool),
+        labelled=full.labelled,
+    )
+    assert len(quick().select(pool, 5).picks) == 5
+
+
+def test_a_policy_is_trained_once_and_then_read(tmp_path):
+    weights = tmp_path / "policy.safetensors"
+    pool = confused_pool(60, labelled=6)
+    told = []
+    first = quick(weights=weights).select(pool, 9, progress=told.append)
+    written = weights.read_bytes()
+    assert told == [0.5, 1.0]
+    again = quick(weights=weights).select(pool, 9, progress=told.append)
+    assert told == [0.5, 1.0]
+    assert again.picks == first.picks
+    assert again.report["trained_epochs"] == 0
+    # A pool of another size, in a later round.
+    assert len(quick(weights=weights).select(confused_pool(90, seed=2), 9).picks) == 9
+    assert weights.read_bytes() == written
+
+
+def test_a_policy_for_other_classes_is_refused(tmp_path):
+    weights = tmp_path / "policy.safetensors"
+    quick(weights=weights).select(confused_pool(20, classes=6), 3)
+    with pytest.raises(PolicyFileError, match=r"policy\.safetensors does not fit"):
+        quick(weights=weights).select(confused_pool(20, classes=7), 3)
+    with pytest.raises(PolicyFileError, match=r"policy\.safetensors does not fit"):
+        quick(weights=weights, cells=9).select(confused_pool(20, classes=6), 3)
+
+
+@pytest.mark.parametrize(
+    ("classes", "cells", "expected"), [(99, None, 256), (100, None, 1024), (100, 8, 8)]
+)
+def test_there_are_more_cells_for_a_hundred_classes(tmp_path, classes, cells, expected):
+    from safetensors import safe_open
+
+    weights = tmp_path / "policy.safetensors"
+    pool = Pool(
+        mixtures=torch.softmax(torch.randn(12, 1, classes), -1),
+        present=torch.ones(12, 1, dtype=torch.bool),
+        labelled=torch.zeros(12, dtype=torch.bool),
+    )
+    quick(cells=cells, epochs=1, episodes=1, weights=weights).select(pool, 2)
+    with safe_open(weights, "pt") as file:
+        assert file.get_tensor("head.weight").shape == (1, 2 * expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"policy": "ppo"}, "policy must be one of plackett-luce, paper, not 'ppo'"),
+        ({"rewards": "cd+xx"}, "rewards .* 'xx'"),
+        ({"rewards": ""}, "rewards"),
+        ({"alpha": 1.5}, "alpha must be from 0 to 1, not 1.5"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"cells": 0}, "cells must be at least 1, not 0"),
+        ({"epochs": 0}, "epochs"),
+        ({"episodes": -1}, "episodes"),
+        ({"window": 0}, "window"),
+    ],
+)
+def test_impossible_options_are_refused_by_name(options, named):
+    with pytest.raises(ValueError, match=named):
+        CDALRL(**options)

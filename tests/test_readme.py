@@ -1,0 +1,47 @@
+"""The README's tables are the code's. `python tests/test_readme.py` writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cdal.backend.config import ServerConfig
+from cdal.backend.settings import ProjectSettings
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def table(model: type[BaseModel], prefix: str = "") -> str:
+    rows = ["| name | default | what |", "| --- | --- | --- |"]
+    for name, field in model.model_fields.items():
+        shown = str(field.validation_alias or f"{prefix}{name.upper()}") if prefix else name
+        default: Any = field.get_default(call_default_factory=True)
+        text = "" if default is None else json.dumps(default, default=str)
+        code = f"`{text}`" if text else "—"
+        rows.append(f"| `{shown}` | {code} | {field.description} |")
+    return "\n".join(rows)
+
+
+def with_tables(text: str) -> str:
+    for mark, filled in (
+        ("settings", table(ProjectSettings)),
+        ("config", table(ServerConfig, "CDAL_")),
+    ):
+        pattern = rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)"
+        text = re.sub(pattern, lambda m: f"{m[1]}{filled}\n{m[2]}", text, flags=re.DOTALL)  # noqa: B023
+    return text
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run: python tests/test_readme.py"
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write("README.md written\n")
