@@ -13,6 +13,7 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -113,6 +114,26 @@ def measure(arguments: argparse.Namespace, network_name: str, images: int, seed:
     print("| " + " | ".join(row) + " |", flush=True)
 
 
+def speed(network_name: str, layout: torch.memory_format, steps: int = 12) -> float:
+    """Images a processor second, forward, backward and update, in steps of 32 random images."""
+    architecture, _, size = network_name.partition(":")
+    network = make_network(
+        architecture=architecture, classes=["a", "b"], image_size=int(size), pretrained=False
+    )
+    module = network.module.to(memory_format=layout).train()
+    optimiser = torch.optim.AdamW(module.parameters())
+    images = torch.randn(32, 3, int(size), int(size)).contiguous(memory_format=layout)
+    targets = torch.randint(0, 2, (32,))
+    seconds = []
+    for _ in range(steps):
+        begun = time.process_time()
+        optimiser.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(module(images)[1], targets))
+        optimiser.step()
+        seconds.append(time.process_time() - begun)
+    return len(images) / median(seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/cifar10.zip")
@@ -129,10 +150,16 @@ def main() -> None:
     parser.add_argument("--no-augmentation", action="store_true")
     parser.add_argument("--held-out", action="store_true", help="hold a fifth out, keep the best")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--speed", action="store_true", help="only the speed of a step, on the CPU")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     use_stem(arguments.stem)
+    if arguments.speed:
+        for name in arguments.networks:
+            rates = [speed(name, f) for f in (torch.contiguous_format, torch.channels_last)]
+            print(f"| {name} | {arguments.stem} | {rates[0]:.0f} | {rates[1]:.0f} |", flush=True)
+        return
     print("| " + " | ".join(COLUMNS) + " |")
     print("|---" * len(COLUMNS) + "|")
     for network_name in arguments.networks:

@@ -68,7 +68,15 @@ def _select(arguments: argparse.Namespace) -> Selection:
             f"the budget must be from 0 to {unlabelled}, the number of unlabelled images, "
             f"not {arguments.budget}"
         )
-    return selector.select(pool.to(_device(arguments.device)), arguments.budget, arguments.seed)
+    pool = pool.to(_device(arguments.device))
+    progress = _show_progress if sys.stderr.isatty() else None
+    return selector.select(pool, arguments.budget, arguments.seed, progress)
+
+
+def _show_progress(share: float) -> None:
+    """One line, written over, that is gone in the end."""
+    sys.stderr.write(f"\rselecting: {share:4.0%}" if share < 1 else "\r" + " " * 16 + "\r")
+    sys.stderr.flush()
 
 
 def _device(name: str) -> torch.device:

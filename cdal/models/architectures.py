@@ -28,7 +28,7 @@ class Architecture:
 def small_stem(resnet: nn.Module) -> None:
     """Replace the 7×7 convolution and the pooling, of stride 4 together, by a 3×3 one of stride 2.
 
-    Stride 1, the usual choice for CIFAR-10, costs three to four times as much; see
+    Stride 1, the usual choice for CIFAR-10, costs about three times as much; see
     docs/training.md.
     """
     resnet.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)

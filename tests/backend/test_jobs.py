@@ -169,7 +169,8 @@ def test_put_back_with_a_delay_waits_for_it(services: Services) -> None:
     assert (job.state, job.error) == ("pending", "Label Studio was away")
     assert job.not_before is not None
     assert timedelta(seconds=50) < job.not_before - now() <= timedelta(seconds=60)
-    assert services.jobs.huey.scheduled_count() == 1
+    message = services.jobs.huey.dequeue()
+    assert job.not_before <= message.eta <= job.not_before + timedelta(seconds=10)
 
     with services.store.transaction() as session:
         session.get_one(Job, job_id).not_before = now() - timedelta(seconds=1)
@@ -182,7 +183,7 @@ def test_a_job_that_was_stopped_waits_for_the_next_worker(services: Services) ->
     services.jobs.huey.flush()
     services.jobs.put_back(job_id)
     assert jobs_of(services) == [("train", "pending")]
-    assert services.jobs.huey.scheduled_count() == 0
+    assert messages(services) == 0
     services.jobs.send_pending()
     assert messages(services) == 1
 
@@ -222,11 +223,10 @@ def test_what_lies_in_the_jobs_file_is_no_pickle(services: Services, tmp_path: P
     services.jobs._task.schedule((1,), delay=60)
     with sqlite3.connect(tmp_path / "jobs.sqlite") as database:
         stored = [row[0] for row in database.execute("SELECT data FROM task")]
-        stored += [row[0] for row in database.execute("SELECT data FROM schedule")]
     database.close()
     assert len(stored) == 2
     for data in stored:
-        assert json.loads(bytes(data))[1] == "work"
+        assert json.loads(bytes(data))[1].endswith("work")
 
 
 def test_a_pickle_in_the_jobs_file_is_not_loaded() -> None:

@@ -1,0 +1,225 @@
+"""Connecting a project: whose token is used, and what is remembered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from offline import CONFIG, UID, jobs_of, make_services
+
+from cdal.backend import connection
+from cdal.backend.client import LabelStudioClient, LabelStudioError
+from cdal.backend.connection import RefusedError, SetupRequest, connect
+from cdal.backend.services import Services
+from cdal.backend.tables import Event, Project
+
+SERVERS_KEY = "the-servers-key"
+HANDED_OVER = "handed-over-token"
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Which tokens may read the project, and which were tried.
+
+    The check of a token is a fake here: what a real Label Studio says is in test_app.py.
+    """
+    state: dict[str, Any] = {"good": {SERVERS_KEY, HANDED_OVER}, "tried": []}
+
+    class FakeClient:
+        def __init__(self, url: str, token: str, number: int, **_: Any) -> None:
+            self.token = token
+
+        def read_project(self) -> None:
+            state["tried"].append(self.token)
+            if self.token not in state["good"]:
+                raise LabelStudioError("Label Studio refused to read the project: 401", 401)
+
+    monkeypatch.setattr(connection, "LabelStudioClient", FakeClient)
+    monkeypatch.setattr(connection, "_checked", {})
+    return state
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+def request(**changes: Any) -> SetupRequest:
+    body = {
+        "project": UID,
+        "schema": CONFIG,
+        "hostname": "http://handed-over.test",
+        "access_token": HANDED_OVER,
+        "extra_params": None,
+    }
+    return SetupRequest.of({**body, **changes})
+
+
+def token_in_use(services: Services, project: Project) -> str:
+    token: str = services.client(project)._sdk._client_wrapper._tokens_client._api_key
+    return token
+
+
+def test_the_servers_own_key_comes_first(services: Services, tokens: dict[str, Any]) -> None:
+    project = connect(services, request())
+    assert tokens["tried"] == [SERVERS_KEY]
+    assert project.access_token is None  # what is not needed is not kept
+    assert token_in_use(services, project) == SERVERS_KEY
+
+
+def test_where_it_may_not_read_the_project_the_handed_over_token_is_used(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    tokens["good"] = {HANDED_OVER}
+    project = connect(services, request())
+    assert tokens["tried"] == [SERVERS_KEY, HANDED_OVER]
+    assert project.access_token == HANDED_OVER
+    assert token_in_use(services, project) == HANDED_OVER  # by the jobs, too
+
+
+def test_once_the_servers_key_is_mended_it_is_used_again(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    tokens["good"] = {HANDED_OVER}
+    connect(services, request())
+    tokens["good"] = {HANDED_OVER, SERVERS_KEY}
+    project = connect(services, request())
+    assert project.access_token is None
+    assert token_in_use(services, project) == SERVERS_KEY
+
+
+def test_without_a_key_the_handed_over_address_and_token_are_used(
+    tmp_path: Path, tokens: dict[str, Any]
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    project = connect(services, request())
+    assert (project.url, project.access_token) == ("http://handed-over.test", HANDED_OVER)
+
+
+def test_the_operators_address_is_not_overruled(services: Services, tokens: dict[str, Any]) -> None:
+    assert connect(services, request(hostname="http://evil.test")).url == (
+        "http://label-studio.test:8080"
+    )
+
+
+def test_a_token_that_worked_is_not_tried_again(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    for _ in range(5):
+        connect(services, request())
+    assert tokens["tried"] == [SERVERS_KEY]
+
+
+def test_a_token_that_did_not_is(services: Services, tokens: dict[str, Any]) -> None:
+    tokens["good"] = set()
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            connect(services, request())
+    assert len(tokens["tried"]) == 4
+
+
+def test_setting_up_again_changes_nothing_and_asks_for_nothing(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    first = connect(services, request())
+    assert jobs_of(services) == [("sync", "pending")]
+    job = services.jobs.claim(1)
+    assert job is not None
+    services.jobs.finish(job.id, "done")
+    again = connect(services, request())
+    assert again.id == first.id
+    assert jobs_of(services) == [("sync", "done")]
+    with services.store.reading() as session:
+        assert session.query(Event).count() == 1
+
+
+def test_new_settings_are_remembered_and_looked_into(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    connect(services, request())
+    services.jobs.finish(1, "done")
+    project = connect(services, request(extra_params={"budget": 5}))
+    assert project.extra_params == {"budget": 5}
+    assert jobs_of(services) == [("sync", "done"), ("sync", "pending")]
+
+
+def test_a_project_that_was_made_anew_under_the_same_number_is_another(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    first = connect(services, request())
+    second = connect(services, request(project="12.1800000000"))
+    assert first.id != second.id
+    assert first.label_studio_id == second.label_studio_id == 12
+
+
+@pytest.mark.parametrize("hostname", ["", "label-studio:8080", "ftp://x", "http://", "http://["])
+def test_addresses_that_are_none(tmp_path: Path, tokens: dict[str, Any], hostname: str) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    with pytest.raises(RefusedError, match="is not the address of a Label Studio"):
+        connect(services, request(hostname=hostname))
+
+
+def test_an_address_with_a_password_is_refused_without_repeating_it(
+    tmp_path: Path, tokens: dict[str, Any]
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    with pytest.raises(RefusedError) as caught:
+        connect(services, request(hostname="http://ann:pass-word@label-studio.test"))
+    assert "pass-word" not in str(caught.value)
+
+
+def test_no_secret_is_logged_or_told(
+    services: Services, tokens: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    connect(services, request())
+    tokens["good"] = set()
+    connection._checked.clear()
+    with pytest.raises(RefusedError) as caught:
+        connect(services, request())
+    for secret in (SERVERS_KEY, HANDED_OVER):
+        assert secret not in caplog.text
+        assert secret not in str(caught.value)
+
+
+@pytest.fixture
+def strange_server() -> Iterator[str]:
+    """A web server that is no Label Studio: it answers everything with a page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_server_that_is_no_label_studio(strange_server: str) -> None:
+    with pytest.raises(LabelStudioError) as caught:
+        LabelStudioClient(strange_server, "token", 1, retries=0).read_project()
+    assert str(caught.value) == "What answered when asked to read the project is no Label Studio."
+
+
+def test_a_server_that_is_not_there() -> None:
+    client = LabelStudioClient("http://127.0.0.1:9", "token", 1, timeout_s=1, retries=0)
+    with pytest.raises(LabelStudioError) as caught:
+        client.read_project()
+    assert str(caught.value) == (
+        "Label Studio could not be asked to read the project: ConnectError"
+    )
+    assert caught.value.status is None
