@@ -17,7 +17,7 @@ from typing import Literal
 from huey import SqliteHuey
 from huey.registry import Message
 from huey.serializer import Serializer
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -164,6 +164,16 @@ class Jobs:
             job.finished_at = now()
             if state == "done":
                 job.progress = 1.0
+            if state == "done" and job.kind == "sync":
+                # Every label that is submitted asks for one; the last one's record is enough.
+                session.execute(
+                    delete(Job).where(
+                        Job.project_id == job.project_id,
+                        Job.kind == "sync",
+                        Job.state == "done",
+                        Job.id < job.id,
+                    )
+                )
 
     def put_back(self, job_id: int, error: str | None = None, delay_s: float | None = None) -> None:
         """Let a job wait again, unless one of its kind waits already.

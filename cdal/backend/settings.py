@@ -24,6 +24,10 @@ SelectorName = Literal[
 ]
 
 
+LEAST_RESERVE = 30
+"""Even simulated annotators label no more in the time that it takes to notice and queue more."""
+
+
 class SettingsError(ValueError):
     """Settings that cannot be used; the message is one sentence for whoever typed them."""
 
@@ -40,9 +44,9 @@ class ProjectSettings(BaseModel):
     reserve: int | None = Field(
         None,
         ge=1,
-        le=1_000_000,
         description="Images queued beyond the budget, for people to go on with while the model "
-        "trains; as many as the budget by default.",
+        "trains. Whenever fewer are left, more are queued; so it must outlast a few seconds of "
+        "everybody's labelling. By default as many as the budget, and at least 30.",
     )
     selector: SelectorName = Field("cdal-cs", description="How the next images are chosen.")
     selector_options: dict[str, Any] = Field(
@@ -89,7 +93,8 @@ class ProjectSettings(BaseModel):
 
     @property
     def reserve_size(self) -> int:
-        return self.budget if self.reserve is None else self.reserve
+        """Images queued beyond the budget."""
+        return max(self.budget, LEAST_RESERVE) if self.reserve is None else self.reserve
 
     @model_validator(mode="after")
     def _check_names(self) -> ProjectSettings:

@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import httpx
+from label_studio_sdk.core.api_error import ApiError
 from rich.console import Console
+from rich.markup import escape
 
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer, round_is_open
@@ -63,6 +66,14 @@ def run(options: Options) -> int:
     except DemoError as error:
         console.print(f"[red]The demo stopped:[/red] {error}", soft_wrap=True)
         return 1
+    except (httpx.HTTPError, ApiError) as error:
+        status = f": {error.status_code}" if isinstance(error, ApiError) else f": {error}"
+        console.print(
+            f"[red]The demo stopped:[/red] a request failed{escape(status)}; see the logs in "
+            f"{options.folder}.",
+            soft_wrap=True,
+        )
+        return 1
     except KeyboardInterrupt:
         console.print("Stopped. The same command goes on from here; «make clean» removes it all.")
         return 0 if not options.once else 130
@@ -94,7 +105,7 @@ def _run(options: Options, console: Console) -> None:
             label_studio.check_alive()
             backend.check_alive()
     finally:
-        with step(console, "Stopping the backend and Label Studio"):
+        with _uninterrupted(), step(console, "Stopping the backend and Label Studio"):
             backend.stop()
             label_studio.stop()
 
@@ -223,3 +234,15 @@ def _ctrl_c_stops() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C while everything is being stopped would leave Label Studio running."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

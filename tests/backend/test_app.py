@@ -344,9 +344,7 @@ def test_hints_are_open_and_start_training_is_not(locked: FlaskClient) -> None:
     event["action"] = "START_TRAINING"
     assert locked.post("/webhook", json=event).status_code == 401
     assert locked.post("/webhook", data="no JSON").status_code == 401
-    assert (
-        locked.post("/webhook", json=event, headers=basic("ann", "pass:wörd")).status_code == 200
-    )
+    assert locked.post("/webhook", json=event, headers=basic("ann", "pass:wörd")).status_code == 200
 
 
 def test_without_a_password_all_is_open(browser: FlaskClient) -> None:

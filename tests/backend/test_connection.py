@@ -106,9 +106,7 @@ def test_the_operators_address_is_not_overruled(services: Services, tokens: dict
     )
 
 
-def test_a_token_that_worked_is_not_tried_again(
-    services: Services, tokens: dict[str, Any]
-) -> None:
+def test_a_token_that_worked_is_not_tried_again(services: Services, tokens: dict[str, Any]) -> None:
     for _ in range(5):
         connect(services, request())
     assert tokens["tried"] == [SERVERS_KEY]
@@ -191,7 +189,7 @@ def strange_server() -> Iterator[str]:
     """A web server that is no Label Studio: it answers everything with a page."""
 
     class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()

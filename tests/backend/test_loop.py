@@ -96,22 +96,22 @@ def test_the_data_manager_tab_shows_the_queue_in_order(make_scenario: Make) -> N
 
 def test_people_go_on_in_order_while_the_model_trains(make_scenario: Make) -> None:
     """The budget is labelled, a training begins, and nobody is served at random meanwhile."""
-    scenario = make_scenario(60, budget=6, reserve=4, min_labels=4, epochs=120)
+    scenario = make_scenario(200, budget=6, reserve=None, min_labels=4, epochs=300)
     scenario.wait_for_round(1)
     queue = scenario.queue()
     served = scenario.label_stream(6)
     scenario.wait("training", lambda s: any(_is(j, "train", "running") for j in s["jobs"]))
     more = []
     while (
-        not any(_is(job, "train", "done") for job in scenario.status()["jobs"]) and len(more) < 30
+        not any(_is(job, "train", "done") for job in scenario.status()["jobs"]) and len(more) < 150
     ):
         more += scenario.label_stream(1)
     # Far more than budget and reserve: the queue was topped up in rank order meanwhile.
-    assert len(more) > 4
+    assert len(more) > 30
     assert served + more[:-1] == queue[: 6 + len(more) - 1]
 
     status = scenario.wait_for_round(2)
-    assert status["versions"][0]["labels"] == 6
+    assert 6 <= status["versions"][0]["labels"] < 6 + len(more)
     # What was labelled meanwhile is in the next training, once.
     scenario.label_stream(6)
     status = scenario.wait("model", lambda s: len(s["versions"]) > 1)

@@ -42,9 +42,7 @@ def test_what_the_store_knows(browser: FlaskClient) -> None:
     add_tasks(services, project, [4], annotations=1)
     version = add_version(services, project)
     add_round(services, project, [1], number=1)
-    add_round(
-        services, project, [2], number=2, model_version_id=version.id, seconds={"score": 2.5}
-    )
+    add_round(services, project, [2], number=2, model_version_id=version.id, seconds={"score": 2.5})
     services.jobs.ask(project.id, "sync", "test")
     services.jobs.finish(services.jobs.ask(project.id, "train", "test"), "failed", error="x")
     found = scrape(browser)

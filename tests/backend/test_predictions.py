@@ -23,7 +23,7 @@ def test_scores_rise_with_the_rank_and_stay_below_those_of_what_is_not_queued() 
     assert scores == [0.9 * 1 / 4, 0.9 * 2 / 4, 0.9 * 3 / 4]
     many = [rank_score(rank, 1_000_000) for rank in range(0, 1_000_000, 997)]
     assert many == sorted(set(many))
-    assert 0 < many[0]
+    assert many[0] > 0
     assert many[-1] < QUEUED_SHARE < NOT_QUEUED_SCORE <= 1
 
 

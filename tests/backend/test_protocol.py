@@ -35,15 +35,19 @@ def connected(browser: FlaskClient) -> FlaskClient:
     return browser
 
 
+@pytest.fixture(scope="module")
+def unused(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+    """For calls that change nothing."""
+    return make_browser(tmp_path_factory.mktemp("unused"))
+
+
 @pytest.mark.parametrize(
     "path",
     ["/setup", "/predict", "/webhook", "/job_status", "/validate", "/delete", "/duplicate_model"],
 )
 @pytest.mark.parametrize("data", [b"", b"no JSON", b"[1]", b'"text"', b"null", b"\xff\xfe"])
-def test_a_body_that_is_no_object_is_refused(
-    browser: FlaskClient, path: str, data: bytes
-) -> None:
-    answer = browser.post(path, data=data, content_type="application/json")
+def test_a_body_that_is_no_object_is_refused(unused: FlaskClient, path: str, data: bytes) -> None:
+    answer = unused.post(path, data=data, content_type="application/json")
     assert answer.status == "400 The request's body must be a JSON object."
 
 
@@ -80,9 +84,7 @@ def test_predict_wants_a_list_of_tasks(connected: FlaskClient, tasks: Any) -> No
 @pytest.mark.parametrize("project", [None, 12, "12.1", "", {}])
 def test_predict_for_a_project_that_is_not_connected(connected: FlaskClient, project: Any) -> None:
     answer = connected.post("/predict", json={"project": project, "tasks": []})
-    assert answer.status == (
-        "400 This project is not connected; connect it in its Model settings."
-    )
+    assert answer.status == ("400 This project is not connected; connect it in its Model settings.")
 
 
 def test_predict_before_the_first_round_has_nothing_to_say(connected: FlaskClient) -> None:
@@ -119,7 +121,7 @@ def test_predict_in_a_random_round_whatever_the_ids(connected: FlaskClient) -> N
         project = connection.find(session, UID)
     assert project is not None
     add_round(services, project, [7], queue_version="CDAL round 1.1")
-    ids = [7, 999, None, "7", 7.0, -1, 2**70, [], {}, 7]
+    ids: list[Any] = [7, 999, None, "7", 7.0, -1, 2**70, [], {}, 7]
     tasks = [{"id": number} for number in ids] + [{}, {"data": {"image": "x"}}]
     answer = connected.post("/predict", json={"project": UID, "tasks": tasks})
     assert answer.status_code == 200
@@ -155,9 +157,7 @@ def test_a_webhook_names_an_event(connected: FlaskClient, action: Any) -> None:
 def test_a_webhook_for_no_connected_project_is_ignored(
     connected: FlaskClient, project: Any
 ) -> None:
-    answer = connected.post(
-        "/webhook", json={"action": "ANNOTATION_CREATED", "project": project}
-    )
+    answer = connected.post("/webhook", json={"action": "ANNOTATION_CREATED", "project": project})
     assert answer.get_json() == {"status": "ignored", "reason": "no such project is connected"}
 
 
@@ -178,9 +178,7 @@ def test_versions_are_the_queue_versions_newest_first(connected: FlaskClient) ->
         project = connection.find(session, UID)
     assert project is not None
     for number in (1, 2):
-        add_round(
-            services, project, [], number=number, queue_version=f"CDAL round {number}.1"
-        )
+        add_round(services, project, [], number=number, queue_version=f"CDAL round {number}.1")
     add_round(services, project, [], number=3)
     assert connected.get("/versions").get_json() == {
         "versions": ["CDAL round 2.1", "CDAL round 1.1"]
@@ -230,9 +228,7 @@ def test_job_status_of_an_unknown_job(connected: FlaskClient, job: Any) -> None:
 def test_validate(browser: FlaskClient) -> None:
     assert browser.post("/validate", json={"config": CONFIG}).get_json() == {"status": "ok"}
     answer = browser.post("/validate", json={"config": "<View/>"})
-    assert answer.status == (
-        "400 The labeling config has no <Image>; this backend labels images."
-    )
+    assert answer.status == ("400 The labeling config has no <Image>; this backend labels images.")
     answer = browser.post("/validate", json={"config": 5})
     assert answer.status == "400 The field «config» must be a labeling config."
 

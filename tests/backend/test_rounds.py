@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from offline import (
@@ -39,7 +40,7 @@ def project(services: Services) -> Project:
     return add_project(services)
 
 
-def begin(services: Services, project: Project, **settings: object) -> Round:
+def begin(services: Services, project: Project, **settings: Any) -> Round:
     work = make_work(services, project, FakeLabelStudio(), **settings)
     with services.store.transaction() as session:
         return open_round(work, session)

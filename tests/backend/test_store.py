@@ -73,7 +73,9 @@ def test_rows_that_belong_to_nothing_are_refused(store: Store) -> None:
 
 def test_the_database_itself_allows_one_waiting_job_of_a_kind(store: Store) -> None:
     with store.transaction() as session:
-        session.add(Project(uid="1", label_studio_id=1, url="", labeling_config="", extra_params=None))
+        session.add(
+            Project(uid="1", label_studio_id=1, url="", labeling_config="", extra_params=None)
+        )
         session.flush()
         for state in ("pending", "running", "done", "done"):
             session.add(Job(project_id=1, kind="sync", state=state, asked_by=""))

@@ -36,9 +36,8 @@ def run(work: Context) -> str:
     changed = read_changes(work)
     with work.services.store.transaction() as session:
         decision = _decide(work, session)
-    if decision is None:
-        decision = top_up(work)
-    return f"{changed} tasks changed; {decision or 'nothing to do'}."
+    decisions = [text for text in (decision, top_up(work)) if text is not None]
+    return f"{changed} tasks changed; {', '.join(decisions) or 'nothing to do'}"
 
 
 def read_changes(work: Context) -> int:
@@ -141,6 +140,8 @@ def _decide(work: Context, session: Session) -> str | None:
     labelled = count_labelled(session, work.project.id)
     if current is None:
         return _start(work, session, labelled)
+    if work.services.jobs.is_active(session, work.project.id, "train"):
+        return None
     if current.training_asked is not None:
         # A training that failed is not asked for again until more has been labelled.
         since = current.training_asked

@@ -1,0 +1,36 @@
+"""The worker: one a data folder, and what it does at its start and every minute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from offline import add_project, jobs_of, make_services
+from processes import worker_runs
+
+from cdal.backend.worker import WorkerError, _only_worker, _poll_with
+
+
+def test_one_worker_a_data_folder(tmp_path: Path) -> None:
+    with _only_worker(tmp_path):
+        assert worker_runs(tmp_path)
+        with pytest.raises(WorkerError) as caught, _only_worker(tmp_path):
+            pass
+        assert str(caught.value) == (
+            f"Another worker runs on the data folder {tmp_path}; stop it, or set MODEL_DIR."
+        )
+    with _only_worker(tmp_path):
+        pass
+
+
+def test_the_poll_asks_for_a_look_at_every_project_and_sends_what_waits(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    add_project(services)
+    add_project(services, uid="13.1")
+    services.jobs.ask(1, "train", "test")
+    services.jobs.huey.flush()
+    poll = _poll_with(services)
+    poll()
+    assert jobs_of(services) == [("train", "pending"), ("sync", "pending"), ("sync", "pending")]
+    poll()
+    assert len(jobs_of(services)) == 3

@@ -1,0 +1,205 @@
+"""What is read from Label Studio, and what is decided about it; against a fake, see offline.py."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from offline import (
+    FakeLabelStudio,
+    add_project,
+    add_round,
+    add_tasks,
+    add_version,
+    jobs_of,
+    make_services,
+    make_work,
+)
+from sqlalchemy import select
+
+from cdal.backend.services import Services
+from cdal.backend.tables import Event, Job, Project, Round, Task, now
+from cdal.backend.work import sync
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+@pytest.fixture
+def project(services: Services) -> Project:
+    return add_project(services, extra_params={"budget": 2, "reserve": 2, "min_labels": 2})
+
+
+@pytest.fixture
+def label_studio() -> FakeLabelStudio:
+    fake = FakeLabelStudio()
+    fake.add_tasks(range(1, 11))
+    return fake
+
+
+def run(services: Services, project: Project, label_studio: FakeLabelStudio, **more: Any) -> str:
+    work = make_work(services, project, label_studio, **more)
+    outcome = sync.run(work)
+    services.jobs.finish(work.job.id, "done")
+    return outcome
+
+
+def requested(services: Services) -> list[tuple[str, str]]:
+    return [job for job in jobs_of(services) if job[0] != "sync"]
+
+
+def known(services: Services) -> dict[int, tuple[int, int]]:
+    with services.store.reading() as session:
+        return {t.task_id: (t.annotations, t.skips) for t in session.scalars(select(Task))}
+
+
+def test_the_first_sync_reads_everything_and_begins_a_round(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    assert run(services, project, label_studio) == "10 tasks changed; a round is due."
+    assert known(services) == dict.fromkeys(range(1, 11), (0, 0))
+    assert requested(services) == [("select", "pending")]
+
+
+def test_without_tasks_nothing_is_due(services: Services, project: Project) -> None:
+    outcome = run(services, project, FakeLabelStudio())
+    assert outcome == "0 tasks changed; the project has no tasks yet."
+
+
+@pytest.fixture
+def open_round(services: Services, project: Project, label_studio: FakeLabelStudio) -> Round:
+    add_tasks(services, project, list(range(1, 11)))
+    with services.store.transaction() as session:
+        session.get_one(Project, project.id).changes_seen = "2026-01-01T00:00:01Z"
+    return add_round(services, project, list(range(1, 11)), queued=4)
+
+
+@pytest.mark.usefixtures("open_round")
+class TestAnOpenRound:
+    def test_new_labels_are_noticed(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        label_studio.label(1)
+        assert run(services, project, label_studio).startswith("1 tasks changed; nothing to do")
+        assert known(services)[1] == (1, 0)
+
+    def test_the_budget_makes_a_training_and_only_one(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        label_studio.label(1)
+        label_studio.label(2)
+        assert "2 new labels, a training is due" in run(services, project, label_studio)
+        for _ in range(3):
+            run(services, project, label_studio)
+        assert requested(services) == [("train", "pending")]
+
+    def test_a_deletion_that_left_no_newer_time_is_noticed(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        label_studio.label(1)
+        run(services, project, label_studio)
+        label_studio.label(1, annotations=0, at="2026-01-01T00:00:00Z")
+        run(services, project, label_studio)
+        assert known(services)[1] == (0, 0)
+
+    def test_a_task_that_was_deleted_is_forgotten(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        del label_studio.known[7]
+        run(services, project, label_studio)
+        assert set(known(services)) == set(range(1, 11)) - {7}
+
+    def test_labels_that_a_hint_missed_are_found_by_the_poll(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        label_studio.label(1, at="2026-01-01T00:00:00Z")  # older than what is known
+        run(services, project, label_studio)
+        assert known(services)[1] == (0, 0)
+        run(services, project, label_studio, asked_by=sync.POLL)
+        assert known(services)[1] == (1, 0)
+
+    def test_somebody_taking_the_stream_off_the_queue_is_told_once_and_until_mended(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        with services.store.transaction() as session:
+            session.get_one(Project, project.id).queue_version = "CDAL round 1.1"
+        for _ in range(2):
+            run(services, project, label_studio)
+        with services.store.reading() as session:
+            problem = session.get_one(Project, project.id).problem
+            assert len(session.scalars(select(Event).filter_by(level="warning")).all()) == 1
+        assert problem is not None
+        assert problem.startswith("The project's model version in Label Studio is «», not")
+        label_studio.serve("CDAL round 1.1")
+        run(services, project, label_studio)
+        with services.store.reading() as session:
+            assert session.get_one(Project, project.id).problem is None
+
+    def test_a_training_does_not_take_a_queue_that_is_being_written_for_a_lost_one(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        with services.store.transaction() as session:
+            session.get_one(Project, project.id).queue_version = "CDAL round 1.1"
+        label_studio.serve("CDAL round 2.1")
+        sync.read_changes(make_work(services, project, label_studio, "train"))
+        with services.store.reading() as session:
+            assert session.get_one(Project, project.id).problem is None
+
+
+def test_an_image_that_changed_is_no_longer_a_bad_one(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    add_tasks(services, project, [1], image="/data/upload/old.png", image_problem="Not there.")
+    add_tasks(services, project, [2], image_problem="Not there.")
+    run(services, project, label_studio)
+    with services.store.reading() as session:
+        assert session.get_one(Task, (1, 1)).image_problem is None
+        assert session.get_one(Task, (1, 2)).image_problem == "Not there."
+
+
+def test_the_end_of_a_pool_with_a_skipped_and_a_bad_image_is_an_end(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    """No round after round of no images."""
+    for task_id in range(1, 9):
+        label_studio.label(task_id)
+    label_studio.label(9, annotations=0, skips=1)
+    add_version(services, project)
+    add_tasks(services, project, list(range(1, 9)), annotations=1)
+    add_tasks(services, project, [9], skips=1)
+    add_tasks(services, project, [10], image_problem="It is not there.")
+    add_round(services, project, [], state="closed")
+    with services.store.transaction() as session:
+        session.get_one(Project, project.id).training_labels = 8
+    for _ in range(3):
+        outcome = run(services, project, label_studio)
+        assert outcome.endswith("every image that can be used is labelled.")
+    assert requested(services) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"), [("scoring", "score"), ("selecting", "select"), ("queueing", "queue")]
+)
+def test_a_round_whose_job_has_failed_goes_on_after_a_while(
+    services: Services,
+    project: Project,
+    label_studio: FakeLabelStudio,
+    state: str,
+    kind: Any,
+) -> None:
+    """Label Studio was away for longer than a job is tried for."""
+    version = add_version(services, project)
+    add_round(services, project, [], state=state, model_version_id=version.id)
+    job_id = services.jobs.ask(project.id, kind, "test")
+    assert run(services, project, label_studio).endswith("nothing to do.")  # on its way
+    services.jobs.finish(job_id, "failed", error="Label Studio was away.")
+    assert run(services, project, label_studio).endswith("nothing to do.")  # not at once
+    with services.store.transaction() as session:
+        session.get_one(Job, job_id).finished_at = now() - sync.RESUME_AFTER - timedelta(seconds=1)
+    assert run(services, project, label_studio).endswith("round 1 goes on.")
+    assert requested(services) == [(kind, "failed"), (kind, "pending")]
+    assert run(services, project, label_studio).endswith("nothing to do.")
