@@ -186,6 +186,8 @@ class Jobs:
         with self.store.transaction() as session:
             job = session.get_one(Job, job_id)
             job.error = error
+            if error is None:  # stopped, not at fault
+                job.attempts -= 1
             _wait_again(session, job)
             if delay_s is not None:
                 job.not_before = now() + timedelta(seconds=delay_s)

@@ -18,6 +18,7 @@ from cdal.backend.services import Services
 from cdal.backend.tables import Project
 from cdal.backend.work.run import run_job
 from cdal.backend.work.sync import POLL
+from cdal.models import ModelError, choose_device
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,12 @@ def run_worker(config: ServerConfig) -> None:
     """Run jobs until SIGTERM or SIGINT. A job that is cut short goes on at the next start.
 
     Raises:
-        WorkerError: another worker has this data folder.
+        WorkerError: another worker has this data folder, or there is no such device.
     """
+    try:
+        choose_device(config.device)
+    except ModelError as error:  # now, rather than in every job
+        raise WorkerError(f"CDAL_DEVICE: {error}") from None
     with _only_worker(config.data_folder):
         os.nice(NICENESS)
         if config.compute_threads is not None:

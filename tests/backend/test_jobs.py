@@ -126,6 +126,17 @@ def test_unknown_and_finished_jobs_cannot_be_claimed(services: Services) -> None
     assert job.finished_at is not None
 
 
+def test_of_looks_that_went_well_the_last_one_is_remembered(services: Services) -> None:
+    """Every label that is submitted asks for one."""
+    services.jobs.finish(ask(services, "sync"), "failed", error="Label Studio was away.")
+    for _ in range(3):
+        services.jobs.finish(ask(services, "sync"), "done")
+    services.jobs.finish(ask(services, "train"), "done")
+    services.jobs.finish(ask(services, "train"), "done")
+    kept = [("sync", "failed"), ("sync", "done"), ("train", "done"), ("train", "done")]
+    assert jobs_of(services) == kept
+
+
 def test_progress(services: Services) -> None:
     job_id = ask(services, "train")
     services.jobs.report(job_id, 0.25, "reading")
@@ -183,6 +194,7 @@ def test_a_job_that_was_stopped_waits_for_the_next_worker(services: Services) ->
     services.jobs.huey.flush()
     services.jobs.put_back(job_id)
     assert jobs_of(services) == [("train", "pending")]
+    assert job_of(services, job_id).attempts == 0  # it is not one that failed
     assert messages(services) == 0
     services.jobs.send_pending()
     assert messages(services) == 1

@@ -23,9 +23,10 @@ def test_start_training_during_a_training_trains_once_more_on_what_came_since(
     scenario.label_stream(6)
     scenario.project.start_training(scenario.connection)
     scenario.wait("training", lambda s: any(_is(j, "train", "running") for j in s["jobs"]))
+    scenario.wait("epochs", lambda s: any("epoch" in job["message"] for job in s["jobs"]))
+    scenario.label_stream(2)
     for _ in range(3):  # people press a button again when nothing seems to happen
         scenario.project.start_training(scenario.connection)
-    scenario.label_stream(2)
     status = scenario.wait("second model", lambda s: len(s["versions"]) == 2)
     assert [version["labels"] for version in status["versions"]] == [6, 8]
     status = scenario.settle()

@@ -69,7 +69,7 @@ def test_versions_rounds_jobs_and_the_queue(services: Services) -> None:
 def test_only_the_newest_jobs_are_told(services: Services) -> None:
     project = add_project(services)
     for _ in range(25):
-        services.jobs.finish(services.jobs.ask(project.id, "sync", "test"), "done")
+        services.jobs.finish(services.jobs.ask(project.id, "train", "test"), "done")
     with services.store.reading() as session:
         jobs = project_status(session, project)["jobs"]
     assert [job["id"] for job in jobs] == list(range(25, 5, -1))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from offline import add_project, jobs_of, make_services
+from offline import add_project, jobs_of, make_config, make_services
 from processes import worker_runs
 
-from cdal.backend.worker import WorkerError, _only_worker, _poll_with
+from cdal.backend.worker import WorkerError, _only_worker, _poll_with, run_worker
 
 
 def test_one_worker_a_data_folder(tmp_path: Path) -> None:
@@ -21,6 +21,14 @@ def test_one_worker_a_data_folder(tmp_path: Path) -> None:
         )
     with _only_worker(tmp_path):
         pass
+
+
+def test_a_device_that_is_none_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError) as caught:
+        run_worker(make_config(tmp_path, device="gpu"))
+    assert str(caught.value) == (
+        "CDAL_DEVICE: The device «gpu» is not one of auto, cpu, cuda and cuda:N."
+    )
 
 
 def test_the_poll_asks_for_a_look_at_every_project_and_sends_what_waits(tmp_path: Path) -> None:

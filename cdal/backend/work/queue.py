@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from label_studio_sdk.label_interface import LabelInterface
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from cdal.backend.client import LabelStudioError
@@ -48,7 +48,8 @@ def run(work: Context) -> str:
         begun = session.get_one(Round, current.id)
         # Not before: until now, `/predict` answers for the edition that the label stream follows.
         begun.queue_version = version
-        begun.state, begun.opened_at = "open", now()
+        # A training that ended meanwhile may have given it up; the label stream follows it now.
+        begun.state, begun.opened_at, begun.closed_at = "open", now(), None
         begun.seconds = {**begun.seconds, "queue": time.monotonic() - started}
         project = session.get_one(Project, work.project.id)
         project.queue_version, project.view_id, project.problem = version, view_id, None
@@ -61,7 +62,7 @@ def top_up(work: Context) -> str | None:
     """Queue more of the open round's ranking while little of its queue is left."""
     with work.services.store.transaction() as session:
         current = work.newest_round(session, "open")
-        if current is None or work.newest_round(session, "scoring", "selecting", "queueing"):
+        if current is None:
             return None
         interrupted = select(Pick.rank).filter_by(round_id=current.id, state="sending")
         if session.scalars(interrupted).first() is not None:
@@ -133,8 +134,8 @@ def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
     try:
         taken = work.client.import_predictions(predictions)
     except LabelStudioError as error:
-        if error.status == 400:
-            _forget_deleted(work)
+        if error.status == 400:  # one unknown task fails a whole import
+            forget_all_but(work, work.client.task_ids())
         raise
     if taken == len(predictions):
         return
@@ -160,13 +161,15 @@ def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def _forget_deleted(work: Context) -> None:
-    """Forget tasks that Label Studio no longer has: one unknown task fails a whole import."""
-    existing = work.client.task_ids()
+def forget_all_but(work: Context, existing: set[int]) -> None:
+    """Forget the tasks that Label Studio no longer has."""
     with work.services.store.transaction() as session:
-        for task in session.scalars(select(Task).filter_by(project_id=work.project.id)):
-            if task.task_id not in existing:
-                session.delete(task)
+        known = session.scalars(select(Task.task_id).filter_by(project_id=work.project.id))
+        gone = [task_id for task_id in known if task_id not in existing]
+        for ids in chunks(gone, IDS_A_QUERY):
+            session.execute(
+                delete(Task).where(Task.project_id == work.project.id, Task.task_id.in_(ids))
+            )
 
 
 def _nothing_to_queue(work: Context, current: Round) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from sqlalchemy import select
+
 from cdal.backend.client import LabelStudioError
 from cdal.backend.jobs import MAX_ATTEMPTS
 from cdal.backend.labeling import LabelingError
@@ -13,7 +15,8 @@ from cdal.backend.services import Services
 from cdal.backend.settings import SettingsError
 from cdal.backend.store import note
 from cdal.backend.tables import Job, Project
-from cdal.backend.work import queue, score, select, sync, train
+from cdal.backend.work import queue, score, sync, train
+from cdal.backend.work import select as selecting
 from cdal.backend.work.context import Context
 from cdal.models import ModelError, Stopped
 from cdal.selectors import PoolError
@@ -24,7 +27,7 @@ HANDLERS: Mapping[str, Callable[[Context], str]] = {
     "sync": sync.run,
     "train": train.run,
     "score": score.run,
-    "select": select.run,
+    "select": selecting.run,
     "queue": queue.run,
 }
 
@@ -50,8 +53,20 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
         _fail(services, job, f"Internal error, see the log: {type(error).__name__}", retry=False)
     else:
         services.jobs.finish(job.id, "done", outcome=outcome)
+        _forget_problem(services, job)
         log.info("project %d: %s (job %d): %s", job.project_id, job.kind, job.id, outcome)
     services.jobs.send_pending()
+
+
+def _forget_problem(services: Services, job: Job) -> None:
+    """A problem that kept a job of this kind from being done is none once one has been done."""
+    failed = select(Job.error).filter_by(project_id=job.project_id, kind=job.kind, state="failed")
+    with services.store.reading() as session:
+        problem = session.get_one(Project, job.project_id).problem
+        if problem is None or problem not in session.scalars(failed).all():
+            return
+    with services.store.transaction() as session:
+        session.get_one(Project, job.project_id).problem = None
 
 
 def _may_pass(error: Exception) -> bool:
@@ -70,8 +85,9 @@ def _fail(services: Services, job: Job, reason: str, retry: bool) -> None:
     services.jobs.finish(job.id, "failed", error=reason)
     with services.store.transaction() as session:
         project = session.get_one(Project, job.project_id)
-        if job.kind in ("score", "select", "queue"):
+        if job.kind in ("score", "select", "queue") and not retry:
             # The open round goes on; the one that could not be made must not stand in its way.
+            # Where Label Studio was away, a later sync goes on with it.
             give_up_unfinished(session, project.id)
         if project.problem != reason:
             project.problem = reason

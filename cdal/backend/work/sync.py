@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.client import TaskInfo
@@ -22,7 +22,7 @@ from cdal.backend.rounds import (
 from cdal.backend.store import note
 from cdal.backend.tables import Job, Project, Round, Task, now
 from cdal.backend.work.context import Context
-from cdal.backend.work.queue import top_up
+from cdal.backend.work.queue import forget_all_but, top_up
 
 CHUNK = 500
 POLL = "the minute's poll"
@@ -56,7 +56,7 @@ def read_changes(work: Context) -> int:
     if _is_behind(work):
         everything = list(work.client.tasks())
         _save(work, everything)
-        _forget_all_but(work, {task.task_id for task in everything})
+        forget_all_but(work, {task.task_id for task in everything})
         changed = everything
     return len(changed)
 
@@ -116,19 +116,6 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
             newest = max(task.updated_at for task in chunk)
             project = session.get_one(Project, work.project.id)
             project.changes_seen = max(project.changes_seen or "", newest) or None
-
-
-def _forget_all_but(work: Context, ids: set[int]) -> None:
-    with work.services.store.transaction() as session:
-        known = session.scalars(select(Task.task_id).filter_by(project_id=work.project.id))
-        gone = [task_id for task_id in known if task_id not in ids]
-        for start in range(0, len(gone), CHUNK):
-            session.execute(
-                delete(Task).where(
-                    Task.project_id == work.project.id,
-                    Task.task_id.in_(gone[start : start + CHUNK]),
-                )
-            )
 
 
 def _decide(work: Context, session: Session) -> str | None:

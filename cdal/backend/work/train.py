@@ -75,7 +75,7 @@ def run(work: Context) -> str:
     report = network.fit(train, held_out, recipe_of(work.settings), _progress(work), work.stop)
     work.report(READING + FITTING, "comparing with the serving model")
     before = None
-    if serving is not None and len(held_out):
+    if serving is not None and len(held_out) and _kept_images_held_out(work):
         before = TaskNetwork.load(serving, device, work.control.labels).evaluate(
             held_out, work.stop
         )
@@ -152,7 +152,7 @@ def judge(new: Metrics | None, serving: Metrics | None, tolerance: float) -> Ver
         return Verdict(True, "serves; there are no held-out images yet to measure it on")
     measured = f"{new.main_name} {new.main:.3f} on {new.images} held-out images"
     if serving is None:
-        return Verdict(True, f"serves, as the first; {measured}")
+        return Verdict(True, f"serves, as the first to be measured; {measured}")
     compared = f"{measured}, before it {serving.main:.3f}"
     if new.main < serving.main - tolerance:
         return Verdict(False, f"kept but does not serve, since it is worse: {compared}")
@@ -239,6 +239,14 @@ def _serving_folder(work: Context) -> Path | None:
             return None
         number = session.get_one(ModelVersion, serving).number
     return work.services.config.version_folder(work.project.id, number)
+
+
+def _kept_images_held_out(work: Context) -> bool:
+    """Whether the serving model has not seen the held-out images, so that it may be measured."""
+    with work.services.store.reading() as session:
+        serving = session.get_one(Project, work.project.id).serving_version_id
+        # One that was trained on every image, for want of others, has no metrics.
+        return serving is not None and bool(session.get_one(ModelVersion, serving).metrics)
 
 
 def _network_to_train(

@@ -311,6 +311,7 @@ def test_an_interrupted_top_up_writes_the_whole_queue_anew(
     assert run(services, project, label_studio) == "3 images queued as «CDAL round 1.2»"
     assert label_studio.stream() == [12, 14, 16]
     assert round_of(services, made).state == "open"
+    assert round_of(services, made).queue_version == "CDAL round 1.2"
 
 
 def test_an_interrupted_top_up_of_the_first_rank_is_noticed(
@@ -343,10 +344,17 @@ def test_images_that_cannot_be_used_begin_none(
     assert top_up(services, project, label_studio) is None
 
 
-def test_while_a_round_is_being_made_there_is_no_top_up(
-    services: Services, project: Project, label_studio: FakeLabelStudio
+@pytest.mark.parametrize("state", ["scoring", "selecting"])
+def test_while_the_next_round_is_being_made_the_open_one_is_topped_up(
+    services: Services, project: Project, label_studio: FakeLabelStudio, state: str
 ) -> None:
+    """Scoring a large pool takes long, and nobody is to be served at random meanwhile."""
     open_queue(services, project, label_studio)
-    add_round(services, project, RANKING, state="scoring", number=2)
+    add_round(services, project, RANKING, state=state, number=2)
     label(services, 13, 11, 15)
-    assert top_up(services, project, label_studio) is None
+    assert top_up(services, project, label_studio) == "2 images more in the queue"
+    assert label_studio.stream() == RANKING
+    label(services, 12, 14, 16)
+    add_tasks(services, project, [20])
+    assert top_up(services, project, label_studio) is None  # the next round has it
+    assert {state for _, state in jobs_of(services)} == {"running"}  # no other is asked for

@@ -10,14 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from offline import add_project, job_of, jobs_of, make_services
+from offline import add_project, add_round, job_of, jobs_of, make_services
 from sqlalchemy import select
 
 from cdal.backend.client import LabelStudioError
 from cdal.backend.jobs import MAX_ATTEMPTS
 from cdal.backend.labeling import LabelingError
 from cdal.backend.services import Services
-from cdal.backend.tables import Event, Job, Project
+from cdal.backend.tables import Event, Job, Project, Round
 from cdal.backend.work import run as run_module
 from cdal.backend.work.context import Context
 from cdal.backend.work.run import HANDLERS, run_job
@@ -116,6 +116,49 @@ def test_other_faults_fail_at_once_with_their_reason(
     with services.store.reading() as session:
         assert session.get_one(Project, 1).problem == str(error)
         assert session.scalars(select(Event.text)).all() == [f"train failed: {error}"]
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (ModelError("Too large."), "closed"),  # it stands in nobody's way
+        (LabelStudioError("Label Studio is away."), "scoring"),  # a later sync goes on with it
+    ],
+)
+def test_a_round_that_cannot_be_made(
+    services: Services, handler: Behave, error: Exception, state: str
+) -> None:
+    with services.store.reading() as session:
+        project = session.get_one(Project, 1)
+    add_round(services, project, [1], number=1)
+    add_round(services, project, [1], number=2, state="scoring")
+    handler(raises(error))
+    services.jobs.ask(1, "score", "test")
+    for _ in range(MAX_ATTEMPTS):
+        if run(services).state == "pending":
+            let_time_pass(services)
+    assert job_of(services, 1).state == "failed"
+    with services.store.reading() as session:
+        assert session.scalars(select(Round.state).order_by(Round.number)).all() == ["open", state]
+
+
+def test_a_problem_is_none_once_a_job_of_its_kind_has_been_done(
+    services: Services, handler: Behave
+) -> None:
+    def problem() -> str | None:
+        with services.store.reading() as session:
+            return session.get_one(Project, 1).problem
+
+    handler(raises(ModelError("Too large.")))
+    services.jobs.ask(1, "train", "test")
+    run(services)
+    handler(lambda _: "well")
+    services.jobs.ask(1, "sync", "test")
+    run(services, 2)
+    assert problem() == "Too large."
+    services.jobs.ask(1, "train", "test")
+    run(services, 3)
+    assert problem() is None
 
 
 def test_the_same_fault_is_noted_once(services: Services, handler: Behave) -> None:

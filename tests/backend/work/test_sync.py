@@ -60,14 +60,14 @@ def known(services: Services) -> dict[int, tuple[int, int]]:
 def test_the_first_sync_reads_everything_and_begins_a_round(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
-    assert run(services, project, label_studio) == "10 tasks changed; a round is due."
+    assert run(services, project, label_studio) == "10 tasks changed; a round is due"
     assert known(services) == dict.fromkeys(range(1, 11), (0, 0))
     assert requested(services) == [("select", "pending")]
 
 
 def test_without_tasks_nothing_is_due(services: Services, project: Project) -> None:
     outcome = run(services, project, FakeLabelStudio())
-    assert outcome == "0 tasks changed; the project has no tasks yet."
+    assert outcome == "0 tasks changed; the project has no tasks yet"
 
 
 @pytest.fixture
@@ -96,6 +96,20 @@ class TestAnOpenRound:
         for _ in range(3):
             run(services, project, label_studio)
         assert requested(services) == [("train", "pending")]
+
+    def test_a_training_that_failed_is_not_asked_for_until_more_is_labelled(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        for task_id in (1, 2):
+            label_studio.label(task_id)
+        run(services, project, label_studio)
+        services.jobs.finish(2, "failed", error="Out of memory.")
+        label_studio.label(3)
+        run(services, project, label_studio)
+        assert requested(services) == [("train", "failed")]
+        label_studio.label(4)
+        run(services, project, label_studio)
+        assert requested(services) == [("train", "failed"), ("train", "pending")]
 
     def test_a_deletion_that_left_no_newer_time_is_noticed(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
@@ -177,7 +191,7 @@ def test_the_end_of_a_pool_with_a_skipped_and_a_bad_image_is_an_end(
         session.get_one(Project, project.id).training_labels = 8
     for _ in range(3):
         outcome = run(services, project, label_studio)
-        assert outcome.endswith("every image that can be used is labelled.")
+        assert outcome.endswith("every image that can be used is labelled")
     assert requested(services) == []
 
 
@@ -195,11 +209,11 @@ def test_a_round_whose_job_has_failed_goes_on_after_a_while(
     version = add_version(services, project)
     add_round(services, project, [], state=state, model_version_id=version.id)
     job_id = services.jobs.ask(project.id, kind, "test")
-    assert run(services, project, label_studio).endswith("nothing to do.")  # on its way
+    assert run(services, project, label_studio).endswith("nothing to do")  # on its way
     services.jobs.finish(job_id, "failed", error="Label Studio was away.")
-    assert run(services, project, label_studio).endswith("nothing to do.")  # not at once
+    assert run(services, project, label_studio).endswith("nothing to do")  # not at once
     with services.store.transaction() as session:
         session.get_one(Job, job_id).finished_at = now() - sync.RESUME_AFTER - timedelta(seconds=1)
-    assert run(services, project, label_studio).endswith("round 1 goes on.")
+    assert run(services, project, label_studio).endswith("round 1 goes on")
     assert requested(services) == [(kind, "failed"), (kind, "pending")]
-    assert run(services, project, label_studio).endswith("nothing to do.")
+    assert run(services, project, label_studio).endswith("nothing to do")

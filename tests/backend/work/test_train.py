@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from offline import FakeLabelStudio, add_project, make_services, make_work
+from offline import FakeLabelStudio, add_project, add_version, make_services, make_work
 
 from cdal.backend.dataset import LabelledImage, TaskImages
 from cdal.backend.images import AllowedHosts, ImageSource, ImageStore
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.work.train import (
+    _kept_images_held_out,
     is_held_out,
     judge,
     read_labels,
@@ -74,7 +75,9 @@ def test_nothing_is_held_out_where_one_class_alone_would_be_left(tmp_path: Path)
 def test_the_first_version_serves() -> None:
     verdict = judge(metrics(0.1), None, 0.02)
     assert verdict.promoted
-    assert verdict.why == "serves, as the first; accuracy 0.100 on 20 held-out images"
+    assert verdict.why == (
+        "serves, as the first to be measured; accuracy 0.100 on 20 held-out images"
+    )
 
 
 def test_a_better_one_serves() -> None:
@@ -110,6 +113,22 @@ def test_without_held_out_images_it_serves_and_says_that_it_was_not_measured() -
     verdict = judge(None, None, 0.02)
     assert verdict.promoted
     assert "no held-out images yet" in verdict.why
+
+
+@pytest.mark.parametrize(("measured", "fair"), [(True, True), (False, False)])
+def test_a_model_that_was_trained_on_every_image_is_not_measured_on_them(
+    tmp_path: Path, measured: bool, fair: bool
+) -> None:
+    """It would look better than any that was not."""
+    services = make_services(tmp_path)
+    project = add_project(services)
+    assert not _kept_images_held_out(make_work(services, project, FakeLabelStudio(), "train"))
+    version = add_version(services, project)
+    if not measured:
+        with services.store.transaction() as session:
+            session.merge(version).metrics = {}
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    assert _kept_images_held_out(work) == fair
 
 
 # Labels.
