@@ -63,31 +63,25 @@ class DiversityEmbedding(ProductMetric):
             missing: what to do with a class that only one of two images has.
         """
         n, r, c = mixtures.shape
-        origin = _mean_factors(mixtures, present, missing)
-        uniform = origin.new_tensor([1 / c, -math.log(c)])[:, None, None]
-        absent_p, absent_log = (uniform - origin).float()
-        origin_p = origin[0].float()
-        x = mixtures.new_empty((n, 2 * r * c + 2 * r), dtype=torch.float32)
-        left_p, left_log, left_h, left_m = torch.split(x, [r * c, r * c, r, r], 1)
-        left_m[:] = present if missing == "skip" else 1
+        origin = _mean_mixtures(mixtures, present, missing)
+        log_origin = origin.double().log_()
+        x = _absent_factors(origin, log_origin, missing).repeat(n, 1, 1)
         for rows in chunks(n, r * c * 8, x.device):
-            there = present[rows, :, None].float()
-            p = (mixtures[rows] - origin_p).mul_(there)
+            at = present[rows].flatten().nonzero()[:, 0]
+            p = mixtures[rows].flatten(0, 1).index_select(0, at)
+            row = at % r
             # In float64 until the origin is out of it: near the origin the last bits count.
-            log_p = mixtures[rows].double().clamp_(min=PROBABILITY_FLOOR).log_().sub_(origin[1])
-            log_p = log_p.float().mul_(there)
-            if missing == "uniform":  # a class that is not there is the uniform distribution
-                p.addcmul_(1 - there, absent_p)
-                log_p.addcmul_(1 - there, absent_log)
-            left_p[rows] = p.flatten(1)
-            left_log[rows] = log_p.flatten(1)
-            left_h[rows] = p.mul_(log_p).sum(-1)
-        return cls(x, left_h.abs().sum(1), mixtures, present, missing)
+            log_p = p.double().clamp_(min=PROBABILITY_FLOOR).log_()
+            log_p = log_p.sub_(log_origin.index_select(0, row)).float()
+            p = p.sub_(origin.index_select(0, row))
+            factors_of_rows = _with_products(p, log_p)
+            x[rows].flatten(0, 1).index_copy_(0, at, factors_of_rows)
+        return cls(x.flatten(1), x[..., -2].sum(1), mixtures, present, missing)
 
     def right(self, x: Tensor) -> Tensor:
         r, c = self.mixtures.shape[1:]
-        p, log_p, h, m = torch.split(x, [r * c, r * c, r, r], -1)
-        return torch.cat([-log_p, -p, m, h], -1).mul_(0.5)
+        p, log_p, h, m = x.unflatten(-1, (r, -1)).split([c, c, 1, 1], -1)
+        return torch.cat([-log_p, -p, m, h], -1).mul_(0.5).flatten(-2)
 
     def comparable(self, rows: Tensor, cols: Tensor) -> Tensor:
         if self.missing == "uniform":
@@ -105,10 +99,12 @@ class DiversityEmbedding(ProductMetric):
         """
         r, c = self.mixtures.shape[1:]
         parts = self.x.new_empty((len(rows), c), dtype=torch.float64)
-        for pairs in chunks(len(rows), r * c * 8, self.x.device):
-            a, b = rows[pairs], cols[pairs]
-            p_a, log_a, in_a = factors(self.mixtures[a], self.present[a], self.missing)
-            p_b, log_b, in_b = factors(self.mixtures[b], self.present[b], self.missing)
+        for pairs in chunks(len(rows), 2 * r * c * 8, self.x.device):
+            both = torch.cat([rows[pairs], cols[pairs]])
+            images = self.mixtures.index_select(0, both), self.present.index_select(0, both)
+            (p_a, p_b), (log_a, log_b), (in_a, in_b) = (
+                factor.chunk(2) for factor in factors(*images, self.missing)
+            )
             terms = p_a.sub_(p_b).mul_(log_a.sub_(log_b)).mul_(0.5 * (in_a * in_b)[..., None])
             parts[pairs] = terms.sum(1 if r == 1 else 2)
         return parts
@@ -149,9 +145,27 @@ def factors(mixtures: Tensor, present: Tensor, missing: Missing) -> tuple[Tensor
     return p, p.clamp(min=PROBABILITY_FLOOR).log_(), counted
 
 
-def _mean_factors(mixtures: Tensor, present: Tensor, missing: Missing) -> Tensor:
-    """Each class's mean P and mean log P over some images in which it counts, (2, R, C) float64."""
+def _mean_mixtures(mixtures: Tensor, present: Tensor, missing: Missing) -> Tensor:
+    """Each class's mean mixture over some images in which it counts, (R, C) float32, above 0."""
     every = max(1, len(mixtures) // _ORIGIN_IMAGES)
-    p, log_p, counted = factors(mixtures[::every], present[::every], missing)
-    total = torch.stack([torch.einsum("nrc,nr->rc", f, counted) for f in (p, log_p)])
-    return total / counted.sum(0).clamp(min=1)[:, None]
+    there = present[::every].float()
+    count = there.sum(0)
+    # A class that is not there is the uniform distribution, or needs any origin if none has it.
+    absent = len(there) - count if missing == "uniform" else (count == 0).float()
+    total = torch.einsum("nrc,nr->rc", mixtures[::every], there)
+    total += absent[:, None] / mixtures.shape[-1]
+    return total.div_((count + absent)[:, None]).clamp_(min=PROBABILITY_FLOOR)
+
+
+def _absent_factors(origin: Tensor, log_origin: Tensor, missing: Missing) -> Tensor:
+    """Left factors of an image that has no class, (R, 2C + 2) float32."""
+    r, c = origin.shape
+    if missing == "skip":
+        return origin.new_zeros((r, 2 * c + 2))
+    return _with_products(1 / c - origin, (-math.log(c) - log_origin).float())
+
+
+def _with_products(p: Tensor, log_p: Tensor) -> Tensor:
+    """[P, L, h, m] of rows that count, (A, 2C + 2)."""
+    h = (p * log_p).sum(1, keepdim=True)
+    return torch.cat([p, log_p, h, torch.ones_like(h)], 1)

@@ -73,13 +73,16 @@ def add_tasks(services: Services, project: Project, ids: Sequence[int], **change
 
 
 def add_version(
-    services: Services, project: Project, results: Mapping[int, list[Any]] | None = None
+    services: Services,
+    project: Project,
+    results: Mapping[int, list[Any]] | None = None,
+    number: int = 1,
 ) -> ModelVersion:
     """A serving model version that has said these results."""
     with services.store.transaction() as session:
         version = ModelVersion(
             project_id=project.id,
-            number=1,
+            number=number,
             architecture="resnet18",
             classes=["cat", "dog"],
             fingerprint="f",

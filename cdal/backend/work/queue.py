@@ -26,6 +26,7 @@ from cdal.backend.rounds import UNFINISHED, close_older, open_round, unlabelled_
 from cdal.backend.store import note
 from cdal.backend.tables import Pick, Project, Round, Task, now
 from cdal.backend.work.context import Context
+from cdal.backend.work.prune import forget_old_scores
 
 CHUNK = 2500
 """Predictions in one import call: Label Studio recounts all tasks of the project after each."""
@@ -55,6 +56,7 @@ def run(work: Context) -> str:
         project.queue_version, project.view_id, project.problem = version, view_id, None
         close_older(session, begun)
         note(session, project.id, f"Round {begun.number} is open: {len(picks)} images queued")
+    forget_old_scores(work, current)
     return f"{len(picks)} images queued as «{version}»"
 
 
