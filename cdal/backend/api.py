@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, abort, jsonify
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from cdal.backend.request import services
 from cdal.backend.status import project_status, queue_status
@@ -22,16 +23,17 @@ def projects() -> Response:
 @api.get("/projects/<int:number>")
 def project(number: int) -> Response:
     with services().store.reading() as session:
-        found = session.get(Project, number)
-        if found is None:
-            abort(404, f"There is no project {number}.")
-        return jsonify(project_status(session, found))
+        return jsonify(project_status(session, _project(session, number)))
 
 
 @api.get("/projects/<int:number>/queue")
 def queue(number: int) -> Response:
     with services().store.reading() as session:
-        found = session.get(Project, number)
-        if found is None:
-            abort(404, f"There is no project {number}.")
-        return jsonify(queue_status(session, found))
+        return jsonify(queue_status(session, _project(session, number)))
+
+
+def _project(session: Session, number: int) -> Project:
+    found = session.get(Project, number)
+    if found is None:
+        abort(404, f"There is no project {number}.")
+    return found

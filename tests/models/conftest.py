@@ -1,22 +1,9 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from colours import Colours, small_network
 
 from cdal.models import ClassificationNetwork, FitReport, Recipe
-
-
-@pytest.fixture
-def cifar10() -> Path:
-    path = Path(__file__).parents[2] / "../shared/data/cifar10.zip"
-    if not path.is_file():
-        if os.environ.get("CI"):
-            pytest.fail(f"{path} is missing")
-        pytest.skip(f"{path} is missing")
-    return path
 
 
 @pytest.fixture(scope="session")
