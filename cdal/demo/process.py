@@ -95,3 +95,20 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def require_free(port: int) -> None:
+    """Check that a port that is to be listened on is not taken.
+
+    Raises:
+        DemoError: it is; whoever answers there would pass for the server to be started.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise DemoError(
+                f"Port {port} is taken: the demo is running already, or another program took the "
+                "demo's port; stop it first."
+            ) from None

@@ -20,7 +20,7 @@ from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer, round_is_open
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
 from cdal.demo.pictures import Picture, copy_pictures, known_pictures
-from cdal.demo.process import DemoError, free_port
+from cdal.demo.process import DemoError, free_port, require_free
 from cdal.demo.project import LabelStudioProject, choices_config
 from cdal.demo.scenes import write_scenes
 from cdal.demo.steps import step
@@ -83,6 +83,8 @@ def run(options: Options) -> int:
 def _run(options: Options, console: Console) -> None:
     folder = options.folder.resolve()
     state = _state(folder, options)
+    require_free(state.label_studio_port)
+    require_free(state.backend_port)
     pictures = _pictures(folder, options, console)
     label_studio = LabelStudioServer(
         folder / "label-studio", state.label_studio_port, state.token, folder / "images"

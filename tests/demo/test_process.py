@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdal.demo import process
-from cdal.demo.process import DemoError, ServerProcess, free_port
+from cdal.demo.process import DemoError, ServerProcess, free_port, require_free
 
 
 @pytest.fixture
@@ -135,3 +135,13 @@ def test_it_is_in_a_session_of_its_own(make: type) -> None:
 def test_free_ports_are_free() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", free_port()))
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(DemoError, match=f"Port {port} is taken"):
+            require_free(port)
+    require_free(port)
