@@ -2,9 +2,10 @@
 
     python benchmarks/selection.py [--threads T] [--repeats R]
     python benchmarks/selection.py --million [--device cuda]
+    python benchmarks/selection.py --coverage
 
 Every line is a median of wall times; contenders take turns, so that what else the machine does
-falls on all of them alike.
+falls on all of them alike. With --coverage: how many classes the first picks hold.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 from cdal.selectors import DiversityEmbedding, Pool, mixtures_of_logits
 from cdal.selectors.cdal_cs import CDALCS
 from cdal.selectors.mixtures import EPSILON
+from cdal.selectors.random import Random
+from cdal.selectors.selection import Selector
 
 CLASSES = 19
 FLOOR = 1e-12
@@ -52,6 +55,21 @@ def street_pool(images: int, device: str = "cpu", seed: int = 0) -> Pool:
     labelled = torch.zeros(images, dtype=torch.bool, device=device)
     labelled[:10] = True
     return Pool(mixtures, present, labelled)
+
+
+def skewed_pool(images: int, classes: int, skew: float, seed: int) -> Pool:
+    """2 to 6 classes an image, the k-th with a frequency of k^-skew; confusions of eight kinds."""
+    generator = torch.Generator().manual_seed(seed)
+    frequency = torch.arange(1, classes + 1) ** -skew
+    drawn = torch.multinomial(frequency.expand(images, -1), 6, generator=generator)
+    count = torch.randint(2, 7, (images, 1), generator=generator)
+    present = torch.zeros(images, classes, dtype=torch.bool)
+    present.scatter_(1, drawn, torch.arange(6) < count)
+    kinds = torch.randn(8, classes, classes, generator=generator) / 8**0.5
+    own = torch.einsum("nk,kij->nij", torch.randn(images, 8, generator=generator), kinds)
+    noise = torch.randn(own.shape, generator=generator)
+    mixtures = (own + 0.5 * noise + 4 * torch.eye(classes)).softmax(-1) * present[..., None]
+    return Pool(mixtures, present, torch.zeros(images, dtype=torch.bool))
 
 
 def medians(contenders: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -174,6 +192,28 @@ def compare_cdal_cs(repeats: int) -> None:
     report("16,551 images, 1,000 picks", found)
 
 
+def compare_coverage(seeds: int = 50) -> None:
+    """Classes among the first 10 picks of 500 images of which none is labelled."""
+    skews = (0.0, 0.5, 1.0, 2.0)
+    selectors: dict[str, Selector] = {
+        "CDAL-CS, missing=uniform": CDALCS(missing="uniform"),
+        "CDAL-CS, missing=skip": CDALCS(missing="skip"),
+        "random": Random(),
+    }
+    print("\n| classes covered, of 16 | " + " | ".join(f"k^-{skew:g}" for skew in skews) + " |")
+    print("|---" * (len(skews) + 1) + "|")
+    for name, selector in selectors.items():
+        means = []
+        for skew in skews:
+            covered = []
+            for seed in range(seeds):
+                pool = skewed_pool(500, 16, skew, seed)
+                picks = selector.select(pool, 10, seed).indices
+                covered.append(int(pool.present[picks].any(0).sum()))
+            means.append(f"{statistics.mean(covered):.1f}")
+        print(f"| {name} | " + " | ".join(means) + " |", flush=True)
+
+
 def compare_eq1(repeats: int) -> None:
     generator = torch.Generator().manual_seed(0)
     coarse = 3 * torch.randn(1, CLASSES, 64, 128, generator=generator)
@@ -232,12 +272,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--million", action="store_true", help="only the million images")
+    parser.add_argument("--coverage", action="store_true", help="only the classes covered")
     parser.add_argument("--device", default="cpu", help="of the million images")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"torch {torch.__version__}, {arguments.threads} threads")
     if arguments.million:
         million(arguments.device)
+    elif arguments.coverage:
+        compare_coverage()
     else:
         compare_cdal_cs(arguments.repeats)
         compare_eq1(arguments.repeats)

@@ -39,14 +39,12 @@ class CDALCS:
         embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing)
         found = k_center_greedy(embedding, pool.labelled, count, seed, progress)
         # A first pick at random is its own nearest image: distance 0, no class.
-        pairs = torch.tensor(
-            [
-                (pick, pick if near is None else near)
-                for pick, near in zip(found.picks, found.nearest, strict=True)
-            ],
-            device=pool.device,
-        )
-        parts = embedding.by_class(pairs[:, 0], pairs[:, 1])
+        near = [
+            pick if near is None else near
+            for pick, near in zip(found.picks, found.nearest, strict=True)
+        ]
+        rows, cols = torch.tensor([found.picks, near], device=pool.device)
+        parts = embedding.by_class(rows, cols)
         picks = tuple(
             Pick(index, score, {"nearest": near, "classes": classes})
             for index, near, score, classes in zip(

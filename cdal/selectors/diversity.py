@@ -11,7 +11,6 @@ Hence a block of distances is one GEMM, and Eq. 3 over a selection S is (Σ_S x)
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -30,6 +29,8 @@ PROBABILITY_FLOOR = 1e-12
 
 # Any origin is exact, and the mean of this many images serves as well as that of all.
 _ORIGIN_IMAGES = 100
+# Nothing beside the difference of a float32 number from 1, unless that is 0.
+_TINY = 1e-20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +55,9 @@ class DiversityEmbedding(ProductMetric):
     def of(cls, mixtures: Tensor, present: Tensor, missing: Missing = "uniform") -> Self:
         """Embed N images.
 
-        Distances do not depend on what is taken out of all P and all L alike, but rounding does:
-        around the mean mixture the terms that cancel in x · y are small.
+        Distances do not depend on what is taken out of all P and all L alike, but rounding does.
+        With the mean mixture and its logarithm taken out, h is twice an image's distance from that
+        mean: the terms that cancel in x · y are small.
 
         Args:
             mixtures: P^c_I of Eq. 1, (N, R, C) float32.
@@ -64,24 +66,27 @@ class DiversityEmbedding(ProductMetric):
         """
         n, r, c = mixtures.shape
         origin = _mean_mixtures(mixtures, present, missing)
-        log_origin = origin.double().log_()
-        x = _absent_factors(origin, log_origin, missing).repeat(n, 1, 1)
+        # A class that is not there is the uniform distribution, or else at the origin: all zero.
+        absent = torch.full_like(origin, 1 / c) if missing == "uniform" else origin
+        x = mixtures.new_empty((n, 2 * r * c + 2 * r), dtype=torch.float32)
+        left_p, left_log, left_h, left_m = torch.split(x, [r * c, r * c, r, r], 1)
+        left_m[:] = present if missing == "skip" else 1
+        # Several temporaries at a time: larger ones are given back to the system and fetched anew.
         for rows in chunks(n, r * c * 8, x.device):
-            at = present[rows].flatten().nonzero()[:, 0]
-            p = mixtures[rows].flatten(0, 1).index_select(0, at)
-            row = at % r
-            # In float64 until the origin is out of it: near the origin the last bits count.
-            log_p = p.double().clamp_(min=PROBABILITY_FLOOR).log_()
-            log_p = log_p.sub_(log_origin.index_select(0, row)).float()
-            p = p.sub_(origin.index_select(0, row))
-            factors_of_rows = _with_products(p, log_p)
-            x[rows].flatten(0, 1).index_copy_(0, at, factors_of_rows)
-        return cls(x.flatten(1), x[..., -2].sum(1), mixtures, present, missing)
+            there = present[rows, :, None].float()
+            p = (mixtures[rows] * there).addcmul_(1 - there, absent)
+            p = p.clamp_(min=PROBABILITY_FLOOR).flatten(1)
+            above = p - origin.flatten()
+            log_p = _log_ratio(p, origin.flatten(), above)
+            left_p[rows] = above
+            left_log[rows] = log_p
+            left_h[rows] = above.mul_(log_p).view(-1, r, c).sum(-1)
+        return cls(x, left_h.sum(1), mixtures, present, missing)
 
     def right(self, x: Tensor) -> Tensor:
         r, c = self.mixtures.shape[1:]
-        p, log_p, h, m = x.unflatten(-1, (r, -1)).split([c, c, 1, 1], -1)
-        return torch.cat([-log_p, -p, m, h], -1).mul_(0.5).flatten(-2)
+        p, log_p, h, m = torch.split(x, [r * c, r * c, r, r], -1)
+        return torch.cat([-log_p, -p, m, h], -1).mul_(0.5)
 
     def comparable(self, rows: Tensor, cols: Tensor) -> Tensor:
         if self.missing == "uniform":
@@ -152,20 +157,24 @@ def _mean_mixtures(mixtures: Tensor, present: Tensor, missing: Missing) -> Tenso
     count = there.sum(0)
     # A class that is not there is the uniform distribution, or needs any origin if none has it.
     absent = len(there) - count if missing == "uniform" else (count == 0).float()
-    total = torch.einsum("nrc,nr->rc", mixtures[::every], there)
+    total = (mixtures[::every] * there[..., None]).sum(0)
     total += absent[:, None] / mixtures.shape[-1]
     return total.div_((count + absent)[:, None]).clamp_(min=PROBABILITY_FLOOR)
 
 
-def _absent_factors(origin: Tensor, log_origin: Tensor, missing: Missing) -> Tensor:
-    """Left factors of an image that has no class, (R, 2C + 2) float32."""
-    r, c = origin.shape
-    if missing == "skip":
-        return origin.new_zeros((r, 2 * c + 2))
-    return _with_products(1 / c - origin, (-math.log(c) - log_origin).float())
+def _log_ratio(p: Tensor, origin: Tensor, above: Tensor) -> Tensor:
+    """ln(p / origin) in float32, to the last digits also where it is near 0.
 
+    There the quotient w has lost what the difference p − origin still has, but ln w / (w − 1)
+    hardly depends on w: so this times (p − origin) / origin. (log1p would do, but on some
+    processors torch computes it number by number.)
 
-def _with_products(p: Tensor, log_p: Tensor) -> Tensor:
-    """[P, L, h, m] of rows that count, (A, 2C + 2)."""
-    h = (p * log_p).sum(1, keepdim=True)
-    return torch.cat([p, log_p, h, torch.ones_like(h)], 1)
+    Args:
+        p: above 0, (A, K).
+        origin: above 0, (K,).
+        above: p − origin, (A, K).
+    """
+    quotient = p / origin
+    # Where w is 1, 0 / 0 is to be 0.
+    lost = quotient.sub(1).add_(_TINY).mul_(origin)
+    return quotient.log_().mul_(above).div_(lost)

@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cdal.selectors.metric import ProductMetric
@@ -119,7 +120,7 @@ class _Search:
 
     def candidates(self, wanted: int) -> Tensor:
         """Find the images with the highest bounds, all of them exact; ascending by index."""
-        count = min(CANDIDATES, max(64, 2 * wanted))
+        count = min(CANDIDATES, max(64, 3 * wanted))
         # Refreshing rather more than the candidates at a time makes the products worth while.
         batch = max(4 * count, len(self.bound) // 8)
         while True:
@@ -134,25 +135,22 @@ class _Search:
         outside = _Outside.of(self.bound, top)
         between = round_off(self.metric.distances(top, top)).cpu().numpy()
         bound = self.bound[top].cpu().numpy()
-        nearest = self.nearest[top].cpu().numpy()
         index = top.cpu().numpy()
-        picked: list[int] = []
-        centres: list[int | None] = []
-        while len(self.picks) + len(picked) < budget:
+        picked: list[int] = []  # rows of top
+        for _ in range(budget - len(self.picks)):
             best = int(bound.argmax())
             if bound[best] == _GONE or not outside.is_behind(bound[best], index[best]):
                 break
-            picked.append(int(index[best]))
-            centres.append(int(nearest[best]))
+            picked.append(best)
             self.zero_picks += int(bound[best] == 0)
-            nearer = between[best] < bound
-            nearest[nearer] = index[best]
             np.minimum(bound, between[best], out=bound)
             bound[best] = _GONE
+        step, nearer = _nearest_pick(between, picked, self.bound[top].cpu().numpy())
+        nearest = np.where(nearer, index[picked][step], self.nearest[top].cpu().numpy())
         self.bound[top] = torch.from_numpy(bound).to(top.device)
         self.nearest[top] = torch.from_numpy(nearest).to(top.device)
         self._saw(top, len(self.centres) + len(picked))
-        self.add(picked, centres)
+        self.add(index[picked].tolist(), nearest[picked].tolist())
 
     def tied_at_zero(self) -> int:
         return self.zero_picks + int((self.bound == 0).sum())
@@ -160,6 +158,25 @@ class _Search:
     def _saw(self, rows: Tensor, centres: int) -> None:
         # What is at 0 already comes no nearer.
         self.seen[rows] = torch.where(self.bound[rows] > 0, centres, _NEVER_STALE)
+
+
+def _nearest_pick(
+    between: NDArray[np.float32], picked: list[int], bound: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Find which of the picks is nearest to each candidate, and whether it is below its bound.
+
+    A pick is only measured against those before it.
+
+    Args:
+        between: distances of the candidates, (A, A).
+        picked: rows of those that were picked, in order.
+        bound: distances to the nearest earlier centre, (A,).
+    """
+    made_at = np.full(len(between), len(picked))
+    made_at[picked] = np.arange(len(picked))
+    distance = between[picked]
+    distance[np.arange(len(picked))[:, None] >= made_at] = np.inf
+    return distance.argmin(0), distance.min(0) < bound
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ class ProductMetric(ABC):
             rows: indices, (A,) int64.
             cols: indices, (B,) int64.
         """
-        block = self.x[rows] @ self.right(self.x[cols]).T
+        left, right = self.x.index_select(0, rows), self.x.index_select(0, cols)
+        block = left @ self.right(right).T
         doubtful = block < _CANCELLED * (self.scale[rows, None] + self.scale[cols])
         same = rows[:, None] == cols
         block.masked_fill_(same, 0)
@@ -77,16 +78,16 @@ class ProductMetric(ABC):
         Returns:
             Its distance, (A,) float32, and its index, (A,) int64.
         """
-        right = self.right(self.x[centres]).T
+        right = self.right(self.x.index_select(0, centres))
         count = len(self) if rows is None else len(rows)
         distance = self.x.new_empty(count)
         centre = torch.empty_like(distance, dtype=torch.int64)
         block_bytes = _BLOCK_BYTES.get(self.x.device.type, 2**24)
-        step = max(1, block_bytes // (4 * max(len(centres), len(right))))
+        step = max(1, block_bytes // (4 * max(right.shape)))
         for start in range(0, count, step):
             part = slice(start, start + step)
-            left = self.x[part] if rows is None else self.x[rows[part]]
-            distance[part], which = (left @ right).min(1)
+            left = self.x[part] if rows is None else self.x.index_select(0, rows[part])
+            distance[part], which = (right @ left.T).min(0)
             centre[part] = centres[which]
         scale = self.scale if rows is None else self.scale[rows]
         at = (distance < _CANCELLED * (scale + self.scale[centre])).nonzero()[:, 0]

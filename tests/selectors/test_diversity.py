@@ -130,6 +130,17 @@ def test_eq2_of_random_pools(rows, concentration, missing):
 
 
 @pytest.mark.parametrize("missing", MISSING)
+def test_eq3_of_near_identical_images_keeps_its_digits(missing):
+    rng = np.random.default_rng(1)
+    mixtures = torch.from_numpy(0.25 + 1e-6 * rng.normal(size=(14, 4, 4))).float()
+    present = torch.ones(14, 4, dtype=torch.bool)
+    total = eq3(images_of(mixtures.numpy(), present.numpy()), missing)
+    assert 0 < total < 1e-6
+    pool = class_mixtures(mixtures, present)
+    assert aggregate_contextual_diversity(pool, missing) == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("missing", MISSING)
 def test_the_nearest_centre_is_found_in_blocks(missing, monkeypatch):
     mixtures = dirichlet(40, 5, 5, 0.3)
     present = torch.from_numpy(np.random.default_rng(3).random((40, 5)) < 0.6)
