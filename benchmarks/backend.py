@@ -203,10 +203,8 @@ def queueing(services: Services, project_id: int, repeats: int) -> None:
         picks = session.scalars(
             select(Pick).filter_by(round_id=newest.id).order_by(Pick.rank)
         ).all()
-        results: dict[int, Any] = {
-            task_id: result
-            for task_id, result in session.execute(select(Prediction.task_id, Prediction.result))
-        }
+        said = session.execute(select(Prediction.task_id, Prediction.result)).all()
+        results = {row.task_id: row.result for row in said}
     client = services.client(project)
     predictions = [
         {"task": p.task_id, "result": results[p.task_id], "score": 0.5, "model_version": "bare"}

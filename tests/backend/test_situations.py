@@ -148,15 +148,27 @@ def test_skipped_images_do_not_hold_a_round_up(make_scenario: Make) -> None:
     assert not set(queue[:2]) & set(scenario.queue())
 
 
-@pytest.mark.parametrize("selector", ["random", "entropy", "core-set", "cd-greedy"])
-def test_other_selectors_make_rounds_too(make_scenario: Make, selector: str) -> None:
-    scenario = make_scenario(24, min_labels=4, selector=selector)
+@pytest.mark.parametrize(
+    ("selector", "options"),
+    [
+        ("random", {}),
+        ("entropy", {}),
+        ("core-set", {}),
+        ("cd-greedy", {"missing": "skip"}),
+        ("cdal-rl", {"epochs": 2}),
+    ],
+)
+def test_other_selectors_make_rounds_too(
+    make_scenario: Make, selector: str, options: dict[str, Any]
+) -> None:
+    scenario = make_scenario(60, min_labels=4, selector=selector, selector_options=options)
     scenario.wait_for_round(1)
     scenario.label_stream(8)
     status = scenario.wait_for_round(2)
     assert status["rounds"][-1]["selector"] == selector
-    served = scenario.queue()[:3]
-    assert scenario.label_stream(3) == served
+    queue = scenario.queue()
+    assert len(set(queue)) == len(queue) == 52  # all that is unlabelled is ranked, once
+    assert scenario.label_stream(3) == queue[:3]
 
 
 def test_training_every_few_labels(make_scenario: Make) -> None:
