@@ -63,9 +63,18 @@ class LabelStudioClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.project = project
+        self._http = httpx.Client(timeout=timeout_s, follow_redirects=True)
         self._sdk = LabelStudio(
-            base_url=self.url, api_key=api_key, timeout=timeout_s, max_retries=retries
+            base_url=self.url,
+            api_key=api_key,
+            timeout=timeout_s,
+            max_retries=retries,
+            httpx_client=self._http,
         )
+
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+        self._http.close()
 
     def authorization(self) -> dict[str, str]:
         """The header that a request to Label Studio itself needs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -155,7 +156,9 @@ def _working_token(services: Services, request: SetupRequest, url: str) -> str |
             return None if key is not None and token == candidates[0] else token
         try:
             number = int(request.uid.split(".")[0])
-            LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0).read_project()
+            client = LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0)
+            with closing(client):
+                client.read_project()
         except LabelStudioError as error:
             refusals.append(str(error))
             continue

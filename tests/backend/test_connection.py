@@ -33,6 +33,9 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def __init__(self, url: str, token: str, number: int, **_: Any) -> None:
             self.token = token
 
+        def close(self) -> None:
+            pass
+
         def read_project(self) -> None:
             state["tried"].append(self.token)
             if self.token not in state["good"]:

@@ -1,0 +1,129 @@
+"""What is asked of a real Label Studio, and told to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import httpx
+import pytest
+
+from cdal.backend.client import UNCERTAINTY_SAMPLING, LabelStudioClient, LabelStudioError
+from cdal.demo.label_studio import LabelStudioServer
+from cdal.demo.project import Annotator, LabelStudioProject, choices_config
+
+pytestmark = pytest.mark.label_studio
+
+CHOICE = {"from_name": "label", "to_name": "image", "type": "choices"}
+
+
+@pytest.fixture
+def project(label_studio: LabelStudioServer) -> Iterator[LabelStudioProject]:
+    config = choices_config(["cat", "dog"])
+    made = LabelStudioProject.create(label_studio.url, label_studio.token, "client test", config)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(
+    label_studio: LabelStudioServer, project: LabelStudioProject
+) -> Iterator[LabelStudioClient]:
+    with closing(
+        LabelStudioClient(label_studio.url, label_studio.token, project.number)
+    ) as connected:
+        yield connected
+
+
+# The SDK's own exchange of the token for an access token uses a name that pydantic has renamed.
+@pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
+def test_a_personal_access_token_is_as_good_as_a_legacy_one(
+    label_studio: LabelStudioServer, project: LabelStudioProject
+) -> None:
+    made = httpx.post(
+        f"{label_studio.url}/api/token/",
+        json={},
+        headers={"Authorization": f"Token {label_studio.token}"},
+    )
+    with closing(
+        LabelStudioClient(label_studio.url, made.json()["token"], project.number)
+    ) as client:
+        assert client.read_project().title == "client test"
+        headers = client.authorization()
+    assert headers["Authorization"].startswith("Bearer ")
+    answer = httpx.get(f"{label_studio.url}/api/projects/{project.number}", headers=headers)
+    assert answer.status_code == 200
+
+
+def test_a_wrong_token_and_an_absent_server_are_told_apart(
+    label_studio: LabelStudioServer, project: LabelStudioProject
+) -> None:
+    with (
+        closing(LabelStudioClient(label_studio.url, "f" * 40, project.number)) as unknown,
+        pytest.raises(LabelStudioError, match="refused to read the project: 401") as refused,
+    ):
+        unknown.read_project()
+    assert refused.value.status == 401
+    with (
+        closing(LabelStudioClient("http://localhost:9", "f" * 40, 1, timeout_s=2.0)) as absent,
+        pytest.raises(LabelStudioError, match="could not be asked") as error,
+    ):
+        absent.read_project()
+    assert error.value.status is None
+
+
+def test_tasks_annotations_and_counts(
+    label_studio: LabelStudioServer, project: LabelStudioProject, client: LabelStudioClient
+) -> None:
+    ids = project.import_images([f"/data/upload/{n}.png" for n in range(4)])
+    annotator = Annotator(label_studio.url, label_studio.token, project.number)
+    annotator.submit(ids[1], "dog")
+    annotator.skip(ids[2])
+    tasks = {task.task_id: task for task in client.tasks()}
+    assert sorted(tasks) == ids
+    assert tasks[ids[0]].data == {"image": "/data/upload/0.png"}
+    assert [(tasks[i].annotations, tasks[i].skips) for i in ids] == [(0, 0), (1, 0), (0, 1), (0, 0)]
+    assert (client.count(), client.count(labelled=True), client.count(labelled=False)) == (4, 1, 3)
+    assert client.task_ids() == set(ids)
+
+    newest = max(task.updated_at for task in tasks.values())
+    annotator.submit(ids[3], "cat")
+    assert ids[3] in {task.task_id for task in client.tasks(newest)}
+    assert ids[0] not in {task.task_id for task in client.tasks(newest)}
+
+    found = dict(client.annotations())
+    assert sorted(found) == [ids[1], ids[3]]  # a skipped task has no submitted annotation
+    assert found[ids[1]][0]["result"][0]["value"] == {"choices": ["dog"]}
+
+
+def test_predictions_that_do_not_fit_are_left_out_and_counted(
+    project: LabelStudioProject, client: LabelStudioClient
+) -> None:
+    ids = project.import_images(["/data/upload/0.png", "/data/upload/1.png"])
+    fitting = [{**CHOICE, "value": {"choices": ["cat"]}}]
+    unknown = [{**CHOICE, "value": {"choices": ["unicorn"]}}]
+    predictions = [
+        {"task": task, "result": result, "score": 0.5, "model_version": "v"}
+        for task, result in zip(ids, (fitting, unknown), strict=True)
+    ]
+    assert client.import_predictions(predictions) == 1
+    with pytest.raises(LabelStudioError) as refused:
+        client.import_predictions([{**predictions[0], "task": 10**9}])
+    assert refused.value.status == 400
+
+
+def test_the_queue_is_served_and_shown_and_its_tab_made_again(
+    project: LabelStudioProject, client: LabelStudioClient
+) -> None:
+    (task,) = project.import_images(["/data/upload/0.png"])
+    prediction = {"task": task, "result": [], "score": 0.5, "model_version": "queue 1"}
+    with pytest.raises(LabelStudioError):  # a model version that no prediction has
+        client.serve("queue 1")
+    assert client.import_predictions([prediction]) == 1
+    client.serve("queue 1")
+    info = client.read_project()
+    assert (info.model_version, info.sampling) == ("queue 1", UNCERTAINTY_SAMPLING)
+    view = client.show_queue("queue 1", None)
+    assert client.show_queue("queue 2", view) == view
+    project.sdk.views.delete(id=str(view))
+    assert client.show_queue("queue 3", view) != view
