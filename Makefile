@@ -22,5 +22,5 @@ clean:
 .venv/%: pyproject.toml requirements.txt
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "Installing; a few minutes the first time (about 7 GB with torch and Label Studio)."
-	$(PIP) install --quiet --progress-bar off -c requirements.txt -e '.[$*]'
+	$(PIP) install -c requirements.txt -e '.[$*]'
 	@touch $@

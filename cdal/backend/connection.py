@@ -152,17 +152,16 @@ def _working_token(services: Services, request: SetupRequest, url: str) -> str |
     refusals = []
     for token in candidates:
         mark = (url, request.uid, token)
-        if _checked.get(mark, 0.0) > time.monotonic():
-            return None if key is not None and token == candidates[0] else token
-        try:
+        if _checked.get(mark, 0.0) <= time.monotonic():
             number = int(request.uid.split(".")[0])
-            client = LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0)
-            with closing(client):
-                client.read_project()
-        except LabelStudioError as error:
-            refusals.append(str(error))
-            continue
-        _checked[mark] = time.monotonic() + TRUSTED_SECONDS
+            try:
+                client = LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0)
+                with closing(client):
+                    client.read_project()
+            except LabelStudioError as error:
+                refusals.append(str(error))
+                continue
+            _checked[mark] = time.monotonic() + TRUSTED_SECONDS
         return None if key is not None and token == candidates[0] else token
     why = f" ({refusals[-1]})" if refusals else ""
     raise RefusedError(

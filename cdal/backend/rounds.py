@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.store import note
@@ -100,23 +100,3 @@ def is_finished(session: Session, current: Round, labelled: int) -> bool:
     if labelled - current.labels + settled >= current.budget:
         return True
     return not unlabelled_picks(session, current) and labelled > current.labels
-
-
-def count_tasks(session: Session, project_id: int) -> int:
-    return session.scalar(select(func.count()).where(Task.project_id == project_id)) or 0
-
-
-def waiting(project_id: int) -> ColumnElement[bool]:
-    """The condition on tasks that a round may ask for them: neither labelled, skipped nor bad."""
-    return (
-        (Task.project_id == project_id)
-        & (Task.annotations == 0)
-        & (Task.skips == 0)
-        & Task.image_problem.is_(None)
-    )
-
-
-def count_labelled(session: Session, project_id: int) -> int:
-    """Images with a submitted annotation."""
-    query = select(func.count()).where(Task.project_id == project_id, Task.annotations > 0)
-    return session.scalar(query) or 0

@@ -44,6 +44,7 @@ class ProjectSettings(BaseModel):
     reserve: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         description="Images queued beyond the budget, for people to go on with while the model "
         "trains. Whenever fewer are left, more are queued; so it must outlast a few seconds of "
         "everybody's labelling. By default as many as the budget, and at least 30.",

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.rounds import count_labelled, count_tasks
 from cdal.backend.tables import Job, ModelVersion, Pick, Project, Round
+from cdal.backend.tasks import count_labelled, count_tasks
 
 
 def project_status(session: Session, project: Project) -> dict[str, Any]:

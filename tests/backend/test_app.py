@@ -35,6 +35,7 @@ BAD_SETTINGS: list[tuple[Any, str]] = [
     ({"budget": 2.5}, "Setting «budget» must be a whole number, not 2.5."),
     ({"budget": 10**9}, "Setting «budget» must be at most 1000000, not 1000000000."),
     ({"reserve": 0}, "Setting «reserve» must be at least 1, not 0."),
+    ({"reserve": 10**9}, "Setting «reserve» must be at most 1000000, not 1000000000."),
     ({"held_out": 2}, "Setting «held_out» must be less than 0.9, not 2."),
     ({"tolerance": -1}, "Setting «tolerance» must be at least 0.0, not -1."),
     ({"image_size": 7}, "Setting «image_size» must be at least 32, not 7."),

@@ -16,7 +16,7 @@ from offline import (
     make_services,
     make_work,
 )
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from cdal.backend.rounds import (
     close_older,
@@ -24,7 +24,6 @@ from cdal.backend.rounds import (
     open_round,
     skipped_or_deleted,
     unlabelled_picks,
-    waiting,
 )
 from cdal.backend.services import Services
 from cdal.backend.tables import Project, Round, Task
@@ -147,15 +146,3 @@ def test_what_is_left_of_it_by_rank(services: Services, ranked: Round) -> None:
     with services.store.reading() as session:
         assert [pick.task_id for pick in unlabelled_picks(session, ranked)] == [3, 2]
         assert [pick.task_id for pick in unlabelled_picks(session, ranked, "ranked")] == []
-
-
-def test_which_images_a_round_may_ask_for(services: Services, project: Project) -> None:
-    add_tasks(services, project, [1])
-    add_tasks(services, project, [2], annotations=1)
-    add_tasks(services, project, [3], skips=1)
-    add_tasks(services, project, [4], image_problem="It is not there.")
-    other = add_project(services, uid="13.1")
-    add_tasks(services, other, [5])
-    with services.store.reading() as session:
-        assert session.scalars(select(Task.task_id).where(waiting(project.id))).all() == [1]
-        assert session.scalar(select(func.count()).where(waiting(other.id))) == 1

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from label_studio_sdk.label_interface import LabelInterface
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from cdal.backend.client import LabelStudioError
@@ -22,9 +22,10 @@ from cdal.backend.predictions import (
     rank_score,
     stored_results,
 )
-from cdal.backend.rounds import UNFINISHED, close_older, open_round, unlabelled_picks, waiting
+from cdal.backend.rounds import UNFINISHED, close_older, open_round, unlabelled_picks
 from cdal.backend.store import note
 from cdal.backend.tables import Pick, Project, Round, Task, now
+from cdal.backend.tasks import forget_all_but, waiting
 from cdal.backend.work.context import Context
 from cdal.backend.work.prune import forget_old_scores
 
@@ -137,7 +138,9 @@ def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
         taken = work.client.import_predictions(predictions)
     except LabelStudioError as error:
         if error.status == 400:  # one unknown task fails a whole import
-            forget_all_but(work, work.client.task_ids())
+            existing = work.client.task_ids()
+            with work.services.store.transaction() as session:
+                forget_all_but(session, work.project.id, existing)
         raise
     if taken == len(predictions):
         return
@@ -161,17 +164,6 @@ def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
         raise LabelStudioError(
             f"Label Studio took {taken} of {len(predictions)} predictions and did not say why."
         )
-
-
-def forget_all_but(work: Context, existing: set[int]) -> None:
-    """Forget the tasks that Label Studio no longer has."""
-    with work.services.store.transaction() as session:
-        known = session.scalars(select(Task.task_id).filter_by(project_id=work.project.id))
-        gone = [task_id for task_id in known if task_id not in existing]
-        for ids in chunks(gone, IDS_A_QUERY):
-            session.execute(
-                delete(Task).where(Task.project_id == work.project.id, Task.task_id.in_(ids))
-            )
 
 
 def _nothing_to_queue(work: Context, current: Round) -> str:

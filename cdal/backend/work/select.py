@@ -10,10 +10,10 @@ import torch
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.rounds import count_labelled
 from cdal.backend.scores import Scores
 from cdal.backend.store import note
 from cdal.backend.tables import ModelVersion, Pick, Round, Task
+from cdal.backend.tasks import count_labelled
 from cdal.backend.work.context import Context
 from cdal.backend.work.sync import read_changes
 from cdal.selectors import Pool, Selection, make_selector

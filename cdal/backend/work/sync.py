@@ -13,16 +13,14 @@ from cdal.backend.jobs import JobKind
 from cdal.backend.labeling import served_control
 from cdal.backend.rounds import (
     UNFINISHED,
-    count_labelled,
-    count_tasks,
     is_finished,
     open_round,
-    waiting,
 )
 from cdal.backend.store import note
 from cdal.backend.tables import Job, Project, Round, Task, now
+from cdal.backend.tasks import count_labelled, count_tasks, forget_all_but, waiting
 from cdal.backend.work.context import Context
-from cdal.backend.work.queue import forget_all_but, top_up
+from cdal.backend.work.queue import top_up
 
 CHUNK = 500
 POLL = "the minute's poll"
@@ -56,7 +54,8 @@ def read_changes(work: Context) -> int:
     if _is_behind(work):
         everything = list(work.client.tasks())
         _save(work, everything)
-        forget_all_but(work, {task.task_id for task in everything})
+        with work.services.store.transaction() as session:
+            forget_all_but(session, work.project.id, {task.task_id for task in everything})
         changed = everything
     return len(changed)
 

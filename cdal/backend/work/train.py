@@ -15,10 +15,11 @@ from sqlalchemy import func, select
 
 from cdal.backend.choices import label_of
 from cdal.backend.dataset import LabelledImage, TaskImages
-from cdal.backend.rounds import UNFINISHED, count_labelled, is_finished, open_round
+from cdal.backend.rounds import UNFINISHED, is_finished, open_round
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store import note
 from cdal.backend.tables import ModelVersion, Project, Task
+from cdal.backend.tasks import count_labelled
 from cdal.backend.work.context import Context
 from cdal.backend.work.sync import read_changes
 from cdal.models import (
