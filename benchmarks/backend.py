@@ -29,16 +29,21 @@ from sqlalchemy import delete, select, update
 from cdal.backend.config import ServerConfig
 from cdal.backend.decode import decode
 from cdal.backend.jobs import JobKind
+from cdal.backend.labeling import served_control
+from cdal.backend.predictions import classes_of, result_of
 from cdal.backend.services import Services
+from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import ModelVersion, Pick, Prediction, Project, Round
 from cdal.backend.work.run import run_job
+from cdal.datasets import ImageSet, open_images
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer, round_is_open
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
-from cdal.demo.pictures import Picture, copy_pictures
+from cdal.demo.pictures import Picture, choose, copy_pictures, pictures_of
 from cdal.demo.process import free_port
 from cdal.demo.project import LabelStudioProject, choices_config
-from cdal.models import TaskNetwork, prediction_batch_size
+from cdal.demo.regions import truth
+from cdal.models import TaskNetwork
 
 CLIENTS = 8
 
@@ -52,11 +57,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pictures = [
-            p
-            for p in copy_pictures(options.images, folder / "images", options.pool, 0)
-            if not p.is_test
-        ]
+        images = open_images(options.images, "classification")
+        examples = choose(images, options.pool, seed=0)
+        copy_pictures(examples, folder / "images")
+        pictures = pictures_of(examples, folder / "images")
         token = secrets.token_hex(20)
         label_studio = LabelStudioServer(
             folder / "label-studio", free_port(), token, folder / "images"
@@ -68,7 +72,7 @@ def main() -> None:
             label_studio.wait_until_up(f"{label_studio.url}/health", START_SECONDS)
             backend.start()
             backend.wait_until_up(f"{backend.url}/health", BACKEND_SECONDS)
-            project = connect(label_studio, backend, pictures, folder)
+            project = connect(label_studio, backend, images, pictures)
             say("the first training")
             status = backend.wait_for(project.number, "round", round_is_open(1), 1200)
             latency(project, backend, options.calls)
@@ -86,23 +90,19 @@ def main() -> None:
 def connect(
     label_studio: LabelStudioServer,
     backend: BackendServer,
+    images: ImageSet,
     pictures: Sequence[Picture],
-    folder: Path,
 ) -> LabelStudioProject:
     """A project whose first 100 images are labelled, so that a model is trained at once."""
-    classes = sorted({picture.label for picture in pictures})
     project = LabelStudioProject.create(
-        label_studio.url, label_studio.token, "benchmark", choices_config(classes)
+        label_studio.url, label_studio.token, "benchmark", choices_config(images.classes)
     )
-    project.allow_local_files(folder / "images" / "train")
-    choice = {"from_name": "label", "to_name": "image", "type": "choices"}
+    project.allow_local_files(pictures[0].file.parent)
     tasks = []
     for row, picture in enumerate(pictures):
-        path = picture.file.relative_to(folder / "images").as_posix()
-        task: dict[str, Any] = {"data": {"image": f"/data/local-files/?d={path}"}}
+        task: dict[str, Any] = {"data": {"image": picture.address}}
         if row < 100:
-            value = {"choices": [picture.label]}
-            task["annotations"] = [{"result": [{**choice, "value": value}]}]
+            task["annotations"] = [{"result": truth(images, picture.example)}]
         tasks.append(task)
     project.sdk.projects.import_tasks(id=project.number, request=tasks)
     project.connect(backend.url, {"budget": 500, "reserve": 500, "epochs": 5})
@@ -180,7 +180,7 @@ def scoring(services: Services, pictures: Sequence[Picture], repeats: int) -> No
 
     def bare() -> None:
         network = TaskNetwork.load(folder, torch.device("cpu"))
-        size = prediction_batch_size(network.device, network.manifest.image_size)
+        size = network.prediction_batch_size
         for start in range(0, len(pictures), size):
             images = [
                 network.prepare(decode(p.file.read_bytes())) for p in pictures[start : start + size]
@@ -203,11 +203,18 @@ def queueing(services: Services, project_id: int, repeats: int) -> None:
         picks = session.scalars(
             select(Pick).filter_by(round_id=newest.id).order_by(Pick.rank)
         ).all()
-        said = session.execute(select(Prediction.task_id, Prediction.result)).all()
-        results = {row.task_id: row.result for row in said}
+        said = session.execute(select(Prediction.task_id, Prediction.finding)).all()
+        findings = {row.task_id: row.finding for row in said}
+        classes = classes_of(session, newest)
     client = services.client(project)
+    settings, control = ProjectSettings(), served_control(project.labeling_config)
     predictions = [
-        {"task": p.task_id, "result": results[p.task_id], "score": 0.5, "model_version": "bare"}
+        {
+            "task": p.task_id,
+            "result": result_of(control, settings, classes, findings[p.task_id]),
+            "score": 0.5,
+            "model_version": "bare",
+        }
         for p in picks[:1000]
     ]
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cdal.models import Recipe, architectures, choose_device, make_network
+from cdal.models import Recipe, choose_device, classifiers, make_network
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,9 +41,11 @@ class ZippedImages:
     def __len__(self) -> int:
         return len(self._encoded)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pixels = np.array(Image.open(io.BytesIO(self._encoded[index])).convert("RGB"))
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), self._targets[index]
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), torch.tensor(
+            self._targets[index]
+        )
 
 
 def members(path: Path, split: str, count: int, seed: int) -> list[str]:
@@ -58,13 +60,13 @@ def use_stem(stem: str) -> None:
     """Give resnet18 another stem for small images than the one that it has."""
 
     def dense(module: nn.Module) -> None:
-        architectures.small_stem(module)
+        classifiers.small_stem(module)
         module.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
 
-    changes = {"small": architectures.small_stem, "own": lambda _: None, "dense": dense}
-    networks = dict(architectures.CLASSIFIERS)
+    changes = {"small": classifiers.small_stem, "own": lambda _: None, "dense": dense}
+    networks = dict(classifiers.CLASSIFIERS)
     networks["resnet18"] = replace(networks["resnet18"], small=changes[stem])
-    architectures.CLASSIFIERS = networks
+    classifiers.CLASSIFIERS = networks
 
 
 def measure(arguments: argparse.Namespace, network_name: str, images: int, seed: int) -> None:

@@ -43,11 +43,16 @@ def _worker(_arguments: argparse.Namespace) -> int:
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument(
+        "--task",
+        choices=("classification", "segmentation", "detection"),
+        help="what is labelled; by default what the images are labelled for, or classification",
+    )
+    demo.add_argument(
         "--images",
         type=Path,
         metavar="PATH",
-        help="a folder or zip with a folder of images for each class; without it, the demo draws "
-        "its own",
+        help="a folder or zip of labelled images: class folders, images with masks, or VOC's "
+        "layout; without it, the demo draws its own",
     )
     demo.add_argument("--limit", type=_positive, metavar="N", help="label at most N images")
     demo.add_argument("--budget", type=_positive, metavar="N", help="images a round asks for")
@@ -68,6 +73,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     return run(
         Options(
             images=arguments.images,
+            task=arguments.task,
             limit=arguments.limit,
             rounds=arguments.rounds,
             once=arguments.once,

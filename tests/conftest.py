@@ -5,10 +5,26 @@ from pathlib import Path
 
 import pytest
 
+DATA = Path(__file__).parents[1] / "../shared/data"
+
 
 @pytest.fixture(scope="session")
 def cifar10() -> Path:
-    path = Path(__file__).parents[1] / "../shared/data/cifar10.zip"
+    return _file("cifar10.zip")
+
+
+@pytest.fixture(scope="session")
+def camvid() -> Path:
+    return _file("camvid.zip")
+
+
+@pytest.fixture(scope="session")
+def bccd() -> Path:
+    return _file("bccd.zip")
+
+
+def _file(name: str) -> Path:
+    path = DATA / name
     if not path.is_file():
         if os.environ.get("CI"):
             pytest.fail(f"{path} is missing")

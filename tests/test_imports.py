@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("selectors", "models", "backend", "benchmark", "demo")
+PARTS = ("selectors", "models", "datasets", "backend", "benchmark", "demo")
 
 # What each part may import, besides the standard library and itself.
 ALLOWED = {
     "cdal.selectors": {"torch", "numpy", "safetensors"},
     "cdal.models": {"torch", "torchvision", "torchmetrics", "safetensors", "numpy"},
+    # Of cdal.models, what targets look like.
+    "cdal.datasets": {"cdal.models", "torch", "torchvision", "numpy", "PIL", "defusedxml"},
     "cdal.benchmark": {
         "cdal.selectors",
         "cdal.models",
+        "cdal.datasets",
         "torch",
         "torchvision",
         "torchmetrics",
@@ -37,6 +40,7 @@ ALLOWED = {
         "safetensors",
         "PIL",
         "certifi",
+        "cv2",
         "flask",
         "gunicorn",
         "httpx",
@@ -52,6 +56,7 @@ ALLOWED = {
     # It starts the backend as a process, as a user does.
     "cdal.demo": {
         "cdal.models",
+        "cdal.datasets",
         "torch",
         "torchvision",
         "numpy",
@@ -133,6 +138,9 @@ def test_every_part_has_its_rule() -> None:
         ("cdal/demo/x.py", "from cdal.backend.scores import Scores", ["cdal.backend"]),
         ("cdal/demo/x.py", "from cdal import backend", ["cdal.backend"]),
         ("cdal/backend/work/x.py", "from cdal.demo import y", ["cdal.demo"]),
+        ("cdal/backend/x.py", "from cdal.datasets import y", ["cdal.datasets"]),
+        ("cdal/models/x.py", "import defusedxml.ElementTree", ["defusedxml"]),
+        ("cdal/datasets/x.py", "from cdal.models.targets import IGNORED", []),
         ("cdal/backend/x.py", "from cdal.backend import y", []),
         ("cdal/select_command.py", "from cdal.backend import y", ["cdal.backend"]),
         ("cdal/cli.py", "from cdal.backend import y", []),
@@ -164,7 +172,8 @@ SERVER_LIBRARIES = {
     ("module", "blocked"),
     [
         ("cdal.selectors", SERVER_LIBRARIES | {"torchvision", "torchmetrics", "sklearn"}),
-        ("cdal.models", SERVER_LIBRARIES),
+        ("cdal.models", SERVER_LIBRARIES | {"defusedxml", "pycocotools"}),
+        ("cdal.datasets", SERVER_LIBRARIES | {"defusedxml"}),
         ("cdal.cli", SERVER_LIBRARIES),
     ],
 )

@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, computed_field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cdal.backend.settings import SettingsError
+
 
 class ServerConfig(BaseSettings):
     """What an operator sets. Other ML backends' variables keep their names."""
@@ -63,7 +65,9 @@ class ServerConfig(BaseSettings):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     weights_folder: Path | None = Field(
-        None, description="A folder with torchvision's pretrained weight files."
+        None,
+        description="A folder with torchvision's pretrained weight files, and with weights of "
+        "your own for the setting `weights`.",
     )
     image_hosts: str = Field(
         "public",
@@ -87,6 +91,28 @@ class ServerConfig(BaseSettings):
     def store_url(self) -> str:
         """SQLAlchemy address of the database in use."""
         return self.database_url or f"sqlite:///{self.data_folder / 'cdal.sqlite'}"
+
+    def weights_file(self, name: str | None) -> Path | None:
+        """The file of the user's own weights that a project's settings name, None for none.
+
+        Raises:
+            SettingsError: there is no such file in the weights folder.
+        """
+        if name is None:
+            return None
+        if self.weights_folder is None:
+            raise SettingsError(
+                "Setting «weights»: the backend has no folder for weights; set CDAL_WEIGHTS_FOLDER "
+                "for it."
+            )
+        # Settings come from outside: neither .. nor a link may lead out of the folder.
+        folder = self.weights_folder.resolve()
+        file = (folder / name.replace("\0", "")).resolve()
+        if not file.is_relative_to(folder) or not file.is_file():
+            raise SettingsError(
+                f"Setting «weights»: there is no file «{name}» in the backend's folder for weights."
+            )
+        return file
 
     @property
     def jobs_file(self) -> Path:

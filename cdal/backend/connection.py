@@ -79,8 +79,9 @@ def connect(services: Services, request: SetupRequest) -> Project:
         RefusedError: it cannot; the message says why and what to do.
     """
     try:
-        ProjectSettings.parse(request.extra_params)
-        served_control(request.labeling_config)
+        settings = ProjectSettings.parse(request.extra_params)
+        settings.check_task(served_control(request.labeling_config, settings.control).task)
+        services.config.weights_file(settings.weights)
     except (SettingsError, LabelingError) as error:
         raise RefusedError(str(error)) from None
     url = _address(services, request.hostname)

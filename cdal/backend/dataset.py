@@ -5,22 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from cdal.backend.formats import Truth
 from cdal.backend.images import ImageError, ImageSource, ImageStore
+from cdal.models import TaskNetwork
 
 MEMORY_LIMIT = 2**30
 """Prepared images are kept in memory up to this many bytes; beyond, they are read anew."""
 
+Example = tuple[Tensor, Tensor]
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """A task's image and its class, as an index into the labeling config's labels."""
+    """A task's image, and what was submitted about it."""
 
     task_id: int
     image: object
-    target: int
+    truth: Truth
+
+
+@dataclass(frozen=True, slots=True)
+class SizedImage:
+    """An image as a network takes it, with the height and width that it had before."""
+
+    pixels: Tensor
+    size: tuple[int, int]
+
+    @classmethod
+    def preparer(cls, network: TaskNetwork) -> Callable[[Tensor], SizedImage]:
+        """What makes one of an image, (3, H, W) uint8, for this network."""
+        return lambda image: cls(network.prepare(image), (image.shape[1], image.shape[2]))
 
 
 class TaskImages:
@@ -31,7 +47,7 @@ class TaskImages:
         store: ImageStore,
         source: ImageSource,
         items: Sequence[LabelledImage],
-        prepared: dict[int, Tensor] | None = None,
+        prepared: dict[int, Example] | None = None,
     ) -> None:
         self.items = list(items)
         self._store = store
@@ -41,12 +57,13 @@ class TaskImages:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int, /) -> Example:
         item = self.items[index]
-        image = self._prepared.get(item.task_id)
-        if image is None:
-            image = self._store.read(self._source, item.task_id, item.image)
-        return image, item.target
+        known = self._prepared.get(item.task_id)
+        if known is not None:
+            return known
+        image = self._store.read(self._source, item.task_id, item.image)
+        return image, item.truth.target(image.shape[1], image.shape[2])
 
     def where(self, wanted: Callable[[LabelledImage], bool]) -> TaskImages:
         """Those of the images that are wanted."""
@@ -56,30 +73,29 @@ class TaskImages:
     def sizes(self, most: int) -> list[tuple[int, int]]:
         """Height and width of the first images that can be read."""
         pairs = [(item.task_id, item.image) for item in self.items[:most]]
-        images = self._store.stream(self._source, pairs)
-        return [
-            (image.shape[1], image.shape[2])
-            for _, image in images
-            if not isinstance(image, ImageError)
-        ]
+        found = self._store.stream(
+            self._source, pairs, prepare=lambda image: (image.shape[1], image.shape[2])
+        )
+        return [size for _, size in found if not isinstance(size, ImageError)]
 
     def read(
-        self, prepare: Callable[[Tensor], Tensor], progress: Callable[[float], None]
+        self, network: TaskNetwork, progress: Callable[[float], None]
     ) -> tuple[TaskImages, dict[int, str]]:
         """Read every image once; those that can be had, and why the others cannot, by task id."""
         pairs = [(item.task_id, item.image) for item in self.items]
-        prepared: dict[int, Tensor] = {}
+        prepared: dict[int, Example] = {}
         problems: dict[int, str] = {}
-        size = 0
-        for done, (task_id, image) in enumerate(
-            self._store.stream(self._source, pairs, prepare=prepare), start=1
+        used = 0
+        stream = self._store.stream(self._source, pairs, prepare=SizedImage.preparer(network))
+        for done, (item, (task_id, image)) in enumerate(
+            zip(self.items, stream, strict=True), start=1
         ):
             if isinstance(image, ImageError):
                 problems[task_id] = image.reason
-            else:
-                size += image.numel()
-                if size <= MEMORY_LIMIT:
-                    prepared[task_id] = image.to(torch.uint8)
+            elif used <= MEMORY_LIMIT:
+                target = network.prepare_target(item.truth.target(*image.size), *image.size)
+                used += image.pixels.nbytes + target.nbytes
+                prepared[task_id] = image.pixels, target
             progress(done / len(pairs))
         readable = [item for item in self.items if item.task_id not in problems]
         return TaskImages(self._store, self._source, readable, prepared), problems

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from cdal.backend.image_error import ImageError
 from cdal.backend.source import ImageSource
 
 __all__ = ["AllowedHosts", "ImageError", "ImageSource", "ImageStore"]
+
+Prepared = TypeVar("Prepared")
 
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 
@@ -102,32 +105,32 @@ class ImageStore:
         self,
         source: ImageSource,
         items: Iterable[tuple[int, object]],
+        prepare: Callable[[Tensor], Prepared],
         workers: int = 8,
-        prepare: Callable[[Tensor], Tensor] | None = None,
-    ) -> Iterator[tuple[int, Tensor | ImageError]]:
+    ) -> Iterator[tuple[int, Prepared | ImageError]]:
         """Read many images at once, a few ahead of the one that is waited for.
 
         Args:
             source: Where the tasks' project gets its images.
             items: A task and what its data says that its image is, for each image.
+            prepare: Done by the workers to each image, uint8 (3, H, W), such as resizing.
             workers: How many are fetched and decoded at the same time. At most three times as
                 many are held in memory.
-            prepare: Done to each image by the workers, such as resizing.
 
         Yields:
-            The task, and its image (uint8 (3, H, W), or what `prepare` made of it) or why there
-            is none, in the order of the items.
+            The task, and what `prepare` made of its image or why there is none, in the order of
+            the items.
         """
 
-        def read(task_id: int, value: object) -> Tensor | ImageError:
+        def read(task_id: int, value: object) -> Prepared | ImageError:
             try:
                 image = self.read(source, task_id, value)
             except ImageError as error:
                 return error
-            return image if prepare is None else prepare(image)
+            return prepare(image)
 
         pool = ThreadPoolExecutor(workers, thread_name_prefix="cdal-images")
-        ahead: deque[tuple[int, Future[Tensor | ImageError]]] = deque()
+        ahead: deque[tuple[int, Future[Prepared | ImageError]]] = deque()
         try:
             for task_id, value in items:
                 ahead.append((task_id, pool.submit(read, task_id, value)))

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
+from typing import Literal
 
 from label_studio_sdk.label_interface import LabelInterface
 from label_studio_sdk.label_interface.control_tags import ControlTag
 from label_studio_sdk.label_interface.object_tags import ObjectTag
 
+from cdal.models.targets import BACKGROUND, IGNORED
+
 MAX_CONFIG_CHARACTERS = 1_000_000
 
-SERVED = ("Choices",)
-"""Control tags that this backend pre-annotates."""
+ControlTask = Literal["classification", "detection", "segmentation"]
+
+SERVED: Mapping[str, ControlTask] = {
+    "Choices": "classification",
+    "RectangleLabels": "detection",
+    "BrushLabels": "segmentation",
+    "PolygonLabels": "segmentation",
+}
+"""Control tags that this backend pre-annotates, with the task that each one sets."""
+
+MOST_LABELS = IGNORED - 1
+"""Of a segmentation's control: a pixel's class is a byte, and background is a class too."""
 
 
 class LabelingError(ValueError):
@@ -29,6 +44,9 @@ class Control:
         to_name: the image's name.
         image_key: where a task's ``data`` has the image.
         labels: the classes, in the config's order.
+        score_threshold: regions of a lower confidence are not shown (the tag's
+            ``model_score_threshold``); None where the config doesn't say.
+        known_as: further names under which a model may know a label (its ``predicted_values``).
     """
 
     tag: str
@@ -36,17 +54,49 @@ class Control:
     to_name: str
     image_key: str
     labels: tuple[str, ...]
+    score_threshold: float | None = None
+    known_as: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
+
+    @property
+    def task(self) -> ControlTask:
+        """What a network is to do."""
+        return SERVED[self.tag]
 
 
 @lru_cache(maxsize=256)
-def served_control(config: str) -> Control:
+def served_control(config: str, name: str | None = None) -> Control:
     """Find the image and the control to serve.
+
+    Args:
+        config: the labeling config.
+        name: the control's name, where several could be served.
 
     Raises:
         LabelingError: the config cannot be served; the message says why and what to do.
     """
     interface = _parse(config)
-    images = [tag for tag in interface.objects if tag.tag == "Image"]
+    image = _only_image([tag for tag in interface.objects if tag.tag == "Image"])
+    image_key = _image_key(image)
+    controls = [tag for tag in interface.controls if image.name in _to_names(tag)]
+    control = _choose(controls, name)
+    if control.tag == "Choices":
+        _check_choices(control)
+    else:
+        _check_labels(control)
+    return Control(
+        tag=control.tag,
+        from_name=control.name,
+        to_name=image.name,
+        image_key=image_key,
+        labels=tuple(control.labels),
+        score_threshold=_score_threshold(control),
+        known_as=_known_as(control),
+    )
+
+
+def _only_image(images: Sequence[ObjectTag]) -> ObjectTag:
     if not images:
         raise LabelingError("The labeling config has no <Image>; this backend labels images.")
     if len(images) > 1:
@@ -55,9 +105,10 @@ def served_control(config: str) -> Control:
             f"The labeling config has {len(images)} images ({names}); "
             "this backend serves configs with one <Image>."
         )
-    image = images[0]
-    image_key = _image_key(image)
-    controls = [tag for tag in interface.controls if image.name in _to_names(tag)]
+    return images[0]
+
+
+def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
     served = [tag for tag in controls if tag.tag in SERVED]
     if not served:
         found = ", ".join(sorted({f"<{tag.tag}>" for tag in controls})) or "none"
@@ -65,15 +116,24 @@ def served_control(config: str) -> Control:
             f"The image has no control that this backend serves (found: {found}); "
             f"it serves {', '.join(f'<{tag}>' for tag in SERVED)}."
         )
+    names = ", ".join(f"«{tag.name}»" for tag in served)
+    if name is not None:
+        for tag in served:
+            if tag.name == name:
+                return tag
+        raise LabelingError(
+            f"The image has no control «{_short(name)}» that this backend serves (setting "
+            f"«control»); there {'is' if len(served) == 1 else 'are'} {names}."
+        )
+    # What is asked of each region goes with the control that draws the regions.
+    served = [tag for tag in served if not _is_per_region(tag)] or served
     if len(served) > 1:
         names = ", ".join(f"«{tag.name}»" for tag in served)
         raise LabelingError(
             f"The image has {len(served)} controls that this backend could serve ({names}); "
-            "leave one."
+            f'name one in the setting «control», such as {{"control": "{served[0].name}"}}.'
         )
-    control = served[0]
-    _check_choices(control)
-    return Control(control.tag, control.name, image.name, image_key, tuple(control.labels))
+    return served[0]
 
 
 def _parse(config: str) -> LabelInterface:
@@ -115,24 +175,28 @@ def _to_names(tag: ControlTag) -> list[str]:
     return list(names) if isinstance(names, (list, tuple)) else [str(names)]
 
 
+def _attributes(tag: ControlTag) -> dict[str, str]:
+    """Label Studio reads names of attributes in any case."""
+    return {name.lower(): str(value) for name, value in (tag.attr or {}).items()}
+
+
+def _is_per_region(tag: ControlTag) -> bool:
+    return _attributes(tag).get("perregion", "false").lower() == "true"
+
+
 def _check_choices(control: ControlTag) -> None:
-    # Label Studio reads names of attributes in any case.
-    attributes = {name.lower(): value for name, value in (control.attr or {}).items()}
+    attributes = _attributes(control)
     if attributes.get("choice", "single") == "multiple":
         raise LabelingError(
             f'The <Choices> «{control.name}» has choice="multiple"; this backend serves one '
             'label an image: use choice="single".'
         )
-    if attributes.get("perregion", "false").lower() == "true":
+    if _is_per_region(control):
         raise LabelingError(
             f"The <Choices> «{control.name}» is asked for each region (perRegion); this backend "
             "serves one label an image: remove perRegion."
         )
-    if attributes.get("dynamiclabels") or str(attributes.get("value", "")).startswith("$"):
-        raise LabelingError(
-            f"The <Choices> «{control.name}» takes its choices from each task's data; this "
-            "backend needs them in the labeling config."
-        )
+    _check_not_dynamic(control, "choices")
     if attributes.get("allownested", "false").lower() == "true":
         raise LabelingError(
             f"The <Choices> «{control.name}» has choices within choices (allowNested); this "
@@ -144,3 +208,60 @@ def _check_choices(control: ControlTag) -> None:
             f"The <Choices> «{control.name}» has {'one choice' if labels else 'no choices'}; a "
             "model needs at least two to choose between."
         )
+
+
+def _check_labels(control: ControlTag) -> None:
+    where = f"The <{control.tag}> «{control.name}»"
+    _check_not_dynamic(control, "labels")
+    labels = control.labels or ()
+    if not labels:
+        raise LabelingError(f"{where} has no labels; a model needs at least one to look for.")
+    if BACKGROUND in labels:
+        raise LabelingError(
+            f"{where} has a label «{BACKGROUND}», which is this backend's own name for what has "
+            "no label; rename it."
+        )
+    if SERVED[control.tag] == "segmentation" and len(labels) > MOST_LABELS:
+        raise LabelingError(
+            f"{where} has {len(labels)} labels; this backend serves at most {MOST_LABELS} in a "
+            "segmentation."
+        )
+
+
+def _check_not_dynamic(control: ControlTag, what: str) -> None:
+    attributes = _attributes(control)
+    if attributes.get("dynamiclabels") or attributes.get("value", "").startswith("$"):
+        raise LabelingError(
+            f"The <{control.tag}> «{control.name}» takes its {what} from each task's data; this "
+            "backend needs them in the labeling config."
+        )
+
+
+def _score_threshold(control: ControlTag) -> float | None:
+    text = _attributes(control).get("model_score_threshold", "").strip()
+    if not text:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:  # nor is NaN
+        raise LabelingError(
+            f'The <{control.tag}> «{control.name}» has model_score_threshold="{_short(text)}"; it '
+            "must be a number from 0 to 1."
+        )
+    return threshold
+
+
+def _known_as(control: ControlTag) -> Mapping[str, tuple[str, ...]]:
+    known: dict[str, tuple[str, ...]] = {}
+    for label, tag in control.labels_attrs.items():
+        values = _attributes(tag).get("predicted_values", "").split(",")
+        names = tuple(name for name in map(str.strip, values) if name)
+        if names:
+            known[label] = names
+    return MappingProxyType(known)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."

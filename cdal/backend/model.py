@@ -9,11 +9,12 @@ from typing import Any, Self
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.choices import to_result
 from cdal.backend.connection import SetupRequest, connect
+from cdal.backend.dataset import SizedImage
 from cdal.backend.labeling import Control, served_control
-from cdal.backend.predictions import NOT_QUEUED_SCORE, queue_scores, stored_results
+from cdal.backend.predictions import NOT_QUEUED_SCORE, queue_scores, result_of, stored_findings
 from cdal.backend.services import Services
+from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import ModelVersion, Project, Round
 from cdal.backend.work.score import score_images
 
@@ -59,20 +60,25 @@ class CDALModel:
                 return [[] for _ in tasks]
             ids = [task["id"] if is_id(task.get("id")) else NO_TASK for task in tasks]
             scores = queue_scores(session, current, ids)
-            results = stored_results(session, current, ids)
+            findings = stored_findings(session, current, ids)
             version = (
                 session.get_one(ModelVersion, current.model_version_id)
                 if current.model_version_id is not None
                 else None
             )
         # By row: a task that is only tried out has no id.
-        found = {row: results[task_id] for row, task_id in enumerate(ids) if task_id in results}
+        found = {row: findings[task_id] for row, task_id in enumerate(ids) if task_id in findings}
+        settings = ProjectSettings.parse(self.project.extra_params)
+        control = served_control(self.project.labeling_config, settings.control)
         if version is not None and len(found) < len(tasks):
             unseen = {row: task for row, task in enumerate(tasks) if row not in found}
-            found.update(self._run_network(version, unseen))
+            found.update(self._run_network(version, control, unseen))
+        classes = version.classes if version is not None else []
         return [
             {
-                "result": found.get(row, []),
+                "result": (
+                    result_of(control, settings, classes, found[row]) if row in found else []
+                ),
                 "score": scores.get(task_id, NOT_QUEUED_SCORE),
                 "model_version": self.model_version,
             }
@@ -99,28 +105,25 @@ class CDALModel:
             )
         ).first()
 
-    def _run_network(self, version: ModelVersion, tasks: Mapping[int, Task]) -> dict[int, Result]:
+    def _run_network(
+        self, version: ModelVersion, control: Control, tasks: Mapping[int, Task]
+    ) -> dict[int, dict[str, Any]]:
         """Predict images that no scoring pass has seen; one that can't be read gets nothing."""
-        control = served_control(self.project.labeling_config)
         network = self.services.networks.get(
             self.services.config.version_folder(self.project.id, version.number)
         )
         images = self.services.images.stream(
             self.services.image_source(self.project),
             [(row, _image(task, control)) for row, task in tasks.items()],
-            prepare=network.prepare,
+            prepare=SizedImage.preparer(network),
         )
 
         def problem(row: int, why: str) -> None:
             log.warning("project %d: task %s: %s", self.project.id, tasks[row].get("id"), why)
 
-        found: dict[int, Result] = {}
-        for scores in score_images(network, images, "image", problem):
-            confidence, best = scores.probabilities.max(1)
-            for row, index, value in zip(
-                scores.task_ids.tolist(), best.tolist(), confidence.tolist(), strict=True
-            ):
-                found[row] = to_result(control, version.classes[index], value)
+        found: dict[int, dict[str, Any]] = {}
+        for scores, findings in score_images(network, images, "image", problem):
+            found.update(zip(scores.task_ids.tolist(), findings, strict=True))
         return found
 
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.tables import Pick, Prediction, Round
+from cdal.backend.findings import unpack
+from cdal.backend.formats import FORMATS, Region
+from cdal.backend.labeling import Control
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.tables import ModelVersion, Pick, Prediction, Round
+from cdal.models import Classification, Detections, Finding, Segmentation
 
 QUEUED_SHARE = 0.9
 NOT_QUEUED_SCORE = 1.0
 """The label stream serves ascending scores: first the queue, below 0.9, then what was predicted
 besides it."""
+
+FINDINGS: Mapping[str, type[Finding]] = {
+    "classification": Classification,
+    "detection": Detections,
+    "segmentation": Segmentation,
+}
+"""What a network says, by its task."""
 
 IDS_A_QUERY = 500
 """Databases limit the parameters of one query."""
@@ -45,22 +57,42 @@ def queue_scores(session: Session, current: Round, task_ids: Sequence[int]) -> d
     return found
 
 
-def stored_results(
+def stored_findings(
     session: Session, current: Round, task_ids: Sequence[int]
-) -> dict[int, list[Any]]:
-    """What the round's model said of those tasks that it has scored, by task id."""
+) -> dict[int, dict[str, Any]]:
+    """What the round's model said of those tasks that it has scored, packed, by task id."""
     if current.model_version_id is None:
         return {}
-    found: dict[int, list[Any]] = {}
+    found: dict[int, dict[str, Any]] = {}
     for ids in chunks(task_ids, IDS_A_QUERY):
         rows = session.execute(
-            select(Prediction.task_id, Prediction.result).where(
+            select(Prediction.task_id, Prediction.finding).where(
                 Prediction.model_version_id == current.model_version_id,
                 Prediction.task_id.in_(ids),
             )
         )
-        found.update((task_id, result) for task_id, result in rows)
+        found.update((task_id, finding) for task_id, finding in rows)
     return found
+
+
+def classes_of(session: Session, current: Round) -> list[str]:
+    """The classes of the round's model in order; none where it has no model."""
+    if current.model_version_id is None:
+        return []
+    return list(session.get_one(ModelVersion, current.model_version_id).classes)
+
+
+def result_of(
+    control: Control, settings: ProjectSettings, classes: Sequence[str], packed: dict[str, Any]
+) -> list[Region]:
+    """What was said of an image, as the regions that Label Studio draws.
+
+    Nothing where it was said by a model of another task: the labeling config has changed since.
+    """
+    finding, size = unpack(packed)
+    if not isinstance(finding, FINDINGS[control.task]):
+        return []
+    return FORMATS[control.tag].to_result(control, classes, finding, size, settings)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -18,7 +18,8 @@ class Scores:
 
     Attributes:
         task_ids: (N,) int64.
-        probabilities: (N, C) float32.
+        probabilities: means over the regions, (N, C) float32.
+        uncertainties: means over the regions, (N, 3) float32, see `cdal.selectors.UNCERTAINTIES`.
         features: (N, D) float32.
         mixtures: Eq. 1, (N, R, C) float32.
         present: which mixtures there are, (N, R) bool.
@@ -27,6 +28,7 @@ class Scores:
 
     task_ids: Tensor
     probabilities: Tensor
+    uncertainties: Tensor
     features: Tensor
     mixtures: Tensor
     present: Tensor

@@ -56,7 +56,7 @@ class ProjectSettings(BaseModel):
     region: Literal["auto", "class", "image"] = Field(
         "auto",
         description="Class mixtures: one a pseudo-label («class») or one for the whole image "
-        "(«image»); «auto» takes «image» for classification.",
+        "(«image»); «auto» takes «image» for classification, else «class».",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Fixes every random choice.")
     min_labels: int = Field(
@@ -74,13 +74,49 @@ class ProjectSettings(BaseModel):
         le=1,
         description="A new model serves unless its held-out metric is worse by more than this.",
     )
+    control: str | None = Field(
+        None,
+        max_length=200,
+        description="The name of the control to serve, where the labeling config has several that "
+        "could be.",
+    )
+    unlabelled: Literal["background", "ignore"] = Field(
+        "background",
+        description="Segmentation: pixels that no region covers are background («background»), or "
+        "nothing is learnt from them («ignore»), for projects that label every pixel in the end.",
+    )
+    split_regions: bool = Field(
+        False,
+        description="Segmentation: predict one region for each connected part of a class, instead "
+        "of one a class.",
+    )
+    smallest_region: float = Field(
+        0.0005,
+        ge=0,
+        le=1,
+        description="Segmentation: connected parts smaller than this share of the image are left "
+        "out of predictions.",
+    )
+    polygon_tolerance: float = Field(
+        1.0,
+        ge=0,
+        le=50,
+        description="Segmentation: by how many pixels a predicted polygon may differ from the "
+        "mask; more makes fewer points.",
+    )
     network: str | None = Field(
-        None, description="A torchvision network by name; chosen by the device by default."
+        None, description="A network by name; chosen by task and device by default."
     )
     pretrained: bool | Literal["auto"] = Field(
         "auto",
         description="Start from ImageNet weights: «auto» where they lie on this machine, true to "
         "download them, false never.",
+    )
+    weights: str | None = Field(
+        None,
+        max_length=200,
+        description="Start from your own weights: the name of a file (.safetensors, or a state "
+        "dict as torch saves it) in the server's `CDAL_WEIGHTS_FOLDER`.",
     )
     warm_start: bool = Field(
         True, description="Fine-tune the serving model; false trains anew each time."
@@ -109,13 +145,25 @@ class ProjectSettings(BaseModel):
                 "Setting «selector_options»: weights names a file on the backend's machine, which "
                 "a project's settings may not; leave it out."
             )
-        known = ARCHITECTURES["classification"]
+        known = [name for names in ARCHITECTURES.values() for name in names]
         if self.network is not None and self.network not in known:
             raise ValueError(
                 f"Setting «network»: there is no network «{self.network}» here; "
                 f"choose one of {', '.join(known)}."
             )
         return self
+
+    def check_task(self, task: str) -> None:
+        """Check that the network, where one is named, does what the control asks for.
+
+        Raises:
+            SettingsError: it does not.
+        """
+        if self.network is not None and self.network not in ARCHITECTURES[task]:
+            raise SettingsError(
+                f"Setting «network»: «{self.network}» is no network for {task}; choose one of "
+                f"{', '.join(ARCHITECTURES[task])}."
+            )
 
     @classmethod
     def parse(cls, extra_params: object) -> ProjectSettings:

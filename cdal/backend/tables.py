@@ -119,13 +119,13 @@ class Pick(Base):
 
 
 class Prediction(Base):
-    """What a model version said of a task's image."""
+    """What a model version said of a task's image, packed; see findings.py."""
 
     __tablename__ = "predictions"
 
     model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
     task_id: Mapped[int] = mapped_column(primary_key=True)
-    result: Mapped[list[Any]]
+    finding: Mapped[dict[str, Any]]
 
 
 class Job(Base):

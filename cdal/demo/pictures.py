@@ -1,100 +1,81 @@
-"""The images that the demo labels: drawn, or from a folder or zip of class folders."""
+"""The images that the demo labels, as copies that Label Studio may serve."""
 
 from __future__ import annotations
 
-import random
-import zipfile
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from random import Random
 
+from cdal.datasets import Example, ImageSet
 from cdal.demo.process import DemoError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
-TEST_SHARE = 0.25
-"""Of the images of a source that has no test images of its own."""
+COPIES = "pictures"
+LIST = "pictures.json"
+"""Beside the copies: the names of their examples; written last, so that all of them are there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image file with its true class. Test images are never shown to Label Studio."""
+    """A copy of an image that is to be labelled, and the example that it is of."""
 
     file: Path
-    label: str
-    is_test: bool
+    example: Example
+
+    @property
+    def address(self) -> str:
+        """What a task calls it, in a Label Studio that serves the folder above the copies."""
+        return f"/data/local-files/?d={self.file.parent.name}/{self.file.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    name: str
-    label: str
-    is_test: bool
+def choose(images: ImageSet, limit: int | None, seed: int) -> list[Example]:
+    """Some examples at random: up to ``limit`` to label, then a third as many to test with."""
+    draw = Random(seed)  # noqa: S311 — of images, no secret
+    train, test = list(images.train), list(images.test)
+    draw.shuffle(train)
+    draw.shuffle(test)
+    return train[:limit] + test[: max(1, len(train[:limit]) // 3)]
 
 
-def copy_pictures(source: Path, folder: Path, limit: int | None, seed: int) -> list[Picture]:
-    """Copy a random part of a source into a folder that Label Studio may serve.
+def pictures_of(examples: Sequence[Example], folder: Path) -> list[Picture]:
+    """The copies in ``folder`` of those that are to be labelled, under names that tell nothing.
 
-    Args:
-        source: a folder or zip with a folder a class, or with `train/CLASS` and `test/CLASS`.
-        folder: where the copies go.
-        limit: how many images to label, None for all; a third as many test images come with them.
-        seed: of the choice.
-
-    Raises:
-        DemoError: there is no such source, or it holds no class folders with images.
+    Test images are not among them: Label Studio never sees those.
     """
-    if source.is_dir():
-        names = (str(path.relative_to(source)) for path in sorted(source.rglob("*")))
-        chosen = _choose(names, source, limit, seed)
-        return [_place(folder, member, (source / member.name).read_bytes()) for member in chosen]
-    if not source.is_file() or not zipfile.is_zipfile(source):
-        raise DemoError(f"{source} is neither a folder nor a zip of class folders.")
-    with zipfile.ZipFile(source) as archive:
-        chosen = _choose(archive.namelist(), source, limit, seed)
-        return [_place(folder, member, archive.read(member.name)) for member in chosen]
-
-
-def known_pictures(folder: Path) -> list[Picture]:
-    """The images of an earlier run."""
+    to_label = (example for example in examples if not example.is_test)
     return [
-        Picture(file, file.parent.name, split == "test")
-        for split in ("train", "test")
-        for file in sorted((folder / split).glob("*/*"))
-        if file.suffix.lower() in SUFFIXES
+        Picture(folder / COPIES / f"{row:05}{PurePosixPath(example.name).suffix.lower()}", example)
+        for row, example in enumerate(to_label)
     ]
 
 
-def _choose(names: Iterable[str], source: Path, limit: int | None, seed: int) -> list[_Member]:
-    members = list(_members(names))
-    if len({member.label for member in members}) < 2:
-        raise DemoError(f"{source} has no two folders of images; it needs a folder a class.")
-    shuffled = random.Random(seed)  # noqa: S311 — a draw of images, no secret
-    shuffled.shuffle(members)
-    if not any(member.is_test for member in members):
-        tests = round(len(members) * TEST_SHARE)
-        members = [_Member(m.name, m.label, row < tests) for row, m in enumerate(members)]
-    to_label = [member for member in members if not member.is_test][:limit]
-    test = [member for member in members if member.is_test][: max(1, len(to_label) // 3)]
-    return to_label + test
+def copy_pictures(examples: Sequence[Example], folder: Path) -> None:
+    """Make the copies, and then the list that ``known_examples`` reads.
+
+    Raises:
+        DatasetError: an image cannot be read.
+    """
+    (folder / COPIES).mkdir(parents=True, exist_ok=True)
+    for picture in pictures_of(examples, folder):
+        picture.file.write_bytes(picture.example.image())
+    (folder / LIST).write_text(json.dumps([example.name for example in examples]))
 
 
-def _members(names: Iterable[str]) -> Iterator[_Member]:
-    for name in sorted(names):
-        path = PurePosixPath(name)
-        if path.suffix.lower() in SUFFIXES and len(path.parts) >= 2:
-            yield _Member(name, path.parts[-2], "test" in path.parts[:-2])
+def known_examples(images: ImageSet, folder: Path) -> list[Example] | None:
+    """The examples of an earlier run; None where it did not come so far.
 
-
-def _place(folder: Path, member: _Member, data: bytes) -> Picture:
-    """Write under a name of our own: a zip's names may point anywhere."""
-    split = "test" if member.is_test else "train"
-    name = PurePosixPath(member.name)
-    file = folder / split / _plain(member.label) / _plain(name.name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(data)
-    return Picture(file, file.parent.name, member.is_test)
-
-
-def _plain(text: str) -> str:
-    kept = "".join(c if c.isalnum() or c in "-_. " else "_" for c in text).strip(". ")
-    return kept or "_"
+    Raises:
+        DemoError: the set has changed since.
+    """
+    file = folder / LIST
+    if not file.exists():
+        return None
+    by_name = {example.name: example for example in images.examples}
+    names = json.loads(file.read_text())
+    if not by_name.keys() >= set(names):
+        raise DemoError(
+            "The images have changed since the demo was set up; «make clean» removes it, and then "
+            "this command starts anew."
+        )
+    return [by_name[name] for name in names]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 from label_studio_sdk import LabelStudio
 
+from cdal.demo import regions
 from cdal.demo.process import DemoError
+from cdal.demo.regions import CONTROL, IMAGE, Region
 
 TIMEOUT_S = 120.0
 
@@ -102,15 +104,10 @@ class Annotator:
         answer.raise_for_status()
         return int(answer.json()["id"])
 
-    def submit(self, task: int, label: str) -> None:
-        """Submit a choice, as a person does."""
-        choice = {
-            "from_name": "label",
-            "to_name": "image",
-            "type": "choices",
-            "value": {"choices": [label]},
-        }
-        self._annotate(task, {"result": [choice], "lead_time": 1.0})
+    def submit(self, task: int, said: str | Sequence[Region]) -> None:
+        """Submit what a person says of an image: a class, or the regions of ``regions``."""
+        result = regions.choice(said) if isinstance(said, str) else list(said)
+        self._annotate(task, {"result": result, "lead_time": 1.0})
 
     def skip(self, task: int) -> None:
         """Skip a task, as a person does."""
@@ -128,9 +125,30 @@ class Annotator:
 
 def choices_config(classes: Sequence[str]) -> str:
     """The labeling config of image classification."""
-    choices = "".join(f'<Choice value="{escape(name)}"/>' for name in classes)
+    return _config("Choices", "Choice", classes, ' choice="single" showInline="true"')
+
+
+def brush_config(classes: Sequence[str]) -> str:
+    """The labeling config of segmentation, with a brush."""
+    return _config("BrushLabels", "Label", classes)
+
+
+def rectangle_config(classes: Sequence[str]) -> str:
+    """The labeling config of object detection, with boxes that cannot be turned."""
+    return _config("RectangleLabels", "Label", classes, ' canRotate="false"')
+
+
+LABELING_CONFIGS: Mapping[str, Callable[[Sequence[str]], str]] = {
+    "classification": choices_config,
+    "segmentation": brush_config,
+    "detection": rectangle_config,
+}
+"""What makes the labeling config, by task."""
+
+
+def _config(control: str, label: str, classes: Sequence[str], attributes: str = "") -> str:
+    labels = "".join(f'<{label} value="{escape(name)}"/>' for name in classes)
     return (
-        '<View><Image name="image" value="$image"/>'
-        f'<Choices name="label" toName="image" choice="single" showInline="true">{choices}'
-        "</Choices></View>"
+        f'<View><Image name="{IMAGE}" value="$image"/>'
+        f'<{control} name="{CONTROL}" toName="{IMAGE}"{attributes}>{labels}</{control}></View>'
     )

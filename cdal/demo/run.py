@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -16,20 +14,33 @@ from label_studio_sdk.core.api_error import ApiError
 from rich.console import Console
 from rich.markup import escape
 
+from cdal.datasets import TASKS, DatasetError, Example, ImageSet, open_images
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer, round_is_open
+from cdal.demo.drawn import write_scenes
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
-from cdal.demo.pictures import Picture, copy_pictures, known_pictures
-from cdal.demo.process import DemoError, free_port, require_free
-from cdal.demo.project import LabelStudioProject, choices_config
-from cdal.demo.scenes import write_scenes
+from cdal.demo.pictures import COPIES, choose, copy_pictures, known_examples, pictures_of
+from cdal.demo.process import DemoError, require_free
+from cdal.demo.project import LABELING_CONFIGS, LabelStudioProject
+from cdal.demo.project_settings import project_settings
+from cdal.demo.state import State
 from cdal.demo.steps import step
-from cdal.demo.unattended import label_rounds, show_job
+from cdal.demo.unattended import Unattended, show_job
 
 FOLDER = Path(".demo")
 SEED = 0
-DRAWN = 600
+DRAWN: Mapping[str, int] = {"classification": 600, "segmentation": 300, "detection": 300}
+"""Scenes to label that the demo draws, where nothing else is asked for."""
 ROUND_SECONDS = 3600.0
+
+LABEL: Mapping[str, str] = {
+    "classification": "Choose the class of each image and press «Submit».",
+    "segmentation": "Choose a class, paint what belongs to it, do so for every class that you see, "
+    "and\n   press «Submit»; what is none of the classes stays bare.",
+    "detection": "Choose a class, draw a box round an object, do so for every object, and press "
+    "«Submit»;\n   an image without any is submitted as it is.",
+}
+"""What a person does with a task."""
 
 
 @dataclass(slots=True)
@@ -37,24 +48,12 @@ class Options:
     """What the user asked for."""
 
     images: Path | None
+    task: str | None
     limit: int | None
     rounds: int
     once: bool
     budget: int | None
     folder: Path = FOLDER
-
-
-@dataclass(slots=True)
-class State:
-    """What a second run needs to go on where the first stopped."""
-
-    token: str
-    label_studio_port: int
-    backend_port: int
-    source: str
-    budget: int
-    project: int | None = None
-    connected: bool = False
 
 
 def run(options: Options) -> int:
@@ -63,8 +62,8 @@ def run(options: Options) -> int:
     try:
         with _ctrl_c_stops():
             _run(options, console)
-    except DemoError as error:
-        console.print(f"[red]The demo stopped:[/red] {error}", soft_wrap=True)
+    except (DemoError, DatasetError) as error:
+        console.print(f"[red]The demo stopped:[/red] {escape(str(error))}", soft_wrap=True)
         return 1
     except (httpx.HTTPError, ApiError) as error:
         status = f": {error.status_code}" if isinstance(error, ApiError) else f": {error}"
@@ -82,10 +81,16 @@ def run(options: Options) -> int:
 
 def _run(options: Options, console: Console) -> None:
     folder = options.folder.resolve()
-    state = _state(folder, options)
+    source = str(options.images.resolve()) if options.images else "drawn"
+    state = State.load(folder, source, options.task)
+    images = open_images(options.images, options.task) if options.images else None
+    if state is None:
+        state = State.fresh(source, images.task if images else options.task or TASKS[0])
+        state.save(folder)
     require_free(state.label_studio_port)
     require_free(state.backend_port)
-    pictures = _pictures(folder, options, console)
+    images = images or _drawn(folder, state.task, options.limit, console)
+    examples = _examples(images, folder / "images", options.limit, console)
     label_studio = LabelStudioServer(
         folder / "label-studio", state.label_studio_port, state.token, folder / "images"
     )
@@ -97,11 +102,15 @@ def _run(options: Options, console: Console) -> None:
         backend.start()
         with step(console, "Starting the backend") as now:
             backend.wait_until_up(f"{backend.url}/health", BACKEND_SECONDS, now.show)
-        project = _project(folder, state, label_studio, backend, pictures, console)
+        set_up = SetUp(folder, state, images, examples, options.budget)
+        project = _project(set_up, label_studio, backend, console)
         if options.once:
-            label_rounds(options.rounds, project, label_studio, backend, pictures, console)
+            pictures = pictures_of(examples, folder / "images")
+            test = [example for example in examples if example.is_test]
+            unattended = Unattended(project, label_studio, backend, images, pictures, test)
+            unattended.label_rounds(options.rounds, console)
             return
-        _tell(console, label_studio, backend, project)
+        _tell(console, images.task, label_studio, backend, project)
         while True:
             time.sleep(1.0)
             label_studio.check_alive()
@@ -112,82 +121,63 @@ def _run(options: Options, console: Console) -> None:
             label_studio.stop()
 
 
-def _state(folder: Path, options: Options) -> State:
-    """The state of an earlier run on the same images, or a fresh one."""
-    file = folder / "state.json"
-    source = str(options.images.resolve()) if options.images else "drawn"
-    if file.exists():
-        state = State(**json.loads(file.read_text()))
-        if state.source != source:
-            raise DemoError(
-                f"{folder} holds a demo on other images ({state.source}); "
-                "«make clean» removes it, and then this command starts anew."
-            )
-        return state
-    limit = options.limit or DRAWN
-    state = State(
-        token=secrets.token_hex(20),
-        label_studio_port=free_port(),
-        backend_port=free_port(),
-        source=source,
-        budget=options.budget or max(10, min(100, limit // 15)),
-    )
-    _save(folder, state)
-    return state
-
-
-def _save(folder: Path, state: State) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "state.json").write_text(json.dumps(asdict(state)))
-
-
-def _pictures(folder: Path, options: Options, console: Console) -> list[Picture]:
-    images = folder / "images"
-    done = folder / "images.done"
-    if done.exists():
-        return known_pictures(images)
-    limit = options.limit or DRAWN
-    if options.images is None:
+def _drawn(folder: Path, task: str, limit: int | None, console: Console) -> ImageSet:
+    """Images that the demo draws itself, or drew in an earlier run."""
+    drawn, done = folder / "drawn", folder / "drawn.done"
+    if not done.exists():
+        limit = limit or DRAWN[task]
         with step(console, f"Drawing {limit} images to label, and some to test on") as now:
             write_scenes(
-                images,
-                limit + limit // 3,
-                SEED,
-                test_share=0.25,
-                progress=lambda share: now.show(share=share),
+                drawn, task, limit + limit // 3, SEED, progress=lambda share: now.show(share=share)
             )
-    else:
-        with step(console, f"Copying images from {options.images}"):
-            copy_pictures(options.images, images, options.limit, SEED)
-    done.touch()
-    return known_pictures(images)
+        done.touch()
+    return open_images(drawn, task)
+
+
+def _examples(images: ImageSet, folder: Path, limit: int | None, console: Console) -> list[Example]:
+    """The examples to label, whose images are copied to the folder, and those to test with."""
+    examples = known_examples(images, folder)
+    if examples is None:
+        examples = choose(images, limit, SEED)
+        with step(console, "Copying the images to where Label Studio may read them"):
+            copy_pictures(examples, folder)
+    return examples
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """What the demo's project is made of."""
+
+    folder: Path
+    state: State
+    images: ImageSet
+    examples: Sequence[Example]
+    budget: int | None
 
 
 def _project(
-    folder: Path,
-    state: State,
-    label_studio: LabelStudioServer,
-    backend: BackendServer,
-    pictures: list[Picture],
-    console: Console,
+    set_up: SetUp, label_studio: LabelStudioServer, backend: BackendServer, console: Console
 ) -> LabelStudioProject:
     """The demo's project, with its first round open."""
+    state, images = set_up.state, set_up.images
+    pictures = pictures_of(set_up.examples, set_up.folder / "images")
     if state.project is None:
         with step(console, "Creating the project and importing the images"):
-            classes = sorted({picture.label for picture in pictures})
+            config = LABELING_CONFIGS[images.task](images.classes)
             project = LabelStudioProject.create(
-                label_studio.url, state.token, "CDAL demo", choices_config(classes)
+                label_studio.url, state.token, f"CDAL demo: {images.task}", config
             )
-            project.allow_local_files(folder / "images" / "train")
-            project.import_images([_address(p, folder) for p in pictures if not p.is_test])
+            project.allow_local_files(set_up.folder / "images" / COPIES)
+            project.import_images([picture.address for picture in pictures])
             state.project = project.number
-            _save(folder, state)
+            state.save(set_up.folder)
     project = LabelStudioProject(label_studio.url, state.token, state.project)
     if not state.connected:
         with step(console, "Connecting the backend"):
-            project.connect(backend.url, {"budget": state.budget})
+            to_label = [picture.example for picture in pictures]
+            project.connect(backend.url, project_settings(images, to_label, set_up.budget))
             state.connected = True
-            _save(folder, state)
+            state.save(set_up.folder)
     with step(console, "Making the first round") as now:
         backend.wait_for(
             project.number, "round", round_is_open(1), ROUND_SECONDS, lambda s: show_job(now, s)
@@ -195,12 +185,9 @@ def _project(
     return project
 
 
-def _address(picture: Picture, folder: Path) -> str:
-    return f"/data/local-files/?d={picture.file.relative_to(folder / 'images').as_posix()}"
-
-
 def _tell(
     console: Console,
+    task: str,
     label_studio: LabelStudioServer,
     backend: BackendServer,
     project: LabelStudioProject,
@@ -214,7 +201,8 @@ def _tell(
 [bold]What to do now[/bold]
 1. Open Label Studio, log in, and press «Label All Tasks»: the images come in the queue's order.
    The first round is random, since there is no model yet.
-2. Label. When the round is labelled, the model trains by itself; go on labelling meanwhile.
+2. {LABEL[task]}
+   When the round is labelled, the model trains by itself; go on labelling meanwhile.
 3. The next images are those that Contextual Diversity finds most telling; the tab «CDAL queue»
    of the Data Manager shows them in order, each with the model's guess.
 

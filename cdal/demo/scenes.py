@@ -7,10 +7,8 @@ for, here with known classes, boxes and masks, and with no data set to fetch.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -137,51 +135,6 @@ def hull(mask: Mask) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of a mask that is not empty, right and bottom exclusive."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def write_scenes(
-    folder: Path,
-    count: int,
-    seed: int = 0,
-    test_share: float = 0.2,
-    size: int = 96,
-    progress: Callable[[float], None] = lambda _: None,
-) -> None:
-    """Draw scenes into class folders: train/CLASS/NNNN.png and test/CLASS/NNNN.png.
-
-    Beside them, masks/SPLIT/NNNN.png has each scene's mask and scenes.jsonl a line for each scene,
-    with "image", "mask", "label", "surroundings", "typical" and "objects" (class and box).
-
-    Args:
-        folder: is made; files of the same names are overwritten.
-        count: of scenes, test scenes included; the last ones are the test scenes.
-        seed: of the series.
-        test_share: the share of test scenes.
-        size: their side in pixels.
-        progress: told the share that is done.
-    """
-    first_test = count - round(count * test_share)
-    lines = []
-    for index in range(count):
-        scene = draw_scene(seed, index, size)
-        split = "train" if index < first_test else "test"
-        image = Path(split, scene.label, f"{index:04}.png")
-        mask = Path("masks", split, f"{index:04}.png")
-        for path, pixels in ((image, scene.image), (mask, scene.mask)):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / path)
-        line = {
-            "image": image.as_posix(),
-            "mask": mask.as_posix(),
-            "label": scene.label,
-            "surroundings": scene.surroundings,
-            "typical": scene.typical,
-            "objects": [{"class": item.name, "box": item.box} for item in scene.objects],
-        }
-        lines.append(json.dumps(line) + "\n")
-        progress((index + 1) / count)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scenes.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def _paint(name: str, ground: Ground, x: float, y: float, width: float) -> Image.Image:

@@ -5,19 +5,37 @@ They know nothing of Label Studio, of files other than their own, or of selector
 
 from cdal.models.classification import ClassificationNetwork
 from cdal.models.data import Dataset
-from cdal.models.devices import choose_device, choose_image_size, prediction_batch_size
+from cdal.models.detection import DetectionNetwork
+from cdal.models.devices import choose_device
 from cdal.models.errors import ModelError, Stopped
-from cdal.models.factory import ARCHITECTURES, default_architecture, make_network
+from cdal.models.factory import (
+    ARCHITECTURES,
+    NETWORKS,
+    choose_network,
+    default_architecture,
+    make_network,
+)
+from cdal.models.findings import Classification, Detections, Finding, Segmentation
 from cdal.models.manifest import Manifest, fingerprint
-from cdal.models.network import Prediction, TaskNetwork
+from cdal.models.network import TaskNetwork
+from cdal.models.prediction import Prediction
 from cdal.models.recipe import Plan, Recipe
 from cdal.models.reports import ClassScore, FitProgress, FitReport, Metrics
+from cdal.models.segmentation import SegmentationNetwork
+from cdal.models.targets import BACKGROUND, IGNORED
 
 __all__ = [
     "ARCHITECTURES",
+    "BACKGROUND",
+    "IGNORED",
+    "NETWORKS",
     "ClassScore",
+    "Classification",
     "ClassificationNetwork",
     "Dataset",
+    "DetectionNetwork",
+    "Detections",
+    "Finding",
     "FitProgress",
     "FitReport",
     "Manifest",
@@ -26,12 +44,13 @@ __all__ = [
     "Plan",
     "Prediction",
     "Recipe",
+    "Segmentation",
+    "SegmentationNetwork",
     "Stopped",
     "TaskNetwork",
     "choose_device",
-    "choose_image_size",
+    "choose_network",
     "default_architecture",
     "fingerprint",
     "make_network",
-    "prediction_batch_size",
 ]

@@ -5,17 +5,23 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdal.models.errors import ModelError
 from cdal.models.manifest import Manifest
 
 WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
+
+PREFIXES: Mapping[str, str] = {"": "", "features.": "", "base.": "layer"}
+"""How names begin in others' weights, and in ours: torchvision's mobilenets have their features in
+a part of that name, and the authors' segmentation networks of DRN number the levels of a base."""
 
 
 def write(folder: Path, manifest: Manifest, weights: Mapping[str, Tensor]) -> None:
@@ -51,3 +57,77 @@ def read(folder: Path) -> tuple[Manifest, dict[str, Tensor]]:
         raise ModelError(f"{error.filename or folder / WEIGHTS} is missing.") from error
     except (OSError, UnicodeDecodeError, SafetensorError) as error:
         raise ModelError(f"{folder} does not hold a readable network: {error}.") from error
+
+
+def read_own(file: Path) -> dict[str, Tensor]:
+    """The weights that a user brings: a safetensors file, or a state dict as torch saves it.
+
+    Nothing in such a file is run: what is not tensors in plain containers is refused.
+
+    Raises:
+        ModelError: it cannot be read, or holds no tensors by name.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no file {file}.") from error
+    except Exception as error:  # what a damaged file makes torch raise is not documented
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{file} does not hold readable weights: {reason}.") from error
+    for wrapper in ("state_dict", "model"):  # as training scripts save them
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    tensors = found if isinstance(found, dict) else {}
+    tensors = {str(name): value for name, value in tensors.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ModelError(f"{file} holds no state dict: no tensors by name.")
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def adopt(module: nn.Module, weights: Mapping[str, Tensor], architecture: str) -> int:
+    """Take the weights that fit by name and shape, which are few where the classes differ.
+
+    They may be those of the whole network or of one of its parts, such as its backbone.
+
+    Returns:
+        How many tensors were taken.
+
+    Raises:
+        ModelError: less than half of the module's tensors are among them.
+    """
+    own = module.state_dict()
+    parts = ["", *(f"{name}." for name, _ in module.named_modules() if name)]
+    best: dict[str, Tensor] = {}
+    for part, (old, new) in product(parts, PREFIXES.items()):
+        named = {
+            part + (new + name.removeprefix(old) if name.startswith(old) else name): tensor
+            for name, tensor in weights.items()
+        }
+        fitting = {
+            name: tensor
+            for name, tensor in named.items()
+            if name in own and own[name].shape == tensor.shape
+        }
+        best = max(best, fitting, key=len)
+    if 2 * len(best) < len(own):
+        raise ModelError(
+            f"The weights don't fit {architecture}: only {len(best)} of its {len(own)} tensors "
+            "are among them by name and shape."
+        )
+    module.load_state_dict({**own, **best})
+    return len(best)
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a module its weights.
+
+    Raises:
+        ModelError: names or shapes differ.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"The weights don't fit the manifest: {reason}") from error

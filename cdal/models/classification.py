@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from cdal.models.architectures import CLASSIFIERS, build_classifier
+from cdal.models.augment import augment
+from cdal.models.class_rows import ClassRows
+from cdal.models.classifiers import CLASSIFIERS, build_classifier
 from cdal.models.data import Dataset, PreparedImages
-from cdal.models.devices import prediction_batch_size
+from cdal.models.defaults import Defaults
 from cdal.models.errors import ModelError, Stopped
+from cdal.models.findings import Classification, Finding
 from cdal.models.manifest import Manifest
-from cdal.models.network import Objective, Prediction, TaskNetwork
-from cdal.models.randomness import seeded
+from cdal.models.network import Objective, TaskNetwork
+from cdal.models.prediction import Prediction
 from cdal.models.recipe import Recipe
 from cdal.models.reports import ClassScore, Metrics
 
@@ -40,94 +42,98 @@ class Classifier(nn.Module):
         return features, self.head(features)
 
 
+@dataclass(frozen=True, slots=True)
+class ClassificationPrediction(Prediction):
+    """The image is the region: ``regions`` are class probabilities, (B, C) float32."""
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Class probabilities, (B, C) float32, rows sum to 1."""
+        if not isinstance(self.regions, Tensor):
+            raise TypeError("a classified image is one region")
+        return self.regions
+
+    def findings(self, sizes: Sequence[tuple[int, int]]) -> list[Finding]:  # noqa: ARG002
+        """The most probable class of each image."""
+        confidence, best = (values.tolist() for values in self.probabilities.cpu().max(1))
+        return [Classification(*pair) for pair in zip(best, confidence, strict=True)]
+
+
 class ClassificationNetwork(TaskNetwork):
     """One of torchvision's classification networks with a head for the project's classes."""
 
     task = "classification"
+    defaults = Defaults(
+        learning_rate=2e-3,
+        fine_tuning_rate=3e-4,
+        label_smoothing=0.1,
+        batch_size=(32, 64),
+        prediction_batch=64,
+        least_epochs=15,
+        most_epochs=50,
+        steps=500,
+        largest_side=(128, 224),  # 224 is what torchvision's weights were trained at
+        bytes_per_pixel=2048,  # resnet50
+    )
     module: Classifier
 
     @classmethod
-    def make(
-        cls, manifest: Manifest, device: torch.device, weights: Mapping[str, Tensor] | None
-    ) -> ClassificationNetwork:
-        """A network with a fresh head on a trunk with fresh weights or with torchvision's.
+    def build(cls, manifest: Manifest) -> Classifier:
+        trunk = build_classifier(manifest.architecture, manifest.image_size, manifest.pretrained)
+        return Classifier(manifest.architecture, trunk, len(manifest.classes))
 
-        Raises:
-            ModelError: the weights are not those of this architecture.
-        """
-        with seeded(manifest.seed, torch.device("cpu")):
-            trunk = build_classifier(
-                manifest.architecture, manifest.image_size, manifest.pretrained
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        return {"head.weight": ClassRows(), "head.bias": ClassRows()}
+
+    def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:  # noqa: ARG002
+        """An image's class stays as it is."""
+        if target.shape != () or not 0 <= int(target) < len(self.classes):
+            raise ModelError(
+                f"An image has class number {target.tolist()}, but the network has "
+                f"{len(self.classes)} classes, counted from 0."
             )
-            if weights is not None:
-                fill(trunk, weights, manifest.architecture)
-            module = Classifier(manifest.architecture, trunk, len(manifest.classes))
-        return cls(manifest, module, device)
+        return target.long()
 
-    @classmethod
-    def restore(
-        cls, manifest: Manifest, device: torch.device, weights: Mapping[str, Tensor]
-    ) -> ClassificationNetwork:
-        """A saved network.
+    def count_classes(self, target: Tensor) -> Tensor:
+        return functional.one_hot(target, len(self.classes))
 
-        Raises:
-            ModelError: the weights don't fit the manifest.
-        """
-        network = cls.make(manifest, torch.device("cpu"), None)
-        fill(network.module, weights, "the manifest")
-        return cls(manifest, network.module, device)
+    def augment(
+        self, images: Tensor, targets: Sequence[Tensor], draws: Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Shift, flip and recolour, which leaves an image's class as it is."""
+        return augment(images, draws), list(targets)
 
-    def with_classes(self, classes: Sequence[str]) -> ClassificationNetwork:
-        """This network for other classes: what the head knows of a class is kept by its name."""
-        manifest = replace(self.manifest, classes=tuple(classes))
-        old = self.module.head
-        with seeded(manifest.seed, torch.device("cpu")):
-            head = nn.Linear(old.in_features, len(classes))
-        kept = [name for name in classes if name in self.classes]
-        rows_from = [self.classes.index(name) for name in kept]
-        rows_to = [manifest.classes.index(name) for name in kept]
-        with torch.no_grad():
-            head.weight[rows_to] = old.weight[rows_from].cpu()
-            head.bias[rows_to] = old.bias[rows_from].cpu()
-        module = copy.deepcopy(self.module)
-        module.head = head
-        return type(self)(manifest, module, self.device)
-
-    def predict(self, batch: Tensor) -> Prediction:
+    def predict(self, batch: Tensor) -> ClassificationPrediction:
         """Class probabilities and features of prepared images, (B, 3, S, S) uint8."""
         features, logits = self._infer(batch)
-        return Prediction(probabilities=logits.softmax(1), features=features)
+        return ClassificationPrediction(regions=logits.softmax(1), features=features)
 
     def evaluate(self, data: Dataset, stop: Callable[[], bool] = lambda: False) -> Metrics:
         """Accuracy, its mean over the classes, cross entropy and the confusion matrix."""
         if len(data) == 0:
             raise ModelError("There are no labelled images to measure the network on.")
         images = data if isinstance(data, PreparedImages) else self.read(data, stop)
-        self._check(images.targets)
-        size = prediction_batch_size(self.device, self.manifest.image_size)
         confusion = MulticlassConfusionMatrix(len(self.classes), validate_args=False)
         loss = 0.0
-        for batch, targets in images.batches(torch.split(torch.arange(len(images)), size)):
+        order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
+        for batch, listed in images.batches(order):
             if stop():
                 raise Stopped
+            targets = torch.stack(listed)
             logits = self._infer(batch)[1].cpu()
             loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
             confusion.update(logits.argmax(1), targets)
         return self._metrics(confusion.compute(), loss / len(data))
 
-    def objective(self, targets: Tensor, recipe: Recipe) -> Objective:
+    def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
         """Cross entropy, smoothed, and weighted so that rare classes count as much as others."""
-        self._check(targets)
-        weights = None
-        if recipe.class_weights:
-            weights = class_weights(targets, len(self.classes)).to(self.device)
+        weights = class_weights(class_counts).to(self.device) if recipe.class_weights else None
+        smoothing = recipe.smoothing(self.defaults)
 
-        def loss(images: Tensor, targets: Tensor) -> Tensor:
+        def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
             logits = self.module(self.normalise(images))[1]
-            targets = targets.to(self.device, non_blocking=True)
-            return functional.cross_entropy(
-                logits, targets, weights, label_smoothing=recipe.label_smoothing
-            )
+            wanted = torch.stack(list(targets)).to(self.device, non_blocking=True)
+            return functional.cross_entropy(logits, wanted, weights, label_smoothing=smoothing)
 
         return loss
 
@@ -136,14 +142,6 @@ class ClassificationNetwork(TaskNetwork):
         with self.autocast():
             features, logits = self.module(self.normalise(batch))
         return features.float(), logits.float()
-
-    def _check(self, targets: Tensor) -> None:
-        wrong = targets[(targets < 0) | (targets >= len(self.classes))]
-        if len(wrong):
-            raise ModelError(
-                f"An image has class number {int(wrong[0])}, but the network has "
-                f"{len(self.classes)} classes, counted from 0."
-            )
 
     def _metrics(self, confusion: Tensor, loss: float) -> Metrics:
         counts = confusion.sum(1)
@@ -165,25 +163,11 @@ class ClassificationNetwork(TaskNetwork):
         )
 
 
-def class_weights(targets: Tensor, classes: int) -> Tensor:
-    """The weight of each class in the loss, (C,) float32: inverse to its number of images.
+def class_weights(counts: Tensor) -> Tensor:
+    """The weight of each class in the loss, (C,) float32: inverse to how often it occurs, (C,).
 
-    A class without any has weight 0, so that label smoothing does not teach it either; over the
-    images the mean weight is 1.
+    A class that never does has weight 0, so that label smoothing does not teach it either; over
+    all that is counted the mean weight is 1.
     """
-    counts = targets.bincount(minlength=classes).float()
-    weights = len(targets) / ((counts > 0).sum() * counts)
-    return torch.where(counts > 0, weights, 0.0)
-
-
-def fill(module: nn.Module, weights: Mapping[str, Tensor], owner: str) -> None:
-    """Give a module its weights.
-
-    Raises:
-        ModelError: names or shapes differ.
-    """
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"The weights don't fit {owner}: {reason}") from error
+    weights = counts.sum() / ((counts > 0).sum() * counts)
+    return torch.where(counts > 0, weights, 0.0).float()

@@ -8,10 +8,8 @@ from statistics import median
 
 import torch
 
+from cdal.models.defaults import Defaults
 from cdal.models.errors import ModelError
-
-ACTIVATION_BYTES_PER_PIXEL = 2048
-"""What a training step of resnet50 keeps for each input pixel, the most of all our networks."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -34,35 +32,41 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def training_batch_size(device: torch.device, image_size: int) -> int:
-    """Images in a training step: at most 32 on CPU and 64 on CUDA, since small sets need steps."""
-    return 32 if device.type == "cpu" else min(64, _fitting(device, image_size))
+def training_batch_size(device: torch.device, image_size: int, defaults: Defaults) -> int:
+    """Images in a training step: few, since small sets need steps."""
+    cpu, cuda = defaults.batch_size
+    return cpu if device.type == "cpu" else min(cuda, _fitting(device, image_size, defaults))
 
 
-def prediction_batch_size(device: torch.device, image_size: int) -> int:
+def prediction_batch_size(device: torch.device, image_size: int, defaults: Defaults) -> int:
     """Images in a batch for prediction, which keeps no activations."""
-    return 64 if device.type == "cpu" else min(1024, 4 * _fitting(device, image_size))
+    if device.type == "cpu":
+        return defaults.prediction_batch
+    return min(1024, 4 * _fitting(device, image_size, defaults))
 
 
-def _fitting(device: torch.device, image_size: int) -> int:
+def _fitting(device: torch.device, image_size: int, defaults: Defaults) -> int:
     """The power of two of images that train in a quarter of the device's memory."""
     memory = torch.cuda.get_device_properties(device).total_memory
-    images = memory // 4 // (ACTIVATION_BYTES_PER_PIXEL * image_size**2)
+    images = memory // 4 // (defaults.bytes_per_pixel * image_size**2)
     return 1 << max(1, int(images).bit_length() - 1)
 
 
-def choose_image_size(sizes: Sequence[tuple[int, int]], device: torch.device) -> int:
+def choose_image_size(
+    sizes: Sequence[tuple[int, int]], device: torch.device, defaults: Defaults
+) -> int:
     """The side S to which a project's images are resized.
 
     It is the median of the images' geometric mean sides, rounded to a multiple of 32 (the stride
-    of all our networks), at least 32, and at most 128 on CPU, where time grows with the area, or
-    224 on CUDA, the size at which torchvision's weights were trained.
+    of all our networks), at least 32, and at most the task's largest side, since time grows with
+    the area.
 
     Args:
         sizes: height and width of some of the images.
         device: where the network will run.
+        defaults: of the task.
     """
-    largest = 128 if device.type == "cpu" else 224
+    largest = defaults.largest_side[0 if device.type == "cpu" else 1]
     if not sizes:
         return largest
     side: float = median(math.sqrt(height * width) for height, width in sizes)

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models import checkpoint
-from cdal.models.data import Dataset, PreparedImages
+from cdal.models.class_rows import ClassRows, carry_over
+from cdal.models.data import Dataset, Example, PreparedImages
+from cdal.models.defaults import Defaults
+from cdal.models.devices import prediction_batch_size
 from cdal.models.errors import ModelError
 from cdal.models.manifest import Manifest
+from cdal.models.prediction import Prediction
+from cdal.models.randomness import seeded
 from cdal.models.recipe import Recipe
 from cdal.models.reports import FitProgress, FitReport, Metrics
 from cdal.models.training import train as train_network
 
-Objective = Callable[[Tensor, Tensor], Tensor]
+Objective = Callable[[Tensor, Sequence[Tensor]], Tensor]
 """The loss of a batch: images (B, 3, S, S) float32 in [0, 255] and targets in, a scalar out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a network says of B images, on its device.
-
-    What every task has is here: one vector of class probabilities and one of features an image.
-    A task that finds several regions in an image derives its own class from this one and adds
-    them.
-
-    Attributes:
-        probabilities: (B, C) float32, rows sum to 1.
-        features: what the last layer sees, (B, D) float32.
-    """
-
-    probabilities: Tensor
-    features: Tensor
-
-    def __len__(self) -> int:
-        return len(self.probabilities)
 
 
 class TaskNetwork(ABC):
@@ -52,6 +37,7 @@ class TaskNetwork(ABC):
     """
 
     task: ClassVar[str]
+    defaults: ClassVar[Defaults]
 
     def __init__(self, manifest: Manifest, module: nn.Module, device: torch.device) -> None:
         self.manifest = manifest
@@ -61,10 +47,84 @@ class TaskNetwork(ABC):
         self._mean = torch.tensor(manifest.mean, device=device).view(3, 1, 1) * 255
         self._std = torch.tensor(manifest.std, device=device).view(3, 1, 1) * 255
 
+    @classmethod
+    def make(
+        cls, manifest: Manifest, device: torch.device, weights: Mapping[str, Tensor] | None = None
+    ) -> Self:
+        """A network with weights as its authors initialise them, drawn by the manifest's seed.
+
+        Args:
+            manifest: what to make.
+            device: where it shall run.
+            weights: from other networks, by name; those of the same name and shape are taken.
+
+        Raises:
+            ModelError: less than half of the network can be taken from the weights.
+        """
+        with seeded(manifest.seed, torch.device("cpu")):
+            module = cls.build(manifest)
+        if weights is not None:
+            checkpoint.adopt(module, weights, manifest.architecture)
+        return cls(manifest, module, device)
+
+    @classmethod
+    def restore(
+        cls, manifest: Manifest, device: torch.device, weights: Mapping[str, Tensor]
+    ) -> Self:
+        """A saved network.
+
+        Raises:
+            ModelError: the weights don't fit the manifest.
+        """
+        network = cls.make(manifest, torch.device("cpu"))
+        checkpoint.fill(network.module, weights)
+        return cls(manifest, network.module, device)
+
+    @classmethod
+    @abstractmethod
+    def build(cls, manifest: Manifest) -> nn.Module:
+        """The layers of the manifest's architecture, for its classes and image size."""
+
+    @abstractmethod
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        """Which tensors of the module's state have rows for the classes, by name."""
+
+    def with_classes(
+        self, classes: Sequence[str], known_as: Mapping[str, Sequence[str]] | None = None
+    ) -> Self:
+        """This network for other classes; what it knows of a class is kept by its name.
+
+        Args:
+            classes: the new ones in order.
+            known_as: for a new class, the names that it may have here; the first one that is here,
+                and is not among the new classes itself, counts.
+        """
+        fresh = self.make(replace(self.manifest, classes=tuple(classes)), torch.device("cpu"))
+        old = self.module.state_dict()
+        origins = class_origins(self.classes, classes, known_as or {})
+        with torch.no_grad():
+            for name, tensor in fresh.module.state_dict().items():
+                rows = self.class_rows().get(name)
+                if rows is None:
+                    tensor.copy_(old[name])
+                else:
+                    carry_over(old[name].to(tensor), tensor, rows, origins)
+        return type(self)(fresh.manifest, fresh.module, self.device)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the C classes, in the order of the probabilities."""
         return self.manifest.classes
+
+    @property
+    def image_size(self) -> int:
+        """The side S of the images that the layers take."""
+        return self.manifest.image_size
+
+    @property
+    def prediction_batch_size(self) -> int:
+        """Images in a batch for prediction."""
+        return prediction_batch_size(self.device, self.image_size, self.defaults)
 
     def prepare(self, image: Tensor) -> Tensor:
         """Resize an image to the network's size, whatever its shape, so that nothing is cut off.
@@ -85,9 +145,43 @@ class TaskNetwork(ABC):
             )
         if 0 in image.shape:
             raise ModelError("An image must not be empty.")
-        size = [self.manifest.image_size] * 2
-        resized: Tensor = transforms.resize(image, size, antialias=True)
+        resized: Tensor = transforms.resize(image, [self.image_size] * 2, antialias=True)
         return resized
+
+    def prepare_example(self, image: Tensor, target: Tensor) -> Example:
+        """An image as ``prepare`` makes it, and its target made to fit.
+
+        Raises:
+            ModelError: the image or the target is not such as targets.py describes.
+        """
+        return self.prepare(image), self.prepare_target(target, image.shape[1], image.shape[2])
+
+    @abstractmethod
+    def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
+        """The target of an image of this height and width, for the image as prepared.
+
+        Raises:
+            ModelError: it is no target of this task, or has a class that the network has not.
+        """
+
+    @abstractmethod
+    def count_classes(self, target: Tensor) -> Tensor:
+        """How often each class occurs in a prepared target (images, pixels or boxes), (C,)."""
+
+    @abstractmethod
+    def augment(
+        self, images: Tensor, targets: Sequence[Tensor], draws: Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Change training images at random, each in its own way, and their targets with them.
+
+        Args:
+            images: (B, 3, S, S) uint8, prepared, on any device.
+            targets: prepared.
+            draws: on the CPU, so that the draws are the same on every device.
+
+        Returns:
+            Images (B, 3, S, S) float32 in [0, 255], on the same device, and targets.
+        """
 
     def read(
         self,
@@ -96,7 +190,7 @@ class TaskNetwork(ABC):
         progress: Callable[[float], None] = lambda _: None,
     ) -> PreparedImages:
         """All images of a data set as ``prepare`` makes them; see ``PreparedImages``."""
-        images = PreparedImages(data, self.prepare, self.manifest.image_size)
+        images = PreparedImages(data, self)
         images.load(progress, stop)
         return images
 
@@ -125,8 +219,13 @@ class TaskNetwork(ABC):
         """
 
     @abstractmethod
-    def objective(self, targets: Tensor, recipe: Recipe) -> Objective:
-        """The loss to train with, given the targets of all training images."""
+    def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
+        """The loss to train with.
+
+        Args:
+            class_counts: how often each class occurs in the training targets, (C,) float64.
+            recipe: with nothing left open that the loss needs.
+        """
 
     def fit(
         self,
@@ -168,7 +267,10 @@ class TaskNetwork(ABC):
 
     @staticmethod
     def load(
-        folder: Path, device: torch.device, classes: Sequence[str] | None = None
+        folder: Path,
+        device: torch.device,
+        classes: Sequence[str] | None = None,
+        known_as: Mapping[str, Sequence[str]] | None = None,
     ) -> TaskNetwork:
         """The network that ``save`` wrote.
 
@@ -177,10 +279,23 @@ class TaskNetwork(ABC):
             device: where it shall run.
             classes: those it shall have, None: as saved. What was learnt of a class is kept by
                 its name; a class that is new starts from fresh weights.
+            known_as: see ``with_classes``.
 
         Raises:
             ModelError: a file is missing or damaged, or weights and manifest don't fit.
         """
         from cdal.models.factory import load_network  # which needs this class
 
-        return load_network(folder, device, classes)
+        return load_network(folder, device, classes, known_as)
+
+
+def class_origins(
+    old: Sequence[str], new: Sequence[str], known_as: Mapping[str, Sequence[str]]
+) -> list[int | None]:
+    """For each new class the index of the old one that it was, None where it was none."""
+    origins: list[int | None] = []
+    for name in new:
+        others = [other for other in known_as.get(name, ()) if other not in new]
+        found = [known for known in (name, *others) if known in old]
+        origins.append(old.index(found[0]) if found else None)
+    return origins

@@ -23,25 +23,31 @@ log = logging.getLogger(__name__)
 
 
 def pretrained_weights(
-    architecture: str, pretrained: Pretrained, folder: Path | None
+    architecture: str, backbone: str | None, pretrained: Pretrained, folder: Path | None
 ) -> Mapping[str, Tensor] | None:
-    """The weights that torchvision recommends for a network, or None if it starts from scratch.
+    """The ImageNet weights of torchvision for a network, or None if it starts from scratch.
 
     Args:
-        architecture: its name in torchvision.
+        architecture: the network's name.
+        backbone: the name of its backbone in torchvision, None where that has none.
         pretrained: see ``Pretrained``.
         folder: where torchvision's weight files lie; None: torch's own cache.
 
     Raises:
         ModelError: the file is damaged, or was asked for and could not be downloaded.
     """
-    if pretrained is False:
+    if pretrained is False or (backbone is None and pretrained == "auto"):
         return None
-    weights = torchvision.models.get_model_weights(architecture).DEFAULT
+    if backbone is None:
+        raise ModelError(
+            f"torchvision has no pretrained weights for {architecture}; bring your own, or do "
+            "without."
+        )
+    weights = torchvision.models.get_model_weights(backbone).DEFAULT
     folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / Path(urlparse(weights.url).path).name
     if pretrained == "auto" and not file.is_file():
-        _say_once(architecture, file)
+        _say_once(backbone, file)
         return None
     try:
         state: Mapping[str, Tensor] = weights.get_state_dict(
@@ -49,7 +55,7 @@ def pretrained_weights(
         )
     except (URLError, TimeoutError) as error:
         raise ModelError(
-            f"The pretrained weights of {architecture} could not be downloaded ({error}). "
+            f"The pretrained weights of {backbone} could not be downloaded ({error}). "
             f"Put {file.name} into {folder}, or do without pretrained weights."
         ) from error
     except Exception as error:

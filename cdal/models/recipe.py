@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cdal.models.defaults import Defaults
 from cdal.models.devices import training_batch_size
 from cdal.models.errors import ModelError
 
@@ -19,12 +20,13 @@ class Recipe:
     Attributes:
         epochs: passes over the training images; None: see ``default_epochs``.
         batch_size: images in a step; None: see ``training_batch_size``.
-        learning_rate: AdamW's at its peak; None: 2e-3 from scratch, 3e-4 from pretrained weights.
+        learning_rate: AdamW's at its peak; None: the task's, which is lower for a network that
+            starts from pretrained weights.
         weight_decay: AdamW's, on matrices and convolutions, not on biases and norms.
         warmup: share of the steps in which the learning rate rises to its peak.
         patience: share of the epochs that may pass without a better held-out metric.
-        label_smoothing: share of the target that is spread over all classes.
-        augmentation: random shifts, flips and mild colour changes.
+        label_smoothing: share of the target that is spread over all classes; None: the task's.
+        augmentation: random changes of place, size and colour, as suits the task.
         class_weights: give every class the same say in the loss, however rare it is.
         mixed_precision: None: on CUDA only.
         seed: fixes every random choice.
@@ -36,7 +38,7 @@ class Recipe:
     weight_decay: float = 0.05
     warmup: float = 0.1
     patience: float = 0.5
-    label_smoothing: float = 0.1
+    label_smoothing: float | None = None
     augmentation: bool = True
     class_weights: bool = True
     mixed_precision: bool | None = None
@@ -48,24 +50,37 @@ class Recipe:
             if value is not None and not value > 0:
                 raise ModelError(f"{name} must be positive; it is {value}.")
         for name in ("warmup", "patience", "label_smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ModelError(f"{name} must lie in [0, 1]; it is {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ModelError(f"{name} must lie in [0, 1]; it is {value}.")
         if not self.weight_decay >= 0:
             raise ModelError(f"weight_decay must not be negative; it is {self.weight_decay}.")
 
-    def plan(self, images: int, device: torch.device, image_size: int, pretrained: bool) -> Plan:
+    def plan(
+        self,
+        images: int,
+        device: torch.device,
+        image_size: int,
+        pretrained: bool,
+        defaults: Defaults,
+    ) -> Plan:
         """The numbers that this recipe comes to for a data set, a device and a network."""
-        batch_size = self.batch_size or training_batch_size(device, image_size)
-        epochs = self.epochs or default_epochs(images, batch_size)
+        batch_size = self.batch_size or training_batch_size(device, image_size, defaults)
+        epochs = self.epochs or default_epochs(images, batch_size, defaults)
+        peak = defaults.fine_tuning_rate if pretrained else defaults.learning_rate
         mixed = device.type == "cuda" if self.mixed_precision is None else self.mixed_precision
         return Plan(
             epochs=epochs,
             batch_size=batch_size,
             steps_an_epoch=math.ceil(images / batch_size),
-            learning_rate=self.learning_rate or (3e-4 if pretrained else 2e-3),
+            learning_rate=self.learning_rate or peak,
             patience=max(1, round(self.patience * epochs)),
             mixed_precision=mixed,
         )
+
+    def smoothing(self, defaults: Defaults) -> float:
+        """The label smoothing, the task's own where none is asked for."""
+        return defaults.label_smoothing if self.label_smoothing is None else self.label_smoothing
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""
@@ -89,14 +104,15 @@ class Plan:
         return self.epochs * self.steps_an_epoch
 
 
-def default_epochs(images: int, batch_size: int) -> int:
+def default_epochs(images: int, batch_size: int, defaults: Defaults) -> int:
     """Epochs for a set of this size.
 
     A small set needs many epochs, since what a network needs to learn is steps; a large one has
     enough steps in few epochs.
     """
     steps_an_epoch = math.ceil(images / batch_size)
-    return max(15, min(50, round(500 / steps_an_epoch)))
+    epochs = round(defaults.steps / steps_an_epoch)
+    return max(defaults.least_epochs, min(defaults.most_epochs, epochs))
 
 
 def learning_rate_share(step: int, steps: int, warmup: float) -> float:

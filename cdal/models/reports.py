@@ -14,8 +14,9 @@ class ClassScore:
     """How well one class is recognised.
 
     Attributes:
-        count: images of that class.
-        score: for classification the share of them that are recognised; None without any.
+        count: images of that class; for segmentation pixels.
+        score: for classification the share of them that are recognised, for segmentation the
+            intersection over union; None without any.
     """
 
     count: int
@@ -29,9 +30,11 @@ class Metrics:
     Attributes:
         main_name: the one of ``values`` by which networks are compared; more is better.
         values: by name; for classification "accuracy", "macro_accuracy" (the mean over the
-            classes that have images) and "loss" (cross entropy, nats).
+            classes that have images) and "loss" (cross entropy, nats); for segmentation the same
+            of pixels, and "miou", the mean intersection over union of the classes that have any.
         per_class: by class name.
-        confusion: images of the class of the row that were taken for the class of the column.
+        confusion: images (pixels) of the class of the row that were taken for the class of the
+            column.
         images: N.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +12,6 @@ from torch import Generator, Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from cdal.models.augment import augment
 from cdal.models.data import Dataset
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.randomness import seeded
@@ -39,12 +38,16 @@ def train(
         raise ModelError("There are no labelled images to learn from.")
     begun = time.monotonic()
     plan = recipe.plan(
-        len(data), network.device, network.manifest.image_size, network.manifest.pretrained
+        len(data),
+        network.device,
+        network.image_size,
+        network.manifest.pretrained,
+        network.defaults,
     )
     teller = _Teller(plan, progress)
     images = network.read(data, stop, teller.reading)
     measured = network.read(held_out, stop) if held_out is not None and len(held_out) else None
-    step = _Stepper(network, images.targets, recipe, plan)
+    step = _Stepper(network, images.class_counts, recipe, plan)
     draws = Generator().manual_seed(recipe.seed)
     best = _Best(plan.patience)
     losses: list[float] = []
@@ -58,7 +61,9 @@ def train(
                     if stop():
                         raise Stopped
                     batch = batch.to(network.device)
-                    total += step(augment(batch, draws) if recipe.augmentation else batch, targets)
+                    if recipe.augmentation:
+                        batch, targets = network.augment(batch, targets, draws)
+                    total += step(batch, targets)
                     teller.stepped(epoch, number + 1)
                 losses.append(float(total) / len(order))
                 if not math.isfinite(losses[-1]):
@@ -101,9 +106,9 @@ def batch_order(images: int, steps: int, draws: Generator) -> tuple[Tensor, ...]
 class _Stepper:
     """The optimiser and all that belongs to one of its steps."""
 
-    def __init__(self, network: TaskNetwork, targets: Tensor, recipe: Recipe, plan: Plan) -> None:
+    def __init__(self, network: TaskNetwork, counts: Tensor, recipe: Recipe, plan: Plan) -> None:
         self._network = network
-        self._objective = network.objective(targets, recipe)
+        self._objective = network.objective(counts, recipe)
         self._mixed = plan.mixed_precision
         groups = parameter_groups(network.module, recipe.weight_decay)
         self._optimiser = AdamW(groups, lr=plan.learning_rate)
@@ -117,7 +122,7 @@ class _Stepper:
             network.device.type, enabled=self._mixed and half == torch.float16
         )
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """Take one step and return its loss, a scalar on the device."""
         self._optimiser.zero_grad(set_to_none=True)
         with self._network.autocast(self._mixed):

@@ -20,11 +20,14 @@ from cdal.selectors.mixtures import (
     mixtures_of_vectors,
 )
 from cdal.selectors.pool import Pool, PoolError
+from cdal.selectors.regions import RegionMeans, Regions, means_of_regions, mixtures_of_regions
 from cdal.selectors.registry import SELECTORS, OptionError, make_selector, option_types
 from cdal.selectors.selection import BudgetError, Pick, Progress, Selection, Selector
+from cdal.selectors.uncertainty import UNCERTAINTIES
 
 __all__ = [
     "SELECTORS",
+    "UNCERTAINTIES",
     "BudgetError",
     "ClassMixtures",
     "DiversityEmbedding",
@@ -35,15 +38,19 @@ __all__ = [
     "PoolError",
     "Progress",
     "Region",
+    "RegionMeans",
+    "Regions",
     "Selection",
     "Selector",
     "Weights",
     "aggregate_contextual_diversity",
     "contextual_diversity",
     "make_selector",
+    "means_of_regions",
     "mixtures_of_boxes",
     "mixtures_of_logits",
     "mixtures_of_probabilities",
+    "mixtures_of_regions",
     "mixtures_of_vectors",
     "option_types",
 ]

@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from cdal.selectors.pool import Pool
-from cdal.selectors.ranking import RankingSelector, entropy_bits
+from cdal.selectors.ranking import RankingSelector
+from cdal.selectors.uncertainty import entropy_bits
 
 
 @dataclass(frozen=True, slots=True)

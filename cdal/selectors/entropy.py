@@ -8,15 +8,15 @@ from typing import ClassVar
 from torch import Tensor
 
 from cdal.selectors.pool import Pool
-from cdal.selectors.ranking import RankingSelector, entropy_bits
+from cdal.selectors.ranking import RankingSelector
+from cdal.selectors.uncertainty import uncertainty_of_pool
 
 
 @dataclass(frozen=True, slots=True)
 class Entropy(RankingSelector):
-    """The images whose ``probabilities`` have the highest entropy; scores in bits."""
+    """The images whose regions have the highest entropy on average; scores in bits."""
 
     name: ClassVar[str] = "entropy"
 
     def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        p = pool.need("probabilities", self.name)
-        return entropy_bits(p), p
+        return uncertainty_of_pool(pool, self.name)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cdal.selectors.pool import Pool
 from cdal.selectors.ranking import RankingSelector
+from cdal.selectors.uncertainty import uncertainty_of_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,5 +19,4 @@ class LeastConfidence(RankingSelector):
     name: ClassVar[str] = "least-confidence"
 
     def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        p = pool.need("probabilities", self.name)
-        return (1 - p.double().amax(1)).clamp(min=0), p
+        return uncertainty_of_pool(pool, self.name)

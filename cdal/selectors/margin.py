@@ -9,16 +9,14 @@ from torch import Tensor
 
 from cdal.selectors.pool import Pool
 from cdal.selectors.ranking import RankingSelector
+from cdal.selectors.uncertainty import uncertainty_of_pool
 
 
 @dataclass(frozen=True, slots=True)
 class Margin(RankingSelector):
-    """The images whose two most probable classes are closest; scores are 1 less the difference."""
+    """The images whose two likeliest classes are closest; scores are 1 less the difference."""
 
     name: ClassVar[str] = "margin"
 
     def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        p = pool.need("probabilities", self.name)
-        likely = p.double().topk(min(2, p.shape[1])).values
-        margins = likely[:, 0] - likely[:, 1] if p.shape[1] > 1 else likely[:, 0]
-        return (1 - margins).clamp(min=0), p
+        return uncertainty_of_pool(pool, self.name)

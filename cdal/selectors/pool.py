@@ -24,7 +24,9 @@ class Pool:
         present: which mixtures there are, (N, R) bool.
         labelled: the images that have a label already, (N,) bool: centres, never picks.
         features: one feature vector an image, (N, D) float32.
-        probabilities: one probability vector an image, (N, C) float32.
+        probabilities: one probability vector an image, the mean of its regions', (N, C) float32.
+        uncertainties: entropy in bits, 1 less the margin and 1 less the confidence, each the mean
+            over the image's regions, (N, 3) float32.
         region_counts: regions a pseudo-label, (N, C) int64 or float32.
         samples: S stochastic forward passes (MC dropout), (N, S, C) float32.
 
@@ -37,6 +39,7 @@ class Pool:
     labelled: Tensor
     features: Tensor | None = None
     probabilities: Tensor | None = None
+    uncertainties: Tensor | None = None
     region_counts: Tensor | None = None
     samples: Tensor | None = None
 
@@ -57,9 +60,11 @@ class Pool:
                 _check_distributions(name, array)
         if self.features is not None:
             _check_finite("features", self.features)
-        if self.region_counts is not None:
-            _check_finite("region_counts", self.region_counts)
-            _check_not_negative("region_counts", self.region_counts)
+        for name in ("uncertainties", "region_counts"):
+            array = getattr(self, name)
+            if array is not None:
+                _check_finite(name, array)
+                _check_not_negative(name, array)
 
     def __len__(self) -> int:
         return len(self.mixtures)
@@ -111,6 +116,7 @@ class Pool:
             "labelled": (n,),
             "features": (n, "D"),
             "probabilities": (n, c),
+            "uncertainties": (n, 3),
             "region_counts": (n, c),
             "samples": (n, "S", c),
         }

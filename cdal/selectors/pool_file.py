@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cdal.selectors.pool import Pool, PoolError
 
-_FLOAT_ARRAYS = ("mixtures", "features", "probabilities", "samples")
+_FLOAT_ARRAYS = ("mixtures", "features", "probabilities", "uncertainties", "samples")
 _ARRAYS = (*_FLOAT_ARRAYS, "present", "labelled", "region_counts")
 
 

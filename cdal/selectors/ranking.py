@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from cdal.selectors.pool import Pool
@@ -61,9 +59,3 @@ class RankingSelector(ABC):
         if progress is not None:
             progress(1.0)
         return Selection(self.name, picks)
-
-
-def entropy_bits(probabilities: Tensor) -> Tensor:
-    """Compute the Shannon entropy over the last dimension, in bits, (…) float64."""
-    nats: Tensor = torch.special.entr(probabilities.double()).sum(-1)
-    return nats / math.log(2)

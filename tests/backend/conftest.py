@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from label_studio_page import LabelStudioPage
+from playwright.sync_api import Browser, sync_playwright
 
+from cdal.datasets import Example, ImageSet, open_images
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer, round_is_open
+from cdal.demo.drawn import write_scenes
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
 from cdal.demo.process import free_port
-from cdal.demo.project import Annotator, LabelStudioProject, choices_config
+from cdal.demo.project import LABELING_CONFIGS, Annotator, LabelStudioProject, choices_config
+from cdal.demo.regions import truth
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 # Small enough for seconds, and still a real training.
 QUICK = {"budget": 8, "reserve": 6, "epochs": 2, "network": "mobilenet_v3_small"}
@@ -73,14 +80,45 @@ def annotators(label_studio: LabelStudioServer) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, without a screen."""
+    if not CHROMIUM.exists():
+        missing = f"{CHROMIUM} is missing: install Debian's package chromium"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        # In a container it may run as root, which Chromium's own sandbox does not allow.
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def label_studio_page(chromium: Browser, label_studio: LabelStudioServer) -> LabelStudioPage:
+    """The page of the admin, who is signed in."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(60_000)
+    return LabelStudioPage(page, label_studio)
+
+
 @dataclass
 class Scenario:
-    """A connected project with real images whose true classes are known."""
+    """A connected project with real images of which the truth is known.
+
+    Attributes:
+        truth: what a person who makes no mistakes submits, by task: a class, or regions.
+        examples: the image that each task is of.
+    """
 
     label_studio: LabelStudioServer
     backend: BackendServer
     project: LabelStudioProject
-    truth: dict[int, str]
+    truth: dict[int, Any]
+    examples: dict[int, Example]
     classes: list[str]
     settings: dict[str, Any]
     connection: int = 0
@@ -136,12 +174,67 @@ class Scenario:
         return self.wait("rest", self.is_idle, seconds)
 
 
+class Projects:
+    """Makes projects, and closes what they have open."""
+
+    def __init__(self, label_studio: LabelStudioServer, backend: BackendServer) -> None:
+        self._label_studio = label_studio
+        self._backend = backend
+        self._made: list[Scenario] = []
+
+    def make(
+        self,
+        images: ImageSet,
+        examples: Sequence[Example],
+        labeling_config: str,
+        settings: Mapping[str, Any],
+        server: BackendServer | None = None,
+    ) -> Scenario:
+        """A project of these images; it is not connected."""
+        root = Path(self._label_studio.images)
+        folder = root / secrets.token_hex(4)
+        folder.mkdir()
+        addresses = []
+        for row, example in enumerate(examples):
+            file = folder / f"{row:05}{PurePosixPath(example.name).suffix}"
+            file.write_bytes(example.image())
+            addresses.append(f"/data/local-files/?d={file.relative_to(root).as_posix()}")
+        project = LabelStudioProject.create(
+            self._label_studio.url, self._label_studio.token, "test project", labeling_config
+        )
+        project.allow_local_files(folder)
+        tasks = project.import_images(addresses) if addresses else []
+        said = (truth(images, example) for example in examples)
+        if images.task == "classification":
+            said = (regions[0]["value"]["choices"][0] for regions in said)
+        scenario = Scenario(
+            label_studio=self._label_studio,
+            backend=server or self._backend,
+            project=project,
+            truth=dict(zip(tasks, said, strict=True)),
+            examples=dict(zip(tasks, examples, strict=True)),
+            classes=list(images.classes),
+            settings=dict(settings),
+        )
+        self._made.append(scenario)
+        return scenario
+
+    def close(self) -> None:
+        for scenario in self._made:
+            scenario.project.close()
+
+
 @pytest.fixture(scope="session")
-def make_scenario(
-    label_studio: LabelStudioServer, backend: BackendServer, cifar10: Path
-) -> Iterator[Callable[..., Scenario]]:
+def projects(label_studio: LabelStudioServer, backend: BackendServer) -> Iterator[Projects]:
+    made = Projects(label_studio, backend)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def make_scenario(projects: Projects, cifar10: Path) -> Callable[..., Scenario]:
     """Makes projects of CIFAR-10 images, connected unless asked otherwise."""
-    made: list[Scenario] = []
+    every = open_images(cifar10)
 
     def make(
         images: int,
@@ -151,45 +244,44 @@ def make_scenario(
         connect: bool = True,
         **settings: Any,
     ) -> Scenario:
-        addresses, labels = _copy_images(cifar10, Path(label_studio.images), images, classes)
-        names = sorted(set(labels)) or ["airplane", "automobile"]
-        config = choices_config([*names, extra_class] if extra_class else names)
-        project = LabelStudioProject.create(
-            label_studio.url, label_studio.token, "test project", config
+        wanted = every.classes[:classes]
+        drawn = [e for e in every.train if PurePosixPath(e.name).parts[1] in wanted]
+        random.Random(images).shuffle(drawn)
+        some = ImageSet(every.task, every.classes, tuple(drawn[:images]))
+        names = [*wanted, extra_class] if extra_class else wanted
+        scenario = projects.make(
+            some, some.examples, choices_config(names), {**QUICK, **settings}, server
         )
-        project.allow_local_files(label_studio.images / "cifar")
-        tasks = project.import_images(addresses) if addresses else []
-        scenario = Scenario(
-            label_studio=label_studio,
-            backend=server or backend,
-            project=project,
-            truth=dict(zip(tasks, labels, strict=True)),
-            classes=names,
-            settings={**QUICK, **settings},
-        )
-        made.append(scenario)
+        scenario.classes = list(wanted)
         if connect:
             scenario.connect()
         return scenario
 
-    yield make
-    for scenario in made:
-        scenario.project.close()
+    return make
 
 
-def _copy_images(
-    archive: Path, root: Path, count: int, classes: int
-) -> tuple[list[str], list[str]]:
-    """Extract images of a few classes; their task addresses and labels, shuffled."""
-    with zipfile.ZipFile(archive) as members:
-        names = [name for name in members.namelist() if name.startswith("train/")]
-        wanted = sorted({PurePosixPath(name).parts[1] for name in names})[:classes]
-        names = sorted(name for name in names if PurePosixPath(name).parts[1] in wanted)
-        random.Random(count).shuffle(names)
-        for name in names[:count]:
-            members.extract(name, root / "cifar")
-    chosen = names[:count]
-    return (
-        [f"/data/local-files/?d=cifar/{name}" for name in chosen],
-        [PurePosixPath(name).parts[1] for name in chosen],
-    )
+@pytest.fixture(scope="session")
+def make_drawn_scenario(
+    projects: Projects, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Scenario, ImageSet]]:
+    """Makes connected projects of drawn scenes, for any task."""
+
+    def make(
+        task: str,
+        images: int,
+        labeling_config: Callable[[Sequence[str]], str] | None = None,
+        **settings: Any,
+    ) -> tuple[Scenario, ImageSet]:
+        folder = tmp_path_factory.mktemp("scenes")
+        write_scenes(folder, task, images, seed=0, test_share=0.25)
+        drawn = open_images(folder)
+        scenario = projects.make(
+            drawn,
+            drawn.train,
+            (labeling_config or LABELING_CONFIGS[task])(drawn.classes),
+            {**QUICK, "network": None, **settings},
+        )
+        scenario.connect()
+        return scenario, drawn
+
+    return make

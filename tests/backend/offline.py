@@ -12,12 +12,14 @@ from flask.testing import FlaskClient
 from cdal.backend.app import create_app
 from cdal.backend.client import LabelStudioError, ProjectInfo, TaskInfo
 from cdal.backend.config import ServerConfig
+from cdal.backend.findings import pack
 from cdal.backend.jobs import JobKind
 from cdal.backend.labeling import served_control
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import Job, ModelVersion, Pick, Prediction, Project, Round, Task
 from cdal.backend.work.context import Context
+from cdal.models import Classification
 
 URL = "http://label-studio.test:8080"
 UID = "12.1700000000"
@@ -75,10 +77,10 @@ def add_tasks(services: Services, project: Project, ids: Sequence[int], **change
 def add_version(
     services: Services,
     project: Project,
-    results: Mapping[int, list[Any]] | None = None,
+    said: Mapping[int, str] | None = None,
     number: int = 1,
 ) -> ModelVersion:
-    """A serving model version that has said these results."""
+    """A serving model version that has said «cat» or «dog» of these tasks."""
     with services.store.transaction() as session:
         version = ModelVersion(
             project_id=project.id,
@@ -95,9 +97,23 @@ def add_version(
         session.add(version)
         session.flush()
         session.get_one(Project, project.id).serving_version_id = version.id
-        for task_id, result in (results or {}).items():
-            session.add(Prediction(model_version_id=version.id, task_id=task_id, result=result))
+        for task_id, label in (said or {}).items():
+            finding = pack(Classification(version.classes.index(label), 0.75), (30, 40))
+            session.add(Prediction(model_version_id=version.id, task_id=task_id, finding=finding))
     return version
+
+
+def choice(label: str) -> list[dict[str, Any]]:
+    """The result that Label Studio gets of what `add_version` said."""
+    return [
+        {
+            "from_name": "label",
+            "to_name": "image",
+            "type": "choices",
+            "value": {"choices": [label]},
+            "score": 0.75,
+        }
+    ]
 
 
 def add_round(
@@ -239,12 +255,13 @@ def make_work(
         job = Job(project_id=project.id, kind=kind, state="running", asked_by=asked_by)
         session.add(job)
         now = session.get_one(Project, project.id)
+    parsed = ProjectSettings.parse(settings or now.extra_params)
     return Context(
         services=services,
         job=job,
         project=now,
-        settings=ProjectSettings.parse(settings or now.extra_params),
-        control=served_control(now.labeling_config),
+        settings=parsed,
+        control=served_control(now.labeling_config, parsed.control),
         client=client,  # type: ignore[arg-type]
         stop=stop,
     )

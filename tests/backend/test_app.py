@@ -20,6 +20,7 @@ from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import DemoError
 from cdal.demo.project import LabelStudioProject, choices_config
+from cdal.models import ARCHITECTURES
 
 IMAGE = '<Image name="image" value="$image"/>'
 CHOICES = '<Choices name="label" toName="image"><Choice value="a"/><Choice value="b"/></Choices>'
@@ -27,7 +28,8 @@ SELECTORS = (
     "'cdal-cs', 'cdal-rl', 'cd-greedy', 'random', 'entropy', 'margin', 'least-confidence' or "
     "'core-set'"
 )
-NETWORKS = "mobilenet_v3_small, mobilenet_v3_large, resnet18, resnet50, vgg16"
+NETWORKS = ", ".join(name for names in ARCHITECTURES.values() for name in names)
+SERVES = "it serves <Choices>, <RectangleLabels>, <BrushLabels>, <PolygonLabels>."
 
 BAD_SETTINGS: list[tuple[Any, str]] = [
     ({"budget": 0}, "Setting «budget» must be at least 1, not 0."),
@@ -92,18 +94,18 @@ BAD_CONFIGS: list[tuple[str, str]] = [
         "one <Image>.",
     ),
     (
-        f'<View>{IMAGE}<RectangleLabels name="b" toName="image"><Label value="x"/>'
-        "</RectangleLabels></View>",
-        "The image has no control that this backend serves (found: <RectangleLabels>); it serves "
-        "<Choices>.",
+        f'<View>{IMAGE}<EllipseLabels name="b" toName="image"><Label value="x"/>'
+        "</EllipseLabels></View>",
+        f"The image has no control that this backend serves (found: <EllipseLabels>); {SERVES}",
     ),
     (
         f"<View>{IMAGE}</View>",
-        "The image has no control that this backend serves (found: none); it serves <Choices>.",
+        f"The image has no control that this backend serves (found: none); {SERVES}",
     ),
     (
         f"<View>{IMAGE}{CHOICES}{CHOICES.replace('label', 'mood')}</View>",
-        "The image has 2 controls that this backend could serve («label», «mood»); leave one.",
+        "The image has 2 controls that this backend could serve («label», «mood»); name one in "
+        'the setting «control», such as {"control": "label"}.',
     ),
     (
         "<View>" + IMAGE + CHOICES.replace(" toName", ' choice="multiple" toName') + "</View>",

@@ -9,6 +9,7 @@ from offline import make_config
 from pydantic import ValidationError
 
 from cdal.backend.config import ServerConfig, server_config
+from cdal.backend.settings import SettingsError
 
 VARIABLES = ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MODEL_DIR", "PORT", "CDAL_THREADS")
 
@@ -83,3 +84,45 @@ def test_the_data_folder_is_made_for_its_owner_alone(
         server_config.cache_clear()
     assert folder == tmp_path / "a" / "b"
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+class TestWeightsFile:
+    """A project's settings name a file; they are hostile until checked."""
+
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> ServerConfig:
+        folder = tmp_path / "weights"
+        (folder / "ours").mkdir(parents=True)
+        (folder / "ours" / "drn.pth").touch()
+        (tmp_path / "secret.pth").touch()
+        (folder / "link.pth").symlink_to(tmp_path / "secret.pth")
+        return make_config(tmp_path / "data", weights_folder=folder)
+
+    def test_none_is_asked_for(self, config: ServerConfig) -> None:
+        assert config.weights_file(None) is None
+
+    def test_a_file_in_the_folder(self, config: ServerConfig) -> None:
+        assert config.weights_folder is not None
+        expected = config.weights_folder.resolve() / "ours" / "drn.pth"
+        assert config.weights_file("ours/drn.pth") == expected
+        assert config.weights_file("ours/../ours/drn.pth") == expected
+
+    @pytest.mark.parametrize(
+        "name",
+        ["../secret.pth", "link.pth", "ours", "", ".", "no.pth", "/etc/passwd", "a\0b", "ours/\0",
+         "..\\secret.pth", "~/x", "x" * 200],
+    )  # fmt: skip
+    def test_nothing_else(self, config: ServerConfig, name: str) -> None:
+        with pytest.raises(SettingsError, match=r"there is no file «.*» in the backend's folder"):
+            config.weights_file(name)
+
+    def test_by_its_whole_path_only_where_it_lies_in_the_folder(self, config: ServerConfig) -> None:
+        assert config.weights_folder is not None
+        inside = config.weights_folder / "ours" / "drn.pth"
+        assert config.weights_file(str(inside)) == inside.resolve()
+        with pytest.raises(SettingsError):
+            config.weights_file(str(config.weights_folder.parent / "secret.pth"))
+
+    def test_without_a_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="set CDAL_WEIGHTS_FOLDER"):
+            make_config(tmp_path).weights_file("drn.pth")

@@ -16,6 +16,7 @@ from cdal.backend.client import LabelStudioClient, LabelStudioError
 from cdal.backend.connection import RefusedError, SetupRequest, connect
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Project
+from cdal.models import ARCHITECTURES
 
 SERVERS_KEY = "the-servers-key"
 HANDED_OVER = "handed-over-token"
@@ -224,3 +225,44 @@ def test_a_server_that_is_not_there() -> None:
         "Label Studio could not be asked to read the project: ConnectError"
     )
     assert caught.value.status is None
+
+
+BOXES = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "sentence"),
+    [
+        (
+            BOXES,
+            {"network": "resnet18"},
+            "Setting «network»: «resnet18» is no network for detection; choose one of "
+            f"{', '.join(ARCHITECTURES['detection'])}.",
+        ),
+        (
+            CONFIG.replace("</View>", BOXES.partition("/>")[2].replace('"label"', '"box"')),
+            None,
+            "The image has 2 controls that this backend could serve («label», «box»); name one in "
+            'the setting «control», such as {"control": "label"}.',
+        ),
+        (
+            CONFIG,
+            {"weights": "../../etc/passwd"},
+            "Setting «weights»: the backend has no folder for weights; set CDAL_WEIGHTS_FOLDER for "
+            "it.",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_with_the_project_are_refused(
+    services: Services, tokens: dict[str, Any], config: str, settings: Any, sentence: str
+) -> None:
+    with pytest.raises(RefusedError) as caught:
+        connect(services, request(schema=config, extra_params=settings))
+    assert str(caught.value) == sentence
+    assert tokens["tried"] == []
+
+
+def test_with_two_controls_the_setting_chooses(services: Services, tokens: dict[str, Any]) -> None:
+    config = CONFIG.replace("</View>", BOXES.partition("/>")[2].replace('"label"', '"box"'))
+    settings = {"control": "box", "network": "ssdlite320_mobilenet_v3_large"}
+    assert connect(services, request(schema=config, extra_params=settings)).id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from cdal.backend import dataset
 from cdal.backend.dataset import LabelledImage, TaskImages
+from cdal.backend.formats.choices import ChoiceTruth
 from cdal.backend.images import AllowedHosts, ImageError, ImageSource, ImageStore
+from cdal.models import TaskNetwork
 
 
 def picture(width: int, height: int, grey: int = 0) -> str:
@@ -23,9 +26,9 @@ def picture(width: int, height: int, grey: int = 0) -> str:
 
 
 ITEMS = [
-    LabelledImage(7, picture(4, 3, 10), 1),
-    LabelledImage(5, "/etc/passwd", 0),
-    LabelledImage(6, picture(2, 2, 20), 0),
+    LabelledImage(7, picture(4, 3, 10), ChoiceTruth("dog", 1)),
+    LabelledImage(5, "/etc/passwd", ChoiceTruth("cat", 0)),
+    LabelledImage(6, picture(2, 2, 20), ChoiceTruth("cat", 0)),
 ]
 
 
@@ -35,14 +38,23 @@ def images(tmp_path: Path) -> TaskImages:
     return TaskImages(store, ImageSource("http://label-studio.test", dict), ITEMS)
 
 
-def first_pixel(image: Tensor) -> Tensor:
-    return image[:, :1, :1]
+class FirstPixel:
+    """Takes one pixel of an image, and of a target only how large its image was."""
+
+    def prepare(self, image: Tensor) -> Tensor:
+        return image[:, :1, :1]
+
+    def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
+        return torch.tensor([int(target), height, width], dtype=torch.uint8)
+
+
+NETWORK = cast(TaskNetwork, FirstPixel())
 
 
 def test_an_image_and_its_class(images: TaskImages) -> None:
     assert len(images) == 3
     image, target = images[0]
-    assert (tuple(image.shape), image.dtype, target) == ((3, 3, 4), torch.uint8, 1)
+    assert (tuple(image.shape), image.dtype, target) == ((3, 3, 4), torch.uint8, torch.tensor(1))
     assert image[0, 0].tolist() == [10] * 4
 
 
@@ -58,30 +70,31 @@ def test_sizes_of_those_that_can_be_read(images: TaskImages) -> None:
 
 def test_reading_leaves_out_what_cannot_be_had_and_says_why(images: TaskImages) -> None:
     shares: list[float] = []
-    readable, problems = images.read(first_pixel, shares.append)
+    readable, problems = images.read(NETWORK, shares.append)
     assert [item.task_id for item in readable.items] == [7, 6]
     assert list(problems) == [5]
     assert shares == [1 / 3, 2 / 3, 1]
     # What was prepared is kept: it is not read again.
     assert tuple(readable[0][0].shape) == (3, 1, 1)
     assert [readable[n][0].flatten().tolist() for n in (0, 1)] == [[10] * 3, [20] * 3]
+    assert [readable[n][1].tolist() for n in (0, 1)] == [[1, 3, 4], [0, 2, 2]]
 
 
 def test_beyond_the_memory_limit_images_are_read_anew(
     images: TaskImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "MEMORY_LIMIT", 3)  # room for one pixel of three bytes
-    readable, _ = images.read(first_pixel, lambda _: None)
+    monkeypatch.setattr(dataset, "MEMORY_LIMIT", 5)  # a pixel and its target have six bytes
+    readable, _ = images.read(NETWORK, lambda _: None)
     assert tuple(readable[0][0].shape) == (3, 1, 1)
     assert tuple(readable[1][0].shape) == (3, 2, 2)  # as it was sent; the network prepares it
 
 
 def test_where(images: TaskImages) -> None:
-    some = images.where(lambda item: item.target == 0)
+    some = images.where(lambda item: "cat" in item.truth.classes)
     assert [item.task_id for item in some.items] == [5, 6]
     assert len(images.where(lambda _: False)) == 0
 
 
 def test_nothing_to_read(images: TaskImages) -> None:
-    none, problems = images.where(lambda _: False).read(first_pixel, lambda _: None)
+    none, problems = images.where(lambda _: False).read(NETWORK, lambda _: None)
     assert (len(none), problems) == (0, {})

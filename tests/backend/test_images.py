@@ -165,6 +165,10 @@ def gauge(label_studio: Loopback, count: int, seconds: float) -> list[int]:
     return seen
 
 
+def as_it_is(image: Tensor) -> Tensor:
+    return image
+
+
 def greys(results: Iterator[tuple[int, Tensor | ImageError]]) -> list[tuple[int, int | str]]:
     return [
         (task, image.reason if isinstance(image, ImageError) else int(image[0, 0, 0]))
@@ -187,14 +191,17 @@ def test_a_stream_keeps_the_order(
     items = [(100 + number, path(number)) for number in range(20)]
     expected = [(100 + number, number) for number in range(20)]
     for _ in ("fetched", "cached"):
-        assert greys(store.stream(source, items, workers=4)) == expected
+        assert greys(store.stream(source, items, as_it_is, workers=4)) == expected
 
 
 def test_a_stream_works_on_several_at_once(
     store: ImageStore, label_studio: Loopback, source: ImageSource
 ) -> None:
     seen = gauge(label_studio, 16, 0.05)
-    assert len(list(store.stream(source, [(n, path(n)) for n in range(16)], workers=4))) == 16
+    assert (
+        len(list(store.stream(source, [(n, path(n)) for n in range(16)], as_it_is, workers=4)))
+        == 16
+    )
     assert seen == [4]
 
 
@@ -203,7 +210,7 @@ def test_a_stream_says_what_failed_and_goes_on(
 ) -> None:
     label_studio.routes[path(1)] = reply(png(7))
     items: list[tuple[int, object]] = [(1, path(1)), (2, path(2)), (3, None), (1, path(1))]
-    assert greys(store.stream(source, items)) == [
+    assert greys(store.stream(source, items, as_it_is)) == [
         (1, 7),
         (2, "Label Studio has no such image (status 404)."),
         (3, "The task's image is a NoneType, not an address."),
@@ -222,7 +229,7 @@ def test_a_stream_runs_ahead_only_so_far(
             taken.append(number)
             yield number, path(1)
 
-    stream = store.stream(source, items(), workers=2)
+    stream = store.stream(source, items(), as_it_is, workers=2)
     assert taken == []
     for given in range(1, 5):
         next(stream)
@@ -259,7 +266,7 @@ def test_a_mistake_in_prepare_is_not_hidden(
 
 
 def test_an_empty_stream(store: ImageStore, source: ImageSource) -> None:
-    assert list(store.stream(source, [])) == []
+    assert list(store.stream(source, [], as_it_is)) == []
 
 
 def test_images_stack_into_a_batch(
@@ -271,7 +278,7 @@ def test_images_stack_into_a_batch(
     label_studio.routes[path(2)] = reply(file.getvalue())
     images = [
         image
-        for _, image in store.stream(source, [(1, path(1)), (2, path(2))])
+        for _, image in store.stream(source, [(1, path(1)), (2, path(2))], as_it_is)
         if isinstance(image, Tensor)
     ]
     assert torch.equal(torch.stack(images)[:, 0, 0, 0], torch.tensor([7, 9], dtype=torch.uint8))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cdal.backend.labeling import Control, LabelingError, served_control
+from cdal.models.targets import BACKGROUND
 
 IMAGE = '<Image name="image" value="$photo"/>'
 CHOICES = '<Choices name="pet" toName="image"><Choice value="cat"/><Choice value="dog"/></Choices>'
@@ -18,9 +19,14 @@ def with_attribute(attribute: str) -> str:
     return config(IMAGE, CHOICES.replace("<Choices", f"<Choices {attribute}"))
 
 
-def refusal(text: str) -> str:
+def labels(tag: str, *names: str, attributes: str = "") -> str:
+    inner = "".join(f'<Label value="{name}"/>' for name in names)
+    return f'<{tag} name="what" toName="image" {attributes}>{inner}</{tag}>'
+
+
+def refusal(text: str, name: str | None = None) -> str:
     with pytest.raises(LabelingError) as caught:
-        served_control(text)
+        served_control(text, name)
     return str(caught.value)
 
 
@@ -64,7 +70,8 @@ def test_what_is_not_served_may_be_there_beside_it() -> None:
         ),
         (
             config(IMAGE, CHOICES, CHOICES.replace('"pet"', '"mood"')),
-            "The image has 2 controls that this backend could serve («pet», «mood»); leave one.",
+            "The image has 2 controls that this backend could serve («pet», «mood»); name one in "
+            'the setting «control», such as {"control": "pet"}.',
         ),
         (
             config(IMAGE, '<Choices name="pet" toName="image"/>'),
@@ -77,7 +84,8 @@ def test_what_is_not_served_may_be_there_beside_it() -> None:
         ),
         (
             config(IMAGE, CHOICES.replace('"image"', '"other"')),
-            "The image has no control that this backend serves (found: none); it serves <Choices>.",
+            "The image has no control that this backend serves (found: none); it serves <Choices>, "
+            "<RectangleLabels>, <BrushLabels>, <PolygonLabels>.",
         ),
         (
             "x" * 1_000_001,
@@ -95,7 +103,16 @@ def test_attributes_are_read_in_any_case(attribute: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<View>", "hello", "<View>" * 5000, "<a/>\x00", "<View>\ud800</View>", "<View/>"]
+    "text",
+    [
+        "<View>",
+        "hello",
+        "<View>" * 5000,
+        "<V>" * 100_000 + "</V>" * 100_000,
+        "<a/>\x00",
+        "<View>\ud800</View>",
+        "<View/>",
+    ],
 )
 def test_no_text_breaks_the_parser(text: str) -> None:
     assert refusal(text).endswith(".")
@@ -106,3 +123,110 @@ def test_entities_are_not_read() -> None:
     text = '<!DOCTYPE v [<!ENTITY e SYSTEM "file:///etc/hostname">]>' + config(IMAGE, "&e;")
     assert refusal(text) == "The labeling config has a <!DOCTYPE> or an <!ENTITY>; remove it."
     assert refusal(text.lower()) == refusal(text)
+
+
+REGIONS = {
+    "RectangleLabels": "detection",
+    "BrushLabels": "segmentation",
+    "PolygonLabels": "segmentation",
+}
+
+
+@pytest.mark.parametrize("tag", REGIONS)
+def test_controls_of_regions(tag: str) -> None:
+    control = served_control(config(IMAGE, labels(tag, "cat", "dog")))
+    assert control == Control(tag, "what", "image", "photo", ("cat", "dog"))
+    assert control.task == REGIONS[tag]
+    assert served_control(config(IMAGE, labels(tag, "cat"))).labels == ("cat",)
+    assert served_control(config(IMAGE, CHOICES)).task == "classification"
+
+
+@pytest.mark.parametrize("tag", REGIONS)
+def test_labels_that_cannot_be_served(tag: str) -> None:
+    assert refusal(config(IMAGE, labels(tag))) == (
+        f"The <{tag}> «what» has no labels; a model needs at least one to look for."
+    )
+    assert refusal(config(IMAGE, labels(tag, "cat", BACKGROUND))) == (
+        f"The <{tag}> «what» has a label «(background)», which is this backend's own name for what "
+        "has no label; rename it."
+    )
+    assert refusal(config(IMAGE, labels(tag, attributes='value="$labels"'))) == (
+        f"The <{tag}> «what» takes its labels from each task's data; this backend needs them in "
+        "the labeling config."
+    )
+
+
+def test_a_pixels_class_is_a_byte() -> None:
+    names = [f"label {number}" for number in range(255)]
+    for tag in ("BrushLabels", "PolygonLabels"):
+        assert len(served_control(config(IMAGE, labels(tag, *names[:254]))).labels) == 254
+        assert refusal(config(IMAGE, labels(tag, *names))) == (
+            f"The <{tag}> «what» has 255 labels; this backend serves at most 254 in a segmentation."
+        )
+    assert len(served_control(config(IMAGE, labels("RectangleLabels", *names))).labels) == 255
+
+
+BOTH = config(IMAGE, CHOICES, labels("BrushLabels", "cat"))
+
+
+def test_of_several_controls_a_setting_chooses() -> None:
+    assert served_control(BOTH, "pet").tag == "Choices"
+    assert served_control(BOTH, "what").tag == "BrushLabels"
+    assert refusal(BOTH) == (
+        "The image has 2 controls that this backend could serve («pet», «what»); name one in the "
+        'setting «control», such as {"control": "pet"}.'
+    )
+
+
+def test_a_control_that_is_not_there_cannot_be_chosen() -> None:
+    assert refusal(BOTH, "note") == (
+        "The image has no control «note» that this backend serves (setting «control»); there are "
+        "«pet», «what»."
+    )
+    assert refusal(config(IMAGE, CHOICES), "image") == (
+        "The image has no control «image» that this backend serves (setting «control»); there is "
+        "«pet»."
+    )
+    assert len(refusal(BOTH, "x" * 1000)) < 200
+
+
+def test_what_is_asked_of_each_region_goes_with_the_regions() -> None:
+    of_each = CHOICES.replace("<Choices", '<Choices perRegion="true"')
+    both = config(IMAGE, of_each, labels("RectangleLabels", "cat"))
+    assert served_control(both).tag == "RectangleLabels"
+    assert "asked for each region" in refusal(both, "pet")
+    assert "asked for each region" in refusal(config(IMAGE, of_each))
+
+
+@pytest.mark.parametrize(
+    ("text", "threshold"), [("0.25", 0.25), ("0", 0.0), (" 1 ", 1.0), ("", None), (None, None)]
+)
+@pytest.mark.parametrize("name", ["model_score_threshold", "MODEL_Score_Threshold"])
+def test_the_threshold_of_a_control(name: str, text: str | None, threshold: float | None) -> None:
+    attribute = "" if text is None else f'{name}="{text}"'
+    for tag in REGIONS:
+        made = labels(tag, "cat", attributes=attribute)
+        assert served_control(config(IMAGE, made)).score_threshold == threshold
+    assert served_control(with_attribute(attribute)).score_threshold == threshold
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.01", "nan", "inf", "half", "0,5", "9" * 400])
+def test_a_threshold_that_is_none(text: str) -> None:
+    shown = text if len(text) <= 40 else "9" * 37 + "..."
+    assert refusal(with_attribute(f'model_score_threshold="{text}"')) == (
+        f'The <Choices> «pet» has model_score_threshold="{shown}"; it must be a number from 0 to 1.'
+    )
+
+
+def test_names_under_which_a_model_may_know_a_label() -> None:
+    inner = (
+        '<Label value="cat" predicted_values="kitten, tom cat ,,"/><Label value="dog"/>'
+        '<Label value="z" alias="Z1" Predicted_Values="zebra"/>'
+        '<Label value="x" predicted_values=""/>'
+    )
+    made = labels("BrushLabels").replace("></", f">{inner}</")
+    control = served_control(config(IMAGE, made))
+    assert control.known_as == {"cat": ("kitten", "tom cat"), "Z1": ("zebra",)}
+    assert control.labels == ("cat", "dog", "Z1", "x")
+    assert served_control(config(IMAGE, CHOICES)).known_as == {}
+    assert hash(control) != hash(served_control(config(IMAGE, CHOICES)))

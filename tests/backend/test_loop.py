@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 import torch
 
 from cdal.backend.scores import Scores
-from cdal.demo.pictures import copy_pictures
-from cdal.demo.unattended import accuracy_on_test_images
+from cdal.datasets import open_images
+from cdal.demo.unattended import measure, version_folder
 from cdal.selectors import Pool, make_selector
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.data]
@@ -218,7 +219,7 @@ def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(make_scenar
     assert scenario.label_stream(1) == queue[:1]
 
 
-def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path, tmp_path: Path) -> None:
+def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
     """600 CIFAR-10 images of ten classes, four rounds: the test accuracy is clearly over 0.1."""
     scenario = make_scenario(600, classes=10, budget=75, min_labels=20, epochs=None)
     for number in range(1, 5):
@@ -226,10 +227,10 @@ def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path, tmp_path:
         scenario.label_stream(75)
     status = scenario.wait("fourth model", lambda s: len(s["versions"]) == 4, seconds=400)
     assert status["versions"][-1]["labels"] == 300
-    pictures = copy_pictures(cifar10, tmp_path, limit=1500, seed=1)  # with 500 test images
-    accuracy = accuracy_on_test_images(
-        scenario.backend.data_folder, status["id"], status["serving_version"], pictures
-    )
+    images = open_images(cifar10)
+    folder = version_folder(scenario.backend.data_folder, status["id"], status["serving_version"])
+    test = random.Random(1).sample(images.test, 500)
+    accuracy = measure(folder, images, test).values["accuracy"]
     # Guessing gives 0.100 with a standard error of 0.013 on 500 images.
     assert accuracy > 0.2
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from offline import add_project, add_round, add_version, make_services
+from offline import add_project, add_round, add_version, choice, make_services
 from PIL import Image
 
 from cdal.backend.model import CDALModel, is_id
@@ -17,7 +17,7 @@ from cdal.backend.services import Services
 from cdal.backend.tables import ModelVersion, Project
 from cdal.models import make_network
 
-STORED = [{"from_name": "label", "value": {"choices": ["dog"]}}]
+STORED = choice("dog")
 
 
 def picture(colour: str) -> str:
@@ -35,7 +35,7 @@ def services(tmp_path: Path) -> Services:
 def model(services: Services) -> CDALModel:
     """A project whose network has scored task 1, and whose queue is 2, 1."""
     project = add_project(services)
-    version = add_version(services, project, {1: STORED})
+    version = add_version(services, project, {1: "dog"})
     network = make_network(
         architecture="mobilenet_v3_small",
         classes=("cat", "dog"),
@@ -92,7 +92,9 @@ def test_predictions_of_the_network_are_those_of_the_network(
     network = services.networks.get(services.config.version_folder(1, 1))
     pixels = torch.zeros(3, 30, 40, dtype=torch.uint8)
     pixels[0] = 255
-    expected = network.predict(network.prepare(pixels)[None]).probabilities[0]
+    prediction = network.predict(network.prepare(pixels)[None])
+    assert isinstance(prediction.regions, torch.Tensor)
+    expected = prediction.regions[0]
     (answer,) = predict(model, [task(None, "red")])
     assert answer["result"][0]["value"]["choices"] == [("cat", "dog")[int(expected.argmax())]]
     assert answer["result"][0]["score"] == pytest.approx(float(expected.max()), abs=1e-4)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from offline import add_project, add_round, add_version, make_services
+from offline import CONFIG, add_project, add_round, add_version, choice, make_services
 
+from cdal.backend.findings import pack
+from cdal.backend.labeling import served_control
 from cdal.backend.predictions import (
     NOT_QUEUED_SCORE,
     QUEUED_SHARE,
     chunks,
+    classes_of,
     count_ranked,
     queue_scores,
     rank_score,
-    stored_results,
+    result_of,
+    stored_findings,
 )
+from cdal.backend.settings import ProjectSettings
+from cdal.models import Classification
 
 
 def test_scores_rise_with_the_rank_and_stay_below_those_of_what_is_not_queued() -> None:
@@ -30,22 +36,38 @@ def test_scores_rise_with_the_rank_and_stay_below_those_of_what_is_not_queued() 
 def test_what_the_store_knows_of_tasks(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     project = add_project(services)
-    version = add_version(services, project, {5: [{"a": 1}], 6: []})
+    version = add_version(services, project, {5: "cat", 6: "dog"})
     made = add_round(services, project, [6, 5], model_version_id=version.id)
     with services.store.reading() as session:
         assert count_ranked(session, made) == 2
         assert queue_scores(session, made, [5, 6, 7]) == {5: 0.9 * 2 / 3, 6: 0.9 * 1 / 3}
-        assert stored_results(session, made, [5, 6, 7, 5]) == {5: [{"a": 1}], 6: []}
+        found = stored_findings(session, made, [5, 6, 7, 5])
+        assert {task_id: packed["label"] for task_id, packed in found.items()} == {5: 0, 6: 1}
+        assert classes_of(session, made) == ["cat", "dog"]
         many = list(range(2000))  # more than one query may name
         assert set(queue_scores(session, made, many)) == {5, 6}
-        assert set(stored_results(session, made, many)) == {5, 6}
+        assert set(stored_findings(session, made, many)) == {5, 6}
 
 
-def test_a_random_round_has_no_results(tmp_path: Path) -> None:
+def test_a_random_round_has_nothing_to_say(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     made = add_round(services, add_project(services), [1])
     with services.store.reading() as session:
-        assert stored_results(session, made, [1]) == {}
+        assert stored_findings(session, made, [1]) == {}
+        assert classes_of(session, made) == []
+
+
+BOXES = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
+
+
+def test_what_was_said_is_drawn_for_the_control_of_now() -> None:
+    settings = ProjectSettings()
+    control = served_control(CONFIG)
+    said = pack(Classification(1, 0.75), (30, 40))
+    assert result_of(control, settings, ["cat", "dog"], said) == choice("dog")
+    # By a model that knew another class, and by one that did another task.
+    assert result_of(control, settings, ["cat", "wolf"], said) == []
+    assert result_of(served_control(BOXES), settings, ["cat", "dog"], said) == []
 
 
 def test_chunks() -> None:

@@ -13,6 +13,7 @@ from offline import (
     add_project,
     add_round,
     add_version,
+    choice,
     jobs_of,
     make_browser,
     services_of,
@@ -21,7 +22,7 @@ from offline import (
 from cdal.backend import connection
 from cdal.backend.tables import Job
 
-RESULT = [{"from_name": "label", "value": {"choices": ["cat"]}}]
+RESULT = choice("cat")
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_predict_before_the_first_round_has_nothing_to_say(connected: FlaskClien
 def test_predict_answers_in_order_with_one_result_a_task(browser: FlaskClient) -> None:
     services = services_of(browser)
     project = add_project(services)
-    version = add_version(services, project, {1: RESULT, 2: []})
+    version = add_version(services, project, {1: "cat", 2: "dog"})
     add_round(
         services,
         project,
@@ -107,7 +108,7 @@ def test_predict_answers_in_order_with_one_result_a_task(browser: FlaskClient) -
     tasks: list[dict[str, Any]] = [{"id": n} for n in (1, 2, 1)]
     answer = browser.post("/predict", json={"project": UID, "tasks": tasks})
     results = answer.get_json()["results"]
-    assert [r["result"] for r in results] == [RESULT, [], RESULT]
+    assert [r["result"] for r in results] == [RESULT, choice("dog"), RESULT]
     assert [r["score"] for r in results] == pytest.approx([0.6, 0.3, 0.6])
     assert {r["model_version"] for r in results} == {"CDAL round 1.1"}
     assert browser.post("/predict", json={"project": UID, "tasks": []}).get_json() == {

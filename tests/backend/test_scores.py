@@ -16,6 +16,7 @@ def scores(task_ids: list[int], value: float = 0.5) -> Scores:
     return Scores(
         task_ids=torch.tensor(task_ids),
         probabilities=torch.full((count, 2), value),
+        uncertainties=torch.full((count, 3), value),
         features=torch.arange(count * 3, dtype=torch.float32).reshape(count, 3),
         mixtures=torch.full((count, 1, 2), value),
         present=torch.ones(count, 1, dtype=torch.bool),

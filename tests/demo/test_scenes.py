@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cdal.demo.scenes import (
@@ -21,7 +18,6 @@ from cdal.demo.scenes import (
     Scene,
     draw_scene,
     hull,
-    write_scenes,
 )
 from cdal.models import Recipe, make_network
 
@@ -129,23 +125,6 @@ def test_most_are_typical_and_the_others_are_everywhere(scenes: list[Scene]) -> 
     assert abs(len(typical) / len(scenes) - TYPICAL_SHARE) < 0.08
 
 
-def test_writes_what_it_draws(tmp_path: Path) -> None:
-    shares: list[float] = []
-    write_scenes(tmp_path, count=10, seed=5, test_share=0.3, size=48, progress=shares.append)
-    lines = [json.loads(line) for line in (tmp_path / "scenes.jsonl").read_text().splitlines()]
-    assert [Path(line["image"]).parts[0] for line in lines] == ["train"] * 7 + ["test"] * 3
-    assert shares[-1] == 1.0
-    for index, line in enumerate(lines):
-        scene = draw_scene(5, index, 48)
-        assert Path(line["image"]).parts[1:] == (scene.label, f"{index:04}.png")
-        assert np.array_equal(np.asarray(Image.open(tmp_path / line["image"])), scene.image)
-        assert np.array_equal(np.asarray(Image.open(tmp_path / line["mask"])), scene.mask)
-        assert line["objects"] == [
-            {"class": item.name, "box": list(item.box)} for item in scene.objects
-        ]
-    assert len(list(tmp_path.rglob("*.png"))) == 20
-
-
 class Scenes:
     def __init__(self, scenes: list[Scene]) -> None:
         self._scenes = scenes
@@ -153,10 +132,10 @@ class Scenes:
     def __len__(self) -> int:
         return len(self._scenes)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
         scene = self._scenes[index]
         image = torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()
-        return image, CLASSES.index(scene.label)
+        return image, torch.tensor(CLASSES.index(scene.label))
 
 
 def test_can_be_learnt_but_not_at_once(scenes: list[Scene]) -> None:

@@ -29,8 +29,8 @@ class Colours:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index], self.targets[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], torch.tensor(self.targets[index])
 
 
 def small_network(

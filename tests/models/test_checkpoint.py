@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from colours import small_network
+from torchvision.models import mobilenet_v3_small, resnet18
 
-from cdal.models import ClassificationNetwork, ModelError, TaskNetwork, checkpoint
+from cdal.models import (
+    ClassificationNetwork,
+    ModelError,
+    TaskNetwork,
+    checkpoint,
+    make_network,
+)
 
 CPU = torch.device("cpu")
 
@@ -88,7 +95,7 @@ def test_weights_that_do_not_fit_the_manifest_are_refused(
 @pytest.mark.parametrize(
     ("field", "sentence"),
     [
-        ("task", "The task «poetry» is not one of classification."),
+        ("task", "The task «poetry» is not one of classification, segmentation, detection."),
         (
             "architecture",
             "The architecture «poetry» is not one of mobilenet_v3_small, mobilenet_v3_large, "
@@ -105,3 +112,78 @@ def test_an_unknown_name_in_the_manifest_is_refused(
     with pytest.raises(ModelError) as error:
         TaskNetwork.load(tmp_path / "version", CPU)
     assert str(error.value) == sentence
+
+
+class TestOwnWeights:
+    """A file that the user brings."""
+
+    @pytest.fixture
+    def published(self) -> dict[str, torch.Tensor]:
+        """A network as torchvision has it, with another number of classes."""
+        with torch.random.fork_rng():
+            torch.manual_seed(11)
+            weights: dict[str, torch.Tensor] = mobilenet_v3_small(num_classes=7).state_dict()
+        return weights
+
+    def make(self, file: Path) -> TaskNetwork:
+        return make_network(
+            architecture="mobilenet_v3_small", classes=("a", "b"), image_size=32, weights_file=file
+        )
+
+    @pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+    @pytest.mark.parametrize("prefix", ["", "module."])
+    def test_a_state_dict(
+        self,
+        published: dict[str, torch.Tensor],
+        tmp_path: Path,
+        wrap: str | None,
+        prefix: str,
+    ) -> None:
+        weights = {prefix + name: tensor for name, tensor in published.items()}
+        torch.save({wrap: weights, "epoch": 3} if wrap else weights, tmp_path / "own.pth")
+        network = self.make(tmp_path / "own.pth")
+        assert network.manifest.pretrained
+        trunk = network.module.get_submodule("trunk").state_dict()
+        assert all(torch.equal(tensor, published[name]) for name, tensor in trunk.items())
+
+    def test_the_weights_of_an_earlier_version(self, tmp_path: Path) -> None:
+        earlier = saved(tmp_path / "version")
+        network = self.make(tmp_path / "version" / "weights.safetensors")
+        weights = earlier.module.state_dict()
+        for name, tensor in network.module.state_dict().items():
+            assert torch.equal(tensor, weights[name]) == (not name.startswith("head.")), name
+
+    def test_another_network(self, tmp_path: Path) -> None:
+        torch.save(resnet18().state_dict(), tmp_path / "own.pth")
+        with pytest.raises(ModelError, match=r"^The weights don't fit mobilenet_v3_small: only "):
+            self.make(tmp_path / "own.pth")
+
+    @pytest.mark.parametrize("content", [{"epoch": 3}, [torch.zeros(2)], {"model": {}}])
+    def test_no_tensors_by_name(self, tmp_path: Path, content: object) -> None:
+        torch.save(content, tmp_path / "own.pth")
+        with pytest.raises(ModelError, match="holds no state dict: no tensors by name"):
+            self.make(tmp_path / "own.pth")
+
+    @pytest.mark.parametrize("name", ["own.pth", "own.safetensors"])
+    def test_damaged_or_missing(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(ModelError, match="There is no file"):
+            self.make(tmp_path / name)
+        (tmp_path / name).write_bytes(b"half a file")
+        with pytest.raises(ModelError, match="does not hold readable weights"):
+            self.make(tmp_path / name)
+
+    def test_cannot_run_code(self, tmp_path: Path) -> None:
+        torch.save({"conv1": Malicious(tmp_path / "ran")}, tmp_path / "own.pth")
+        with pytest.raises(ModelError, match="does not hold readable weights"):
+            self.make(tmp_path / "own.pth")
+        assert not (tmp_path / "ran").exists()
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)

@@ -33,10 +33,10 @@ class Zipped:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         encoded, target = self.items[index]
         pixels = np.array(Image.open(io.BytesIO(encoded)).convert("RGB"))
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), target
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), torch.tensor(target)
 
 
 def test_learns_clearly_more_than_chance(cifar10: Path) -> None:

@@ -8,8 +8,15 @@ from colours import Colours, small_network
 from torch import Tensor
 from torch.nn import functional
 
-from cdal.models import ClassificationNetwork, ClassScore, ModelError, Recipe, Stopped
-from cdal.models.classification import class_weights
+from cdal.models import (
+    Classification,
+    ClassificationNetwork,
+    ClassScore,
+    ModelError,
+    Recipe,
+    Stopped,
+)
+from cdal.models.classification import ClassificationPrediction, class_weights
 
 
 class TestPredict:
@@ -34,6 +41,15 @@ class TestPredict:
         with torch.inference_mode():
             logits = network.module.head(prediction.features)
         assert torch.allclose(logits.softmax(1), prediction.probabilities, atol=1e-6)
+
+    def test_findings_are_the_most_probable_classes(self) -> None:
+        regions = torch.tensor([[0.25, 0.75], [0.5, 0.5], [0.875, 0.125]])
+        prediction = ClassificationPrediction(regions, features=torch.zeros(3, 4))
+        assert prediction.findings([(10, 20)] * 3) == [
+            Classification(1, 0.75),
+            Classification(0, 0.5),
+            Classification(0, 0.875),
+        ]
 
 
 class TestEvaluate:
@@ -94,22 +110,23 @@ class TestEvaluate:
 
 class TestClassWeights:
     def test_every_class_has_the_same_say(self) -> None:
-        weights = class_weights(torch.tensor([0, 0, 0, 1]), 2)
+        weights = class_weights(torch.tensor([3, 1]))
         assert weights.tolist() == pytest.approx([2 / 3, 2.0])
 
     def test_a_class_without_images_has_none(self) -> None:
-        weights = class_weights(torch.tensor([0, 2]), 4)
+        weights = class_weights(torch.tensor([1, 0, 1, 0]))
         assert weights.tolist() == [1.0, 0.0, 1.0, 0.0]
 
     def test_they_are_in_the_objective(self) -> None:
         network = small_network()
         targets = torch.tensor([0, 0, 0, 1])
+        counts = torch.tensor([3, 1, 0])
         images = torch.randint(0, 256, (4, 3, 32, 32)).float()
         with torch.inference_mode():
             logits = network.module(network.normalise(images))[1]
-            weighted = network.objective(targets, Recipe(label_smoothing=0))(images, targets)
-            plain = network.objective(targets, Recipe(label_smoothing=0, class_weights=False))(
-                images, targets
+            weighted = network.objective(counts, Recipe(label_smoothing=0))(images, list(targets))
+            plain = network.objective(counts, Recipe(label_smoothing=0, class_weights=False))(
+                images, list(targets)
             )
         losses = functional.cross_entropy(logits, targets, reduction="none")
         assert float(plain) == pytest.approx(float(losses.mean()), rel=1e-5)
@@ -120,12 +137,24 @@ class TestClassWeights:
 class TestWithClasses:
     def test_keeps_what_it_knows_by_name(self) -> None:
         old = small_network(("red", "green", "blue"))
+        with torch.no_grad():
+            old.module.head.weight.mul_(2)  # as if something had been learnt
         new = old.with_classes(("blue", "pink", "red"))
         assert new.classes == ("blue", "pink", "red")
         assert torch.equal(new.module.head.weight[0], old.module.head.weight[2])
         assert torch.equal(new.module.head.weight[2], old.module.head.weight[0])
         assert torch.equal(new.module.head.bias[[0, 2]], old.module.head.bias[[2, 0]])
         assert not torch.equal(new.module.head.weight[1], old.module.head.weight[1])
+
+    def test_keeps_what_it_knows_by_a_former_name(self) -> None:
+        old = small_network(("red", "green", "blue"))
+        new = old.with_classes(("azure", "red"), {"azure": ("cyan", "blue"), "red": ("green",)})
+        assert torch.equal(new.module.head.weight, old.module.head.weight[[2, 0]])
+
+    def test_a_class_that_stays_is_not_taken_for_another(self) -> None:
+        old = small_network(("red", "green"))
+        new = old.with_classes(("red", "pink"), {"pink": ("red",)})
+        assert not torch.equal(new.module.head.weight[1], old.module.head.weight[0])
 
     def test_leaves_the_old_network_alone(self) -> None:
         old = small_network()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from colours import Colours
 from torch import Tensor
+from torch.nn import functional
 
 from cdal.models import Stopped
 from cdal.models.data import PreparedImages
@@ -19,20 +20,32 @@ class Counted(Colours):
         self.reads = [0] * len(targets)
         self._lock = threading.Lock()
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         with self._lock:
             self.reads[index] += 1
         return super().__getitem__(index)
 
 
+class Untouched:
+    """Prepares nothing, and knows four classes."""
+
+    image_size = 32
+
+    def prepare_example(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return image, target
+
+    def count_classes(self, target: Tensor) -> Tensor:
+        return functional.one_hot(target, 4)
+
+
 def prepared(data: Colours, memory_limit: int) -> PreparedImages:
-    images = PreparedImages(data, lambda image: image, 32, memory_limit)
+    images = PreparedImages(data, Untouched(), memory_limit)
     images.load(lambda _: None, lambda: False)
     return images
 
 
 ORDER = (torch.tensor([4, 0]), torch.tensor([3]), torch.tensor([2, 1]))
-BYTES = 5 * 3 * 32 * 32
+BYTES = 5 * 4 * 32 * 32  # with a mask each
 
 
 @pytest.mark.parametrize(("memory_limit", "reads"), [(BYTES, 1), (BYTES - 1, 2)])
@@ -40,7 +53,7 @@ def test_batches_in_the_order_asked_for(memory_limit: int, reads: int) -> None:
     data = Counted([0, 1, 2, 3, 0])
     images = prepared(data, memory_limit)
     batches = list(images.batches(ORDER))
-    assert [targets.tolist() for _, targets in batches] == [[0, 0], [3], [2, 1]]
+    assert [[int(t) for t in targets] for _, targets in batches] == [[0, 0], [3], [2, 1]]
     for indices, (pixels, _) in zip(ORDER, batches, strict=True):
         assert pixels.dtype == torch.uint8
         assert torch.equal(pixels, torch.stack([data.images[int(i)] for i in indices]))
@@ -58,14 +71,19 @@ def test_is_a_data_set_itself(memory_limit: int) -> None:
 
 def test_tells_how_far_it_is() -> None:
     shares: list[float] = []
-    images = PreparedImages(Colours([0, 1]), lambda image: image, 32)
+    images = PreparedImages(Colours([0, 1]), Untouched())
     images.load(shares.append, lambda: False)
     assert shares == [0.5, 1.0]
 
 
+@pytest.mark.parametrize("memory_limit", [BYTES, 0])
+def test_counts_the_classes(memory_limit: int) -> None:
+    assert prepared(Colours([0, 1, 3, 3, 0]), memory_limit).class_counts.tolist() == [2, 1, 0, 2]
+
+
 def test_stops_between_images() -> None:
     data = Counted([0] * 500)
-    images = PreparedImages(data, lambda image: image, 32)
+    images = PreparedImages(data, Untouched())
     with pytest.raises(Stopped):
         images.load(lambda _: None, lambda: True)
     assert sum(data.reads) < 500
@@ -73,7 +91,7 @@ def test_stops_between_images() -> None:
 
 def test_an_image_that_cannot_be_read_is_the_callers_to_know() -> None:
     class Broken(Colours):
-        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
             raise OSError("no such image")
 
     with pytest.raises(OSError, match="no such image"):

@@ -3,11 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cdal.models import ModelError, choose_device, choose_image_size, prediction_batch_size
-from cdal.models.devices import training_batch_size
+from cdal.models import ClassificationNetwork, ModelError, choose_device
+from cdal.models.devices import (
+    choose_image_size,
+    prediction_batch_size,
+    training_batch_size,
+)
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
+DEFAULTS = ClassificationNetwork.defaults
 
 
 def test_the_cpu_is_always_there() -> None:
@@ -42,18 +47,18 @@ def test_refuses_a_device_that_is_not_there() -> None:
     ],
 )
 def test_image_size(sizes: list[tuple[int, int]], cpu: int, cuda: int) -> None:
-    assert choose_image_size(sizes, CPU) == cpu
-    assert choose_image_size(sizes, CUDA) == cuda
+    assert choose_image_size(sizes, CPU, DEFAULTS) == cpu
+    assert choose_image_size(sizes, CUDA, DEFAULTS) == cuda
 
 
 def test_batches_on_the_cpu() -> None:
-    assert training_batch_size(CPU, 64) == 32
-    assert prediction_batch_size(CPU, 64) == 64
+    assert training_batch_size(CPU, 64, DEFAULTS) == 32
+    assert prediction_batch_size(CPU, 64, DEFAULTS) == 64
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 def test_batches_on_cuda_are_smaller_for_larger_images() -> None:
-    sizes = [prediction_batch_size(CUDA, size) for size in (64, 512, 4096)]
+    sizes = [prediction_batch_size(CUDA, size, DEFAULTS) for size in (64, 512, 4096)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] >= 1

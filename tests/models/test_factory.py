@@ -12,9 +12,11 @@ from cdal.models import (
     FitReport,
     ModelError,
     TaskNetwork,
+    choose_network,
     default_architecture,
     make_network,
 )
+from cdal.models.classifiers import CLASSIFIERS, ClassifierEntry
 
 CPU = torch.device("cpu")
 
@@ -36,6 +38,21 @@ def test_the_default_suits_the_device_and_the_images(
     assert default_architecture("classification", torch.device(device), image_size) == name
 
 
+def test_the_size_follows_the_images_unless_asked_for() -> None:
+    sizes = [(100, 90)]
+    assert choose_network("classification", CPU, sizes) == ("mobilenet_v3_small", 96)
+    assert choose_network("classification", CPU, sizes, image_size=64)[1] == 64
+    assert choose_network("classification", CPU, [(32, 32)]) == ("resnet18", 32)
+
+
+def test_a_network_that_takes_one_size_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = ClassifierEntry("vgg16", image_size=224, head="classifier.6")
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", entry)
+    assert choose_network("classification", CPU, [(32, 32)], "vgg16") == ("vgg16", 224)
+    with pytest.raises(ModelError, match=r"^vgg16 takes images of side 224, not 64\.$"):
+        choose_network("classification", CPU, (), "vgg16", 64)
+
+
 def test_makes_the_default() -> None:
     network = make_network(classes=("a", "b"), pretrained=False)
     assert network.manifest.architecture == "mobilenet_v3_small"
@@ -45,7 +62,10 @@ def test_makes_the_default() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"task": "poetry"}, "The task «poetry» is not one of classification."),
+        (
+            {"task": "poetry"},
+            "The task «poetry» is not one of classification, segmentation, detection.",
+        ),
         (
             {"architecture": "alexnet"},
             "The architecture «alexnet» is not one of mobilenet_v3_small, mobilenet_v3_large, "
@@ -102,9 +122,9 @@ class TestLoadWithOtherClasses:
 
     def test_all_new(self, folder: Path) -> None:
         network = TaskNetwork.load(folder, CPU, classes=("one", "two"))
-        assert network.predict(
-            torch.zeros((1, 3, 32, 32), dtype=torch.uint8)
-        ).probabilities.shape == (1, 2)
+        prediction = network.predict(torch.zeros((1, 3, 32, 32), dtype=torch.uint8))
+        assert isinstance(prediction.regions, torch.Tensor)
+        assert prediction.regions.shape == (1, 2)
 
     def test_the_same(self, folder: Path) -> None:
         same = TaskNetwork.load(folder, CPU, classes=["red", "green", "blue"])

@@ -52,7 +52,7 @@ class TestWeights:
         assert all(torch.equal(tensor, published[name]) for name, tensor in trunk.items())
 
     def test_not_wanted(self, folder: Path) -> None:
-        assert pretrained_weights("mobilenet_v3_small", False, folder) is None
+        assert pretrained_weights("a network", "mobilenet_v3_small", False, folder) is None
 
     def test_not_there_is_said_once(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, logger="cdal"):
@@ -66,14 +66,19 @@ class TestWeights:
             "so training starts from scratch."
         ]
 
+    def test_torchvision_has_none(self, tmp_path: Path) -> None:
+        assert pretrained_weights("drn_d_22", None, "auto", tmp_path) is None
+        with pytest.raises(ModelError, match=r"^torchvision has no pretrained weights for drn_d_"):
+            pretrained_weights("drn_d_22", None, True, tmp_path)
+
     def test_asked_for_but_not_to_be_had(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=rf"could not be downloaded .*Put {FILE} into"):
-            pretrained_weights("mobilenet_v3_small", True, tmp_path)
+            pretrained_weights("a network", "mobilenet_v3_small", True, tmp_path)
 
     def test_damaged(self, tmp_path: Path) -> None:
         (tmp_path / FILE).write_bytes(b"half a file")
         with pytest.raises(ModelError, match="does not hold readable weights"):
-            pretrained_weights("mobilenet_v3_small", "auto", tmp_path)
+            pretrained_weights("a network", "mobilenet_v3_small", "auto", tmp_path)
 
     def test_of_another_network(self, tmp_path: Path) -> None:
         torch.save(nn.Linear(2, 2).state_dict(), tmp_path / FILE)
@@ -83,7 +88,7 @@ class TestWeights:
     def test_cannot_run_code(self, tmp_path: Path) -> None:
         torch.save({"conv1": Malicious(tmp_path / "ran")}, tmp_path / FILE)
         with pytest.raises(ModelError, match="does not hold readable weights"):
-            pretrained_weights("mobilenet_v3_small", "auto", tmp_path)
+            pretrained_weights("a network", "mobilenet_v3_small", "auto", tmp_path)
         assert not (tmp_path / "ran").exists()
         pickle.loads(pickle.dumps(Malicious(tmp_path / "ran")))
         assert (tmp_path / "ran").exists()  # so the file would have done it

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from cdal.models import ModelError, Recipe
+from cdal.models import ClassificationNetwork, ModelError, Recipe
 from cdal.models.recipe import default_epochs, learning_rate_share
 
 CPU = torch.device("cpu")
+DEFAULTS = ClassificationNetwork.defaults
 
 
 @pytest.mark.parametrize(
@@ -32,20 +33,20 @@ def test_refuses(changes: dict[str, Any], sentence: str) -> None:
 
 def test_a_plan_follows_the_recipe() -> None:
     recipe = Recipe(epochs=8, batch_size=10, learning_rate=0.5, patience=0.25)
-    plan = recipe.plan(images=25, device=CPU, image_size=64, pretrained=False)
+    plan = recipe.plan(25, CPU, image_size=64, pretrained=False, defaults=DEFAULTS)
     assert (plan.epochs, plan.batch_size, plan.learning_rate) == (8, 10, 0.5)
     assert (plan.steps_an_epoch, plan.steps, plan.patience) == (3, 24, 2)
     assert not plan.mixed_precision
 
 
 def test_pretrained_weights_are_changed_more_gently() -> None:
-    scratch = Recipe().plan(100, CPU, 64, pretrained=False)
-    tuned = Recipe().plan(100, CPU, 64, pretrained=True)
+    scratch = Recipe().plan(100, CPU, 64, pretrained=False, defaults=DEFAULTS)
+    tuned = Recipe().plan(100, CPU, 64, pretrained=True, defaults=DEFAULTS)
     assert tuned.learning_rate < scratch.learning_rate
 
 
 def test_a_larger_set_needs_fewer_epochs() -> None:
-    epochs = [default_epochs(images, 32) for images in (1, 100, 1000, 10_000, 1_000_000)]
+    epochs = [default_epochs(images, 32, DEFAULTS) for images in (1, 100, 1000, 10_000, 1_000_000)]
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[-1] >= 1
 
@@ -60,3 +61,8 @@ def test_learning_rate_rises_linearly_and_falls_like_a_cosine() -> None:
 
 def test_learning_rate_of_a_single_step() -> None:
     assert learning_rate_share(0, steps=1, warmup=0.1) == 1.0
+
+
+def test_label_smoothing_is_the_tasks_unless_asked_for() -> None:
+    assert Recipe().smoothing(DEFAULTS) == 0.1
+    assert Recipe(label_smoothing=0.0).smoothing(DEFAULTS) == 0.0

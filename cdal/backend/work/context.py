@@ -37,12 +37,13 @@ class Context:
     def of(cls, services: Services, job: Job, stop: Callable[[], bool]) -> Context:
         with services.store.reading() as session:
             project = session.get_one(Project, job.project_id)
+        settings = ProjectSettings.parse(project.extra_params)
         return cls(
             services=services,
             job=job,
             project=project,
-            settings=ProjectSettings.parse(project.extra_params),
-            control=served_control(project.labeling_config),
+            settings=settings,
+            control=served_control(project.labeling_config, settings.control),
             client=services.client(project),
             stop=stop,
         )

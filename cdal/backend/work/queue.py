@@ -6,6 +6,7 @@ written again under a new queue version, and Label Studio never follows the half
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +19,11 @@ from cdal.backend.client import LabelStudioError
 from cdal.backend.predictions import (
     IDS_A_QUERY,
     chunks,
+    classes_of,
     count_ranked,
     rank_score,
-    stored_results,
+    result_of,
+    stored_findings,
 )
 from cdal.backend.rounds import UNFINISHED, close_older, open_round, unlabelled_picks
 from cdal.backend.store import note
@@ -31,6 +34,8 @@ from cdal.backend.work.prune import forget_old_scores
 
 CHUNK = 2500
 """Predictions in one import call: Label Studio recounts all tasks of the project after each."""
+CHUNK_CHARACTERS = 2**24
+"""Of JSON in one import call, about: brush strokes are long, and are built only to be sent."""
 
 
 def run(work: Context) -> str:
@@ -113,21 +118,29 @@ def _send(work: Context, current: Round, version: str, picks: Sequence[Pick]) ->
     """Import predictions for these picks and record them as queued."""
     with work.services.store.reading() as session:
         ranked = count_ranked(session, current)
-        results = stored_results(session, current, [pick.task_id for pick in picks])
-    predictions = [
-        {
+        findings = stored_findings(session, current, [pick.task_id for pick in picks])
+        classes = classes_of(session, current)
+    done = 0
+    chunk: list[dict[str, Any]] = []
+    characters = 0
+    for pick in picks:
+        work.report(done / len(picks), f"{done} of {len(picks)} images queued")
+        packed = findings.get(pick.task_id)
+        result = result_of(work.control, work.settings, classes, packed) if packed else []
+        prediction = {
             "task": pick.task_id,
-            "result": results.get(pick.task_id, []),
+            "result": result,
             "score": rank_score(pick.rank, ranked),
             "model_version": version,
         }
-        for pick in picks
-    ]
-    done = 0
-    for chunk in chunks(predictions, CHUNK):
+        chunk.append(prediction)
+        characters += len(json.dumps(prediction))
+        if len(chunk) == CHUNK or characters >= CHUNK_CHARACTERS:
+            _import(work, chunk)
+            done += len(chunk)
+            chunk, characters = [], 0
+    if chunk:
         _import(work, chunk)
-        done += len(chunk)
-        work.report(done / len(predictions), f"{done} of {len(predictions)} images queued")
     with work.services.store.transaction() as session:
         _mark(session, current, picks, "queued")
 

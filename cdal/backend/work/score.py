@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from sqlalchemy import insert, select, update
-from torch import Tensor
 
-from cdal.backend.choices import to_result
+from cdal.backend.dataset import SizedImage
+from cdal.backend.findings import pack
 from cdal.backend.images import ImageError
 from cdal.backend.scores import Scores
 from cdal.backend.tables import ModelVersion, Prediction, Round, Task
 from cdal.backend.work.context import Context
-from cdal.backend.work.train import record_problems
-from cdal.models import TaskNetwork, choose_device, prediction_batch_size
-from cdal.selectors import Region, mixtures_of_vectors
+from cdal.backend.work.labelled import record_problems
+from cdal.models import TaskNetwork, choose_device
+from cdal.selectors import Region, means_of_regions, mixtures_of_regions
 
 CHUNK = 1024
 """Images whose scores are saved together: a kill loses no more work than this."""
 
-ImagesOrProblems = Iterable[tuple[int, Tensor | ImageError]]
+ImagesOrProblems = Iterable[tuple[int, SizedImage | ImageError]]
+
+Scored = tuple[Scores, list[dict[str, Any]]]
+"""Some images' scores, and in the same order what is said of each, packed."""
 
 
 def run(work: Context) -> str:
@@ -54,27 +58,30 @@ def score_images(
     images: ImagesOrProblems,
     region: Region,
     on_problem: Callable[[int, str], None],
-) -> Iterator[Scores]:
+) -> Iterator[Scored]:
     """Scores of prepared images, a batch at a time; what leaves the device is small.
 
     Args:
         network: the model.
-        images: task ids with images as the network's `prepare` makes them.
+        images: task ids with images as `SizedImage.preparer` makes them.
         region: "class" or "image", see `ClassMixtures`.
         on_problem: told of each image that could not be had, and why.
     """
-    size = prediction_batch_size(network.device, network.manifest.image_size)
-    for ids, batch in _batches(images, size, on_problem):
-        predicted = network.predict(batch)
-        mixtures = mixtures_of_vectors(predicted.probabilities, region=region)
-        yield Scores(
+    for ids, batch in _batches(images, network.prediction_batch_size, on_problem):
+        sizes = [image.size for image in batch]
+        predicted = network.predict(torch.stack([image.pixels for image in batch]))
+        mixtures = mixtures_of_regions(predicted.regions, region)
+        means = means_of_regions(predicted.regions)
+        scores = Scores(
             task_ids=torch.tensor(ids),
-            probabilities=predicted.probabilities.cpu(),
+            probabilities=means.probabilities.cpu(),
+            uncertainties=means.uncertainties.cpu(),
             features=predicted.features.cpu(),
             mixtures=mixtures.mixtures.cpu(),
             present=mixtures.present.cpu(),
             region_counts=mixtures.region_counts.cpu(),
         )
+        yield scores, list(map(pack, predicted.findings(sizes), sizes))
 
 
 def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]]) -> int:
@@ -86,60 +93,57 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]])
         config.version_folder(work.project.id, version.number), choose_device(config.device)
     )
     source = work.services.image_source(work.project)
-    images = work.services.images.stream(source, todo, prepare=network.prepare)
+    images = work.services.images.stream(source, todo, prepare=SizedImage.preparer(network))
     problems: dict[int, str] = {}
-    chunk: list[Scores] = []
+    chunk: list[Scored] = []
     done = 0
-    for scores in score_images(network, images, region_of(work), problems.__setitem__):
-        chunk.append(scores)
-        done += len(scores)
-        if sum(map(len, chunk)) >= CHUNK:
-            _save(work, version, Scores.concatenate(chunk))
+    for scored in score_images(network, images, region_of(work), problems.__setitem__):
+        chunk.append(scored)
+        done += len(scored[0])
+        if sum(len(findings) for _, findings in chunk) >= CHUNK:
+            _save(work, version, chunk)
             chunk = []
         share = (done + len(problems)) / len(todo)
         work.report(share, f"{done + len(problems)} of {len(todo)} images scored")
     if chunk:
-        _save(work, version, Scores.concatenate(chunk))
+        _save(work, version, chunk)
     record_problems(work, problems)
     return len(problems)
 
 
 def region_of(work: Context) -> Region:
-    """One mixture a pseudo-label or one an image; a classified image has one region only."""
-    return "image" if work.settings.region == "auto" else work.settings.region
+    """One mixture a pseudo-label, or one an image where that is its only region."""
+    if work.settings.region != "auto":
+        return work.settings.region
+    return "image" if work.control.task == "classification" else "class"
 
 
 def _batches(
     images: ImagesOrProblems, size: int, on_problem: Callable[[int, str], None]
-) -> Iterator[tuple[list[int], Tensor]]:
+) -> Iterator[tuple[list[int], list[SizedImage]]]:
     ids: list[int] = []
-    tensors: list[Tensor] = []
+    batch: list[SizedImage] = []
     for task_id, image in images:
         if isinstance(image, ImageError):
             on_problem(task_id, image.reason)
             continue
         ids.append(task_id)
-        tensors.append(image)
+        batch.append(image)
         if len(ids) == size:
-            yield ids, torch.stack(tensors)
-            ids, tensors = [], []
+            yield ids, batch
+            ids, batch = [], []
     if ids:
-        yield ids, torch.stack(tensors)
+        yield ids, batch
 
 
-def _save(work: Context, version: ModelVersion, scores: Scores) -> None:
+def _save(work: Context, version: ModelVersion, chunk: Sequence[Scored]) -> None:
     """First the tensors, then the store: images that it does not know are scored again."""
+    scores = Scores.concatenate([scores for scores, _ in chunk])
     scores.save(work.services.config.scores_folder(work.project.id, version.number))
-    confidence, best = scores.probabilities.max(1)
+    findings = [finding for _, findings in chunk for finding in findings]
     rows = [
-        {
-            "model_version_id": version.id,
-            "task_id": task_id,
-            "result": to_result(work.control, version.classes[index], value),
-        }
-        for task_id, index, value in zip(
-            scores.task_ids.tolist(), best.tolist(), confidence.tolist(), strict=True
-        )
+        {"model_version_id": version.id, "task_id": task_id, "finding": finding}
+        for task_id, finding in zip(scores.task_ids.tolist(), findings, strict=True)
     ]
     with work.services.store.transaction() as session:
         session.execute(insert(Prediction), rows)

@@ -102,6 +102,7 @@ def _candidates(work: Context, session: Session, current: Round) -> Candidates:
         labelled=torch.tensor([labelled[task_id] for task_id in task_ids], dtype=torch.bool),
         features=scores.features,
         probabilities=scores.probabilities,
+        uncertainties=scores.uncertainties,
         region_counts=scores.region_counts,
     )
     return Candidates(pool, task_ids)

@@ -41,7 +41,8 @@ def run(work: Context) -> str:
 def read_changes(work: Context) -> int:
     """Bring the store's tasks up to date with Label Studio; returns how many had changed."""
     info = work.client.read_project()
-    served_control(info.labeling_config)  # refuses a config that can no longer be served
+    # Refuses a config that can no longer be served.
+    served_control(info.labeling_config, work.settings.control)
     with work.services.store.transaction() as session:
         project = session.get_one(Project, work.project.id)
         project.title = info.title

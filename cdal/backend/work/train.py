@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from sqlalchemy import func, select
 
-from cdal.backend.choices import label_of
-from cdal.backend.dataset import LabelledImage, TaskImages
+from cdal.backend.dataset import TaskImages
+from cdal.backend.formats import Truth
+from cdal.backend.labeling import Control
 from cdal.backend.rounds import UNFINISHED, is_finished, open_round
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store import note
-from cdal.backend.tables import ModelVersion, Project, Task
+from cdal.backend.tables import ModelVersion, Project
 from cdal.backend.tasks import count_labelled
 from cdal.backend.work.context import Context
+from cdal.backend.work.labelled import (
+    labelled_images,
+    least_classes,
+    note_dropped,
+    read_truths,
+    record_problems,
+    split,
+    too_few,
+)
 from cdal.backend.work.sync import read_changes
 from cdal.models import (
+    BACKGROUND,
     FitProgress,
     Metrics,
     Recipe,
     TaskNetwork,
     choose_device,
-    choose_image_size,
-    default_architecture,
+    choose_network,
     fingerprint,
     make_network,
 )
@@ -50,36 +58,36 @@ def run(work: Context) -> str:
     """Train on all labels, then begin the next round."""
     started = time.monotonic()
     read_changes(work)
-    labels = read_labels(work)
+    truths = read_truths(work)
     with work.services.store.transaction() as session:
         session.get_one(Project, work.project.id).training_labels = count_labelled(
             session, work.project.id
         )
-    short = too_few(labels.values(), work.settings.min_labels)
+    needed = least_classes(work.control)
+    short = too_few(truths.values(), work.settings.min_labels, needed)
     if short is not None:
         return _begin_without(work, short)
     device = choose_device(work.services.config.device)
-    mark = _fingerprint(work, labels, device)
+    mark = _fingerprint(work, truths, device)
     if _is_newest(work, mark):
         return _begin_without(work, "nothing has changed since the newest model version")
-    images = _labelled_images(work, labels)
-    serving = _serving_folder(work)
+    images = labelled_images(work, truths)
+    serving = _serving_network(work, device)
     network = _network_to_train(work, images, serving, device)
     images, problems = images.read(
-        network.prepare, lambda share: work.report(READING * share, "reading the images")
+        network, lambda share: work.report(READING * share, "reading the images")
     )
     record_problems(work, problems)
-    short = too_few((item.target for item in images.items), 2)
+    note_dropped(work, images)
+    short = too_few((item.truth for item in images.items), needed, needed)
     if short is not None:
         return _begin_without(work, f"{len(problems)} images could not be read. {short}")
-    train, held_out = split(images, work.settings.held_out)
+    train, held_out = split(images, work.settings.held_out, needed)
     report = network.fit(train, held_out, recipe_of(work.settings), _progress(work), work.stop)
     work.report(READING + FITTING, "comparing with the serving model")
     before = None
     if serving is not None and len(held_out) and _kept_images_held_out(work):
-        before = TaskNetwork.load(serving, device, work.control.labels).evaluate(
-            held_out, work.stop
-        )
+        before = serving.evaluate(held_out, work.stop)
     verdict = judge(report.metrics, before, work.settings.tolerance)
     version = ModelVersion(
         project_id=work.project.id,
@@ -87,7 +95,7 @@ def run(work: Context) -> str:
         architecture=network.manifest.architecture,
         classes=list(network.classes),
         fingerprint=mark,
-        labels=len(labels),
+        labels=len(truths),
         metrics=report.metrics.to_dict() if report.metrics else {},
         serving_metrics=before.to_dict() if before else None,
         promoted=verdict.promoted,
@@ -123,28 +131,11 @@ def _save(work: Context, network: TaskNetwork, version: ModelVersion) -> None:
         begun.seconds = {"train": version.seconds}
 
 
-def read_labels(work: Context) -> dict[int, str]:
-    """The label of every task that has one, by task id, from Label Studio itself."""
-    labels = {}
-    for task_id, given in work.client.annotations():
-        label = label_of(work.control, given)
-        if label is not None:
-            labels[task_id] = label
-    return labels
-
-
-def is_held_out(task_id: int, share: float) -> bool:
-    """Whether an image is kept to measure models on: fixed for good by its task's id."""
-    digest = hashlib.sha256(str(task_id).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < share
-
-
-def split(images: TaskImages, share: float) -> tuple[TaskImages, TaskImages]:
-    """Training and held-out images; all are trained on where one class alone would be left."""
-    train = images.where(lambda item: not is_held_out(item.task_id, share))
-    if len({item.target for item in train.items}) < 2:
-        return images, images.where(lambda _: False)
-    return train, images.where(lambda item: is_held_out(item.task_id, share))
+def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, ...]:
+    """The classes of a network for this control, in order."""
+    if control.task == "segmentation" and settings.unlabelled == "background":
+        return (*control.labels, BACKGROUND)
+    return control.labels
 
 
 def judge(new: Metrics | None, serving: Metrics | None, tolerance: float) -> Verdict:
@@ -160,16 +151,6 @@ def judge(new: Metrics | None, serving: Metrics | None, tolerance: float) -> Ver
     return Verdict(True, f"serves; {compared}")
 
 
-def too_few(labels: Iterable[object], needed: int) -> str | None:
-    """Why these labels are not enough to train on, None where they are."""
-    counts = Counter(labels)
-    if counts.total() < needed:
-        return f"{counts.total()} of at least {needed} labels are there."
-    if len(counts) < 2:
-        return f"All {counts.total()} labels are of one class; a model needs two."
-    return None
-
-
 def recipe_of(settings: ProjectSettings) -> Recipe:
     """The training recipe that a project's settings ask for."""
     return Recipe(
@@ -180,26 +161,13 @@ def recipe_of(settings: ProjectSettings) -> Recipe:
     )
 
 
-def record_problems(work: Context, problems: Mapping[int, str]) -> None:
-    """Remember which images cannot be used, and why; they are left out of rounds."""
-    if not problems:
-        return
-    with work.services.store.transaction() as session:
-        for task_id, problem in problems.items():
-            task = session.get(Task, (work.project.id, task_id))
-            if task is not None:
-                task.image_problem = problem
-        first = next(iter(problems.items()))
-        text = f"{len(problems)} images cannot be used; task {first[0]}: {first[1]}"
-        note(session, work.project.id, text, "warning")
-
-
-def _fingerprint(work: Context, labels: Mapping[int, str], device: torch.device) -> str:
+def _fingerprint(work: Context, truths: Mapping[int, Truth], device: torch.device) -> str:
     settings = work.settings
     choices = (settings.network, device.type, settings.image_size, settings.pretrained)
-    chosen = " ".join(map(str, (*choices, settings.held_out)))
-    recipe = recipe_of(settings)
-    return fingerprint(list(labels), list(labels.values()), recipe, chosen, work.control.labels)
+    chosen = " ".join(map(str, (*choices, settings.weights, settings.held_out)))
+    digests = [truth.digest() for truth in truths.values()]
+    classes = (work.control.tag, *network_classes(work.control, settings))
+    return fingerprint(list(truths), digests, recipe_of(settings), chosen, classes)
 
 
 def _is_newest(work: Context, mark: str) -> bool:
@@ -218,28 +186,20 @@ def _next_number(work: Context) -> int:
         return (session.scalar(query) or 0) + 1
 
 
-def _labelled_images(work: Context, labels: Mapping[int, str]) -> TaskImages:
-    classes = {name: index for index, name in enumerate(work.control.labels)}
-    with work.services.store.reading() as session:
-        known = session.execute(
-            select(Task.task_id, Task.image).where(Task.project_id == work.project.id)
-        )
-        items = [
-            LabelledImage(task_id, image, classes[labels[task_id]])
-            for task_id, image in known
-            if task_id in labels
-        ]
-    source = work.services.image_source(work.project)
-    return TaskImages(work.services.images, source, sorted(items, key=lambda item: item.task_id))
-
-
-def _serving_folder(work: Context) -> Path | None:
+def _serving_network(work: Context, device: torch.device) -> TaskNetwork | None:
+    """The serving model with the classes of now; None if there is none, or none of this task."""
     with work.services.store.reading() as session:
         serving = session.get_one(Project, work.project.id).serving_version_id
         if serving is None:
             return None
         number = session.get_one(ModelVersion, serving).number
-    return work.services.config.version_folder(work.project.id, number)
+    network = TaskNetwork.load(work.services.config.version_folder(work.project.id, number), device)
+    if network.task != work.control.task:
+        return None
+    classes = network_classes(work.control, work.settings)
+    if network.classes == classes:
+        return network
+    return network.with_classes(classes, work.control.known_as)
 
 
 def _kept_images_held_out(work: Context) -> bool:
@@ -251,25 +211,26 @@ def _kept_images_held_out(work: Context) -> bool:
 
 
 def _network_to_train(
-    work: Context, images: TaskImages, serving: Path | None, device: torch.device
+    work: Context, images: TaskImages, serving: TaskNetwork | None, device: torch.device
 ) -> TaskNetwork:
     """The serving model to fine-tune, or a fresh network where that is asked for or needed."""
-    settings = work.settings
-    size = settings.image_size or choose_image_size(images.sizes(SIZES_LOOKED_AT), device)
-    architecture = settings.network or default_architecture("classification", device, size)
+    settings, task = work.settings, work.control.task
+    sizes = images.sizes(SIZES_LOOKED_AT) if settings.image_size is None else []
+    architecture, size = choose_network(task, device, sizes, settings.network, settings.image_size)
     if serving is not None and settings.warm_start:
-        network = TaskNetwork.load(serving, device, work.control.labels)
-        manifest = network.manifest
+        manifest = serving.manifest
         if (manifest.architecture, manifest.image_size) == (architecture, size):
-            return network
+            return copy.deepcopy(serving)
     return make_network(
+        task=task,
         architecture=architecture,
-        classes=work.control.labels,
+        classes=network_classes(work.control, settings),
         image_size=size,
         device=device,
         seed=settings.seed,
         pretrained=settings.pretrained,
         weights_folder=work.services.config.weights_folder,
+        weights_file=work.services.config.weights_file(settings.weights),
     )
 
 

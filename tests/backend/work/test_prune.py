@@ -19,7 +19,7 @@ from cdal.backend.work.prune import forget_old_scores
 def test_only_what_earlier_versions_said_is_forgotten(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     project = add_project(services)
-    versions = [add_version(services, project, {7: []}, number) for number in (1, 2, 3)]
+    versions = [add_version(services, project, {7: "cat"}, number) for number in (1, 2, 3)]
     folders = [services.config.scores_folder(project.id, number) for number in (1, 2, 3)]
     for folder in folders:
         folder.mkdir(parents=True)
@@ -36,7 +36,7 @@ def test_only_what_earlier_versions_said_is_forgotten(tmp_path: Path) -> None:
 def test_a_random_round_forgets_nothing(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     project = add_project(services)
-    version = add_version(services, project, {7: []})
+    version = add_version(services, project, {7: "cat"})
     current = add_round(services, project, [7])
     forget_old_scores(make_work(services, project, FakeLabelStudio(), "queue"), current)
     with services.store.reading() as session:

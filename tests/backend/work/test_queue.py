@@ -16,6 +16,7 @@ from offline import (
     add_round,
     add_tasks,
     add_version,
+    choice,
     jobs_of,
     make_services,
     make_work,
@@ -23,9 +24,8 @@ from offline import (
 )
 from sqlalchemy import select
 
-from cdal.backend.choices import to_result
 from cdal.backend.client import LabelStudioError
-from cdal.backend.labeling import served_control
+from cdal.backend.predictions import result_of
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Pick, Project, Round, Task
 from cdal.backend.work import queue
@@ -125,12 +125,11 @@ def test_what_has_been_labelled_meanwhile_is_not_queued(
 def test_the_models_guesses_go_with_them(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
-    guess = to_result(served_control(project.labeling_config), "cat", 0.75)
-    version = add_version(services, project, {13: guess})
+    version = add_version(services, project, {13: "cat"})
     add_round(services, project, RANKING, state="queueing", model_version_id=version.id)
     run(services, project, label_studio)
     assert {p["task"]: p["result"] for p in label_studio.imports[0]} == {
-        13: guess, 11: [], 15: [], 12: [],
+        13: choice("cat"), 11: [], 15: [], 12: [],
     }  # fmt: skip
 
 
@@ -144,6 +143,21 @@ def test_a_long_queue_goes_in_several_calls(
     add_round(services, project, RANKING, state="queueing")
     run(services, project, label_studio)
     assert [len(chunk) for chunk in label_studio.imports] == [3, 1]
+    assert label_studio.stream() == [13, 11, 15, 12]
+
+
+def test_long_results_go_in_more_calls(
+    services: Services,
+    project: Project,
+    label_studio: FakeLabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue, "CHUNK_CHARACTERS", 300)
+    version = add_version(services, project, {13: "cat", 11: "dog"})
+    add_round(services, project, RANKING, state="queueing", model_version_id=version.id)
+    run(services, project, label_studio)
+    # A prediction has 75 characters around its result, and a choice 116.
+    assert [len(chunk) for chunk in label_studio.imports] == [2, 2]
     assert label_studio.stream() == [13, 11, 15, 12]
 
 
@@ -202,15 +216,21 @@ def test_while_a_queue_is_written_anew_the_old_edition_is_still_known(
 
 
 def test_predictions_that_were_left_out_are_queued_without_their_result(
-    services: Services, project: Project, label_studio: FakeLabelStudio
+    services: Services,
+    project: Project,
+    label_studio: FakeLabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Label Studio takes no choice that the labeling config does not have, and says nothing."""
-    control = served_control(project.labeling_config)
-    results: dict[int, Any] = {
-        13: to_result(control, "cat", 0.9),
-        15: to_result(control, "wolf", 0.9),
-    }
-    version = add_version(services, project, results)
+
+    def mistaken(*arguments: Any) -> list[Any]:
+        return [
+            {**r, "value": {"choices": ["wolf"]}} if r == choice("dog")[0] else r
+            for r in result_of(*arguments)
+        ]
+
+    monkeypatch.setattr(queue, "result_of", mistaken)
+    version = add_version(services, project, {13: "cat", 15: "dog"})
     add_round(services, project, RANKING, state="queueing", model_version_id=version.id)
     label_studio.refuses = lambda p: "wolf" in str(p["result"])
     run(services, project, label_studio)

@@ -1,4 +1,4 @@
-"""The networks that can be chosen by name. Adding one is one entry in its task's table."""
+"""The classification networks that can be chosen by name: a new one is one entry of the table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torchvision.models
 from torch import nn
 
+from cdal.models.architecture import Architecture
+
 SMALL_IMAGE = 63
 """Up to this side, resnet's own stem would leave less than 16 by 16 pixels; see ``small_stem``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
+class ClassifierEntry(Architecture):
     """A classification network of torchvision.
 
     Attributes:
@@ -21,7 +23,7 @@ class Architecture:
         small: changes the network for images of side ``SMALL_IMAGE`` or less.
     """
 
-    head: str
+    head: str = ""
     small: Callable[[nn.Module], None] | None = None
 
 
@@ -36,12 +38,12 @@ def small_stem(resnet: nn.Module) -> None:
     resnet.maxpool = nn.Identity()
 
 
-CLASSIFIERS: Mapping[str, Architecture] = {
-    "mobilenet_v3_small": Architecture(head="classifier.3"),
-    "mobilenet_v3_large": Architecture(head="classifier.3"),
-    "resnet18": Architecture(head="fc", small=small_stem),
-    "resnet50": Architecture(head="fc", small=small_stem),
-    "vgg16": Architecture(head="classifier.6"),
+CLASSIFIERS: Mapping[str, ClassifierEntry] = {
+    "mobilenet_v3_small": ClassifierEntry("mobilenet_v3_small", head="classifier.3"),
+    "mobilenet_v3_large": ClassifierEntry("mobilenet_v3_large", head="classifier.3"),
+    "resnet18": ClassifierEntry("resnet18", head="fc", small=small_stem),
+    "resnet50": ClassifierEntry("resnet50", head="fc", small=small_stem),
+    "vgg16": ClassifierEntry("vgg16", head="classifier.6"),
 }
 
 

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from colours import Colours
 from torch import nn
 
-from cdal.models import ARCHITECTURES, Recipe, TaskNetwork, make_network
-from cdal.models.architectures import CLASSIFIERS, Architecture, build_classifier
+from cdal.models import ARCHITECTURES, make_network
+from cdal.models.classification import ClassificationPrediction
+from cdal.models.classifiers import build_classifier
 
 FEATURES = {
     "mobilenet_v3_small": 1024,
@@ -27,6 +25,7 @@ def test_every_network_predicts(name: str, image_size: int) -> None:
     )
     batch = torch.randint(0, 256, (2, 3, image_size, image_size), dtype=torch.uint8)
     prediction = network.predict(batch)
+    assert isinstance(prediction, ClassificationPrediction)
     assert prediction.probabilities.shape == (2, 3)
     assert prediction.features.shape == (2, FEATURES[name])
     assert bool(prediction.features.isfinite().all())
@@ -52,15 +51,3 @@ def test_running_statistics_keep_up_with_a_short_training() -> None:
     network = build_classifier("mobilenet_v3_small", 32, pretrained=False)
     momenta = {layer.momentum for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)}
     assert momenta == {0.1}
-
-
-def test_adding_a_network_is_one_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(CLASSIFIERS, "shufflenet_v2_x0_5", Architecture(head="fc"))
-    network = make_network(
-        architecture="shufflenet_v2_x0_5", classes=("red", "green"), image_size=32, pretrained=False
-    )
-    data = Colours([0, 1] * 4)
-    network.fit(data, None, Recipe(epochs=1))
-    network.save(tmp_path / "version")
-    loaded = TaskNetwork.load(tmp_path / "version", network.device)
-    assert loaded.evaluate(data).images == 8

@@ -1,0 +1,87 @@
+"""Labelled images and what is true of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cdal.datasets.pixels import decode, upright_size
+from cdal.datasets.sources import Source
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One labelled image; nothing of it is read before it is asked for.
+
+    Attributes:
+        name: of the image's file in its source, unique in its set.
+        is_test: whether it is to measure with, never to learn from.
+        source: where its files are.
+        read_target: what finds its target, given the example.
+    """
+
+    name: str
+    is_test: bool
+    source: Source
+    read_target: Callable[[Example], Tensor]
+
+    def image(self) -> bytes:
+        """The image file as it is.
+
+        Raises:
+            DatasetError: it cannot be read, or is too large.
+        """
+        return self.source.read(self.name)
+
+    def pixels(self) -> Tensor:
+        """The image, upright, (3, H, W) uint8.
+
+        Raises:
+            DatasetError: it cannot be read or decoded.
+        """
+        return decode(self.image(), self.source.where(self.name))
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upright image.
+
+        Raises:
+            DatasetError: the file cannot be read, or is no image.
+        """
+        return upright_size(self.image(), self.source.where(self.name))
+
+    def target(self) -> Tensor:
+        """What a network is to say of the image; see ``cdal.models.targets`` for shape and type.
+
+        Masks and boxes are of the upright image.
+
+        Raises:
+            DatasetError: a file with labels cannot be read.
+        """
+        return self.read_target(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSet:
+    """Labelled images for one task.
+
+    Attributes:
+        task: "classification", "segmentation" or "detection".
+        classes: their names; targets are indices among them.
+        examples: sorted by name.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    examples: tuple[Example, ...]
+
+    @property
+    def train(self) -> tuple[Example, ...]:
+        """Those to learn from."""
+        return tuple(example for example in self.examples if not example.is_test)
+
+    @property
+    def test(self) -> tuple[Example, ...]:
+        """Those to measure with."""
+        return tuple(example for example in self.examples if example.is_test)

@@ -1,0 +1,84 @@
+"""Drawn scenes as a labelled set of images on disk, in the standard layout of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cdal.datasets import TASKS
+from cdal.demo.scenes import CLASSES, Scene, draw_scene
+from cdal.models.targets import IGNORED
+
+SIZES: Mapping[str, int] = {"classification": 96, "segmentation": 160, "detection": 160}
+"""The side of a scene by task, in pixels; what is to be painted or framed should not be tiny."""
+
+
+def write_scenes(
+    folder: Path,
+    task: str,
+    count: int,
+    seed: int = 0,
+    test_share: float = 0.25,
+    size: int | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Draw scenes, and write them as ``cdal.datasets`` reads them.
+
+    Args:
+        folder: is made; files of the same names are overwritten.
+        task: what they are labelled for.
+        count: of scenes, test scenes included; the last ones are the test scenes.
+        seed: of the series.
+        test_share: the share of test scenes.
+        size: their side in pixels; None: that of the task.
+        progress: told the share that is done.
+    """
+    write = dict(zip(TASKS, (_in_class_folder, _with_mask, _with_annotation), strict=True))[task]
+    first_test = count - round(count * test_share)
+    folder.mkdir(parents=True, exist_ok=True)
+    if task == "segmentation":
+        (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    if task == "detection":
+        for split, rows in (("train", range(first_test)), ("test", range(first_test, count))):
+            _write(folder / f"ImageSets/Main/{split}.txt", "".join(f"{row:04}\n" for row in rows))
+    for index in range(count):
+        scene = draw_scene(seed, index, size or SIZES[task])
+        write(folder, "train" if index < first_test else "test", f"{index:04}", scene)
+        progress((index + 1) / count)
+
+
+def _in_class_folder(folder: Path, split: str, name: str, scene: Scene) -> None:
+    _save(folder / split / scene.label / f"{name}.png", scene.image)
+
+
+def _with_mask(folder: Path, split: str, name: str, scene: Scene) -> None:
+    _save(folder / split / "images" / f"{name}.png", scene.image)
+    # In the scene's own mask class i is i + 1, and 0 is all that is no object.
+    mask = np.where(scene.mask == 0, np.uint8(IGNORED), scene.mask - np.uint8(1))
+    _save(folder / split / "masks" / f"{name}.png", mask)
+
+
+def _with_annotation(folder: Path, _split: str, name: str, scene: Scene) -> None:
+    _save(folder / "JPEGImages" / f"{name}.png", scene.image)
+    objects = "".join(
+        f"<object><name>{item.name}</name><bndbox>"
+        # VOC counts pixels from 1, and the last one is inside the box.
+        f"<xmin>{item.box[0] + 1}</xmin><ymin>{item.box[1] + 1}</ymin>"
+        f"<xmax>{item.box[2]}</xmax><ymax>{item.box[3]}</ymax></bndbox></object>"
+        for item in scene.objects
+    )
+    _write(folder / "Annotations" / f"{name}.xml", f"<annotation>{objects}</annotation>\n")
+
+
+def _save(file: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)

@@ -1,0 +1,93 @@
+"""What a person says of an image, as Label Studio's results."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from label_studio_sdk.converter import brush
+from torch import Tensor
+
+from cdal.datasets import Example, ImageSet
+
+CONTROL = "label"
+IMAGE = "image"
+
+Region = dict[str, Any]
+"""One entry of an annotation's "result"."""
+
+
+def truth(images: ImageSet, example: Example) -> list[Region]:
+    """What a person who makes no mistakes says of an example.
+
+    Raises:
+        DatasetError: its labels cannot be read.
+    """
+    target = example.target()
+    if images.task == "classification":
+        return choice(images.classes[int(target)])
+    if images.task == "segmentation":
+        return painted(target, images.classes)
+    return rectangles(target, images.classes, example.size())
+
+
+def choice(name: str) -> list[Region]:
+    """The image is of this class."""
+    control = {"from_name": CONTROL, "to_name": IMAGE, "type": "choices"}
+    return [{**control, "value": {"choices": [name]}}]
+
+
+def painted(mask: Tensor, classes: Sequence[str]) -> list[Region]:
+    """One region for each class in a mask, painted with the brush.
+
+    Args:
+        mask: indices of classes, (H, W) uint8; other values are left bare.
+        classes: their names.
+    """
+    regions = []
+    for index, name in enumerate(classes):
+        covered = (mask == index).numpy()
+        if covered.any():
+            # As strong as the brush paints.
+            rle = brush.mask2rle(covered.astype(np.uint8) * 255)
+            value = {"format": "rle", "rle": rle, "brushlabels": [name]}
+            regions.append(_region("brushlabels", value, mask.shape[0], mask.shape[1]))
+    return regions
+
+
+def rectangles(boxes: Tensor, classes: Sequence[str], size: tuple[int, int]) -> list[Region]:
+    """One region for each box.
+
+    Args:
+        boxes: left, top, right, bottom in pixels and the index of a class, (K, 5).
+        classes: their names.
+        size: the image's height and width.
+    """
+    height, width = size
+    regions = []
+    for left, top, right, bottom, index in boxes.tolist():
+        value = {
+            "x": 100 * left / width,
+            "y": 100 * top / height,
+            "width": 100 * (right - left) / width,
+            "height": 100 * (bottom - top) / height,
+            "rotation": 0,
+            "rectanglelabels": [classes[int(index)]],
+        }
+        regions.append(_region("rectanglelabels", value, height, width))
+    return regions
+
+
+def _region(kind: str, value: dict[str, Any], height: int, width: int) -> Region:
+    return {
+        "id": secrets.token_hex(5),
+        "from_name": CONTROL,
+        "to_name": IMAGE,
+        "type": kind,
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "value": value,
+    }

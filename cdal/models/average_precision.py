@@ -1,0 +1,75 @@
+"""Average precision of detections, by COCO's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cdal.models.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class AveragePrecision:
+    """The precision of detections, averaged over the recall.
+
+    Attributes:
+        at_50: where a box with an intersection over union of 0.5 counts as found, a value for
+            each of C classes; None for a class without boxes.
+        at_all: the mean over the thresholds 0.5, 0.55, …, 0.95.
+    """
+
+    at_50: tuple[float | None, ...]
+    at_all: tuple[float | None, ...]
+
+
+class PrecisionMeter:
+    """Collects found and true boxes of images.
+
+    Raises:
+        ModelError: pycocotools is not installed.
+    """
+
+    def __init__(self, classes: int) -> None:
+        try:
+            # Not all who train classifiers have what this metric needs.
+            from torchmetrics.detection import MeanAveragePrecision
+
+            self._metric = MeanAveragePrecision(extended_summary=True)
+        except ImportError as error:
+            raise ModelError(
+                "Detectors are measured with pycocotools, which is not installed here: "
+                "pip install pycocotools"
+            ) from error
+        self._classes = classes
+
+    def update(self, found: Sequence[dict[str, Tensor]], targets: Sequence[Tensor]) -> None:
+        """Add images.
+
+        Args:
+            found: boxes (K, 4), scores (K,) and labels (K,) of each, on the CPU.
+            targets: rows (K, 5) of each.
+        """
+        true = [{"boxes": rows[:, :4], "labels": rows[:, 4].long()} for rows in targets]
+        self._metric.update(list(found), true)
+
+    def compute(self) -> AveragePrecision:
+        """Average precision over all images so far."""
+        summary = self._metric.compute()
+        # Thresholds, 101 recalls, seen classes; then all areas, and at most 100 boxes an image.
+        precision = summary["precision"][:, :, :, 0, -1]
+        at_50: list[float | None] = [None] * self._classes
+        at_all = list(at_50)
+        for column, label in enumerate(summary["classes"].reshape(-1).tolist()):
+            values = precision[:, :, column]
+            if (values >= 0).all():  # otherwise the class has no boxes, but was found
+                at_50[label], at_all[label] = float(values[0].mean()), float(values.mean())
+        return AveragePrecision(tuple(at_50), tuple(at_all))
+
+
+def mean(values: Sequence[float | None]) -> float:
+    """The mean over the classes that have boxes; 0 where none has."""
+    known = [value for value in values if value is not None]
+    return float(torch.tensor(known).mean()) if known else 0.0

@@ -1,0 +1,235 @@
+"""Semantic segmentation: one class a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torchmetrics.classification import MulticlassConfusionMatrix
+from torchvision.models.segmentation import LRASPP
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from cdal.models.augment_masks import augment_masks
+from cdal.models.class_rows import ClassRows
+from cdal.models.data import Dataset, PreparedImages
+from cdal.models.defaults import Defaults
+from cdal.models.errors import ModelError, Stopped
+from cdal.models.findings import LARGEST_MAP, Finding, Segmentation
+from cdal.models.label_maps import label_map
+from cdal.models.manifest import Manifest
+from cdal.models.network import Objective, TaskNetwork
+from cdal.models.prediction import Prediction
+from cdal.models.recipe import Recipe
+from cdal.models.reports import ClassScore, Metrics
+from cdal.models.segmenters import SEGMENTERS, build_segmenter
+from cdal.models.targets import IGNORED
+
+
+class Segmenter(nn.Module):
+    """A network in two parts, at its own stride: nothing is scaled up to the image's size."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.backbone = network.get_submodule("backbone")
+        self.classifier = network.get_submodule("classifier")
+        self._takes_all_maps = isinstance(network, LRASPP)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images (B, 3, S, S) to features (B, D) and logits (B, C, h, w)."""
+        maps: Mapping[str, Tensor] = self.backbone(images)
+        deepest = list(maps.values())[-1]
+        logits: Tensor = self.classifier(maps if self._takes_all_maps else deepest)
+        return deepest.mean((2, 3)), logits
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationPrediction(Prediction):
+    """A pixel is a region: ``regions`` are logits at the network's stride, (B, C, h, w) float32."""
+
+    @property
+    def logits(self) -> Tensor:
+        """What the network says of each class before the softmax, (B, C, h, w) float32."""
+        if not isinstance(self.regions, Tensor):
+            raise TypeError("a segmented image is one map")
+        return self.regions
+
+    @torch.inference_mode()
+    def findings(self, sizes: Sequence[tuple[int, int]]) -> list[Finding]:
+        """The most probable class of each pixel of each image."""
+        confidences = self.logits.softmax(1).amax(1).cpu()
+        return [
+            Segmentation(label_map(logits, map_size(*size)).cpu(), confidence)
+            for logits, size, confidence in zip(self.logits, sizes, confidences, strict=True)
+        ]
+
+
+class SegmentationNetwork(TaskNetwork):
+    """One of the networks of segmenters.py for the project's classes."""
+
+    task = "segmentation"
+    defaults = Defaults(
+        learning_rate=5e-3,
+        fine_tuning_rate=3e-4,
+        label_smoothing=0.0,
+        batch_size=(4, 16),
+        prediction_batch=16,
+        least_epochs=30,
+        most_epochs=50,
+        steps=800,
+        largest_side=(192, 512),
+        bytes_per_pixel=8192,  # deeplabv3_resnet101 in float32
+    )
+    module: Segmenter
+
+    @classmethod
+    def build(cls, manifest: Manifest) -> Segmenter:
+        if len(manifest.classes) > IGNORED:
+            raise ModelError(f"A segmentation network has at most {IGNORED} classes.")
+        return Segmenter(build_segmenter(manifest.architecture, len(manifest.classes)))
+
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        heads = SEGMENTERS[self.manifest.architecture].heads
+        return {f"{head}.{part}": ClassRows() for head in heads for part in ("weight", "bias")}
+
+    def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
+        """Resize a mask as ``prepare`` does its image, each pixel being one of those it had."""
+        if target.dtype != torch.uint8 or target.shape != (height, width):
+            raise ModelError(
+                f"The mask of an image of {height} rows and {width} columns must be uint8 of that "
+                f"shape, not {target.dtype} of shape {tuple(target.shape)}."
+            )
+        unknown = (target >= len(self.classes)) & (target != IGNORED)
+        if unknown.any():
+            raise ModelError(
+                f"A mask has class number {int(target[unknown][0])}, but the network has "
+                f"{len(self.classes)} classes, counted from 0; {IGNORED} stands for none."
+            )
+        size = [self.image_size] * 2
+        resized: Tensor = transforms.resize(target[None], size, InterpolationMode.NEAREST_EXACT)
+        return resized[0]
+
+    def count_classes(self, target: Tensor) -> Tensor:
+        """Pixels of each class."""
+        return torch.bincount(target.flatten(), minlength=IGNORED + 1)[: len(self.classes)]
+
+    def augment(
+        self, images: Tensor, targets: Sequence[Tensor], draws: Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Scale, crop, flip and recolour; see augment_masks.py."""
+        masks = torch.stack(list(targets)).to(images.device, non_blocking=True)
+        images, masks = augment_masks(images, masks, draws)
+        return images, list(masks)
+
+    def predict(self, batch: Tensor) -> SegmentationPrediction:
+        """Logits and features of prepared images, (B, 3, S, S) uint8."""
+        features, logits = self._infer(batch)
+        return SegmentationPrediction(regions=logits, features=features)
+
+    @torch.inference_mode()
+    def evaluate(self, data: Dataset, stop: Callable[[], bool] = lambda: False) -> Metrics:
+        """Intersection over union, accuracy, cross entropy and the confusion matrix.
+
+        All are of pixels at the network's size S; those that are ``IGNORED`` don't count.
+        """
+        if len(data) == 0:
+            raise ModelError("There are no labelled images to measure the network on.")
+        images = data if isinstance(data, PreparedImages) else self.read(data, stop)
+        confusion = MulticlassConfusionMatrix(
+            len(self.classes), ignore_index=IGNORED, validate_args=False
+        ).to(self.device)
+        loss = torch.zeros((), device=self.device)
+        order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
+        for batch, listed in images.batches(order):
+            if stop():
+                raise Stopped
+            masks = torch.stack(listed).to(self.device).long()
+            # One at a time, since many classes at the image's size fill the memory.
+            for logits, mask in zip(self._infer(batch)[1], masks, strict=True):
+                large = enlarge(logits[None], mask.shape)
+                loss += functional.cross_entropy(
+                    large, mask[None], ignore_index=IGNORED, reduction="sum"
+                )
+                confusion.update(label_map(logits, (mask.shape[0], mask.shape[1])).long(), mask)
+        return self._metrics(confusion.compute().cpu(), float(loss), len(data))
+
+    def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
+        """Cross entropy at the image's size, smoothed, and weighted for rare classes."""
+        if not class_counts.any():
+            raise ModelError("There is no labelled pixel to learn from.")
+        weights = torch.ones(len(self.classes))
+        if recipe.class_weights:
+            weights = class_weights(class_counts)
+        # A row for each value of a mask: those of no class weigh nothing.
+        weights = functional.pad(weights, (0, IGNORED + 1 - len(weights))).to(self.device)
+        smoothing = recipe.smoothing(self.defaults)
+
+        def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
+            if len(images) == 1:  # deeplabv3 normalises over one value an image
+                images, targets = images.repeat(2, 1, 1, 1), [*targets, *targets]
+            logits = self.module(self.normalise(images))[1].float()
+            wanted = torch.stack(list(targets)).to(self.device, non_blocking=True).long()
+            total = functional.cross_entropy(
+                enlarge(logits, wanted.shape[1:]),
+                wanted,
+                weights[: len(self.classes)],
+                ignore_index=IGNORED,
+                reduction="sum",
+                label_smoothing=smoothing,
+            )
+            # Where all pixels are ignored, the loss is 0, not 0 / 0.
+            return total / weights[wanted].sum().clamp(min=1e-6)
+
+        return loss
+
+    @torch.inference_mode()
+    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        with self.autocast():
+            features, logits = self.module(self.normalise(batch))
+        return features.float(), logits.float()
+
+    def _metrics(self, confusion: Tensor, loss: float, images: int) -> Metrics:
+        counts = confusion.sum(1)
+        known = counts > 0
+        if not known.any():
+            raise ModelError("There is no labelled pixel to measure the network on.")
+        right = confusion.diagonal()
+        overlap = right / (counts + confusion.sum(0) - right)
+        return Metrics(
+            main_name="miou",
+            values={
+                "miou": float(overlap[known].mean()),
+                "accuracy": float(right.sum() / counts.sum()),
+                "macro_accuracy": float((right / counts)[known].mean()),
+                "loss": loss / int(counts.sum()),
+            },
+            per_class={
+                name: ClassScore(int(counts[i]), float(overlap[i]) if known[i] else None)
+                for i, name in enumerate(self.classes)
+            },
+            confusion=tuple(tuple(row) for row in confusion.tolist()),
+            images=images,
+        )
+
+
+def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits (B, C, h, w) at another size, between their pixels' centres linearly."""
+    return functional.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)
+
+
+def map_size(height: int, width: int) -> tuple[int, int]:
+    """The size of the label map of an image of this height and width."""
+    share = min(1.0, LARGEST_MAP / max(height, width))
+    return max(1, round(share * height)), max(1, round(share * width))
+
+
+def class_weights(counts: Tensor) -> Tensor:
+    """The weight of each class in the loss, (C,) float32: falls with the root of its pixels.
+
+    A class that never occurs has weight 0; over all that is counted the mean weight is 1.
+    """
+    weights = torch.where(counts > 0, counts.clamp(min=1).rsqrt(), 0)
+    return (weights * counts.sum() / (weights * counts).sum()).float()

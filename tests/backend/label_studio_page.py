@@ -1,0 +1,81 @@
+"""Label Studio's own page in a real browser, and what can be seen on it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from playwright.sync_api import Page
+
+from cdal.demo.label_studio import LabelStudioServer
+
+Pixels = npt.NDArray[np.int16]
+Mask = npt.NDArray[np.bool_]
+
+SETTLED_MS = 1500
+"""For the page to draw what it has; it tells nobody when it has done so."""
+
+
+class LabelStudioPage:
+    """A signed-in person's page."""
+
+    def __init__(self, page: Page, label_studio: LabelStudioServer) -> None:
+        self._page = page
+        self._url = label_studio.url
+        # Fonts and the like would be waited for, where there is no way out.
+        page.route(lambda url: not self._is_local(url), lambda route: route.abort())
+        page.goto(f"{self._url}/user/login", wait_until="domcontentloaded")
+        page.fill("input[name=email]", label_studio.EMAIL)
+        page.fill("input[name=password]", label_studio.PASSWORD)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "/user/login" not in url, wait_until="commit")
+
+    def open_task(self, project: int, task: int) -> None:
+        """Open a task beside the list, as a click on it does."""
+        address = f"{self._url}/projects/{project}/data?task={task}"
+        self._page.goto(address, wait_until="commit")
+        self._page.wait_for_selector(".konvajs-content canvas")
+        self._page.wait_for_timeout(SETTLED_MS)
+
+    def keep(self, file: Path) -> None:
+        """Keep a picture of the whole page."""
+        self._page.screenshot(path=file)
+
+    def drawn(self) -> Mask:
+        """Where the image looks different for the regions that are drawn on it, (h, w)."""
+        shown = self._image()
+        self._page.evaluate(
+            "window.Htx.annotationStore.selected.regions.forEach(region => region.toggleHidden())"
+        )
+        self._page.wait_for_timeout(SETTLED_MS)
+        different: Mask = np.abs(shown - self._image()).max(2) > 2
+        return different
+
+    def chosen(self) -> list[str]:
+        """The choices that are ticked."""
+        found: list[str] = self._page.evaluate(
+            "[...document.querySelectorAll('input:checked')]"
+            ".map(input => input.closest('label')?.innerText.replace(/\\[.*\\]/, '').trim())"
+            ".filter(text => text)"
+        )
+        return found
+
+    def _image(self) -> Pixels:
+        """The image as it is shown now, with all that is drawn on it, (h, w, 3)."""
+        clip: dict[str, Any] = self._page.evaluate(
+            """() => {
+                const boxes = [...document.querySelectorAll('img')]
+                    .map(image => image.getBoundingClientRect());
+                const box = boxes.reduce((a, b) => (a.width > b.width ? a : b));
+                return {x: box.x, y: box.y, width: box.width, height: box.height};
+            }"""
+        )
+        with Image.open(io.BytesIO(self._page.screenshot(clip=clip))) as image:
+            return np.asarray(image.convert("RGB"), np.int16)
+
+    def _is_local(self, url: str) -> bool:
+        return url.startswith((self._url, "data:", "blob:"))

@@ -1,0 +1,202 @@
+"""The loop for every task and control, against a real Label Studio, on drawn scenes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from label_studio_page import LabelStudioPage
+from label_studio_sdk.converter import brush
+from label_studio_sdk.label_interface import LabelInterface
+from PIL import Image, ImageDraw
+
+from cdal.backend.formats import polygons
+from cdal.backend.labeling import served_control
+from cdal.backend.scores import Scores
+from cdal.backend.settings import ProjectSettings
+from cdal.datasets import Example
+from cdal.demo.project import brush_config, rectangle_config
+from cdal.demo.unattended import measure, version_folder
+from cdal.models import Segmentation
+from cdal.models.targets import IGNORED
+from cdal.selectors import Pool, make_selector
+
+pytestmark = pytest.mark.label_studio
+
+# Small enough for a training of half a minute.
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "classification": {"epochs": 30},
+    "segmentation": {"image_size": 64, "epochs": 12},
+    "detection": {"image_size": 96, "epochs": 30},
+}
+ROUNDS, BUDGET, RESERVE = 2, 16, 6
+SCREENSHOTS = os.environ.get("CDAL_SCREENSHOTS")
+"""A folder to keep the screenshots in, such as docs/, of models that are trained as long as models
+are by default; without it none is kept."""
+
+
+@dataclass(frozen=True)
+class Looped:
+    """A project after some rounds.
+
+    Attributes:
+        queues: what each round's queue was, in order.
+        served: what the label stream served in each round, in order.
+        metrics: the main metric of each model version on images that nobody labelled.
+        predictions: those of the queue that is open now, by task.
+    """
+
+    control: str
+    scenario: Any
+    queues: Sequence[list[int]]
+    served: Sequence[list[int]]
+    metrics: Sequence[float]
+    predictions: Mapping[int, list[dict[str, Any]]]
+
+
+@pytest.fixture(
+    scope="module", params=["Choices", "BrushLabels", "PolygonLabels", "RectangleLabels"]
+)
+def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., Any]) -> Looped:
+    """Two rounds, with annotators who make no mistakes."""
+    control = request.param
+    task = {"Choices": "classification", "RectangleLabels": "detection"}.get(
+        control, "segmentation"
+    )
+    settings = {} if SCREENSHOTS else SETTINGS[task]
+    config = {"PolygonLabels": polygon_config, "RectangleLabels": unsure_rectangle_config}.get(
+        control
+    )
+    scenario, images = make_drawn_scenario(
+        task, 80, config, budget=BUDGET, reserve=RESERVE, min_labels=4, **settings
+    )
+    if control == "PolygonLabels":
+        outlined = {t: in_polygons(e, images.classes) for t, e in scenario.examples.items()}
+        scenario.truth.update(outlined)
+    status = scenario.wait_for_round(1)
+    queues, served, metrics = [], [], []
+    for number in range(1, ROUNDS + 1):
+        queues.append(scenario.queue())
+        served.append(scenario.label_stream(BUDGET))
+        status = scenario.wait_for_round(number + 1, seconds=400)
+        assert status["versions"][-1]["labels"] == number * BUDGET
+        folder = version_folder(scenario.backend.data_folder, status["id"], number)
+        metrics.append(measure(folder, images, images.test).main)
+    queues.append(scenario.queue())
+    stored = scenario.project.sdk.predictions.list(project=scenario.number)
+    now = {p.task: p.result for p in stored if p.model_version == status["queue_version"]}
+    return Looped(control, scenario, queues, served, metrics, now)
+
+
+def polygon_config(classes: Sequence[str]) -> str:
+    return brush_config(classes).replace("BrushLabels", "PolygonLabels")
+
+
+def unsure_rectangle_config(classes: Sequence[str]) -> str:
+    """After so short a training a detector is sure of nothing."""
+    tag = "<RectangleLabels "
+    return rectangle_config(classes).replace(tag, f'{tag}model_score_threshold="0.1" ')
+
+
+def in_polygons(example: Example, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """What a person with the polygon tool says of an image."""
+    mask = example.target()
+    control = served_control(polygon_config(classes))
+    names = [*classes, *(str(n) for n in range(len(classes), IGNORED + 1))]  # others: no label
+    seen = Segmentation(mask, torch.ones_like(mask).float())
+    size = (mask.shape[0], mask.shape[1])
+    settings = ProjectSettings(polygon_tolerance=0.0, smallest_region=0.0)
+    regions = polygons.to_result(control, names, seen, size, settings)
+    return [{name: v for name, v in region.items() if name != "score"} for region in regions]
+
+
+def test_the_stream_serves_the_selectors_order(looped: Looped) -> None:
+    for queue, served in zip(looped.queues, looped.served, strict=False):
+        assert served == queue[:BUDGET]
+    assert len({task for served in looped.served for task in served}) == ROUNDS * BUDGET
+    # The newest round's scores are still there to work the order out from.
+    labelled = [task for served in looped.served for task in served]
+    assert looped.queues[-1] == cdal_cs_order(looped.scenario, labelled)
+
+
+def cdal_cs_order(scenario: Any, labelled: Sequence[int]) -> list[int]:
+    """What CDAL-CS picks from the stored scores, worked out apart from the backend."""
+    status = scenario.status()
+    version = status["serving_version"]
+    scores = Scores.load(scenario.backend.data_folder / f"projects/{status['id']}/scores/{version}")
+    assert scores is not None
+    ids = scores.task_ids.tolist()
+    pool = Pool(
+        mixtures=scores.mixtures,
+        present=scores.present,
+        labelled=torch.tensor([task in labelled for task in ids]),
+    )
+    picks = make_selector("cdal-cs").select(pool, len(ids) - len(labelled), seed=0).picks
+    return [ids[pick.index] for pick in picks]
+
+
+def test_retraining_improves_the_model(looped: Looped) -> None:
+    assert looped.metrics[-1] > looped.metrics[0]
+
+
+def test_predictions_are_there_for_the_queue_and_fit_the_labeling_config(looped: Looped) -> None:
+    assert set(looped.predictions) == set(looped.queues[-1][: BUDGET + RESERVE])
+    project = looped.scenario.project.sdk.projects.get(id=looped.scenario.number)
+    interface = LabelInterface(project.label_config)
+    for result in looped.predictions.values():
+        assert interface.validate_prediction({"result": result}, return_errors=True) == []
+        assert all(0 < region["score"] <= 1 for region in result)
+        assert {region["type"] for region in result} <= {looped.control.lower()}
+    assert sum(map(bool, looped.predictions.values())) > len(looped.predictions) / 2
+
+
+def test_the_annotator_sees_the_prediction_where_it_should_be(
+    looped: Looped, label_studio_page: LabelStudioPage
+) -> None:
+    """On Label Studio's own page, in pixels."""
+    task = max(looped.predictions, key=lambda task: confidence(looped.predictions[task]))
+    result = looped.predictions[task]
+    label_studio_page.open_task(looped.scenario.number, task)
+    if SCREENSHOTS:
+        label_studio_page.keep(Path(SCREENSHOTS) / f"{looped.control.lower()}.png")
+    if looped.control == "Choices":
+        assert label_studio_page.chosen() == result[0]["value"]["choices"]
+        return
+    seen = label_studio_page.drawn()
+    expected = covered(result, seen.shape[0])
+    assert expected.any()
+    # The outline of a region is a few of the page's pixels wide.
+    assert (seen & expected).sum() / (seen | expected).sum() > 0.9
+
+
+def confidence(result: Sequence[Mapping[str, Any]]) -> float:
+    """That of the region of which the model is surest."""
+    return max((float(region["score"]) for region in result), default=0.0)
+
+
+def covered(result: Sequence[Mapping[str, Any]], side: int = 160) -> npt.NDArray[np.bool_]:
+    """Where a square image of this side is covered by regions."""
+    canvas = Image.new("L", (side, side))
+    draw = ImageDraw.Draw(canvas)
+    share = side / 100
+    for region in result:
+        value = region["value"]
+        if "rle" in value:
+            shape = region["original_height"], region["original_width"], 4
+            mask = Image.fromarray(brush.decode_rle(value["rle"]).reshape(shape)[:, :, 3])
+            mask = mask.resize((side, side), Image.Resampling.NEAREST)
+            canvas.paste(255, mask=mask)
+        elif "points" in value:
+            draw.polygon([(x * share, y * share) for x, y in value["points"]], fill=255)
+        elif "width" in value:
+            left, top = value["x"] * share, value["y"] * share
+            right, bottom = left + value["width"] * share, top + value["height"] * share
+            draw.rectangle((left, top, right, bottom), fill=255)
+    return np.asarray(canvas) > 127

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from drawn_files import annotation, make_folder, mask, picture
+
+from cdal.datasets import TASKS, DatasetError, open_images
+
+LAYOUTS = {
+    "classification": {f"{label}/{n}.png": picture(1, 1) for label in "ab" for n in range(4)},
+    "segmentation": {
+        "classes.txt": b"a",
+        "train/images/1.png": picture(1, 1),
+        "train/masks/1.png": mask([[0]]),
+    },
+    "detection": {
+        "JPEGImages/1.jpg": picture(4, 4, "JPEG"),
+        "Annotations/1.xml": annotation(("a", 1, 1, 2, 2)),
+    },
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_has_its_layout(tmp_path: Path, task: str) -> None:
+    folder = make_folder(tmp_path, LAYOUTS[task])
+    assert open_images(folder).task == open_images(folder, task).task == task
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "sentence"),
+    [
+        ("classification", "detection", "holds class folders, which is for classification; "
+         r"detection needs JPEGImages/NAME\.jpg with Annotations/NAME\.xml"),
+        ("segmentation", "classification", "holds images with masks, which is for segmentation; "
+         "classification needs a folder of images for each of at least two classes"),
+        ("detection", "segmentation", "holds VOC's layout, which is for detection; "
+         r"segmentation needs train/images/NAME\.jpg with train/masks/NAME\.png"),
+    ],
+)  # fmt: skip
+def test_another_task_is_refused(tmp_path: Path, held: str, asked: str, sentence: str) -> None:
+    with pytest.raises(DatasetError, match=sentence):
+        open_images(make_folder(tmp_path, LAYOUTS[held]), asked)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ([], "holds no files"),
+        (["1.png", "2.png"], r"holds 2 files, such as 1\.png"),
+        (["a/1.txt", "b/2.txt"], "holds 2 files in a, b"),
+        (["train/1.png", "test/2.png"], "holds 2 files in test, train"),
+        ([f"{n}/1.txt" for n in range(9)], "holds 9 files in 0, 1, 2, 3, …"),
+    ],
+)
+def test_no_layout_is_told_with_what_is_needed(
+    tmp_path: Path, files: list[str], found: str
+) -> None:
+    folder = make_folder(tmp_path, dict.fromkeys(files, b""))
+    with pytest.raises(DatasetError, match=found) as caught:
+        open_images(folder)
+    assert all(f"({task})" in str(caught.value) for task in TASKS)
+    with pytest.raises(DatasetError, match=found) as caught:
+        open_images(folder, "detection")
+    assert "(detection)" in str(caught.value)
+    assert "(segmentation)" not in str(caught.value)

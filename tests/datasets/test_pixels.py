@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from drawn_files import encoded, mask, picture
+from PIL import Image
+
+from cdal.datasets import DatasetError, decode, upright_size
+from cdal.datasets import pixels as module
+from cdal.datasets.pixels import decode_mask
+
+
+def test_pixels_by_hand() -> None:
+    image = decode(picture(width=3, height=2))
+    assert (image.shape, image.dtype) == ((3, 2, 3), torch.uint8)
+    assert image[:, 0, 0].tolist() == [255, 0, 0]
+    assert image[:, 1, 2].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "red"),
+    # Where the first stored pixel, stored 3 wide and 2 high, is seen: row and column.
+    [(1, (0, 0)), (2, (0, 2)), (3, (1, 2)), (4, (1, 0)),
+     (5, (0, 0)), (6, (0, 1)), (7, (2, 1)), (8, (2, 0))],
+)  # fmt: skip
+def test_it_is_turned_upright(orientation: int, red: tuple[int, int]) -> None:
+    data = picture(3, 2, "PNG", orientation)
+    image = decode(data)
+    assert image.shape[1:] == ((3, 2) if orientation >= 5 else (2, 3))
+    assert upright_size(data) == tuple(image.shape[1:])
+    assert (image[0] > 128).nonzero().tolist() == [list(red)]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "BMP"])
+def test_other_formats(kind: str) -> None:
+    image = decode(encoded(Image.new("RGB", (16, 8), (0, 200, 0)), kind))
+    assert image.shape == (3, 8, 16)
+    assert (image.float().mean((1, 2)) - torch.tensor([0.0, 200, 0])).abs().max() < 4
+
+
+def test_transparency_is_over_white_and_grey_is_grey() -> None:
+    clear = encoded(Image.new("RGBA", (2, 2), (255, 0, 0, 0)), "PNG")
+    assert (decode(clear) == 255).all()
+    assert (decode(encoded(Image.new("L", (2, 2), 7), "PNG")) == 7).all()
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", picture(30, 30)[:-40]])
+def test_what_is_no_image_is_named(data: bytes) -> None:
+    with pytest.raises(DatasetError, match=r"^x\.png is damaged, or no image\.$"):
+        decode(data, "x.png")
+
+
+def test_too_many_pixels_are_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_PIXELS", 5)
+    for read in (decode, upright_size, decode_mask):
+        with pytest.raises(DatasetError, match=r"^x has more than 5 pixels\.$"):
+            read(mask([[0, 1, 2], [3, 4, 5]]), "x")
+
+
+def test_a_mask_has_the_values_of_the_file() -> None:
+    assert decode_mask(mask([[0, 1], [2, 255]])).tolist() == [[0, 1], [2, 255]]
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([9, 9, 9, 8, 8, 8])
+    palette.putpixel((1, 0), 1)
+    assert decode_mask(encoded(palette, "PNG")).tolist() == [[0, 1]]
+    assert decode_mask(encoded(Image.new("1", (2, 1), 1), "PNG")).tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I;16", "LA"])
+def test_a_mask_of_colours_is_refused(mode: str) -> None:
+    with pytest.raises(DatasetError, match="needs one channel of at most 8 bits"):
+        decode_mask(encoded(Image.new(mode, (2, 2)), "PNG"))

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torchvision.models
+from rectangles import Rectangles
+from torch import Tensor
+
+from cdal.models import DetectionNetwork, Detections, Manifest, ModelError, make_network
+from cdal.models.detector_family import LEAST_SCORE, REGIONS, AsPrepared, most_confident
+from cdal.models.detectors import DETECTORS
+from cdal.models.pyramid_detectors import FasterRcnn
+from cdal.models.recipe import Recipe
+
+SIZES = {"ssd300_vgg16": 300}
+CLASSES = ("cat", "dog", "owl")
+
+
+@cache
+def network(name: str, classes: tuple[str, ...] = CLASSES) -> DetectionNetwork:
+    """A detector at its smallest size; not to be changed."""
+    made = make_network("detection", name, classes, SIZES.get(name, 64), pretrained=False)
+    assert isinstance(made, DetectionNetwork)
+    return made
+
+
+def prepared(made: DetectionNetwork, count: int) -> Tensor:
+    return torch.stack([made.prepare(image) for image, _ in Rectangles(count).examples])
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_takes_a_step_also_on_images_without_boxes(name: str) -> None:
+    made = network(name)
+    targets = [torch.tensor([[4.0, 8.0, 40.0, 50.0, 2.0]]), torch.zeros(0, 5)]
+    made.module.train()
+    loss = made.objective(torch.ones(3), Recipe())(prepared(made, 2).float(), targets)
+    torch.autograd.backward(loss)
+    made.module.eval()
+    assert loss.isfinite()
+    assert all(
+        p.requires_grad and p.grad is not None and p.grad.isfinite().all()
+        for p in made.module.parameters()
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in SIZES])
+def test_images_without_boxes_are_learnt_from(name: str) -> None:
+    manifest = Manifest("detection", name, CLASSES, 64, 0, False)
+    made = DetectionNetwork.make(manifest, torch.device("cpu"))
+    batch = prepared(made, 2).float()
+    optimiser = torch.optim.SGD(made.module.parameters(), lr=0.01)
+    objective = made.objective(torch.zeros(3), Recipe())
+    made.module.train()
+    losses = []
+    for _ in range(5):
+        loss = objective(batch, [torch.zeros(0, 5)] * 2)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert 0 < losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_regions_are_class_vectors_before_non_maximum_suppression(name: str) -> None:
+    made = network(name)
+    prediction = made.predict(prepared(made, 2))
+    assert len(prediction) == len(prediction.regions) == 2
+    assert prediction.features.ndim == 2
+    background = DETECTORS[name].family.background
+    for vectors in prediction.regions:
+        assert vectors.dtype == torch.float32
+        assert 1 <= len(vectors) <= REGIONS
+        assert vectors.shape[1] == 3
+        assert (vectors >= 0).all()
+        # A softmax has lost background's share; each sigmoid stands for itself.
+        assert (vectors <= 1).all() if background == 0 else (vectors.sum(1) <= 1 + 1e-6).all()
+        scores = vectors.amax(1) if background == 0 else vectors.sum(1)
+        assert torch.allclose(scores, scores.sort(descending=True).values, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_findings_are_what_torchvisions_own_forward_pass_gives(name: str) -> None:
+    made = network(name)
+    batch = prepared(made, 2)
+    findings = made.predict(batch).findings([(96, 128)] * 2)
+    with torch.inference_mode():
+        theirs = made.module(list(made.normalise(batch)))
+    for ours, own in zip(findings, theirs, strict=True):
+        assert isinstance(ours, Detections)
+        side = made.image_size
+        background = DETECTORS[name].family.background
+        assert torch.allclose(ours.boxes * side, own["boxes"], atol=1e-3)
+        assert torch.equal(ours.labels, own["labels"] - background)
+        assert torch.allclose(ours.confidences, own["scores"])
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_imagenet_weights_of_its_backbone_are_taken(name: str) -> None:
+    backbone = DETECTORS[name].backbone
+    assert backbone is not None
+    with torch.device("meta"):  # names and shapes, without a number
+        shapes = torchvision.models.get_model(backbone, weights=None).state_dict()
+    weights = {
+        key: torch.tensor(1000.0 + number).expand(tensor.shape)
+        for number, (key, tensor) in enumerate(shapes.items())
+    }
+    manifest = Manifest("detection", name, CLASSES, SIZES.get(name, 64), 1, pretrained=True)
+    made = DetectionNetwork.make(manifest, torch.device("cpu"), weights)
+    own = {float(tensor.flatten()[-1]) for tensor in made.module.state_dict().values()}
+    left = {key.split(".")[0] for key, tensor in weights.items() if float(tensor.max()) not in own}
+    assert left in ({"classifier"}, {"fc"})  # the layers that say what an image shows
+
+
+def test_weights_of_a_whole_detector_are_taken_but_for_other_classes() -> None:
+    name = "ssdlite320_mobilenet_v3_large"
+    theirs = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=91)
+    manifest = Manifest("detection", name, CLASSES, 64, 1, pretrained=False)
+    made = DetectionNetwork.make(manifest, torch.device("cpu"), theirs.state_dict())
+    own = made.module.state_dict()
+    different = [key for key, t in theirs.state_dict().items() if own[key].shape != t.shape]
+    assert len(different) == 12  # weight and bias of the class scores on six maps
+    assert all(
+        torch.equal(own[key], t) for key, t in theirs.state_dict().items() if key not in different
+    )
+
+
+def said_of_classes(made: DetectionNetwork) -> dict[str, Tensor]:
+    """What the layers that know classes say of each, of the same features."""
+    draws = torch.Generator().manual_seed(0)
+    model: Any = made.module
+    with torch.inference_mode():
+        if isinstance(DETECTORS[made.manifest.architecture].family, FasterRcnn):
+            predictor = model.roi_heads.box_predictor
+            features = torch.rand((5, predictor.cls_score.in_features), generator=draws)
+            logits, sides = predictor(features)
+            table = torch.cat([logits[:, :, None], sides.view(5, -1, 4)], 2)
+        else:
+            side = made.image_size
+            maps = model.backbone(torch.rand((1, 3, side, side), generator=draws))
+            table = model.head(list(maps.values()))["cls_logits"][0, :, :, None]
+    names = ("background", *made.classes)[-table.shape[1] :]
+    return {name: table[:, i] for i, name in enumerate(names)}
+
+
+def test_weights_of_something_else_are_refused() -> None:
+    manifest = Manifest("detection", "ssdlite320_mobilenet_v3_large", CLASSES, 64, 1, True)
+    with pytest.raises(ModelError, match="The weights don't fit ssdlite320_mobilenet_v3_large"):
+        DetectionNetwork.make(manifest, torch.device("cpu"), {"a": torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        # One is gone, one is new, and the others have changed places.
+        *((name, ("owl", "bee", "cat")) for name in DETECTORS),
+        ("ssdlite320_mobilenet_v3_large", ("owl", "cat", "dog")),
+        ("ssdlite320_mobilenet_v3_large", ("dog",)),
+        ("ssdlite320_mobilenet_v3_large", ("bee", "cat", "dog", "owl")),
+    ],
+)
+def test_what_is_known_of_a_class_is_kept_by_its_name(name: str, classes: Sequence[str]) -> None:
+    before = said_of_classes(network(name))
+    after = said_of_classes(network(name).with_classes(classes))
+    assert {*classes} <= {*after} <= {*classes, "background"}
+    for known in before.keys() & after.keys():
+        assert torch.allclose(before[known], after[known], atol=1e-5)
+
+
+def test_a_renamed_class_keeps_what_is_known_of_it() -> None:
+    made = network("fasterrcnn_mobilenet_v3_large_fpn")
+    renamed = made.with_classes(("cat", "wolf", "owl"), {"wolf": ("dog",)})
+    assert torch.allclose(said_of_classes(made)["dog"], said_of_classes(renamed)["wolf"])
+
+
+def test_the_most_confident_vectors_come_first() -> None:
+    vectors = torch.tensor([[0.1, 0.2], [0.5, 0.4], [0.01, 0.02], [0.3, 0.3]])
+    assert most_confident(vectors, vectors.sum(1)).tolist() == vectors[[1, 3, 0]].tolist()
+
+
+def test_one_vector_is_kept_however_little_confident() -> None:
+    vectors = torch.full((5, 2), LEAST_SCORE / 10)
+    vectors[3] = LEAST_SCORE / 5
+    assert most_confident(vectors, vectors.sum(1)).tolist() == vectors[[3]].tolist()
+
+
+def test_no_more_vectors_than_regions_are_kept() -> None:
+    assert len(most_confident(torch.full((1000, 2), 0.5), torch.ones(1000))) == REGIONS
+
+
+def test_images_are_neither_resized_nor_normalised_again() -> None:
+    images = torch.rand(2, 3, 40, 40)
+    listed, targets = AsPrepared()(list(images), [{}, {}])
+    assert torch.equal(listed.tensors, images)
+    assert listed.image_sizes == [(40, 40)] * 2
+    assert targets == [{}, {}]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_anchors_cover_the_image_whatever_its_size(name: str) -> None:
+    """The largest anchor is about as long as the image, the smallest at most a fifth."""
+    made = network(name)
+    model: Any = made.module
+    maps = model.backbone(torch.zeros(1, 3, made.image_size, made.image_size))
+    side = made.image_size
+    listed, _ = model.transform([torch.zeros(3, side, side)])
+    generator = model.rpn.anchor_generator if hasattr(model, "rpn") else model.anchor_generator
+    anchors = generator(listed, list(maps.values()))[0]
+    longest = (anchors[:, 2:] - anchors[:, :2]).amax(1)
+    assert longest.max() >= 0.9 * side
+    assert longest.min() <= side / 5 + 1e-3
+
+
+def test_in_mixed_precision_boxes_are_reckoned_in_float32() -> None:
+    made = network("retinanet_resnet50_fpn_v2")
+    images = made.normalise(prepared(made, 1))
+    model: Any = made.module
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        maps = list(model.backbone(images).values())
+        outputs = model.head(maps)
+    assert {m.dtype for m in maps} == {o.dtype for o in outputs.values()} == {torch.float32}
