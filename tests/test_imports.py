@@ -29,7 +29,10 @@ ALLOWED = {
         "numpy",
         "safetensors",
         "sklearn",
+        "scipy",
         "matplotlib",
+        # torch brings it.
+        "jinja2",
     },
     "cdal.backend": {
         "cdal.selectors",
@@ -174,6 +177,8 @@ SERVER_LIBRARIES = {
         ("cdal.selectors", SERVER_LIBRARIES | {"torchvision", "torchmetrics", "sklearn"}),
         ("cdal.models", SERVER_LIBRARIES | {"defusedxml", "pycocotools"}),
         ("cdal.datasets", SERVER_LIBRARIES | {"defusedxml"}),
+        # Only a report needs more, and it is imported when it is drawn.
+        ("cdal.benchmark.commands", SERVER_LIBRARIES | {"defusedxml", "jinja2"}),
         ("cdal.cli", SERVER_LIBRARIES),
     ],
 )

@@ -11,6 +11,9 @@ from cdal.models.targets import IGNORED
 LARGEST_UNCOVERED_SHARE = 0.2
 LOOKED_AT = 20
 
+MIN_LABELS = 10
+"""The backend's own, below which it trains nothing."""
+
 
 def project_settings(
     images: ImageSet, to_label: Sequence[Example], budget: int | None
@@ -23,6 +26,8 @@ def project_settings(
         budget: images a round asks for; None: a fifteenth of them, at least 10 and at most 100.
     """
     settings: dict[str, Any] = {"budget": budget or max(10, min(100, len(to_label) // 15))}
+    if settings["budget"] < MIN_LABELS:
+        settings["min_labels"] = max(2, settings["budget"])  # so that every round trains
     if images.task == "segmentation" and _uncovered_share(to_label) < LARGEST_UNCOVERED_SHARE:
         settings["unlabelled"] = "ignore"
     return settings

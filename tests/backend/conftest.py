@@ -273,13 +273,13 @@ def make_drawn_scenario(
         **settings: Any,
     ) -> tuple[Scenario, ImageSet]:
         folder = tmp_path_factory.mktemp("scenes")
-        write_scenes(folder, task, images, seed=0, test_share=0.25)
+        write_scenes(folder, task, images, seed=0, test_share=0.4)
         drawn = open_images(folder)
         scenario = projects.make(
             drawn,
             drawn.train,
             (labeling_config or LABELING_CONFIGS[task])(drawn.classes),
-            {**QUICK, "network": None, **settings},
+            settings,
         )
         scenario.connect()
         return scenario, drawn

@@ -32,14 +32,13 @@ pytestmark = pytest.mark.label_studio
 
 # Small enough for a training of half a minute.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "classification": {"epochs": 30},
-    "segmentation": {"image_size": 64, "epochs": 12},
-    "detection": {"image_size": 96, "epochs": 30},
+    "classification": {},
+    "segmentation": {"image_size": 64, "epochs": 25},
+    "detection": {"image_size": 160, "epochs": 80},
 }
-ROUNDS, BUDGET, RESERVE = 2, 16, 6
+ROUNDS, BUDGET, RESERVE = 2, 20, 6
 SCREENSHOTS = os.environ.get("CDAL_SCREENSHOTS")
-"""A folder to keep the screenshots in, such as docs/, of models that are trained as long as models
-are by default; without it none is kept."""
+"""A folder to keep the screenshots in, such as docs/; without it none is kept."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,11 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
     task = {"Choices": "classification", "RectangleLabels": "detection"}.get(
         control, "segmentation"
     )
-    settings = {} if SCREENSHOTS else SETTINGS[task]
     config = {"PolygonLabels": polygon_config, "RectangleLabels": unsure_rectangle_config}.get(
         control
     )
     scenario, images = make_drawn_scenario(
-        task, 80, config, budget=BUDGET, reserve=RESERVE, min_labels=4, **settings
+        task, 120, config, budget=BUDGET, reserve=RESERVE, min_labels=4, **SETTINGS[task]
     )
     if control == "PolygonLabels":
         outlined = {t: in_polygons(e, images.classes) for t, e in scenario.examples.items()}

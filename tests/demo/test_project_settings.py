@@ -34,10 +34,18 @@ def test_bare_pixels_are_ignored_where_they_are_few(
 
 
 @pytest.mark.parametrize(
-    ("count", "asked", "budget"), [(4, None, 10), (300, None, 20), (1500, None, 100), (4, 7, 7)]
+    ("count", "asked", "budget"), [(4, None, 10), (300, None, 20), (1500, None, 100), (4, 12, 12)]
 )
 def test_budget(tmp_path: Path, count: int, asked: int | None, budget: int) -> None:
     write_scenes(tmp_path, "detection", 8, size=32)
     images = open_images(tmp_path)
     to_label = [images.train[0]] * count
     assert project_settings(images, to_label, asked) == {"budget": budget}
+
+
+@pytest.mark.parametrize(("asked", "min_labels"), [(9, 9), (2, 2), (1, 2)])
+def test_a_small_budget_is_enough_to_train(tmp_path: Path, asked: int, min_labels: int) -> None:
+    write_scenes(tmp_path, "detection", 8, size=32)
+    images = open_images(tmp_path)
+    settings = project_settings(images, images.train, asked)
+    assert settings == {"budget": asked, "min_labels": min_labels}
