@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.set_defaults(run=_serve)
     worker = commands.add_parser("worker", help="run the worker alone, beside your own web server")
     worker.set_defaults(run=_worker)
+    _add_benchmark(
+        commands.add_parser("benchmark", help="simulate active learning: learning curves")
+    )
     _add_demo(commands.add_parser("demo", help="a Label Studio with this backend, to try it out"))
     arguments = parser.parse_args(argv)
     status: int = arguments.run(arguments)
@@ -39,6 +42,19 @@ def _worker(_arguments: argparse.Namespace) -> int:
     from cdal.backend.commands import worker
 
     return worker()
+
+
+def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
+    from cdal.benchmark.command import add_arguments
+
+    add_arguments(benchmark)
+    benchmark.set_defaults(run=_benchmark)
+
+
+def _benchmark(arguments: argparse.Namespace) -> int:
+    from cdal.benchmark.commands import run
+
+    return run(arguments)
 
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:

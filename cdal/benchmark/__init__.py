@@ -1,0 +1,5 @@
+"""Simulated active learning: does a selector need fewer labels than another for the same accuracy?
+
+All labels are known, and hidden until a selector asks for them. It needs neither a server nor the
+backend's libraries.
+"""

@@ -1,0 +1,94 @@
+"""Ready-made ablations: what is left out or changed, one thing at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cdal.benchmark.errors import BenchmarkError
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """A few curves in one run, or the same curves in several runs.
+
+    Attributes:
+        what: in a few words, with the place in the paper (CDAL, ECCV 2020).
+        selectors: the curves; {0}, {1} and {2} stand for names of classes.
+        option: of the command, that is another in each run; None: there is one run.
+        values: of that option, as text.
+        read: makes what the option is of its text.
+    """
+
+    what: str
+    selectors: str
+    option: str | None = None
+    values: tuple[str, ...] = ()
+    read: Callable[[str], object] = str
+
+    def labels(self, classes: Sequence[str]) -> str:
+        """The curves, with the names of these classes filled in.
+
+        Raises:
+            BenchmarkError: it needs more classes.
+        """
+        try:
+            return self.selectors.format(*classes)
+        except IndexError:
+            raise BenchmarkError("This ablation needs at least three classes.") from None
+
+
+_RIVALS = "random,core-set,cdal-cs,cdal-rl"
+
+ABLATIONS: Mapping[str, Ablation] = {
+    "reward": Ablation(
+        "parts of CDAL-RL's reward (section 5, figure 6)",
+        "random,cdal-rl:reward=cd,cdal-rl:reward=cd+vr,cdal-rl:reward=cd+vr+sr",
+    ),
+    "alpha": Ablation(
+        "weight of CD in the reward (section 10, table 2)",
+        "random,cdal-rl:alpha=0.25,cdal-rl:alpha=0.5,cdal-rl:alpha=0.75",
+    ),
+    "mixture-weights": Ablation(
+        "regions weighted by entropy or alike (section 10.1)",
+        "random,cdal-cs:weights=entropy,cdal-cs:weights=uniform,"
+        "cdal-rl:weights=entropy,cdal-rl:weights=uniform",
+    ),
+    "classes": Ablation(
+        "CD of no, one, two and three classes (section 5, figure 7b); which, say --classes",
+        "random,cdal-rl:reward=vr,cdal-rl:reward=cd+vr,classes={0},"
+        "cdal-rl:reward=cd+vr,classes={0}+{1},cdal-rl:reward=cd+vr,classes={0}+{1}+{2}",
+    ),
+    "policy-once": Ablation(
+        "CDAL-RL's policy trained in each round or once (section 5, figure 6)",
+        "random,cdal-cs,cdal-rl:policy=each,cdal-rl:policy=once",
+    ),
+    "missing": Ablation(
+        "classes that only one of two images has",
+        "random,cdal-cs:missing=uniform,cdal-cs:missing=skip,"
+        "cdal-rl:missing=uniform,cdal-rl:missing=skip",
+    ),
+    "region": Ablation(
+        "a mixture for each pseudo-label, or one for the image",
+        "random,cdal-cs:region=class,cdal-cs:region=image,"
+        "cdal-rl:region=class,cdal-rl:region=image",
+    ),
+    "biased-initial": Ablation(
+        "classes left out of the initial set (section 9, figure 9a and b)",
+        _RIVALS,
+        "bias",
+        ("0", "1", "2"),
+        read=int,
+    ),
+    "noise": Ablation(
+        "wrong labels (section 9, figure 9c)",
+        _RIVALS,
+        "noise",
+        ("0", "0.1", "0.2", "0.3"),
+        read=float,
+    ),
+    "step": Ablation(
+        "images labelled at a time (section 9, figure 9d)", _RIVALS, "step", ("2.5%", "5%", "10%")
+    ),
+}
+"""By name."""

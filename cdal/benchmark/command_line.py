@@ -1,0 +1,41 @@
+"""What to type to have the results of a simulation again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# What is made of the others, or has an option of another form.
+_NOT_TYPED = ("images", "budgets", "pretrained", "options", "selectors", "protocol", "unlabelled")
+
+
+def command_line(settings: Mapping[str, Any], folder: Path) -> str:
+    """The call of ``cdal benchmark`` that these settings, as JSON data, come from.
+
+    Returns:
+        One line for a shell; empty where the settings name no data set.
+    """
+    if not settings.get("dataset"):
+        return ""
+    return shlex.join(["cdal", "benchmark", *_options(settings), "--out", str(folder)])
+
+
+def _options(settings: Mapping[str, Any]) -> Iterator[str]:
+    if settings.get("selectors"):
+        yield from ("--selectors", ",".join(settings["selectors"]))
+    if settings.get("protocol"):
+        yield from ("--protocol", f"paper:{settings['protocol']}")
+    if settings.get("unlabelled", "ignore") != "ignore":
+        yield from ("--unlabelled", settings["unlabelled"])
+    typed = {name: value for name, value in settings.items() if name not in _NOT_TYPED}
+    for name, value in {**typed, **settings.get("options", {})}.items():
+        if value is True:
+            yield _option(name)
+        elif value is not None and value is not False and value != 0:
+            yield from (_option(name), str(value))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

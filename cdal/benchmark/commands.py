@@ -1,0 +1,119 @@
+"""``cdal benchmark``: simulate, go on, and draw the report."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cdal.benchmark.ablations import ABLATIONS
+from cdal.benchmark.data_set import Part
+from cdal.benchmark.errors import BenchmarkError
+from cdal.benchmark.folder import SimulationFolder
+from cdal.benchmark.materials import Materials
+from cdal.benchmark.plan import Plan, machine, make_plan
+from cdal.benchmark.progress import Progress
+from cdal.benchmark.simulation import Simulation
+from cdal.datasets import DatasetError
+from cdal.models import ModelError
+from cdal.selectors import OptionError, PoolError
+
+INTERRUPTED = 130
+"""The exit status of a command that was ended by Ctrl-C, as shells have it."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Simulate, or draw a report.
+
+    Returns:
+        0; 2 where an argument or a file is wrong, which one sentence then says; 130 after Ctrl-C.
+    """
+    try:
+        if arguments.benchmark_command == "report":
+            return 0 if _report(arguments.folder) else 2
+        return _simulate(arguments)
+    except (BenchmarkError, DatasetError, ModelError, OptionError, PoolError) as error:
+        sys.stderr.write(f"cdal benchmark: {error}\n")
+        return 2
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    materials: Materials | None = None
+    for asked in _runs(arguments):
+        plan = make_plan(asked)
+        folder = SimulationFolder(asked.out)
+        folder.begin(plan.settings)
+        folder.write_names(plan.data.pool.names, plan.data.test.names)
+        try:
+            materials = materials or _read(plan)
+            status = _run_plan(plan, materials, folder)
+        except KeyboardInterrupt:
+            _say("Stopped. The same command goes on from here.")
+            return INTERRUPTED
+        if status != 0:
+            return status
+        _report(folder.path, plan.data.pool)
+    return 0
+
+
+def _runs(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The arguments of each run: one, or those of an ablation whose option is varied."""
+    ablation = None
+    if arguments.benchmark_command == "ablation":
+        ablation = ABLATIONS[arguments.name]
+        arguments.selectors = ablation.selectors
+    if ablation is None or ablation.option is None or arguments.out is None:
+        yield arguments
+        return
+    for value in ablation.values:
+        asked = copy.copy(arguments)
+        setattr(asked, ablation.option, ablation.read(value))
+        asked.out = arguments.out / f"{ablation.option}-{value}"
+        yield asked
+
+
+def _read(plan: Plan) -> Materials:
+    count = len(plan.data.pool) + len(plan.data.test)
+    progress = Progress(1.0)
+    progress.say(f"reading {count} images")
+    return plan.read(lambda what, share: progress.under_way(f"reading the {what}", share))
+
+
+def _run_plan(plan: Plan, materials: Materials, folder: SimulationFolder) -> int:
+    simulation = Simulation(plan.settings, plan.curves, materials, folder)
+    done, every = simulation.steps_done()
+    if done:
+        _say(f"{done} of {every} steps are done already")
+    dataset = {
+        "task": plan.data.task,
+        "classes": list(plan.data.classes),
+        "pool": len(plan.data.pool),
+        "test": len(plan.data.test),
+    }
+    try:
+        simulation.run()
+    except KeyboardInterrupt:
+        done, every = simulation.steps_done()
+        _say(f"Stopped with {done} of {every} steps done; the same command goes on from there.")
+        return INTERRUPTED
+    finally:
+        file = folder.write_results(plan.settings, dataset, machine(plan.device))
+    _say(f"results: {file}")
+    return 0
+
+
+def _report(folder: Path, pool: Part | None = None) -> bool:
+    """Draw the report, where its libraries are; says whether there is one."""
+    try:
+        from cdal.benchmark.report import write_report
+    except ImportError as error:
+        _say(f"no report: {error.name} is missing here; results.json has all that it is made of")
+        return False
+    _say(f"report: {write_report(folder, pool)}")
+    return True
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

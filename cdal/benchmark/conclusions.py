@@ -1,0 +1,88 @@
+"""What a benchmark has shown, in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cdal.benchmark.statistics import PairedTest
+from cdal.benchmark.summary import BASELINE, Comparison, Summary
+from cdal.benchmark.wording import metric_name, percent, probability, seeds
+
+SIGNIFICANT = 0.05
+
+
+def conclusions(summaries: Sequence[Summary], metric: str) -> tuple[str, ...]:
+    """Say of each selector what it needs and gains against random, whichever way it goes."""
+    if not summaries:
+        return ("Nothing has been measured yet.",)
+    if all(summary.selector != BASELINE for summary in summaries):
+        return (f"Nothing is compared: the selector {BASELINE} was not run.",)
+    last = max(labelled for summary in summaries for labelled in summary.curve)
+    said = []
+    for summary in summaries:
+        if summary.comparison is not None:
+            said.append(_sentences(summary, summary.comparison, metric, last))
+        elif summary.selector != BASELINE:
+            said.append(
+                f"{summary.selector} is not compared yet: no seed has come to {last:,} labels "
+                f"with both it and {BASELINE}."
+            )
+    return tuple(said) or (f"Nothing is compared: only {BASELINE} was run.",)
+
+
+def unfinished(summaries: Sequence[Summary]) -> tuple[str, ...]:
+    """Say which selectors have runs that stop early."""
+    return tuple(
+        f"{summary.selector}: {summary.complete} of {summary.runs} runs have come to the last "
+        "budget; the others are shown as far as they are, and left out of comparisons."
+        for summary in summaries
+        if summary.complete < summary.runs
+    )
+
+
+def _sentences(summary: Summary, comparison: Comparison, metric: str, last: int) -> str:
+    reached = _reached(summary, comparison, metric, last)
+    if comparison.area is None:
+        return f"{reached} {_chance(comparison.final, f'Its final {metric_name(metric)} is')}"
+    return f"{reached} {_chance(comparison.area, 'Over the whole curve it is')}"
+
+
+def _reached(summary: Summary, comparison: Comparison, metric: str, last: int) -> str:
+    target = f"{metric_name(metric)} {percent(comparison.target)}%"
+    if comparison.labels is None:
+        return (
+            f"{summary.selector} does not reach with {last:,} labels what {BASELINE} reaches "
+            f"with them ({target})."
+        )
+    needed = math.ceil(comparison.labels)
+    if needed <= min(summary.curve):
+        return (
+            f"{summary.selector} has with its first {needed:,} labels what {BASELINE} has with "
+            f"{last:,} ({target})."
+        )
+    fewer = f", {1 - needed / last:.0%} fewer" if needed < last else ""
+    return (
+        f"{summary.selector} needs {needed:,} labels for what {BASELINE} reaches with {last:,} "
+        f"({target}){fewer}."
+    )
+
+
+def _chance(test: PairedTest, subject: str) -> str:
+    """How large a difference is, and whether it may be chance."""
+    found = test.difference
+    size = f"{100 * abs(found.mean):.1f} points"
+    if found.mean == 0:
+        text = f"{subject} that of {BASELINE}"
+    else:
+        text = f"{subject} {size} {'above' if found.mean > 0 else 'below'} {BASELINE}"
+    if found.count < 2:
+        return f"{text}; of 1 seed, nothing can be said about chance."
+    if test.p is None:
+        return f"{text}, the same with each of {seeds(found.count)}."
+    p = probability(test.p)
+    evidence = f"p {p}" if p.startswith("<") else f"p = {p}"
+    evidence = f"{evidence} over {seeds(found.count)}"
+    if test.p < SIGNIFICANT:
+        return f"{text}; {evidence}."
+    return f"{text}, which may be chance; {evidence}."

@@ -1,0 +1,137 @@
+"""Images that stay in memory as a network takes them, on the network's device where they fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from cdal.benchmark.errors import BenchmarkError
+from cdal.models import Dataset, TaskNetwork
+from cdal.models.data import LOADER_THREADS, Example, PreparedImages
+
+DEVICE_SHARE = 0.4
+"""The share of a device's free memory that images may take; the rest is for training."""
+MEMORY_SHARE = 0.7
+"""The share of the machine's memory that they may take."""
+
+
+class HeldImages(PreparedImages):
+    """Prepared images with their targets, each file of which was read once.
+
+    Unlike those of ``cdal.models`` they have no limit, and parts of them share their memory.
+
+    Attributes:
+        class_counts: how often each class occurs in the targets, (C,) float64.
+
+    Args:
+        images: (N, 3, S, S) uint8, on any device.
+        targets: of the N images, as the network prepares them.
+        counts: how often each class occurs in each target, (N, C) int64.
+        rows: those of the images that count, in this order; None: all.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        targets: Sequence[Tensor],
+        counts: Tensor,
+        rows: Tensor | None = None,
+    ) -> None:
+        self._images = images
+        self._targets = list(targets)
+        self._counts = counts
+        self._rows = torch.arange(len(images)) if rows is None else rows
+        self.class_counts = self.counts.sum(0).double()
+
+    @classmethod
+    def read(
+        cls, data: Dataset, network: TaskNetwork, progress: Callable[[float], None] = lambda _: None
+    ) -> HeldImages:
+        """Read all images of a data set and prepare them for a network.
+
+        Raises:
+            BenchmarkError: they don't fit this machine's memory.
+            DatasetError: a file cannot be read.
+        """
+        side, count = network.image_size, len(data)
+        device = _where_they_fit(count * 3 * side**2, network.task, network.device)
+        images = torch.empty((count, 3, side, side), dtype=torch.uint8, device=device)
+        targets: list[Tensor] = []
+        # Masks are as large as images; what is small is wanted by the CPU, number by number.
+        keep = device if network.task == "segmentation" else torch.device("cpu")
+
+        counts: list[Tensor] = []
+        with ThreadPoolExecutor(LOADER_THREADS) as pool:
+            examples = pool.map(lambda row: network.prepare_example(*data[row]), range(count))
+            try:
+                for row, (image, target) in enumerate(examples):
+                    images[row] = image
+                    targets.append(target.to(keep))
+                    counts.append(network.count_classes(target).long())
+                    progress((row + 1) / count)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        return cls(images, targets, torch.stack(counts))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self._images.device
+
+    @property
+    def counts(self) -> Tensor:
+        """How often each class occurs in each target, (N, C) int64, on the CPU."""
+        return self._counts[self._rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int, /) -> Example:
+        row = int(self._rows[index])
+        return self._images[row], self._targets[row]
+
+    def load(self, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
+        """They are loaded."""
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Images (B, 3, S, S) uint8 and their targets for each tensor of indices in ``order``."""
+        for indices in order:
+            rows = self._rows[indices]
+            yield self._images[rows.to(self.device)], [self._targets[r] for r in rows.tolist()]
+
+    def take(self, rows: Sequence[int]) -> HeldImages:
+        """Some of the images, in this order."""
+        chosen = self._rows[torch.tensor(list(rows), dtype=torch.int64)]
+        return HeldImages(self._images, self._targets, self._counts, chosen)
+
+    def relabelled(
+        self, change: Callable[[int, Tensor], Tensor], count_classes: Callable[[Tensor], Tensor]
+    ) -> HeldImages:
+        """The same images with other targets.
+
+        Args:
+            change: given the row among all images that were read, and its target, the new one.
+            count_classes: the network's.
+        """
+        targets, counts = list(self._targets), self._counts.clone()
+        for row in self._rows.tolist():
+            targets[row] = change(row, targets[row])
+            counts[row] = count_classes(targets[row]).cpu()
+        return HeldImages(self._images, targets, counts, self._rows)
+
+
+def _where_they_fit(image_bytes: int, task: str, device: torch.device) -> torch.device:
+    needed = image_bytes * (4 if task == "segmentation" else 3) // 3
+    if device.type == "cuda" and needed <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return device
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > MEMORY_SHARE * memory:
+        raise BenchmarkError(
+            f"The images take {needed / 2**30:.1f} GiB of the {memory / 2**30:.1f} GiB that this "
+            "machine has; use fewer of them with --limit, or smaller ones with --image-size."
+        )
+    return torch.device("cpu")

@@ -1,0 +1,40 @@
+"""Which class mixtures (Eq. 1 of CDAL, ECCV 2020) are made of what a network says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from cdal.selectors import (
+    ClassMixtures,
+    Region,
+    Regions,
+    Weights,
+    mixtures_of_boxes,
+    mixtures_of_logits,
+    mixtures_of_vectors,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureKind:
+    """The choices that Eq. 1 leaves.
+
+    Attributes:
+        region: one mixture for each pseudo-label, or one for the image.
+        weights: of the regions.
+        classes: regions of other pseudo-labels are left out; None: all are kept.
+    """
+
+    region: Region
+    weights: Weights = "entropy"
+    classes: tuple[int, ...] | None = None
+
+    def mixtures(self, regions: Regions) -> ClassMixtures:
+        """The mixtures of a batch of images."""
+        if not isinstance(regions, torch.Tensor):
+            return mixtures_of_boxes(regions, self.weights, self.region, self.classes)
+        if regions.ndim == 2:
+            return mixtures_of_vectors(regions, self.weights, self.region, self.classes)
+        return mixtures_of_logits(regions, self.weights, self.region, self.classes)

@@ -1,0 +1,186 @@
+"""From the arguments of a command to a simulation that can be run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdal.benchmark.ablations import ABLATIONS
+from cdal.benchmark.amount import Amount, budgets
+from cdal.benchmark.curve import OPTIONS, Curve, read_curves
+from cdal.benchmark.data_set import DataSet, open_data_set
+from cdal.benchmark.errors import BenchmarkError
+from cdal.benchmark.held_images import HeldImages
+from cdal.benchmark.materials import Materials
+from cdal.benchmark.protocol import PROTOCOLS, open_for_protocol
+from cdal.benchmark.settings import Settings
+from cdal.benchmark.trainer import new_network, recipe
+from cdal.models import choose_device, choose_network
+
+USUAL: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
+OF_PROTOCOL = (*USUAL, "network", "image_size", "epochs")
+SIZED = 20
+"""Images whose size is looked at, where no image size is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be simulated; no image is kept in memory yet, but those of CIFAR."""
+
+    settings: Settings
+    curves: tuple[Curve, ...]
+    data: DataSet
+    device: torch.device
+
+    def read(self, progress: Callable[[str, float], None]) -> Materials:
+        """Read and prepare all images.
+
+        Raises:
+            BenchmarkError: they don't fit the memory.
+            DatasetError: a file cannot be read.
+        """
+        network = new_network(self.settings, self.data.classes, self.device, seed=0)
+        pool, test = (
+            HeldImages.read(part, network, partial(progress, what))
+            for what, part in (("pool", self.data.pool), ("test images", self.data.test))
+        )
+        return Materials(self.data, pool, test, self.device)
+
+
+def make_plan(arguments: argparse.Namespace) -> Plan:
+    """Check all that can be checked before images are read.
+
+    Raises:
+        BenchmarkError, DatasetError, ModelError, OptionError: something is missing, impossible or
+            without effect; the message says what.
+    """
+    for name in ("dataset", "out"):
+        if getattr(arguments, name) is None:
+            raise BenchmarkError(f"--{name} is missing.")
+    _check_numbers(arguments)
+    protocol, data = _open(arguments)
+    asked = _with_protocol(arguments, protocol)
+    device = choose_device(arguments.device)
+    network, side = choose_network(
+        data.task, device, _sizes(data, asked), asked["network"], asked["image_size"]
+    )
+    shared = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
+    selectors = _selectors(arguments, shared, data)
+    curves = read_curves(selectors, shared, data.task, data.classes)
+    initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))
+    settings = Settings(
+        dataset=str(arguments.dataset),
+        images=data.fingerprint,
+        task=data.task,
+        protocol=protocol,
+        selectors=tuple(curve.label for curve in curves),
+        options=shared,
+        initial=asked["initial"],
+        step=asked["step"],
+        until=asked["until"],
+        budgets=budgets(initial, step, until, len(data.pool)),
+        seeds=asked["seeds"],
+        network=network,
+        image_size=side,
+        pretrained=True,
+        epochs=asked["epochs"],
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        warm_start=arguments.warm_start,
+        device=device.type,
+        limit=arguments.limit,
+        test_limit=arguments.test_limit,
+        bias=arguments.bias,
+        noise=arguments.noise,
+        unlabelled=arguments.unlabelled,
+        keep_scores=arguments.keep_scores,
+    )
+    recipe(settings, seed=0)  # says what is wrong with its numbers
+    # With what weights it starts depends on what lies on this machine.
+    example = new_network(settings, data.classes, device, seed=0)
+    settings = replace(settings, pretrained=example.manifest.pretrained)
+    return Plan(settings, curves, data, device)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What it runs on, as JSON data."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": gpu or device.type,
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _open(arguments: argparse.Namespace) -> tuple[str | None, DataSet]:
+    protocol = None
+    if arguments.protocol is None:
+        data = open_data_set(arguments.dataset, arguments.task, arguments.unlabelled)
+    else:
+        protocol, data = open_for_protocol(
+            arguments.dataset, arguments.protocol, arguments.unlabelled
+        )
+        if arguments.task not in (None, data.task):
+            raise BenchmarkError(f"The protocol of {protocol} is for {data.task}.")
+    return protocol, data.limited(arguments.limit, arguments.test_limit)
+
+
+def _with_protocol(arguments: argparse.Namespace, protocol: str | None) -> dict[str, Any]:
+    """What was asked for, else the protocol's, else the usual."""
+    said = {name: getattr(arguments, name) for name in OF_PROTOCOL}
+    if protocol is not None:
+        paper = PROTOCOLS[protocol]
+        said = {k: getattr(paper, k) if v is None else v for k, v in said.items()}
+    return {k: USUAL.get(k) if v is None else v for k, v in said.items()}
+
+
+def _selectors(arguments: argparse.Namespace, shared: dict[str, str], data: DataSet) -> str:
+    """The curves as text; of an ablation, with its classes filled in."""
+    if arguments.benchmark_command != "ablation":
+        return str(arguments.selectors)
+    ablation = ABLATIONS[arguments.name]
+    if "{" not in ablation.selectors:
+        return ablation.selectors
+    classes = shared.pop("classes").split("+") if "classes" in shared else data.classes
+    return ablation.labels(classes)
+
+
+def _sizes(data: DataSet, asked: dict[str, Any]) -> list[tuple[int, int]]:
+    """Height and width of some images, where they are needed."""
+    if asked["image_size"] is not None:
+        return []
+    every = max(1, len(data.pool) // SIZED)
+    images = (data.pool[row][0] for row in range(0, len(data.pool), every))
+    return [(image.shape[1], image.shape[2]) for image in images]
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    least = {"seeds": 1, "limit": 1, "test_limit": 1, "image_size": 1, "bias": 0}
+    for name, smallest in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < smallest:
+            option = name.replace("_", "-")
+            raise BenchmarkError(f"--{option} must be at least {smallest}, not {value}.")
+    if not 0 <= arguments.noise <= 1:
+        raise BenchmarkError(f"--noise must be from 0 to 1, not {arguments.noise}.")
+
+
+def _processor() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,88 @@
+"""Where in the pool selectors pick (the paper's figure 7a)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+
+from cdal.benchmark.plots.style import looks, selector_label, styled
+
+_ROUNDING = 1e-6
+"""Of float32, as a share of what is rounded."""
+
+
+def embed(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
+    """Lay images out in the plane by their features, with t-SNE.
+
+    Args:
+        features: (N, D) float32, N at least 4.
+        seed: of the layout; the same features and seed give the same layout.
+
+    Returns:
+        (N, 2) float32.
+    """
+    centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
+    scale = centred.std()
+    # Nothing tells the images apart but rounding. Barnes and Hut's tree in scikit-learn crashes on
+    # what its PCA makes of that.
+    if scale <= _ROUNDING * np.abs(features).max():
+        return np.zeros((len(features), 2), dtype=np.float32)
+    layout = TSNE(
+        perplexity=min(30.0, (len(features) - 1) / 3),
+        init="pca" if features.shape[1] > 1 else "random",
+        random_state=seed,
+    )
+    points: NDArray[np.float32] = layout.fit_transform((centred / scale).astype(np.float32))
+    return points
+
+
+@styled
+def embedding_picks(
+    points: NDArray[np.float32], picks: Mapping[str, Sequence[int]], labelled: Sequence[int] = ()
+) -> Figure:
+    """Draw the pool once for each selector, with its picks.
+
+    Args:
+        points: places of all N images, (N, 2).
+        picks: rows of the picked images by selector.
+        labelled: rows of the images that had a label before.
+    """
+    figure = Figure(figsize=(4.1 * max(len(picks), 1), 4.3))
+    look = looks(list(picks))
+    for place, (selector, rows) in enumerate(picks.items()):
+        axes = figure.add_subplot(1, len(picks), place + 1)
+        rest = np.ones(len(points), dtype=bool)
+        rest[[*rows, *labelled]] = False
+        small = 30 if len(points) < 300 else 9
+        axes.scatter(
+            points[rest, 0], points[rest, 1], s=small, color="#c4c4c4", linewidths=0, label="pool"
+        )
+        axes.scatter(
+            points[list(labelled), 0],
+            points[list(labelled), 1],
+            s=small * 1.8,
+            marker="+",
+            color="black",
+            linewidths=0.8,
+            label="labelled before",
+        )
+        axes.scatter(
+            points[list(rows), 0],
+            points[list(rows), 1],
+            s=small * (8 if look[selector].marker == "*" else 3),
+            marker=look[selector].marker,
+            color=look[selector].colour,
+            edgecolors="white",
+            linewidths=0.5,
+            label="picked",
+        )
+        axes.set_title(f"{selector_label(selector)}\n{len(rows):,} picks")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, columnspacing=1.2)
+    return figure

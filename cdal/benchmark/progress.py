@@ -1,0 +1,62 @@
+"""How far a simulation is, and how long it will take, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+TOLD_EVERY = 0.2
+"""Seconds between two changes of the moving line of a terminal."""
+
+
+class Progress:
+    """Lines for what is done; in a terminal, a moving one for what is under way.
+
+    Work is counted in any unit in which equal amounts take about the same time.
+
+    Args:
+        work: that is to be done in all.
+        stream: where to write; None: standard error.
+    """
+
+    def __init__(self, work: float, stream: TextIO | None = None) -> None:
+        self._work = work
+        self._stream = sys.stderr if stream is None else stream
+        self._moves = self._stream.isatty()
+        self._begun = time.monotonic()
+        self._done = 0.0
+        self._told = 0.0
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._stream.write(f"\r\x1b[K{text}\n" if self._moves else f"{text}\n")
+        self._stream.flush()
+
+    def finished(self, text: str, work: float) -> None:
+        """Say that so much work is done."""
+        self._done += work
+        self.say(f"{text} ({self._done / self._work:.0%}, {self._left(0)} left)")
+
+    def under_way(self, text: str, share: float, work: float = 0.0) -> None:
+        """Say how much of a piece of work is done, in [0, 1]."""
+        if self._moves and time.monotonic() - self._told >= TOLD_EVERY:
+            self._told = time.monotonic()
+            self._stream.write(f"\r\x1b[K{text}: {share:.0%}, {self._left(share * work)} left")
+            self._stream.flush()
+
+    def _left(self, further: float) -> str:
+        done = self._done + further
+        if done <= 0:
+            return "unknown time"
+        passed = time.monotonic() - self._begun
+        return duration(passed / done * max(0.0, self._work - done))
+
+
+def duration(seconds: float) -> str:
+    """So many seconds, as one says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,108 @@
+"""The experiments of the paper (CDAL, ECCV 2020, section 4) as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdal.benchmark.data_set import DataSet, open_data_set
+from cdal.benchmark.errors import BenchmarkError
+from cdal.benchmark.standard_sets import LAYOUTS, find_standard_set, open_standard_set
+
+SAYS_NOTHING = "the paper does not say"
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What the paper does with one data set; amounts as on the command line.
+
+    Attributes:
+        where: for each number, where the paper has it, or that it does not say; what it leaves
+            open is our choice.
+    """
+
+    task: str
+    network: str
+    image_size: int
+    initial: str
+    step: str
+    until: str
+    seeds: int
+    epochs: int
+    where: Mapping[str, str]
+
+
+_RUNS = "4, compared approaches: three independent runs"
+_CIFAR_WHERE = {
+    "network": "4.3, figure 5: VGG16",
+    "image_size": "4: that of CIFAR's images",
+    "initial": f"{SAYS_NOTHING}; 4.1 has 10% for segmentation, figure 5 begins there",
+    "step": "9 (supplement): 5%",
+    "until": f"{SAYS_NOTHING}; figure 5 ends there",
+    "seeds": _RUNS,
+    "epochs": SAYS_NOTHING,
+}
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "cifar-10": Protocol(
+        "classification", "vgg16", 32, "10%", "5%", "40%", 3, 100, where=_CIFAR_WHERE
+    ),
+    "cifar-100": Protocol(
+        "classification", "vgg16", 32, "10%", "5%", "40%", 3, 100, where=_CIFAR_WHERE
+    ),
+    "voc": Protocol(
+        "detection", "ssd300_vgg16", 300, "1000", "1000", "10000", 3, 300,
+        where={
+            "network": "4.2: SSD with VGG-16",
+            "image_size": f"{SAYS_NOTHING}; SSD with VGG-16 takes 300",
+            "initial": f"{SAYS_NOTHING}; figure 4 begins at 1,000",
+            "step": f"{SAYS_NOTHING}; figure 4 has a point at every 1,000",
+            "until": "4.2: 10K, figure 4 ends there",
+            "seeds": _RUNS,
+            "epochs": f"{SAYS_NOTHING}; 4.2 refers to the protocol of learning loss",
+        },
+    ),
+    "cityscapes": Protocol(
+        "segmentation", "drn_d_22", 512, "10%", "5%", "40%", 3, 50,
+        where={
+            "network": "4.1: a dilated residual network, not which; drn_d_22 is ours",
+            "image_size": SAYS_NOTHING,
+            "initial": "4.1: 10%",
+            "step": "4.1: 5%, 150 images",
+            "until": "4.1: 40%",
+            "seeds": _RUNS,
+            "epochs": SAYS_NOTHING,
+        },
+    ),
+}  # fmt: skip
+"""By data set. BDD100K is left out: torchvision does not read it."""
+
+
+def open_for_protocol(path: Path, wanted: str, unlabelled: str) -> tuple[str, DataSet]:
+    """The name of a protocol, and the data to follow it with.
+
+    Args:
+        path: of a data set that torchvision knows, or, where the protocol is named, of any for
+            the same task.
+        wanted: "paper", or "paper:NAME" to follow that data set's protocol.
+        unlabelled: see ``open_data_set``.
+
+    Raises:
+        BenchmarkError: there is no such protocol, or none for these data.
+        DatasetError: there are no labelled images, or they are for another task.
+    """
+    first, _, name = wanted.partition(":")
+    found = find_standard_set(path)
+    if first != "paper" or (name and name not in PROTOCOLS):
+        named = ", ".join(f"paper:{known}" for known in PROTOCOLS)
+        raise BenchmarkError(f"--protocol must be paper or one of {named}, not {wanted!r}.")
+    if not name and found is None:
+        needed = "; ".join(f"{'+'.join(files)} ({known})" for known, (files, _) in LAYOUTS.items())
+        raise BenchmarkError(
+            f"{path} is none of the paper's data sets, in which lie {needed}. To follow the "
+            "protocol of one of them with other images, name it: --protocol paper:cifar-10."
+        )
+    if found is not None and name in ("", found):
+        return found, open_standard_set(path, found)
+    return name, open_data_set(path, PROTOCOLS[name].task, unlabelled)

@@ -1,0 +1,190 @@
+"""The report of a benchmark: one page that needs nothing else, a picture and tables beside it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from cdal.benchmark.command_line import command_line
+from cdal.benchmark.conclusions import conclusions, unfinished
+from cdal.benchmark.data_set import Part
+from cdal.benchmark.overlap import overlap
+from cdal.benchmark.per_class import per_class
+from cdal.benchmark.plots import (
+    Picture,
+    as_svg,
+    class_bars,
+    learning_curves,
+    overlap_matrix,
+    picture,
+    time_bars,
+)
+from cdal.benchmark.record import Record, read_record
+from cdal.benchmark.seconds import seconds
+from cdal.benchmark.showcase import map_of_picks, mixtures_of_picks
+from cdal.benchmark.summary import Summary, summarise
+from cdal.benchmark.table import Table, plain
+from cdal.benchmark.tables import (
+    budget_table,
+    class_table,
+    comparison_table,
+    overlap_table,
+    seconds_table,
+)
+from cdal.benchmark.wording import metric_name
+
+CURVES_NOTE = (
+    "Mean over the seeds in its 95% confidence band, which with few seeds may reach beyond the "
+    "picture; the thin line is what random has at the end."
+)
+MAP_NOTE = (
+    "Features of the pool, laid out by t-SNE: near means alike to the model. Both selectors pick "
+    "with the same model. Distances between groups mean nothing."
+)
+MIXTURES_NOTE = (
+    "Regions are those of the label, which the pick revealed. Bars are what the model said before: "
+    "for each class, the entropy-weighted mean of the probabilities where it is the most probable "
+    "(Eq. 1), the most uncertain first; the class itself is hatched."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page."""
+
+    title: str
+    note: str
+    picture: Picture | None
+    tables: tuple[Table, ...]
+
+
+def write_report(folder: Path, pool: Part | None = None) -> Path:
+    """Write ``report.html``, ``curves.svg`` and ``table.md`` beside a ``results.json``.
+
+    Args:
+        folder: with the results, finished or not; kept scores in it are drawn, too.
+        pool: the images; with kept scores, some picks are shown with their class mixtures.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        BenchmarkError: there are no results, or they cannot be read.
+        OSError: the files cannot be written.
+    """
+    record = read_record(folder / "results.json")
+    summaries = summarise(record)
+    sections = [*_measured(record, summaries), *_shown(folder, record, pool)]
+    if summaries:
+        curves = as_svg(learning_curves(summaries, record.metric, record.pool))
+        (folder / "curves.svg").write_bytes(curves)
+    (folder / "table.md").write_text(_markdown(record, summaries, sections), encoding="utf-8")
+    page = folder / "report.html"
+    page.write_text(_html(folder, record, summaries, sections), encoding="utf-8")
+    return page
+
+
+def _measured(record: Record, summaries: tuple[Summary, ...]) -> list[Section]:
+    if not summaries:
+        return []
+    name = metric_name(record.metric)
+    curves = picture(
+        learning_curves(summaries, record.metric, record.pool),
+        f"{name} by number of labelled images, a curve for each selector; figures below",
+    )
+    tables = (budget_table(summaries, record.metric), comparison_table(summaries, record.metric))
+    sections = [Section("Learning curves", CURVES_NOTE, curves, tables)]
+    classes = per_class(record)
+    if classes.classes:
+        bars = picture(
+            class_bars(classes, record.metric), "bars of each class's score; figures below"
+        )
+        table = class_table(classes, record.metric, record.budgets[-1])
+        sections.append(Section("Classes", "", bars, (table,)))
+    shared = overlap(record)
+    if shared.pairs:
+        matrix = picture(
+            overlap_matrix(shared, shared.budgets[-1]),
+            "share of picks that every two selectors have in common; figures below",
+        )
+        sections.append(Section("Overlap of picks", "", matrix, (overlap_table(shared),)))
+    timed = seconds(record)
+    if timed:
+        bars = picture(time_bars(timed), "seconds of a step by part; figures below")
+        sections.append(Section("Time", "", bars, (seconds_table(timed),)))
+    return sections
+
+
+def _shown(folder: Path, record: Record, pool: Part | None) -> list[Section]:
+    sections = []
+    where = map_of_picks(folder, record)
+    if where is not None:
+        shown = picture(where, "the pool in the plane by t-SNE of its features, with the picks")
+        sections.append(Section("Where the first round picks", MAP_NOTE, shown, ()))
+    mixed = None if pool is None else mixtures_of_picks(folder, record, pool)
+    if mixed is not None:
+        shown = picture(mixed, "picked images with their regions, beside them bars of mixtures")
+        sections.append(Section("Class mixtures of picked images", MIXTURES_NOTE, shown, ()))
+    return sections
+
+
+def _markdown(record: Record, summaries: tuple[Summary, ...], sections: list[Section]) -> str:
+    said = [*conclusions(summaries, record.metric), *unfinished(summaries)]
+    findings = "\n".join(f"- {plain(sentence)}" for sentence in said) + "\n"
+    tables = [table.markdown() for section in sections for table in section.tables]
+    return "\n".join([findings, *tables])
+
+
+def _html(
+    folder: Path, record: Record, summaries: tuple[Summary, ...], sections: list[Section]
+) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    text = resources.files("cdal.benchmark").joinpath("report.html").read_text(encoding="utf-8")
+    data = record.dataset
+    name = Path(str(record.settings.get("dataset", ""))).name
+    return environment.from_string(text).render(
+        title=f"Learning curves: {name or data['task']}",
+        lead=(
+            f"{data['task']}, {len(data['classes'])} classes, {record.pool:,} images in the "
+            f"pool, {int(data['test']):,} to measure with."
+        ),
+        findings=conclusions(summaries, record.metric),
+        unfinished=unfinished(summaries),
+        sections=sections,
+        warnings=_warnings(record),
+        facts={
+            "Settings": _facts(record.settings),
+            "Data": _facts(data),
+            "Machine": _facts(record.machine),
+        },
+        command=command_line(record.settings, folder),
+    )
+
+
+def _warnings(record: Record) -> list[str]:
+    """Each warning once, with how often and for whom it was given."""
+    counted = Counter(
+        (run.selector, warning)
+        for run in record.runs
+        for step in run.steps
+        for warning in step.warnings
+    )
+    return [
+        f"{selector}: {warning}" + (f" ({count} times)" if count > 1 else "")
+        for (selector, warning), count in counted.items()
+    ]
+
+
+def _facts(data: Mapping[str, Any]) -> dict[str, str]:
+    """JSON data as rows of text."""
+    return {
+        str(key): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in data.items()
+    }

@@ -1,0 +1,56 @@
+"""Where the time of a benchmark went, selector by selector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cdal.benchmark.record import Record
+
+PARTS = ("train", "score", "select", "evaluate", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Of one selector, over all steps of all its runs.
+
+    Attributes:
+        selector: its label.
+        parts: seconds a step by part, wall clock.
+        overhead: the share of "other" in the whole; None where nothing took any time.
+        trained_a_second: images, each epoch counted; None without training.
+        scored_a_second: images; None without scoring.
+    """
+
+    selector: str
+    parts: Mapping[str, float]
+    overhead: float | None
+    trained_a_second: float | None
+    scored_a_second: float | None
+
+
+def seconds(record: Record) -> tuple[Seconds, ...]:
+    """Add up the steps of each selector that has any."""
+    made = (_seconds(record, selector) for selector in record.selectors)
+    return tuple(found for found in made if found is not None)
+
+
+def _seconds(record: Record, selector: str) -> Seconds | None:
+    steps = [step for run in record.of(selector).values() for step in run.steps]
+    if not steps:
+        return None
+    totals = {part: sum(step.seconds.get(part, 0.0) for step in steps) for part in PARTS}
+    whole = sum(totals.values())
+    trained = sum(step.images.get("trained", 0) for step in steps)
+    scored = sum(step.images.get("scored", 0) for step in steps)
+    return Seconds(
+        selector=selector,
+        parts={part: total / len(steps) for part, total in totals.items()},
+        overhead=totals["other"] / whole if whole else None,
+        trained_a_second=_rate(trained, totals["train"]),
+        scored_a_second=_rate(scored, totals["score"]),
+    )
+
+
+def _rate(images: int, seconds: float) -> float | None:
+    return images / seconds if images and seconds else None

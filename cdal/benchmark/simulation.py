@@ -1,0 +1,177 @@
+"""Active learning with hidden labels: train, measure, score, select, reveal, and again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from cdal.benchmark.chooser import Chooser, Scored
+from cdal.benchmark.curve import Curve
+from cdal.benchmark.folder import SimulationFolder
+from cdal.benchmark.initial_set import draw_initial_set
+from cdal.benchmark.materials import Materials
+from cdal.benchmark.progress import Progress
+from cdal.benchmark.settings import Settings
+from cdal.benchmark.trained import Trained
+from cdal.benchmark.trainer import Trainer
+from cdal.models import TaskNetwork
+
+
+class Simulation:
+    """All runs of all curves; what is done already is not done again.
+
+    A finished step is one file: how good the model of so many labels is, and which images the
+    curve's selector picked by it. So to go on after a kill takes no model, but where a training
+    starts from the last one's weights.
+
+    Args:
+        settings: what to do.
+        curves: those of the settings.
+        materials: what to do it on.
+        folder: where what is done is kept.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        curves: Sequence[Curve],
+        materials: Materials,
+        folder: SimulationFolder,
+    ) -> None:
+        self._settings = settings
+        self._curves = curves
+        self._materials = materials
+        self._folder = folder
+        self._trainer = Trainer(settings, materials)
+        self._chooser = Chooser(materials, folder, settings.keep_scores)
+        self._progress = Progress(self._work_left())
+
+    def run(self) -> None:
+        """Do what is not done yet.
+
+        Raises:
+            BenchmarkError: the initial set cannot be drawn.
+            ModelError: a training failed.
+            PoolError: a selector cannot use what the models say.
+        """
+        for seed in range(self._settings.seeds):
+            self._begin(seed)
+            for curve in self._curves:
+                self._go_on(curve, seed)
+        self._folder.forget_models()
+
+    def steps_done(self) -> tuple[int, int]:
+        """Steps that are done, and all steps."""
+        seeds = range(self._settings.seeds)
+        done = sum(len(self._steps(curve, seed)) for curve in self._curves for seed in seeds)
+        return done, len(self._settings.budgets) * len(seeds) * len(self._curves)
+
+    def _begin(self, seed: int) -> None:
+        """The first step of all curves: one model and one look at the pool serve them all."""
+        curves = [curve for curve in self._curves if not self._steps(curve, seed)]
+        if not curves:
+            return
+        budget, kept = self._settings.budgets[0], f"seed{seed}"
+        text = f"seed {seed}, initial set"
+        rows = draw_initial_set(self._materials.counts, budget, seed, self._settings.bias)
+        trained = Trained.load(self._folder.model(kept), self._materials.device)
+        if trained is None:
+            told = self._tell(f"{text}, training", self._trainer.work(budget))
+            trained = self._trainer.train(rows, seed, told)
+            self._save(trained, kept)
+        scored = self._score(curves, trained.network, text, budget)
+        work = self._trainer.work(budget)
+        for curve in curves:
+            # Of a process that was ended before it could write this step.
+            self._folder.policy_file(curve.label, seed).unlink(missing_ok=True)
+            self._finish(curve, seed, rows, trained, scored, work, drawn=rows)
+            work = 0.0
+        self._folder.forget_model(kept)
+
+    def _go_on(self, curve: Curve, seed: int) -> None:
+        """The other steps of one run, from the last one that is done."""
+        steps = self._steps(curve, seed)
+        last = steps[-1]
+        names = [*steps[0]["drawn"], *(name for s in steps[:-1] for name in s["next"]["picked"])]
+        rows = [self._materials.row_of[name] for name in names]
+        for before, budget in pairwise(self._settings.budgets[len(steps) - 1 :]):
+            rows += [self._materials.row_of[name] for name in last["next"]["picked"]]
+            text = f"seed {seed}, {curve.label}, {budget} labels"
+            work = self._trainer.work(budget)
+            kept = self._folder.model_of(curve.label, seed, before)
+            start = None
+            if self._settings.warm_start:
+                start = TaskNetwork.load(self._folder.model(kept), self._materials.device)
+            told = self._tell(f"{text}, training", work)
+            trained = self._trainer.train(rows, seed, told, start)
+            scored = self._score([curve], trained.network, text, budget)
+            last = self._finish(curve, seed, rows, trained, scored, work)
+            self._folder.forget_model(kept)
+
+    def _score(
+        self, curves: Sequence[Curve], network: TaskNetwork, text: str, budget: int
+    ) -> Scored | None:
+        if budget == self._settings.budgets[-1]:
+            return None  # nothing is picked after the last step
+        return self._chooser.score(curves, network, self._tell(f"{text}, scoring"))
+
+    def _finish(
+        self,
+        curve: Curve,
+        seed: int,
+        rows: Sequence[int],
+        trained: Trained,
+        scored: Scored | None,
+        work: float,
+        drawn: Sequence[int] = (),
+    ) -> dict[str, Any]:
+        """Have the next images picked, and keep the step; ``folder.py`` makes results of it."""
+        choice = None
+        further = [budget for budget in self._settings.budgets if budget > len(rows)]
+        if further:
+            told = self._tell(f"seed {seed}, {curve.label}, selecting with {len(rows)} labels")
+            count = further[0] - len(rows)
+            choice = self._chooser.choose(curve, seed, rows, count, scored, told)
+            if self._settings.warm_start:
+                self._save(trained, self._folder.model_of(curve.label, seed, len(rows)))
+        step = {
+            "selector": curve.label,
+            "seed": seed,
+            "labelled": len(rows),
+            "drawn": self._materials.names(list(drawn)),
+            **trained.found,
+            "seconds": trained.seconds,
+            "next": choice,
+        }
+        self._folder.write_step(curve.label, seed, len(rows), step)
+        name = trained.found["metrics"]["main_name"]
+        value = trained.found["metrics"]["values"][name]
+        self._progress.finished(
+            f"seed {seed}, {curve.label}, {len(rows)} labels: {name} "
+            f"{'unknown' if value is None else f'{value:.4f}'}",
+            work,
+        )
+        return step
+
+    def _save(self, trained: Trained, name: str) -> None:
+        """Keep a model; what a process that was ended left there is removed."""
+        shutil.rmtree(self._folder.model(name), ignore_errors=True)
+        trained.save(self._folder.model(name))
+
+    def _steps(self, curve: Curve, seed: int) -> list[dict[str, Any]]:
+        return self._folder.steps(curve.label, seed, self._settings.budgets)
+
+    def _tell(self, text: str, work: float = 0.0) -> Callable[[float], None]:
+        return lambda share: self._progress.under_way(text, share, work)
+
+    def _work_left(self) -> float:
+        """That of all steps that are not done; the first ones of a seed are one training."""
+        total = 0.0
+        for seed in range(self._settings.seeds):
+            done = [len(self._steps(curve, seed)) for curve in self._curves]
+            total += self._trainer.work(self._settings.budgets[0]) if 0 in done else 0.0
+            for count in done:
+                total += sum(map(self._trainer.work, self._settings.budgets[max(1, count) :]))
+        return max(1.0, total)

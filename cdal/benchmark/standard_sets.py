@@ -1,0 +1,153 @@
+"""The data sets of the paper in the layouts that torchvision knows; nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.datasets import CIFAR10, CIFAR100, Cityscapes
+
+from cdal.benchmark.data_set import DataSet, Part
+from cdal.benchmark.errors import BenchmarkError
+from cdal.datasets import Example, ImageSet, LabelledImages, decode, open_images
+from cdal.datasets.pixels import decode_mask
+from cdal.models import IGNORED, Dataset
+
+
+class _Arrays:
+    """Images that are in memory, as CIFAR comes."""
+
+    def __init__(self, images: Tensor, labels: Sequence[int]) -> None:
+        self._images = images.permute(0, 3, 1, 2)
+        self._labels = torch.tensor(labels)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
+        return self._images[index], self._labels[index]
+
+
+class _Streets:
+    """Cityscapes, with the 19 classes that are evaluated."""
+
+    def __init__(self, images: Sequence[str], masks: Sequence[str]) -> None:
+        self._files = list(zip(images, masks, strict=True))
+        self._index = torch.full((256,), IGNORED, dtype=torch.uint8)
+        for street in Cityscapes.classes:
+            if not street.ignore_in_eval:
+                self._index[street.id] = street.train_id
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
+        image, mask = (Path(file) for file in self._files[index])
+        values = decode_mask(mask.read_bytes(), str(mask))
+        return decode(image.read_bytes(), str(image)), self._index[values.long()]
+
+
+class _Joined:
+    """Data sets one after the other."""
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self._parts = parts
+        self._rows = [(part, row) for part in parts for row in range(len(part))]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
+        part, row = self._rows[index]
+        return part[row]
+
+
+def _cifar(kind: Any) -> Callable[[Path], DataSet]:
+    def read(path: Path) -> DataSet:
+        # Its files are pickles; torchvision opens none whose MD5 is not that of the original.
+        sets = {split: kind(str(path), train=split == "train") for split in ("train", "test")}
+        parts = {
+            split: Part(
+                tuple(f"{split}/{row:05}" for row in range(len(images.data))),
+                _Arrays(torch.from_numpy(images.data), images.targets),
+            )
+            for split, images in sets.items()
+        }
+        return DataSet(
+            "classification", tuple(sets["train"].classes), parts["train"], parts["test"]
+        )
+
+    return read
+
+
+def _voc(path: Path) -> DataSet:
+    """The training and validation images of both years, and the test images of 2007."""
+    years = {name: open_images(path / "VOCdevkit" / name, "detection") for name in VOC_YEARS}
+    old = years["VOC2007"]
+    classes = tuple(sorted({name for images in years.values() for name in images.classes}))
+
+    def part(chosen: Sequence[tuple[str, ImageSet, Sequence[Example]]]) -> Part:
+        names = (f"{year}/{e.name}" for year, _, examples in chosen for e in examples)
+        sets = [LabelledImages(images, examples, classes) for _, images, examples in chosen]
+        return Part(tuple(names), _Joined(sets))
+
+    new = years["VOC2012"]
+    pool = part([("VOC2007", old, old.train), ("VOC2012", new, new.examples)])
+    return DataSet("detection", classes, pool, part([("VOC2007", old, old.test)]))
+
+
+def _cityscapes(path: Path) -> DataSet:
+    """The training images, and to measure with the validation images: no others have labels."""
+
+    def part(split: str) -> Part:
+        listed = Cityscapes(str(path), split, mode="fine", target_type="semantic")
+        masks = [targets[0] for targets in listed.targets]
+        names = tuple(Path(file).relative_to(path).as_posix() for file in listed.images)
+        return Part(names, _Streets(listed.images, masks))
+
+    classes = [street.name for street in Cityscapes.classes if not street.ignore_in_eval]
+    return DataSet("segmentation", tuple(classes), part("train"), part("val"))
+
+
+VOC_YEARS = ("VOC2007", "VOC2012")
+
+LAYOUTS: Mapping[str, tuple[tuple[str, ...], Callable[[Path], DataSet]]] = {
+    "cifar-10": (("cifar-10-batches-py",), _cifar(CIFAR10)),
+    "cifar-100": (("cifar-100-python",), _cifar(CIFAR100)),
+    "voc": (
+        (
+            *(f"VOCdevkit/{year}/JPEGImages" for year in VOC_YEARS),
+            "VOCdevkit/VOC2007/ImageSets/Main/test.txt",
+        ),
+        _voc,
+    ),
+    "cityscapes": (
+        ("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val"),
+        _cityscapes,
+    ),
+}
+"""Each data set's name, what must lie in its folder, and what reads it."""
+
+
+def find_standard_set(path: Path) -> str | None:
+    """Which of the data sets lies in a folder; None where it is none of them."""
+    return next(
+        (name for name, (needed, _) in LAYOUTS.items() if all((path / n).exists() for n in needed)),
+        None,
+    )
+
+
+def open_standard_set(path: Path, name: str) -> DataSet:
+    """One of the data sets.
+
+    Raises:
+        BenchmarkError: torchvision finds it damaged.
+        DatasetError: a file cannot be read.
+    """
+    try:
+        return LAYOUTS[name][1](path)
+    except RuntimeError as error:
+        raise BenchmarkError(f"{path} holds {name}, but damaged: {error}") from error

@@ -1,0 +1,120 @@
+"""Means, bands, areas and tests of learning curves; of numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import integrate, stats
+
+CONFIDENCE = 0.95
+# Differences that agree to this share of their size are the same but for rounding.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A mean over seeds and how sure it is.
+
+    Attributes:
+        mean: over ``count`` values.
+        count: at least 1.
+        error: standard error of the mean; None of one value.
+        margin: half the width of the 95% confidence interval of the mean, by Student's t; None
+            of one value.
+    """
+
+    mean: float
+    count: int
+    error: float | None
+    margin: float | None
+
+    @property
+    def low(self) -> float:
+        return self.mean - (self.margin or 0.0)
+
+    @property
+    def high(self) -> float:
+        return self.mean + (self.margin or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Two selectors with the same seeds.
+
+    Attributes:
+        difference: of the first from the second, mean over the seeds, with its band.
+        p: two-sided, of the paired t-test that the true difference is 0; None with fewer than
+            two seeds, or where it is the same with every seed, which the test cannot judge.
+    """
+
+    difference: Band
+    p: float | None
+
+
+def band(values: Sequence[float]) -> Band:
+    """Mean, standard error and confidence interval of one or more values."""
+    count = len(values)
+    mean = float(np.mean(values))
+    if count < 2:
+        return Band(mean, count, None, None)
+    error = float(stats.sem(values))
+    return Band(mean, count, error, error * float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)))
+
+
+def area(curve: Mapping[int, float]) -> float | None:
+    """The area under a curve over its range of labels: its mean height.
+
+    By trapezoids; None for fewer than two points.
+    """
+    labels = sorted(curve)
+    if len(labels) < 2:
+        return None
+    heights = [curve[label] for label in labels]
+    return float(integrate.trapezoid(heights, labels)) / (labels[-1] - labels[0])
+
+
+def labels_to_reach(curve: Mapping[int, float], target: float) -> float | None:
+    """The number of labels at which a curve first reaches a height, straight between its points.
+
+    Returns:
+        The first number of the curve where it starts that high; None where it never gets there.
+    """
+    labels = sorted(curve)
+    before: int | None = None
+    for label in labels:
+        if curve[label] >= target:
+            if before is None:
+                return float(label)
+            share = (target - curve[before]) / (curve[label] - curve[before])
+            return before + share * (label - before)
+        before = label
+    return None
+
+
+def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The mean height at each number of labels that all curves have."""
+    shared = set.intersection(*(set(curve) for curve in curves)) if curves else set()
+    return {label: float(np.mean([curve[label] for curve in curves])) for label in sorted(shared)}
+
+
+def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+    """Compare two selectors by their values with the same seeds, in the same order.
+
+    Raises:
+        ValueError: they are of different length, or empty.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError("a paired test needs as many values of the one as of the other")
+    differences = np.subtract(first, second)
+    result = band(differences.tolist())
+    if len(first) < 2 or np.ptp(differences) <= _ROUNDING * np.abs([first, second]).max():
+        return PairedTest(result, None)
+    return PairedTest(result, float(stats.ttest_rel(first, second).pvalue))
+
+
+def jaccard(first: set[str], second: set[str]) -> float | None:
+    """The share of two sets' elements that both have; None of two empty sets."""
+    either = len(first | second)
+    return len(first & second) / either if either else None

@@ -1,0 +1,121 @@
+"""What the curves of a benchmark come to, selector by selector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cdal.benchmark.record import Record, Run
+from cdal.benchmark.statistics import (
+    Band,
+    PairedTest,
+    area,
+    band,
+    labels_to_reach,
+    mean_curve,
+    paired_test,
+)
+
+BASELINE = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A selector against random, over the seeds with which both have come to the last budget.
+
+    Attributes:
+        seeds: how many.
+        target: what random has at the last budget, mean over the seeds.
+        labels: at which the selector's mean curve first reaches that; None where it does not.
+        area: of the normalised area under the curve; None for a curve of one point.
+        final: of the metric at the last budget.
+    """
+
+    seeds: int
+    target: float
+    labels: float | None
+    area: PairedTest | None
+    final: PairedTest
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One selector.
+
+    Attributes:
+        selector: its label.
+        runs: how many it has, finished or not.
+        complete: how many came to the last budget.
+        curve: the metric by number of labels, over the runs that came there.
+        area: normalised, over the complete runs; None without, or for a curve of one point.
+        comparison: None for random itself, and where no seed is complete with both.
+    """
+
+    selector: str
+    runs: int
+    complete: int
+    curve: Mapping[int, Band]
+    area: Band | None
+    comparison: Comparison | None
+
+
+def summarise(record: Record) -> tuple[Summary, ...]:
+    """A summary of each selector that has been measured, in the order of the record."""
+    made = (_summary(record, selector) for selector in record.selectors)
+    return tuple(summary for summary in made if summary.curve)
+
+
+def _summary(record: Record, selector: str) -> Summary:
+    runs = record.of(selector)
+    complete = record.complete(selector)
+    curve = {}
+    for labelled in record.budgets:
+        values = [run.curve[labelled] for run in runs.values() if labelled in run.curve]
+        if values:
+            curve[labelled] = band(values)
+    return Summary(
+        selector=selector,
+        runs=len(runs),
+        complete=len(complete),
+        curve=curve,
+        area=_mean_area(complete),
+        comparison=_comparison(record, selector),
+    )
+
+
+def _mean_area(runs: Mapping[int, Run]) -> Band | None:
+    areas = [found for run in runs.values() if (found := area(run.curve)) is not None]
+    return band(areas) if areas else None
+
+
+def _comparison(record: Record, selector: str) -> Comparison | None:
+    own, random = record.complete(selector), record.complete(BASELINE)
+    seeds = sorted(own.keys() & random.keys())
+    if selector == BASELINE or not seeds:
+        return None
+    curves = [own[seed].curve for seed in seeds]
+    against = [random[seed].curve for seed in seeds]
+    last = record.budgets[-1]
+    target = mean_curve(against)[last]
+    return Comparison(
+        seeds=len(seeds),
+        target=target,
+        labels=labels_to_reach(mean_curve(curves), target),
+        area=_compare_areas(curves, against),
+        final=paired_test([curve[last] for curve in curves], [curve[last] for curve in against]),
+    )
+
+
+def _compare_areas(
+    curves: list[dict[int, float]], against: list[dict[int, float]]
+) -> PairedTest | None:
+    areas = [area(curve) for curve in curves]
+    others = [area(curve) for curve in against]
+    known = [value for value in areas if value is not None]
+    known_others = [value for value in others if value is not None]
+    # The curves end together; they compare where they began together, too.
+    if len(known) < len(areas) or len(known_others) < len(others):
+        return None
+    if len({min(curve) for curve in (*curves, *against)}) > 1:
+        return None
+    return paired_test(known, known_others)

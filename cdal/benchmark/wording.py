@@ -1,0 +1,56 @@
+"""How figures are written."""
+
+from __future__ import annotations
+
+from cdal.benchmark.statistics import Band
+from cdal.benchmark.table import ABSENT
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent, without the sign."""
+    return ABSENT if value is None else f"{100 * value:.1f}"
+
+
+def percent_band(value: Band | None) -> str:
+    """The same with the margin of its confidence interval, where there is one."""
+    if value is None:
+        return ABSENT
+    margin = "" if value.margin is None else f" ± {100 * value.margin:.1f}"
+    return percent(value.mean) + margin
+
+
+def points(value: Band) -> str:
+    """A difference between shares in percentage points, signed, with its margin."""
+    margin = "" if value.margin is None else f" ± {100 * value.margin:.1f}"
+    return f"{100 * value.mean:+.1f}{margin}".replace("-", "−")
+
+
+def probability(p: float | None) -> str:
+    """A p-value."""
+    if p is None:
+        return ABSENT
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """So many seconds, with the digits that matter."""
+    if seconds >= 10_000:
+        return f"{seconds / 3600:.1f} h"
+    if seconds >= 100:
+        return f"{seconds:,.0f} s"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def metric_name(name: str) -> str:
+    """What people call a metric."""
+    known = {"miou": "mIoU", "map_50": "mAP at IoU 0.5"}
+    return known.get(name, name.replace("_", " "))
+
+
+def class_metric_name(name: str) -> str:
+    """What people call the score of one class, by the name of the main metric."""
+    return {"miou": "IoU", "map_50": "AP at IoU 0.5"}.get(name, "share recognised")
+
+
+def seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"

@@ -1,0 +1,118 @@
+"""``cdal benchmark`` as it is called: a smoke run of each task, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cdal.cli import main
+
+Scenes = Callable[[str], Path]
+NETWORKS = {
+    "classification": "mobilenet_v3_small",
+    "segmentation": "lraspp_mobilenet_v3_large",
+    "detection": "ssdlite320_mobilenet_v3_large",
+}
+METRICS = {"classification": "accuracy", "segmentation": "miou", "detection": "map_50"}
+PARTS = {"train", "score", "select", "evaluate", "other"}
+
+
+@pytest.mark.parametrize("task", sorted(NETWORKS))
+def test_a_smoke_run(task: str, scenes: Scenes, tmp_path: Path) -> None:
+    given = [
+        "--dataset", str(scenes(task)), "--out", str(tmp_path / "out"), "--task", task,
+        "--selectors", "random,cdal-cs", "--initial", "30%", "--step", "20%", "--until", "50%",
+        "--seeds", "1", "--image-size", "64", "--epochs", "1", "--device", "cpu",
+        "--keep-scores",
+    ]  # fmt: skip
+    command = [sys.executable, "-W", "error", "-m", "cdal", "benchmark", *given]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == ""
+    assert "(100%, 0 s left)" in ended.stderr
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["dataset"]["task"] == task
+    assert (found["dataset"]["pool"], found["dataset"]["test"]) == (18, 6)
+    assert found["settings"]["network"] == NETWORKS[task]
+    assert [run["selector"] for run in found["runs"]] == ["random", "cdal-cs"]
+    for run in found["runs"]:
+        assert [step["labelled"] for step in run["steps"]] == [5, 9]
+        for step in run["steps"]:
+            assert step["metrics"]["main_name"] == METRICS[task]
+            assert set(step["metrics"]["per_class"]) == set(found["dataset"]["classes"])
+            assert set(step["seconds"]) == PARTS
+            assert step["seconds"]["train"] > 0
+            assert step["images"]["trained"] == step["labelled"]
+    assert (tmp_path / "out" / "scores" / "seed0-cdal-cs-000005.safetensors").exists()
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--dataset", "nowhere"], "nowhere is neither a folder nor a zip"),
+        (["--until", "200%"], "--until must be a number of images or a share"),
+        (["--until", "100"], "--until 100 is more than the 18 images"),
+        (["--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["--noise", "2"], "--noise must be from 0 to 1"),
+        (["--limit", "0"], "--limit must be at least 1"),
+        (["--selectors", "best"], "unknown selector 'best'"),
+        (["--selectors", "random", "--alpha", "0.5"], "--alpha has no effect on random"),
+        (["--classes", "ship"], "'ship' is none of them"),
+        (["--task", "detection"], "which is for classification; detection needs"),
+        (["--network", "vgg99"], "The architecture «vgg99» is not one of"),
+        (["--device", "tpu"], "The device «tpu» is not one of"),
+        (["--unlabelled", "background"], "--unlabelled has no effect"),
+        (["--protocol", "paper"], "is none of the paper's data sets"),
+        (["--protocol", "paper:mnist"], "--protocol must be paper or one of paper:cifar-10"),
+        (["--protocol", "paper:voc"], "which is for classification; detection needs"),
+        (["--epochs", "-1"], "epochs must be positive"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(
+    given: list[str],
+    message: str,
+    scenes: Scenes,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = ["--dataset", str(scenes("classification")), "--out", str(tmp_path / "out")]
+    assert main(["benchmark", *data, "--initial", "6", "--step", "3", *given]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cdal benchmark: ")
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("missing", ["--dataset", "--out"])
+def test_a_missing_path_is_named(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"--dataset": "images", "--out": "results"}
+    del given[missing]
+    assert main(["benchmark", *(word for pair in given.items() for word in pair)]) == 2
+    assert capsys.readouterr().err == f"cdal benchmark: {missing} is missing.\n"
+
+
+def test_a_report_needs_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "report", str(tmp_path)]) == 2
+    assert "results.json cannot be read" in capsys.readouterr().err
+
+
+def test_it_does_without_what_reports_are_made_with(scenes: Scenes, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "for name in ('jinja2', 'sklearn'): sys.modules[name] = None\n"
+        "from cdal.cli import main\n"
+        f"sys.exit(main(['benchmark', '--dataset', {str(scenes('classification'))!r}, '--out', "
+        f"{str(tmp_path)!r}, '--selectors', 'random', '--initial', '4', '--step', '1', '--until', "
+        "'4', '--seeds', '1', '--image-size', '32', '--epochs', '1', '--device', 'cpu']))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "no report: " in ended.stderr
+    assert (tmp_path / "results.json").exists()

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cdal.benchmark.held_images import HeldImages
+from cdal.benchmark.mixture_kind import MixtureKind
+from cdal.benchmark.scores import score, unseen_pool
+from cdal.models import TaskNetwork, make_network
+from cdal.selectors import ClassMixtures, means_of_regions, mixtures_of_regions
+
+KINDS = (MixtureKind("class"), MixtureKind("image", "uniform"), MixtureKind("class", classes=(1,)))
+
+
+def seen(task: str) -> tuple[TaskNetwork, HeldImages]:
+    network = make_network(task, classes=("a", "b", "c"), image_size=64, pretrained=False)
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=draws)
+    targets = [torch.zeros(()) for _ in images]
+    return network, HeldImages(images, targets, torch.zeros(5, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation", "detection"])
+def test_scores_are_what_the_network_says_of_all_images_at_once(task: str) -> None:
+    network, images = seen(task)
+    scores = score(network, images, KINDS)
+    said = network.predict(images._images)
+    pool = scores.pool(KINDS[0], labelled=[3, 1])
+    wanted: ClassMixtures = mixtures_of_regions(said.regions, "class")
+    torch.testing.assert_close(pool.mixtures, wanted.mixtures)
+    torch.testing.assert_close(pool.probabilities, means_of_regions(said.regions).probabilities)
+    torch.testing.assert_close(pool.features, said.features)
+    assert pool.labelled.tolist() == [False, True, False, True, False]
+    assert scores.pool(KINDS[1], []).mixtures.shape == (5, 1, 3)
+    assert not scores.pool(KINDS[2], []).present[:, [0, 2]].any()
+
+
+def test_scores_are_saved(tmp_path: Path) -> None:
+    network, images = seen("classification")
+    scores = score(network, images, KINDS)
+    scores.save(tmp_path / "new" / "scores.safetensors", KINDS[1])
+    saved = load_file(tmp_path / "new" / "scores.safetensors")
+    assert {name: tuple(array.shape) for name, array in saved.items()} == {
+        "features": (5, 1024),
+        "mixtures": (5, 1, 3),
+        "present": (5, 1),
+    }
+    assert torch.equal(saved["features"], scores.features)
+
+
+def test_a_pool_that_no_model_has_seen() -> None:
+    assert unseen_pool(4, [2]).unlabelled.tolist() == [0, 1, 3]

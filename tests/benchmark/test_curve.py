@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+
+from cdal.benchmark.curve import Curve, read_curves, split_labels
+from cdal.benchmark.errors import BenchmarkError
+from cdal.benchmark.mixture_kind import MixtureKind
+from cdal.selectors import OptionError
+
+CLASSES = ("car", "road", "sky")
+
+
+def curve(text: str, task: str = "segmentation", **shared: str) -> Curve:
+    (read,) = read_curves(text, shared, task, CLASSES)
+    return read
+
+
+def test_options_go_on_behind_a_comma() -> None:
+    assert split_labels("random, cdal-cs:missing=skip,region=image,entropy") == [
+        "random",
+        "cdal-cs:missing=skip,region=image",
+        "entropy",
+    ]
+
+
+def test_a_curve_without_options() -> None:
+    assert curve("cdal-cs") == Curve("cdal-cs", "cdal-cs", {}, MixtureKind("class"))
+    assert curve("cdal-cs", "classification").kind == MixtureKind("image")
+
+
+def test_options_of_the_mixtures_and_of_the_selector() -> None:
+    read = curve("cdal-cs:missing=skip,region=image,weights=uniform,classes=sky+car")
+    assert read.options == {"missing": "skip"}
+    assert read.kind == MixtureKind("image", "uniform", (0, 2))
+
+
+def test_options_of_the_policy() -> None:
+    read = curve("cdal-rl:reward=cd+vr,alpha=0.5,policy=once")
+    assert read.options == {"rewards": "cd+vr", "alpha": "0.5"}
+    assert read.policy == "once"
+    assert str(getattr(read.selector("file"), "weights")) == "file"  # noqa: B009
+
+
+def test_the_kind_of_a_policy_is_the_selectors_own_option() -> None:
+    read = curve("cdal-rl:policy=paper")
+    assert read.policy == "each"
+    assert read.options == {"policy": "paper"}
+
+
+def test_shared_options_reach_those_that_have_them_and_say_nothing() -> None:
+    curves = read_curves(
+        "random,cdal-cs,cdal-rl:missing=uniform",
+        {"missing": "skip", "alpha": "0.25"},
+        "segmentation",
+        CLASSES,
+    )
+    assert [read.options for read in curves] == [
+        {},
+        {"missing": "skip"},
+        {"missing": "uniform", "alpha": "0.25"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shared", "message"),
+    [
+        ("", {}, "at least one selector"),
+        ("random,random", {}, "random is named twice"),
+        ("random", {"alpha": "0.5"}, "--alpha has no effect on random"),
+        ("cdal-cs:missing", {}, "must be name=value, not 'missing'"),
+        ("cdal-cs:weights=no", {}, "weights of cdal-cs:weights=no must be entropy or uniform"),
+        ("cdal-cs:classes=car+boat", {}, "'boat' is none of them"),
+        ("bald", {}, "stochastic passes"),
+    ],
+)
+def test_wrong_curves_are_refused(text: str, shared: dict[str, str], message: str) -> None:
+    with pytest.raises(BenchmarkError, match=message):
+        read_curves(text, shared, "segmentation", CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rndom", "unknown selector 'rndom'"),
+        ("random:region=image", "random has no option 'region'"),
+        ("cdal-cs:missing=no", "missing of cdal-cs must be skip or uniform"),
+        ("cdal-rl:policy=twice", "policy of cdal-rl must be"),
+        ("cdal-rl:reward=cd+no", "'no' is none"),
+    ],
+)
+def test_the_selectors_own_words_are_kept(text: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        curve(text)

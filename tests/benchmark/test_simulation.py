@@ -1,0 +1,284 @@
+"""The loop, through the command itself, on a few drawn scenes and a network of one epoch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cdal.benchmark import commands
+from cdal.benchmark.folder import SimulationFolder
+from cdal.benchmark.held_images import HeldImages
+from cdal.benchmark.noise import Noise
+from cdal.benchmark.trainer import Trainer
+from cdal.cli import main
+from cdal.models import TaskNetwork
+
+Scenes = Callable[[str], Path]
+CURVES = "random,cdal-cs,cdal-rl:epochs=2,policy=once"
+
+
+@pytest.fixture(autouse=True)
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_report", lambda *_: True)
+
+
+def simulate(data: Path, out: Path, *more: str) -> int:
+    usual = ("--selectors", CURVES, "--initial", "6", "--step", "3", "--until", "12")
+    size = (
+        "--seeds",
+        "1",
+        "--image-size",
+        "32",
+        "--epochs",
+        "1",
+        "--network",
+        "mobilenet_v3_small",
+    )
+    return main(
+        ["benchmark", "--dataset", str(data), "--out", str(out), *usual, *size, "--device", "cpu",
+         *more]
+    )  # fmt: skip
+
+
+def results(out: Path) -> dict[str, Any]:
+    """What is in results.json, but for what differs in every run: the seconds."""
+    found: dict[str, Any] = json.loads((out / "results.json").read_text())
+    for run in found["runs"]:
+        for step in run["steps"]:
+            assert set(step.pop("seconds")) == {"train", "score", "select", "evaluate", "other"}
+    return found
+
+
+def picked(found: dict[str, Any]) -> dict[str, list[list[str]]]:
+    return {run["selector"]: [s["picked"] for s in run["steps"]] for run in found["runs"]}
+
+
+@pytest.fixture(scope="module")
+def whole(
+    scenes: Scenes, tmp_path_factory: pytest.TempPathFactory, monkeymodule: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """The results of a simulation that was never disturbed."""
+    monkeymodule.setattr(commands, "_report", lambda *_: True)
+    out = tmp_path_factory.mktemp("whole")
+    assert simulate(scenes("classification"), out) == 0
+    assert not (out / "models").exists()
+    return results(out)
+
+
+@pytest.fixture(scope="module")
+def monkeymodule() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def test_all_selectors_begin_with_the_same_set_and_model(whole: dict[str, Any]) -> None:
+    first = [run["steps"][0] for run in whole["runs"]]
+    assert len(first) == 3
+    assert all(step == first[0] for step in first)
+    assert len(set(first[0]["picked"])) == 6
+
+
+def test_the_labelled_set_grows_by_picks_of_the_pool(whole: dict[str, Any]) -> None:
+    for run in whole["runs"]:
+        assert [step["labelled"] for step in run["steps"]] == [6, 9, 12]
+        names = [name for step in run["steps"] for name in step["picked"]]
+        assert [len(step["picked"]) for step in run["steps"]] == [6, 3, 3]
+        assert len(set(names)) == 12
+        assert all(name.startswith("train/") for name in names)
+
+
+def test_selectors_pick_differently(whole: dict[str, Any]) -> None:
+    by_label = picked(whole)
+    assert by_label["random"][1] != by_label["cdal-cs"][1]
+
+
+def test_only_those_that_look_have_the_pool_scored(whole: dict[str, Any]) -> None:
+    scored = {r["selector"]: [s["images"]["scored"] for s in r["steps"]] for r in whole["runs"]}
+    assert scored["random"] == [0, 0, 0]
+    assert scored["cdal-cs"] == [0, 18, 18]
+
+
+def test_what_is_learnt_from_is_exactly_what_was_picked(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    train = Trainer.train
+
+    def watched(self: Trainer, rows: Any, *more: Any) -> Any:
+        seen.append(list(rows))
+        return train(self, rows, *more)
+
+    monkeypatch.setattr(Trainer, "train", watched)
+    assert simulate(scenes("classification"), tmp_path, "--selectors", "cdal-cs") == 0
+    pool = json.loads((tmp_path / "images.json").read_text())["pool"]
+    steps = picked(results(tmp_path))["cdal-cs"]
+    revealed = [[name for step in steps[: k + 1] for name in step] for k in range(3)]
+    assert [[pool[row] for row in rows] for rows in seen] == revealed
+
+
+@pytest.mark.parametrize("kill_at", [0, 1, 3, 4, 8])
+def test_killed_before_a_step_is_kept_it_goes_on(
+    whole: dict[str, Any],
+    scenes: Scenes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kill_at: int,
+) -> None:
+    write = SimulationFolder.write_step
+    calls = iter(range(9))
+
+    def killed(self: SimulationFolder, *step: Any) -> None:
+        if next(calls) == kill_at:
+            raise KeyboardInterrupt
+        write(self, *step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SimulationFolder, "write_step", killed)
+        assert simulate(scenes("classification"), tmp_path) == 130
+    assert len(list((tmp_path / "steps").iterdir())) == kill_at
+    assert simulate(scenes("classification"), tmp_path) == 0
+    assert results(tmp_path) == whole
+
+
+def test_killed_in_a_training_it_goes_on_from_the_last_weights(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, warm = scenes("classification"), ("--warm-start", "--selectors", "cdal-cs")
+    assert simulate(data, tmp_path / "whole", *warm) == 0
+    fit = TaskNetwork.fit
+    calls = iter(range(9))
+
+    def killed(self: TaskNetwork, *arguments: Any) -> Any:
+        report = fit(self, *arguments)
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return report
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskNetwork, "fit", killed)
+        assert simulate(data, tmp_path / "killed", *warm) == 130
+    assert simulate(data, tmp_path / "killed", *warm) == 0
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", ["--warm-start", "--no-warm-start"])
+def test_a_warm_start_is_from_the_last_weights_and_else_from_the_first(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    begun: list[Tensor] = []
+    ended: list[Tensor] = []
+    fit = TaskNetwork.fit
+
+    def watched(self: TaskNetwork, *arguments: Any) -> Any:
+        weight = next(self.module.parameters())
+        begun.append(weight.detach().clone())
+        report = fit(self, *arguments)
+        ended.append(weight.detach().clone())
+        return report
+
+    monkeypatch.setattr(TaskNetwork, "fit", watched)
+    assert simulate(scenes("classification"), tmp_path, kind, "--selectors", "random") == 0
+    assert len(begun) == 3
+    starts = [begun[0], *ended[:2]] if kind == "--warm-start" else [begun[0]] * 3
+    assert all(torch.equal(one, other) for one, other in zip(begun, starts, strict=True))
+    assert not torch.equal(begun[0], ended[0])
+
+
+def test_what_is_done_is_not_done_again(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = scenes("classification")
+    assert simulate(data, tmp_path, "--selectors", "random") == 0
+    trained: list[int] = []
+    train = Trainer.train
+
+    def watched(self: Trainer, rows: Any, seed: int, *more: Any) -> Any:
+        trained.append(seed)
+        return train(self, rows, seed, *more)
+
+    monkeypatch.setattr(Trainer, "train", watched)
+    assert simulate(data, tmp_path, "--selectors", "random") == 0
+    assert trained == []
+    assert simulate(data, tmp_path, "--selectors", "random", "--seeds", "2") == 0
+    assert trained == [1, 1, 1]
+
+
+def test_other_settings_are_refused(
+    scenes: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = scenes("classification")
+    assert simulate(data, tmp_path, "--selectors", "random") == 0
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.json")}
+    assert simulate(data, tmp_path, "--selectors", "random", "--noise", "0.5") == 2
+    assert "noise was 0.0 and is 0.5" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.json")} == before
+
+
+def test_noise_reaches_the_training_and_not_the_test(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revealed: list[int] = []
+    trained: list[list[int]] = []
+    fit = TaskNetwork.fit
+
+    def always_first(_: Noise, row: int, target: Tensor) -> Tensor:
+        revealed.append(row)
+        return torch.zeros_like(target)
+
+    def watched(self: TaskNetwork, images: HeldImages, *more: Any) -> Any:
+        trained.append([int(images[row][1]) for row in range(len(images))])
+        return fit(self, images, *more)
+
+    monkeypatch.setattr(Noise, "__call__", always_first)
+    monkeypatch.setattr(TaskNetwork, "fit", watched)
+    noisy = ("--noise", "0.5", "--selectors", "random", "--until", "6")
+    assert simulate(scenes("classification"), tmp_path, *noisy) == 0
+    assert trained == [[0] * 6]
+    pool = json.loads((tmp_path / "images.json").read_text())["pool"]
+    assert [pool[row] for row in revealed] == picked(results(tmp_path))["random"][0]
+    counts = results(tmp_path)["runs"][0]["steps"][0]["metrics"]["per_class"]
+    true = [path.parent.name for path in scenes("classification").glob("test/*/*")]
+    assert {name: score["count"] for name, score in counts.items()} == {
+        name: true.count(name) for name in counts
+    }
+
+
+def test_a_bias_leaves_classes_out_of_the_initial_set_alone(scenes: Scenes, tmp_path: Path) -> None:
+    biased = ("--bias", "3", "--selectors", "random", "--until", "18")
+    assert simulate(scenes("classification"), tmp_path, *biased) == 0
+    steps = picked(results(tmp_path))["random"]
+    classes = {name.split("/")[1] for name in steps[0]}
+    assert len(classes) <= 3
+    assert {name.split("/")[1] for step in steps for name in step} > classes
+
+
+def test_an_ablation_of_an_option_has_a_folder_for_each_value(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    read = HeldImages.read.__func__  # type: ignore[attr-defined]
+
+    def watched(cls: type[HeldImages], data: Any, *more: Any) -> HeldImages:
+        reads.append(len(data))
+        found: HeldImages = read(cls, data, *more)
+        return found
+
+    monkeypatch.setattr(HeldImages, "read", classmethod(watched))
+    out, data = str(tmp_path), str(scenes("classification"))
+    size = ("--initial", "3", "--step", "1", "--until", "3", "--seeds", "1", "--epochs", "1")
+    network = ("--image-size", "32", "--device", "cpu")
+    given = ["benchmark", "ablation", "biased-initial", "--dataset", data, "--out", out]
+    assert main([*given, *size, *network]) == 0
+    for value in (0, 1, 2):
+        found = results(tmp_path / f"bias-{value}")
+        assert found["settings"]["bias"] == value
+        assert [run["selector"] for run in found["runs"]] == [
+            "random", "core-set", "cdal-cs", "cdal-rl",
+        ]  # fmt: skip
+    assert reads == [18, 6]

@@ -1,0 +1,125 @@
+"""The layouts of the paper's data sets, made of a few tiny images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from cdal.benchmark.errors import BenchmarkError
+from cdal.benchmark.protocol import PROTOCOLS, SAYS_NOTHING, open_for_protocol
+from cdal.benchmark.standard_sets import LAYOUTS, find_standard_set, open_standard_set
+from cdal.models import ARCHITECTURES, IGNORED
+
+
+def write(file: Path, pixels: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(file)
+
+
+def write_voc(root: Path) -> None:
+    lists = {
+        "VOC2007": {"trainval": ("000001", "000002"), "test": ("000003",)},
+        "VOC2012": {"train": ("2008_1",), "val": ("2008_2",), "trainval": ("2008_1", "2008_2")},
+    }
+    for year, splits in lists.items():
+        folder = root / "VOCdevkit" / year
+        for split, names in splits.items():
+            file = folder / "ImageSets" / "Main" / f"{split}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(f"{name}\n" for name in names))
+            for name in names:
+                write(folder / "JPEGImages" / f"{name}.jpg", np.zeros((20, 30, 3)))
+                label = "dog" if year == "VOC2012" else "cat"
+                note = folder / "Annotations" / f"{name}.xml"
+                note.parent.mkdir(exist_ok=True)
+                note.write_text(
+                    f"<annotation><object><name>{label}</name><bndbox><xmin>1</xmin>"
+                    "<ymin>2</ymin><xmax>10</xmax><ymax>12</ymax></bndbox></object></annotation>"
+                )
+
+
+def write_cityscapes(root: Path) -> None:
+    for split, count in (("train", 2), ("val", 1)):
+        for row in range(count):
+            name = f"town_{row:06}_000019"
+            write(root / f"leftImg8bit/{split}/town/{name}_leftImg8bit.png", np.zeros((4, 8, 3)))
+            mask = np.full((4, 8), 7)  # road
+            mask[0] = 0  # unlabelled
+            mask[1] = 33  # bicycle
+            write(root / f"gtFine/{split}/town/{name}_gtFine_labelIds.png", mask)
+
+
+def test_voc_of_both_years(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    assert find_standard_set(tmp_path) == "voc"
+    data = open_standard_set(tmp_path, "voc")
+    assert data.classes == ("cat", "dog")
+    assert data.pool.names == (
+        "VOC2007/JPEGImages/000001.jpg",
+        "VOC2007/JPEGImages/000002.jpg",
+        "VOC2012/JPEGImages/2008_1.jpg",
+        "VOC2012/JPEGImages/2008_2.jpg",
+    )
+    assert data.test.names == ("VOC2007/JPEGImages/000003.jpg",)
+    assert data.pool[3][1].tolist() == [[0, 1, 10, 12, 1]]
+    assert data.test[0][1].tolist() == [[0, 1, 10, 12, 0]]
+
+
+def test_cityscapes(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path)
+    assert find_standard_set(tmp_path) == "cityscapes"
+    data = open_standard_set(tmp_path, "cityscapes")
+    assert len(data.classes) == 19
+    assert (data.classes[0], data.classes[18]) == ("road", "bicycle")
+    assert (len(data.pool), len(data.test)) == (2, 1)
+    image, mask = data.pool[0]
+    assert image.shape == (3, 4, 8)
+    assert mask.dtype == torch.uint8
+    assert mask[:, 0].tolist() == [IGNORED, 18, 0, 0]
+    assert data.test.names == ("leftImg8bit/val/town/town_000000_000019_leftImg8bit.png",)
+
+
+@pytest.mark.parametrize("name", ["cifar-10", "cifar-100"])
+def test_cifar_that_is_not_the_original_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / LAYOUTS[name][0][0]).mkdir()
+    assert find_standard_set(tmp_path) == name
+    with pytest.raises(BenchmarkError, match=f"holds {name}, but damaged"):
+        open_standard_set(tmp_path, name)
+
+
+def test_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(self: CIFAR10, root: str, train: bool) -> None:
+        self.data = np.arange(2 * 32 * 32 * 3).reshape(2, 32, 32, 3).astype(np.uint8)
+        self.targets = [3, 5]
+        self.classes = list("abcdefghij")
+
+    monkeypatch.setattr(CIFAR10, "__init__", load)
+    data = open_standard_set(tmp_path, "cifar-10")
+    assert data.pool.names == ("train/00000", "train/00001")
+    image, label = data.pool[1]
+    assert image.shape == (3, 32, 32)
+    assert image[:, 0, 1].tolist() == [(3072 + 3 + channel) % 256 for channel in range(3)]
+    assert int(label) == 5
+
+
+def test_a_protocol_is_found_by_the_layout_or_named(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    assert open_for_protocol(tmp_path, "paper", "ignore")[0] == "voc"
+    assert open_for_protocol(tmp_path, "paper:voc", "ignore")[0] == "voc"
+    one = tmp_path / "VOCdevkit" / "VOC2007"
+    name, data = open_for_protocol(one, "paper:voc", "ignore")
+    assert (name, len(data.pool), len(data.test)) == ("voc", 2, 1)
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_every_number_says_where_it_is_from(name: str) -> None:
+    protocol = PROTOCOLS[name]
+    fields = {"network", "image_size", "initial", "step", "until", "seeds", "epochs"}
+    assert set(protocol.where) == fields
+    assert protocol.where["epochs"].startswith(SAYS_NOTHING)
+    assert protocol.network in ARCHITECTURES[protocol.task]
