@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.findings import unpack
-from cdal.backend.formats import FORMATS, Region
+from cdal.backend.formats import Region, to_result
 from cdal.backend.labeling import Control
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import ModelVersion, Pick, Prediction, Round
@@ -92,7 +92,7 @@ def result_of(
     finding, size = unpack(packed)
     if not isinstance(finding, FINDINGS[control.task]):
         return []
-    return FORMATS[control.tag].to_result(control, classes, finding, size, settings)
+    return to_result(control, classes, finding, size, settings)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

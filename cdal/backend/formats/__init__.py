@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cdal.backend.formats import brush, choices, polygons, rectangles
@@ -25,7 +25,7 @@ FORMATS: Mapping[str, Format] = {
 
 def to_result(
     control: Control,
-    classes: tuple[str, ...] | list[str],
+    classes: Sequence[str],
     finding: Finding,
     size: tuple[int, int],
     settings: ProjectSettings,
