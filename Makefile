@@ -3,13 +3,16 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: demo test check clean
+.PHONY: demo test endurance check clean
 
 demo: .venv/demo
 	.venv/bin/cdal demo $(ARGS)
 
 test: .venv/test
 	.venv/bin/pytest $(ARGS)
+
+endurance: .venv/test
+	.venv/bin/pytest -m endurance $(ARGS)
 
 check: .venv/test
 	.venv/bin/ruff format --check .
