@@ -250,12 +250,16 @@ def make_work(
     stop: Callable[[], bool] = lambda: False,
     **settings: Any,
 ) -> Context:
-    """What a running job of this kind has at hand; the project as it is in the store now."""
+    """What a running job of this kind has at hand; the project as it is in the store now.
+
+    Settings that are given become the project's.
+    """
     with services.store.transaction() as session:
         job = Job(project_id=project.id, kind=kind, state="running", asked_by=asked_by)
         session.add(job)
         now = session.get_one(Project, project.id)
-    parsed = ProjectSettings.parse(settings or now.extra_params)
+        now.extra_params = settings or now.extra_params
+    parsed = ProjectSettings.parse(now.extra_params)
     return Context(
         services=services,
         job=job,
