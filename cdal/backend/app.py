@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 
 import torch
 from flask import Flask, Response, jsonify, request
+from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException
 
 from cdal.backend.actions import ActionError
 from cdal.backend.api import api
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.connection import RefusedError
+from cdal.backend.faults import storage_problem
 from cdal.backend.guard import guard
 from cdal.backend.logs import set_up_logging
 from cdal.backend.metrics import add_metrics
@@ -54,6 +57,14 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:
         return jsonify(error=error.description or error.name), error.code or 500
+
+    def no_storage(error: Exception) -> tuple[Response, int]:
+        problem = storage_problem(error)
+        log.error("%s %s failed. %s", request.method, request.path, problem)
+        return jsonify(error=problem), 503
+
+    for kind in (DBAPIError, sqlite3.Error):
+        app.register_error_handler(kind, no_storage)
 
     @app.errorhandler(Exception)
     def broken(error: Exception) -> tuple[Response, int]:

@@ -7,6 +7,7 @@ import sys
 from pydantic import ValidationError
 
 from cdal.backend.config import ServerConfig, server_config
+from cdal.backend.data_folder import DataFolderError, check_data_folder
 from cdal.backend.logs import set_up_logging
 from cdal.backend.serve import serve as serve_both
 from cdal.backend.worker import WorkerError, run_worker
@@ -15,7 +16,14 @@ from cdal.backend.worker import WorkerError, run_worker
 def serve() -> int:
     """Run web process and worker under one parent."""
     config = _config()
-    return 2 if config is None else serve_both(config)
+    if config is None:
+        return 2
+    try:
+        check_data_folder(config)  # here, for both, rather than in each of them
+    except DataFolderError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+        return 1
+    return serve_both(config)
 
 
 def worker() -> int:
@@ -25,7 +33,7 @@ def worker() -> int:
         return 2
     try:
         run_worker(config)
-    except WorkerError as error:
+    except (WorkerError, DataFolderError) as error:
         sys.stderr.write(f"cdal: {error}\n")
         return 1
     return 0

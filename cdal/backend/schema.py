@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cdal.backend.jobs import JobKind
+
 JobState = Literal["pending", "running", "done", "failed", "cancelled"]
-Kind = Literal["sync", "train", "score", "select", "queue"]
 Level = Literal["info", "warning", "error"]
 LARGEST_ID = 2**31 - 1
 
@@ -30,7 +31,7 @@ class JobView(View):
 
     id: int
     project: int
-    kind: Kind
+    kind: JobKind
     state: JobState
     asked_by: str
     cancelled_by: str | None
@@ -154,7 +155,7 @@ class Limited(BaseModel):
 
 class JobsQuery(Limited):
     state: JobState | None = Field(None, description="In this state only.")
-    kind: Kind | None = Field(None, description="Of this kind only.")
+    kind: JobKind | None = Field(None, description="Of this kind only.")
 
 
 class EventsQuery(Limited):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -242,6 +243,19 @@ class FakeLabelStudio:
         taken = [dict(p) for p in predictions if not self.refuses(p)]
         self.imports.append(taken)
         return len(taken)
+
+    def prediction_counts(self) -> dict[str, int]:
+        found = [p["model_version"] for chunk in self.imports for p in chunk]
+        return dict(Counter(found))
+
+    def delete_predictions(self, version: str) -> None:
+        self.calls.append(f"delete {version}")
+        self.imports = [
+            [p for p in chunk if p["model_version"] != version] for chunk in self.imports
+        ]
+
+    def tasks_with(self, version: str) -> set[int]:
+        return {p["task"] for chunk in self.imports for p in chunk if p["model_version"] == version}
 
     def serve(self, queue_version: str) -> None:
         self.calls.append("serve")
