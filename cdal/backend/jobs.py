@@ -21,6 +21,7 @@ from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from cdal.backend.rounds import MADE_BY, give_up_unfinished
 from cdal.backend.store import Store, note
 from cdal.backend.tables import Job, now
 
@@ -129,7 +130,7 @@ class Jobs:
     def claim(self, job_id: int) -> Job | None:
         """Take a job that waits and may run now; None where it may not, or somebody has it."""
         with self.store.transaction() as session:
-            job = session.get(Job, job_id)
+            job = session.get(Job, job_id, with_for_update=True)
             if job is None or job.state != "pending" or self._lane_is_busy(session, job):
                 return None
             if job.not_before is not None and job.not_before > now():
@@ -147,6 +148,23 @@ class Jobs:
         if lane not in SHARED_LANES:
             query = query.where(Job.project_id == job.project_id)
         return bool(session.scalar(query))
+
+    def cancel(self, session: Session, job_id: int, asked_by: str) -> bool:
+        """End a job that waits, or mark one that runs, which its worker sees within a second.
+
+        Returns:
+            Whether it has ended; False where it runs and will.
+        """
+        job = session.get_one(Job, job_id, with_for_update=True)
+        job.cancelled_by = asked_by
+        if job.state == "pending":
+            _end_cancelled(session, job)
+        return job.state != "running"
+
+    def is_cancelled(self, job_id: int) -> bool:
+        """Whether somebody asked for a job's end."""
+        with self.store.reading() as session:
+            return session.get_one(Job, job_id).cancelled_by is not None
 
     def report(self, job_id: int, progress: float, message: str) -> None:
         """Record how far a job is, as a share in [0, 1], and what it does now."""
@@ -175,13 +193,16 @@ class Jobs:
                     )
                 )
 
-    def put_back(self, job_id: int, error: str | None = None, delay_s: float | None = None) -> None:
+    def put_back(self, job_id: int, error: str | None = None, delay_s: float | None = None) -> bool:
         """Let a job wait again, unless one of its kind waits already.
 
         Args:
             job_id: a job that was stopped, or that failed in a way that may pass.
             error: what happened.
             delay_s: seconds until it is to be tried again; None: at the worker's next start.
+
+        Returns:
+            Whether it waits again; else another goes on for it, or somebody cancelled it.
         """
         with self.store.transaction() as session:
             job = session.get_one(Job, job_id)
@@ -189,34 +210,55 @@ class Jobs:
             if error is None:  # stopped, not at fault
                 job.attempts -= 1
             _wait_again(session, job)
-            if delay_s is not None:
-                job.not_before = now() + timedelta(seconds=delay_s)
-        if delay_s is not None:
-            self._task.schedule((job_id,), delay=delay_s)
+            if job.state != "pending" or delay_s is None:
+                return job.state == "pending"
+            job.not_before = now() + timedelta(seconds=delay_s)
+        self._task.schedule((job_id,), delay=delay_s)
+        return True
 
     def recover(self) -> int:
         """At a worker's start: jobs that a killed worker left running wait again."""
         with self.store.transaction() as session:
             left = session.scalars(select(Job).filter_by(state="running")).all()
             for job in left:
-                if job.attempts >= MAX_ATTEMPTS:
+                if job.attempts >= MAX_ATTEMPTS and job.cancelled_by is None:
                     job.state, job.finished_at = "failed", now()
                     job.error = f"The worker died {job.attempts} times while it ran this job."
                     note(session, job.project_id, f"Job {job.kind} failed: {job.error}", "error")
                 else:
                     _wait_again(session, job)
-            if left:
-                kinds: Iterable[str] = sorted(f"{job.kind} (job {job.id})" for job in left)
+            resumed = [job for job in left if job.state != "cancelled"]
+            if resumed:
+                kinds: Iterable[str] = sorted(f"{job.kind} (job {job.id})" for job in resumed)
                 note(session, None, f"Resumed after a kill: {', '.join(kinds)}.", "warning")
         return len(left)
 
 
 def _wait_again(session: Session, job: Job) -> None:
+    if job.cancelled_by is not None:
+        _end_cancelled(session, job)
+        return
     waiting = session.scalar(_waiting(job.project_id, job.kind))
     if waiting is not None:
         job.state, job.outcome, job.finished_at = "done", f"Goes on as job {waiting}.", now()
     else:
         job.state, job.message = "pending", ""
+
+
+def _end_cancelled(session: Session, job: Job) -> None:
+    job.state, job.finished_at = "cancelled", now()
+    job.outcome = f"Cancelled by {job.cancelled_by}."
+    note(session, job.project_id, f"Job {job.id} ({job.kind}): cancelled by {job.cancelled_by}")
+    makers = set(MADE_BY.values())
+    others = select(Job.id).where(
+        Job.project_id == job.project_id,
+        Job.id != job.id,
+        Job.kind.in_(makers),
+        Job.state.in_(("pending", "running")),
+    )
+    if job.kind in makers and session.scalars(others).first() is None:
+        # The open round goes on; a job that still waits makes a newer round than this one's.
+        give_up_unfinished(session, job.project_id)
 
 
 def _waiting(project_id: int, kind: str) -> Select[int]:

@@ -18,6 +18,7 @@ from cdal.backend.tables import Job, Project
 from cdal.backend.work import queue, score, sync, train
 from cdal.backend.work import select as selecting
 from cdal.backend.work.context import Context
+from cdal.backend.work.watch import Watch
 from cdal.models import ModelError, Stopped
 from cdal.selectors import PoolError
 
@@ -42,10 +43,11 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
         return
     log.info("project %d: %s (job %d) begins, %s", job.project_id, job.kind, job.id, job.asked_by)
     try:
-        outcome = HANDLERS[job.kind](Context.of(services, job, stop))
+        watch = Watch(services.jobs, job.id, stop)
+        outcome = HANDLERS[job.kind](Context.of(services, job, watch))
     except Stopped:
-        services.jobs.put_back(job.id)
-        return
+        if services.jobs.put_back(job.id):
+            return
     except EXPECTED as error:
         _fail(services, job, str(error), retry=_may_pass(error))
     except Exception as error:  # a worker outlives any job

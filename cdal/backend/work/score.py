@@ -45,6 +45,7 @@ def run(work: Context) -> str:
     problems = _score(work, version, [(task_id, image) for task_id, image in todo])
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
+        work.check_cancelled(session)
         if begun.state == "scoring":  # else a newer round has taken its place
             begun.state = "selecting"
             begun.seconds = {**begun.seconds, "score": time.monotonic() - started}
