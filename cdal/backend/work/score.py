@@ -58,7 +58,7 @@ def run(work: Context) -> str:
         if not serve_last_good(work.services, work.project.id):
             raise
         with work.services.store.transaction() as session:
-            open_round(work, session)
+            open_round(session, work.services.jobs, work.project.id)
         return "its model cannot be loaded: a new round begins with the last good one"
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
