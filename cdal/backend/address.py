@@ -29,6 +29,8 @@ _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 # What Python 3.11's ipaddress takes for global, though no image on the internet lives there.
+_METADATA = (ip_network("100.100.100.200"), ip_network("fd00:ec2::254"))
+"""Where clouds tell a machine its secrets, besides the link-local addresses."""
 _NOT_PUBLIC = (
     ip_network("168.63.129.16"),  # Azure's platform, which each of its machines can reach
     ip_network("192.0.0.0/24"),  # protocol assignments; Oracle Cloud's metadata is among them
@@ -61,6 +63,16 @@ def is_public(address: Address) -> bool:
         if address not in _GLOBAL_UNICAST:
             return False
     return address.is_global and not any(address in network for network in _NOT_PUBLIC)
+
+
+def is_servers(address: Address) -> bool:
+    """Whether a server of one's own may have this address: public, private or this machine's."""
+    if isinstance(address, IPv6Address):
+        carried = _carried(address)
+        if carried is not None:
+            return is_servers(carried)
+    odd = address.is_link_local or address.is_multicast or address.is_unspecified
+    return not odd and not any(address in network for network in (*_NOT_PUBLIC, *_METADATA))
 
 
 def _carried(address: IPv6Address) -> IPv4Address | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +34,10 @@ class LabelStudioError(Exception):
         self.status = status
 
 
+class ElsewhereError(httpx.RequestError):
+    """A redirect to another host."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProjectInfo:
     """A project as Label Studio has it now."""
@@ -43,6 +47,24 @@ class ProjectInfo:
     model_version: str
     sampling: str
     tasks: int
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MLBackendInfo:
+    """An ML backend that a project is connected to, by the address that Label Studio calls."""
+
+    url: str
+    extra_params: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookInfo:
+    """A webhook of a project."""
+
+    webhook_id: int
+    url: str
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +86,11 @@ class LabelStudioClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.project = project
-        self._http = httpx.Client(timeout=timeout_s, follow_redirects=True)
+        self._http = httpx.Client(
+            timeout=timeout_s,
+            follow_redirects=True,
+            event_hooks={"request": [_stay_at(httpx.URL(self.url).host)]},
+        )
         self._sdk = LabelStudio(
             base_url=self.url,
             api_key=api_key,
@@ -92,7 +118,25 @@ class LabelStudioClient:
             model_version=project.model_version or "",
             sampling=str(project.sampling or ""),
             tasks=project.task_number or 0,
+            created_at=project.created_at,
         )
+
+    def ml_backends(self) -> list[MLBackendInfo]:
+        """The ML backends that the project is connected to."""
+        with _errors("list the ML backends"):
+            found = self._sdk.ml.list(project=self.project)
+        return [MLBackendInfo(backend.url, backend.extra_params) for backend in found]
+
+    def webhooks(self) -> list[WebhookInfo]:
+        """The project's webhooks."""
+        with _errors("list the webhooks"):
+            found = self._sdk.webhooks.list(project=str(self.project))
+        return [WebhookInfo(w.id, w.url, dict(w.headers or {})) for w in found if w.id is not None]
+
+    def set_headers(self, webhook: WebhookInfo, headers: Mapping[str, str]) -> None:
+        """Have Label Studio send these headers with a webhook's events."""
+        with _errors("change the webhook"):
+            self._sdk.webhooks.update(id=webhook.webhook_id, url=webhook.url, headers=dict(headers))
 
     def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
         """All tasks, or those changed at or after a time that Label Studio gave."""
@@ -227,6 +271,16 @@ class LabelStudioClient:
             return {int(task.id) for task in pager}
 
 
+def _stay_at(host: str) -> Callable[[httpx.Request], None]:
+    """Follow redirects from http to https, and none to whatever else the host names."""
+
+    def check(request: httpx.Request) -> None:
+        if request.url.host != host:
+            raise ElsewhereError(f"it leads on to the host {request.url.host}", request=request)
+
+    return check
+
+
 def _time(time: datetime | None) -> str:
     """A time in the one spelling that Label Studio's filters read."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else ""
@@ -253,8 +307,9 @@ class _errors:  # noqa: N801 — reads as the keyword that it stands for
                 f"Label Studio refused to {self.what}: {_refusal(error)}", error.status_code
             ) from None
         if isinstance(error, httpx.HTTPError):
+            why = str(error) if isinstance(error, ElsewhereError) else type(error).__name__
             raise LabelStudioError(
-                f"Label Studio could not be asked to {self.what}: {type(error).__name__}"
+                f"Label Studio could not be asked to {self.what}: {why}"
             ) from None
 
 
