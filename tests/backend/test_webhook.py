@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,12 @@ def test_secrets_differ_and_go_into_a_header() -> None:
 def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
     make_scenario: Callable[..., Any], start_backend: Callable[..., Any]
 ) -> None:
-    server = start_backend(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="pass-word")
+    server = start_backend(
+        BASIC_AUTH_USER="ann",
+        BASIC_AUTH_PASS="pass-word",
+        CDAL_LOG_FORMAT="json",
+        LOG_LEVEL="DEBUG",
+    )
     scenario = make_scenario(40, server=server, connect=False, budget=5)
     webhooks = scenario.project.sdk.webhooks
     scenario.connect()
@@ -140,3 +146,13 @@ def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
         return bool(now.headers == {"X-Other": "kept", HEADER: secret})
 
     scenario.wait("the header", is_set_again, seconds=100)
+
+    # What was logged meanwhile, at its most talkative: an object a line, and none of the secrets.
+    assert server.get("/ready")["ready"]
+    text = server.log.read_text()
+    for hidden in (secret, "pass-word", scenario.label_studio.token):
+        assert hidden not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    done = [line for line in lines if line["logger"] == "cdal.backend.work.run"]
+    assert any(line["project"] == 1 and line["round"] == 1 and line["job"] for line in done)
+    assert any(line["logger"] == "gunicorn.error" for line in lines)
