@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from cdal.models.augment import augment
 from cdal.models.class_rows import ClassRows
 from cdal.models.classifiers import CLASSIFIERS, build_classifier
-from cdal.models.data import Dataset, PreparedImages
+from cdal.models.data import Dataset
 from cdal.models.defaults import Defaults
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.findings import Classification, Finding
@@ -112,7 +112,7 @@ class ClassificationNetwork(TaskNetwork):
         """Accuracy, its mean over the classes, cross entropy and the confusion matrix."""
         if len(data) == 0:
             raise ModelError("There are no labelled images to measure the network on.")
-        images = data if isinstance(data, PreparedImages) else self.read(data, stop)
+        images = self.read(data, stop)
         confusion = MulticlassConfusionMatrix(len(self.classes), validate_args=False)
         loss = 0.0
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)

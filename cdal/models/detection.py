@@ -13,7 +13,7 @@ from cdal.models.augment_boxes import augment_boxes
 from cdal.models.average_precision import PrecisionMeter, mean
 from cdal.models.boxes import rescaled
 from cdal.models.class_rows import ClassRows
-from cdal.models.data import Dataset, PreparedImages
+from cdal.models.data import Dataset
 from cdal.models.defaults import Defaults
 from cdal.models.detector_family import Detected
 from cdal.models.detectors import DETECTORS, adopt, build_detector
@@ -128,7 +128,7 @@ class DetectionNetwork(TaskNetwork):
         if len(data) == 0:
             raise ModelError("There are no labelled images to measure the network on.")
         meter = PrecisionMeter(len(self.classes))
-        images = data if isinstance(data, PreparedImages) else self.read(data, stop)
+        images = self.read(data, stop)
         counts = torch.zeros(len(self.classes), dtype=torch.int64)
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
         for batch, targets in images.batches(order):

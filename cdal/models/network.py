@@ -189,7 +189,9 @@ class TaskNetwork(ABC):
         stop: Callable[[], bool],
         progress: Callable[[float], None] = lambda _: None,
     ) -> PreparedImages:
-        """All images of a data set as ``prepare`` makes them; see ``PreparedImages``."""
+        """All images of a data set as ``prepare`` makes them, if they are not so already."""
+        if isinstance(data, PreparedImages):
+            return data
         images = PreparedImages(data, self)
         images.load(progress, stop)
         return images

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models.augment_masks import augment_masks
 from cdal.models.class_rows import ClassRows
-from cdal.models.data import Dataset, PreparedImages
+from cdal.models.data import Dataset
 from cdal.models.defaults import Defaults
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.findings import Finding, Segmentation
@@ -143,7 +143,7 @@ class SegmentationNetwork(TaskNetwork):
         """
         if len(data) == 0:
             raise ModelError("There are no labelled images to measure the network on.")
-        images = data if isinstance(data, PreparedImages) else self.read(data, stop)
+        images = self.read(data, stop)
         confusion = MulticlassConfusionMatrix(
             len(self.classes), ignore_index=IGNORED, validate_args=False
         ).to(self.device)
