@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from pydantic import ValidationError
 
+from cdal.backend.backup import BackupError, back_up
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.data_folder import DataFolderError, check_data_folder
 from cdal.backend.logs import set_up_logging
@@ -36,6 +38,23 @@ def worker() -> int:
     except (WorkerError, DataFolderError) as error:
         sys.stderr.write(f"cdal: {error}\n")
         return 1
+    return 0
+
+
+def backup(target: Path) -> int:
+    """Back the data folder up, also while the backend runs."""
+    config = _config()
+    if config is None:
+        return 2
+    try:
+        versions = back_up(config, target.absolute())
+    except BackupError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+        return 1
+    what = f"{versions} model versions with their scores"
+    if config.database_url is None:
+        what = f"the database and {what}"
+    sys.stdout.write(f"{target} holds {what}.\n")
     return 0
 
 

@@ -84,21 +84,46 @@ def score_images(
         region: "class" or "image", see `ClassMixtures`.
         on_problem: told of each image that could not be had, and why.
     """
-    for ids, batch in _batches(images, network.prediction_batch_size, on_problem):
-        sizes = [image.size for image in batch]
-        predicted = network.predict(torch.stack([image.pixels for image in batch]))
-        mixtures = mixtures_of_regions(predicted.regions, region)
-        means = means_of_regions(predicted.regions)
-        scores = Scores(
-            task_ids=torch.tensor(ids),
-            probabilities=means.probabilities.cpu(),
-            uncertainties=means.uncertainties.cpu(),
-            features=predicted.features.cpu(),
-            mixtures=mixtures.mixtures.cpu(),
-            present=mixtures.present.cpu(),
-            region_counts=mixtures.region_counts.cpu(),
-        )
-        yield scores, list(map(pack, predicted.findings(sizes), sizes))
+    for ids, batch in _batches(images, network, on_problem):
+        yield from _score_batch(network, ids, batch, region)
+
+
+def _score_batch(
+    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
+) -> Iterator[Scored]:
+    """A batch's scores; where the device's memory is full, those of its halves."""
+    try:
+        scored = _forward(network, ids, batch, region)
+    except torch.OutOfMemoryError:
+        if len(ids) == 1:
+            raise
+        scored = None
+    if scored is not None:
+        yield scored
+        return
+    network.halve_batches()
+    half = len(ids) // 2
+    yield from _score_batch(network, ids[:half], batch[:half], region)
+    yield from _score_batch(network, ids[half:], batch[half:], region)
+
+
+def _forward(
+    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
+) -> Scored:
+    sizes = [image.size for image in batch]
+    predicted = network.predict(torch.stack([image.pixels for image in batch]))
+    mixtures = mixtures_of_regions(predicted.regions, region)
+    means = means_of_regions(predicted.regions)
+    scores = Scores(
+        task_ids=torch.tensor(ids),
+        probabilities=means.probabilities.cpu(),
+        uncertainties=means.uncertainties.cpu(),
+        features=predicted.features.cpu(),
+        mixtures=mixtures.mixtures.cpu(),
+        present=mixtures.present.cpu(),
+        region_counts=mixtures.region_counts.cpu(),
+    )
+    return scores, list(map(pack, predicted.findings(sizes), sizes))
 
 
 def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]]) -> int:
@@ -143,7 +168,7 @@ def region_of(work: Context) -> Region:
 
 
 def _batches(
-    images: ImagesOrProblems, size: int, on_problem: Callable[[int, ImageError], None]
+    images: ImagesOrProblems, network: TaskNetwork, on_problem: Callable[[int, ImageError], None]
 ) -> Iterator[tuple[list[int], list[SizedImage]]]:
     ids: list[int] = []
     batch: list[SizedImage] = []
@@ -153,7 +178,7 @@ def _batches(
             continue
         ids.append(task_id)
         batch.append(image)
-        if len(ids) == size:
+        if len(ids) >= network.prediction_batch_size:
             yield ids, batch
             ids, batch = [], []
     if ids:
