@@ -115,8 +115,9 @@ def drive(
     deadline = time.monotonic() + seconds
     while not backend.worker_died_at(fatal):
         assert time.monotonic() < deadline, f"the worker never came to «{fatal}»"
-        labelled += label_some(scenario, annotator, 1)
-        time.sleep(0.3)
+        if scenario.is_idle(scenario.status()):  # it waits for somebody to label
+            labelled += label_some(scenario, annotator, 1)
+        time.sleep(0.5)
     return labelled
 
 

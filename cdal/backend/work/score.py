@@ -53,7 +53,7 @@ def run(work: Context) -> str:
     known &= Scores.scored(work.services.config.scores_folder(work.project.id, version.number))
     todo = [(task_id, image) for task_id, image in tasks if task_id not in known]
     try:
-        problems = _score(work, version, todo)
+        problems = _score(work, version, todo, len(tasks))
     except ModelError:
         if not serve_last_good(work.services, work.project.id):
             raise
@@ -126,8 +126,12 @@ def _forward(
     return scores, list(map(pack, predicted.findings(sizes), sizes))
 
 
-def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]]) -> int:
-    """Score images and save what was found, chunk by chunk; returns how many had a problem."""
+def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]], total: int) -> int:
+    """Score those of the images that are to be scored, and save what was found, chunk by chunk.
+
+    Returns:
+        How many had a problem.
+    """
     if not todo:
         return 0
     config = work.services.config
@@ -142,7 +146,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]])
     def problem(task_id: int, why: ImageError) -> None:
         problems[task_id] = why
         work.check_stop()
-        if len(problems) == AWAY_AFTER and not done:
+        if len(problems) == AWAY_AFTER and not done and len(todo) == total:
             check_there(work, problems, len(problems))
 
     for scored in score_images(network, images, region_of(work), problem):
@@ -155,7 +159,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]])
         work.report(share, f"{done + len(problems)} of {len(todo)} images scored")
     if chunk:
         _save(work, version, chunk)
-    check_there(work, problems, len(todo))
+    check_there(work, problems, total)
     record_problems(work, problems)
     return len(problems)
 
