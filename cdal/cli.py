@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cdal import select_command
+from cdal import control_command, select_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     backup.add_argument("path", type=Path, metavar="PATH", help="the folder to be made")
     backup.set_defaults(run=_backup)
+    control_command.add_commands(commands.add_parser, _control)
     _add_benchmark(
         commands.add_parser("benchmark", help="simulate active learning: learning curves")
     )
@@ -53,6 +54,12 @@ def _backup(arguments: argparse.Namespace) -> int:
     from cdal.backend.commands import backup
 
     return backup(arguments.path)
+
+
+def _control(arguments: argparse.Namespace) -> int:
+    from cdal.backend.commands import control
+
+    return control(arguments)
 
 
 def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:

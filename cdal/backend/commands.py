@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 
 from cdal.backend.backup import BackupError, back_up
 from cdal.backend.config import ServerConfig, server_config
+from cdal.backend.control import run as run_control
 from cdal.backend.data_folder import DataFolderError, check_data_folder
+from cdal.backend.faults import storage_problem
 from cdal.backend.logs import set_up_logging
 from cdal.backend.serve import serve as serve_both
 from cdal.backend.worker import WorkerError, run_worker
@@ -58,10 +63,22 @@ def backup(target: Path) -> int:
     return 0
 
 
-def _config() -> ServerConfig | None:
+def control(arguments: argparse.Namespace) -> int:
+    """Watch or steer the backend whose data the environment names."""
+    config = _config(ServerConfig)  # which makes no folder where there is none
+    if config is None:
+        return 2
+    try:
+        return run_control(config, arguments)
+    except DBAPIError as error:
+        sys.stderr.write(f"cdal: {storage_problem(error)}\n")
+        return 1
+
+
+def _config(read: Callable[[], ServerConfig] = server_config) -> ServerConfig | None:
     """The configuration, its faults told in sentences."""
     try:
-        config = server_config()
+        config = read()
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
             sys.stderr.write(f"cdal: {_sentence(fault['loc'], fault['msg'])}\n")

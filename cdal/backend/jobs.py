@@ -21,6 +21,7 @@ from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from cdal.backend.rounds import MADE_BY, give_up_unfinished
 from cdal.backend.store import Store, note
 from cdal.backend.tables import Job, Project, now
 
@@ -145,7 +146,7 @@ class Jobs:
     def claim(self, job_id: int) -> Job | None:
         """Take a job that waits and may run now; None where it may not, or somebody has it."""
         with self.store.transaction() as session:
-            job = session.get(Job, job_id)
+            job = session.get(Job, job_id, with_for_update=True)
             if job is None or job.state != "pending" or self._lane_is_busy(session, job):
                 return None
             if job.not_before is not None and job.not_before > now():
@@ -163,6 +164,23 @@ class Jobs:
         if lane not in SHARED_LANES:
             query = query.where(Job.project_id == job.project_id)
         return bool(session.scalar(query))
+
+    def cancel(self, session: Session, job_id: int, asked_by: str) -> bool:
+        """End a job that waits, or mark one that runs, which its worker sees within a second.
+
+        Returns:
+            Whether it has ended; False where it runs and will.
+        """
+        job = session.get_one(Job, job_id, with_for_update=True)
+        job.cancelled_by = asked_by
+        if job.state == "pending":
+            _end_cancelled(session, job)
+        return job.state != "running"
+
+    def is_cancelled(self, job_id: int) -> bool:
+        """Whether somebody asked for a job's end."""
+        with self.store.reading() as session:
+            return session.get_one(Job, job_id).cancelled_by is not None
 
     def report(self, job_id: int, progress: float, message: str) -> None:
         """Record how far a job is, as a share in [0, 1], and what it does now."""
@@ -215,10 +233,10 @@ class Jobs:
             if not counts:
                 job.attempts -= 1
             _wait_again(session, job)
-            if delay_s is not None:
-                job.not_before = now() + timedelta(seconds=delay_s)
-        if delay_s is not None:
-            self._send(job_id, delay_s)
+            if job.state != "pending" or delay_s is None:
+                return
+            job.not_before = now() + timedelta(seconds=delay_s)
+        self._send(job_id, delay_s)
 
     def recover(self) -> list[str]:
         """At a worker's start: jobs that a killed worker left running wait again.
@@ -229,22 +247,42 @@ class Jobs:
         with self.store.transaction() as session:
             left = session.scalars(select(Job).filter_by(state="running")).all()
             for job in left:
-                if job.attempts >= MAX_ATTEMPTS:
+                if job.attempts >= MAX_ATTEMPTS and job.cancelled_by is None:
                     job.state, job.finished_at = "failed", now()
                     job.error = f"The worker died {job.attempts} times while it ran this job."
                     note(session, job.project_id, f"Job {job.kind} failed: {job.error}", "error")
                     session.get_one(Project, job.project_id).problem = job.error
                 else:
                     _wait_again(session, job)
-        return sorted(f"{job.kind} (job {job.id})" for job in left if job.state != "failed")
+        ended = ("failed", "cancelled")
+        return sorted(f"{job.kind} (job {job.id})" for job in left if job.state not in ended)
 
 
 def _wait_again(session: Session, job: Job) -> None:
+    if job.cancelled_by is not None:
+        _end_cancelled(session, job)
+        return
     waiting = session.scalar(_waiting(job.project_id, job.kind))
     if waiting is not None:
         job.state, job.outcome, job.finished_at = "done", f"Goes on as job {waiting}.", now()
     else:
         job.state, job.message = "pending", ""
+
+
+def _end_cancelled(session: Session, job: Job) -> None:
+    job.state, job.finished_at = "cancelled", now()
+    job.outcome = f"Cancelled by {job.cancelled_by}."
+    note(session, job.project_id, f"Job {job.id} ({job.kind}): cancelled by {job.cancelled_by}")
+    makers = set(MADE_BY.values())
+    others = select(Job.id).where(
+        Job.project_id == job.project_id,
+        Job.id != job.id,
+        Job.kind.in_(makers),
+        Job.state.in_(("pending", "running")),
+    )
+    if job.kind in makers and session.scalars(others).first() is None:
+        # The open round goes on; a job that still waits makes a newer round than this one's.
+        give_up_unfinished(session, job.project_id)
 
 
 def _waiting(project_id: int, kind: str) -> Select[int]:

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.settings import ProjectSettings
 from cdal.backend.store import note
 from cdal.backend.tables import Pick, Project, Round, Task, now
 
 if TYPE_CHECKING:
-    from cdal.backend.work.context import Context
-
+    from cdal.backend.jobs import JobKind, Jobs
 
 UNFINISHED = ("scoring", "selecting", "queueing")
 """States of a round that is being made; then it is open, and closed in the end."""
+MADE_BY: Mapping[str, JobKind] = {"scoring": "score", "selecting": "select", "queueing": "queue"}
+"""The kind of job that does what such a round waits for."""
 
 
-def open_round(work: Context, session: Session, cold_start: str | None = None) -> Round:
-    """Begin the project's next round: score the pool with the serving model, select, queue.
+def open_round(
+    session: Session, jobs: Jobs, project_id: int, cold_start: str | None = None
+) -> Round:
+    """Begin a project's next round: score the pool with the serving model, select, queue.
 
-    Without a serving model the round is a random one, and `cold_start` says why. The round
-    open before it stays in the label stream until this one is queued; one that was still being
-    made is given up.
+    Without a serving model the round is a random one, and `cold_start` says why. The settings are
+    those of now. The round open before it stays in the label stream until this one is queued; one
+    that was still being made is given up.
+
+    Raises:
+        SettingsError: the project's settings cannot be used.
     """
-    project = session.get_one(Project, work.project.id)
+    project = session.get_one(Project, project_id)
+    settings = ProjectSettings.parse(project.extra_params)
     serving = project.serving_version_id
     if serving is None and cold_start is None:
         cold_start = "There is no trained model yet."
@@ -36,18 +45,28 @@ def open_round(work: Context, session: Session, cold_start: str | None = None) -
         number=last + 1,
         model_version_id=serving,
         state="selecting" if serving is None else "scoring",
-        selector="random" if serving is None else work.settings.selector,
+        selector="random" if serving is None else settings.selector,
         cold_start=cold_start if serving is None else None,
-        budget=work.settings.budget,
+        budget=settings.budget,
         # Another seed each round, or a random round would draw the same ranks again.
-        seed=work.settings.seed + last,
+        seed=settings.seed + last,
     )
     session.add(begun)
     session.flush()
-    work.request(session, "select" if serving is None else "score", f"round {begun.number}")
+    kind: JobKind = "select" if serving is None else "score"
+    jobs.request(session, project.id, kind, f"round {begun.number}")
     if begun.cold_start:
         note(session, project.id, f"Round {begun.number} is random: {begun.cold_start}")
     return begun
+
+
+def newest_round(session: Session, project_id: int, *states: str) -> Round | None:
+    """A project's newest round in one of these states."""
+    return session.scalars(
+        select(Round)
+        .where(Round.project_id == project_id, Round.state.in_(states))
+        .order_by(Round.number.desc())
+    ).first()
 
 
 def give_up_unfinished(session: Session, project_id: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.orm import Session, sessionmaker
 
 from cdal.backend.tables import Base, Event
@@ -19,11 +19,13 @@ class Store:
     """Where projects, rounds, model versions and jobs are remembered."""
 
     def __init__(self, url: str) -> None:
-        """Open the database at a SQLAlchemy address and make what tables it lacks."""
+        """Open the database at a SQLAlchemy address and make what tables and columns it lacks."""
         self.engine = create_engine(url)
         if self.engine.dialect.name == "sqlite":
             _set_up_sqlite(self.engine)
-        Base.metadata.create_all(self.engine)
+        with self.engine.begin() as connection:
+            Base.metadata.create_all(connection)
+            _add_columns(connection)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(
             self.engine.execution_options(sqlite_begin="DEFERRED"), expire_on_commit=False
@@ -50,6 +52,18 @@ def note(session: Session, project_id: int | None, text: str, level: str = "info
     session.add(Event(project_id=project_id, level=level, text=text))
     where = f"project {project_id}: " if project_id is not None else ""
     log.log(logging.getLevelNamesMapping()[level.upper()], "%s%s", where, text)
+
+
+def _add_columns(connection: Connection) -> None:
+    """Add what columns a database of an earlier version lacks; new ones may always be empty."""
+    for table in Base.metadata.sorted_tables:
+        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(
+                    f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"
+                )
 
 
 def _set_up_sqlite(engine: Engine) -> None:

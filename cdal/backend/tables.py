@@ -37,6 +37,7 @@ class Project(Base):
     changes_seen: Mapped[str | None] = mapped_column(String(40))  # newest task change known
     training_labels: Mapped[int] = mapped_column(default=0)  # there when one was last begun
     problem: Mapped[str | None] = mapped_column(Text)  # what an admin should see to, in words
+    paused_at: Mapped[datetime | None]  # since then, nothing begins by itself
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -158,6 +159,7 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    cancelled_by: Mapped[str | None] = mapped_column(Text)  # who asked for its end, if anybody
 
 
 class Event(Base):
@@ -170,3 +172,15 @@ class Event(Base):
     level: Mapped[str] = mapped_column(String(10))
     text: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
+class Heartbeat(Base):
+    """When the worker was last alive; one row."""
+
+    __tablename__ = "heartbeats"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int]
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]

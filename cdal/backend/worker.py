@@ -16,6 +16,7 @@ from sqlalchemy import select
 from cdal.backend.config import ServerConfig
 from cdal.backend.data_folder import check_data_folder
 from cdal.backend.faults import STORAGE, storage_problem
+from cdal.backend.heartbeat import beating
 from cdal.backend.leftovers import remove_leftovers
 from cdal.backend.services import Services
 from cdal.backend.serving import serve_last_good
@@ -64,7 +65,8 @@ def run_worker(config: ServerConfig) -> None:
         huey.periodic_task(crontab())(_poll_with(services))
         _recover(services, was_killed)
         services.jobs.send_pending()
-        consumer.run()
+        with beating(services.store):
+            consumer.run()
         services.store.close()
 
 

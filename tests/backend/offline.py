@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from flask.testing import FlaskClient
 from PIL import Image
 
@@ -23,7 +24,7 @@ from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import Job, ModelVersion, Pick, Prediction, Project, Round, Task
 from cdal.backend.work.context import Context
-from cdal.models import Classification
+from cdal.models import Classification, make_network
 
 URL = "http://label-studio.test:8080"
 UID = "12.1700000000"
@@ -105,6 +106,22 @@ def add_version(
             finding = pack(Classification(version.classes.index(label), 0.75), (30, 40))
             session.add(Prediction(model_version_id=version.id, task_id=task_id, finding=finding))
     return version
+
+
+def write_network(
+    services: Services, project: Project, number: int, task: str = "classification"
+) -> None:
+    """Untrained weights for a model version."""
+    networks = {"classification": "mobilenet_v3_small", "segmentation": "lraspp_mobilenet_v3_large"}
+    network = make_network(
+        task=task,
+        architecture=networks[task],
+        classes=("cat", "dog"),
+        image_size=32,
+        device=torch.device("cpu"),
+        pretrained=False,
+    )
+    network.save(services.config.version_folder(project.id, number))
 
 
 def choice(label: str) -> list[dict[str, Any]]:
@@ -274,12 +291,16 @@ def make_work(
     stop: Callable[[], bool] = lambda: False,
     **settings: Any,
 ) -> Context:
-    """What a running job of this kind has at hand; the project as it is in the store now."""
+    """What a running job of this kind has at hand; the project as it is in the store now.
+
+    Settings that are given become the project's.
+    """
     with services.store.transaction() as session:
         job = Job(project_id=project.id, kind=kind, state="running", asked_by=asked_by)
         session.add(job)
         now = session.get_one(Project, project.id)
-    parsed = ProjectSettings.parse(settings or now.extra_params)
+        now.extra_params = settings or now.extra_params
+    parsed = ProjectSettings.parse(now.extra_params)
     return Context(
         services=services,
         job=job,

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.client import LabelStudioClient
 from cdal.backend.jobs import JobKind
 from cdal.backend.labeling import Control, served_control
+from cdal.backend.rounds import newest_round
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import Job, Project, Round
@@ -52,7 +52,7 @@ class Context:
         """Tell how far the job is, seldom enough to cost nothing.
 
         Raises:
-            Stopped: the worker is to end.
+            Stopped: the worker is to end, or somebody cancelled the job.
         """
         self.check_stop()
         clock = time.monotonic()
@@ -61,8 +61,13 @@ class Context:
             self.services.jobs.report(self.job.id, share, message)
 
     def check_stop(self) -> None:
-        """Raise `Stopped` if the worker is to end."""
+        """Raise `Stopped` if the worker is to end or somebody cancelled the job."""
         if self.stop():
+            raise Stopped
+
+    def check_cancelled(self, session: Session) -> None:
+        """Raise `Stopped` if somebody cancelled the job, before what it came to takes effect."""
+        if session.get_one(Job, self.job.id, populate_existing=True).cancelled_by is not None:
             raise Stopped
 
     def request(self, session: Session, kind: JobKind, asked_by: str) -> None:
@@ -71,8 +76,4 @@ class Context:
 
     def newest_round(self, session: Session, *states: str) -> Round | None:
         """The project's newest round in one of these states."""
-        return session.scalars(
-            select(Round)
-            .where(Round.project_id == self.project.id, Round.state.in_(states))
-            .order_by(Round.number.desc())
-        ).first()
+        return newest_round(session, self.project.id, *states)

@@ -22,8 +22,13 @@ PATIENCE = timedelta(hours=1)
 
 def read_truths(work: Context) -> dict[int, Truth]:
     """What was submitted about every task that can be learnt from, by task id."""
-    found = ((t, truth_of(work.control, a, work.settings)) for t, a in work.client.annotations())
-    return {task_id: truth for task_id, truth in found if truth is not None}
+    truths = {}
+    for task_id, submitted in work.client.annotations():
+        work.check_stop()
+        truth = truth_of(work.control, submitted, work.settings)
+        if truth is not None:
+            truths[task_id] = truth
+    return truths
 
 
 def labelled_images(work: Context, truths: Mapping[int, Truth]) -> TaskImages:

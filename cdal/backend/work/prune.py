@@ -42,10 +42,18 @@ def forget_old_scores(work: Context, current: Round) -> None:
     if current.model_version_id is None:
         return
     with work.services.store.transaction() as session:
-        newest = session.get_one(ModelVersion, current.model_version_id)
+        # An older version may serve again, and a newer round be scored with it just now.
+        needed = select(Round.model_version_id).where(
+            Round.project_id == work.project.id,
+            Round.number >= current.number,
+            Round.model_version_id.is_not(None),
+        )
+        serving = session.get_one(Project, work.project.id).serving_version_id
         older = session.scalars(
             select(ModelVersion).where(
-                ModelVersion.project_id == work.project.id, ModelVersion.number < newest.number
+                ModelVersion.project_id == work.project.id,
+                ModelVersion.id.not_in(needed),
+                ModelVersion.id != serving,
             )
         ).all()
         session.execute(

@@ -50,6 +50,8 @@ def run(work: Context) -> str:
     if not picks:
         return _nothing_to_queue(work, current)
     _send(work, current, version, picks)
+    with work.services.store.reading() as session:
+        work.check_cancelled(session)  # from here on, the label stream follows it
     work.client.serve(version)
     view_id = work.client.show_queue(version, work.project.view_id)
     with work.services.store.transaction() as session:
@@ -204,9 +206,11 @@ def _nothing_to_queue(work: Context, current: Round) -> str:
 
 def _rank_anew(work: Context, session: Session, current: Round) -> str | None:
     """Begin a round where images wait that the open one has not ranked, such as new ones."""
+    if session.get_one(Project, work.project.id).paused_at is not None:
+        return None
     ranked = select(Pick.task_id).where(Pick.round_id == current.id)
     unranked = select(func.count()).where(waiting(work.project.id), Task.task_id.not_in(ranked))
     if not session.scalar(unranked) or work.newest_round(session, *UNFINISHED) is not None:
         return None
-    open_round(work, session)
+    open_round(session, work.services.jobs, work.project.id)
     return "a round for the images that the last one had not ranked"

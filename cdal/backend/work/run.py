@@ -17,6 +17,7 @@ from cdal.backend.tables import Job, Project, now
 from cdal.backend.work import prune, queue, recheck, score, sync, train
 from cdal.backend.work import select as selecting
 from cdal.backend.work.context import Context
+from cdal.backend.work.watch import Watch
 from cdal.models import Stopped, free_memory
 
 log = logging.getLogger(__name__)
@@ -46,10 +47,12 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
         return
     log.info("project %d: %s (job %d) begins, %s", job.project_id, job.kind, job.id, job.asked_by)
     try:
-        outcome = HANDLERS[job.kind](Context.of(services, job, stop))
+        watch = Watch(services.jobs, job.id, stop)
+        outcome = HANDLERS[job.kind](Context.of(services, job, watch))
     except Stopped:
         _record(lambda: services.jobs.put_back(job.id, counts=False), stop)
-        return
+        if stop():
+            return
     except Exception as error:
         fault = fault_of(error)
         if not fault.known:

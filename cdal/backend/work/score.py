@@ -58,10 +58,11 @@ def run(work: Context) -> str:
         if not serve_last_good(work.services, work.project.id):
             raise
         with work.services.store.transaction() as session:
-            open_round(work, session)
+            open_round(session, work.services.jobs, work.project.id)
         return "its model cannot be loaded: a new round begins with the last good one"
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
+        work.check_cancelled(session)
         if begun.state == "scoring":  # else a newer round has taken its place
             begun.state = "selecting"
             begun.seconds = {**begun.seconds, "score": time.monotonic() - started}
@@ -123,7 +124,7 @@ def _forward(
         present=mixtures.present.cpu(),
         region_counts=mixtures.region_counts.cpu(),
     )
-    return scores, list(map(pack, predicted.findings(sizes), sizes))
+    return scores, list(map(pack, predicted.findings(), sizes))
 
 
 def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]], total: int) -> int:

@@ -45,6 +45,7 @@ def run(work: Context) -> str:
     selection = _rank(work, current, candidates)
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
+        work.check_cancelled(session)
         if begun.state != "selecting":
             return f"round {begun.number} was given up for a newer one"
         session.execute(delete(Pick).where(Pick.round_id == begun.id))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.client import TaskInfo
-from cdal.backend.jobs import JobKind
 from cdal.backend.labeling import served_control
-from cdal.backend.rounds import (
-    UNFINISHED,
-    is_finished,
-    open_round,
-)
+from cdal.backend.rounds import MADE_BY, UNFINISHED, is_finished, open_round
 from cdal.backend.store import note
 from cdal.backend.tables import Job, ModelVersion, Prediction, Project, Round, Task, now
 from cdal.backend.tasks import count_labelled, count_tasks, forget_all_but, waiting
@@ -27,7 +22,6 @@ CHUNK = 500
 POLL = "the minute's poll"
 RESUME_AFTER = timedelta(minutes=5)
 """A round whose job failed is tried again: Label Studio may have been away for long."""
-MADE_BY: dict[str, JobKind] = {"scoring": "score", "selecting": "select", "queueing": "queue"}
 
 
 def run(work: Context) -> str:
@@ -54,15 +48,22 @@ def read_changes(work: Context) -> int:
         if work.job.kind == "sync":  # a training may read this while a queue is being written
             _watch_queue(work, session, project, info.model_version)
         since = project.changes_seen
-    changed = list(work.client.tasks(since))
+    changed = list(_until_stopped(work, work.client.tasks(since)))
     _save(work, changed)
     if _is_behind(work):
-        everything = list(work.client.tasks())
+        everything = list(_until_stopped(work, work.client.tasks()))
         _save(work, everything)
         with work.services.store.transaction() as session:
             forget_all_but(session, work.project.id, {task.task_id for task in everything})
         changed = everything
     return len(changed)
+
+
+def _until_stopped(work: Context, tasks: Iterable[TaskInfo]) -> Iterator[TaskInfo]:
+    """A big project's tasks take a while to list."""
+    for task in tasks:
+        work.check_stop()
+        yield task
 
 
 def _is_behind(work: Context) -> bool:
@@ -161,6 +162,8 @@ def _forget_findings(session: Session, project_id: int, task_ids: Sequence[int])
 
 def _decide(work: Context, session: Session) -> str | None:
     """Request the job that is due; None where the open round goes on."""
+    if session.get_one(Project, work.project.id).paused_at is not None:
+        return "the project is paused"
     unfinished = work.newest_round(session, *UNFINISHED)
     if unfinished is not None:
         return _resume(work, session, unfinished)
@@ -219,5 +222,5 @@ def _start(work: Context, session: Session, labelled: int) -> str:
         return "every image that can be used is labelled"
     if work.services.jobs.is_active(session, project.id, "train"):
         return "a training is under way"
-    open_round(work, session)
+    open_round(session, work.services.jobs, project.id)
     return "a round is due"

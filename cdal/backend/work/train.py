@@ -47,6 +47,7 @@ from cdal.models import (
 
 SIZES_LOOKED_AT = 100
 READING, FITTING = 0.1, 0.85  # shares of the job's progress
+OVERTAKEN = "is kept but does not serve, since another was chosen to serve while it was trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def run(work: Context) -> str:
         seconds=time.monotonic() - started,
     )
     _save(work, network, version)
-    return f"model version {version.number} {verdict.why}"
+    return f"model version {version.number} {version.verdict}"
 
 
 def _begin_without(work: Context, why: str) -> str:
@@ -116,7 +117,7 @@ def _begin_without(work: Context, why: str) -> str:
         current = work.newest_round(session, "open", *UNFINISHED)
         labelled = count_labelled(session, work.project.id)
         if current is None or (current.state == "open" and is_finished(session, current, labelled)):
-            open_round(work, session, cold_start=why)
+            open_round(session, work.services.jobs, work.project.id, cold_start=why)
     return f"not trained: {why}"
 
 
@@ -126,12 +127,17 @@ def _save(work: Context, network: TaskNetwork, version: ModelVersion) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # of a training that was killed right here
     network.save(folder, version.fingerprint)
     with work.services.store.transaction() as session:
+        work.check_cancelled(session)
+        project = session.get_one(Project, work.project.id)
+        if project.serving_version_id != work.project.serving_version_id:
+            # Somebody rolled back meanwhile, to a version that this one was not compared with.
+            version.promoted, version.verdict = False, OVERTAKEN
         session.add(version)
         session.flush()
         if version.promoted:
-            session.get_one(Project, work.project.id).serving_version_id = version.id
-        note(session, work.project.id, f"Model version {version.number} {version.verdict}")
-        begun = open_round(work, session)
+            project.serving_version_id = version.id
+        note(session, project.id, f"Model version {version.number} {version.verdict}")
+        begun = open_round(session, work.services.jobs, project.id)
         begun.seconds = {"train": version.seconds}
 
 

@@ -9,6 +9,7 @@ import errno
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +267,8 @@ def test_a_job_that_is_stopped_waits_for_the_next_worker(
     handler(raises(Stopped()))
     services.jobs.ask(1, "train", "test")
     services.jobs.huey.flush()
-    job = run(services)
+    run_job(services, 1, lambda: True)
+    job = job_of(services, 1)
     assert (job.state, job.error) == ("pending", None)
     assert len(services.jobs.huey) == 0  # this worker is ending
 
@@ -278,7 +280,7 @@ def test_a_job_asks_whether_it_is_to_stop(services: Services, handler: Behave) -
 
     handler(work_long)
     services.jobs.ask(1, "train", "test")
-    answers = iter([False, False, True])
+    answers = chain([False, False], repeat(True))
     run_job(services, 1, lambda: next(answers))
     assert job_of(services, 1).state == "pending"
 

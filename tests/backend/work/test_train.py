@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 from offline import FakeLabelStudio, add_project, add_version, make_services, make_work
+from sqlalchemy import select
 
 from cdal.backend.labeling import served_control
 from cdal.backend.settings import ProjectSettings
+from cdal.backend.tables import ModelVersion, Project, Round
+from cdal.backend.work import train
 from cdal.backend.work.train import (
     _kept_images_held_out,
     _serving_network,
@@ -154,3 +157,38 @@ def test_a_renamed_label_is_known_by_its_former_name(tmp_path: Path) -> None:
 
 def test_a_model_of_another_task_is_not_gone_on_from(tmp_path: Path) -> None:
     assert served_by_cats_and_dogs(tmp_path, config("RectangleLabels")) is None
+
+
+def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    first, second = (add_version(services, project, number=number) for number in (1, 2))
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    with services.store.transaction() as session:  # while it trains
+        session.get_one(Project, project.id).serving_version_id = first.id
+    new = ModelVersion(
+        project_id=project.id,
+        number=3,
+        architecture="mobilenet_v3_small",
+        classes=["cat", "dog"],
+        fingerprint="f",
+        labels=9,
+        metrics={},
+        promoted=True,
+        verdict="serves",
+        seconds=1.0,
+    )
+    network = make_network(
+        task="classification",
+        architecture="mobilenet_v3_small",
+        classes=("cat", "dog"),
+        image_size=32,
+        device=torch.device("cpu"),
+        pretrained=False,
+    )
+    train._save(work, network, new)
+    assert (new.promoted, new.verdict) == (False, train.OVERTAKEN)
+    with services.store.reading() as session:
+        assert session.get_one(Project, project.id).serving_version_id == first.id
+        begun = session.scalars(select(Round)).one()
+    assert begun.model_version_id == first.id != second.id

@@ -1,0 +1,271 @@
+"""What an admin may do, from the API, the command line or the pages alike.
+
+Each action checks, writes in one transaction what it does and who asked for it, and has the jobs
+sent that follow. The worker, in another process, sees it within a second or two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cdal.backend.jobs import JobKind
+from cdal.backend.labeling import LabelingError, served_control
+from cdal.backend.rounds import MADE_BY, UNFINISHED, newest_round, open_round
+from cdal.backend.services import Services
+from cdal.backend.settings import ProjectSettings, SettingsError
+from cdal.backend.store import note
+from cdal.backend.tables import Job, ModelVersion, Project, now
+from cdal.models import ModelError, TaskNetwork
+
+LONGEST_NAME = 80
+
+
+class ActionError(ValueError):
+    """What was asked for is impossible; the message is a sentence that says why.
+
+    Attributes:
+        status: as HTTP has it, 404 where there is no such thing and 409 where it cannot be now.
+    """
+
+    def __init__(self, message: str, status: int = 409) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What happens now, in a sentence, and the job that does it, if one does."""
+
+    text: str
+    job: int | None = None
+
+
+def retrain(services: Services, project_id: int, by: str) -> Done:
+    """Have a project's model trained on the labels of now; a paused project's, too.
+
+    Raises:
+        ActionError: there is no such project.
+    """
+    with services.store.transaction() as session:
+        project = find_project(session, project_id)
+        before = _active(session, project, "train")
+        job_id = services.jobs.request(session, project.id, "train", _name(by))
+        if not any(job.id == job_id for job in before):
+            note(session, project.id, f"Training asked for by {_name(by)}")
+        running = next((job.id for job in before if job.state == "running"), None)
+    services.jobs.send_pending(project_id)
+    if running is not None:
+        return Done(f"Job {job_id} trains again when the training under way has ended.", job_id)
+    return Done(f"Job {job_id} trains on the labels of now.", job_id)
+
+
+def rescore(services: Services, project_id: int, by: str) -> Done:
+    """Begin a new round with the serving model: score what it has not seen, select, queue.
+
+    Raises:
+        ActionError: there is no such project, or a round is being made already.
+    """
+    with services.store.transaction() as session:
+        project = find_project(session, project_id)
+        busy = _active(session, project, *MADE_BY.values())
+        making = newest_round(session, project.id, *UNFINISHED)
+        if making is not None and busy:
+            raise ActionError(
+                f"Round {making.number} is being made already: job {busy[0].id} ({busy[0].kind}) "
+                f"{_doing(busy[0])}. Wait for it, or cancel that job first."
+            )
+        done = _begin_round(services, session, project, f"Round {{}} asked for by {_name(by)}")
+    services.jobs.send_pending(project_id)
+    return done
+
+
+def roll_back(services: Services, project_id: int, number: int, by: str) -> Done:
+    """Let another model version serve, an older one or a newer, and begin a round with it.
+
+    The next training starts from it and is compared with it. One that is under way is kept but does
+    not serve.
+
+    Raises:
+        ActionError: there is no such project or version, or it cannot serve.
+    """
+    with services.store.reading() as session:
+        project = find_project(session, project_id)
+        version = session.scalars(
+            select(ModelVersion).filter_by(project_id=project.id, number=number)
+        ).one_or_none()
+    if version is None:
+        raise ActionError(f"There is no model version {number} of project {project_id}.", 404)
+    _check_network(services, project, version)
+    with services.store.transaction() as session:
+        project = find_project(session, project_id)
+        if version.id == project.serving_version_id:
+            raise ActionError(f"Model version {number} serves already.")
+        project.serving_version_id = version.id
+        said = f"Model version {number} serves, by {_name(by)}; round {{}} begins with it"
+        done = _begin_round(services, session, project, said)
+    services.jobs.send_pending(project_id)
+    return done
+
+
+def pause(services: Services, project_id: int, by: str) -> Done:
+    """Let no training and no round begin by itself; what is under way ends first.
+
+    Labels go on being noticed, and what is queued goes on being served and topped up.
+
+    Raises:
+        ActionError: there is no such project, or it is paused.
+    """
+    with services.store.transaction() as session:
+        project = find_project(session, project_id)
+        if project.paused_at is not None:
+            raise ActionError(f"Project {project_id} is paused already.")
+        project.paused_at = now()
+        note(session, project.id, f"Paused by {_name(by)}")
+        under_way = _active(session, project, "train", *MADE_BY.values())
+    ending = "".join(f" Job {job.id} ({job.kind}) {_doing(job)}." for job in under_way)
+    return Done(f"Project {project_id} is paused: nothing new begins by itself.{ending}")
+
+
+def resume(services: Services, project_id: int, by: str) -> Done:
+    """End a pause, and look what has become due meanwhile.
+
+    Raises:
+        ActionError: there is no such project, or it is not paused.
+    """
+    with services.store.transaction() as session:
+        project = find_project(session, project_id)
+        if project.paused_at is None:
+            raise ActionError(f"Project {project_id} is not paused.")
+        project.paused_at = None
+        note(session, project.id, f"Resumed by {_name(by)}")
+        job_id = services.jobs.request(session, project.id, "sync", _name(by))
+    services.jobs.send_pending(project_id)
+    return Done(f"Project {project_id} goes on; job {job_id} looks what is due.", job_id)
+
+
+def cancel(services: Services, job_id: int, by: str) -> Done:
+    """End a job: at once where it waits, within seconds where it runs.
+
+    What it would have changed stays as it was: the old model serves, the old queue is followed.
+
+    Raises:
+        ActionError: there is no such job, or it has ended.
+    """
+    with services.store.transaction() as session:
+        job = find_job(session, job_id)
+        if job.finished_at is not None:
+            raise ActionError(f"Job {job_id} ({job.kind}) has ended already: it is {job.state}.")
+        ended = services.jobs.cancel(session, job_id, _name(by))
+        if not ended:
+            note(session, job.project_id, f"Job {job_id} ({job.kind}): end asked by {_name(by)}")
+    if ended:
+        return Done(f"Job {job_id} ({job.kind}) is cancelled.", job_id)
+    return Done(f"Job {job_id} ({job.kind}) stops within seconds.", job_id)
+
+
+def retry(services: Services, job_id: int, by: str) -> Done:
+    """Have done again what a job that failed or was cancelled was to do.
+
+    Raises:
+        ActionError: there is no such job, or it did not fail.
+    """
+    with services.store.transaction() as session:
+        job = find_job(session, job_id)
+        if job.state not in ("failed", "cancelled"):
+            raise ActionError(
+                f"Job {job_id} ({job.kind}) is {job.state}; only a job that failed or was "
+                "cancelled can be tried again."
+            )
+        project = find_project(session, job.project_id)
+        making = newest_round(session, project.id, *UNFINISHED)
+        said = f"Job {job_id} ({job.kind}) tried again by {_name(by)}"
+        if job.kind in MADE_BY.values() and making is None:  # its round was given up
+            done = _begin_round(services, session, project, said + ", as round {}")
+        else:
+            kind = MADE_BY[making.state] if job.kind in MADE_BY.values() and making else job.kind
+            again = services.jobs.request(session, project.id, cast(JobKind, kind), _name(by))
+            note(session, project.id, f"{said}, as job {again}")
+            done = Done(f"Job {again} does what job {job_id} ({job.kind}) was to do.", again)
+    services.jobs.send_pending(project.id)
+    return done
+
+
+def find_project(session: Session, project_id: int) -> Project:
+    """A project by the store's number.
+
+    Raises:
+        ActionError: there is none.
+    """
+    project = session.get(Project, project_id)
+    if project is None:
+        raise ActionError(f"There is no project {project_id}.", 404)
+    return project
+
+
+def find_job(session: Session, job_id: int) -> Job:
+    """A job by its number.
+
+    Raises:
+        ActionError: there is none.
+    """
+    job = session.get(Job, job_id)
+    if job is None:
+        raise ActionError(f"There is no job {job_id}.", 404)
+    return job
+
+
+def _begin_round(services: Services, session: Session, project: Project, said: str) -> Done:
+    """Begin a round, `said` with its number noted; a pause holds up only what begins by itself."""
+    try:
+        begun = open_round(session, services.jobs, project.id)
+    except SettingsError as error:
+        raise ActionError(f"No round can begin: {error}") from None
+    said = said.format(begun.number)
+    note(session, project.id, said)
+    job_id = services.jobs.request(
+        session, project.id, MADE_BY[begun.state], f"round {begun.number}"
+    )
+    return Done(f"{said}.", job_id)
+
+
+def _check_network(services: Services, project: Project, version: ModelVersion) -> None:
+    """Refuse a version that cannot be loaded, or was made for another kind of labels."""
+    folder = services.config.version_folder(project.id, version.number)
+    try:
+        network = TaskNetwork.load(folder, torch.device("cpu"))
+        settings = ProjectSettings.parse(project.extra_params)
+        task = served_control(project.labeling_config, settings.control).task
+    except (ModelError, SettingsError, LabelingError) as error:
+        reason = str(error).replace(str(services.config.data_folder), "the data folder")
+        raise ActionError(f"Model version {version.number} cannot serve: {reason}") from None
+    if network.task != task:
+        raise ActionError(
+            f"Model version {version.number} cannot serve: it was trained for {network.task}, and "
+            f"the project's labels are for {task} now."
+        )
+
+
+def _active(session: Session, project: Project, *kinds: str) -> list[Job]:
+    """A project's jobs of these kinds that wait or run, in the order in which they were asked."""
+    query = (
+        select(Job)
+        .where(Job.project_id == project.id, Job.kind.in_(kinds))
+        .where(Job.state.in_(("pending", "running")))
+        .order_by(Job.id)
+    )
+    return list(session.scalars(query))
+
+
+def _doing(job: Job) -> str:
+    return "is under way" if job.state == "running" else "waits"
+
+
+def _name(by: str) -> str:
+    """Who asked, as it may stand in a record: one line, not too long."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in by).split())
+    return line[:LONGEST_NAME] or "somebody"

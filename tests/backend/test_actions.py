@@ -1,0 +1,327 @@
+"""What an admin may do: what comes of it, and what is said where it cannot be done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from offline import (
+    FakeLabelStudio,
+    add_project,
+    add_round,
+    add_tasks,
+    add_version,
+    job_of,
+    jobs_of,
+    make_services,
+    make_work,
+    write_network,
+)
+from sqlalchemy import select
+
+from cdal.backend import actions
+from cdal.backend.actions import ActionError
+from cdal.backend.rounds import MADE_BY
+from cdal.backend.services import Services
+from cdal.backend.tables import Event, ModelVersion, Project, Round
+from cdal.backend.work import run as run_module
+from cdal.backend.work import sync
+from cdal.backend.work.context import Context
+from cdal.backend.work.run import HANDLERS, run_job
+from cdal.models import Stopped
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+@pytest.fixture
+def project(services: Services) -> Project:
+    return add_project(services)
+
+
+def events(services: Services) -> list[str]:
+    with services.store.reading() as session:
+        return list(session.scalars(select(Event.text).order_by(Event.id)))
+
+
+def rounds(services: Services) -> list[tuple[int, str, int | None]]:
+    with services.store.reading() as session:
+        found = session.scalars(select(Round).order_by(Round.number))
+        return [(r.number, r.state, r.model_version_id) for r in found]
+
+
+ACTIONS: list[Callable[[Services], object]] = [
+    lambda services: actions.retrain(services, 9, "ann"),
+    lambda services: actions.rescore(services, 9, "ann"),
+    lambda services: actions.roll_back(services, 9, 1, "ann"),
+    lambda services: actions.pause(services, 9, "ann"),
+    lambda services: actions.resume(services, 9, "ann"),
+    lambda services: actions.cancel(services, 9, "ann"),
+    lambda services: actions.retry(services, 9, "ann"),
+]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_what_does_not_exist_is_named(
+    services: Services, action: Callable[[Services], object]
+) -> None:
+    with pytest.raises(ActionError, match=r"^There is no (project|job) 9\.$") as caught:
+        action(services)
+    assert caught.value.status == 404
+    assert events(services) == []
+
+
+def test_a_training_is_asked_for_once(services: Services, project: Project) -> None:
+    done = actions.retrain(services, project.id, "ann\n\x1b[31m")
+    again = actions.retrain(services, project.id, "bob")
+    assert done == again
+    assert done.text == "Job 1 trains on the labels of now."
+    assert jobs_of(services) == [("train", "pending")]
+    assert len(services.jobs.huey) >= 1
+    assert events(services) == ["Training asked for by ann [31m"]
+
+    services.jobs.claim(1)
+    later = actions.retrain(services, project.id, "bob")
+    assert later.text == "Job 2 trains again when the training under way has ended."
+
+
+def test_rescoring_begins_a_round_with_the_serving_model(
+    services: Services, project: Project
+) -> None:
+    version = add_version(services, project)
+    add_round(services, project, [1], model_version_id=version.id)
+    done = actions.rescore(services, project.id, "ann")
+    assert done.text == "Round 2 asked for by ann."
+    assert rounds(services) == [(1, "open", version.id), (2, "scoring", version.id)]
+    assert jobs_of(services) == [("score", "pending")]
+    assert done.job == 1
+
+    with pytest.raises(ActionError) as caught:
+        actions.rescore(services, project.id, "ann")
+    assert str(caught.value) == (
+        "Round 2 is being made already: job 1 (score) waits. Wait for it, or cancel that job first."
+    )
+
+
+def test_a_round_that_stands_still_does_not_keep_from_rescoring(
+    services: Services, project: Project
+) -> None:
+    add_round(services, project, [1], state="queueing")
+    services.jobs.finish(services.jobs.ask(project.id, "queue", "test"), "failed", error="away")
+    actions.rescore(services, project.id, "ann")
+    assert rounds(services) == [(1, "closed", None), (2, "selecting", None)]
+
+
+def test_another_version_serves_and_a_round_begins_with_it(
+    services: Services, project: Project
+) -> None:
+    first, second = (add_version(services, project, number=number) for number in (1, 2))
+    for number in (1, 2):
+        write_network(services, project, number)
+    add_round(services, project, [1], model_version_id=second.id)
+    done = actions.roll_back(services, project.id, 1, "ann")
+    assert done.text == "Model version 1 serves, by ann; round 2 begins with it."
+    assert rounds(services) == [(1, "open", second.id), (2, "scoring", first.id)]
+    with pytest.raises(ActionError, match=r"^Model version 1 serves already\.$"):
+        actions.roll_back(services, project.id, 1, "ann")
+
+    actions.roll_back(services, project.id, 2, "ann")  # forward again
+    assert rounds(services) == [
+        (1, "open", second.id),
+        (2, "closed", first.id),
+        (3, "scoring", second.id),
+    ]
+    assert jobs_of(services) == [("score", "pending")]
+
+
+def test_versions_that_cannot_serve(services: Services, project: Project) -> None:
+    for number in (1, 2, 3):
+        add_version(services, project, number=number)
+    write_network(services, project, 1, "segmentation")
+    for number, sentence in [
+        (7, "There is no model version 7 of project 1."),
+        (
+            2,
+            "Model version 2 cannot serve: the data folder/projects/1/versions/2/manifest.json is "
+            "missing.",
+        ),
+        (
+            1,
+            "Model version 1 cannot serve: it was trained for segmentation, and the project's "
+            "labels are for classification now.",
+        ),
+    ]:
+        with pytest.raises(ActionError) as caught:
+            actions.roll_back(services, project.id, number, "ann")
+        assert str(caught.value) == sentence
+    with services.store.reading() as session:
+        serving = session.get_one(Project, project.id).serving_version_id
+        assert session.get_one(ModelVersion, serving).number == 3
+    assert rounds(services) == []
+
+
+def test_a_paused_project_begins_nothing_and_resumes(services: Services, project: Project) -> None:
+    label_studio = FakeLabelStudio()
+    label_studio.add_tasks(range(5))
+    assert actions.pause(services, project.id, "ann").text == (
+        "Project 1 is paused: nothing new begins by itself."
+    )
+    with pytest.raises(ActionError, match="paused already"):
+        actions.pause(services, project.id, "ann")
+    outcome = sync.run(make_work(services, project, label_studio))
+    assert outcome == "5 tasks changed; the project is paused"
+    assert rounds(services) == []
+
+    done = actions.resume(services, project.id, "bob")
+    assert job_of(services, done.job or 0).kind == "sync"
+    with pytest.raises(ActionError, match="is not paused"):
+        actions.resume(services, project.id, "bob")
+    sync.run(make_work(services, project, label_studio))
+    assert rounds(services) == [(1, "selecting", None)]
+    assert events(services)[:2] == ["Paused by ann", "Resumed by bob"]
+
+
+def test_what_is_queued_in_a_paused_project_is_topped_up(
+    services: Services, project: Project
+) -> None:
+    label_studio = FakeLabelStudio()
+    label_studio.add_tasks(range(6))
+    add_tasks(services, project, range(6))
+    add_round(services, project, range(5), queued=2, queue_version="CDAL round 1.1")
+    actions.pause(services, project.id, "ann")
+    outcome = sync.run(make_work(services, project, label_studio, reserve=3))
+    assert outcome == "6 tasks changed; the project is paused, 3 images more in the queue"
+    # Task 5 is ranked by no round, and none begins for it.
+    outcome = sync.run(make_work(services, project, label_studio, reserve=9))
+    assert rounds(services) == [(1, "open", None)]
+
+
+def test_a_job_that_waits_is_cancelled_at_once(services: Services, project: Project) -> None:
+    services.jobs.ask(project.id, "train", "test")
+    assert actions.cancel(services, 1, "ann").text == "Job 1 (train) is cancelled."
+    assert job_of(services, 1).outcome == "Cancelled by ann."
+    run_job(services, 1, lambda: False)  # its message is still on the way
+    assert jobs_of(services) == [("train", "cancelled")]
+    with pytest.raises(ActionError) as caught:
+        actions.cancel(services, 1, "ann")
+    assert str(caught.value) == "Job 1 (train) has ended already: it is cancelled."
+    assert events(services) == ["Job 1 (train): cancelled by ann"]
+
+
+@pytest.mark.parametrize("kind", ["score", "select", "queue"])
+def test_cancelling_a_round_in_the_making_leaves_the_open_one(
+    services: Services, project: Project, kind: str
+) -> None:
+    add_round(services, project, [1], number=1)
+    state = {"score": "scoring", "select": "selecting", "queue": "queueing"}[kind]
+    add_round(services, project, [1], state=state, number=2)
+    services.jobs.ask(project.id, kind, "test")  # type: ignore[arg-type]
+    actions.cancel(services, 1, "ann")
+    assert rounds(services) == [(1, "open", None), (2, "closed", None)]
+
+
+def test_a_newer_round_outlives_the_job_of_an_older_one(
+    services: Services, project: Project
+) -> None:
+    version = add_version(services, project)
+    add_round(services, project, [1], state="closed", number=1)
+    services.jobs.ask(project.id, "score", "round 1")
+    services.jobs.claim(1)
+    actions.rescore(services, project.id, "ann")
+    actions.cancel(services, 1, "ann")
+    services.jobs.put_back(1)
+    assert jobs_of(services) == [("score", "cancelled"), ("score", "pending")]
+    assert rounds(services)[-1] == (2, "scoring", version.id)
+
+
+def test_a_cancelled_job_does_not_come_back_after_a_kill(
+    services: Services, project: Project
+) -> None:
+    services.jobs.ask(project.id, "train", "test")
+    services.jobs.claim(1)
+    assert actions.cancel(services, 1, "ann").text == "Job 1 (train) stops within seconds."
+    assert jobs_of(services) == [("train", "running")]
+    services.jobs.recover()
+    assert jobs_of(services) == [("train", "cancelled")]
+    assert "Resumed after a kill" not in " ".join(events(services))
+
+
+def test_only_what_failed_is_tried_again(services: Services, project: Project) -> None:
+    services.jobs.ask(project.id, "train", "test")
+    with pytest.raises(ActionError) as caught:
+        actions.retry(services, 1, "ann")
+    assert str(caught.value) == (
+        "Job 1 (train) is pending; only a job that failed or was cancelled can be tried again."
+    )
+    services.jobs.finish(1, "failed", error="out of memory")
+    done = actions.retry(services, 1, "ann")
+    assert (done.text, done.job) == ("Job 2 does what job 1 (train) was to do.", 2)
+    assert jobs_of(services) == [("train", "failed"), ("train", "pending")]
+
+
+def test_a_job_of_a_round_is_tried_again_where_the_round_stands(
+    services: Services, project: Project
+) -> None:
+    add_round(services, project, [1], state="queueing")
+    services.jobs.finish(services.jobs.ask(project.id, "score", "test"), "failed", error="away")
+    actions.retry(services, 1, "ann")
+    assert jobs_of(services) == [("score", "failed"), ("queue", "pending")]
+
+
+def test_a_job_whose_round_was_given_up_is_tried_again_with_a_new_round(
+    services: Services, project: Project
+) -> None:
+    add_round(services, project, [1], state="closed")
+    services.jobs.finish(services.jobs.ask(project.id, "select", "test"), "failed", error="odd")
+    done = actions.retry(services, 1, "ann")
+    assert done.text == "Job 1 (select) tried again by ann, as round 2."
+    assert rounds(services)[-1] == (2, "selecting", None)
+
+
+def test_a_job_that_runs_sees_from_another_process_that_it_is_cancelled(
+    services: Services, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    def work_long(work: Context) -> str:
+        begun.set()
+        while True:
+            work.report(0.5, "training")
+            time.sleep(0.01)
+
+    monkeypatch.setattr(run_module, "HANDLERS", {"train": work_long})
+    services.jobs.ask(project.id, "train", "test")
+    worker = threading.Thread(target=run_job, args=(services, 1, lambda: False))
+    worker.start()
+    assert begun.wait(10)
+    other = make_services(tmp_path)  # as the web process has it
+    actions.cancel(other, 1, "ann")
+    worker.join(2.0)
+    assert not worker.is_alive()
+    assert jobs_of(services) == [("train", "cancelled")]
+    other.store.close()
+
+
+@pytest.mark.parametrize("state", ["scoring", "selecting", "queueing"])
+def test_a_job_that_is_cancelled_at_its_very_end_changes_nothing(
+    services: Services, project: Project, state: str
+) -> None:
+    version = add_version(services, project, {1: "cat"})
+    label_studio = FakeLabelStudio()
+    if state != "scoring":  # which is at its end with nothing to score
+        add_tasks(services, project, [1])
+        label_studio.add_tasks([1])
+    add_round(services, project, [1], state=state, model_version_id=version.id)
+    work = make_work(services, project, label_studio, MADE_BY[state])
+    actions.cancel(services, work.job.id, "ann")  # its watch has not looked since
+    with pytest.raises(Stopped):
+        HANDLERS[MADE_BY[state]](work)
+    services.jobs.put_back(work.job.id)
+    assert rounds(services) == [(1, "closed", version.id)]
+    assert jobs_of(services) == [(MADE_BY[state], "cancelled")]
+    assert label_studio.info.model_version == ""  # the label stream follows what it followed
