@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from cdal.backend.backup import BackupError, back_up
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.control import run as run_control
 from cdal.backend.data_folder import DataFolderError, check_data_folder
@@ -41,6 +43,23 @@ def worker() -> int:
     except (WorkerError, DataFolderError) as error:
         sys.stderr.write(f"cdal: {error}\n")
         return 1
+    return 0
+
+
+def backup(target: Path) -> int:
+    """Back the data folder up, also while the backend runs."""
+    config = _config()
+    if config is None:
+        return 2
+    try:
+        versions = back_up(config, target.absolute())
+    except BackupError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+        return 1
+    what = f"{versions} model versions with their scores"
+    if config.database_url is None:
+        what = f"the database and {what}"
+    sys.stdout.write(f"{target} holds {what}.\n")
     return 0
 
 
