@@ -7,16 +7,12 @@ can claim a job.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Literal
 
-from huey import SqliteHuey
-from huey.registry import Message
-from huey.serializer import Serializer
+from huey import Huey
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -43,31 +39,12 @@ SHARED_LANES = frozenset({"train", "score"})
 MAX_ATTEMPTS = 3
 
 
-class JSONSerializer(Serializer):  # type: ignore[misc]
-    """Huey's messages as JSON: its own serializer is pickle, which can run code when loaded."""
-
-    def _serialize(self, data: object) -> bytes:
-        if isinstance(data, Message):
-            data = list(data._replace(eta=data.eta.isoformat() if data.eta else None))
-        return json.dumps(data).encode()
-
-    def _deserialize(self, data: bytes) -> object:
-        value = json.loads(data)
-        if not isinstance(value, list):
-            return value
-        message = Message(*value)
-        eta = datetime.fromisoformat(message.eta) if message.eta else None
-        return message._replace(eta=eta, args=tuple(message.args))
-
-
 class Jobs:
     """Requests, claims and records jobs."""
 
-    def __init__(self, store: Store, file: Path) -> None:
+    def __init__(self, store: Store, messages: Huey) -> None:
         self.store = store
-        self.huey = SqliteHuey(
-            "cdal", filename=str(file), serializer=JSONSerializer(), results=False
-        )
+        self.huey = messages
         self._work: Callable[[int], object] | None = None
         # Registered here so that the web process, which runs no job, can send messages.
         self._task = self.huey.task(name="work")(self._run)
@@ -106,7 +83,7 @@ class Jobs:
             return waiting
         with self.store.transaction() as session:
             job_id = self.request(session, project_id, kind, asked_by)
-        self._task(job_id)
+        self._send(job_id)
         return job_id
 
     @staticmethod
@@ -125,7 +102,17 @@ class Jobs:
         with self.store.reading() as session:
             waiting = session.scalars(query).all()
         for job_id in waiting:
-            self._task(job_id)
+            self._send(job_id)
+
+    def _send(self, job_id: int, delay_s: float | None = None) -> None:
+        """Tell a worker of a job; where that fails, the minute's poll makes up for it."""
+        try:
+            if delay_s is None:
+                self._task(job_id)
+            else:
+                self._task.schedule((job_id,), delay=delay_s)
+        except Exception as error:  # noqa: BLE001 — what huey's storages raise is their own
+            log.warning("Job %d waits for the minute's poll: %s.", job_id, type(error).__name__)
 
     def claim(self, job_id: int) -> Job | None:
         """Take a job that waits and may run now; None where it may not, or somebody has it."""
@@ -213,7 +200,7 @@ class Jobs:
             if job.state != "pending" or delay_s is None:
                 return job.state == "pending"
             job.not_before = now() + timedelta(seconds=delay_s)
-        self._task.schedule((job_id,), delay=delay_s)
+        self._send(job_id, delay_s)
         return True
 
     def recover(self) -> int:
