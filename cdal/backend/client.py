@@ -13,6 +13,8 @@ from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
+from cdal.backend.transport import open_http
+
 PAGE = 1000
 DELETING_SECONDS = 600.0
 UNCERTAINTY_SAMPLING = "Uncertainty sampling"
@@ -64,7 +66,8 @@ class LabelStudioClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.project = project
-        self._http = httpx.Client(timeout=timeout_s, follow_redirects=True)
+        with _errors("connect"):
+            self._http = open_http(self.url, timeout_s)
         self._sdk = LabelStudio(
             base_url=self.url,
             api_key=api_key,
@@ -244,6 +247,8 @@ class _errors:  # noqa: N801 — reads as the keyword that it stands for
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # No JSON, or none that the SDK knows, or a page where there should be data.
         strange = isinstance(error, ApiError) and (error.status_code or 0) < 400
+        if isinstance(error, httpx.InvalidURL):
+            raise LabelStudioError("Label Studio's address is none that can be asked.") from None
         if strange or isinstance(error, ValueError):
             raise LabelStudioError(
                 f"What answered when asked to {self.what} is no Label Studio."
@@ -254,8 +259,14 @@ class _errors:  # noqa: N801 — reads as the keyword that it stands for
             ) from None
         if isinstance(error, httpx.HTTPError):
             raise LabelStudioError(
-                f"Label Studio could not be asked to {self.what}: {type(error).__name__}"
+                f"Label Studio could not be asked to {self.what}: {_failure(error)}"
             ) from None
+
+
+def _failure(error: httpx.HTTPError) -> str:
+    if isinstance(error, (httpx.UnsupportedProtocol, httpx.TooManyRedirects)):
+        return "it redirects to an address that is not its own"
+    return type(error).__name__
 
 
 def _refusal(error: ApiError) -> str:

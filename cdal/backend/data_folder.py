@@ -7,11 +7,11 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.faults import storage_problem
-from cdal.backend.store import Store
+from cdal.backend.store import Store, StoreError
 
 
 class DataFolderError(Exception):
@@ -71,8 +71,8 @@ def _try_out(config: ServerConfig) -> None:
             "CDAL_DATABASE_URL is no address of a database that can be used, such as "
             "postgresql+psycopg://user:password@host/name."
         ) from None
-    except DBAPIError as error:
-        what = storage_problem(error)
-        if config.database_url is not None:
-            what = f"The database of CDAL_DATABASE_URL does not answer as it should. {what}"
-        raise DataFolderError(what) from None
+    except StoreError as error:
+        cause = error.__cause__
+        if config.database_url is None and isinstance(cause, Exception):
+            raise DataFolderError(storage_problem(cause)) from None
+        raise DataFolderError(str(error)) from None

@@ -10,6 +10,7 @@ from cdal.backend.client import LabelStudioClient, LabelStudioError
 from cdal.backend.config import ServerConfig
 from cdal.backend.images import ImageSource, ImageStore
 from cdal.backend.jobs import Jobs
+from cdal.backend.messages import open_messages
 from cdal.backend.networks import LoadedNetworks
 from cdal.backend.store import Store
 from cdal.backend.tables import Project
@@ -31,7 +32,7 @@ class Services:
         return cls(
             config=config,
             store=store,
-            jobs=Jobs(store, config.jobs_file),
+            jobs=Jobs(store, open_messages(config)),
             images=ImageStore(
                 config.images_folder,
                 config.image_cache_mb * 2**20,

@@ -5,30 +5,47 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from cdal.backend.database import READING, open_engine
 from cdal.backend.tables import Base, Event
 
 log = logging.getLogger(__name__)
 
 
+class StoreError(Exception):
+    """The database cannot be opened; the message is a sentence, without secrets."""
+
+
 class Store:
-    """Where projects, rounds, model versions and jobs are remembered."""
+    """Where projects, rounds, model versions and jobs are remembered.
+
+    Whoever writes is alone, on any database: what a transaction has read is still so when it
+    writes.
+    """
 
     def __init__(self, url: str) -> None:
-        """Open the database at a SQLAlchemy address and make what tables and columns it lacks."""
-        self.engine = create_engine(url)
-        if self.engine.dialect.name == "sqlite":
-            _set_up_sqlite(self.engine)
-        with self.engine.begin() as connection:
-            Base.metadata.create_all(connection)
-            _add_columns(connection)
+        """Open the database at a SQLAlchemy address and make what tables and columns it lacks.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
+        self.engine = open_engine(url)
+        try:
+            with self.engine.begin() as connection:
+                Base.metadata.create_all(connection)
+                _add_columns(connection)
+        except DBAPIError as error:
+            where = self.engine.url.set(query={}).render_as_string(hide_password=True)
+            reason = (str(error.orig).strip().splitlines() or [type(error).__name__])[0]
+            raise StoreError(f"The database {where} cannot be opened: {reason}") from error
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(
-            self.engine.execution_options(sqlite_begin="DEFERRED"), expire_on_commit=False
+            self.engine.execution_options(**READING[self.engine.dialect.name]),
+            expire_on_commit=False,
         )
 
     @contextmanager
@@ -39,7 +56,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads: on SQLite it neither waits for a writer nor holds one up."""
+        """A session that only reads: it neither waits for a writer nor holds one up."""
         with self._reading.begin() as session:
             yield session
 
@@ -64,24 +81,3 @@ def _add_columns(connection: Connection) -> None:
                 connection.exec_driver_sql(
                     f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"
                 )
-
-
-def _set_up_sqlite(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def _pragmas(connection: Any, _record: object) -> None:
-        # The driver's own BEGIN comes too late for SELECT, so SQLAlchemy's recipe takes over.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        # Readers go on while one writes; a commit survives a kill of the process.
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA busy_timeout=30000")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
-        # A transaction that reads and then writes would fail at once, not wait, if another wrote
-        # in between; taking the write lock first makes it wait.
-        mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
-        connection.exec_driver_sql(f"BEGIN {mode}")

@@ -13,7 +13,7 @@ from cdal.models.augment_boxes import augment_boxes
 from cdal.models.average_precision import PrecisionMeter, mean
 from cdal.models.boxes import rescaled
 from cdal.models.class_rows import ClassRows
-from cdal.models.data import Dataset
+from cdal.models.data import Dataset, PreparedImages
 from cdal.models.defaults import Defaults
 from cdal.models.detector_family import Detected
 from cdal.models.detectors import DETECTORS, adopt, build_detector
