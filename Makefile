@@ -9,7 +9,7 @@ demo: .venv/demo
 	.venv/bin/cdal demo $(ARGS)
 
 test: .venv/test
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 endurance: .venv/test
 	.venv/bin/pytest -m endurance $(ARGS)

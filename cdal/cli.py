@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cdal import select_command
+from cdal import control_command, select_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     web.set_defaults(run=_web)
     worker = commands.add_parser("worker", help="run the worker alone")
     worker.set_defaults(run=_worker)
+    control_command.add_commands(commands.add_parser, _control)
     _add_benchmark(
         commands.add_parser("benchmark", help="simulate active learning: learning curves")
     )
@@ -50,6 +51,12 @@ def _worker(_arguments: argparse.Namespace) -> int:
     from cdal.backend.commands import worker
 
     return worker()
+
+
+def _control(arguments: argparse.Namespace) -> int:
+    from cdal.backend.commands import control
+
+    return control(arguments)
 
 
 def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:

@@ -51,6 +51,7 @@ ALLOWED = {
         "huey",
         "label_studio_sdk",
         "prometheus_client",
+        "spectree",
         "pydantic",
         "pydantic_settings",
         "sqlalchemy",

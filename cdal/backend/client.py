@@ -16,6 +16,7 @@ from label_studio_sdk.core.request_options import RequestOptions
 from cdal.backend.transport import open_http
 
 PAGE = 1000
+DELETING_SECONDS = 600.0
 UNCERTAINTY_SAMPLING = "Uncertainty sampling"
 VIEW_TITLE = "CDAL queue"
 
@@ -153,6 +154,45 @@ class LabelStudioClient:
                 id=self.project, request=[dict(p) for p in predictions], request_options=_ONCE
             )
         return int(answer.created or 0)
+
+    def prediction_counts(self) -> dict[str, int]:
+        """How many predictions of each version the project's tasks have."""
+        counts: dict[str, int] = self._call("GET", "count the predictions")
+        return counts
+
+    def delete_predictions(self, version: str) -> None:
+        """Delete a version's predictions: slow, and Label Studio's SQLite is locked meanwhile."""
+        self._call("DELETE", "delete old predictions", {"model_version": version})
+
+    def _call(self, method: str, what: str, body: Mapping[str, str] | None = None) -> Any:
+        """The project's model versions, which the SDK has no method for."""
+        address = f"{self.url}/api/projects/{self.project}/model-versions/"
+        headers = self.authorization()
+        with _errors(what):
+            answer = self._http.request(
+                method, address, headers=headers, json=body, timeout=DELETING_SECONDS
+            )
+            if answer.status_code >= httpx.codes.BAD_REQUEST:
+                raise ApiError(status_code=answer.status_code, body=None)
+            return answer.json()
+
+    def tasks_with(self, version: str) -> set[int]:
+        """The ids of the tasks that have a prediction of a version."""
+        # The filter takes a part of a version for it: 1.1 finds 1.10.
+        query = _query([_condition("predictions_model_versions", "contains", "List", [version])])
+        found = set()
+        with _errors("list the predicted tasks"):
+            for task in self._sdk.tasks.list(
+                project=self.project,
+                page_size=PAGE,
+                include="id,predictions_model_versions",
+                query=query,
+            ):
+                versions = task.predictions_model_versions or ""
+                names = versions.split(",") if isinstance(versions, str) else versions
+                if version in names:
+                    found.add(int(task.id))
+        return found
 
     def serve(self, queue_version: str) -> None:
         """Let the label stream follow the predictions of this queue version."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 
 from cdal.backend.config import ServerConfig, server_config
+from cdal.backend.control import run as run_control
+from cdal.backend.data_folder import DataFolderError, check_data_folder
+from cdal.backend.faults import storage_problem
 from cdal.backend.logs import set_up_logging
 from cdal.backend.serve import serve as serve_both
 from cdal.backend.serve import web_command
-from cdal.backend.store import Store, StoreError
 from cdal.backend.worker import WorkerError, run_worker
 
 
@@ -20,7 +25,7 @@ def serve() -> int:
     config = _config()
     if config is None:
         return 2
-    return 0 if _opens(config) and serve_both(config) == 0 else 1
+    return serve_both(config) if _is_usable(config) else 1
 
 
 def web() -> int:
@@ -28,7 +33,7 @@ def web() -> int:
     config = _config()
     if config is None:
         return 2
-    if not _opens(config):
+    if not _is_usable(config):
         return 1
     command = web_command(config)
     # It must itself be the one that is told to stop.
@@ -43,26 +48,38 @@ def worker() -> int:
         return 2
     try:
         run_worker(config)
-    except (WorkerError, StoreError) as error:
+    except (WorkerError, DataFolderError) as error:
         sys.stderr.write(f"cdal: {error}\n")
         return 1
     return 0
 
 
-def _opens(config: ServerConfig) -> bool:
-    """Whether the database opens; here, to say so once, rather than in each web process."""
+def control(arguments: argparse.Namespace) -> int:
+    """Watch or steer the backend whose data the environment names."""
+    config = _config(ServerConfig)  # which makes no folder where there is none
+    if config is None:
+        return 2
     try:
-        Store(config.store_url).close()
-    except StoreError as error:
+        return run_control(config, arguments)
+    except DBAPIError as error:
+        sys.stderr.write(f"cdal: {storage_problem(error)}\n")
+        return 1
+
+
+def _is_usable(config: ServerConfig) -> bool:
+    """Whether the data folder and the database can be used; here, rather than in each process."""
+    try:
+        check_data_folder(config)
+    except DataFolderError as error:
         sys.stderr.write(f"cdal: {error}\n")
         return False
     return True
 
 
-def _config() -> ServerConfig | None:
+def _config(read: Callable[[], ServerConfig] = server_config) -> ServerConfig | None:
     """The configuration, its faults told in sentences."""
     try:
-        config = server_config()
+        config = read()
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
             sys.stderr.write(f"cdal: {_sentence(fault['loc'], fault['msg'])}\n")

@@ -92,6 +92,19 @@ class ServerConfig(BaseSettings):
     )
     image_cache_mb: int = Field(2048, ge=0, description="Disk space for fetched images, in MB.")
 
+    keep_versions: int = Field(
+        5,
+        ge=2,
+        description="Of how many model versions of a project the weights are kept, besides those "
+        "that serve; only these can be rolled back to.",
+    )
+    keep_days: int = Field(
+        90,
+        ge=1,
+        description="How many days events, jobs, the rankings of closed rounds and, in Label "
+        "Studio, their predictions are kept.",
+    )
+
     @model_validator(mode="after")
     def _check_pairs(self) -> ServerConfig:
         # Half a password would be none, and a key without an address would go to whatever server

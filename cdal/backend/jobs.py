@@ -8,7 +8,7 @@ can claim a job.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
 
@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.rounds import MADE_BY, give_up_unfinished
 from cdal.backend.store import Store, note
-from cdal.backend.tables import Job, now
+from cdal.backend.tables import Job, Project, now
 
 log = logging.getLogger(__name__)
 
-JobKind = Literal["sync", "train", "score", "select", "queue"]
+JobKind = Literal["sync", "train", "score", "select", "queue", "recheck", "prune"]
 
 # Jobs of one lane never run together for one project. Sync and queue both write the project's
 # queue; a training must not hold them up, nor hold up a new round's scores.
@@ -33,10 +33,16 @@ LANES: dict[str, str] = {
     "train": "train",
     "score": "score",
     "select": "score",
+    "recheck": "upkeep",
+    "prune": "upkeep",
 }
 # One training and one scoring at a time on this machine: two would only slow each other down.
 SHARED_LANES = frozenset({"train", "score"})
 MAX_ATTEMPTS = 3
+OFTEN = ("sync", "recheck")
+"""Asked for so often that of those which went well only the last is remembered."""
+LONGEST_WAIT_S = 300.0
+"""A job that waits for something outside, such as Label Studio, is tried at least this often."""
 
 
 class Jobs:
@@ -169,42 +175,52 @@ class Jobs:
             job.finished_at = now()
             if state == "done":
                 job.progress = 1.0
-            if state == "done" and job.kind == "sync":
+            if state == "done" and job.kind in OFTEN:
                 # Every label that is submitted asks for one; the last one's record is enough.
                 session.execute(
                     delete(Job).where(
                         Job.project_id == job.project_id,
-                        Job.kind == "sync",
+                        Job.kind == job.kind,
                         Job.state == "done",
                         Job.id < job.id,
                     )
                 )
 
-    def put_back(self, job_id: int, error: str | None = None, delay_s: float | None = None) -> bool:
-        """Let a job wait again, unless one of its kind waits already.
+    def put_back(
+        self,
+        job_id: int,
+        error: str | None = None,
+        delay_s: float | None = None,
+        counts: bool = True,
+    ) -> None:
+        """Let a job that runs wait again, unless one of its kind waits already.
 
         Args:
             job_id: a job that was stopped, or that failed in a way that may pass.
             error: what happened.
             delay_s: seconds until it is to be tried again; None: at the worker's next start.
-
-        Returns:
-            Whether it waits again; else another goes on for it, or somebody cancelled it.
+            counts: whether this was one of its attempts; not where it was stopped, or waits for
+                something outside.
         """
         with self.store.transaction() as session:
             job = session.get_one(Job, job_id)
+            if job.state != "running":  # recorded before
+                return
             job.error = error
-            if error is None:  # stopped, not at fault
+            if not counts:
                 job.attempts -= 1
             _wait_again(session, job)
             if job.state != "pending" or delay_s is None:
-                return job.state == "pending"
+                return
             job.not_before = now() + timedelta(seconds=delay_s)
         self._send(job_id, delay_s)
-        return True
 
-    def recover(self) -> int:
-        """At a worker's start: jobs that a killed worker left running wait again."""
+    def recover(self) -> list[str]:
+        """At a worker's start: jobs that a killed worker left running wait again.
+
+        Returns:
+            Which, in words.
+        """
         with self.store.transaction() as session:
             left = session.scalars(select(Job).filter_by(state="running")).all()
             for job in left:
@@ -212,13 +228,11 @@ class Jobs:
                     job.state, job.finished_at = "failed", now()
                     job.error = f"The worker died {job.attempts} times while it ran this job."
                     note(session, job.project_id, f"Job {job.kind} failed: {job.error}", "error")
+                    session.get_one(Project, job.project_id).problem = job.error
                 else:
                     _wait_again(session, job)
-            resumed = [job for job in left if job.state != "cancelled"]
-            if resumed:
-                kinds: Iterable[str] = sorted(f"{job.kind} (job {job.id})" for job in resumed)
-                note(session, None, f"Resumed after a kill: {', '.join(kinds)}.", "warning")
-        return len(left)
+        ended = ("failed", "cancelled")
+        return sorted(f"{job.kind} (job {job.id})" for job in left if job.state not in ended)
 
 
 def _wait_again(session: Session, job: Job) -> None:

@@ -11,12 +11,14 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.connection import SetupRequest, connect
 from cdal.backend.dataset import SizedImage
+from cdal.backend.image_error import ImageError
 from cdal.backend.labeling import Control, served_control
 from cdal.backend.predictions import NOT_QUEUED_SCORE, queue_scores, result_of, stored_findings
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import ModelVersion, Project, Round
 from cdal.backend.work.score import score_images
+from cdal.models import ModelError
 
 log = logging.getLogger(__name__)
 
@@ -109,17 +111,21 @@ class CDALModel:
         self, version: ModelVersion, control: Control, tasks: Mapping[int, Task]
     ) -> dict[int, dict[str, Any]]:
         """Predict images that no scoring pass has seen; one that can't be read gets nothing."""
-        network = self.services.networks.get(
-            self.services.config.version_folder(self.project.id, version.number)
-        )
+        folder = self.services.config.version_folder(self.project.id, version.number)
+        try:
+            network = self.services.networks.get(folder)
+        except ModelError as error:  # what was predicted before goes on being served
+            log.error("project %d: %s", self.project.id, error)  # noqa: TRY400 — a sentence
+            return {}
         images = self.services.images.stream(
             self.services.image_source(self.project),
             [(row, _image(task, control)) for row, task in tasks.items()],
             prepare=SizedImage.preparer(network),
         )
 
-        def problem(row: int, why: str) -> None:
-            log.warning("project %d: task %s: %s", self.project.id, tasks[row].get("id"), why)
+        def problem(row: int, why: ImageError) -> None:
+            task_id = tasks[row].get("id")
+            log.warning("project %d: task %s: %s", self.project.id, task_id, why.reason)
 
         found: dict[int, dict[str, Any]] = {}
         for scores, findings in score_images(network, images, "image", problem):

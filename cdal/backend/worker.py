@@ -16,8 +16,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from cdal.backend.config import ServerConfig
+from cdal.backend.data_folder import check_data_folder
 from cdal.backend.database import WorkerLock
+from cdal.backend.faults import STORAGE, storage_problem
+from cdal.backend.heartbeat import beating
+from cdal.backend.leftovers import remove_leftovers
 from cdal.backend.services import Services
+from cdal.backend.serving import serve_last_good
+from cdal.backend.store import note
 from cdal.backend.tables import Project
 from cdal.backend.work.run import run_job
 from cdal.backend.work.sync import POLL
@@ -43,7 +49,8 @@ def run_worker(config: ServerConfig) -> None:
         choose_device(config.device)
     except ModelError as error:  # now, rather than in every job
         raise WorkerError(f"CDAL_DEVICE: {error}") from None
-    with _only_worker(config.data_folder):
+    with _only_worker(config.data_folder) as was_killed:
+        check_data_folder(config)
         os.nice(NICENESS)
         if config.compute_threads is not None:
             torch.set_num_threads(config.compute_threads)
@@ -63,9 +70,10 @@ def run_worker(config: ServerConfig) -> None:
         services.jobs.run_with(lambda job_id: run_job(services, job_id, consumer.stop_flag.is_set))
         huey.periodic_task(crontab())(_poll_with(services))
         huey.periodic_task(crontab())(_end_unless(lock, consumer))
-        services.jobs.recover()
+        _recover(services, was_killed)
         services.jobs.send_pending()
-        consumer.run()
+        with beating(services.store):
+            consumer.run()
         lock.release()
         services.store.close()
 
@@ -93,26 +101,62 @@ def _end_unless(lock: WorkerLock, consumer: Consumer) -> Callable[[], None]:
     return check
 
 
+def _recover(services: Services, was_killed: bool) -> None:
+    """Have what a killed worker left running done again, and remove what it left half written."""
+    resumed = services.jobs.recover()
+    removed = remove_leftovers(services)
+    with services.store.reading() as session:
+        projects = session.scalars(select(Project.id)).all()
+    for project_id in projects:
+        serve_last_good(services, project_id)
+    if was_killed or resumed or removed:
+        jobs = ", ".join(resumed) or "no job"
+        text = f"After a kill, resumed: {jobs}. Removed: {removed} unfinished files."
+        with services.store.transaction() as session:
+            note(session, None, text, "warning")
+
+
 def _poll_with(services: Services) -> Callable[[], None]:
     def poll() -> None:
         """Every minute: ask for what a lost webhook or a lost message missed."""
-        with services.store.reading() as session:
-            projects = session.scalars(select(Project.id)).all()
-        for project_id in projects:
-            services.jobs.ask(project_id, "sync", POLL)
-        services.jobs.send_pending()
+        try:
+            with services.store.reading() as session:
+                projects = session.scalars(select(Project.id)).all()
+            for project_id in projects:
+                services.jobs.ask(project_id, "sync", POLL)
+            services.jobs.send_pending()
+        except STORAGE as error:
+            log.error("The minute's poll was left out. %s", storage_problem(error))  # noqa: TRY400
 
     return poll
 
 
 @contextmanager
-def _only_worker(folder: Path) -> Iterator[None]:
-    """Hold the data folder's lock, which the system gives back even after a kill."""
-    with (folder / "worker.lock").open("w") as file:
+def _only_worker(folder: Path) -> Iterator[bool]:
+    """Hold the data folder's lock, which the system gives back even after a kill.
+
+    Yields:
+        Whether the last worker was killed: one that ends by itself empties the file.
+    """
+    try:
+        opened = (folder / "worker.lock").open("a+")
+    except OSError as error:
+        raise WorkerError(
+            f"The data folder {folder} cannot be written: {error.strerror}."
+        ) from None
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise WorkerError(
                 f"Another worker runs on the data folder {folder}; stop it, or set MODEL_DIR."
             ) from None
-        yield
+        file.seek(0)
+        was_killed = bool(file.read())
+        try:
+            file.truncate(0)
+            file.write("running\n")
+            file.flush()
+            yield was_killed
+        finally:
+            file.truncate(0)

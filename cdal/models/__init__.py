@@ -3,6 +3,7 @@
 They know nothing of Label Studio, of files other than their own, or of selectors.
 """
 
+from cdal.models.checkpoint import check_weights
 from cdal.models.classification import ClassificationNetwork
 from cdal.models.data import Dataset
 from cdal.models.detection import DetectionNetwork
@@ -48,6 +49,7 @@ __all__ = [
     "SegmentationNetwork",
     "Stopped",
     "TaskNetwork",
+    "check_weights",
     "choose_device",
     "choose_network",
     "default_architecture",

@@ -14,7 +14,7 @@ from servers import PostgreSQL, RedisServer
 
 from cdal.backend.jobs import LANES, MAX_ATTEMPTS, JobKind
 from cdal.backend.services import Services
-from cdal.backend.tables import Job, now
+from cdal.backend.tables import Job, Project, now
 
 
 @pytest.fixture(params=["files", "servers"])
@@ -159,11 +159,14 @@ def test_after_a_kill_the_job_waits_again_and_its_attempts_count(services: Servi
         job = services.jobs.claim(job_id)
         assert job is not None
         assert job.attempts == attempt
-        assert services.jobs.recover() == 1  # a new worker; the last one was killed
+        # A new worker; the last one was killed.
+        assert services.jobs.recover() == (["train (job 1)"] if attempt < MAX_ATTEMPTS else [])
     job = job_of(services, job_id)
     assert job.state == "failed"
     assert job.error == "The worker died 3 times while it ran this job."
-    assert services.jobs.recover() == 0
+    assert services.jobs.recover() == []
+    with services.store.reading() as session:
+        assert session.get_one(Project, 1).problem == job.error
 
 
 def test_after_a_kill_a_job_goes_on_as_the_one_that_was_asked_for_meanwhile(
@@ -199,7 +202,8 @@ def test_a_job_that_was_stopped_waits_for_the_next_worker(services: Services) ->
     job_id = ask(services, "train")
     services.jobs.claim(job_id)
     services.jobs.huey.flush()
-    services.jobs.put_back(job_id)
+    services.jobs.put_back(job_id, counts=False)
+    services.jobs.put_back(job_id, counts=False)  # recorded anew, since the disk was full
     assert jobs_of(services) == [("train", "pending")]
     assert job_of(services, job_id).attempts == 0  # it is not one that failed
     assert messages(services) == 0
