@@ -86,7 +86,7 @@ def control(arguments: argparse.Namespace) -> int:
 
 
 def _is_usable(config: ServerConfig) -> bool:
-    """Whether data folder and database are; said here once, rather than in each process."""
+    """Whether the data folder and the database can be used; here, rather than in each process."""
     try:
         check_data_folder(config)
     except DataFolderError as error:

@@ -12,7 +12,7 @@ WRITING, WORKING = 0x6364_616C_0001, 0x6364_616C_0002
 """Locks of a PostgreSQL database, which knows them by number."""
 
 READING: Mapping[str, Mapping[str, Any]] = {
-    "sqlite": {"begin": "DEFERRED"},
+    "sqlite": {"sqlite_begin": "DEFERRED"},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
 """Execution options of those who only read, by dialect: they see the state of one moment."""
@@ -92,7 +92,7 @@ def _set_up_sqlite(engine: Engine) -> None:
     def _begin(connection: Any) -> None:
         # A transaction that reads and then writes would fail at once, not wait, if another wrote
         # in between; taking the write lock first makes it wait.
-        mode = connection.get_execution_options().get("begin", "IMMEDIATE")
+        mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
         connection.exec_driver_sql(f"BEGIN {mode}")
 
 

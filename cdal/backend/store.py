@@ -7,17 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, inspect
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from cdal.backend.database import READING, open_engine
 from cdal.backend.tables import Base, Event
 
 log = logging.getLogger(__name__)
-
-
-class StoreError(Exception):
-    """The database cannot be opened; the message is a sentence, without secrets."""
 
 
 class Store:
@@ -28,20 +23,11 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        """Open the database at a SQLAlchemy address and make what tables and columns it lacks.
-
-        Raises:
-            StoreError: it cannot be opened.
-        """
+        """Open the database at a SQLAlchemy address and make what tables and columns it lacks."""
         self.engine = open_engine(url)
-        try:
-            with self.engine.begin() as connection:
-                Base.metadata.create_all(connection)
-                _add_columns(connection)
-        except DBAPIError as error:
-            where = self.engine.url.set(query={}).render_as_string(hide_password=True)
-            reason = (str(error.orig).strip().splitlines() or [type(error).__name__])[0]
-            raise StoreError(f"The database {where} cannot be opened: {reason}") from error
+        with self.engine.begin() as connection:
+            Base.metadata.create_all(connection)
+            _add_columns(connection)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(
             self.engine.execution_options(**READING[self.engine.dialect.name]),

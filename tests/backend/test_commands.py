@@ -93,7 +93,8 @@ def test_a_database_that_is_away_is_told_in_a_sentence(
     assert callable(command)
     assert command() == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"cdal: The database {url.replace('hush', '***')} cannot be opened: ")
+    begin = "cdal: The database of CDAL_DATABASE_URL cannot be opened, "
+    assert said.startswith(f"{begin}{url.replace('hush', '***')}: ")
     assert said.count("\n") == 1
 
 

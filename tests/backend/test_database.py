@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from offline import make_config
 from servers import PostgreSQL
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
+from cdal.backend.data_folder import DataFolderError, check_data_folder
 from cdal.backend.database import WorkerLock
-from cdal.backend.store import Store, StoreError, note
+from cdal.backend.store import Store, note
 from cdal.backend.tables import Event, Job, Project, Task
 from cdal.demo.process import free_port
 
@@ -181,10 +184,11 @@ def test_the_lock_is_no_connection_for_others(store: Store) -> None:
     ],
 )
 def test_a_database_that_cannot_be_opened(
-    postgresql: PostgreSQL, address: str, reason: str
+    postgresql: PostgreSQL, tmp_path: Path, address: str, reason: str
 ) -> None:
-    with pytest.raises(StoreError, match="cannot be opened: ") as caught:
-        Store(address.format(port=postgresql.port, free=free_port()))
+    url = address.format(port=postgresql.port, free=free_port())
+    with pytest.raises(DataFolderError, match="cannot be opened, ") as caught:
+        check_data_folder(make_config(tmp_path, database_url=url))
     assert reason in str(caught.value)
     assert "hush" not in str(caught.value)
     assert "\n" not in str(caught.value)
