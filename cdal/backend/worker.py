@@ -25,8 +25,8 @@ from cdal.backend.services import Services
 from cdal.backend.serving import serve_last_good
 from cdal.backend.store import note
 from cdal.backend.tables import Project
+from cdal.backend.work.connected import POLL
 from cdal.backend.work.run import run_job
-from cdal.backend.work.sync import POLL
 from cdal.models import ModelError, choose_device
 
 log = logging.getLogger(__name__)
