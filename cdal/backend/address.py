@@ -29,14 +29,29 @@ _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 # What Python 3.11's ipaddress takes for global, though no image on the internet lives there.
-_METADATA = (ip_network("100.100.100.200"), ip_network("fd00:ec2::254"))
-"""Where clouds tell a machine its secrets, besides the link-local addresses."""
 _NOT_PUBLIC = (
     ip_network("168.63.129.16"),  # Azure's platform, which each of its machines can reach
     ip_network("192.0.0.0/24"),  # protocol assignments; Oracle Cloud's metadata is among them
     ip_network("192.88.99.0/24"),  # 6to4 relays
     ip_network("224.0.0.0/4"),  # multicast
     ip_network("3fff::/20"),  # documentation
+)
+# What tells the machines of a cloud their secrets, by addresses that nothing else ever has.
+_METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "169.254.169.254",  # of nearly all clouds
+            "169.254.170.2",  # AWS, of containers
+            "169.254.170.23",
+            "168.63.129.16",  # Azure's platform
+            "100.100.100.200",  # Alibaba Cloud
+            "192.0.0.192",  # Oracle Cloud
+            "fd00:ec2::254",  # AWS
+            "fd00:ec2::23",
+            "fd20:ce::254",  # Google Cloud
+        ),
+    )
 )
 
 
@@ -65,6 +80,12 @@ def is_public(address: Address) -> bool:
     return address.is_global and not any(address in network for network in _NOT_PUBLIC)
 
 
+def is_metadata(address: Address) -> bool:
+    """Whether a cloud tells its machines their secrets there."""
+    carried = _carried(address) if isinstance(address, IPv6Address) else None
+    return (carried or address) in _METADATA
+
+
 def is_servers(address: Address) -> bool:
     """Whether a server of one's own may have this address: public, private or this machine's."""
     if isinstance(address, IPv6Address):
@@ -72,7 +93,9 @@ def is_servers(address: Address) -> bool:
         if carried is not None:
             return is_servers(carried)
     odd = address.is_link_local or address.is_multicast or address.is_unspecified
-    return not odd and not any(address in network for network in (*_NOT_PUBLIC, *_METADATA))
+    if odd or is_metadata(address):
+        return False
+    return not any(address in network for network in _NOT_PUBLIC)
 
 
 def _carried(address: IPv6Address) -> IPv4Address | None:
@@ -90,7 +113,8 @@ class AllowedHosts:
         public: Whether any host is allowed all of whose addresses are public.
         names: Host names, each with the one port that is allowed or None for every port; allowed
             whatever their addresses are.
-        networks: Networks, with ports likewise; a host is allowed whose addresses lie in them.
+        networks: Networks, with ports likewise; a host is allowed whose addresses lie in them. An
+            address of a cloud's metadata is allowed only where it is listed by itself.
     """
 
     public: bool = True
@@ -146,8 +170,9 @@ class AllowedHosts:
     def _allows(self, address: Address, port: int) -> bool:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        if any(address in network and only in (None, port) for network, only in self.networks):
-            return True
+        for network, only in self.networks:
+            if address in network and only in (None, port):
+                return network.num_addresses == 1 or not is_metadata(address)
         return self.public and is_public(address)
 
 
@@ -172,3 +197,7 @@ def _split_entry(entry: str) -> tuple[str | Network, int | None]:
             f"{entry!r} is not a host name, host:port, IP address, CIDR network or the word public."
         )
     return host, url.port
+
+
+ANY_HOST = AllowedHosts.parse("0.0.0.0/0, ::/0")
+"""For Label Studio itself, wherever it is."""

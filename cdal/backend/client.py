@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,8 @@ import httpx
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
+
+from cdal.backend.transport import open_http
 
 PAGE = 1000
 DELETING_SECONDS = 600.0
@@ -32,10 +34,6 @@ class LabelStudioError(Exception):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-
-
-class ElsewhereError(httpx.RequestError):
-    """A redirect to another host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +84,8 @@ class LabelStudioClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.project = project
-        self._http = httpx.Client(
-            timeout=timeout_s,
-            follow_redirects=True,
-            event_hooks={"request": [_stay_at(httpx.URL(self.url).host)]},
-        )
+        with _errors("connect"):
+            self._http = open_http(self.url, timeout_s)
         self._sdk = LabelStudio(
             base_url=self.url,
             api_key=api_key,
@@ -271,16 +266,6 @@ class LabelStudioClient:
             return {int(task.id) for task in pager}
 
 
-def _stay_at(host: str) -> Callable[[httpx.Request], None]:
-    """Follow redirects from http to https, and none to whatever else the host names."""
-
-    def check(request: httpx.Request) -> None:
-        if request.url.host != host:
-            raise ElsewhereError(f"it leads on to the host {request.url.host}", request=request)
-
-    return check
-
-
 def _time(time: datetime | None) -> str:
     """A time in the one spelling that Label Studio's filters read."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else ""
@@ -298,6 +283,8 @@ class _errors:  # noqa: N801 — reads as the keyword that it stands for
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # No JSON, or none that the SDK knows, or a page where there should be data.
         strange = isinstance(error, ApiError) and (error.status_code or 0) < 400
+        if isinstance(error, httpx.InvalidURL):
+            raise LabelStudioError("Label Studio's address is none that can be asked.") from None
         if strange or isinstance(error, ValueError):
             raise LabelStudioError(
                 f"What answered when asked to {self.what} is no Label Studio."
@@ -307,10 +294,15 @@ class _errors:  # noqa: N801 — reads as the keyword that it stands for
                 f"Label Studio refused to {self.what}: {_refusal(error)}", error.status_code
             ) from None
         if isinstance(error, httpx.HTTPError):
-            why = str(error) if isinstance(error, ElsewhereError) else type(error).__name__
             raise LabelStudioError(
-                f"Label Studio could not be asked to {self.what}: {why}"
+                f"Label Studio could not be asked to {self.what}: {_failure(error)}"
             ) from None
+
+
+def _failure(error: httpx.HTTPError) -> str:
+    if isinstance(error, (httpx.UnsupportedProtocol, httpx.TooManyRedirects)):
+        return "it redirects to an address that is not its own"
+    return type(error).__name__
 
 
 def _refusal(error: ApiError) -> str:

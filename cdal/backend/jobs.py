@@ -7,16 +7,12 @@ can claim a job.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Literal
 
-from huey import SqliteHuey
-from huey.registry import Message
-from huey.serializer import Serializer
+from huey import Huey
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -50,31 +46,12 @@ LONGEST_WAIT_S = 300.0
 """A job that waits for something outside, such as Label Studio, is tried at least this often."""
 
 
-class JSONSerializer(Serializer):  # type: ignore[misc]
-    """Huey's messages as JSON: its own serializer is pickle, which can run code when loaded."""
-
-    def _serialize(self, data: object) -> bytes:
-        if isinstance(data, Message):
-            data = list(data._replace(eta=data.eta.isoformat() if data.eta else None))
-        return json.dumps(data).encode()
-
-    def _deserialize(self, data: bytes) -> object:
-        value = json.loads(data)
-        if not isinstance(value, list):
-            return value
-        message = Message(*value)
-        eta = datetime.fromisoformat(message.eta) if message.eta else None
-        return message._replace(eta=eta, args=tuple(message.args))
-
-
 class Jobs:
     """Requests, claims and records jobs."""
 
-    def __init__(self, store: Store, file: Path) -> None:
+    def __init__(self, store: Store, messages: Huey) -> None:
         self.store = store
-        self.huey = SqliteHuey(
-            "cdal", filename=str(file), serializer=JSONSerializer(), results=False
-        )
+        self.huey = messages
         self._work: Callable[[int], object] | None = None
         # Registered here so that the web process, which runs no job, can send messages.
         self._task = self.huey.task(name="work")(self._run)

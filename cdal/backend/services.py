@@ -11,6 +11,7 @@ from cdal.backend.config import ServerConfig
 from cdal.backend.images import ImageSource, ImageStore
 from cdal.backend.jobs import Jobs
 from cdal.backend.logs import never_show
+from cdal.backend.messages import open_messages
 from cdal.backend.networks import LoadedNetworks
 from cdal.backend.spacing import Spacing
 from cdal.backend.store import Store
@@ -36,7 +37,7 @@ class Services:
         return cls(
             config=config,
             store=store,
-            jobs=Jobs(store, config.jobs_file),
+            jobs=Jobs(store, open_messages(config)),
             images=ImageStore(
                 config.images_folder,
                 config.image_cache_mb * 2**20,

@@ -346,5 +346,6 @@ def test_a_server_that_leads_on_to_another_is_not_followed(redirecting_server: s
     with pytest.raises(LabelStudioError) as caught:
         LabelStudioClient(redirecting_server, "token", 1, retries=0).read_project()
     assert str(caught.value) == (
-        "Label Studio could not be asked to read the project: it leads on to the host localhost"
+        "Label Studio could not be asked to read the project: it redirects to "
+        "an address that is not its own"
     )
