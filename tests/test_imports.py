@@ -49,9 +49,12 @@ ALLOWED = {
         "httpx",
         "huey",
         "label_studio_sdk",
+        # Flask brings it.
+        "markupsafe",
         "prometheus_client",
         "pydantic",
         "pydantic_settings",
+        "sklearn",
         "sqlalchemy",
         "urllib3",
         "werkzeug",

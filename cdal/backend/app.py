@@ -14,6 +14,7 @@ from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.connection import RefusedError
 from cdal.backend.logs import set_up_logging
 from cdal.backend.metrics import add_metrics
+from cdal.backend.pages import site
 from cdal.backend.protocol import protocol
 from cdal.backend.services import Services
 
@@ -36,6 +37,7 @@ def create_app(config: ServerConfig | None = None) -> Flask:
     add_metrics(app, services)
     app.register_blueprint(protocol)
     app.register_blueprint(api)
+    app.register_blueprint(site)
     return app
 
 

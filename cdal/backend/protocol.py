@@ -6,12 +6,14 @@ import re
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, redirect, url_for
 from sqlalchemy import select
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from cdal.backend.connection import RefusedError, find
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.model import CDALModel, is_id
+from cdal.backend.pages.site import is_browser
 from cdal.backend.request import json_body, services
 from cdal.backend.tables import Job, Project, Round
 
@@ -30,6 +32,11 @@ protocol = Blueprint("protocol", __name__)
 
 
 @protocol.get("/")
+def root() -> Response | WerkzeugResponse:
+    # Label Studio asks /health; who opens the address in a browser wants to see something.
+    return redirect(url_for("pages.projects")) if is_browser() else health()
+
+
 @protocol.get("/health")
 def health() -> Response:
     return jsonify(status="UP", model_class=CDALModel.__name__)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -67,3 +68,19 @@ class Scores:
         # A kill between a file and the store's record of it makes the images be scored again.
         rows = {int(task_id): row for row, task_id in enumerate(joined.task_ids.tolist())}
         return joined.rows(torch.tensor(sorted(rows.values())))
+
+    @classmethod
+    def of_tasks(cls, folder: Path, task_ids: Collection[int]) -> Scores | None:
+        """What was saved of these tasks, without reading the rest; None where that is nothing."""
+        wanted = set(task_ids)
+        parts: dict[int, Scores] = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as tensors:
+                ids = tensors.get_tensor("task_ids").tolist()
+                rows = {task_id: row for row, task_id in enumerate(ids) if task_id in wanted}
+                if not rows:
+                    continue
+                slices = {field.name: tensors.get_slice(field.name) for field in fields(cls)}
+                for task_id, row in rows.items():
+                    parts[task_id] = cls(**{n: part[row : row + 1] for n, part in slices.items()})
+        return cls.concatenate([parts[task_id] for task_id in sorted(parts)]) if parts else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from base64 import b64encode
 from collections.abc import Iterator
@@ -305,6 +306,19 @@ ENDPOINTS = [
     ("POST", "/duplicate_model"),
     ("GET", "/metrics"),
     ("GET", "/api/v1/projects"),
+    ("GET", "/pages/<path:filename>"),
+    ("GET", "/projects"),
+    ("GET", "/projects/<int:number>"),
+    ("GET", "/projects/<int:number>/queue"),
+    ("GET", "/projects/<int:number>/pool"),
+    ("POST", "/projects/<int:number>/first"),
+    ("GET", "/projects/<int:number>/compare"),
+    ("POST", "/projects/<int:number>/compare"),
+    ("GET", "/projects/<int:number>/settings"),
+    ("POST", "/projects/<int:number>/settings"),
+    ("GET", "/projects/<int:number>/confirm/<name>"),
+    ("POST", "/projects/<int:number>/actions/<name>"),
+    ("GET", "/projects/<int:number>/tasks/<int:task>/thumbnail"),
     ("GET", "/no/such/page"),
 ]
 
@@ -320,6 +334,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
 def test_with_a_password_set_all_but_health_is_closed(
     locked: FlaskClient, method: str, path: str
 ) -> None:
+    path = re.sub(r"<int:\w+>", "1", re.sub(r"<(path:filename|name)>", "x", path))
     for headers in ({}, basic("ann", "wrong"), basic("bob", "pass:wörd"), {"Authorization": "x"}):
         answer = locked.open(path, method=method, json={}, headers=headers)
         assert answer.status == "401 Unauthorized"

@@ -15,7 +15,7 @@ from cdal.backend.services import Services
 from cdal.backend.settings import SettingsError
 from cdal.backend.store import note
 from cdal.backend.tables import Job, Project
-from cdal.backend.work import queue, score, sync, train
+from cdal.backend.work import pool_map, queue, rank, score, sync, train
 from cdal.backend.work import select as selecting
 from cdal.backend.work.context import Context
 from cdal.backend.work.watch import Watch
@@ -30,6 +30,8 @@ HANDLERS: Mapping[str, Callable[[Context], str]] = {
     "score": score.run,
     "select": selecting.run,
     "queue": queue.run,
+    "rank": rank.run,
+    "map": pool_map.run,
 }
 
 # Faults that a person can mend; their messages are written for people.

@@ -40,7 +40,7 @@ def run(work: Context) -> str:
         current = work.newest_round(session, "selecting")
         if current is None:
             return "no round waits for a selection"
-        candidates = _candidates(work, session, current)
+        candidates = candidates_of(work, session, current)
         labelled = count_labelled(session, work.project.id)
     selection = _rank(work, current, candidates)
     with work.services.store.transaction() as session:
@@ -73,7 +73,7 @@ def run(work: Context) -> str:
     return f"{len(rows)} images ranked by {current.selector}"
 
 
-def _candidates(work: Context, session: Session, current: Round) -> Candidates:
+def candidates_of(work: Context, session: Session, current: Round) -> Candidates:
     """Unlabelled images that can be used, and labelled ones to be different from.
 
     A skipped image is neither: nobody labelled it, and it is not to be asked for again.

@@ -8,6 +8,7 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from cdal.backend import submissions
 from cdal.backend.client import TaskInfo
 from cdal.backend.labeling import served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, is_finished, open_round
@@ -95,6 +96,7 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
     """Write tasks as Label Studio has them; an image that changed is no longer a bad one."""
     key = work.control.image_key
     tasks = list(tasks)
+    submissions.learn_names(work.services.store, work.client, work.project.id, tasks)
     for start in range(0, len(tasks), CHUNK):
         chunk = tasks[start : start + CHUNK]
         with work.services.store.transaction() as session:
@@ -114,6 +116,7 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
                 elif row.image != image:
                     row.image, row.image_problem = image, None
                 row.annotations, row.skips = task.annotations, task.skips
+            submissions.record(session, work.project.id, chunk)
             newest = max(task.updated_at for task in chunk)
             project = session.get_one(Project, work.project.id)
             project.changes_seen = max(project.changes_seen or "", newest) or None

@@ -1,0 +1,52 @@
+"""A project's page: its round, learning curve, confusions, annotators, and where time goes."""
+
+from __future__ import annotations
+
+from cdal.backend.events import events_status
+from cdal.backend.pages.advice import advice_on
+from cdal.backend.pages.charts import Bar, columns, learning_curve
+from cdal.backend.pages.site import page, project_or_404, site
+from cdal.backend.quality import quality_status
+from cdal.backend.request import services
+from cdal.backend.state import DOES
+from cdal.backend.status import project_status
+from cdal.backend.submissions import throughput_status
+from cdal.backend.tables import ModelVersion
+
+STEPS = ("train", "score", "select", "queue")
+WORDS = {**DOES, "sync": "reading", "rank": "comparison", "map": "map"}
+"""What a job's kind is called."""
+
+
+@site.get("/projects/<int:number>")
+def project(number: int) -> str:
+    with services().store.reading() as session:
+        found = project_or_404(session, number)
+        status = project_status(session, found)
+        serving = (
+            session.get(ModelVersion, found.serving_version_id)
+            if found.serving_version_id is not None
+            else None
+        )
+        quality = quality_status(serving) if serving is not None and serving.metrics else None
+        throughput = throughput_status(session, found)
+        events = events_status(session, found)
+    return page(
+        "project.html",
+        status=status,
+        advice=advice_on(status["problem"]),
+        curve=learning_curve(status["versions"]),
+        quality=quality,
+        throughput=throughput,
+        bars=_bars(throughput["over_time"]["bars"]),
+        events=events,
+        failed=next((job for job in status["jobs"] if job["state"] == "failed"), None),
+        steps=STEPS,
+        steps_words=WORDS,
+    )
+
+
+def _bars(over_time: list[dict[str, object]]) -> list[Bar]:
+    counts = [int(str(bar["labels"])) for bar in over_time]
+    texts = [f"{bar['labels']} labels from {bar['from']}" for bar in over_time]
+    return columns(counts, texts)
