@@ -129,7 +129,7 @@ def _costs(network: SegmentationNetwork, batch: Tensor, size: tuple[int, int]) -
         _milliseconds(work, len(batch))
         for work in (
             lambda: _forward(network, batch),
-            lambda: network.predict(batch).findings(sizes),
+            lambda: network.predict(batch).findings(),
             lambda: [label_map(image, size) for image in logits],
             lambda: [_plain_label_map(image, size) for image in logits],
         )

@@ -49,9 +49,8 @@ ALLOWED = {
         "httpx",
         "huey",
         "label_studio_sdk",
-        # Flask brings it.
-        "markupsafe",
         "prometheus_client",
+        "spectree",
         "pydantic",
         "pydantic_settings",
         "sklearn",

@@ -13,8 +13,24 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from cdal.backend.connection import RefusedError, find
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.model import CDALModel, is_id
+from cdal.backend.openapi import PROTOCOL, describe
 from cdal.backend.pages.site import is_browser
 from cdal.backend.request import json_body, services
+from cdal.backend.schema import (
+    HealthView,
+    JobStatusBody,
+    JobStatusView,
+    Loose,
+    OkView,
+    PredictBody,
+    PredictView,
+    SetupBody,
+    SetupView,
+    ValidateBody,
+    VersionsView,
+    WebhookBody,
+    WebhookView,
+)
 from cdal.backend.tables import Job, Project, Round
 
 JOB_STATUS = {
@@ -38,18 +54,24 @@ def root() -> Response | WerkzeugResponse:
 
 
 @protocol.get("/health")
+@describe(PROTOCOL, HealthView)
 def health() -> Response:
+    """Whether the web process is alive."""
     return jsonify(status="UP", model_class=CDALModel.__name__)
 
 
 @protocol.post("/setup")
+@describe(PROTOCOL, SetupView, SetupBody)
 def setup() -> Response:
+    """Connect a project, or hear of its settings."""
     model = CDALModel.setup(services(), json_body())
     return jsonify(model_version=model.model_version)
 
 
 @protocol.post("/predict")
+@describe(PROTOCOL, PredictView, PredictBody)
 def predict() -> Response:
+    """Predictions for tasks."""
     body = json_body()
     tasks = body.get("tasks")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
@@ -59,7 +81,9 @@ def predict() -> Response:
 
 
 @protocol.post("/webhook")
+@describe(PROTOCOL, WebhookView, WebhookBody)
 def webhook() -> Response:
+    """Hear that something happened in Label Studio."""
     body = json_body()
     event = body.get("action")
     if not isinstance(event, str) or not EVENT.fullmatch(event):
@@ -71,7 +95,9 @@ def webhook() -> Response:
 
 
 @protocol.get("/versions")
+@describe(PROTOCOL, VersionsView)
 def versions() -> Response:
+    """The last queue versions."""
     with services().store.reading() as session:
         names = session.scalars(
             select(Round.queue_version)
@@ -83,7 +109,9 @@ def versions() -> Response:
 
 
 @protocol.post("/job_status")
+@describe(PROTOCOL, JobStatusView, JobStatusBody)
 def job_status() -> tuple[Response, int] | Response:
+    """What became of a job."""
     number = str(json_body().get("job"))
     with services().store.reading() as session:
         job = session.get(Job, int(number)) if NUMBER.fullmatch(number) else None
@@ -100,7 +128,9 @@ def job_status() -> tuple[Response, int] | Response:
 
 
 @protocol.post("/validate")
+@describe(PROTOCOL, OkView, ValidateBody)
 def validate() -> Response:
+    """Whether a labeling config can be served."""
     config = json_body().get("config")
     if not isinstance(config, str):
         raise RefusedError("The field «config» must be a labeling config.")
@@ -112,14 +142,18 @@ def validate() -> Response:
 
 
 @protocol.post("/delete")
+@describe(PROTOCOL, OkView, Loose)
 def delete() -> Response:
+    """Hear that a project was disconnected."""
     # A hint like any other: what was learnt stays, in case the project is connected again.
     json_body()
     return jsonify(status="ok")
 
 
 @protocol.post("/duplicate_model")
+@describe(PROTOCOL, OkView, Loose)
 def duplicate_model() -> Response:
+    """Hear that a project was copied."""
     # A project's model follows from its own labels; there is nothing to copy.
     json_body()
     return jsonify(status="ok")

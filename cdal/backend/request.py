@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, cast
 
 from flask import current_app, request
+from flask.json.provider import DefaultJSONProvider
 
 from cdal.backend.connection import RefusedError
 from cdal.backend.services import Services
+
+ID = "int(max=2147483647)"
+"""Of a path: a number that any database can be asked for."""
+
+
+class StrictJSON(DefaultJSONProvider):
+    """JSON as its standard has it: nothing comes in that cannot be written down again."""
+
+    @staticmethod
+    def loads(s: str | bytes, **options: Any) -> Any:
+        """Read JSON.
+
+        Raises:
+            ValueError: it is none, or is nested too deeply to be read, or has half a character.
+        """
+        try:
+            value = json.loads(s, parse_constant=_refuse, **options)
+            text = s.decode("latin-1") if isinstance(s, bytes) else s
+            if "\\ud" in text or "\\uD" in text:
+                json.dumps(value, ensure_ascii=False).encode()
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def services() -> Services:

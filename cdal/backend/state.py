@@ -25,8 +25,8 @@ DOES: Mapping[str, str] = {
 }
 """What a job's kind does, of those that move a round on; the most important first."""
 
-FORETOLD_FROM = 0.05
-"""The share of a job before which its pace says little about how long it will take."""
+LEAST_PROGRESS = 0.02
+"""Before this share of a job is done, its pace says nothing of the time that is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,19 @@ def _of_job(job: Job, at: datetime) -> State:
             seconds = (job.not_before - at).total_seconds()
             return State("waiting", f"{what} failed, and is tried again in {duration(seconds)}")
         return State("waiting", f"{what} waits for its turn")
-    elapsed = (at - job.started_at).total_seconds() if job.started_at else 0.0
-    if job.progress < FORETOLD_FROM:
+    left = seconds_left(job)
+    if left is None:
         return State("working", f"{what}, just begun", job.progress)
-    left = elapsed * (1 - job.progress) / job.progress
     text = f"{what}, {job.progress:.0%}, {about(left)} left"
     return State("working", text, job.progress, left)
+
+
+def seconds_left(job: Job) -> float | None:
+    """How long a job that runs may still take, by its pace so far; None where nobody can say."""
+    if job.state != "running" or job.started_at is None or job.progress < LEAST_PROGRESS:
+        return None
+    elapsed = (now() - job.started_at).total_seconds()
+    return round(max(elapsed, 0.0) * (1 - job.progress) / job.progress, 1)
 
 
 def _of_round(session: Session, project: Project) -> State:

@@ -1,15 +1,19 @@
-"""What a project is at, as data: for the API, the metrics and whoever watches."""
+"""What a project is at, as JSON data: for the API, the command line and whoever watches.
+
+`schema.py` describes it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.state import labels_in, open_round_of, state_of
-from cdal.backend.tables import Job, ModelVersion, Pick, Project, Round, Task
+from cdal.backend.state import labels_in, open_round_of, seconds_left, state_of
+from cdal.backend.tables import Event, Job, ModelVersion, Pick, Project, Round, Task
 from cdal.backend.tasks import count_labelled, count_tasks
 
 
@@ -34,14 +38,14 @@ def project_status(session: Session, project: Project) -> dict[str, Any]:
         "labelled": count_labelled(session, project.id),
         "queue_version": project.queue_version,
         "serving_version": numbers.get(project.serving_version_id or -1),
+        "paused_at": _time(project.paused_at),
         "problem": project.problem,
-        "paused": project.paused_at is not None,
         "state": state_of(session, project).to_dict(),
         "progress": _progress(session, project),
         "metric": _metric(versions, project.serving_version_id),
         "versions": [_version(version) for version in versions],
         "rounds": [_round(r, numbers) for r in rounds],
-        "jobs": [_job(job) for job in jobs],
+        "jobs": [job_status(job) for job in jobs],
     }
 
 
@@ -114,6 +118,69 @@ def _metric(versions: Sequence[ModelVersion], serving: int | None) -> dict[str, 
     }
 
 
+def job_status(job: Job) -> dict[str, Any]:
+    """A job, how far it is and how long it may still take, as JSON data."""
+    return {
+        "id": job.id,
+        "project": job.project_id,
+        "kind": job.kind,
+        "state": job.state,
+        "asked_by": job.asked_by,
+        "cancelled_by": job.cancelled_by,
+        "progress": job.progress,
+        "seconds_left": seconds_left(job),
+        "message": job.message,
+        "outcome": job.outcome,
+        "error": job.error,
+        "attempts": job.attempts,
+        "created_at": _time(job.created_at),
+        "started_at": _time(job.started_at),
+        "finished_at": _time(job.finished_at),
+    }
+
+
+def jobs_status(
+    session: Session,
+    project: int | None = None,
+    state: str | None = None,
+    kind: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+) -> list[dict[str, Any]]:
+    """Jobs, the newest first, as JSON data; only those that fit what is given."""
+    query = select(Job).order_by(Job.id.desc()).limit(limit)
+    wanted = {"project_id": project, "state": state, "kind": kind}
+    query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
+    if before is not None:
+        query = query.where(Job.id < before)
+    return [job_status(job) for job in session.scalars(query)]
+
+
+def events_status(
+    session: Session,
+    project: int | None = None,
+    level: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+) -> list[dict[str, Any]]:
+    """Events, the newest first, as JSON data; only those that fit what is given."""
+    query = select(Event).order_by(Event.id.desc()).limit(limit)
+    wanted = {"project_id": project, "level": level}
+    query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
+    if before is not None:
+        query = query.where(Event.id < before)
+    return [
+        {
+            "id": event.id,
+            "project": event.project_id,
+            "level": event.level,
+            "text": event.text,
+            "created_at": _time(event.created_at),
+        }
+        for event in session.scalars(query)
+    ]
+
+
 def _version(version: ModelVersion) -> dict[str, Any]:
     metrics = version.metrics
     return {
@@ -125,6 +192,7 @@ def _version(version: ModelVersion) -> dict[str, Any]:
         "promoted": version.promoted,
         "verdict": version.verdict,
         "seconds": version.seconds,
+        "created_at": _time(version.created_at),
     }
 
 
@@ -143,14 +211,5 @@ def _round(row: Round, numbers: dict[int, int]) -> dict[str, Any]:
     }
 
 
-def _job(job: Job) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "state": job.state,
-        "asked_by": job.asked_by,
-        "progress": job.progress,
-        "message": job.message,
-        "outcome": job.outcome,
-        "error": job.error,
-    }
+def _time(time: datetime | None) -> str | None:
+    return None if time is None else f"{time.isoformat(timespec='milliseconds')}Z"

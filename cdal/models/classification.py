@@ -53,7 +53,7 @@ class ClassificationPrediction(Prediction):
             raise TypeError("a classified image is one region")
         return self.regions
 
-    def findings(self, sizes: Sequence[tuple[int, int]]) -> list[Finding]:  # noqa: ARG002
+    def findings(self) -> list[Finding]:
         """The most probable class of each image."""
         confidence, best = (values.tolist() for values in self.probabilities.cpu().max(1))
         return [Classification(*pair) for pair in zip(best, confidence, strict=True)]

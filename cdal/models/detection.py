@@ -38,7 +38,7 @@ class DetectionPrediction(Prediction):
     detected: Detected
     image_size: int
 
-    def findings(self, sizes: Sequence[tuple[int, int]]) -> list[Finding]:  # noqa: ARG002
+    def findings(self) -> list[Finding]:
         """The boxes that are found in each image, as shares of its width and height.
 
         An image is resized to a square, so the shares are the same whatever its size was.

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-LARGEST_MAP = 1024
-"""The longer side of a label map; an image that is larger has a map that is smaller than itself."""
-
 
 @dataclass(frozen=True, slots=True)
 class Classification:
@@ -44,8 +41,8 @@ class Segmentation:
     """The class of every pixel.
 
     Attributes:
-        labels: index of the most probable class, (H, W) uint8; as large as the image, or, where
-            that is larger, with a longer side of ``LARGEST_MAP``.
+        labels: index of the most probable class, (S, S) uint8 for an image that the network has
+            seen at side S: a finer map would only be smoother.
         confidences: probability of that class, (h, w) float32, at the network's own stride.
     """
 

@@ -31,9 +31,5 @@ class Prediction(ABC):
         return len(self.features)
 
     @abstractmethod
-    def findings(self, sizes: Sequence[tuple[int, int]]) -> list[Finding]:
-        """What is kept of each image, on the CPU.
-
-        Args:
-            sizes: height and width of each image before it was prepared.
-        """
+    def findings(self) -> list[Finding]:
+        """What is kept of each image, on the CPU; nothing in it depends on the image's own size."""

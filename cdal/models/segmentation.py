@@ -18,7 +18,7 @@ from cdal.models.class_rows import ClassRows
 from cdal.models.data import Dataset, PreparedImages
 from cdal.models.defaults import Defaults
 from cdal.models.errors import ModelError, Stopped
-from cdal.models.findings import LARGEST_MAP, Finding, Segmentation
+from cdal.models.findings import Finding, Segmentation
 from cdal.models.label_maps import label_map
 from cdal.models.manifest import Manifest
 from cdal.models.network import Objective, TaskNetwork
@@ -48,7 +48,13 @@ class Segmenter(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class SegmentationPrediction(Prediction):
-    """A pixel is a region: ``regions`` are logits at the network's stride, (B, C, h, w) float32."""
+    """A pixel is a region: ``regions`` are logits at the network's stride, (B, C, h, w) float32.
+
+    Attributes:
+        image_size: the side S of the images that the network has seen.
+    """
+
+    image_size: int
 
     @property
     def logits(self) -> Tensor:
@@ -58,12 +64,12 @@ class SegmentationPrediction(Prediction):
         return self.regions
 
     @torch.inference_mode()
-    def findings(self, sizes: Sequence[tuple[int, int]]) -> list[Finding]:
-        """The most probable class of each pixel of each image."""
+    def findings(self) -> list[Finding]:
+        """The most probable class of each pixel that the network has seen."""
         confidences = self.logits.softmax(1).amax(1).cpu()
         return [
-            Segmentation(label_map(logits, map_size(*size)).cpu(), confidence)
-            for logits, size, confidence in zip(self.logits, sizes, confidences, strict=True)
+            Segmentation(label_map(logits, (self.image_size, self.image_size)).cpu(), confidence)
+            for logits, confidence in zip(self.logits, confidences, strict=True)
         ]
 
 
@@ -127,7 +133,7 @@ class SegmentationNetwork(TaskNetwork):
     def predict(self, batch: Tensor) -> SegmentationPrediction:
         """Logits and features of prepared images, (B, 3, S, S) uint8."""
         features, logits = self._infer(batch)
-        return SegmentationPrediction(regions=logits, features=features)
+        return SegmentationPrediction(logits, features, self.image_size)
 
     @torch.inference_mode()
     def evaluate(self, data: Dataset, stop: Callable[[], bool] = lambda: False) -> Metrics:
@@ -218,12 +224,6 @@ class SegmentationNetwork(TaskNetwork):
 def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Logits (B, C, h, w) at another size, between their pixels' centres linearly."""
     return functional.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)
-
-
-def map_size(height: int, width: int) -> tuple[int, int]:
-    """The size of the label map of an image of this height and width."""
-    share = min(1.0, LARGEST_MAP / max(height, width))
-    return max(1, round(share * height)), max(1, round(share * width))
 
 
 def class_weights(counts: Tensor) -> Tensor:

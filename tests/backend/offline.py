@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from flask.testing import FlaskClient
 
 from cdal.backend.app import create_app
@@ -19,7 +20,7 @@ from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import Job, ModelVersion, Pick, Prediction, Project, Round, Task
 from cdal.backend.work.context import Context
-from cdal.models import Classification
+from cdal.models import Classification, make_network
 
 URL = "http://label-studio.test:8080"
 UID = "12.1700000000"
@@ -101,6 +102,22 @@ def add_version(
             finding = pack(Classification(version.classes.index(label), 0.75), (30, 40))
             session.add(Prediction(model_version_id=version.id, task_id=task_id, finding=finding))
     return version
+
+
+def write_network(
+    services: Services, project: Project, number: int, task: str = "classification"
+) -> None:
+    """Untrained weights for a model version."""
+    networks = {"classification": "mobilenet_v3_small", "segmentation": "lraspp_mobilenet_v3_large"}
+    network = make_network(
+        task=task,
+        architecture=networks[task],
+        classes=("cat", "dog"),
+        image_size=32,
+        device=torch.device("cpu"),
+        pretrained=False,
+    )
+    network.save(services.config.version_folder(project.id, number))
 
 
 def choice(label: str) -> list[dict[str, Any]]:

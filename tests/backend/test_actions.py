@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from offline import (
     FakeLabelStudio,
     add_project,
@@ -19,6 +18,7 @@ from offline import (
     jobs_of,
     make_services,
     make_work,
+    write_network,
 )
 from sqlalchemy import select
 
@@ -31,7 +31,7 @@ from cdal.backend.work import run as run_module
 from cdal.backend.work import sync
 from cdal.backend.work.context import Context
 from cdal.backend.work.run import HANDLERS, run_job
-from cdal.models import Stopped, make_network
+from cdal.models import Stopped
 
 
 @pytest.fixture
@@ -53,20 +53,6 @@ def rounds(services: Services) -> list[tuple[int, str, int | None]]:
     with services.store.reading() as session:
         found = session.scalars(select(Round).order_by(Round.number))
         return [(r.number, r.state, r.model_version_id) for r in found]
-
-
-def write_network(services: Services, project: Project, number: int, task: str) -> None:
-    network = make_network(
-        task=task,
-        architecture="mobilenet_v3_small"
-        if task == "classification"
-        else "lraspp_mobilenet_v3_large",
-        classes=("cat", "dog"),
-        image_size=32,
-        device=torch.device("cpu"),
-        pretrained=False,
-    )
-    network.save(services.config.version_folder(project.id, number))
 
 
 ACTIONS: list[Callable[[Services], object]] = [
@@ -136,7 +122,7 @@ def test_another_version_serves_and_a_round_begins_with_it(
 ) -> None:
     first, second = (add_version(services, project, number=number) for number in (1, 2))
     for number in (1, 2):
-        write_network(services, project, number, "classification")
+        write_network(services, project, number)
     add_round(services, project, [1], model_version_id=second.id)
     done = actions.roll_back(services, project.id, 1, "ann")
     assert done.text == "Model version 1 serves, by ann; round 2 begins with it."

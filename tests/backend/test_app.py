@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import secrets
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -288,85 +286,7 @@ def test_with_a_wrong_key_the_handed_over_token_does(
     assert status["title"] == "to be refused"
 
 
-# Passwords and errors.
-
-
-def basic(user: str, password: str) -> dict[str, str]:
-    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
-
-
-ENDPOINTS = [
-    ("GET", "/"),
-    ("POST", "/setup"),
-    ("POST", "/predict"),
-    ("GET", "/versions"),
-    ("POST", "/job_status"),
-    ("POST", "/validate"),
-    ("POST", "/delete"),
-    ("POST", "/duplicate_model"),
-    ("GET", "/metrics"),
-    ("GET", "/api/v1/projects"),
-    ("GET", "/pages/<path:filename>"),
-    ("GET", "/projects"),
-    ("GET", "/projects/<int:number>"),
-    ("GET", "/projects/<int:number>/queue"),
-    ("GET", "/projects/<int:number>/pool"),
-    ("POST", "/projects/<int:number>/first"),
-    ("GET", "/projects/<int:number>/compare"),
-    ("POST", "/projects/<int:number>/compare"),
-    ("GET", "/projects/<int:number>/settings"),
-    ("POST", "/projects/<int:number>/settings"),
-    ("GET", "/projects/<int:number>/confirm/<name>"),
-    ("POST", "/projects/<int:number>/actions/<name>"),
-    ("GET", "/projects/<int:number>/tasks/<int:task>/thumbnail"),
-    ("GET", "/no/such/page"),
-]
-
-
-@pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
-    return make_browser(
-        tmp_path_factory.mktemp("locked"), BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="pass:wörd"
-    )
-
-
-@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
-def test_with_a_password_set_all_but_health_is_closed(
-    locked: FlaskClient, method: str, path: str
-) -> None:
-    path = re.sub(r"<int:\w+>", "1", re.sub(r"<(path:filename|name)>", "x", path))
-    for headers in ({}, basic("ann", "wrong"), basic("bob", "pass:wörd"), {"Authorization": "x"}):
-        answer = locked.open(path, method=method, json={}, headers=headers)
-        assert answer.status == "401 Unauthorized"
-        assert answer.headers["WWW-Authenticate"] == 'Basic realm="CDAL"'
-    answer = locked.open(path, method=method, json={}, headers=basic("ann", "pass:wörd"))
-    assert answer.status_code != 401
-
-
-def test_every_endpoint_is_in_that_list(locked: FlaskClient) -> None:
-    rules = {rule.rule for rule in locked.application.url_map.iter_rules()}
-    open_ones = {"/health", "/webhook", "/static/<path:filename>"}
-    assert {rule for rule in rules - open_ones if not rule.startswith("/api/")} <= {
-        path for _, path in ENDPOINTS
-    }
-
-
-def test_health_is_open(locked: FlaskClient) -> None:
-    assert locked.get("/health").status_code == 200
-
-
-def test_hints_are_open_and_start_training_is_not(locked: FlaskClient) -> None:
-    """Label Studio's own webhook carries no password."""
-    event = {"action": "ANNOTATION_CREATED", "project": {"id": 12}}
-    assert locked.post("/webhook", json=event).status_code == 200
-    event["action"] = "START_TRAINING"
-    assert locked.post("/webhook", json=event).status_code == 401
-    assert locked.post("/webhook", data="no JSON").status_code == 401
-    assert locked.post("/webhook", json=event, headers=basic("ann", "pass:wörd")).status_code == 200
-
-
-def test_without_a_password_all_is_open(browser: FlaskClient) -> None:
-    assert browser.get("/versions").status_code == 200
+# Errors.
 
 
 def test_an_error_tells_no_secrets_and_goes_to_the_log(
@@ -390,15 +310,3 @@ def test_other_errors_are_json_too(browser: FlaskClient, path: str, status: int)
     answer = browser.get(path)
     assert answer.status_code == status
     assert set(answer.get_json()) == {"error"}
-
-
-@pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook"])
-def test_a_body_that_is_too_large_is_refused(tmp_path: Path, path: str) -> None:
-    browser = make_browser(tmp_path)
-    browser.application.config["MAX_CONTENT_LENGTH"] = 1000
-    assert browser.post(path, json={"padding": "x" * 1000}).status_code == 413
-    assert browser.post(path, json={}).status_code == 400
-
-
-def test_the_limit_of_a_body_is_set(browser: FlaskClient) -> None:
-    assert browser.application.config["MAX_CONTENT_LENGTH"] == 128 * 2**20

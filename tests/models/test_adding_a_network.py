@@ -75,7 +75,7 @@ def test_one_line_is_enough(
     loaded = TaskNetwork.load(tmp_path / "version", network.device)
     assert loaded.manifest.architecture == name
     assert loaded.evaluate(data).main == pytest.approx(report.metrics.main)
-    assert len(loaded.predict(torch.stack([data[0][0]])).findings([(SIDE, SIDE)])) == 1
+    assert len(loaded.predict(torch.stack([data[0][0]])).findings()) == 1
 
 
 def test_every_table_is_in_the_registry() -> None:

@@ -45,7 +45,7 @@ class TestPredict:
     def test_findings_are_the_most_probable_classes(self) -> None:
         regions = torch.tensor([[0.25, 0.75], [0.5, 0.5], [0.875, 0.125]])
         prediction = ClassificationPrediction(regions, features=torch.zeros(3, 4))
-        assert prediction.findings([(10, 20)] * 3) == [
+        assert prediction.findings() == [
             Classification(1, 0.75),
             Classification(0, 0.5),
             Classification(0, 0.875),

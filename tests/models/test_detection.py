@@ -68,7 +68,7 @@ def test_it_finds_the_rectangles_where_they_are(
     found = []
     for image, target in Rectangles(8, seed=2).examples:
         prediction = network.predict(network.prepare(image)[None])
-        (finding,) = prediction.findings([(96, 128)])
+        (finding,) = prediction.findings()
         assert isinstance(finding, Detections)
         pixels = finding.boxes * torch.tensor([128.0, 96.0, 128.0, 96.0])
         for row in target:
@@ -122,10 +122,9 @@ def test_what_are_no_boxes_is_refused(untrained: DetectionNetwork, target: Tenso
         untrained.prepare_target(target, 96, 128)
 
 
-@pytest.mark.parametrize("size", [(96, 128), (128, 96), (1000, 10)])
-def test_findings_are_shares_of_the_image_whatever_its_shape(size: tuple[int, int]) -> None:
+def test_findings_are_shares_of_the_image() -> None:
     rows = [[16.0, 0.0, 48.0, 64.0, 1.0, 0.75], [-4.0, 32.0, 32.0, 70.0, 0.0, 0.5]]
-    (finding,) = detected(rows, 64).findings([size])
+    (finding,) = detected(rows, 64).findings()
     assert isinstance(finding, Detections)
     assert finding.boxes.tolist() == [[0.25, 0, 0.75, 1], [0, 0.5, 0.5, 1]]
     assert finding.labels.tolist() == [1, 0]
@@ -133,7 +132,7 @@ def test_findings_are_shares_of_the_image_whatever_its_shape(size: tuple[int, in
 
 
 def test_an_image_in_which_nothing_is_found() -> None:
-    (finding,) = detected([], 64).findings([(96, 128)])
+    (finding,) = detected([], 64).findings()
     assert isinstance(finding, Detections)
     assert finding.boxes.shape == (0, 4)
     assert finding.labels.dtype == torch.int64
@@ -142,7 +141,7 @@ def test_an_image_in_which_nothing_is_found() -> None:
 def test_findings_are_sorted_and_limited(learnt: tuple[DetectionNetwork, FitReport]) -> None:
     network, _ = learnt
     batch = torch.stack([network.prepare(image) for image, _ in Rectangles(4).examples])
-    for finding in network.predict(batch).findings([(96, 128)] * 4):
+    for finding in network.predict(batch).findings():
         assert isinstance(finding, Detections)
         assert 1 <= len(finding.boxes) <= MOST_BOXES
         assert (finding.confidences.diff() <= 0).all()
@@ -168,7 +167,7 @@ def test_saved_and_loaded_it_predicts_the_same(
     batch = torch.stack([network.prepare(image) for image, _ in Rectangles(2).examples])
     ours, theirs = network.predict(batch), loaded.predict(batch)
     assert torch.equal(ours.features, theirs.features)
-    for a, b in zip(ours.findings([(96, 128)] * 2), theirs.findings([(96, 128)] * 2), strict=True):
+    for a, b in zip(ours.findings(), theirs.findings(), strict=True):
         assert isinstance(a, Detections)
         assert isinstance(b, Detections)
         assert torch.equal(a.boxes, b.boxes)
@@ -182,7 +181,7 @@ def test_other_classes_are_found_under_their_own_index(
     network.save(tmp_path / "version")
     loaded = TaskNetwork.load(tmp_path / "version", torch.device("cpu"), ("blue", "red"))
     batch = torch.stack([network.prepare(image) for image, _ in Rectangles(1).examples])
-    (ours,), (theirs,) = (n.predict(batch).findings([(96, 128)]) for n in (network, loaded))
+    (ours,), (theirs,) = (n.predict(batch).findings() for n in (network, loaded))
     assert isinstance(ours, Detections)
     assert isinstance(theirs, Detections)
     assert torch.allclose(ours.confidences, theirs.confidences, atol=1e-5)

@@ -87,7 +87,7 @@ def test_regions_are_class_vectors_before_non_maximum_suppression(name: str) -> 
 def test_findings_are_what_torchvisions_own_forward_pass_gives(name: str) -> None:
     made = network(name)
     batch = prepared(made, 2)
-    findings = made.predict(batch).findings([(96, 128)] * 2)
+    findings = made.predict(batch).findings()
     with torch.inference_mode():
         theirs = made.module(list(made.normalise(batch)))
     for ours, own in zip(findings, theirs, strict=True):

@@ -22,8 +22,7 @@ from cdal.models import (
     TaskNetwork,
     make_network,
 )
-from cdal.models.findings import LARGEST_MAP
-from cdal.models.segmentation import SegmentationPrediction, class_weights, map_size
+from cdal.models.segmentation import SegmentationPrediction, class_weights
 from cdal.selectors.mixtures import mixtures_of_logits
 
 
@@ -60,10 +59,11 @@ class TestTraining:
     def test_its_maps_are_those_of_the_images(self, trained: SegmentationNetwork) -> None:
         shapes = Shapes(4, size=(60, 90), seed=2)
         batch = torch.stack([trained.prepare(image) for image, _ in shapes.examples])
-        found = trained.predict(batch).findings([(60, 90)] * 4)
-        for finding, (_, mask) in zip(found, shapes.examples, strict=True):
+        found = trained.predict(batch).findings()
+        for finding, (_, target) in zip(found, shapes.examples, strict=True):
             assert isinstance(finding, Segmentation)
-            assert finding.labels.shape == mask.shape
+            assert finding.labels.shape == (trained.image_size, trained.image_size)
+            mask = trained.prepare_target(target, *target.shape)
             assert float((finding.labels == mask).float().mean()) > 0.75
 
     def test_keeps_the_best_epoch_and_tells_its_progress(self) -> None:
@@ -196,33 +196,20 @@ class TestFindings:
         logits[:, 1, :, 2:] = math.log(2)
         logits[:, 0, :, :2] = math.log(6)
         logits[1, 2, 2:] = 9
-        prediction = SegmentationPrediction(regions=logits, features=torch.zeros(2, 1))
-        first, second = prediction.findings([(6, 12), (8, 4)])
+        prediction = SegmentationPrediction(logits, torch.zeros(2, 1), image_size=12)
+        first, second = prediction.findings()
         assert isinstance(first, Segmentation)
         assert isinstance(second, Segmentation)
         # Between the middle columns ln 6 falls to 0 and ln 2 rises from 0: they meet at 0.72 of
         # the way, where the seventh of twelve columns is at 2/3.
-        assert first.labels.tolist() == [[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]] * 6
-        assert second.labels.tolist() == [[0, 0, 1, 1]] * 3 + [[2] * 4] * 5
+        row = [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+        assert first.labels.tolist() == [row] * 12
+        # Class 2 rises from 0 to 9 between the middle rows, and is the highest from 1/3 on.
+        assert second.labels.tolist() == [row] * 5 + [[2] * 12] * 7
         assert first.labels.dtype == torch.uint8
         assert first.confidences.dtype == torch.float32
         assert first.confidences.shape == (4, 4)
         assert first.confidences[0].tolist() == pytest.approx([6 / 8, 6 / 8, 2 / 4, 2 / 4])
-
-    def test_a_large_image_has_a_smaller_map(self) -> None:
-        prediction = SegmentationPrediction(
-            regions=torch.zeros(1, 2, 4, 4), features=torch.zeros(1, 1)
-        )
-        found = prediction.findings([(3000, 2000)])[0]
-        assert isinstance(found, Segmentation)
-        assert found.labels.shape == (LARGEST_MAP, 683)
-
-    @pytest.mark.parametrize(
-        ("size", "expected"),
-        [((360, 480), (360, 480)), ((2048, 1), (1024, 1)), ((1024, 1025), (1023, 1024))],
-    )
-    def test_map_size(self, size: tuple[int, int], expected: tuple[int, int]) -> None:
-        assert map_size(*size) == expected
 
 
 class TestPrepareTarget:

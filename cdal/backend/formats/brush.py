@@ -22,13 +22,16 @@ from cdal.backend.formats.masks import (
     Mask,
     MaskTruth,
     Part,
+    enlarge,
     parts_of,
     resize,
+    shares,
     truth_of_shapes,
 )
 from cdal.backend.labeling import Control
 from cdal.backend.settings import ProjectSettings
 from cdal.models.findings import Segmentation
+from cdal.models.targets import IGNORED
 
 log = logging.getLogger(__name__)
 
@@ -87,22 +90,29 @@ def to_result(
     settings: ProjectSettings,
 ) -> list[Region]:
     """A region for each class, or for each of its connected parts, the largest first."""
-    parts = list(parts_of(finding, control, classes, size, settings))
+    parts = list(parts_of(finding, control, classes, settings))
     groups = (
         [[part] for part in parts]
         if settings.split_regions
         else [list(group) for _, group in groupby(parts, attrgetter("value"))]
     )
     groups.sort(key=lambda group: -sum(part.area for part in group))
+    shape = finding.labels.shape[0], finding.labels.shape[1]
+    large = enlarge(_painted(parts, shape), size)
     result: list[Region] = []
     for group in groups:
         area = sum(part.area for part in group)
         confidence = sum(part.confidence * part.area for part in group) / area
         if confidence < (control.score_threshold or 0):
             continue
+        mask = (large == group[0].value).view(np.uint8)
+        if settings.split_regions:
+            mask &= shares(_painted(group, shape) == group[0].value, size) > 0
+        if not mask.any():  # the image is so much smaller than the map
+            continue
         value = {
             "format": "rle",
-            "rle": _encode(_union(group, size)),
+            "rle": _encode(mask),
             "brushlabels": [classes[group[0].value]],
         }
         result.append(
@@ -121,11 +131,12 @@ def to_result(
     return result
 
 
-def _union(parts: Iterable[Part], size: tuple[int, int]) -> Mask:
-    mask = np.zeros(size, np.uint8)
+def _painted(parts: Iterable[Part], size: tuple[int, int]) -> LabelMap:
+    """The parts on nothing."""
+    labels = np.full(size, IGNORED, np.uint8)
     for part in parts:
-        mask[part.window] |= part.mask
-    return mask
+        labels[part.window][part.mask > 0] = part.value
+    return labels
 
 
 def _encode(mask: Mask) -> list[int]:

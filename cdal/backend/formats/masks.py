@@ -131,7 +131,6 @@ def parts_of(
     finding: Segmentation,
     control: Control,
     classes: Sequence[str],
-    size: tuple[int, ...],
     settings: ProjectSettings,
 ) -> Iterator[Part]:
     """The 4-connected parts of the control's labels, without those that are too small.
@@ -140,11 +139,10 @@ def parts_of(
         finding: the label map and its confidences.
         control: the control that they are shown in.
         classes: what the label map's values stand for.
-        size: height and width to which the label map is brought first.
         settings: say what is too small.
     """
-    labels: LabelMap = resize(finding.labels.numpy(), size)
-    confidences: npt.NDArray[np.float32] = resize(finding.confidences.numpy(), size)
+    labels: LabelMap = finding.labels.numpy()
+    confidences: npt.NDArray[np.float32] = resize(finding.confidences.numpy(), labels.shape)
     smallest = settings.smallest_region * labels.size
     for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=len(classes))).tolist():
         if value < len(classes) and classes[value] in control.labels:
@@ -168,6 +166,28 @@ def _parts_of_class(
         window = confidences[top : top + high, left : left + wide]
         confidence = min(float(np.vdot(window, own)) / area, 1.0)
         yield Part(value, area, left, top, own, confidence)
+
+
+def enlarge(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
+    """A label map at another size: each pixel is of the class that has most of what is around it.
+
+    Taking the nearest pixel instead would give every edge the steps of the smaller map.
+    """
+    if labels.shape == size:
+        return labels
+    enlarged = np.zeros(size, np.uint8)
+    most = np.zeros(size, np.uint8)
+    for value in np.flatnonzero(np.bincount(labels.ravel())).tolist():
+        share = shares((labels == value).view(np.uint8), size)
+        np.copyto(enlarged, value, where=share > most)
+        np.maximum(most, share, out=most)
+    return enlarged
+
+
+def shares(mask: Mask, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """How much of what is around each pixel a mask has, up to 255, (H, W)."""
+    found = cv2.resize(mask * np.uint8(255), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return found.astype(np.uint8, copy=False)
 
 
 def resize(image: npt.NDArray[Pixel], size: tuple[int, ...]) -> npt.NDArray[Pixel]:

@@ -56,7 +56,7 @@ def to_result(
 ) -> list[Region]:
     """A polygon for each connected part of a class; those that others lie on come first."""
     shape = height, width = tuple(finding.labels.shape)
-    parts = parts_of(finding, control, classes, shape, settings)
+    parts = parts_of(finding, control, classes, settings)
     shown = [part for part in parts if part.confidence >= (control.score_threshold or 0)]
     result: list[Region] = []
     for part, points in outlines_of(shown, shape, settings.polygon_tolerance):

@@ -14,7 +14,7 @@ from cdal.backend.actions import ActionError, Done
 from cdal.backend.chosen import queue_next
 from cdal.backend.pages.site import SAID, page, project_or_404, site
 from cdal.backend.pages.who import asked_by
-from cdal.backend.request import services
+from cdal.backend.request import ID, services
 from cdal.backend.services import Services
 from cdal.backend.status import project_status
 
@@ -66,7 +66,7 @@ ACTIONS: Mapping[str, Action] = {
 }
 
 
-@site.get("/projects/<int:number>/confirm/<name>")
+@site.get(f"/projects/<{ID}:number>/confirm/<name>")
 def confirm(number: int, name: str) -> str:
     action = ACTIONS.get(name) or abort(404, "There is no such action.")
     with services().store.reading() as session:
@@ -80,7 +80,7 @@ def confirm(number: int, name: str) -> str:
     )
 
 
-@site.post("/projects/<int:number>/actions/<name>")
+@site.post(f"/projects/<{ID}:number>/actions/<name>")
 def act(number: int, name: str) -> Response:
     action = ACTIONS.get(name) or abort(404, "There is no such action.")
     target = request.form.get(action.of, type=int) if action.of else 0
@@ -90,7 +90,7 @@ def act(number: int, name: str) -> Response:
     return back(url_for("pages.project", number=number), done)
 
 
-@site.post("/projects/<int:number>/first")
+@site.post(f"/projects/<{ID}:number>/first")
 def put_first(number: int) -> Response:
     texts = request.form.get("tasks", "").split(",")
     tasks = [int(text) for text in texts if text.isdecimal() and len(text) < 16]

@@ -13,7 +13,7 @@ from cdal.backend.pages.actions import back
 from cdal.backend.pages.queue import Drawings
 from cdal.backend.pages.site import page, project_or_404, site
 from cdal.backend.pages.who import asked_by
-from cdal.backend.request import services
+from cdal.backend.request import ID, services
 from cdal.backend.state import open_round_of
 from cdal.backend.status import project_status
 from cdal.backend.store import note
@@ -23,7 +23,7 @@ SHOWN = 18
 """Images of each selector that are shown."""
 
 
-@site.get("/projects/<int:number>/compare")
+@site.get(f"/projects/<{ID}:number>/compare")
 def comparison(number: int) -> str:
     with services().store.reading() as session:
         project = project_or_404(session, number)
@@ -49,7 +49,7 @@ def comparison(number: int) -> str:
     )
 
 
-@site.post("/projects/<int:number>/compare")
+@site.post(f"/projects/<{ID}:number>/compare")
 def compare(number: int) -> Response:
     names = _names(None)
     with services().store.transaction() as session:

@@ -72,9 +72,7 @@ def drawing_of(
         return None
     if isinstance(finding, Segmentation):
         size = tuple(finding.labels.shape)
-        parts = sorted(
-            parts_of(finding, control, classes, size, settings), key=lambda part: -part.area
-        )
+        parts = sorted(parts_of(finding, control, classes, settings), key=lambda part: -part.area)
         shapes = [_of_part(part, classes, width / size[1], height / size[0]) for part in parts]
         return _of_shapes(width, height, shapes)
     result = to_result(control, classes, finding, (height, width), settings)
@@ -112,7 +110,7 @@ def _of_part(part: Part, classes: Sequence[str], across: float, down: float) -> 
             for x, y in outline[:, 0].tolist()
         )
         + "z"
-        for outline in outlines
+        for outline in (cv2.approxPolyDP(outline, 0.7, closed=True) for outline in outlines)
     )
     return Shape(
         name=classes[part.value],

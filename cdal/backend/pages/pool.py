@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.pages.site import page, project_or_404, site
 from cdal.backend.pool_map import PoolMap, map_file, pool_status
-from cdal.backend.request import services
+from cdal.backend.request import ID, services
 from cdal.backend.state import open_round_of
 from cdal.backend.status import project_status
 from cdal.backend.tables import Job, ModelVersion, Project
@@ -42,7 +42,7 @@ class Point:
     text: str
 
 
-@site.get("/projects/<int:number>/pool")
+@site.get(f"/projects/<{ID}:number>/pool")
 def pool(number: int) -> str:
     colour = request.args.get("colour", COLOURS[0])
     colour = colour if colour in COLOURS else COLOURS[0]

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from cdal.backend.events import events_status
 from cdal.backend.pages.advice import advice_on
 from cdal.backend.pages.charts import Bar, columns, learning_curve
 from cdal.backend.pages.site import page, project_or_404, site
 from cdal.backend.quality import quality_status
-from cdal.backend.request import services
+from cdal.backend.request import ID, services
 from cdal.backend.state import DOES
-from cdal.backend.status import project_status
+from cdal.backend.status import events_status, project_status
 from cdal.backend.submissions import throughput_status
 from cdal.backend.tables import ModelVersion
 
 STEPS = ("train", "score", "select", "queue")
+EVENTS = 40
+"""The newest are shown."""
 WORDS = {**DOES, "sync": "reading", "rank": "comparison", "map": "map"}
 """What a job's kind is called."""
 
 
-@site.get("/projects/<int:number>")
+@site.get(f"/projects/<{ID}:number>")
 def project(number: int) -> str:
     with services().store.reading() as session:
         found = project_or_404(session, number)
@@ -30,7 +31,7 @@ def project(number: int) -> str:
         )
         quality = quality_status(serving) if serving is not None and serving.metrics else None
         throughput = throughput_status(session, found)
-        events = events_status(session, found)
+        events = events_status(session, number, limit=EVENTS)
     return page(
         "project.html",
         status=status,

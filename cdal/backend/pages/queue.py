@@ -14,7 +14,7 @@ from cdal.backend.labeling import Control, LabelingError, served_control
 from cdal.backend.pages.drawing import Drawing, drawing_of
 from cdal.backend.pages.site import page, project_or_404, site
 from cdal.backend.predictions import classes_of, stored_findings
-from cdal.backend.request import services
+from cdal.backend.request import ID, services
 from cdal.backend.settings import ProjectSettings, SettingsError
 from cdal.backend.state import open_round_of
 from cdal.backend.status import project_status, queue_status
@@ -46,7 +46,7 @@ class Shown:
     ranks: Mapping[str, int | None]
 
 
-@site.get("/projects/<int:number>/queue")
+@site.get(f"/projects/<{ID}:number>/queue")
 def queue(number: int) -> str:
     first = max(0, request.args.get("from", 0, type=int))
     with services().store.reading() as session:

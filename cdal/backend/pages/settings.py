@@ -16,7 +16,7 @@ from cdal.backend.change import change_settings, known_settings
 from cdal.backend.pages.actions import back
 from cdal.backend.pages.site import page, project_or_404, site
 from cdal.backend.pages.who import asked_by
-from cdal.backend.request import services
+from cdal.backend.request import ID, services
 from cdal.backend.settings import ProjectSettings, SettingsError
 from cdal.backend.status import project_status
 
@@ -42,12 +42,12 @@ class Field:
     numeric: bool
 
 
-@site.get("/projects/<int:number>/settings")
+@site.get(f"/projects/<{ID}:number>/settings")
 def settings(number: int) -> str:
     return _form(number, None, None)
 
 
-@site.post("/projects/<int:number>/settings")
+@site.post(f"/projects/<{ID}:number>/settings")
 def save_settings(number: int) -> Response | tuple[str, int]:
     typed = {
         name: request.form[name].strip()

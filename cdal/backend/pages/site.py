@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from flask import Blueprint, Response, abort, g, render_template, request, url_for
-from markupsafe import Markup
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import HTTPException
 
@@ -30,12 +29,6 @@ site.add_app_template_filter(wording.ago, "ago")
 site.add_app_template_filter(wording.metric_name, "metric_name")
 site.add_app_template_filter(wording.moved, "moved")
 site.add_app_template_filter(wording.count, "count")
-
-
-@site.app_template_global()
-def secret() -> Markup:
-    """What a form carries to show that it comes from these pages."""
-    return Markup("")
 
 
 def is_browser() -> bool:

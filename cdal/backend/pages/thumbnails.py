@@ -13,7 +13,7 @@ from cdal.backend.cache import DiskCache
 from cdal.backend.client import LabelStudioError
 from cdal.backend.images import ImageError
 from cdal.backend.pages.site import project_or_404, site
-from cdal.backend.request import services
+from cdal.backend.request import ID, services
 from cdal.backend.services import Services
 from cdal.backend.tables import Project, Task
 
@@ -28,7 +28,7 @@ NO_IMAGE = (
 )
 
 
-@site.get("/projects/<int:number>/tasks/<int:task>/thumbnail")
+@site.get(f"/projects/<{ID}:number>/tasks/<{ID}:task>/thumbnail")
 def thumbnail(number: int, task: int) -> Response:
     with services().store.reading() as session:
         project = project_or_404(session, number)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flask import request
+from flask import g, request
 
 
 def asked_by() -> str:
     """The name that somebody gave with their password, else where they are."""
     given = request.authorization
-    if given is not None and given.type == "basic" and given.username:
-        return given.username
+    if g.get("has_password") and given is not None and given.username:
+        return str(given.username)
     return f"somebody at {request.remote_addr or 'an unknown address'}"

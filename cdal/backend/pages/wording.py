@@ -30,7 +30,7 @@ def ago(then: datetime | str | None) -> str:
     """How long ago something was: «just now», «3 minutes ago»."""
     if then is None:
         return "—"
-    then = datetime.fromisoformat(then) if isinstance(then, str) else then
+    then = datetime.fromisoformat(then.rstrip("Z")) if isinstance(then, str) else then
     passed = (now() - then).total_seconds()
     return "just now" if passed < 5 else f"{duration(passed)} ago"
 

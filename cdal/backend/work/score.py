@@ -82,7 +82,7 @@ def score_images(
             present=mixtures.present.cpu(),
             region_counts=mixtures.region_counts.cpu(),
         )
-        yield scores, list(map(pack, predicted.findings(sizes), sizes))
+        yield scores, list(map(pack, predicted.findings(), sizes))
 
 
 def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]]) -> int:

@@ -9,7 +9,7 @@ import pytest
 from annotated import LABELS, control_of, region, returned, segmentation
 
 from cdal.backend.formats import FORMATS, truth_of
-from cdal.backend.formats.masks import parts_of, resize
+from cdal.backend.formats.masks import enlarge, parts_of, resize
 from cdal.backend.settings import ProjectSettings
 from cdal.models.targets import BACKGROUND, IGNORED
 
@@ -92,7 +92,6 @@ def parts(labels: Any, confidences: Any = ((0.5,),), **settings: Any) -> list[tu
         finding,
         control_of("BrushLabels"),
         (*LABELS, BACKGROUND),
-        tuple(finding.labels.shape),
         ProjectSettings(**{"smallest_region": 0.0, **settings}),
     )
     return [(p.value, p.area, p.left, p.top, round(p.confidence, 4)) for p in found]
@@ -129,6 +128,18 @@ def test_resizing_takes_the_pixel_under_the_centre() -> None:
     assert resize(row, (1, 1)).tolist() == [[2]]
     assert resize(row, (1, 2)).tolist() == [[1, 3]]
     assert resize(row, (1, 3)) is row
+
+
+def test_enlarging_gives_a_pixel_to_the_class_that_has_most_around_it() -> None:
+    """The corner of a corner is rounded: there class 1 has 5/8 of 5/8."""
+    corner = np.array([[1, 0], [0, 0]], np.uint8)
+    assert enlarge(corner, (4, 4)).tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4]
+    assert enlarge(corner, (8, 8)).tolist() == [
+        *[[1, 1, 1, 1, 0, 0, 0, 0]] * 3,
+        [1, 1, 1, 0, 0, 0, 0, 0],
+        *[[0] * 8] * 4,
+    ]
+    assert enlarge(corner, (2, 2)) is corner
 
 
 @pytest.mark.parametrize("tag", TAGS)
