@@ -29,7 +29,7 @@ from cdal.models import (
 from cdal.models.label_maps import label_map
 
 SPEED_COLUMNS = (
-    "network:size", "image", "forward", "predict and findings", "label maps",
+    "network:size", "forward", "predict and findings", "label maps",
     "label maps by argmax",
 )  # fmt: skip
 
@@ -116,14 +116,12 @@ def speed(arguments: argparse.Namespace, images: ImageSet, name: str) -> None:
     )  # since the time for a label map depends on where in the image each class is likely
     test = LabelledImages(images, drawn(images.test, 16, 0))
     batch = torch.stack([network.prepare(test[index][0]) for index in range(len(test))])
-    for size in ((360, 480), (768, 1024)):
-        costs = _costs(network, batch, size)
-        cells = [name, f"{size[1]}×{size[0]}", *(f"{cost:.1f}" for cost in costs)]
-        print("| " + " | ".join(cells) + " |", flush=True)
+    cells = [name, *(f"{cost:.1f}" for cost in _costs(network, batch))]
+    print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def _costs(network: SegmentationNetwork, batch: Tensor, size: tuple[int, int]) -> list[float]:
-    sizes = [size] * len(batch)
+def _costs(network: SegmentationNetwork, batch: Tensor) -> list[float]:
+    size = (network.image_size, network.image_size)
     logits = network.predict(batch).logits
     return [
         _milliseconds(work, len(batch))
