@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.config import ServerConfig
 from cdal.backend.predictions import IDS_A_QUERY, chunks
 from cdal.backend.state import open_round_of
 from cdal.backend.tables import ModelVersion, Pick, Project, Round, Task
@@ -52,6 +53,15 @@ class PoolMap:
             return cls(**json.loads(file.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
+
+
+def newest_map(session: Session, config: ServerConfig, project: Project) -> PoolMap | None:
+    """The map by the open round's model; None where it has none, or none that is drawn."""
+    current = open_round_of(session, project)
+    if current is None or current.model_version_id is None:
+        return None
+    version = session.get_one(ModelVersion, current.model_version_id)
+    return PoolMap.load(map_file(config.project_folder(project.id), version.number))
 
 
 def map_file(project_folder: Path, version: int) -> Path:

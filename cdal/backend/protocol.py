@@ -48,7 +48,9 @@ protocol = Blueprint("protocol", __name__)
 
 
 @protocol.get("/")
+@describe(PROTOCOL, HealthView)
 def root() -> Response | WerkzeugResponse:
+    """Whether the web process is alive; browsers are sent on to the pages."""
     # Label Studio asks /health; who opens the address in a browser wants to see something.
     return redirect(url_for("pages.projects")) if is_browser() else health()
 

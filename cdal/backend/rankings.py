@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.config import ServerConfig
 from cdal.backend.jobs import Jobs
 from cdal.backend.scores import Scores
 from cdal.backend.settings import SelectorName
-from cdal.backend.tables import Project, Ranking, Round
+from cdal.backend.state import open_round_of
+from cdal.backend.tables import ModelVersion, Project, Ranking, Round
 from cdal.selectors import DiversityEmbedding
 
 SELECTORS: tuple[str, ...] = get_args(SelectorName)
@@ -69,16 +70,18 @@ def ranks_of(
 
 
 def comparison_status(
-    session: Session, folder: Path, current: Round, names: Sequence[str]
-) -> dict[str, Any]:
-    """What some selectors would have asked for in this round, side by side, as JSON data.
+    session: Session, config: ServerConfig, project: Project, names: Sequence[str]
+) -> dict[str, Any] | None:
+    """What some selectors would have asked for in the open round, side by side, as JSON data.
 
-    Args:
-        session: to read with.
-        folder: where the scores of the round's model lie.
-        current: the round.
-        names: of the selectors.
+    Returns:
+        None where no round is open, or it is a random one.
     """
+    current = open_round_of(session, project)
+    if current is None or current.model_version_id is None:
+        return None
+    version = session.get_one(ModelVersion, current.model_version_id)
+    folder = config.scores_folder(project.id, version.number)
     rankings = made(session, current)
     picks = {
         name: list(row.task_ids[: current.budget])

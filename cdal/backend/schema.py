@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cdal.backend.settings import SelectorName
 from cdal.backend.state import Doing
 
 JobState = Literal["pending", "running", "done", "failed", "cancelled"]
@@ -152,6 +153,111 @@ class QueueView(View):
     picks: list[PickView]
 
 
+class ClassView(View):
+    """How well a class is known."""
+
+    name: str
+    count: int = Field(description="Held-out images, pixels or boxes of it.")
+    score: float | None = Field(description="Recall, IoU or average precision; null without any.")
+
+
+class ConfusionView(View):
+    """A class that is taken for another."""
+
+    true: str
+    taken_for: str
+    count: int
+    share: float = Field(description="Of all that are of the true class.")
+
+
+class QualityView(View):
+    """What was measured of a model version on the held-out images."""
+
+    version: int
+    metric: str | None
+    images: int
+    values: dict[str, float]
+    classes: list[ClassView]
+    matrix: list[list[int]] = Field(
+        description="Rows are what it is, columns what it is taken for; empty for detectors."
+    )
+    confused: list[ConfusionView] = Field(description="The worst, the worst first.")
+
+
+class BarView(View):
+    from_: datetime = Field(alias="from")
+    labels: int
+
+
+class OverTimeView(View):
+    step_seconds: int
+    bars: list[BarView]
+
+
+class AnnotatorView(View):
+    """Somebody who labels."""
+
+    number: int = Field(description="Label Studio's.")
+    name: str
+    labels: int
+    median_seconds: float | None = Field(description="That an image takes.")
+    last: datetime
+
+
+class ThroughputView(View):
+    """How fast people label."""
+
+    labels: int
+    last_hour: int
+    last_day: int
+    median_seconds: float | None
+    over_time: OverTimeView
+    annotators: list[AnnotatorView]
+
+
+class SelectorView(View):
+    """What a selector would ask for."""
+
+    name: str
+    ready: bool
+    problem: str | None
+    picks: list[int] = Field(description="Tasks by rank.")
+    classes: int | None = Field(description="That the model sees in them.")
+    entropy: float | None = Field(description="Bits, the mean over the images.")
+    diversity: float | None = Field(description="Nats, the mean over the pairs of images.")
+
+
+class ComparisonView(View):
+    """What two selectors would ask for in the open round."""
+
+    round: int
+    budget: int
+    selectors: list[SelectorView]
+    common: int | None = Field(description="Images that both ask for.")
+
+
+class PointView(View):
+    """An image on the pool's map."""
+
+    task: int
+    x: float
+    y: float
+    class_: int = Field(alias="class", description="Index of its most probable class.")
+    entropy: float
+    state: Literal["labelled", "queued", "skipped", "unlabelled"]
+    round: int | None = Field(description="That queued it last.")
+
+
+class PoolView(View):
+    """The pool's map."""
+
+    version: int
+    images: int
+    classes: list[str]
+    counts: dict[str, int]
+    points: list[PointView]
+
+
 class JobsView(View):
     jobs: list[JobView] = Field(description="The newest first.")
 
@@ -196,6 +302,15 @@ class JobsQuery(Limited):
 
 class EventsQuery(Limited):
     level: Level | None = Field(None, description="Of this level only.")
+
+
+class ComparisonQuery(BaseModel):
+    """Which selectors to compare."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    a: SelectorName = Field("cdal-cs", description="One selector.")
+    b: SelectorName = Field("entropy", description="Another.")
 
 
 class RollbackBody(BaseModel):

@@ -186,7 +186,9 @@ def test_the_document_describes_every_endpoint(browser: FlaskClient) -> None:
         if rule.rule not in not_described:
             if rule.endpoint.startswith("pages."):
                 continue
-            path = rule.rule.replace("<int(max=2147483647):number>", "{number}")
+            path = rule.rule.replace("<int(max=2147483647):number>", "{number}").replace(
+                "<int(max=2147483647):version>", "{version}"
+            )
             method = "POST" if "POST" in (rule.methods or ()) else "GET"
             assert (method, path) in described, rule
     assert "{number}" not in str([m for p in document["paths"].values() for m in p])

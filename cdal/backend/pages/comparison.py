@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import request, url_for
 from werkzeug.wrappers import Response
 
@@ -17,7 +15,6 @@ from cdal.backend.request import ID, services
 from cdal.backend.state import open_round_of
 from cdal.backend.status import project_status
 from cdal.backend.store import note
-from cdal.backend.tables import ModelVersion
 
 SHOWN = 18
 """Images of each selector that are shown."""
@@ -30,12 +27,9 @@ def comparison(number: int) -> str:
         status = project_status(session, project)
         current = open_round_of(session, project)
         names = _names(current.selector if current is not None else rankings.SELECTORS[0])
-        told: dict[str, Any] | None = None
+        told = rankings.comparison_status(session, services().config, project, names)
         draw = None
-        if current is not None and current.model_version_id is not None:
-            version = session.get_one(ModelVersion, current.model_version_id)
-            folder = services().config.scores_folder(project.id, version.number)
-            told = rankings.comparison_status(session, folder, current, names)
+        if current is not None and told is not None:
             shown = [task for one in told["selectors"] for task in one["picks"][:SHOWN]]
             draw = Drawings.of(session, project, current, shown)
     return page(

@@ -9,14 +9,13 @@ from typing import Any
 
 from flask import request
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from cdal.backend.pages.site import page, project_or_404, site
-from cdal.backend.pool_map import PoolMap, map_file, pool_status
+from cdal.backend.pool_map import newest_map, pool_status
 from cdal.backend.request import ID, services
 from cdal.backend.state import open_round_of
 from cdal.backend.status import project_status
-from cdal.backend.tables import Job, ModelVersion, Project
+from cdal.backend.tables import Job
 
 WIDTH, HEIGHT, MARGIN = 1000, 640, 16
 COLOURS = ("class", "uncertainty", "round")
@@ -49,14 +48,14 @@ def pool(number: int) -> str:
     with services().store.reading() as session:
         project = project_or_404(session, number)
         status = project_status(session, project)
-        version = _version(session, project)
-        folder = services().config.project_folder(project.id)
-        drawn = PoolMap.load(map_file(folder, version.number)) if version is not None else None
+        current = open_round_of(session, project)
+        has_model = current is not None and current.model_version_id is not None
+        drawn = newest_map(session, services().config, project)
         told = pool_status(session, project, drawn) if drawn is not None else None
         job = session.scalars(
             select(Job).filter_by(project_id=number, kind="map").order_by(Job.id.desc())
         ).first()
-    if version is not None and drawn is None and (job is None or job.state == "done"):
+    if has_model and drawn is None and (job is None or job.state == "done"):
         services().jobs.ask(number, "map", "the pool's page")
     points, legend = _points(told, colour) if told is not None else ([], [])
     return page(
@@ -70,16 +69,8 @@ def pool(number: int) -> str:
         width=WIDTH,
         height=HEIGHT,
         job=job,
-        has_model=version is not None,
+        has_model=has_model,
     )
-
-
-def _version(session: Session, project: Project) -> ModelVersion | None:
-    """The model of the open round."""
-    current = open_round_of(session, project)
-    if current is None or current.model_version_id is None:
-        return None
-    return session.get(ModelVersion, current.model_version_id)
 
 
 def _points(told: Mapping[str, Any], colour: str) -> tuple[list[Point], list[tuple[str, str, int]]]:
