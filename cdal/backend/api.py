@@ -15,6 +15,7 @@ from cdal.backend.pool_map import newest_map, pool_status
 from cdal.backend.quality import quality_status
 from cdal.backend.rankings import comparison_status
 from cdal.backend.request import ID, services
+from cdal.backend.savings import savings_status
 from cdal.backend.schema import (
     ComparisonQuery,
     ComparisonView,
@@ -30,6 +31,7 @@ from cdal.backend.schema import (
     QualityView,
     QueueView,
     RollbackBody,
+    SavingsView,
     ThroughputView,
 )
 from cdal.backend.status import (
@@ -92,6 +94,14 @@ def model_version(number: int, version: int) -> Answer:
     if found is None:
         raise actions.ActionError(f"There is no model version {version} of project {number}.", 404)
     return quality_status(found)
+
+
+@api.get(f"/projects/<{ID}:number>/savings")
+@checked(API, SavingsView)
+def savings(number: int) -> Answer:
+    """How many labels selection has saved against random ones, where that is known."""
+    with services().store.reading() as session:
+        return savings_status(session, actions.find_project(session, number))
 
 
 @api.get(f"/projects/<{ID}:number>/throughput")

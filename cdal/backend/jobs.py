@@ -27,7 +27,7 @@ from cdal.backend.tables import Job, now
 
 log = logging.getLogger(__name__)
 
-JobKind = Literal["sync", "train", "score", "select", "queue", "rank", "map"]
+JobKind = Literal["sync", "train", "score", "select", "queue", "rank", "map", "yardstick"]
 
 # Jobs of one lane never run together for one project. Sync and queue both write the project's
 # queue; a training must not hold them up, nor hold up a new round's scores.
@@ -37,6 +37,8 @@ LANES: dict[str, str] = {
     "train": "train",
     "score": "score",
     "select": "score",
+    # It trains, too.
+    "yardstick": "train",
     # What is only looked at holds up nothing.
     "rank": "look",
     "map": "look",

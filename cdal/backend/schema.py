@@ -11,7 +11,7 @@ from cdal.backend.settings import SelectorName
 from cdal.backend.state import Doing
 
 JobState = Literal["pending", "running", "done", "failed", "cancelled"]
-Kind = Literal["sync", "train", "score", "select", "queue", "rank", "map"]
+Kind = Literal["sync", "train", "score", "select", "queue", "rank", "map", "yardstick"]
 Level = Literal["info", "warning", "error"]
 LARGEST_ID = 2**31 - 1
 
@@ -182,6 +182,29 @@ class QualityView(View):
         description="Rows are what it is, columns what it is taken for; empty for detectors."
     )
     confused: list[ConfusionView] = Field(description="The worst, the worst first.")
+
+
+class CurvePointView(View):
+    labels: int
+    value: float
+
+
+class SavingsView(View):
+    """How many labels selection has saved, by the setting `random_share`."""
+
+    version: int | None = Field(description="The newest model version that was compared.")
+    known: bool
+    why: str | None = Field(description="Why it is not known yet.")
+    metric: str | None = None
+    images: int | None = Field(None, description="Held-out images that were drawn at random.")
+    random: CurvePointView | None = Field(None, description="The model of random labels alone.")
+    curve: list[CurvePointView] = Field([], description="The versions that served, on them.")
+    needed: float | None = Field(None, description="Selected labels worth the random ones.")
+    saved: float | None = None
+    low: float | None = Field(None, description="Where the 90% interval begins.")
+    high: float | None = Field(None, description="Where it ends.")
+    at_least: bool | None = Field(None, description="Whether the estimate is only a lower bound.")
+    at_most: bool | None = Field(None, description="Whether it is only an upper bound.")
 
 
 class BarView(View):

@@ -53,6 +53,13 @@ class ProjectSettings(BaseModel):
     selector_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the selector, by name."
     )
+    random_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Share of each round's images that is drawn at random, as a yardstick: by it "
+        "the pages estimate how many labels selection saves.",
+    )
     region: Literal["auto", "class", "image"] = Field(
         "auto",
         description="Class mixtures: one a pseudo-label («class») or one for the whole image "

@@ -141,6 +141,27 @@ class Pick(Base):
     reason: Mapped[dict[str, Any]]
 
 
+class RandomLabel(Base):
+    """An image that was drawn at random, and labelled in the round that drew it."""
+
+    __tablename__ = "random_labels"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Yardstick(Base):
+    """What labels drawn at random have bought, measured after a training; see savings.py."""
+
+    __tablename__ = "yardsticks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    version: Mapped[int]  # number of the newest model version that it was compared with
+    result: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
 class Ranking(Base):
     """How another selector would have ranked a round's pool; asked for on a page, never queued."""
 

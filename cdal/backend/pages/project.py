@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from cdal.backend.change import known_settings
 from cdal.backend.pages.advice import advice_on
-from cdal.backend.pages.charts import Bar, columns, learning_curve
+from cdal.backend.pages.charts import Bar, Curve, columns, learning_curve
 from cdal.backend.pages.site import page, project_or_404, site
 from cdal.backend.quality import quality_status
 from cdal.backend.request import ID, services
+from cdal.backend.savings import savings_status
 from cdal.backend.state import DOES
 from cdal.backend.status import events_status, project_status
 from cdal.backend.submissions import throughput_status
@@ -15,7 +19,7 @@ from cdal.backend.tables import ModelVersion
 STEPS = ("train", "score", "select", "queue")
 EVENTS = 40
 """The newest are shown."""
-WORDS = {**DOES, "sync": "reading", "rank": "comparison", "map": "map"}
+WORDS = {**DOES, "sync": "reading", "rank": "comparison", "map": "map", "yardstick": "yardstick"}
 """What a job's kind is called."""
 
 
@@ -31,12 +35,17 @@ def project(number: int) -> str:
         )
         quality = quality_status(serving) if serving is not None and serving.metrics else None
         throughput = throughput_status(session, found)
+        savings = savings_status(session, found)
+        parameters = known_settings(found.extra_params)
         events = events_status(session, number, limit=EVENTS)
     return page(
         "project.html",
         status=status,
         advice=advice_on(status["problem"]),
         curve=learning_curve(status["versions"]),
+        savings=savings,
+        savings_curve=_savings_curve(savings),
+        random_share=parameters.get("random_share", 0.0),
         quality=quality,
         throughput=throughput,
         bars=_bars(throughput["over_time"]["bars"]),
@@ -45,6 +54,17 @@ def project(number: int) -> str:
         steps=STEPS,
         steps_words=WORDS,
     )
+
+
+def _savings_curve(savings: dict[str, Any]) -> Curve | None:
+    """The versions that served beside the model of random labels, on the same images."""
+    if not savings["known"]:
+        return None
+    points = [
+        {"number": place, "promoted": True, **point}
+        for place, point in enumerate(savings["curve"], start=1)
+    ]
+    return learning_curve(points, [savings["random"]])
 
 
 def _bars(over_time: list[dict[str, object]]) -> list[Bar]:

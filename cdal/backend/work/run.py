@@ -15,7 +15,7 @@ from cdal.backend.services import Services
 from cdal.backend.settings import SettingsError
 from cdal.backend.store import note
 from cdal.backend.tables import Job, Project
-from cdal.backend.work import pool_map, queue, rank, score, sync, train
+from cdal.backend.work import pool_map, queue, rank, score, sync, train, yardstick
 from cdal.backend.work import select as selecting
 from cdal.backend.work.context import Context
 from cdal.backend.work.watch import Watch
@@ -32,6 +32,7 @@ HANDLERS: Mapping[str, Callable[[Context], str]] = {
     "queue": queue.run,
     "rank": rank.run,
     "map": pool_map.run,
+    "yardstick": yardstick.run,
 }
 
 # Faults that a person can mend; their messages are written for people.
