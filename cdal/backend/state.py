@@ -108,7 +108,7 @@ def _of_round(session: Session, project: Project) -> State:
     wanted = max(1, current.budget - labels_in(session, current))
     labels = "1 label" if wanted == 1 else f"{wanted} labels"
     if paused:
-        return State("paused", f"paused; {labels} of round {current.number} are still wanted")
+        return State("paused", f"paused, with {labels} of round {current.number} still wanted")
     return State("labelling", f"waiting for {labels} of round {current.number}")
 
 

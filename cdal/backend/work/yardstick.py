@@ -67,15 +67,10 @@ def record_random_labels(work: Context) -> set[int]:
     """
     with work.services.store.transaction() as session:
         rounds = session.scalars(select(Round).filter_by(project_id=work.project.id)).all()
-        at = dict(
-            session.execute(
-                select(Submission.task_id, Submission.labelled_at).filter_by(
-                    project_id=work.project.id
-                )
-            )
-            .tuples()
-            .all()
+        labelled = session.execute(
+            select(Submission.task_id, Submission.labelled_at).filter_by(project_id=work.project.id)
         )
+        at = {task_id: moment for task_id, moment in labelled}  # noqa: C416 — rows are no pairs
         for one in rounds:
             picks = session.execute(
                 select(Pick.task_id, Pick.reason).filter_by(round_id=one.id, state="queued")
