@@ -24,7 +24,18 @@ from cdal.backend.tables import Job, Project, now
 
 log = logging.getLogger(__name__)
 
-JobKind = Literal["sync", "train", "score", "select", "queue", "recheck", "prune"]
+JobKind = Literal[
+    "sync",
+    "train",
+    "score",
+    "select",
+    "queue",
+    "recheck",
+    "prune",
+    "rank",
+    "map",
+    "yardstick",
+]
 
 # Jobs of one lane never run together for one project. Sync and queue both write the project's
 # queue; a training must not hold them up, nor hold up a new round's scores.
@@ -36,6 +47,11 @@ LANES: dict[str, str] = {
     "select": "score",
     "recheck": "upkeep",
     "prune": "upkeep",
+    # It trains, too.
+    "yardstick": "train",
+    # What is only looked at holds up nothing.
+    "rank": "look",
+    "map": "look",
 }
 # One training and one scoring at a time on this machine: two would only slow each other down.
 SHARED_LANES = frozenset({"train", "score"})

@@ -8,6 +8,7 @@ from datetime import timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from cdal.backend import submissions
 from cdal.backend.client import TaskInfo
 from cdal.backend.labeling import served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, is_finished, open_round
@@ -121,6 +122,7 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
     """Write tasks as Label Studio has them; an image that changed is no longer a bad one."""
     key = work.control.image_key
     tasks = list(tasks)
+    submissions.learn_names(work.services.store, work.client, work.project.id, tasks)
     for start in range(0, len(tasks), CHUNK):
         chunk = tasks[start : start + CHUNK]
         with work.services.store.transaction() as session:
@@ -142,6 +144,7 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
                     row.image, row.image_problem = image, None
                     moved.append(row.task_id)
                 row.annotations, row.skips = task.annotations, task.skips
+            submissions.record(session, work.project.id, chunk)
             _forget_findings(session, work.project.id, moved)
     if tasks:
         # Not before all are written: what a kill kept from being written must be read again.

@@ -1,0 +1,149 @@
+"""Labels drawn at random: which they are, and where they come in the queue."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from offline import FakeLabelStudio, add_project, add_round, add_tasks, make_services, make_work
+from pooled import pooled_project
+from sqlalchemy import select
+
+from cdal.backend.services import Services
+from cdal.backend.tables import Pick, Project, Round, Submission, Yardstick, now
+from cdal.backend.work import select as selecting
+from cdal.backend.work import yardstick
+from cdal.backend.work.labelled import is_held_out
+from cdal.selectors import Pick as Picked
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+def picked(*rows: int) -> list[Picked]:
+    return [Picked(row, 0.0, {"nearest": 7}) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("share", "order"),
+    [
+        (0.5, [1, 11, 2, 12, 3, 13, 4, 5, 6]),
+        (0.25, [1, 2, 3, 11, 4, 5, 6, 12, 13]),
+        (0.34, [1, 2, 11, 3, 4, 12, 5, 6, 13]),
+    ],
+)
+def test_random_draws_have_their_share_of_any_front(share: float, order: list[int]) -> None:
+    found = selecting.mixed(picked(1, 2, 3, 4, 5, 6), picked(11, 12, 13), share)
+    assert [pick.index for pick in found] == order
+    assert [pick.reason for pick in found if pick.index > 10] == [{"random": True}] * 3
+    assert found[0].reason == {"nearest": 7}
+
+
+def test_a_round_draws_its_share_from_the_whole_pool(services: Services) -> None:
+    project, made = pooled_project(services)
+    with services.store.transaction() as session:
+        session.get_one(Round, made.id).state = "selecting"
+    client = FakeLabelStudio()
+    client.add_tasks(range(1, 7))
+    client.label(1)
+    work = make_work(services, project, client, "select", random_share=0.4, budget=2)
+    selecting.run(work)
+    with services.store.reading() as session:
+        picks = session.scalars(select(Pick).filter_by(round_id=made.id).order_by(Pick.rank)).all()
+    # All that the pool has, each once: no selector picks what was drawn.
+    assert sorted(pick.task_id for pick in picks) == [2, 3, 4, 5, 6]
+    assert any(pick.reason.get("random") for pick in picks)
+
+
+def test_what_counts_as_drawn_at_random(services: Services) -> None:
+    project = add_project(services)
+    add_tasks(services, project, range(1, 9), annotations=1)
+    first = add_round(services, project, [1, 2, 3], queued=2, state="closed", selector="random")
+    second = add_round(services, project, [4, 5, 6, 7], queued=4, number=2, selector="cdal-cs")
+    began = now() - timedelta(hours=2)
+    with services.store.transaction() as session:
+        one, two = session.get_one(Round, first.id), session.get_one(Round, second.id)
+        one.created_at, one.closed_at = began, began + timedelta(hours=1)
+        two.created_at = began + timedelta(hours=1)
+        session.get_one(Pick, (second.id, 0)).reason = {"random": True}
+        session.get_one(Pick, (second.id, 1)).reason = {"random": True, "chosen_by": "ann"}
+        at = {1: 10, 2: 90, 3: 10, 4: 70, 5: 70, 6: 70}
+        session.add_all(
+            Submission(
+                project_id=project.id,
+                task_id=task,
+                labelled_at=began + timedelta(minutes=minutes),
+                annotators=[1],
+                seconds=1.0,
+            )
+            for task, minutes in at.items()
+        )
+    work = make_work(services, project, FakeLabelStudio(), "yardstick")
+    # 2 was labelled after its round, when a selector may have asked for it; 3 was never queued;
+    # 5 was put first by a person; 6 was picked by the selector.
+    assert yardstick.record_random_labels(work) == {1, 4}
+    with services.store.transaction() as session:
+        for pick in session.scalars(select(Pick)):
+            session.delete(pick)
+    assert yardstick.record_random_labels(work) == {1, 4}
+
+
+def results(services: Services) -> list[dict[str, object]]:
+    with services.store.reading() as session:
+        return [row.result for row in session.scalars(select(Yardstick))]
+
+
+def test_too_few_random_labels_say_nothing(services: Services) -> None:
+    project = add_project(services)
+    work = make_work(services, project, FakeLabelStudio(), "yardstick", random_share=0.2)
+    assert yardstick.run(work) == (
+        "not known yet: of images drawn at random, 0 of at least 10 labels are there"
+    )
+    assert results(services) == [
+        {"known": False, "why": "of images drawn at random, 0 of at least 10 labels are there"}
+    ]
+
+
+def test_detectors_are_not_measured(services: Services) -> None:
+    config = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+        '<Label value="cat"/></RectangleLabels></View>'
+    )
+    project: Project = add_project(services, labeling_config=config)
+    work = make_work(services, project, FakeLabelStudio(), "yardstick")
+    assert yardstick.run(work) == "not known yet: it is not measured for detectors"
+
+
+def test_few_held_out_images_say_nothing(services: Services) -> None:
+    """Forty labels, of which a tenth is held out."""
+    project = add_project(services)
+    client = FakeLabelStudio()
+    tasks = list(range(1, 41))
+    client.add_tasks(tasks)
+    add_tasks(services, project, tasks, annotations=1)
+    add_round(services, project, tasks, queued=40)
+    with services.store.transaction() as session:
+        for task in tasks:
+            label = "cat" if task % 2 else "dog"
+            region = {"from_name": "label", "to_name": "image", "type": "choices"}
+            result = [{**region, "value": {"choices": [label]}}]
+            client.given[task] = [{"result": result, "updated_at": "2026-01-01T00:00:00Z"}]
+            session.add(
+                Submission(
+                    project_id=project.id,
+                    task_id=task,
+                    labelled_at=now(),
+                    annotators=[1],
+                    seconds=1.0,
+                )
+            )
+    held = sum(is_held_out(task, 0.1) for task in tasks)
+    work = make_work(services, project, client, "yardstick", held_out=0.1)
+    assert yardstick.run(work) == (
+        f"not known yet: {held} of at least 10 held-out images that were drawn at random are "
+        "labelled"
+    )
+    assert held < 10
