@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import pytest
+from killed import place
 from offline import FakeLabelStudio, add_project, make_config, picture
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
@@ -47,7 +46,7 @@ class Machine:
 
     folder: Path
     label_studio: FakeLabelStudio
-    states: deque[sqlite3.Connection] = field(default_factory=lambda: deque(maxlen=4))
+    states: deque[sqlite3.Connection] = field(default_factory=lambda: deque(maxlen=6))
     commits_left: int | None = None
     fatal: str | None = None
 
@@ -68,7 +67,7 @@ class Machine:
             self.commits_left -= 1
             if self.commits_left == 0:
                 raise PowerLossError
-        if self.fatal is not None and _is_at_work(self.fatal):
+        if place() == self.fatal:
             raise PowerLossError
 
     def run(self, commits: int | None = None, fatal: str | None = None) -> None:
@@ -76,7 +75,7 @@ class Machine:
 
         Args:
             commits: how many.
-            fatal: "FILE.FUNCTION".
+            fatal: as `killed.place` says it.
         """
         self.commits_left, self.fatal = commits, fatal
         self.services.jobs.ask(1, "sync", "the minute's poll")
@@ -109,15 +108,6 @@ class Machine:
         self.services.jobs.huey.storage.close()
         for state in self.states:
             state.close()
-
-
-def _is_at_work(place: str) -> bool:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}" == place:
-            return True
-        frame = frame.f_back
-    return False
 
 
 class People:
@@ -169,14 +159,14 @@ def make_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
 
 
 LOSSES = [
-    ("queue._new_edition", 1),
+    ("queue._new_edition of queue", 1),
     # Label Studio has the predictions, and the store has forgotten the name that they go by.
-    ("queue._send", 2),
-    ("queue.run", 1),
-    ("score._save", 1),
-    ("train._save", 1),
-    ("train._save", 3),
-    ("select.run", 1),
+    ("queue._send of queue", 3),
+    ("queue.run of queue", 1),
+    ("score._save of score", 1),
+    ("train._save of train", 1),
+    ("train._save of train", 3),
+    ("select.run of select", 1),
 ]
 
 
