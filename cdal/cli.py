@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     select.set_defaults(run=select_command.run)
     serve = commands.add_parser("serve", help="run the backend: web process and worker")
     serve.set_defaults(run=_serve)
-    worker = commands.add_parser("worker", help="run the worker alone, beside your own web server")
+    web = commands.add_parser("web", help="run the web process alone")
+    web.set_defaults(run=_web)
+    worker = commands.add_parser("worker", help="run the worker alone")
     worker.set_defaults(run=_worker)
     backup = commands.add_parser(
         "backup", help="copy the data folder to a new folder, also while the backend runs"
@@ -42,6 +44,12 @@ def _serve(_arguments: argparse.Namespace) -> int:
     from cdal.backend.commands import serve
 
     return serve()
+
+
+def _web(_arguments: argparse.Namespace) -> int:
+    from cdal.backend.commands import web
+
+    return web()
 
 
 def _worker(_arguments: argparse.Namespace) -> int:

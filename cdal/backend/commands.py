@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,9 @@ from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.control import run as run_control
 from cdal.backend.data_folder import DataFolderError, check_data_folder
 from cdal.backend.faults import storage_problem
-from cdal.backend.logs import set_up_logging
+from cdal.backend.logs import never_show, set_up_logging
 from cdal.backend.serve import serve as serve_both
+from cdal.backend.serve import web_command
 from cdal.backend.worker import WorkerError, run_worker
 
 
@@ -25,12 +27,20 @@ def serve() -> int:
     config = _config()
     if config is None:
         return 2
-    try:
-        check_data_folder(config)  # here, for both, rather than in each of them
-    except DataFolderError as error:
-        sys.stderr.write(f"cdal: {error}\n")
+    return serve_both(config) if _is_usable(config) else 1
+
+
+def web() -> int:
+    """Become the web process."""
+    config = _config()
+    if config is None:
+        return 2
+    if not _is_usable(config):
         return 1
-    return serve_both(config)
+    command = web_command(config)
+    # It must itself be the one that is told to stop.
+    os.execv(command[0], command)  # noqa: S606 — nothing of it comes from outside
+    return 0
 
 
 def worker() -> int:
@@ -75,6 +85,16 @@ def control(arguments: argparse.Namespace) -> int:
         return 1
 
 
+def _is_usable(config: ServerConfig) -> bool:
+    """Whether the data folder and the database can be used; here, rather than in each process."""
+    try:
+        check_data_folder(config)
+    except DataFolderError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+        return False
+    return True
+
+
 def _config(read: Callable[[], ServerConfig] = server_config) -> ServerConfig | None:
     """The configuration, its faults told in sentences."""
     try:
@@ -86,7 +106,8 @@ def _config(read: Callable[[], ServerConfig] = server_config) -> ServerConfig | 
     except OSError as error:
         sys.stderr.write(f"cdal: the data folder (MODEL_DIR) cannot be made: {error.strerror}\n")
         return None
-    set_up_logging(config.log_level)
+    set_up_logging(config.log_level, config.log_format)
+    never_show(*config.secrets())
     return config
 
 
@@ -96,4 +117,5 @@ def _sentence(where: tuple[int | str, ...], message: str) -> str:
     name = str(where[0])
     # Pydantic names a variable that has no alias by its field.
     variable = name if name.isupper() else f"CDAL_{name.upper()}"
+    message = message.removeprefix("Value error, ")
     return f"the environment variable {variable} is wrong: {message[:1].lower()}{message[1:]}."

@@ -7,7 +7,8 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.faults import storage_problem
@@ -66,13 +67,16 @@ def _is_sound(file: Path) -> bool:
 def _try_out(config: ServerConfig) -> None:
     try:
         Store(config.store_url).close()
-    except (ArgumentError, NoSuchModuleError, ImportError):
+    except (ArgumentError, ValueError):  # an address without sense, a port that is no number
         raise DataFolderError(
             "CDAL_DATABASE_URL is no address of a database that can be used, such as "
-            "postgresql+psycopg://user:password@host/name."
+            "postgresql://user:password@host/name."
         ) from None
     except DBAPIError as error:
-        what = storage_problem(error)
-        if config.database_url is not None:
-            what = f"The database of CDAL_DATABASE_URL does not answer as it should. {what}"
-        raise DataFolderError(what) from None
+        if config.database_url is None:
+            raise DataFolderError(storage_problem(error)) from None
+        where = make_url(config.store_url).set(query={}).render_as_string(hide_password=True)
+        reason = (str(error.orig).strip().splitlines() or [type(error).__name__])[0]
+        raise DataFolderError(
+            f"The database of CDAL_DATABASE_URL cannot be opened, {where}: {reason}"
+        ) from None

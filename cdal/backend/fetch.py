@@ -26,7 +26,7 @@ from urllib3.exceptions import (
 from urllib3.util import Url
 from urllib3.util.connection import create_connection
 
-from cdal.backend.address import AllowedHosts, Resolver, resolve
+from cdal.backend.address import ANY_HOST, AllowedHosts, Resolver, resolve
 from cdal.backend.image_error import ImageError
 from cdal.backend.source import ImageSource, parse_address
 
@@ -37,8 +37,6 @@ _MAX_REDIRECTS = 5
 _CONNECT_S = 5.0
 _CHUNK_BYTES = 1 << 16
 _CONNECTIONS = 32  # kept alive for each host
-# Whatever Label Studio's own name resolves to: the operator has said that it is Label Studio.
-_ANY_ADDRESS = AllowedHosts.parse("0.0.0.0/0, ::/0")
 # A host's Retry-After is not heeded: it could ask for hours.
 _RETRIES = Retry(
     total=3,
@@ -76,7 +74,7 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         tls = _tls_context()
-        self._own = _guarded_pools(_ANY_ADDRESS, timeout_s, resolver, tls)
+        self._own = _guarded_pools(ANY_HOST, timeout_s, resolver, tls)
         self._others = _guarded_pools(allowed, timeout_s, resolver, tls)
 
     def close(self) -> None:

@@ -7,21 +7,18 @@ can claim a job.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Literal
 
-from huey import SqliteHuey
-from huey.registry import Message
-from huey.serializer import Serializer
+from huey import Huey
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cdal.backend.rounds import MADE_BY, give_up_unfinished
+from cdal.backend.spacing import Spacing
 from cdal.backend.store import Store, note
 from cdal.backend.tables import Job, Project, now
 
@@ -49,31 +46,12 @@ LONGEST_WAIT_S = 300.0
 """A job that waits for something outside, such as Label Studio, is tried at least this often."""
 
 
-class JSONSerializer(Serializer):  # type: ignore[misc]
-    """Huey's messages as JSON: its own serializer is pickle, which can run code when loaded."""
-
-    def _serialize(self, data: object) -> bytes:
-        if isinstance(data, Message):
-            data = list(data._replace(eta=data.eta.isoformat() if data.eta else None))
-        return json.dumps(data).encode()
-
-    def _deserialize(self, data: bytes) -> object:
-        value = json.loads(data)
-        if not isinstance(value, list):
-            return value
-        message = Message(*value)
-        eta = datetime.fromisoformat(message.eta) if message.eta else None
-        return message._replace(eta=eta, args=tuple(message.args))
-
-
 class Jobs:
     """Requests, claims and records jobs."""
 
-    def __init__(self, store: Store, file: Path) -> None:
+    def __init__(self, store: Store, messages: Huey) -> None:
         self.store = store
-        self.huey = SqliteHuey(
-            "cdal", filename=str(file), serializer=JSONSerializer(), results=False
-        )
+        self.huey = messages
         self._work: Callable[[int], object] | None = None
         # Registered here so that the web process, which runs no job, can send messages.
         self._task = self.huey.task(name="work")(self._run)
@@ -104,15 +82,27 @@ class Jobs:
             return session.scalars(_waiting(project_id, kind)).one()
         return job.id
 
-    def ask(self, project_id: int, kind: JobKind, asked_by: str) -> int:
-        """Request a job and send it, unless one of its kind waits already."""
+    def ask(
+        self, project_id: int, kind: JobKind, asked_by: str, spacing: Spacing | None = None
+    ) -> int:
+        """Request a job and send it, unless one of its kind waits already.
+
+        Args:
+            project_id: the project's.
+            kind: the job's.
+            asked_by: who asked, for the record.
+            spacing: how often it may be asked for; what is asked too often waits.
+        """
         with self.store.reading() as session:
             waiting = session.scalar(_waiting(project_id, kind))
         if waiting is not None:  # a burst of webhooks writes nothing
             return waiting
         with self.store.transaction() as session:
             job_id = self.request(session, project_id, kind, asked_by)
-        self._send(job_id)
+            delay_s = 0.0 if spacing is None else spacing.delay(project_id)
+            if delay_s > 0:
+                session.get_one(Job, job_id).not_before = now() + timedelta(seconds=delay_s)
+        self._send(job_id, delay_s or None)
         return job_id
 
     @staticmethod

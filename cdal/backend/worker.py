@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from huey import crontab
+from huey import Huey, crontab
+from huey.consumer import Consumer
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.data_folder import check_data_folder
+from cdal.backend.database import WorkerLock
 from cdal.backend.faults import STORAGE, storage_problem
 from cdal.backend.heartbeat import beating
 from cdal.backend.leftovers import remove_leftovers
@@ -22,8 +25,8 @@ from cdal.backend.services import Services
 from cdal.backend.serving import serve_last_good
 from cdal.backend.store import note
 from cdal.backend.tables import Project
+from cdal.backend.work.connected import POLL
 from cdal.backend.work.run import run_job
-from cdal.backend.work.sync import POLL
 from cdal.models import ModelError, choose_device
 
 log = logging.getLogger(__name__)
@@ -53,7 +56,10 @@ def run_worker(config: ServerConfig) -> None:
             torch.set_num_threads(config.compute_threads)
         services = Services.open(config)
         huey = services.jobs.huey
-        huey.flush()  # messages of an earlier worker; the store knows what is to be done
+        lock = WorkerLock(services.store.engine)
+        if not lock.hold():
+            raise WorkerError("Another worker runs on the database; there may be one.")
+        _forget_messages(huey)
         consumer = huey.create_consumer(
             workers=config.worker_threads,
             worker_type="thread",
@@ -63,11 +69,36 @@ def run_worker(config: ServerConfig) -> None:
         )
         services.jobs.run_with(lambda job_id: run_job(services, job_id, consumer.stop_flag.is_set))
         huey.periodic_task(crontab())(_poll_with(services))
+        huey.periodic_task(crontab())(_end_unless(lock, consumer))
         _recover(services, was_killed)
         services.jobs.send_pending()
         with beating(services.store):
             consumer.run()
+        lock.release()
         services.store.close()
+
+
+def _forget_messages(huey: Huey) -> None:
+    """Forget the messages of an earlier worker: the store knows what is to be done."""
+    try:
+        huey.flush()
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WorkerError(f"The queue of messages cannot be used: {reason}") from error
+
+
+def _end_unless(lock: WorkerLock, consumer: Consumer) -> Callable[[], None]:
+    def check() -> None:
+        """Every minute: end this worker if another has taken over while the database was away."""
+        try:
+            alone = lock.hold()
+        except OperationalError:
+            return  # it is away now: nobody can take over
+        if not alone:
+            log.error("Another worker runs on the database; this one ends.")
+            consumer.stop_flag.set()
+
+    return check
 
 
 def _recover(services: Services, was_killed: bool) -> None:

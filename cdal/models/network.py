@@ -196,7 +196,9 @@ class TaskNetwork(ABC):
         stop: Callable[[], bool],
         progress: Callable[[float], None] = lambda _: None,
     ) -> PreparedImages:
-        """All images of a data set as ``prepare`` makes them; see ``PreparedImages``."""
+        """All images of a data set as ``prepare`` makes them, if they are not so already."""
+        if isinstance(data, PreparedImages):
+            return data
         images = PreparedImages(data, self)
         images.load(progress, stop)
         return images
@@ -227,7 +229,7 @@ class TaskNetwork(ABC):
         """
         if len(data) == 0:
             raise ModelError("There are no labelled images to measure the network on.")
-        images = data if isinstance(data, PreparedImages) else self.read(data, stop)
+        images = self.read(data, stop)
         while True:
             try:
                 return self.measure(images, stop)
