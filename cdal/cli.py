@@ -24,6 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     web.set_defaults(run=_web)
     worker = commands.add_parser("worker", help="run the worker alone")
     worker.set_defaults(run=_worker)
+    backup = commands.add_parser(
+        "backup", help="copy the data folder to a new folder, also while the backend runs"
+    )
+    backup.add_argument("path", type=Path, metavar="PATH", help="the folder to be made")
+    backup.set_defaults(run=_backup)
     control_command.add_commands(commands.add_parser, _control)
     _add_benchmark(
         commands.add_parser("benchmark", help="simulate active learning: learning curves")
@@ -51,6 +56,12 @@ def _worker(_arguments: argparse.Namespace) -> int:
     from cdal.backend.commands import worker
 
     return worker()
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from cdal.backend.commands import backup
+
+    return backup(arguments.path)
 
 
 def _control(arguments: argparse.Namespace) -> int:

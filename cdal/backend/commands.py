@@ -6,10 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from cdal.backend.backup import BackupError, back_up
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.control import run as run_control
 from cdal.backend.data_folder import DataFolderError, check_data_folder
@@ -54,6 +56,23 @@ def worker() -> int:
     return 0
 
 
+def backup(target: Path) -> int:
+    """Back the data folder up, also while the backend runs."""
+    config = _config()
+    if config is None:
+        return 2
+    try:
+        versions = back_up(config, target.absolute())
+    except BackupError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+        return 1
+    what = f"{versions} model versions with their scores"
+    if config.database_url is None:
+        what = f"the database and {what}"
+    sys.stdout.write(f"{target} holds {what}.\n")
+    return 0
+
+
 def control(arguments: argparse.Namespace) -> int:
     """Watch or steer the backend whose data the environment names."""
     config = _config(ServerConfig)  # which makes no folder where there is none
@@ -67,7 +86,7 @@ def control(arguments: argparse.Namespace) -> int:
 
 
 def _is_usable(config: ServerConfig) -> bool:
-    """Whether the data folder and the database can be used; here, rather than in each process."""
+    """Whether data folder and database are; said here once, rather than in each process."""
     try:
         check_data_folder(config)
     except DataFolderError as error:

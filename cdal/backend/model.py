@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -18,7 +19,7 @@ from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import ModelVersion, Project, Round
 from cdal.backend.work.score import score_images
-from cdal.models import ModelError
+from cdal.models import ModelError, TaskNetwork
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,15 @@ class CDALModel:
         except ModelError as error:  # what was predicted before goes on being served
             log.error("project %d: %s", self.project.id, error)  # noqa: TRY400 — a sentence
             return {}
+        try:
+            return self._predict_with(network, control, tasks)
+        except torch.OutOfMemoryError:
+            log.warning("The GPU's memory is full; unseen images are predicted on the CPU.")
+        return self._predict_with(self.services.networks.move_to_cpu(folder), control, tasks)
+
+    def _predict_with(
+        self, network: TaskNetwork, control: Control, tasks: Mapping[int, Task]
+    ) -> dict[int, dict[str, Any]]:
         images = self.services.images.stream(
             self.services.image_source(self.project),
             [(row, _image(task, control)) for row, task in tasks.items()],

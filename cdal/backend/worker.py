@@ -78,6 +78,21 @@ def run_worker(config: ServerConfig) -> None:
         services.store.close()
 
 
+def _recover(services: Services, was_killed: bool) -> None:
+    """Have what a killed worker left running done again, and remove what it left half written."""
+    resumed = services.jobs.recover()
+    removed = remove_leftovers(services)
+    with services.store.reading() as session:
+        projects = session.scalars(select(Project.id)).all()
+    for project_id in projects:
+        serve_last_good(services, project_id)
+    if was_killed or resumed or removed:
+        jobs = ", ".join(resumed) or "no job"
+        text = f"After a kill, resumed: {jobs}. Removed: {removed} unfinished files."
+        with services.store.transaction() as session:
+            note(session, None, text, "warning")
+
+
 def _forget_messages(huey: Huey) -> None:
     """Forget the messages of an earlier worker: the store knows what is to be done."""
     try:
@@ -99,21 +114,6 @@ def _end_unless(lock: WorkerLock, consumer: Consumer) -> Callable[[], None]:
             consumer.stop_flag.set()
 
     return check
-
-
-def _recover(services: Services, was_killed: bool) -> None:
-    """Have what a killed worker left running done again, and remove what it left half written."""
-    resumed = services.jobs.recover()
-    removed = remove_leftovers(services)
-    with services.store.reading() as session:
-        projects = session.scalars(select(Project.id)).all()
-    for project_id in projects:
-        serve_last_good(services, project_id)
-    if was_killed or resumed or removed:
-        jobs = ", ".join(resumed) or "no job"
-        text = f"After a kill, resumed: {jobs}. Removed: {removed} unfinished files."
-        with services.store.transaction() as session:
-            note(session, None, text, "warning")
 
 
 def _poll_with(services: Services) -> Callable[[], None]:

@@ -7,7 +7,7 @@ from cdal.models.checkpoint import check_weights
 from cdal.models.classification import ClassificationNetwork
 from cdal.models.data import Dataset
 from cdal.models.detection import DetectionNetwork
-from cdal.models.devices import choose_device
+from cdal.models.devices import choose_device, free_memory
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.factory import (
     ARCHITECTURES,
@@ -54,5 +54,6 @@ __all__ = [
     "choose_network",
     "default_architecture",
     "fingerprint",
+    "free_memory",
     "make_network",
 ]

@@ -1,4 +1,4 @@
-"""The worker, or the web process, that kills itself at a chosen point. For tests alone.
+"""The worker that kills itself at a chosen point, and the web process. For tests alone.
 
 A point is just before or just after a commit, a rename, or a call that changes Label Studio; its
 name says which. With no point to die at, it runs on and writes down which points it passed.
@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from flask import Flask
+import gunicorn.app.wsgiapp
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 import cdal.backend
+import cdal.backend.app  # which gunicorn imports by its name
+from cdal.backend import commands
 from cdal.backend.client import LabelStudioClient
 
 OURS = str(Path(cdal.backend.__file__).parent)
@@ -79,20 +81,23 @@ def _place() -> str:
     return place + kind
 
 
-def create_app(passed: str, fatal: str | None) -> Flask:
-    """The web process's application."""
-    from cdal.backend.app import create_app as create
-
-    watch(Path(passed), fatal)
-    return create()
-
-
-def main(passed: str, fatal: str | None = None) -> int:
-    from cdal.backend.commands import worker
-
-    watch(Path(passed), fatal)
-    return worker()
+def worker(environment: Mapping[str, str], log: Path, passed: Path, fatal: str | None) -> None:
+    """Run the worker until it dies."""
+    _begin(environment, log)
+    watch(passed, fatal)
+    sys.exit(commands.worker())
 
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+def web(environment: Mapping[str, str], log: Path, arguments: Sequence[str]) -> None:
+    """Run the web process as `cdal serve` does."""
+    _begin(environment, log)
+    sys.argv = list(arguments)
+    gunicorn.app.wsgiapp.run()
+
+
+def _begin(environment: Mapping[str, str], log: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import httpx
+import killed
 from conftest import Scenario
 from offline import make_config
-from processes import children, environment, is_alive
+from processes import children, environment
 
 from cdal.backend.serve import web_command
 from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import free_port
 
-KILLED = Path(__file__).with_name("killed.py")
 RESUMED = re.compile(r"After a kill, resumed: ")
 
 
@@ -36,30 +37,30 @@ class KillableBackend(BackendServer):
         super().__init__(folder, port, label_studio.url, label_studio.token)
         folder.mkdir(exist_ok=True)
         self.passed = folder / "passed.txt"
+        self.passed.touch()
         self._environment = environment(self.data_folder, **self.environment)
         self._config = make_config(self.data_folder, host="127.0.0.1", PORT=port)
-        self._log = self.log.open("ab")
-        self._web: subprocess.Popen[bytes] | None = None
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._web: BaseProcess | None = None
+        self._worker: BaseProcess | None = None
         self.kills: Counter[str] = Counter()
         """How often what was killed, and where."""
         self.worker_kills = 0
 
-    def start_web(self, fatal: str | None = None) -> None:
-        *command, _ = web_command(self._config)
-        app = f"killed:create_app({str(self.passed)!r}, {fatal!r})"
-        self._web = self._start([*command, "--pythonpath", str(KILLED.parent), app])
+    def start_web(self) -> None:
+        self._web = self._start(killed.web, web_command(self._config)[2:])
         self.wait_until_up(f"{self.url}/health", 120)
 
     def start_worker(self, fatal: str | None = None) -> None:
         """Start it; it dies at the fatal point."""
-        last = [] if fatal is None else [fatal]
-        self._worker = self._start([sys.executable, str(KILLED), str(self.passed), *last])
+        self._worker = self._start(killed.worker, self.passed, fatal)
 
-    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            command, env=self._environment, stdout=self._log, stderr=subprocess.STDOUT
-        )
+    def _start(self, target: Callable[..., None], *arguments: object) -> BaseProcess:
+        # Forked from a process that has imported everything: that would take most of the time.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["killed"])
+        process = context.Process(target=target, args=(self._environment, self.log, *arguments))
+        process.start()
+        return process
 
     def kill_web(self, where: str = "at a random moment") -> None:
         self._kill(self._web)
@@ -71,17 +72,18 @@ class KillableBackend(BackendServer):
         self.worker_kills += 1
 
     @staticmethod
-    def _kill(process: subprocess.Popen[bytes] | None) -> None:
+    def _kill(process: BaseProcess | None) -> None:
         assert process is not None
-        for pid in [process.pid, *(children(process.pid) if process.poll() is None else [])]:
-            if is_alive(pid):
-                os.kill(pid, signal.SIGKILL)
-        process.wait()
+        assert process.pid is not None
+        assert process.is_alive()
+        for pid in [process.pid, *children(process.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        process.join()
 
     def worker_died_at(self, fatal: str) -> bool:
         """Whether the worker has killed itself; counted once."""
         assert self._worker is not None
-        code = self._worker.poll()
+        code = self._worker.exitcode
         if code is None:
             return False
         assert code == -signal.SIGKILL, f"the worker ended with code {code}; see {self.log}"
@@ -90,7 +92,7 @@ class KillableBackend(BackendServer):
         return True
 
     def worker_runs(self) -> bool:
-        return self._worker is not None and self._worker.poll() is None
+        return self._worker is not None and self._worker.is_alive()
 
     def points(self) -> list[str]:
         """The names of the points that were passed, each once, in order."""
@@ -98,12 +100,10 @@ class KillableBackend(BackendServer):
 
     def stop(self) -> None:
         for process in (self._web, self._worker):
-            if process is not None and process.poll() is None:
-                process.terminate()
-        for process in (self._web, self._worker):
             if process is not None:
-                process.wait(60)
-        self._log.close()
+                process.terminate()
+                process.join(60)
+                process.close()
 
 
 def drive(
@@ -115,8 +115,9 @@ def drive(
     deadline = time.monotonic() + seconds
     while not backend.worker_died_at(fatal):
         assert time.monotonic() < deadline, f"the worker never came to «{fatal}»"
-        labelled += label_some(scenario, annotator, 1)
-        time.sleep(0.3)
+        if scenario.is_idle(scenario.status()):  # it waits for somebody to label
+            labelled += label_some(scenario, annotator, 1)
+        time.sleep(0.5)
     return labelled
 
 

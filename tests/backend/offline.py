@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from flask.testing import FlaskClient
+from PIL import Image
 
 from cdal.backend.app import create_app
 from cdal.backend.client import LabelStudioError, ProjectInfo, TaskInfo
@@ -168,6 +171,13 @@ def pick_states(services: Services, made: Round) -> dict[int, str]:
     """State by task id."""
     with services.store.reading() as session:
         return {p.task_id: p.state for p in session.query(Pick).filter_by(round_id=made.id)}
+
+
+def picture() -> str:
+    """An image that needs no server."""
+    file = BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
 def job_of(services: Services, job_id: int) -> Job:

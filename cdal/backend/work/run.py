@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-import torch
 from sqlalchemy import select
 
 from cdal.backend.faults import STORAGE, Fault, fault_of, storage_problem
@@ -19,7 +18,7 @@ from cdal.backend.work import prune, queue, recheck, score, sync, train
 from cdal.backend.work import select as selecting
 from cdal.backend.work.context import Context
 from cdal.backend.work.watch import Watch
-from cdal.models import Stopped
+from cdal.models import Stopped, free_memory
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +62,7 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
         _record(lambda: _finish(services, job, outcome), stop)
         log.info("project %d: %s (job %d): %s", job.project_id, job.kind, job.id, outcome)
     finally:
-        if torch.cuda.is_available():  # what this job no longer needs, the web process may
-            torch.cuda.empty_cache()
+        free_memory()
     services.jobs.send_pending()
 
 

@@ -53,7 +53,7 @@ def run(work: Context) -> str:
     known &= Scores.scored(work.services.config.scores_folder(work.project.id, version.number))
     todo = [(task_id, image) for task_id, image in tasks if task_id not in known]
     try:
-        problems = _score(work, version, todo)
+        problems = _score(work, version, todo, len(tasks))
     except ModelError:
         if not serve_last_good(work.services, work.project.id):
             raise
@@ -85,25 +85,54 @@ def score_images(
         region: "class" or "image", see `ClassMixtures`.
         on_problem: told of each image that could not be had, and why.
     """
-    for ids, batch in _batches(images, network.prediction_batch_size, on_problem):
-        sizes = [image.size for image in batch]
-        predicted = network.predict(torch.stack([image.pixels for image in batch]))
-        mixtures = mixtures_of_regions(predicted.regions, region)
-        means = means_of_regions(predicted.regions)
-        scores = Scores(
-            task_ids=torch.tensor(ids),
-            probabilities=means.probabilities.cpu(),
-            uncertainties=means.uncertainties.cpu(),
-            features=predicted.features.cpu(),
-            mixtures=mixtures.mixtures.cpu(),
-            present=mixtures.present.cpu(),
-            region_counts=mixtures.region_counts.cpu(),
-        )
-        yield scores, list(map(pack, predicted.findings(), sizes))
+    for ids, batch in _batches(images, network, on_problem):
+        yield from _score_batch(network, ids, batch, region)
 
 
-def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]]) -> int:
-    """Score images and save what was found, chunk by chunk; returns how many had a problem."""
+def _score_batch(
+    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
+) -> Iterator[Scored]:
+    """A batch's scores; where the device's memory is full, those of its halves."""
+    try:
+        scored = _forward(network, ids, batch, region)
+    except torch.OutOfMemoryError:
+        if len(ids) == 1:
+            raise
+        scored = None
+    if scored is not None:
+        yield scored
+        return
+    network.halve_batches()
+    half = len(ids) // 2
+    yield from _score_batch(network, ids[:half], batch[:half], region)
+    yield from _score_batch(network, ids[half:], batch[half:], region)
+
+
+def _forward(
+    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
+) -> Scored:
+    sizes = [image.size for image in batch]
+    predicted = network.predict(torch.stack([image.pixels for image in batch]))
+    mixtures = mixtures_of_regions(predicted.regions, region)
+    means = means_of_regions(predicted.regions)
+    scores = Scores(
+        task_ids=torch.tensor(ids),
+        probabilities=means.probabilities.cpu(),
+        uncertainties=means.uncertainties.cpu(),
+        features=predicted.features.cpu(),
+        mixtures=mixtures.mixtures.cpu(),
+        present=mixtures.present.cpu(),
+        region_counts=mixtures.region_counts.cpu(),
+    )
+    return scores, list(map(pack, predicted.findings(), sizes))
+
+
+def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]], total: int) -> int:
+    """Score those of the images that are to be scored, and save what was found, chunk by chunk.
+
+    Returns:
+        How many had a problem.
+    """
     if not todo:
         return 0
     config = work.services.config
@@ -118,7 +147,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]])
     def problem(task_id: int, why: ImageError) -> None:
         problems[task_id] = why
         work.check_stop()
-        if len(problems) == AWAY_AFTER and not done:
+        if len(problems) == AWAY_AFTER and not done and len(todo) == total:
             check_there(work, problems, len(problems))
 
     for scored in score_images(network, images, region_of(work), problem):
@@ -131,7 +160,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]])
         work.report(share, f"{done + len(problems)} of {len(todo)} images scored")
     if chunk:
         _save(work, version, chunk)
-    check_there(work, problems, len(todo))
+    check_there(work, problems, total)
     record_problems(work, problems)
     return len(problems)
 
@@ -144,7 +173,7 @@ def region_of(work: Context) -> Region:
 
 
 def _batches(
-    images: ImagesOrProblems, size: int, on_problem: Callable[[int, ImageError], None]
+    images: ImagesOrProblems, network: TaskNetwork, on_problem: Callable[[int, ImageError], None]
 ) -> Iterator[tuple[list[int], list[SizedImage]]]:
     ids: list[int] = []
     batch: list[SizedImage] = []
@@ -154,7 +183,7 @@ def _batches(
             continue
         ids.append(task_id)
         batch.append(image)
-        if len(ids) == size:
+        if len(ids) >= network.prediction_batch_size:
             yield ids, batch
             ids, batch = [], []
     if ids:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from io import BytesIO
 from pathlib import Path
 
-from offline import FakeLabelStudio, add_project, add_tasks, jobs_of, make_services, make_work
-from PIL import Image
+from offline import (
+    FakeLabelStudio,
+    add_project,
+    add_tasks,
+    jobs_of,
+    make_services,
+    make_work,
+    picture,
+)
 from sqlalchemy import select
 
 from cdal.backend.tables import Task
 from cdal.backend.work import recheck
-
-
-def picture() -> str:
-    file = BytesIO()
-    Image.new("RGB", (8, 8), "red").save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
 def test_what_can_be_had_again_may_be_asked_for_again(tmp_path: Path) -> None:
