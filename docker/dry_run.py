@@ -177,8 +177,9 @@ def contained(image: Image, command: Sequence[str]) -> list[str]:
     """A command as a container would run it: read-only, unprivileged, in the image's folder."""
     user, group = image.user.split(":")
     root = image.root
-    mounts = [f"mount --bind {root} {root}", f"mount -o remount,ro,bind {root}"]
+    mounts = [f"mount --bind {root} {root}"]
     mounts += [f"mount --bind {root}{volume} {root}{volume}" for volume in image.volumes]
+    mounts += [f"mount -o remount,ro,bind {root}"]
     mounts += [f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp", f"mount -t proc proc {root}/proc"]
     mounts += [f"mount -t tmpfs tmpfs {root}/dev", f"mkdir {root}/dev/shm"]
     mounts += [f"touch {root}/dev/{name}" for name in ("null", "urandom")]
