@@ -86,6 +86,18 @@ def is_metadata(address: Address) -> bool:
     return (carried or address) in _METADATA
 
 
+def is_servers(address: Address) -> bool:
+    """Whether a server of one's own may have this address: public, private or this machine's."""
+    if isinstance(address, IPv6Address):
+        carried = _carried(address)
+        if carried is not None:
+            return is_servers(carried)
+    odd = address.is_link_local or address.is_multicast or address.is_unspecified
+    if odd or is_metadata(address):
+        return False
+    return not any(address in network for network in _NOT_PUBLIC)
+
+
 def _carried(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)

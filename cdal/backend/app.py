@@ -16,9 +16,11 @@ from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.connection import RefusedError
 from cdal.backend.faults import storage_problem
 from cdal.backend.guard import guard
-from cdal.backend.logs import set_up_logging
+from cdal.backend.logs import never_show, set_up_logging
 from cdal.backend.metrics import add_metrics
+from cdal.backend.operation import operation
 from cdal.backend.protocol import protocol
+from cdal.backend.readiness import Readiness
 from cdal.backend.request import StrictJSON
 from cdal.backend.services import Services
 
@@ -28,17 +30,20 @@ log = logging.getLogger(__name__)
 def create_app(config: ServerConfig | None = None) -> Flask:
     """The WSGI application, on the data folder that the configuration names."""
     config = config or server_config()
-    set_up_logging(config.log_level)
+    set_up_logging(config.log_level, config.log_format)
+    never_show(*config.secrets())
     torch.set_num_threads(1)  # the worker computes; an unseen image is a small thing
     app = Flask("cdal")
     app.json = StrictJSON(app)
     services = Services.open(config)
     app.extensions["cdal"] = services
+    app.extensions["cdal-readiness"] = Readiness(services)
     guard(app, config)
     _answer_errors(app)
     add_metrics(app, services)
     app.register_blueprint(protocol)
     app.register_blueprint(api)
+    app.register_blueprint(operation)
     return app
 
 

@@ -45,6 +45,24 @@ class ProjectInfo:
     model_version: str
     sampling: str
     tasks: int
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MLBackendInfo:
+    """An ML backend that a project is connected to, by the address that Label Studio calls."""
+
+    url: str
+    extra_params: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookInfo:
+    """A webhook of a project."""
+
+    webhook_id: int
+    url: str
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +113,25 @@ class LabelStudioClient:
             model_version=project.model_version or "",
             sampling=str(project.sampling or ""),
             tasks=project.task_number or 0,
+            created_at=project.created_at,
         )
+
+    def ml_backends(self) -> list[MLBackendInfo]:
+        """The ML backends that the project is connected to."""
+        with _errors("list the ML backends"):
+            found = self._sdk.ml.list(project=self.project)
+        return [MLBackendInfo(backend.url, backend.extra_params) for backend in found]
+
+    def webhooks(self) -> list[WebhookInfo]:
+        """The project's webhooks."""
+        with _errors("list the webhooks"):
+            found = self._sdk.webhooks.list(project=str(self.project))
+        return [WebhookInfo(w.id, w.url, dict(w.headers or {})) for w in found if w.id is not None]
+
+    def set_headers(self, webhook: WebhookInfo, headers: Mapping[str, str]) -> None:
+        """Have Label Studio send these headers with a webhook's events."""
+        with _errors("change the webhook"):
+            self._sdk.webhooks.update(id=webhook.webhook_id, url=webhook.url, headers=dict(headers))
 
     def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
         """All tasks, or those changed at or after a time that Label Studio gave."""

@@ -16,7 +16,7 @@ from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.control import run as run_control
 from cdal.backend.data_folder import DataFolderError, check_data_folder
 from cdal.backend.faults import storage_problem
-from cdal.backend.logs import set_up_logging
+from cdal.backend.logs import never_show, set_up_logging
 from cdal.backend.serve import serve as serve_both
 from cdal.backend.serve import web_command
 from cdal.backend.worker import WorkerError, run_worker
@@ -86,7 +86,7 @@ def control(arguments: argparse.Namespace) -> int:
 
 
 def _is_usable(config: ServerConfig) -> bool:
-    """Whether data folder and database are; said here once, rather than in each process."""
+    """Whether the data folder and the database can be used; here, rather than in each process."""
     try:
         check_data_folder(config)
     except DataFolderError as error:
@@ -106,7 +106,8 @@ def _config(read: Callable[[], ServerConfig] = server_config) -> ServerConfig | 
     except OSError as error:
         sys.stderr.write(f"cdal: the data folder (MODEL_DIR) cannot be made: {error.strerror}\n")
         return None
-    set_up_logging(config.log_level)
+    set_up_logging(config.log_level, config.log_format)
+    never_show(*config.secrets())
     return config
 
 

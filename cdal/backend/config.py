@@ -52,6 +52,9 @@ class ServerConfig(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias="LOG_LEVEL", description="How much is logged."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines for people, or JSON with project, round and job for programs."
+    )
     data_folder: Path = Field(
         Path("cdal-data"),
         validation_alias="MODEL_DIR",
@@ -157,6 +160,16 @@ class ServerConfig(BaseSettings):
                 f"Setting «weights»: there is no file «{name}» in the backend's folder for weights."
             )
         return file
+
+    def secrets(self) -> list[str]:
+        """What no log may show."""
+        given = (
+            self.label_studio_api_key,
+            self.basic_auth_pass,
+            self.database_url,
+            self.redis_url,
+        )
+        return [secret.get_secret_value() for secret in given if secret is not None]
 
     @property
     def jobs_file(self) -> Path:

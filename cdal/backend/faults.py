@@ -36,19 +36,22 @@ class Fault:
         passes: it is none of the job's own, and passes when what it needs is there again.
         again: whether trying again may help though the job itself is refused.
         known: False for an error that nobody has foreseen.
+        label_studio: whether it is Label Studio that was away or refused.
     """
 
     reason: str
     passes: bool = False
     again: bool = False
     known: bool = True
+    label_studio: bool = False
 
 
 def fault_of(error: Exception) -> Fault:
     """What an error that ended a job comes to."""
     if isinstance(error, LabelStudioError):
         refused = error.status in _REFUSED
-        return Fault(str(error), passes=not refused, again=error.status == 400)
+        again = error.status == 400
+        return Fault(str(error), passes=not refused, again=again, label_studio=True)
     if isinstance(error, ImagesAwayError):
         return Fault(str(error), passes=True)
     if isinstance(error, TOLD):

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cdal.backend.rounds import MADE_BY, give_up_unfinished
+from cdal.backend.spacing import Spacing
 from cdal.backend.store import Store, note
 from cdal.backend.tables import Job, Project, now
 
@@ -81,15 +82,27 @@ class Jobs:
             return session.scalars(_waiting(project_id, kind)).one()
         return job.id
 
-    def ask(self, project_id: int, kind: JobKind, asked_by: str) -> int:
-        """Request a job and send it, unless one of its kind waits already."""
+    def ask(
+        self, project_id: int, kind: JobKind, asked_by: str, spacing: Spacing | None = None
+    ) -> int:
+        """Request a job and send it, unless one of its kind waits already.
+
+        Args:
+            project_id: the project's.
+            kind: the job's.
+            asked_by: who asked, for the record.
+            spacing: how often it may be asked for; what is asked too often waits.
+        """
         with self.store.reading() as session:
             waiting = session.scalar(_waiting(project_id, kind))
         if waiting is not None:  # a burst of webhooks writes nothing
             return waiting
         with self.store.transaction() as session:
             job_id = self.request(session, project_id, kind, asked_by)
-        self._send(job_id)
+            delay_s = 0.0 if spacing is None else spacing.delay(project_id)
+            if delay_s > 0:
+                session.get_one(Job, job_id).not_before = now() + timedelta(seconds=delay_s)
+        self._send(job_id, delay_s or None)
         return job_id
 
     @staticmethod

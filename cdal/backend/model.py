@@ -38,13 +38,13 @@ class CDALModel:
         self.project = project
 
     @classmethod
-    def setup(cls, services: Services, body: Mapping[str, Any]) -> Self:
-        """Connect a project as `/setup` asks for.
+    def setup(cls, services: Services, body: Mapping[str, Any], host: str = "") -> Self:
+        """Connect a project as `/setup` asks for, at the address by which it calls.
 
         Raises:
             RefusedError: it cannot be served; the message says why and what to do.
         """
-        return cls(services, connect(services, SetupRequest.of(body)))
+        return cls(services, connect(services, SetupRequest.of(body, host)))
 
     @property
     def model_version(self) -> str:
@@ -93,10 +93,12 @@ class CDALModel:
 
         Of an event only its name counts: what changed is read back from Label Studio.
         """
-        if event == "START_TRAINING":
+        jobs, project = self.services.jobs, self.project
+        # Whether Label Studio lists this backend is seen to first; else anybody could have said so.
+        if event == "START_TRAINING" and project.connected_at is not None:
             asked_by = "Start training in Label Studio"
-            return self.services.jobs.ask(self.project.id, "train", asked_by)
-        return self.services.jobs.ask(self.project.id, "sync", event)
+            return jobs.ask(project.id, "train", asked_by, self.services.trainings)
+        return jobs.ask(project.id, "sync", event, self.services.looks)
 
     def _queued_round(self, session: Session) -> Round | None:
         """The round that the label stream follows."""

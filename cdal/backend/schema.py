@@ -204,6 +204,17 @@ class ValidateBody(Loose):
     config: str = Field(description="The labeling config.")
 
 
+class CheckView(View):
+    name: Literal["store", "queue", "worker", "disk", "label studio"]
+    ok: bool
+    text: str
+
+
+class ReadyView(View):
+    ready: bool
+    checks: list[CheckView]
+
+
 class HealthView(View):
     status: Literal["UP"]
     model_class: str

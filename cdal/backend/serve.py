@@ -83,6 +83,8 @@ def web_command(config: ServerConfig) -> list[str]:
         "5",
         "--log-level",
         config.log_level.lower(),
+        "--logger-class",
+        "cdal.backend.gunicorn_logs.PlainLogger",
         "cdal.backend.app:create_app()",
     ]
 

@@ -54,7 +54,8 @@ def note(session: Session, project_id: int | None, text: str, level: str = "info
     """Record an event and log it."""
     session.add(Event(project_id=project_id, level=level, text=text))
     where = f"project {project_id}: " if project_id is not None else ""
-    log.log(logging.getLevelNamesMapping()[level.upper()], "%s%s", where, text)
+    extra = {"project": project_id} if project_id is not None else {}
+    log.log(logging.getLevelNamesMapping()[level.upper()], "%s%s", where, text, extra=extra)
 
 
 def _add_columns(connection: Connection) -> None:

@@ -54,6 +54,11 @@ class Project(Base):
     training_labels: Mapped[int] = mapped_column(default=0)  # there when one was last begun
     problem: Mapped[str | None] = mapped_column(Text)  # what an admin should see to, in words
     paused_at: Mapped[datetime | None]  # since then, nothing begins by itself
+    connected_at: Mapped[datetime | None]  # since then, Label Studio lists the backend for it
+    backend_host: Mapped[str | None] = mapped_column(Text)  # as Label Studio calls the backend
+    label_studio_errors: Mapped[int | None]  # jobs that it ended, ever
+    webhook_secret: Mapped[str | None] = mapped_column(Text)
+    webhook_guarded_at: Mapped[datetime | None]  # since then, Label Studio's webhook carries it
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

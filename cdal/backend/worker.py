@@ -25,8 +25,8 @@ from cdal.backend.services import Services
 from cdal.backend.serving import serve_last_good
 from cdal.backend.store import note
 from cdal.backend.tables import Project
+from cdal.backend.work.connected import POLL
 from cdal.backend.work.run import run_job
-from cdal.backend.work.sync import POLL
 from cdal.models import ModelError, choose_device
 
 log = logging.getLogger(__name__)
@@ -78,21 +78,6 @@ def run_worker(config: ServerConfig) -> None:
         services.store.close()
 
 
-def _recover(services: Services, was_killed: bool) -> None:
-    """Have what a killed worker left running done again, and remove what it left half written."""
-    resumed = services.jobs.recover()
-    removed = remove_leftovers(services)
-    with services.store.reading() as session:
-        projects = session.scalars(select(Project.id)).all()
-    for project_id in projects:
-        serve_last_good(services, project_id)
-    if was_killed or resumed or removed:
-        jobs = ", ".join(resumed) or "no job"
-        text = f"After a kill, resumed: {jobs}. Removed: {removed} unfinished files."
-        with services.store.transaction() as session:
-            note(session, None, text, "warning")
-
-
 def _forget_messages(huey: Huey) -> None:
     """Forget the messages of an earlier worker: the store knows what is to be done."""
     try:
@@ -114,6 +99,21 @@ def _end_unless(lock: WorkerLock, consumer: Consumer) -> Callable[[], None]:
             consumer.stop_flag.set()
 
     return check
+
+
+def _recover(services: Services, was_killed: bool) -> None:
+    """Have what a killed worker left running done again, and remove what it left half written."""
+    resumed = services.jobs.recover()
+    removed = remove_leftovers(services)
+    with services.store.reading() as session:
+        projects = session.scalars(select(Project.id)).all()
+    for project_id in projects:
+        serve_last_good(services, project_id)
+    if was_killed or resumed or removed:
+        jobs = ", ".join(resumed) or "no job"
+        text = f"After a kill, resumed: {jobs}. Removed: {removed} unfinished files."
+        with services.store.transaction() as session:
+            note(session, None, text, "warning")
 
 
 def _poll_with(services: Services) -> Callable[[], None]:

@@ -164,7 +164,9 @@ class Scenario:
         return self.project.number
 
     def connect(self) -> None:
-        self.connection = self.project.connect(self.backend.url, self.settings)
+        self.connection = self.project.connect(
+            self.backend.url, self.settings, self.backend.password
+        )
 
     def annotator(self, token: str | None = None) -> Annotator:
         return Annotator(self.label_studio.url, token or self.label_studio.token, self.number)

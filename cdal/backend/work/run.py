@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from cdal.backend.faults import STORAGE, Fault, fault_of, storage_problem
 from cdal.backend.jobs import LONGEST_WAIT_S, MAX_ATTEMPTS
-from cdal.backend.rounds import give_up_unfinished
+from cdal.backend.logs import about
+from cdal.backend.rounds import UNFINISHED, give_up_unfinished, newest_round
 from cdal.backend.services import Services
 from cdal.backend.store import note
 from cdal.backend.tables import Job, Project, now
@@ -45,6 +46,23 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
         return
     if job is None:
         return
+    with about(project=job.project_id, round=_round_of(services, job), job=job.id):
+        if _run(services, job, stop):
+            services.jobs.send_pending()
+
+
+def _round_of(services: Services, job: Job) -> int | None:
+    """The round that the project is at."""
+    try:
+        with services.store.reading() as session:
+            current = newest_round(session, job.project_id, "open", *UNFINISHED)
+    except STORAGE:  # which the job itself will tell
+        return None
+    return current.number if current else None
+
+
+def _run(services: Services, job: Job, stop: Callable[[], bool]) -> bool:
+    """Do a job that was claimed; whether the worker goes on."""
     log.info("project %d: %s (job %d) begins, %s", job.project_id, job.kind, job.id, job.asked_by)
     try:
         watch = Watch(services.jobs, job.id, stop)
@@ -52,7 +70,7 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
     except Stopped:
         _record(lambda: services.jobs.put_back(job.id, counts=False), stop)
         if stop():
-            return
+            return False
     except Exception as error:
         fault = fault_of(error)
         if not fault.known:
@@ -63,7 +81,7 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
         log.info("project %d: %s (job %d): %s", job.project_id, job.kind, job.id, outcome)
     finally:
         free_memory()
-    services.jobs.send_pending()
+    return True
 
 
 def _record(write: Callable[[], None], stop: Callable[[], bool]) -> None:
@@ -100,6 +118,10 @@ def _forget_problem(services: Services, job: Job) -> None:
 
 def _fail(services: Services, job: Job, fault: Fault) -> None:
     """Have a job tried again where that may help; else it has failed."""
+    if fault.label_studio:
+        with services.store.transaction() as session:
+            project = session.get_one(Project, job.project_id)
+            project.label_studio_errors = (project.label_studio_errors or 0) + 1
     waits = fault.passes or (fault.again and job.attempts < MAX_ATTEMPTS)
     if not waits:
         services.jobs.finish(job.id, "failed", error=fault.reason)

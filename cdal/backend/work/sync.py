@@ -15,11 +15,11 @@ from cdal.backend.store import note
 from cdal.backend.tables import Job, ModelVersion, Prediction, Project, Round, Task, now
 from cdal.backend.tasks import count_labelled, count_tasks, forget_all_but, waiting
 from cdal.backend.work import prune, recheck
+from cdal.backend.work.connected import POLL, is_connected
 from cdal.backend.work.context import Context
 from cdal.backend.work.queue import QUEUE_VERSION_PREFIX, top_up
 
 CHUNK = 500
-POLL = "the minute's poll"
 RESUME_AFTER = timedelta(minutes=5)
 """A round whose job failed is tried again: Label Studio may have been away for long."""
 
@@ -27,6 +27,8 @@ RESUME_AFTER = timedelta(minutes=5)
 def run(work: Context) -> str:
     """Read the changes; request a training, a round or a top-up where one is due."""
     changed = read_changes(work)
+    if not is_connected(work):
+        return "Label Studio lists no ML backend for the project"
     with work.services.store.transaction() as session:
         decision = _decide(work, session)
         if work.job.asked_by == POLL:
