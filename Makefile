@@ -3,13 +3,13 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: demo test endurance check clean
+.PHONY: demo test endurance check image-check clean
 
 demo: .venv/demo
 	.venv/bin/cdal demo $(ARGS)
 
 test: .venv/test
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 endurance: .venv/test
 	.venv/bin/pytest -m endurance $(ARGS)
@@ -18,6 +18,12 @@ check: .venv/test
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+# What can be seen of docker/ without an engine; the second needs root, and minutes.
+image-check: .venv/test
+	.venv/bin/hadolint docker/Dockerfile
+	npx --yes dclint@3.1.0 --quiet docker/compose.yaml docker/compose.gpu.yaml
+	.venv/bin/python docker/dry_run.py $(or $(ROOT),/tmp/cdal-image) $(ARGS)
 
 clean:
 	rm -rf .demo

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cdal import select_command
+from cdal import control_command, select_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,8 +20,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     select.set_defaults(run=select_command.run)
     serve = commands.add_parser("serve", help="run the backend: web process and worker")
     serve.set_defaults(run=_serve)
-    worker = commands.add_parser("worker", help="run the worker alone, beside your own web server")
+    web = commands.add_parser("web", help="run the web process alone")
+    web.set_defaults(run=_web)
+    worker = commands.add_parser("worker", help="run the worker alone")
     worker.set_defaults(run=_worker)
+    backup = commands.add_parser(
+        "backup", help="copy the data folder to a new folder, also while the backend runs"
+    )
+    backup.add_argument("path", type=Path, metavar="PATH", help="the folder to be made")
+    backup.set_defaults(run=_backup)
+    control_command.add_commands(commands.add_parser, _control)
     _add_benchmark(
         commands.add_parser("benchmark", help="simulate active learning: learning curves")
     )
@@ -38,10 +46,28 @@ def _serve(_arguments: argparse.Namespace) -> int:
     return serve()
 
 
+def _web(_arguments: argparse.Namespace) -> int:
+    from cdal.backend.commands import web
+
+    return web()
+
+
 def _worker(_arguments: argparse.Namespace) -> int:
     from cdal.backend.commands import worker
 
     return worker()
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from cdal.backend.commands import backup
+
+    return backup(arguments.path)
+
+
+def _control(arguments: argparse.Namespace) -> int:
+    from cdal.backend.commands import control
+
+    return control(arguments)
 
 
 def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# Two processes run the tests, each with servers of its own; more threads would only wait for each
+# other. Set here, since torch reads it when it is imported, in the servers' processes too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 DATA = Path(__file__).parents[1] / "../shared/data"
 
 

@@ -46,6 +46,7 @@ ALLOWED = {
         "cv2",
         "flask",
         "gunicorn",
+        "httpcore",
         "httpx",
         "huey",
         "label_studio_sdk",

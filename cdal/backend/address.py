@@ -36,6 +36,23 @@ _NOT_PUBLIC = (
     ip_network("224.0.0.0/4"),  # multicast
     ip_network("3fff::/20"),  # documentation
 )
+# What tells the machines of a cloud their secrets, by addresses that nothing else ever has.
+_METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "169.254.169.254",  # of nearly all clouds
+            "169.254.170.2",  # AWS, of containers
+            "169.254.170.23",
+            "168.63.129.16",  # Azure's platform
+            "100.100.100.200",  # Alibaba Cloud
+            "192.0.0.192",  # Oracle Cloud
+            "fd00:ec2::254",  # AWS
+            "fd00:ec2::23",
+            "fd20:ce::254",  # Google Cloud
+        ),
+    )
+)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -63,6 +80,24 @@ def is_public(address: Address) -> bool:
     return address.is_global and not any(address in network for network in _NOT_PUBLIC)
 
 
+def is_metadata(address: Address) -> bool:
+    """Whether a cloud tells its machines their secrets there."""
+    carried = _carried(address) if isinstance(address, IPv6Address) else None
+    return (carried or address) in _METADATA
+
+
+def is_servers(address: Address) -> bool:
+    """Whether a server of one's own may have this address: public, private or this machine's."""
+    if isinstance(address, IPv6Address):
+        carried = _carried(address)
+        if carried is not None:
+            return is_servers(carried)
+    odd = address.is_link_local or address.is_multicast or address.is_unspecified
+    if odd or is_metadata(address):
+        return False
+    return not any(address in network for network in _NOT_PUBLIC)
+
+
 def _carried(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
@@ -78,7 +113,8 @@ class AllowedHosts:
         public: Whether any host is allowed all of whose addresses are public.
         names: Host names, each with the one port that is allowed or None for every port; allowed
             whatever their addresses are.
-        networks: Networks, with ports likewise; a host is allowed whose addresses lie in them.
+        networks: Networks, with ports likewise; a host is allowed whose addresses lie in them. An
+            address of a cloud's metadata is allowed only where it is listed by itself.
     """
 
     public: bool = True
@@ -134,8 +170,9 @@ class AllowedHosts:
     def _allows(self, address: Address, port: int) -> bool:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        if any(address in network and only in (None, port) for network, only in self.networks):
-            return True
+        for network, only in self.networks:
+            if address in network and only in (None, port):
+                return network.num_addresses == 1 or not is_metadata(address)
         return self.public and is_public(address)
 
 
@@ -160,3 +197,7 @@ def _split_entry(entry: str) -> tuple[str | Network, int | None]:
             f"{entry!r} is not a host name, host:port, IP address, CIDR network or the word public."
         )
     return host, url.port
+
+
+ANY_HOST = AllowedHosts.parse("0.0.0.0/0, ::/0")
+"""For Label Studio itself, wherever it is."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 
 import torch
 from flask import Flask, Response, jsonify, request
+from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException
 
 from cdal.backend.actions import ActionError
 from cdal.backend.api import api
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.connection import RefusedError
+from cdal.backend.faults import storage_problem
 from cdal.backend.guard import guard
-from cdal.backend.logs import set_up_logging
+from cdal.backend.logs import never_show, set_up_logging
 from cdal.backend.metrics import add_metrics
+from cdal.backend.operation import operation
 from cdal.backend.pages import site
 from cdal.backend.protocol import protocol
+from cdal.backend.readiness import Readiness
 from cdal.backend.request import StrictJSON
 from cdal.backend.services import Services
 
@@ -26,18 +31,21 @@ log = logging.getLogger(__name__)
 def create_app(config: ServerConfig | None = None) -> Flask:
     """The WSGI application, on the data folder that the configuration names."""
     config = config or server_config()
-    set_up_logging(config.log_level)
+    set_up_logging(config.log_level, config.log_format)
+    never_show(*config.secrets())
     torch.set_num_threads(1)  # the worker computes; an unseen image is a small thing
     app = Flask("cdal")
     app.json = StrictJSON(app)
     services = Services.open(config)
     app.extensions["cdal"] = services
+    app.extensions["cdal-readiness"] = Readiness(services)
     guard(app, config)
     _answer_errors(app)
     add_metrics(app, services)
     app.register_blueprint(protocol)
     app.register_blueprint(api)
     app.register_blueprint(site)
+    app.register_blueprint(operation)
     return app
 
 
@@ -56,6 +64,14 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:
         return jsonify(error=error.description or error.name), error.code or 500
+
+    def no_storage(error: Exception) -> tuple[Response, int]:
+        problem = storage_problem(error)
+        log.error("%s %s failed. %s", request.method, request.path, problem)
+        return jsonify(error=problem), 503
+
+    for kind in (DBAPIError, sqlite3.Error):
+        app.register_error_handler(kind, no_storage)
 
     @app.errorhandler(Exception)
     def broken(error: Exception) -> tuple[Response, int]:

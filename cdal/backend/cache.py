@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 _CHECKSUM_BYTES = 4
 _TEMPORARY = "tmp-"
-_TEMPORARY_LIFE_S = 3600.0
+_TEMPORARY_LIFE_S = 60.0
 
 
 class DiskCache:
@@ -81,6 +81,13 @@ class DiskCache:
     def remove(self, key: str) -> None:
         with suppress(OSError):
             os.unlink(self._path(key))  # noqa: PTH108 - a plain string, as in get
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left half written; what is being written now is younger."""
+        for path in Path(self._folder).glob(f"*/{_TEMPORARY}*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _TEMPORARY_LIFE_S:
+                    path.unlink()
 
     def _path(self, key: str) -> str:
         return f"{self._folder}/{key[:2]}/{key}"

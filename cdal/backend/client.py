@@ -13,7 +13,10 @@ from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
+from cdal.backend.transport import open_http
+
 PAGE = 1000
+DELETING_SECONDS = 600.0
 UNCERTAINTY_SAMPLING = "Uncertainty sampling"
 VIEW_TITLE = "CDAL queue"
 
@@ -42,6 +45,24 @@ class ProjectInfo:
     model_version: str
     sampling: str
     tasks: int
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MLBackendInfo:
+    """An ML backend that a project is connected to, by the address that Label Studio calls."""
+
+    url: str
+    extra_params: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookInfo:
+    """A webhook of a project."""
+
+    webhook_id: int
+    url: str
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +93,8 @@ class LabelStudioClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.project = project
-        self._http = httpx.Client(timeout=timeout_s, follow_redirects=True)
+        with _errors("connect"):
+            self._http = open_http(self.url, timeout_s)
         self._sdk = LabelStudio(
             base_url=self.url,
             api_key=api_key,
@@ -100,7 +122,25 @@ class LabelStudioClient:
             model_version=project.model_version or "",
             sampling=str(project.sampling or ""),
             tasks=project.task_number or 0,
+            created_at=project.created_at,
         )
+
+    def ml_backends(self) -> list[MLBackendInfo]:
+        """The ML backends that the project is connected to."""
+        with _errors("list the ML backends"):
+            found = self._sdk.ml.list(project=self.project)
+        return [MLBackendInfo(backend.url, backend.extra_params) for backend in found]
+
+    def webhooks(self) -> list[WebhookInfo]:
+        """The project's webhooks."""
+        with _errors("list the webhooks"):
+            found = self._sdk.webhooks.list(project=str(self.project))
+        return [WebhookInfo(w.id, w.url, dict(w.headers or {})) for w in found if w.id is not None]
+
+    def set_headers(self, webhook: WebhookInfo, headers: Mapping[str, str]) -> None:
+        """Have Label Studio send these headers with a webhook's events."""
+        with _errors("change the webhook"):
+            self._sdk.webhooks.update(id=webhook.webhook_id, url=webhook.url, headers=dict(headers))
 
     def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
         """All tasks, or those changed at or after a time that Label Studio gave."""
@@ -213,6 +253,45 @@ class LabelStudioClient:
             )
         return int(answer.created or 0)
 
+    def prediction_counts(self) -> dict[str, int]:
+        """How many predictions of each version the project's tasks have."""
+        counts: dict[str, int] = self._call("GET", "count the predictions")
+        return counts
+
+    def delete_predictions(self, version: str) -> None:
+        """Delete a version's predictions: slow, and Label Studio's SQLite is locked meanwhile."""
+        self._call("DELETE", "delete old predictions", {"model_version": version})
+
+    def _call(self, method: str, what: str, body: Mapping[str, str] | None = None) -> Any:
+        """The project's model versions, which the SDK has no method for."""
+        address = f"{self.url}/api/projects/{self.project}/model-versions/"
+        headers = self.authorization()
+        with _errors(what):
+            answer = self._http.request(
+                method, address, headers=headers, json=body, timeout=DELETING_SECONDS
+            )
+            if answer.status_code >= httpx.codes.BAD_REQUEST:
+                raise ApiError(status_code=answer.status_code, body=None)
+            return answer.json()
+
+    def tasks_with(self, version: str) -> set[int]:
+        """The ids of the tasks that have a prediction of a version."""
+        # The filter takes a part of a version for it: 1.1 finds 1.10.
+        query = _query([_condition("predictions_model_versions", "contains", "List", [version])])
+        found = set()
+        with _errors("list the predicted tasks"):
+            for task in self._sdk.tasks.list(
+                project=self.project,
+                page_size=PAGE,
+                include="id,predictions_model_versions",
+                query=query,
+            ):
+                versions = task.predictions_model_versions or ""
+                names = versions.split(",") if isinstance(versions, str) else versions
+                if version in names:
+                    found.add(int(task.id))
+        return found
+
     def serve(self, queue_version: str) -> None:
         """Let the label stream follow the predictions of this queue version."""
         with _errors("set the project's model version"):
@@ -278,6 +357,8 @@ class _errors:  # noqa: N801 — reads as the keyword that it stands for
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # No JSON, or none that the SDK knows, or a page where there should be data.
         strange = isinstance(error, ApiError) and (error.status_code or 0) < 400
+        if isinstance(error, httpx.InvalidURL):
+            raise LabelStudioError("Label Studio's address is none that can be asked.") from None
         if strange or isinstance(error, ValueError):
             raise LabelStudioError(
                 f"What answered when asked to {self.what} is no Label Studio."
@@ -288,8 +369,14 @@ class _errors:  # noqa: N801 — reads as the keyword that it stands for
             ) from None
         if isinstance(error, httpx.HTTPError):
             raise LabelStudioError(
-                f"Label Studio could not be asked to {self.what}: {type(error).__name__}"
+                f"Label Studio could not be asked to {self.what}: {_failure(error)}"
             ) from None
+
+
+def _failure(error: httpx.HTTPError) -> str:
+    if isinstance(error, (httpx.UnsupportedProtocol, httpx.TooManyRedirects)):
+        return "it redirects to an address that is not its own"
+    return type(error).__name__
 
 
 def _refusal(error: ApiError) -> str:

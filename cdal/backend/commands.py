@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 
+from cdal.backend.backup import BackupError, back_up
 from cdal.backend.config import ServerConfig, server_config
-from cdal.backend.logs import set_up_logging
+from cdal.backend.control import run as run_control
+from cdal.backend.data_folder import DataFolderError, check_data_folder
+from cdal.backend.faults import storage_problem
+from cdal.backend.logs import never_show, set_up_logging
 from cdal.backend.serve import serve as serve_both
+from cdal.backend.serve import web_command
 from cdal.backend.worker import WorkerError, run_worker
 
 
 def serve() -> int:
     """Run web process and worker under one parent."""
     config = _config()
-    return 2 if config is None else serve_both(config)
+    if config is None:
+        return 2
+    return serve_both(config) if _is_usable(config) else 1
+
+
+def web() -> int:
+    """Become the web process."""
+    config = _config()
+    if config is None:
+        return 2
+    if not _is_usable(config):
+        return 1
+    command = web_command(config)
+    # It must itself be the one that is told to stop.
+    os.execv(command[0], command)  # noqa: S606 — nothing of it comes from outside
+    return 0
 
 
 def worker() -> int:
@@ -25,16 +50,55 @@ def worker() -> int:
         return 2
     try:
         run_worker(config)
-    except WorkerError as error:
+    except (WorkerError, DataFolderError) as error:
         sys.stderr.write(f"cdal: {error}\n")
         return 1
     return 0
 
 
-def _config() -> ServerConfig | None:
+def backup(target: Path) -> int:
+    """Back the data folder up, also while the backend runs."""
+    config = _config()
+    if config is None:
+        return 2
+    try:
+        versions = back_up(config, target.absolute())
+    except BackupError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+        return 1
+    what = f"{versions} model versions with their scores"
+    if config.database_url is None:
+        what = f"the database and {what}"
+    sys.stdout.write(f"{target} holds {what}.\n")
+    return 0
+
+
+def control(arguments: argparse.Namespace) -> int:
+    """Watch or steer the backend whose data the environment names."""
+    config = _config(ServerConfig)  # which makes no folder where there is none
+    if config is None:
+        return 2
+    try:
+        return run_control(config, arguments)
+    except DBAPIError as error:
+        sys.stderr.write(f"cdal: {storage_problem(error)}\n")
+        return 1
+
+
+def _is_usable(config: ServerConfig) -> bool:
+    """Whether the data folder and the database can be used; here, rather than in each process."""
+    try:
+        check_data_folder(config)
+    except DataFolderError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+        return False
+    return True
+
+
+def _config(read: Callable[[], ServerConfig] = server_config) -> ServerConfig | None:
     """The configuration, its faults told in sentences."""
     try:
-        config = server_config()
+        config = read()
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
             sys.stderr.write(f"cdal: {_sentence(fault['loc'], fault['msg'])}\n")
@@ -42,7 +106,8 @@ def _config() -> ServerConfig | None:
     except OSError as error:
         sys.stderr.write(f"cdal: the data folder (MODEL_DIR) cannot be made: {error.strerror}\n")
         return None
-    set_up_logging(config.log_level)
+    set_up_logging(config.log_level, config.log_format)
+    never_show(*config.secrets())
     return config
 
 
@@ -52,4 +117,5 @@ def _sentence(where: tuple[int | str, ...], message: str) -> str:
     name = str(where[0])
     # Pydantic names a variable that has no alias by its field.
     variable = name if name.isupper() else f"CDAL_{name.upper()}"
+    message = message.removeprefix("Value error, ")
     return f"the environment variable {variable} is wrong: {message[:1].lower()}{message[1:]}."

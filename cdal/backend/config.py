@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, computed_field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cdal.backend.settings import SettingsError
+
+# How an address may begin, and the library and the extra of this package that it needs.
+DATABASES = {
+    "postgresql://": ("psycopg", "postgresql"),
+    "postgresql+psycopg://": ("psycopg", "postgresql"),
+    "sqlite:///": ("sqlite3", ""),
+}
+REDIS = dict.fromkeys(("redis://", "rediss://", "unix://"), ("redis", "redis"))
 
 
 class ServerConfig(BaseSettings):
@@ -42,6 +52,9 @@ class ServerConfig(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias="LOG_LEVEL", description="How much is logged."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines for people, or JSON with project, round and job for programs."
+    )
     data_folder: Path = Field(
         Path("cdal-data"),
         validation_alias="MODEL_DIR",
@@ -59,9 +72,15 @@ class ServerConfig(BaseSettings):
     compute_threads: int | None = Field(
         None, ge=1, description="CPU threads of torch in the worker; all cores by default."
     )
-    database_url: str | None = Field(
+    database_url: SecretStr | None = Field(
         None,
-        description="SQLAlchemy address of the database; SQLite in the data folder by default.",
+        description="Address of the database, such as `postgresql://user:password@host/name`; "
+        "SQLite in the data folder by default.",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Address of the Redis database that carries jobs to the worker, such as "
+        "`redis://host:6379/0`; a file in the data folder by default.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     weights_folder: Path | None = Field(
@@ -76,6 +95,19 @@ class ServerConfig(BaseSettings):
     )
     image_cache_mb: int = Field(2048, ge=0, description="Disk space for fetched images, in MB.")
 
+    keep_versions: int = Field(
+        5,
+        ge=2,
+        description="Of how many model versions of a project the weights are kept, besides those "
+        "that serve; only these can be rolled back to.",
+    )
+    keep_days: int = Field(
+        90,
+        ge=1,
+        description="How many days events, jobs, the rankings of closed rounds and, in Label "
+        "Studio, their predictions are kept.",
+    )
+
     @model_validator(mode="after")
     def _check_pairs(self) -> ServerConfig:
         # Half a password would be none, and a key without an address would go to whatever server
@@ -86,11 +118,22 @@ class ServerConfig(BaseSettings):
             raise ValueError("LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the server it is for.")
         return self
 
-    @computed_field  # type: ignore[prop-decorator]
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, url: SecretStr | None) -> SecretStr | None:
+        return _checked(url, DATABASES)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        return _checked(url, REDIS)
+
     @property
     def store_url(self) -> str:
-        """SQLAlchemy address of the database in use."""
-        return self.database_url or f"sqlite:///{self.data_folder / 'cdal.sqlite'}"
+        """SQLAlchemy address of the database in use; it may hold a password."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_folder / 'cdal.sqlite'}"
+        return self.database_url.get_secret_value()
 
     def weights_file(self, name: str | None) -> Path | None:
         """The file of the user's own weights that a project's settings name, None for none.
@@ -114,6 +157,11 @@ class ServerConfig(BaseSettings):
             )
         return file
 
+    def secrets(self) -> list[str]:
+        """What no log may show."""
+        given = (self.label_studio_api_key, self.basic_auth_pass)
+        return [secret.get_secret_value() for secret in given if secret is not None]
+
     @property
     def jobs_file(self) -> Path:
         return self.data_folder / "jobs.sqlite"
@@ -133,6 +181,18 @@ class ServerConfig(BaseSettings):
     def scores_folder(self, project_id: int, number: int) -> Path:
         """Where what a model version said of the pool lies."""
         return self.project_folder(project_id) / "scores" / str(number)
+
+
+def _checked(url: SecretStr | None, known: Mapping[str, tuple[str, str]]) -> SecretStr | None:
+    if url is None:
+        return None
+    begin = next((name for name in known if url.get_secret_value().startswith(name)), None)
+    if begin is None:
+        raise ValueError(f"it must begin with {', '.join(known)}")
+    library, extra = known[begin]
+    if find_spec(library) is None:
+        raise ValueError(f"it needs a library: pip install 'label-studio-cdal[{extra}]'")
+    return url
 
 
 @lru_cache(maxsize=1)

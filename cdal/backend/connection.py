@@ -7,14 +7,17 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.client import LabelStudioClient, LabelStudioError
+from cdal.backend.address import is_servers, resolve
+from cdal.backend.client import LabelStudioClient, LabelStudioError, ProjectInfo
 from cdal.backend.labeling import LabelingError, served_control
+from cdal.backend.logs import never_show
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings, SettingsError
 from cdal.backend.store import note
@@ -24,6 +27,8 @@ CHECK_SECONDS = 1.2
 """For a token, of which there are two; Label Studio waits 3 seconds for the answer to `/setup`."""
 TRUSTED_SECONDS = 600.0
 """How long a token that worked is not tried again: `/setup` comes several times a minute."""
+
+SET_UP = "set up"
 
 _UID = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?")
 
@@ -41,10 +46,11 @@ class SetupRequest:
     hostname: str
     access_token: str
     extra_params: Any
+    host: str = ""
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> SetupRequest:
-        """Read the body of a call, whatever it is.
+    def of(cls, body: Mapping[str, Any], host: str = "") -> SetupRequest:
+        """Read the body of a call, whatever it is; `host` is how the caller names the backend.
 
         Raises:
             RefusedError: a field is missing or is no text.
@@ -57,7 +63,7 @@ class SetupRequest:
         texts = {}
         for name in ("schema", "hostname", "access_token"):
             value = body.get(name) or ""
-            if not isinstance(value, str):
+            if not isinstance(value, str) or "\0" in value:
                 raise RefusedError(f"The field «{name}» must be a text.")
             texts[name] = value
         return cls(
@@ -66,6 +72,7 @@ class SetupRequest:
             texts["hostname"],
             texts["access_token"],
             body.get("extra_params"),
+            host[:200],
         )
 
 
@@ -86,6 +93,7 @@ def connect(services: Services, request: SetupRequest) -> Project:
         raise RefusedError(str(error)) from None
     url = _address(services, request.hostname)
     token = _working_token(services, request, url)
+    never_show(token)
     with services.store.reading() as session:
         known = find(session, request.uid)
     if known is not None and (
@@ -94,6 +102,8 @@ def connect(services: Services, request: SetupRequest) -> Project:
         and known.labeling_config == request.labeling_config
         and known.extra_params == request.extra_params
     ):
+        if known.connected_at is None:  # when it called first, it did not list the backend yet
+            services.jobs.ask(known.id, "sync", SET_UP, services.looks)
         return known
     with services.store.transaction() as session:
         project = find(session, request.uid)
@@ -111,7 +121,8 @@ def connect(services: Services, request: SetupRequest) -> Project:
         project.url, project.access_token = url, token
         project.labeling_config = request.labeling_config
         project.extra_params = request.extra_params
-        services.jobs.request(session, project.id, "sync", "set up")
+        project.backend_host = request.host or None
+        services.jobs.request(session, project.id, "sync", SET_UP)
     services.jobs.send_pending(project.id)
     return project
 
@@ -140,6 +151,38 @@ def _address(services: Services, hostname: str) -> str:
     return url
 
 
+def _check_host(url: str) -> None:
+    """Refuse addresses at which there are no Label Studios, but a cloud's or a router's secrets."""
+    parts = urlsplit(url)
+    try:
+        found = resolve(parts.hostname or "", parts.port or 80)
+        addresses = [ip_address(address) for address in found]
+    except (OSError, ValueError):
+        return  # to connect to it fails, too
+    if any(not is_servers(address) for address in addresses):
+        raise RefusedError(
+            f"«{url}» has an address that no Label Studio has; set LABEL_STUDIO_URL for the "
+            "backend."
+        )
+
+
+def _check_age(uid: str, info: ProjectInfo) -> None:
+    """Refuse a project that is named as another one of the same number was."""
+    _, _, created = uid.partition(".")
+    if created and info.created_at is not None and int(created) != int(info.created_at.timestamp()):
+        raise RefusedError(
+            f"Project {uid.partition('.')[0]} of Label Studio was created at another time than the "
+            "field «project» says."
+        )
+
+
+def _told(services: Services, error: LabelStudioError) -> str:
+    """An error without what the server said, if anybody may have named that server."""
+    if services.config.label_studio_url is not None:
+        return str(error)
+    return "it could not be asked" if error.status is None else f"it answered {error.status}"
+
+
 def _working_token(services: Services, request: SetupRequest, url: str) -> str | None:
     """None where the server's own key may read the project, else the token that was handed over.
 
@@ -151,6 +194,8 @@ def _working_token(services: Services, request: SetupRequest, url: str) -> str |
     if request.access_token:
         candidates.append(request.access_token)
     refusals = []
+    if services.config.label_studio_url is None:
+        _check_host(url)
     for token in candidates:
         mark = (url, request.uid, token)
         if _checked.get(mark, 0.0) <= time.monotonic():
@@ -158,10 +203,11 @@ def _working_token(services: Services, request: SetupRequest, url: str) -> str |
             try:
                 client = LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0)
                 with closing(client):
-                    client.read_project()
+                    info = client.read_project()
             except LabelStudioError as error:
-                refusals.append(str(error))
+                refusals.append(_told(services, error))
                 continue
+            _check_age(request.uid, info)
             _checked[mark] = time.monotonic() + TRUSTED_SECONDS
         return None if key is not None and token == candidates[0] else token
     why = f" ({refusals[-1]})" if refusals else ""

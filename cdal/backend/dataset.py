@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cdal.backend.formats import Truth
-from cdal.backend.images import ImageError, ImageSource, ImageStore
+from cdal.backend.image_error import ImageError
+from cdal.backend.images import ImageSource, ImageStore
 from cdal.models import TaskNetwork
 
 MEMORY_LIMIT = 2**30
@@ -84,18 +85,18 @@ class TaskImages:
 
     def read(
         self, network: TaskNetwork, progress: Callable[[float], None]
-    ) -> tuple[TaskImages, dict[int, str]]:
+    ) -> tuple[TaskImages, dict[int, ImageError]]:
         """Read every image once; those that can be had, and why the others cannot, by task id."""
         pairs = [(item.task_id, item.image) for item in self.items]
         prepared: dict[int, Example] = {}
-        problems: dict[int, str] = {}
+        problems: dict[int, ImageError] = {}
         used = 0
         stream = self._store.stream(self._source, pairs, prepare=SizedImage.preparer(network))
         for done, (item, (task_id, image)) in enumerate(
             zip(self.items, stream, strict=True), start=1
         ):
             if isinstance(image, ImageError):
-                problems[task_id] = image.reason
+                problems[task_id] = image
             elif used <= MEMORY_LIMIT:
                 target = network.prepare_target(item.truth.target(*image.size), *image.size)
                 used += image.pixels.nbytes + target.nbytes

@@ -26,7 +26,7 @@ from urllib3.exceptions import (
 from urllib3.util import Url
 from urllib3.util.connection import create_connection
 
-from cdal.backend.address import AllowedHosts, Resolver, resolve
+from cdal.backend.address import ANY_HOST, AllowedHosts, Resolver, resolve
 from cdal.backend.image_error import ImageError
 from cdal.backend.source import ImageSource, parse_address
 
@@ -37,8 +37,6 @@ _MAX_REDIRECTS = 5
 _CONNECT_S = 5.0
 _CHUNK_BYTES = 1 << 16
 _CONNECTIONS = 32  # kept alive for each host
-# Whatever Label Studio's own name resolves to: the operator has said that it is Label Studio.
-_ANY_ADDRESS = AllowedHosts.parse("0.0.0.0/0, ::/0")
 # A host's Retry-After is not heeded: it could ask for hours.
 _RETRIES = Retry(
     total=3,
@@ -76,7 +74,7 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         tls = _tls_context()
-        self._own = _guarded_pools(_ANY_ADDRESS, timeout_s, resolver, tls)
+        self._own = _guarded_pools(ANY_HOST, timeout_s, resolver, tls)
         self._others = _guarded_pools(allowed, timeout_s, resolver, tls)
 
     def close(self) -> None:
@@ -106,10 +104,10 @@ class Fetcher:
                 target = response.get_redirect_location()
                 if not target and response.status != 200:
                     response.close()
-                    raise ImageError(_refusal(response.status, name, own=own))
+                    raise _refusal(response.status, name, own=own)
                 body = self._body(response)
             except (HTTPError, TimeoutError) as error:
-                raise ImageError(f"{name} {_failure(error)}.") from error
+                raise ImageError(f"{name} {_failure(error)}.", passes=True) from error
             if not target:
                 return body
             address = _redirected(address, target)
@@ -138,19 +136,20 @@ def _redirected(address: Url, target: str) -> Url:
         raise ImageError("The image's address redirects to one that cannot be fetched.") from error
     if (address.path or "").rstrip("/").endswith("/user/login"):
         raise ImageError(
-            "Label Studio asks for a login: its access token is missing, expired or refused."
+            "Label Studio asks for a login: its access token is missing, expired or refused.",
+            passes=True,
         )
     return address
 
 
-def _refusal(status: int, name: str, *, own: bool) -> str:
+def _refusal(status: int, name: str, *, own: bool) -> ImageError:
     if status in (401, 403):
-        return f"{name} refuses to hand out the image (status {status})" + (
-            ": the access token may not read it." if own else "."
-        )
+        why = ": the access token may not read it." if own else "."
+        return ImageError(f"{name} refuses to hand out the image (status {status}){why}", own)
     if status in (404, 410):
-        return f"{name} has no such image (status {status})."
-    return f"{name} answered with status {status} instead of the image."
+        return ImageError(f"{name} has no such image (status {status}).")
+    reason = f"{name} answered with status {status} instead of the image."
+    return ImageError(reason, passes=status == 429 or status >= 500)
 
 
 def _failure(error: HTTPError | TimeoutError) -> str:

@@ -7,6 +7,7 @@ themselves; so text that comes from others cannot become either.
 from __future__ import annotations
 
 import hmac
+import re
 import threading
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, g, jsonify, request
 
 from cdal.backend.config import ServerConfig
+from cdal.backend.logs import now_about
 
 MAX_BODY_BYTES: Mapping[str, int] = {
     "/predict": 128 * 2**20,  # «Retrieve predictions» sends thousands of tasks in one call
@@ -46,6 +48,7 @@ def guard(app: Flask, config: ServerConfig) -> None:
 
     @app.before_request
     def check() -> Response | None:
+        now_about(project=_project_of(request.path))
         rule = request.url_rule.rule if request.url_rule is not None else ""
         request.max_content_length = MAX_BODY_BYTES.get(rule, MAX_OTHER_BODY_BYTES)
         if request.method not in _SAFE_METHODS and _is_from_another_site():
@@ -76,6 +79,12 @@ def guard(app: Flask, config: ServerConfig) -> None:
         if request.endpoint != "static":
             answer.headers.setdefault("Cache-Control", "no-store")
         return answer
+
+
+def _project_of(path: str) -> int | None:
+    """Which project a path of the API names."""
+    found = re.match(r"/api/v1/projects/([0-9]{1,10})(/|$)", path)
+    return int(found[1]) if found else None
 
 
 def _has_password(config: ServerConfig) -> bool:

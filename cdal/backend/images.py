@@ -59,6 +59,10 @@ class ImageStore:
         """Close the connections that are kept alive."""
         self._fetcher.close()
 
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left half written in the cache."""
+        self._cache.remove_leftovers()
+
     def read(self, source: ImageSource, task_id: int, value: object) -> Tensor:
         """Decode a task's image.
 

@@ -7,27 +7,26 @@ can claim a job.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Literal
 
-from huey import SqliteHuey
-from huey.registry import Message
-from huey.serializer import Serializer
+from huey import Huey
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cdal.backend.rounds import MADE_BY, give_up_unfinished
+from cdal.backend.spacing import Spacing
 from cdal.backend.store import Store, note
-from cdal.backend.tables import Job, now
+from cdal.backend.tables import Job, Project, now
 
 log = logging.getLogger(__name__)
 
-JobKind = Literal["sync", "train", "score", "select", "queue", "rank", "map", "yardstick"]
+JobKind = Literal[
+    "sync", "train", "score", "select", "queue", "rank", "map", "yardstick", "recheck", "prune"
+]
 
 # Jobs of one lane never run together for one project. Sync and queue both write the project's
 # queue; a training must not hold them up, nor hold up a new round's scores.
@@ -42,37 +41,24 @@ LANES: dict[str, str] = {
     # What is only looked at holds up nothing.
     "rank": "look",
     "map": "look",
+    "recheck": "upkeep",
+    "prune": "upkeep",
 }
 # One training and one scoring at a time on this machine: two would only slow each other down.
 SHARED_LANES = frozenset({"train", "score"})
 MAX_ATTEMPTS = 3
-
-
-class JSONSerializer(Serializer):  # type: ignore[misc]
-    """Huey's messages as JSON: its own serializer is pickle, which can run code when loaded."""
-
-    def _serialize(self, data: object) -> bytes:
-        if isinstance(data, Message):
-            data = list(data._replace(eta=data.eta.isoformat() if data.eta else None))
-        return json.dumps(data).encode()
-
-    def _deserialize(self, data: bytes) -> object:
-        value = json.loads(data)
-        if not isinstance(value, list):
-            return value
-        message = Message(*value)
-        eta = datetime.fromisoformat(message.eta) if message.eta else None
-        return message._replace(eta=eta, args=tuple(message.args))
+OFTEN = ("sync", "recheck")
+"""Asked for so often that of those which went well only the last is remembered."""
+LONGEST_WAIT_S = 300.0
+"""A job that waits for something outside, such as Label Studio, is tried at least this often."""
 
 
 class Jobs:
     """Requests, claims and records jobs."""
 
-    def __init__(self, store: Store, file: Path) -> None:
+    def __init__(self, store: Store, messages: Huey) -> None:
         self.store = store
-        self.huey = SqliteHuey(
-            "cdal", filename=str(file), serializer=JSONSerializer(), results=False
-        )
+        self.huey = messages
         self._work: Callable[[int], object] | None = None
         # Registered here so that the web process, which runs no job, can send messages.
         self._task = self.huey.task(name="work")(self._run)
@@ -103,15 +89,27 @@ class Jobs:
             return session.scalars(_waiting(project_id, kind)).one()
         return job.id
 
-    def ask(self, project_id: int, kind: JobKind, asked_by: str) -> int:
-        """Request a job and send it, unless one of its kind waits already."""
+    def ask(
+        self, project_id: int, kind: JobKind, asked_by: str, spacing: Spacing | None = None
+    ) -> int:
+        """Request a job and send it, unless one of its kind waits already.
+
+        Args:
+            project_id: the project's.
+            kind: the job's.
+            asked_by: who asked, for the record.
+            spacing: how often it may be asked for; what is asked too often waits.
+        """
         with self.store.reading() as session:
             waiting = session.scalar(_waiting(project_id, kind))
         if waiting is not None:  # a burst of webhooks writes nothing
             return waiting
         with self.store.transaction() as session:
             job_id = self.request(session, project_id, kind, asked_by)
-        self._task(job_id)
+            delay_s = 0.0 if spacing is None else spacing.delay(project_id)
+            if delay_s > 0:
+                session.get_one(Job, job_id).not_before = now() + timedelta(seconds=delay_s)
+        self._send(job_id, delay_s or None)
         return job_id
 
     @staticmethod
@@ -130,7 +128,17 @@ class Jobs:
         with self.store.reading() as session:
             waiting = session.scalars(query).all()
         for job_id in waiting:
-            self._task(job_id)
+            self._send(job_id)
+
+    def _send(self, job_id: int, delay_s: float | None = None) -> None:
+        """Tell a worker of a job; where that fails, the minute's poll makes up for it."""
+        try:
+            if delay_s is None:
+                self._task(job_id)
+            else:
+                self._task.schedule((job_id,), delay=delay_s)
+        except Exception as error:  # noqa: BLE001 — what huey's storages raise is their own
+            log.warning("Job %d waits for the minute's poll: %s.", job_id, type(error).__name__)
 
     def claim(self, job_id: int) -> Job | None:
         """Take a job that waits and may run now; None where it may not, or somebody has it."""
@@ -187,42 +195,52 @@ class Jobs:
             job.finished_at = now()
             if state == "done":
                 job.progress = 1.0
-            if state == "done" and job.kind == "sync":
+            if state == "done" and job.kind in OFTEN:
                 # Every label that is submitted asks for one; the last one's record is enough.
                 session.execute(
                     delete(Job).where(
                         Job.project_id == job.project_id,
-                        Job.kind == "sync",
+                        Job.kind == job.kind,
                         Job.state == "done",
                         Job.id < job.id,
                     )
                 )
 
-    def put_back(self, job_id: int, error: str | None = None, delay_s: float | None = None) -> bool:
-        """Let a job wait again, unless one of its kind waits already.
+    def put_back(
+        self,
+        job_id: int,
+        error: str | None = None,
+        delay_s: float | None = None,
+        counts: bool = True,
+    ) -> None:
+        """Let a job that runs wait again, unless one of its kind waits already.
 
         Args:
             job_id: a job that was stopped, or that failed in a way that may pass.
             error: what happened.
             delay_s: seconds until it is to be tried again; None: at the worker's next start.
-
-        Returns:
-            Whether it waits again; else another goes on for it, or somebody cancelled it.
+            counts: whether this was one of its attempts; not where it was stopped, or waits for
+                something outside.
         """
         with self.store.transaction() as session:
             job = session.get_one(Job, job_id)
+            if job.state != "running":  # recorded before
+                return
             job.error = error
-            if error is None:  # stopped, not at fault
+            if not counts:
                 job.attempts -= 1
             _wait_again(session, job)
             if job.state != "pending" or delay_s is None:
-                return job.state == "pending"
+                return
             job.not_before = now() + timedelta(seconds=delay_s)
-        self._task.schedule((job_id,), delay=delay_s)
-        return True
+        self._send(job_id, delay_s)
 
-    def recover(self) -> int:
-        """At a worker's start: jobs that a killed worker left running wait again."""
+    def recover(self) -> list[str]:
+        """At a worker's start: jobs that a killed worker left running wait again.
+
+        Returns:
+            Which, in words.
+        """
         with self.store.transaction() as session:
             left = session.scalars(select(Job).filter_by(state="running")).all()
             for job in left:
@@ -230,13 +248,11 @@ class Jobs:
                     job.state, job.finished_at = "failed", now()
                     job.error = f"The worker died {job.attempts} times while it ran this job."
                     note(session, job.project_id, f"Job {job.kind} failed: {job.error}", "error")
+                    session.get_one(Project, job.project_id).problem = job.error
                 else:
                     _wait_again(session, job)
-            resumed = [job for job in left if job.state != "cancelled"]
-            if resumed:
-                kinds: Iterable[str] = sorted(f"{job.kind} (job {job.id})" for job in resumed)
-                note(session, None, f"Resumed after a kill: {', '.join(kinds)}.", "warning")
-        return len(left)
+        ended = ("failed", "cancelled")
+        return sorted(f"{job.kind} (job {job.id})" for job in left if job.state not in ended)
 
 
 def _wait_again(session: Session, job: Job) -> None:

@@ -26,8 +26,15 @@ SERVED: Mapping[str, ControlTask] = {
 }
 """Control tags that this backend pre-annotates, with the task that each one sets."""
 
-MOST_LABELS = IGNORED - 1
-"""Of a segmentation's control: a pixel's class is a byte, and background is a class too."""
+MOST_LABELS: Mapping[ControlTask, int] = {
+    # What is learnt of each image grows with the labels, or with their square.
+    "classification": 1000,
+    "detection": 1000,
+    # A pixel's class is a byte, and background is a class too.
+    "segmentation": IGNORED - 1,
+}
+MOST_CHARACTERS = 500
+"""Of a label or a name: they come back in sentences, predictions and file names of weights."""
 
 
 class LabelingError(ValueError):
@@ -65,7 +72,7 @@ class Control:
         return SERVED[self.tag]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)  # of up to a megabyte each
 def served_control(config: str, name: str | None = None) -> Control:
     """Find the image and the control to serve.
 
@@ -77,6 +84,7 @@ def served_control(config: str, name: str | None = None) -> Control:
         LabelingError: the config cannot be served; the message says why and what to do.
     """
     interface = _parse(config)
+    _check_lengths([*interface.objects, *interface.controls])
     image = _only_image([tag for tag in interface.objects if tag.tag == "Image"])
     image_key = _image_key(image)
     controls = [tag for tag in interface.controls if image.name in _to_names(tag)]
@@ -85,6 +93,7 @@ def served_control(config: str, name: str | None = None) -> Control:
         _check_choices(control)
     else:
         _check_labels(control)
+    _check_count(control)
     return Control(
         tag=control.tag,
         from_name=control.name,
@@ -96,11 +105,28 @@ def served_control(config: str, name: str | None = None) -> Control:
     )
 
 
+def _check_lengths(tags: Sequence[ObjectTag | ControlTag]) -> None:
+    texts = [str(tag.name) for tag in tags]
+    texts += [label for tag in tags if isinstance(tag, ControlTag) for label in tag.labels or ()]
+    longest = max(texts, key=len, default="")
+    if len(longest) > MOST_CHARACTERS:
+        raise LabelingError(
+            f"The labeling config has a name or label of {len(longest):,} characters "
+            f"(«{_short(longest)}»); the most is {MOST_CHARACTERS}."
+        )
+
+
+def _names(tags: Sequence[ObjectTag | ControlTag]) -> str:
+    """Their names, of which a sentence can hold a few."""
+    shown = ", ".join(f"«{_short(tag.name)}»" for tag in tags[:5])
+    return shown if len(tags) <= 5 else f"{shown} and {len(tags) - 5} more"
+
+
 def _only_image(images: Sequence[ObjectTag]) -> ObjectTag:
     if not images:
         raise LabelingError("The labeling config has no <Image>; this backend labels images.")
     if len(images) > 1:
-        names = ", ".join(f"«{tag.name}»" for tag in images)
+        names = _names(images)
         raise LabelingError(
             f"The labeling config has {len(images)} images ({names}); "
             "this backend serves configs with one <Image>."
@@ -116,21 +142,20 @@ def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
             f"The image has no control that this backend serves (found: {found}); "
             f"it serves {', '.join(f'<{tag}>' for tag in SERVED)}."
         )
-    names = ", ".join(f"«{tag.name}»" for tag in served)
     if name is not None:
         for tag in served:
             if tag.name == name:
                 return tag
         raise LabelingError(
             f"The image has no control «{_short(name)}» that this backend serves (setting "
-            f"«control»); there {'is' if len(served) == 1 else 'are'} {names}."
+            f"«control»); there {'is' if len(served) == 1 else 'are'} {_names(served)}."
         )
     # What is asked of each region goes with the control that draws the regions.
     served = [tag for tag in served if not _is_per_region(tag)] or served
     if len(served) > 1:
-        names = ", ".join(f"«{tag.name}»" for tag in served)
         raise LabelingError(
-            f"The image has {len(served)} controls that this backend could serve ({names}); "
+            f"The image has {len(served)} controls that this backend could serve "
+            f"({_names(served)}); "
             f'name one in the setting «control», such as {{"control": "{served[0].name}"}}.'
         )
     return served[0]
@@ -150,6 +175,10 @@ def _parse(config: str) -> LabelInterface:
     try:
         return LabelInterface(config)
     except Exception as error:  # noqa: BLE001 — the parser raises whatever its XML library does
+        if "Excessive depth" in str(error):
+            raise LabelingError(
+                "The labeling config's tags are nested more than 256 deep; make it simpler."
+            ) from None
         detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         detail = detail.removesuffix(" (<string>, line 1)").rstrip(".")
         raise LabelingError(f"The labeling config cannot be read: {detail}.") from None
@@ -221,10 +250,15 @@ def _check_labels(control: ControlTag) -> None:
             f"{where} has a label «{BACKGROUND}», which is this backend's own name for what has "
             "no label; rename it."
         )
-    if SERVED[control.tag] == "segmentation" and len(labels) > MOST_LABELS:
+
+
+def _check_count(control: ControlTag) -> None:
+    task = SERVED[control.tag]
+    found, most = len(control.labels or ()), MOST_LABELS[task]
+    if found > most:
         raise LabelingError(
-            f"{where} has {len(labels)} labels; this backend serves at most {MOST_LABELS} in a "
-            "segmentation."
+            f"The <{control.tag}> «{control.name}» has {found:,} labels; this backend serves at "
+            f"most {most:,} in a {task}."
         )
 
 

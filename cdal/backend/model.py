@@ -6,17 +6,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.connection import SetupRequest, connect
 from cdal.backend.dataset import SizedImage
+from cdal.backend.image_error import ImageError
 from cdal.backend.labeling import Control, served_control
 from cdal.backend.predictions import NOT_QUEUED_SCORE, queue_scores, result_of, stored_findings
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import ModelVersion, Project, Round
 from cdal.backend.work.score import score_images
+from cdal.models import ModelError, TaskNetwork
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +38,13 @@ class CDALModel:
         self.project = project
 
     @classmethod
-    def setup(cls, services: Services, body: Mapping[str, Any]) -> Self:
-        """Connect a project as `/setup` asks for.
+    def setup(cls, services: Services, body: Mapping[str, Any], host: str = "") -> Self:
+        """Connect a project as `/setup` asks for, at the address by which it calls.
 
         Raises:
             RefusedError: it cannot be served; the message says why and what to do.
         """
-        return cls(services, connect(services, SetupRequest.of(body)))
+        return cls(services, connect(services, SetupRequest.of(body, host)))
 
     @property
     def model_version(self) -> str:
@@ -90,10 +93,12 @@ class CDALModel:
 
         Of an event only its name counts: what changed is read back from Label Studio.
         """
-        if event == "START_TRAINING":
+        jobs, project = self.services.jobs, self.project
+        # Whether Label Studio lists this backend is seen to first; else anybody could have said so.
+        if event == "START_TRAINING" and project.connected_at is not None:
             asked_by = "Start training in Label Studio"
-            return self.services.jobs.ask(self.project.id, "train", asked_by)
-        return self.services.jobs.ask(self.project.id, "sync", event)
+            return jobs.ask(project.id, "train", asked_by, self.services.trainings)
+        return jobs.ask(project.id, "sync", event, self.services.looks)
 
     def _queued_round(self, session: Session) -> Round | None:
         """The round that the label stream follows."""
@@ -109,17 +114,30 @@ class CDALModel:
         self, version: ModelVersion, control: Control, tasks: Mapping[int, Task]
     ) -> dict[int, dict[str, Any]]:
         """Predict images that no scoring pass has seen; one that can't be read gets nothing."""
-        network = self.services.networks.get(
-            self.services.config.version_folder(self.project.id, version.number)
-        )
+        folder = self.services.config.version_folder(self.project.id, version.number)
+        try:
+            network = self.services.networks.get(folder)
+        except ModelError as error:  # what was predicted before goes on being served
+            log.error("project %d: %s", self.project.id, error)  # noqa: TRY400 — a sentence
+            return {}
+        try:
+            return self._predict_with(network, control, tasks)
+        except torch.OutOfMemoryError:
+            log.warning("The GPU's memory is full; unseen images are predicted on the CPU.")
+        return self._predict_with(self.services.networks.move_to_cpu(folder), control, tasks)
+
+    def _predict_with(
+        self, network: TaskNetwork, control: Control, tasks: Mapping[int, Task]
+    ) -> dict[int, dict[str, Any]]:
         images = self.services.images.stream(
             self.services.image_source(self.project),
             [(row, _image(task, control)) for row, task in tasks.items()],
             prepare=SizedImage.preparer(network),
         )
 
-        def problem(row: int, why: str) -> None:
-            log.warning("project %d: task %s: %s", self.project.id, tasks[row].get("id"), why)
+        def problem(row: int, why: ImageError) -> None:
+            task_id = tasks[row].get("id")
+            log.warning("project %d: task %s: %s", self.project.id, task_id, why.reason)
 
         found: dict[int, dict[str, Any]] = {}
         for scores, findings in score_images(network, images, "image", problem):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,13 +18,16 @@ PROTOCOL = Tag(name="Label Studio", description="What Label Studio calls.")
 API = Tag(name="API", description="What an admin may see and do.")
 OPERATION = Tag(name="Operation", description="What whoever runs the backend watches.")
 
-MAY_REFUSE = (400, 401, 403, 404, 409, 413, 415, 429)
+MAY_REFUSE = (400, 401, 403, 404, 409, 413, 503)
 
 Endpoint = Callable[..., Any]
 
 
 def describe(
-    tag: Tag, answer: type[BaseModel], body: type[BaseModel] | None = None
+    tag: Tag,
+    answer: type[BaseModel],
+    body: type[BaseModel] | None = None,
+    also: Mapping[int, type[BaseModel]] = MappingProxyType({}),
 ) -> Callable[[Endpoint], Endpoint]:
     """Describe an endpoint that checks by itself what it is sent.
 
@@ -31,8 +35,9 @@ def describe(
         tag: the part of the document.
         answer: what it answers where all goes well.
         body: what it takes.
+        also: what it answers with a status that the others never have.
     """
-    return _with_name(json=body, resp=_answers(answer), tags=[tag], skip_validation=True)
+    return _with_name(json=body, resp=_answers(answer, also), tags=[tag], skip_validation=True)
 
 
 def checked(tag: Tag, answer: type[BaseModel]) -> Callable[[Endpoint], Endpoint]:
@@ -48,9 +53,11 @@ def _with_name(**options: Any) -> Callable[[Endpoint], Endpoint]:
     return decorate
 
 
-def _answers(answer: type[BaseModel]) -> Response:
-    refused = {f"HTTP_{status}": ErrorView for status in MAY_REFUSE}
-    return Response(HTTP_200=answer, **refused)
+def _answers(
+    answer: type[BaseModel], also: Mapping[int, type[BaseModel]] = MappingProxyType({})
+) -> Response:
+    views = {**dict.fromkeys(MAY_REFUSE, ErrorView), 200: answer, **also}
+    return Response(**{f"HTTP_{status}": view for status, view in views.items()})
 
 
 def _refuse(_request: Any, _answer: Any, fault: Exception | None, *_: Any) -> None:

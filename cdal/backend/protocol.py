@@ -6,17 +6,19 @@ import re
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, redirect, url_for
+from flask import Blueprint, Response, g, jsonify, redirect, request, url_for
 from sqlalchemy import select
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from cdal.backend.connection import RefusedError, find
 from cdal.backend.labeling import LabelingError, served_control
+from cdal.backend.logs import now_about
 from cdal.backend.model import CDALModel, is_id
 from cdal.backend.openapi import PROTOCOL, describe
 from cdal.backend.pages.site import is_browser
 from cdal.backend.request import json_body, services
 from cdal.backend.schema import (
+    ErrorView,
     HealthView,
     JobStatusBody,
     JobStatusView,
@@ -32,6 +34,7 @@ from cdal.backend.schema import (
     WebhookView,
 )
 from cdal.backend.tables import Job, Project, Round
+from cdal.backend.webhook import HEADER, may_hint
 
 JOB_STATUS = {
     "pending": "queued",
@@ -66,7 +69,7 @@ def health() -> Response:
 @describe(PROTOCOL, SetupView, SetupBody)
 def setup() -> Response:
     """Connect a project, or hear of its settings."""
-    model = CDALModel.setup(services(), json_body())
+    model = CDALModel.setup(services(), json_body(), request.host)
     return jsonify(model_version=model.model_version)
 
 
@@ -84,13 +87,17 @@ def predict() -> Response:
 
 @protocol.post("/webhook")
 @describe(PROTOCOL, WebhookView, WebhookBody)
-def webhook() -> Response:
+def webhook() -> Response | tuple[Response, int]:
     """Hear that something happened in Label Studio."""
     body = json_body()
     event = body.get("action")
     if not isinstance(event, str) or not EVENT.fullmatch(event):
         raise RefusedError("The field «action» must name an event, such as ANNOTATION_CREATED.")
-    jobs = [CDALModel(services(), project).fit(event) for project in _hinted(body.get("project"))]
+    hinted = _hinted(body.get("project"))
+    heard = [project for project in hinted if _may_hint(project, event)]
+    if hinted and not heard:
+        return jsonify(error="This does not come from the webhook of the project."), 401
+    jobs = [CDALModel(services(), project).fit(event) for project in heard]
     if not jobs:
         return jsonify(status="ignored", reason="no such project is connected")
     return jsonify(status="accepted", job=str(jobs[0]))
@@ -111,7 +118,7 @@ def versions() -> Response:
 
 
 @protocol.post("/job_status")
-@describe(PROTOCOL, JobStatusView, JobStatusBody)
+@describe(PROTOCOL, JobStatusView, JobStatusBody, also={410: ErrorView})
 def job_status() -> tuple[Response, int] | Response:
     """What became of a job."""
     number = str(json_body().get("job"))
@@ -166,6 +173,7 @@ def _project(uid: object) -> Project:
         project = find(session, uid) if isinstance(uid, str) else None
     if project is None:
         raise RefusedError("This project is not connected; connect it in its Model settings.")
+    now_about(project=project.id)
     return project
 
 
@@ -177,6 +185,16 @@ def _hinted(project: object) -> list[Project]:
     with services().store.reading() as session:
         found = list(session.scalars(select(Project).filter_by(label_studio_id=project["id"])))
     return [p for p in found if uid is None or p.uid == uid]
+
+
+def _may_hint(project: Project, event: str) -> bool:
+    """Whether it is Label Studio that calls, as far as can be known.
+
+    It starts trainings by a call of its own, with the password where one is set, and no secret.
+    """
+    if event == "START_TRAINING" or g.has_password:
+        return True
+    return may_hint(project, request.headers.get(HEADER))
 
 
 def _uid(project: dict[str, Any]) -> str | None:

@@ -50,7 +50,10 @@ def json_body() -> dict[str, Any]:
     Raises:
         RefusedError: it is not a JSON object.
     """
-    body = request.get_json(silent=True)
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:  # brackets within brackets, thousands deep
+        body = None
     if not isinstance(body, dict):
         raise RefusedError("The request's body must be a JSON object.")
     return body

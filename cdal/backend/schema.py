@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cdal.backend.jobs import JobKind
 from cdal.backend.settings import SelectorName
 from cdal.backend.state import Doing
 
 JobState = Literal["pending", "running", "done", "failed", "cancelled"]
-Kind = Literal["sync", "train", "score", "select", "queue", "rank", "map", "yardstick"]
 Level = Literal["info", "warning", "error"]
 LARGEST_ID = 2**31 - 1
 
@@ -33,7 +33,7 @@ class JobView(View):
 
     id: int
     project: int
-    kind: Kind
+    kind: JobKind
     state: JobState
     asked_by: str
     cancelled_by: str | None
@@ -320,7 +320,7 @@ class Limited(BaseModel):
 
 class JobsQuery(Limited):
     state: JobState | None = Field(None, description="In this state only.")
-    kind: Kind | None = Field(None, description="Of this kind only.")
+    kind: JobKind | None = Field(None, description="Of this kind only.")
 
 
 class EventsQuery(Limited):
@@ -376,6 +376,17 @@ class JobStatusBody(Loose):
 
 class ValidateBody(Loose):
     config: str = Field(description="The labeling config.")
+
+
+class CheckView(View):
+    name: Literal["store", "queue", "worker", "disk", "label studio"]
+    ok: bool
+    text: str
+
+
+class ReadyView(View):
+    ready: bool
+    checks: list[CheckView]
 
 
 class HealthView(View):

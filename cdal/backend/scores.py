@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from cdal.models.durable import put_in_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,34 @@ class Scores:
         return Scores(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def save(self, folder: Path) -> None:
-        """Add a file to the folder: all of it or, after a kill, nothing."""
+        """Add a file to the folder: all of it or, after a kill or a power loss, nothing."""
         folder.mkdir(parents=True, exist_ok=True)
-        name = uuid.uuid4().hex
+        name = f"{len(list(folder.glob('*.safetensors'))):08}"
         tensors = {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
         unfinished = folder / f"{name}.unfinished"
         save_file(tensors, unfinished)
-        unfinished.rename(folder / f"{name}.safetensors")
+        put_in_place(unfinished, folder / f"{name}.safetensors")
+
+    @staticmethod
+    def scored(folder: Path) -> set[int]:
+        """The tasks whose scores lie in the folder."""
+        found: set[int] = set()
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, "pt") as tensors:
+                found.update(tensors.get_tensor("task_ids").tolist())
+        return found
 
     @classmethod
     def load(cls, folder: Path) -> Scores | None:
-        """All that was saved in the folder, each image once; None where nothing was."""
+        """All that was saved in the folder, each image once; None where nothing was.
+
+        Of an image that was scored twice, since it was changed or since a kill came between a
+        file and the store's record of it, the later scores count.
+        """
         files = sorted(folder.glob("*.safetensors"))
         if not files:
             return None
         joined = cls.concatenate([cls(**load_file(file)) for file in files])
-        # A kill between a file and the store's record of it makes the images be scored again.
         rows = {int(task_id): row for row, task_id in enumerate(joined.task_ids.tolist())}
         return joined.rows(torch.tensor(sorted(rows.values())))
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from cdal.backend.config import ServerConfig
 
 log = logging.getLogger(__name__)
 
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 STOP_SECONDS = 60.0
 """How long the two may take to stop; a training stops within a batch."""
 
@@ -31,11 +35,11 @@ def serve(config: ServerConfig) -> int:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     # Sessions of their own: Ctrl-C reaches the parent alone, which stops them in order.
+    tie = end_with_parent(os.getpid())
+    worker_command = [sys.executable, "-m", "cdal", "worker"]
     processes = {
-        "web process": subprocess.Popen(web_command(config), start_new_session=True),
-        "worker": subprocess.Popen(
-            [sys.executable, "-m", "cdal", "worker"], start_new_session=True
-        ),
+        name: subprocess.Popen(command, start_new_session=True, preexec_fn=tie)
+        for name, command in (("web process", web_command(config)), ("worker", worker_command))
     }
     ended = None
     while not stop and ended is None:
@@ -45,6 +49,20 @@ def serve(config: ServerConfig) -> int:
         log.error("The %s ended with code %s.", ended, processes[ended].returncode)
     _stop(list(processes.values()))
     return 0 if ended is None else 1
+
+
+def end_with_parent(parent: int) -> Callable[[], None]:
+    """What a new process does to be told to stop when its parent ends, even by SIGKILL."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def tie() -> None:
+        # Linux alone has it; elsewhere a kill of the parent leaves the two running.
+        if hasattr(libc, "prctl"):
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before this
+            os._exit(1)
+
+    return tie
 
 
 def web_command(config: ServerConfig) -> list[str]:
@@ -65,6 +83,8 @@ def web_command(config: ServerConfig) -> list[str]:
         "5",
         "--log-level",
         config.log_level.lower(),
+        "--logger-class",
+        "cdal.backend.gunicorn_logs.PlainLogger",
         "cdal.backend.app:create_app()",
     ]
 

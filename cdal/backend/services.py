@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from cdal.backend.address import AllowedHosts
@@ -10,7 +10,10 @@ from cdal.backend.client import LabelStudioClient, LabelStudioError
 from cdal.backend.config import ServerConfig
 from cdal.backend.images import ImageSource, ImageStore
 from cdal.backend.jobs import Jobs
+from cdal.backend.logs import never_show
+from cdal.backend.messages import open_messages
 from cdal.backend.networks import LoadedNetworks
+from cdal.backend.spacing import Spacing
 from cdal.backend.store import Store
 from cdal.backend.tables import Project
 
@@ -24,6 +27,9 @@ class Services:
     jobs: Jobs
     images: ImageStore
     networks: LoadedNetworks
+    # Of what Label Studio's events ask for, which others may send: at once, unless too often.
+    looks: Spacing = field(default_factory=lambda: Spacing(20, 1.0))
+    trainings: Spacing = field(default_factory=lambda: Spacing(3, 60.0))
 
     @classmethod
     def open(cls, config: ServerConfig) -> Services:
@@ -31,7 +37,7 @@ class Services:
         return cls(
             config=config,
             store=store,
-            jobs=Jobs(store, config.jobs_file),
+            jobs=Jobs(store, open_messages(config)),
             images=ImageStore(
                 config.images_folder,
                 config.image_cache_mb * 2**20,
@@ -49,6 +55,7 @@ class Services:
         # A project has a token of its own only where the server's may not read it.
         key = self.config.label_studio_api_key
         token = project.access_token or (key.get_secret_value() if key is not None else None)
+        never_show(token, project.webhook_secret)
         if not token:
             raise LabelStudioError("There is no Label Studio token; set LABEL_STUDIO_API_KEY.")
         return _client(project.url, token, project.label_studio_id)

@@ -199,7 +199,7 @@ def _read_json(text: str) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         where = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
         raise SettingsError(
             f"The extra params are not valid JSON{where}; they must be an object such as "

@@ -6,7 +6,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from urllib3.connection import port_by_scheme
 from urllib3.exceptions import LocationParseError
@@ -27,6 +27,7 @@ _OWN_PATH = re.compile(
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MAX_LENGTH = 16_384
+_MOST_DECODINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,8 @@ class ImageSource:
         path = address.path or ""
         if _origin(address) != _origin(home) or not path.startswith(base):
             return False
-        # Decoded, since a proxy before Label Studio may resolve an encoded dot segment.
-        decoded = unquote(path)
-        if "\\" in decoded or not {".", ".."}.isdisjoint(decoded.split("/")):
+        # Label Studio keeps local files within its roots itself, and writes no such segment.
+        if _climbs(path) or any(map(_climbs, parse_qs(address.query or "").get("d", ()))):
             return False
         return _OWN_PATH.fullmatch(path.removeprefix(base)) is not None
 
@@ -116,6 +116,20 @@ def parse_address(text: str) -> Url:
     if not address.host or address.auth or address.port == 0:
         raise ImageError("The image's address names no valid host.")
     return address
+
+
+def _climbs(path: str) -> bool:
+    """Whether a path has a dot segment, for anybody who decodes it, once or again and again.
+
+    A proxy before Label Studio may, and one may take a back slash for a slash.
+    """
+    for _ in range(_MOST_DECODINGS):
+        if not {".", ".."}.isdisjoint(re.split(r"[/\\]", path)):
+            return True
+        encoded, path = path, unquote(path)
+        if path == encoded:
+            return False
+    return True
 
 
 def _origin(address: Url) -> tuple[str | None, str, int | None]:

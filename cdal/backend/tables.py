@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -15,7 +25,13 @@ def now() -> datetime:
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        # A number that is asked for from outside may have 63 bits. SQLite's have, and it numbers
+        # rows by itself in an INTEGER alone.
+        int: BigInteger().with_variant(Integer(), "sqlite"),
+    }
 
 
 class Project(Base):
@@ -38,6 +54,11 @@ class Project(Base):
     training_labels: Mapped[int] = mapped_column(default=0)  # there when one was last begun
     problem: Mapped[str | None] = mapped_column(Text)  # what an admin should see to, in words
     paused_at: Mapped[datetime | None]  # since then, nothing begins by itself
+    connected_at: Mapped[datetime | None]  # since then, Label Studio lists the backend for it
+    backend_host: Mapped[str | None] = mapped_column(Text)  # as Label Studio calls the backend
+    label_studio_errors: Mapped[int | None]  # jobs that it ended, ever
+    webhook_secret: Mapped[str | None] = mapped_column(Text)
+    webhook_guarded_at: Mapped[datetime | None]  # since then, Label Studio's webhook carries it
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -228,3 +249,15 @@ class Event(Base):
     level: Mapped[str] = mapped_column(String(10))
     text: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
+class Heartbeat(Base):
+    """When the worker was last alive; one row."""
+
+    __tablename__ = "heartbeats"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int]
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]

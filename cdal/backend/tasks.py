@@ -29,6 +29,14 @@ def count_labelled(session: Session, project_id: int) -> int:
     return session.scalar(query) or 0
 
 
+def count_unusable(session: Session, project_id: int) -> int:
+    """Images that could not be fetched or decoded."""
+    query = select(func.count()).where(
+        Task.project_id == project_id, Task.image_problem.is_not(None)
+    )
+    return session.scalar(query) or 0
+
+
 def forget_all_but(session: Session, project_id: int, existing: set[int]) -> None:
     """Forget the tasks that Label Studio no longer has."""
     known = session.scalars(select(Task.task_id).filter_by(project_id=project_id))

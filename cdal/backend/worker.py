@@ -10,14 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from huey import crontab
+from huey import Huey, crontab
+from huey.consumer import Consumer
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from cdal.backend.config import ServerConfig
+from cdal.backend.data_folder import check_data_folder
+from cdal.backend.database import WorkerLock
+from cdal.backend.faults import STORAGE, storage_problem
+from cdal.backend.heartbeat import beating
+from cdal.backend.leftovers import remove_leftovers
 from cdal.backend.services import Services
+from cdal.backend.serving import serve_last_good
+from cdal.backend.store import note
 from cdal.backend.tables import Project
+from cdal.backend.work.connected import POLL
 from cdal.backend.work.run import run_job
-from cdal.backend.work.sync import POLL
 from cdal.models import ModelError, choose_device
 
 log = logging.getLogger(__name__)
@@ -40,13 +49,17 @@ def run_worker(config: ServerConfig) -> None:
         choose_device(config.device)
     except ModelError as error:  # now, rather than in every job
         raise WorkerError(f"CDAL_DEVICE: {error}") from None
-    with _only_worker(config.data_folder):
+    with _only_worker(config.data_folder) as was_killed:
+        check_data_folder(config)
         os.nice(NICENESS)
         if config.compute_threads is not None:
             torch.set_num_threads(config.compute_threads)
         services = Services.open(config)
         huey = services.jobs.huey
-        huey.flush()  # messages of an earlier worker; the store knows what is to be done
+        lock = WorkerLock(services.store.engine)
+        if not lock.hold():
+            raise WorkerError("Another worker runs on the database; there may be one.")
+        _forget_messages(huey)
         consumer = huey.create_consumer(
             workers=config.worker_threads,
             worker_type="thread",
@@ -56,32 +69,94 @@ def run_worker(config: ServerConfig) -> None:
         )
         services.jobs.run_with(lambda job_id: run_job(services, job_id, consumer.stop_flag.is_set))
         huey.periodic_task(crontab())(_poll_with(services))
-        services.jobs.recover()
+        huey.periodic_task(crontab())(_end_unless(lock, consumer))
+        _recover(services, was_killed)
         services.jobs.send_pending()
-        consumer.run()
+        with beating(services.store):
+            consumer.run()
+        lock.release()
         services.store.close()
+
+
+def _forget_messages(huey: Huey) -> None:
+    """Forget the messages of an earlier worker: the store knows what is to be done."""
+    try:
+        huey.flush()
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WorkerError(f"The queue of messages cannot be used: {reason}") from error
+
+
+def _end_unless(lock: WorkerLock, consumer: Consumer) -> Callable[[], None]:
+    def check() -> None:
+        """Every minute: end this worker if another has taken over while the database was away."""
+        try:
+            alone = lock.hold()
+        except OperationalError:
+            return  # it is away now: nobody can take over
+        if not alone:
+            log.error("Another worker runs on the database; this one ends.")
+            consumer.stop_flag.set()
+
+    return check
+
+
+def _recover(services: Services, was_killed: bool) -> None:
+    """Have what a killed worker left running done again, and remove what it left half written."""
+    resumed = services.jobs.recover()
+    removed = remove_leftovers(services)
+    with services.store.reading() as session:
+        projects = session.scalars(select(Project.id)).all()
+    for project_id in projects:
+        serve_last_good(services, project_id)
+    if was_killed or resumed or removed:
+        jobs = ", ".join(resumed) or "no job"
+        text = f"After a kill, resumed: {jobs}. Removed: {removed} unfinished files."
+        with services.store.transaction() as session:
+            note(session, None, text, "warning")
 
 
 def _poll_with(services: Services) -> Callable[[], None]:
     def poll() -> None:
         """Every minute: ask for what a lost webhook or a lost message missed."""
-        with services.store.reading() as session:
-            projects = session.scalars(select(Project.id)).all()
-        for project_id in projects:
-            services.jobs.ask(project_id, "sync", POLL)
-        services.jobs.send_pending()
+        try:
+            with services.store.reading() as session:
+                projects = session.scalars(select(Project.id)).all()
+            for project_id in projects:
+                services.jobs.ask(project_id, "sync", POLL)
+            services.jobs.send_pending()
+        except STORAGE as error:
+            log.error("The minute's poll was left out. %s", storage_problem(error))  # noqa: TRY400
 
     return poll
 
 
 @contextmanager
-def _only_worker(folder: Path) -> Iterator[None]:
-    """Hold the data folder's lock, which the system gives back even after a kill."""
-    with (folder / "worker.lock").open("w") as file:
+def _only_worker(folder: Path) -> Iterator[bool]:
+    """Hold the data folder's lock, which the system gives back even after a kill.
+
+    Yields:
+        Whether the last worker was killed: one that ends by itself empties the file.
+    """
+    try:
+        opened = (folder / "worker.lock").open("a+")
+    except OSError as error:
+        raise WorkerError(
+            f"The data folder {folder} cannot be written: {error.strerror}."
+        ) from None
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise WorkerError(
                 f"Another worker runs on the data folder {folder}; stop it, or set MODEL_DIR."
             ) from None
-        yield
+        file.seek(0)
+        was_killed = bool(file.read())
+        try:
+            file.truncate(0)
+            file.write("running\n")
+            file.flush()
+            yield was_killed
+        finally:
+            file.truncate(0)

@@ -16,15 +16,19 @@ class Ablation:
         what: in a few words, with the place in the paper (CDAL, ECCV 2020).
         selectors: the curves; {0}, {1} and {2} stand for names of classes.
         option: of the command, that is another in each run; None: there is one run.
-        values: of that option, as text.
+        values: of that option, as text; where they depend on the task, by task.
         read: makes what the option is of its text.
     """
 
     what: str
     selectors: str
     option: str | None = None
-    values: tuple[str, ...] = ()
+    values: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ()
     read: Callable[[str], object] = str
+
+    def values_for(self, task: Callable[[], str]) -> tuple[str, ...]:
+        """The values of its option; ``task`` is asked for if they depend on it."""
+        return self.values if isinstance(self.values, tuple) else self.values[task()]
 
     def labels(self, classes: Sequence[str]) -> str:
         """The curves, with the names of these classes filled in.
@@ -89,6 +93,20 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "step": Ablation(
         "images labelled at a time (section 9, figure 9d)", _RIVALS, "step", ("2.5%", "5%", "10%")
+    ),
+    "network": Ablation(
+        "other networks (section 9, figure 10)",
+        _RIVALS,
+        "network",
+        {
+            "classification": ("vgg16", "resnet18", "mobilenet_v3_small"),
+            "segmentation": (
+                "drn_d_22",
+                "deeplabv3_mobilenet_v3_large",
+                "lraspp_mobilenet_v3_large",
+            ),
+            "detection": ("ssd300_vgg16", "ssdlite320_mobilenet_v3_large"),
+        },
     ),
 }
 """By name."""

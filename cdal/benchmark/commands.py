@@ -13,7 +13,7 @@ from cdal.benchmark.data_set import Part
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder
 from cdal.benchmark.materials import Materials
-from cdal.benchmark.plan import Plan, machine, make_plan
+from cdal.benchmark.plan import Plan, machine, make_plan, task_of
 from cdal.benchmark.progress import Progress
 from cdal.benchmark.simulation import Simulation
 from cdal.datasets import DatasetError
@@ -41,13 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _simulate(arguments: argparse.Namespace) -> int:
     materials: Materials | None = None
+    read_for: tuple[str, int] | None = None
     for asked in _runs(arguments):
         plan = make_plan(asked)
+        network = plan.settings.network, plan.settings.image_size
         folder = SimulationFolder(asked.out)
         folder.begin(plan.settings)
         folder.write_names(plan.data.pool.names, plan.data.test.names)
         try:
-            materials = materials or _read(plan)
+            if materials is None or network != read_for:
+                materials, read_for = None, network  # two sets of images may not fit the memory
+                materials = _read(plan)
             status = _run_plan(plan, materials, folder)
         except KeyboardInterrupt:
             _say("Stopped. The same command goes on from here.")
@@ -64,10 +68,10 @@ def _runs(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
     if arguments.benchmark_command == "ablation":
         ablation = ABLATIONS[arguments.name]
         arguments.selectors = ablation.selectors
-    if ablation is None or ablation.option is None or arguments.out is None:
+    if ablation is None or ablation.option is None or None in (arguments.out, arguments.dataset):
         yield arguments
         return
-    for value in ablation.values:
+    for value in ablation.values_for(lambda: task_of(arguments)):
         asked = copy.copy(arguments)
         setattr(asked, ablation.option, ablation.read(value))
         asked.out = arguments.out / f"{ablation.option}-{value}"

@@ -110,6 +110,15 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     return Plan(settings, curves, data, device)
 
 
+def task_of(arguments: argparse.Namespace) -> str:
+    """What is learnt: what was asked for, else what the images are labelled for.
+
+    Raises:
+        BenchmarkError, DatasetError: there are no such images.
+    """
+    return _open(arguments)[1].task
+
+
 def machine(device: torch.device) -> dict[str, Any]:
     """What it runs on, as JSON data."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None

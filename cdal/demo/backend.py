@@ -28,6 +28,9 @@ class BackendServer(ServerProcess):
     ) -> None:
         self.url = f"http://localhost:{port}"
         self.data_folder = folder / "data"
+        given = environment or {}
+        user, password = given.get("BASIC_AUTH_USER"), given.get("BASIC_AUTH_PASS")
+        self.password = (user, password) if user and password else None
         super().__init__(
             name="The backend",
             command=[sys.executable, "-m", "cdal", "serve"],
@@ -45,9 +48,7 @@ class BackendServer(ServerProcess):
 
     def status(self, label_studio_id: int) -> dict[str, Any] | None:
         """What the backend says of a project; None before it is connected."""
-        answer = httpx.get(f"{self.url}/api/v1/projects", timeout=30.0)
-        answer.raise_for_status()
-        projects = answer.json()["projects"]
+        projects = self.get("/api/v1/projects")["projects"]
         return next((p for p in projects if p["label_studio_id"] == label_studio_id), None)
 
     def queue(self, label_studio_id: int) -> list[dict[str, Any]]:
@@ -55,10 +56,14 @@ class BackendServer(ServerProcess):
         status = self.status(label_studio_id)
         if status is None:
             return []
-        answer = httpx.get(f"{self.url}/api/v1/projects/{status['id']}/queue", timeout=30.0)
-        answer.raise_for_status()
-        picks: list[dict[str, Any]] = answer.json()["picks"]
+        picks: list[dict[str, Any]] = self.get(f"/api/v1/projects/{status['id']}/queue")["picks"]
         return picks
+
+    def get(self, path: str) -> Any:
+        """What the API answers."""
+        answer = httpx.get(f"{self.url}{path}", timeout=30.0, auth=self.password)
+        answer.raise_for_status()
+        return answer.json()
 
     def wait_for(
         self,

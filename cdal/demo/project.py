@@ -51,20 +51,33 @@ class LabelStudioProject:
         )
         return list(made.task_ids)
 
-    def connect(self, backend_url: str, settings: Mapping[str, Any] | None = None) -> int:
+    def connect(
+        self,
+        backend_url: str,
+        settings: Mapping[str, Any] | None = None,
+        password: tuple[str, str] | None = None,
+    ) -> int:
         """Connect the backend, with the project's settings as its extra params; returns its id.
 
         Raises:
             DemoError: Label Studio or the backend refused; the message is what a person would see.
         """
+        sent: dict[str, Any] = {
+            "url": backend_url,
+            "project": self.number,
+            "title": "CDAL",
+            "extra_params": settings,
+        }
+        if password is not None:
+            user, secret = password
+            sent |= {
+                "auth_method": "BASIC_AUTH",
+                "basic_auth_user": user,
+                "basic_auth_pass": secret,
+            }
         answer = httpx.post(
             f"{self.url}/api/ml",
-            json={
-                "url": backend_url,
-                "project": self.number,
-                "title": "CDAL",
-                "extra_params": settings,
-            },
+            json=sent,
             headers=self._headers(),
             timeout=TIMEOUT_S,
         )

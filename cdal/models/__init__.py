@@ -3,10 +3,11 @@
 They know nothing of Label Studio, of files other than their own, or of selectors.
 """
 
+from cdal.models.checkpoint import check_weights
 from cdal.models.classification import ClassificationNetwork
 from cdal.models.data import Dataset
 from cdal.models.detection import DetectionNetwork
-from cdal.models.devices import choose_device
+from cdal.models.devices import choose_device, free_memory
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.factory import (
     ARCHITECTURES,
@@ -48,9 +49,11 @@ __all__ = [
     "SegmentationNetwork",
     "Stopped",
     "TaskNetwork",
+    "check_weights",
     "choose_device",
     "choose_network",
     "default_architecture",
     "fingerprint",
+    "free_memory",
     "make_network",
 ]

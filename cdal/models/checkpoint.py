@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,11 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cdal.models.durable import sync_file, sync_folder
 from cdal.models.errors import ModelError
 from cdal.models.manifest import Manifest
 
 WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
+DIGEST = "weights.sha256"
+"""As `sha256sum` writes and checks it."""
 
 PREFIXES: Mapping[str, str] = {"": "", "features.": "", "base.": "layer"}
 """How names begin in others' weights, and in ours: torchvision's mobilenets have their features in
@@ -26,6 +30,8 @@ a part of that name, and the authors' segmentation networks of DRN number the le
 
 def write(folder: Path, manifest: Manifest, weights: Mapping[str, Tensor]) -> None:
     """Write both files to a new folder, under another name until they are complete.
+
+    After a kill or a power loss there is all of it or nothing under the folder's own name.
 
     Raises:
         ModelError: the folder exists.
@@ -38,7 +44,12 @@ def write(folder: Path, manifest: Manifest, weights: Mapping[str, Tensor]) -> No
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         save_file(plain, unfinished / WEIGHTS)
         (unfinished / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        (unfinished / DIGEST).write_text(f"{_digest(unfinished / WEIGHTS)}  {WEIGHTS}\n")
+        for file in (WEIGHTS, MANIFEST, DIGEST):
+            sync_file(unfinished / file)
+        sync_folder(unfinished)
         unfinished.rename(folder)
+        sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -52,11 +63,30 @@ def read(folder: Path) -> tuple[Manifest, dict[str, Tensor]]:
     """
     try:
         manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest, load_file(folder / WEIGHTS)
+        weights = load_file(folder / WEIGHTS)
+        digest = folder / DIGEST
+        # Folders of earlier versions have none.
+        if digest.exists() and digest.read_text().split()[:1] != [_digest(folder / WEIGHTS)]:
+            raise ModelError(f"{folder} does not hold a readable network: its checksum differs.")
+        return manifest, weights
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename or folder / WEIGHTS} is missing.") from error
     except (OSError, UnicodeDecodeError, SafetensorError) as error:
         raise ModelError(f"{folder} does not hold a readable network: {error}.") from error
+
+
+def check_weights(folder: Path) -> None:
+    """Check that the files of a network are there and whole.
+
+    Raises:
+        ModelError: one is missing or damaged.
+    """
+    read(folder)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_own(file: Path) -> dict[str, Tensor]:

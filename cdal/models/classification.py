@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from cdal.models.augment import augment
 from cdal.models.class_rows import ClassRows
 from cdal.models.classifiers import CLASSIFIERS, build_classifier
-from cdal.models.data import Dataset, PreparedImages
+from cdal.models.data import PreparedImages
 from cdal.models.defaults import Defaults
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.findings import Classification, Finding
@@ -108,11 +108,8 @@ class ClassificationNetwork(TaskNetwork):
         features, logits = self._infer(batch)
         return ClassificationPrediction(regions=logits.softmax(1), features=features)
 
-    def evaluate(self, data: Dataset, stop: Callable[[], bool] = lambda: False) -> Metrics:
+    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
         """Accuracy, its mean over the classes, cross entropy and the confusion matrix."""
-        if len(data) == 0:
-            raise ModelError("There are no labelled images to measure the network on.")
-        images = data if isinstance(data, PreparedImages) else self.read(data, stop)
         confusion = MulticlassConfusionMatrix(len(self.classes), validate_args=False)
         loss = 0.0
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
@@ -123,7 +120,7 @@ class ClassificationNetwork(TaskNetwork):
             logits = self._infer(batch)[1].cpu()
             loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
             confusion.update(logits.argmax(1), targets)
-        return self._metrics(confusion.compute(), loss / len(data))
+        return self._metrics(confusion.compute(), loss / len(images))
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
         """Cross entropy, smoothed, and weighted so that rare classes count as much as others."""

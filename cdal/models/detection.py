@@ -121,14 +121,11 @@ class DetectionNetwork(TaskNetwork):
         found = self._infer(batch)
         return DetectionPrediction(found.regions, found.features, found, self.image_size)
 
-    def evaluate(self, data: Dataset, stop: Callable[[], bool] = lambda: False) -> Metrics:
+    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
         """Average precision by COCO's rules: "map_50" at an intersection over union of 0.5, and
         "map", the mean over 0.5, 0.55, …, 0.95; for each class that at 0.5.
         """
-        if len(data) == 0:
-            raise ModelError("There are no labelled images to measure the network on.")
         meter = PrecisionMeter(len(self.classes))
-        images = data if isinstance(data, PreparedImages) else self.read(data, stop)
         counts = torch.zeros(len(self.classes), dtype=torch.int64)
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
         for batch, targets in images.batches(order):

@@ -38,6 +38,12 @@ def training_batch_size(device: torch.device, image_size: int, defaults: Default
     return cpu if device.type == "cpu" else min(cuda, _fitting(device, image_size, defaults))
 
 
+def free_memory() -> None:
+    """Give back what torch keeps of the GPU's memory for later use: another process may need it."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def prediction_batch_size(device: torch.device, image_size: int, defaults: Defaults) -> int:
     """Images in a batch for prediction, which keeps no activations."""
     if device.type == "cpu":

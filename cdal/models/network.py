@@ -16,7 +16,7 @@ from cdal.models import checkpoint
 from cdal.models.class_rows import ClassRows, carry_over
 from cdal.models.data import Dataset, Example, PreparedImages
 from cdal.models.defaults import Defaults
-from cdal.models.devices import prediction_batch_size
+from cdal.models.devices import free_memory, prediction_batch_size
 from cdal.models.errors import ModelError
 from cdal.models.manifest import Manifest
 from cdal.models.prediction import Prediction
@@ -42,6 +42,7 @@ class TaskNetwork(ABC):
     def __init__(self, manifest: Manifest, module: nn.Module, device: torch.device) -> None:
         self.manifest = manifest
         self.device = device
+        self._halved = 0
         # The layout that convolutions run fastest in: nearly twice on CPU for mobilenet_v3.
         self.module = module.to(device).to(memory_format=torch.channels_last).eval()
         self._mean = torch.tensor(manifest.mean, device=device).view(3, 1, 1) * 255
@@ -124,7 +125,13 @@ class TaskNetwork(ABC):
     @property
     def prediction_batch_size(self) -> int:
         """Images in a batch for prediction."""
-        return prediction_batch_size(self.device, self.image_size, self.defaults)
+        size = prediction_batch_size(self.device, self.image_size, self.defaults)
+        return max(1, size >> self._halved)
+
+    def halve_batches(self) -> None:
+        """Predict in smaller batches from now on: another process needs the device's memory."""
+        self._halved += 1
+        free_memory()
 
     def prepare(self, image: Tensor) -> Tensor:
         """Resize an image to the network's size, whatever its shape, so that nothing is cut off.
@@ -189,7 +196,9 @@ class TaskNetwork(ABC):
         stop: Callable[[], bool],
         progress: Callable[[float], None] = lambda _: None,
     ) -> PreparedImages:
-        """All images of a data set as ``prepare`` makes them; see ``PreparedImages``."""
+        """All images of a data set as ``prepare`` makes them, if they are not so already."""
+        if isinstance(data, PreparedImages):
+            return data
         images = PreparedImages(data, self)
         images.load(progress, stop)
         return images
@@ -209,14 +218,29 @@ class TaskNetwork(ABC):
     def predict(self, batch: Tensor) -> Prediction:
         """What the network says of prepared images, (B, 3, S, S) uint8, on any device."""
 
-    @abstractmethod
     def evaluate(self, data: Dataset, stop: Callable[[], bool] = lambda: False) -> Metrics:
         """Measure the network on labelled images.
+
+        Where the device's memory is full, it begins anew in smaller batches.
 
         Raises:
             ModelError: there are none, or one has a class that the network does not have.
             Stopped: ``stop`` said so.
         """
+        if len(data) == 0:
+            raise ModelError("There are no labelled images to measure the network on.")
+        images = self.read(data, stop)
+        while True:
+            try:
+                return self.measure(images, stop)
+            except torch.OutOfMemoryError:
+                if self.prediction_batch_size == 1:
+                    raise
+            self.halve_batches()
+
+    @abstractmethod
+    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
+        """See ``evaluate``; there is at least one image."""
 
     @abstractmethod
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:

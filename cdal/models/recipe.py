@@ -69,10 +69,13 @@ class Recipe:
         epochs = self.epochs or default_epochs(images, batch_size, defaults)
         peak = defaults.fine_tuning_rate if pretrained else defaults.learning_rate
         mixed = device.type == "cuda" if self.mixed_precision is None else self.mixed_precision
+        steps = math.ceil(images / batch_size)
+        if batch_size > 1:  # no batch of one image, with which batch normalisation can do nothing
+            steps = min(steps, max(1, images // 2))
         return Plan(
             epochs=epochs,
             batch_size=batch_size,
-            steps_an_epoch=math.ceil(images / batch_size),
+            steps_an_epoch=steps,
             learning_rate=self.learning_rate or peak,
             patience=max(1, round(self.patience * epochs)),
             mixed_precision=mixed,

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models.augment_masks import augment_masks
 from cdal.models.class_rows import ClassRows
-from cdal.models.data import Dataset, PreparedImages
+from cdal.models.data import PreparedImages
 from cdal.models.defaults import Defaults
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.findings import Finding, Segmentation
@@ -136,14 +136,11 @@ class SegmentationNetwork(TaskNetwork):
         return SegmentationPrediction(logits, features, self.image_size)
 
     @torch.inference_mode()
-    def evaluate(self, data: Dataset, stop: Callable[[], bool] = lambda: False) -> Metrics:
+    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
         """Intersection over union, accuracy, cross entropy and the confusion matrix.
 
         All are of pixels at the network's size S; those that are ``IGNORED`` don't count.
         """
-        if len(data) == 0:
-            raise ModelError("There are no labelled images to measure the network on.")
-        images = data if isinstance(data, PreparedImages) else self.read(data, stop)
         confusion = MulticlassConfusionMatrix(
             len(self.classes), ignore_index=IGNORED, validate_args=False
         ).to(self.device)
@@ -160,7 +157,7 @@ class SegmentationNetwork(TaskNetwork):
                     large, mask[None], ignore_index=IGNORED, reduction="sum"
                 )
                 confusion.update(label_map(logits, (mask.shape[0], mask.shape[1])).long(), mask)
-        return self._metrics(confusion.compute().cpu(), float(loss), len(data))
+        return self._metrics(confusion.compute().cpu(), float(loss), len(images))
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
         """Cross entropy at the image's size, smoothed, and weighted for rare classes."""

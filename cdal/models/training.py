@@ -13,6 +13,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from cdal.models.data import Dataset
+from cdal.models.devices import free_memory
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.randomness import seeded
 from cdal.models.recipe import Plan, Recipe, learning_rate_share
@@ -112,6 +113,7 @@ class _Stepper:
         self._mixed = plan.mixed_precision
         groups = parameter_groups(network.module, recipe.weight_decay)
         self._optimiser = AdamW(groups, lr=plan.learning_rate)
+        self._parts = 1
         self._schedule = LambdaLR(
             self._optimiser,
             lambda step: learning_rate_share(step, plan.steps, recipe.warmup),
@@ -123,15 +125,38 @@ class _Stepper:
         )
 
     def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """Take one step and return its loss, a scalar on the device."""
-        self._optimiser.zero_grad(set_to_none=True)
-        with self._network.autocast(self._mixed):
-            loss = self._objective(images, targets)
-        torch.autograd.backward(self._scaler.scale(loss))
+        """Take one step and return its loss, a scalar on the device.
+
+        Where the device's memory is full, the batch is halved, again and again, from then on: the
+        gradients of the parts add up to nearly those of the whole.
+        """
+        while (loss := self._gradients(images, targets)) is None:
+            self._parts *= 2
+            free_memory()
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._schedule.step()
-        return loss.detach()
+        return loss
+
+    def _gradients(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor | None:
+        """The loss, and its gradients in place; None where they don't fit into the memory."""
+        self._optimiser.zero_grad(set_to_none=True)
+        # Of one image batch normalisation can make nothing.
+        parts = max(1, min(self._parts, len(images) // 2))
+        total = torch.zeros((), device=self._network.device)
+        try:
+            for rows in torch.arange(len(images)).tensor_split(parts):
+                some = slice(int(rows[0]), int(rows[-1]) + 1)
+                with self._network.autocast(self._mixed):
+                    loss = self._objective(images[some], targets[some])
+                    loss = loss * (len(rows) / len(images))
+                torch.autograd.backward(self._scaler.scale(loss))
+                total += loss.detach()
+        except torch.OutOfMemoryError:
+            if 2 * parts > len(images) // 2:
+                raise
+            return None
+        return total
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -8,11 +8,12 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from label_studio_page import LabelStudioPage
 from playwright.sync_api import Browser, sync_playwright
+from servers import DatabaseServer, PostgreSQL, RedisServer, find_program
 
 from cdal.datasets import Example, ImageSet, open_images
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
@@ -24,6 +25,8 @@ from cdal.demo.project import LABELING_CONFIGS, Annotator, LabelStudioProject, c
 from cdal.demo.regions import truth
 
 CHROMIUM = Path("/usr/bin/chromium")
+
+Server = TypeVar("Server", bound=DatabaseServer)
 
 # Small enough for seconds, and still a real training.
 QUICK = {"budget": 8, "reserve": 6, "epochs": 2, "network": "mobilenet_v3_small"}
@@ -105,6 +108,39 @@ def label_studio_page(chromium: Browser, label_studio: LabelStudioServer) -> Lab
     return LabelStudioPage(page, label_studio)
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server."""
+    yield from _started(PostgreSQL, "postgres", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server."""
+    yield from _started(RedisServer, "redis-server", "redis-server")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a fresh database, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.sqlite'}"
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.new_database()
+
+
+def _started(kind: type[Server], program: str, package: str) -> Iterator[Server]:
+    if find_program(program) is None:
+        missing = f"{program} is missing: install Debian's package {package}"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    server = kind()
+    server.start()
+    yield server
+    server.close()
+
+
 @dataclass
 class Scenario:
     """A connected project with real images of which the truth is known.
@@ -128,7 +164,9 @@ class Scenario:
         return self.project.number
 
     def connect(self) -> None:
-        self.connection = self.project.connect(self.backend.url, self.settings)
+        self.connection = self.project.connect(
+            self.backend.url, self.settings, self.backend.password
+        )
 
     def annotator(self, token: str | None = None) -> Annotator:
         return Annotator(self.label_studio.url, token or self.label_studio.token, self.number)

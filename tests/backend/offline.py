@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from flask.testing import FlaskClient
+from PIL import Image
 
+from cdal.backend import connection
 from cdal.backend.app import create_app
-from cdal.backend.client import LabelStudioError, ProjectInfo, TaskInfo
+from cdal.backend.client import (
+    LabelStudioError,
+    MLBackendInfo,
+    ProjectInfo,
+    TaskInfo,
+    WebhookInfo,
+)
 from cdal.backend.config import ServerConfig
 from cdal.backend.findings import pack
 from cdal.backend.jobs import JobKind
 from cdal.backend.labeling import served_control
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.tables import Job, ModelVersion, Pick, Prediction, Project, Round, Task
+from cdal.backend.tables import Job, ModelVersion, Pick, Prediction, Project, Round, Task, now
 from cdal.backend.work.context import Context
 from cdal.models import Classification, make_network
 
 URL = "http://label-studio.test:8080"
+BACKEND = "http://backend.test:9090"
 UID = "12.1700000000"
 CONFIG = (
     '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
@@ -59,6 +73,8 @@ def add_project(services: Services, **changes: Any) -> Project:
         "url": URL,
         "labeling_config": CONFIG,
         "extra_params": None,
+        "connected_at": now(),
+        "webhook_guarded_at": now(),
     }
     with services.store.transaction() as session:
         project = Project(**{**values, **changes})
@@ -169,6 +185,13 @@ def pick_states(services: Services, made: Round) -> dict[int, str]:
         return {p.task_id: p.state for p in session.query(Pick).filter_by(round_id=made.id)}
 
 
+def picture() -> str:
+    """An image that needs no server."""
+    file = BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+
+
 def job_of(services: Services, job_id: int) -> Job:
     with services.store.reading() as session:
         return session.get_one(Job, job_id)
@@ -197,6 +220,25 @@ class FakeLabelStudio:
     calls: list[str] = field(default_factory=list)
     project: int = 12
     url: str = URL
+    backends: list[MLBackendInfo] = field(default_factory=lambda: [MLBackendInfo(BACKEND, None)])
+    hooks: list[WebhookInfo] = field(
+        default_factory=lambda: [WebhookInfo(1, f"{BACKEND}/webhook", {})]
+    )
+
+    def close(self) -> None:
+        pass
+
+    def ml_backends(self) -> list[MLBackendInfo]:
+        return self.backends
+
+    def webhooks(self) -> list[WebhookInfo]:
+        return self.hooks
+
+    def set_headers(self, webhook: WebhookInfo, headers: Mapping[str, str]) -> None:
+        self.calls.append("headers")
+        self.hooks = [
+            replace(hook, headers=dict(headers)) if hook == webhook else hook for hook in self.hooks
+        ]
 
     def add_tasks(self, ids: Sequence[int]) -> None:
         for number in ids:
@@ -243,6 +285,19 @@ class FakeLabelStudio:
         self.imports.append(taken)
         return len(taken)
 
+    def prediction_counts(self) -> dict[str, int]:
+        found = [p["model_version"] for chunk in self.imports for p in chunk]
+        return dict(Counter(found))
+
+    def delete_predictions(self, version: str) -> None:
+        self.calls.append(f"delete {version}")
+        self.imports = [
+            [p for p in chunk if p["model_version"] != version] for chunk in self.imports
+        ]
+
+    def tasks_with(self, version: str) -> set[int]:
+        return {p["task"] for chunk in self.imports for p in chunk if p["model_version"] == version}
+
     def serve(self, queue_version: str) -> None:
         self.calls.append("serve")
         self.info = replace(self.info, model_version=queue_version)
@@ -256,6 +311,33 @@ class FakeLabelStudio:
         version = self.info.model_version
         found = [p for chunk in self.imports for p in chunk if p["model_version"] == version]
         return [p["task"] for p in sorted(found, key=lambda p: p["score"])]
+
+
+def let_sign_in(
+    monkeypatch: pytest.MonkeyPatch, good: set[str] | None = None, created: int | None = None
+) -> list[str]:
+    """Let `/setup` find a project, created then, that may be read with these tokens, or with any.
+
+    Returns:
+        The tokens that were tried.
+    """
+    tried: list[str] = []
+
+    class OneProject(FakeLabelStudio):
+        def __init__(self, _url: str, token: str, _number: int, **_: Any) -> None:
+            super().__init__()
+            self.token = token
+
+        def read_project(self) -> ProjectInfo:
+            tried.append(self.token)
+            if good is not None and self.token not in good:
+                raise LabelStudioError("Label Studio refused to read the project: 401", 401)
+            age = None if created is None else datetime.fromtimestamp(created, UTC)
+            return replace(self.info, created_at=age)
+
+    monkeypatch.setattr(connection, "LabelStudioClient", OneProject)
+    monkeypatch.setattr(connection, "_checked", {})
+    return tried
 
 
 def make_work(
@@ -274,15 +356,15 @@ def make_work(
     with services.store.transaction() as session:
         job = Job(project_id=project.id, kind=kind, state="running", asked_by=asked_by)
         session.add(job)
-        now = session.get_one(Project, project.id)
-        now.extra_params = settings or now.extra_params
-    parsed = ProjectSettings.parse(now.extra_params)
+        current = session.get_one(Project, project.id)
+        current.extra_params = settings or current.extra_params
+    parsed = ProjectSettings.parse(current.extra_params)
     return Context(
         services=services,
         job=job,
-        project=now,
+        project=current,
         settings=parsed,
-        control=served_control(now.labeling_config, parsed.control),
+        control=served_control(current.labeling_config, parsed.control),
         client=client,  # type: ignore[arg-type]
         stop=stop,
     )

@@ -16,7 +16,7 @@ import httpx
 
 from cdal.demo.process import free_port
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

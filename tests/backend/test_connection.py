@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from offline import CONFIG, UID, jobs_of, make_services
+from offline import CONFIG, UID, jobs_of, let_sign_in, make_services
 
 from cdal.backend import connection
 from cdal.backend.client import LabelStudioClient, LabelStudioError
 from cdal.backend.connection import RefusedError, SetupRequest, connect
 from cdal.backend.services import Services
-from cdal.backend.tables import Event, Project
+from cdal.backend.tables import Event, Project, now
 from cdal.models import ARCHITECTURES
 
 SERVERS_KEY = "the-servers-key"
@@ -28,23 +28,8 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     The check of a token is a fake here: what a real Label Studio says is in test_app.py.
     """
-    state: dict[str, Any] = {"good": {SERVERS_KEY, HANDED_OVER}, "tried": []}
-
-    class FakeClient:
-        def __init__(self, url: str, token: str, number: int, **_: Any) -> None:
-            self.token = token
-
-        def close(self) -> None:
-            pass
-
-        def read_project(self) -> None:
-            state["tried"].append(self.token)
-            if self.token not in state["good"]:
-                raise LabelStudioError("Label Studio refused to read the project: 401", 401)
-
-    monkeypatch.setattr(connection, "LabelStudioClient", FakeClient)
-    monkeypatch.setattr(connection, "_checked", {})
-    return state
+    good = {SERVERS_KEY, HANDED_OVER}
+    return {"good": good, "tried": let_sign_in(monkeypatch, good)}
 
 
 @pytest.fixture
@@ -78,7 +63,7 @@ def test_the_servers_own_key_comes_first(services: Services, tokens: dict[str, A
 def test_where_it_may_not_read_the_project_the_handed_over_token_is_used(
     services: Services, tokens: dict[str, Any]
 ) -> None:
-    tokens["good"] = {HANDED_OVER}
+    tokens["good"].discard(SERVERS_KEY)
     project = connect(services, request())
     assert tokens["tried"] == [SERVERS_KEY, HANDED_OVER]
     assert project.access_token == HANDED_OVER
@@ -88,9 +73,9 @@ def test_where_it_may_not_read_the_project_the_handed_over_token_is_used(
 def test_once_the_servers_key_is_mended_it_is_used_again(
     services: Services, tokens: dict[str, Any]
 ) -> None:
-    tokens["good"] = {HANDED_OVER}
+    tokens["good"].discard(SERVERS_KEY)
     connect(services, request())
-    tokens["good"] = {HANDED_OVER, SERVERS_KEY}
+    tokens["good"].add(SERVERS_KEY)
     project = connect(services, request())
     assert project.access_token is None
     assert token_in_use(services, project) == SERVERS_KEY
@@ -117,7 +102,7 @@ def test_a_token_that_worked_is_not_tried_again(services: Services, tokens: dict
 
 
 def test_a_token_that_did_not_is(services: Services, tokens: dict[str, Any]) -> None:
-    tokens["good"] = set()
+    tokens["good"].clear()
     for _ in range(2):
         with pytest.raises(RefusedError):
             connect(services, request())
@@ -132,6 +117,8 @@ def test_setting_up_again_changes_nothing_and_asks_for_nothing(
     job = services.jobs.claim(1)
     assert job is not None
     services.jobs.finish(job.id, "done")
+    with services.store.transaction() as session:
+        session.get_one(Project, first.id).connected_at = now()
     again = connect(services, request())
     assert again.id == first.id
     assert jobs_of(services) == [("sync", "done")]
@@ -179,7 +166,7 @@ def test_no_secret_is_logged_or_told(
 ) -> None:
     caplog.set_level("DEBUG")
     connect(services, request())
-    tokens["good"] = set()
+    tokens["good"].clear()
     connection._checked.clear()
     with pytest.raises(RefusedError) as caught:
         connect(services, request())
@@ -266,3 +253,99 @@ def test_with_two_controls_the_setting_chooses(services: Services, tokens: dict[
     config = CONFIG.replace("</View>", BOXES.partition("/>")[2].replace('"label"', '"box"'))
     settings = {"control": "box", "network": "ssdlite320_mobilenet_v3_large"}
     assert connect(services, request(schema=config, extra_params=settings)).id
+
+
+def test_until_label_studio_lists_the_backend_it_is_looked_for(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    """The first time that it calls `/setup`, it has not even recorded the backend."""
+    connect(services, request())
+    services.jobs.finish(1, "done")
+    connect(services, request())
+    assert jobs_of(services) == [("sync", "done"), ("sync", "pending")]
+
+
+def test_a_project_of_another_age_is_refused(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number alone is easily guessed, and the server's own key may read any project."""
+    let_sign_in(monkeypatch, created=1_700_000_000)
+    assert connect(services, request()).uid == UID
+    with pytest.raises(RefusedError) as caught:
+        connect(services, request(project="12.1700000001"))
+    assert str(caught.value) == (
+        "Project 12 of Label Studio was created at another time than the field «project» says."
+    )
+
+
+@pytest.mark.parametrize(
+    "hostname",
+    [
+        "http://169.254.169.254",
+        "http://[fe80::1]:8080",
+        "http://[::ffff:169.254.169.254]",
+        "http://[64:ff9b::a9fe:a9fe]",
+        "http://2852039166",  # 169.254.169.254 as one number
+        "http://100.100.100.200",
+        "http://[fd00:ec2::254]",
+        "http://168.63.129.16",
+        "http://192.0.0.192",
+        "http://0.0.0.0:8080",
+        "http://224.0.0.1",
+    ],
+)
+def test_no_label_studio_is_where_clouds_keep_their_secrets(
+    tmp_path: Path, tokens: dict[str, Any], hostname: str
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    with pytest.raises(RefusedError, match="has an address that no Label Studio has"):
+        connect(services, request(hostname=hostname))
+    assert tokens["tried"] == []
+
+
+@pytest.mark.parametrize("hostname", ["http://127.0.0.1:8080", "http://10.1.2.3", "http://[::1]"])
+def test_it_may_be_on_this_machine_or_in_a_private_network(
+    tmp_path: Path, tokens: dict[str, Any], hostname: str
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    assert connect(services, request(hostname=hostname)).url == hostname
+
+
+def test_what_a_server_says_that_anybody_named_is_not_passed_on(
+    tmp_path: Path, tokens: dict[str, Any]
+) -> None:
+    tokens["good"].clear()
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    with pytest.raises(RefusedError, match=r"\(it answered 401\); set"):
+        connect(services, request(hostname="http://127.0.0.1:8080"))
+
+
+@pytest.fixture
+def redirecting_server(strange_server: str) -> Iterator[str]:
+    """A web server that sends whoever asks on to another host."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", strange_server.replace("127.0.0.1", "localhost"))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_server_that_leads_on_to_another_is_not_followed(redirecting_server: str) -> None:
+    with pytest.raises(LabelStudioError) as caught:
+        LabelStudioClient(redirecting_server, "token", 1, retries=0).read_project()
+    assert str(caught.value) == (
+        "Label Studio could not be asked to read the project: it redirects to "
+        "an address that is not its own"
+    )

@@ -118,13 +118,6 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     assert refusal(text).endswith(".")
 
 
-def test_entities_are_not_read() -> None:
-    """Neither a local file nor a text that grows without bound."""
-    text = '<!DOCTYPE v [<!ENTITY e SYSTEM "file:///etc/hostname">]>' + config(IMAGE, "&e;")
-    assert refusal(text) == "The labeling config has a <!DOCTYPE> or an <!ENTITY>; remove it."
-    assert refusal(text.lower()) == refusal(text)
-
-
 REGIONS = {
     "RectangleLabels": "detection",
     "BrushLabels": "segmentation",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 from offline import add_project, add_round, add_tasks, add_version, make_browser, services_of
 from prometheus_client.parser import text_string_to_metric_families
+
+from cdal.backend.actions import pause
+from cdal.backend.tables import Heartbeat, Job, now
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -32,7 +36,14 @@ def browser(tmp_path: Path) -> FlaskClient:
 
 
 def test_nothing_connected(browser: FlaskClient) -> None:
-    assert {name for name, _ in scrape(browser)} == set()
+    found = scrape(browser)
+    assert {name for name, _ in found} == {
+        "cdal_disk_free_bytes",
+        "cdal_worker_up",
+        "cdal_oldest_waiting_job_seconds",
+    }
+    assert value(found, "cdal_worker_up") == 0
+    assert value(found, "cdal_disk_free_bytes") > 0
 
 
 def test_what_the_store_knows(browser: FlaskClient) -> None:
@@ -48,6 +59,13 @@ def test_what_the_store_knows(browser: FlaskClient) -> None:
     found = scrape(browser)
     assert value(found, "cdal_jobs", kind="sync", state="pending") == 1
     assert value(found, "cdal_jobs", kind="train", state="failed") == 1
+    assert value(found, "cdal_jobs_failed_last_day", project="1", kind="train") == 1
+    assert value(found, "cdal_images", project="1", state="unusable") == 0
+    assert value(found, "cdal_serving_version", project="1") == 1
+    assert value(found, "cdal_project_problem", project="1") == 0
+    assert value(found, "cdal_project_paused", project="1") == 0
+    assert value(found, "cdal_label_studio_errors_total", project="1") == 0
+    assert ("cdal_last_look_age_seconds", (("project", "1"),)) not in found
     assert value(found, "cdal_images", project="1", state="labelled") == 1
     assert value(found, "cdal_images", project="1", state="unlabelled") == 3
     assert value(found, "cdal_round", project="1") == 2
@@ -80,3 +98,39 @@ def test_callers_cannot_make_series_without_end(browser: FlaskClient) -> None:
         browser.get(f"/api/v1/projects/{number}")
     counts = [key for key in scrape(browser) if key[0] == "cdal_request_seconds_count"]
     assert len(counts) == 3
+
+
+def test_what_an_operator_alerts_on(browser: FlaskClient) -> None:
+    services = services_of(browser)
+    project = add_project(services, problem="Label Studio is away.", label_studio_errors=7)
+    pause(services, project.id, "test")
+    services.jobs.finish(services.jobs.ask(project.id, "sync", "test"), "done")
+    services.jobs.ask(project.id, "train", "test")
+    behind = services.jobs.ask(project.id, "score", "test")
+    with services.store.transaction() as session:
+        for job in session.query(Job).filter_by(state="pending"):
+            job.created_at -= timedelta(seconds=100 if job.id == behind else 50)
+        session.add(
+            Heartbeat(
+                id=1, host="h", pid=1, started_at=now(), seen_at=now() - timedelta(seconds=90)
+            )
+        )
+    found = scrape(browser)
+    assert value(found, "cdal_worker_up") == 0
+    assert 90 <= value(found, "cdal_worker_heartbeat_age_seconds") < 100
+    assert 100 <= value(found, "cdal_oldest_waiting_job_seconds") < 110
+    assert value(found, "cdal_project_problem", project="1") == 1
+    assert value(found, "cdal_project_paused", project="1") == 1
+    assert value(found, "cdal_label_studio_errors_total", project="1") == 7
+    assert 0 <= value(found, "cdal_last_look_age_seconds", project="1") < 10
+
+
+def test_a_job_that_waits_its_turn_is_not_one_that_was_forgotten(browser: FlaskClient) -> None:
+    services = services_of(browser)
+    project = add_project(services)
+    services.jobs.claim(services.jobs.ask(project.id, "train", "test"))
+    services.jobs.ask(project.id, "train", "test")
+    with services.store.transaction() as session:
+        for job in session.query(Job):
+            job.created_at -= timedelta(hours=5)
+    assert value(scrape(browser), "cdal_oldest_waiting_job_seconds") == 0

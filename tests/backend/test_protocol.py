@@ -15,6 +15,7 @@ from offline import (
     add_version,
     choice,
     jobs_of,
+    let_sign_in,
     make_browser,
     services_of,
 )
@@ -62,12 +63,7 @@ def test_health(browser: FlaskClient) -> None:
 def test_setup_answers_with_the_queue_version(
     connected: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class AllowsAll:  # a fake: whose token may do what is in test_connection.py
-        def __init__(self, *_: Any, **__: Any) -> None: ...
-        def read_project(self) -> None: ...
-        def close(self) -> None: ...
-
-    monkeypatch.setattr(connection, "LabelStudioClient", AllowsAll)
+    let_sign_in(monkeypatch)  # whose token may do what is in test_connection.py
     sent = {"project": UID, "schema": CONFIG, "hostname": "", "access_token": ""}
     assert connected.post("/setup", json=sent).get_json() == {"model_version": ""}
     with services_of(connected).store.reading() as session:

@@ -62,6 +62,16 @@ def test_when_the_worker_dies_it_ends_too(tmp_path: Path) -> None:
         wait_until("end", lambda: not [pid for pid in started if is_alive(pid)], 5)
 
 
+def test_when_it_is_killed_the_two_end_too(tmp_path: Path) -> None:
+    """Nobody would be there to stop them, and the next worker would find the folder taken."""
+    with serving(tmp_path) as (process, _):
+        started = children(process.pid)
+        process.kill()
+        process.wait(10)
+        wait_until("end", lambda: not [pid for pid in started if is_alive(pid)], 30)
+        assert not worker_runs(tmp_path)
+
+
 def test_the_web_process_listens_where_it_was_told_to(tmp_path: Path) -> None:
     command = web_command(make_config(tmp_path, host="127.0.0.1", PORT=9191, threads=3))
     options = dict(zip(command[3::2], command[4::2], strict=False))

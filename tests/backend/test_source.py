@@ -23,8 +23,6 @@ FINE = [
     (HOME, "/data/local-files/?d=set/a.png", f"{HOME}/data/local-files/?d=set/a.png"),
     (HOME, "/data/local-files?d=set/a.png", f"{HOME}/data/local-files?d=set/a.png"),
     (HOME, "/data/local-files/?d=set\\a.png", f"{HOME}/data/local-files/?d=set%5Ca.png"),
-    # Label Studio keeps such a path within its roots itself.
-    (HOME, "/data/local-files/?d=../a.png", f"{HOME}/data/local-files/?d=../a.png"),
     (HOME, "/storage-data/uploaded/?filepath=upload/1/a.png", None),
     (HOME, "/tasks/5/resolve/?fileuri=czM6Ly9iL2s=", None),
     (HOME, "/tasks/5/presign/?fileuri=czM6Ly9iL2s=", None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import func, select
@@ -31,8 +31,10 @@ FIRST = {
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
+def store(database_url: str) -> Iterator[Store]:
+    opened = Store(database_url)
+    yield opened
+    opened.close()
 
 
 def count(store: Store) -> int:
@@ -53,7 +55,9 @@ def test_what_was_written_is_there_after_opening_anew(store: Store) -> None:
         note(session, None, "happened")
     address = store.engine.url
     store.close()
-    assert count(Store(address.render_as_string())) == 1
+    again = Store(address.render_as_string())
+    assert count(again) == 1
+    again.close()
 
 
 def test_a_reader_neither_waits_for_a_writer_nor_sees_half_of_its_work(store: Store) -> None:

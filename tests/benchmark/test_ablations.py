@@ -5,6 +5,7 @@ import pytest
 from cdal.benchmark.ablations import ABLATIONS
 from cdal.benchmark.curve import read_curves
 from cdal.benchmark.errors import BenchmarkError
+from cdal.models.factory import ARCHITECTURES
 
 CLASSES = ("bird", "boat", "car", "tree")
 
@@ -29,4 +30,13 @@ def test_too_few_classes_are_refused() -> None:
 @pytest.mark.parametrize(("name", "kind"), [("biased-initial", int), ("noise", float)])
 def test_values_are_of_their_options_type(name: str, kind: type) -> None:
     ablation = ABLATIONS[name]
-    assert all(isinstance(ablation.read(value), kind) for value in ablation.values)
+    values = ablation.values_for(lambda: "classification")
+    assert values
+    assert all(isinstance(ablation.read(value), kind) for value in values)
+
+
+@pytest.mark.parametrize("task", sorted(ARCHITECTURES))
+def test_networks_are_those_of_the_task(task: str) -> None:
+    values = ABLATIONS["network"].values_for(lambda: task)
+    assert len(values) > 1
+    assert set(values) <= set(ARCHITECTURES[task])

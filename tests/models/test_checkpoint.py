@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,10 +35,46 @@ def test_what_is_loaded_predicts_the_same(tmp_path: Path) -> None:
     assert torch.equal(loaded.predict(batch).probabilities, network.predict(batch).probabilities)
 
 
-def test_nothing_but_the_two_files_is_left(tmp_path: Path) -> None:
+def test_nothing_but_its_files_is_left(tmp_path: Path) -> None:
     saved(tmp_path / "a" / "version")
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert names == ["a", "a/version", "a/version/manifest.json", "a/version/weights.safetensors"]
+    files = ("manifest.json", "weights.safetensors", "weights.sha256")
+    assert names == ["a", "a/version", *(f"a/version/{file}" for file in files)]
+
+
+def test_a_bit_that_flipped_is_noticed(tmp_path: Path) -> None:
+    saved(tmp_path / "version")
+    weights = tmp_path / "version" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match="its checksum differs"):
+        TaskNetwork.load(tmp_path / "version", CPU)
+    (tmp_path / "version" / "weights.sha256").unlink()  # as in folders of earlier versions
+    TaskNetwork.load(tmp_path / "version", CPU)
+
+
+def test_the_files_are_on_the_disk_before_their_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power loss would leave a version whose weights are empty."""
+    happened: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def note_fsync(descriptor: int) -> None:
+        happened.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def note_rename(path: Path, target: Path) -> Path:
+        happened.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    saved(tmp_path / "a" / "version")
+    assert happened[:3] == ["weights.safetensors", "manifest.json", "weights.sha256"]
+    assert happened[3].startswith(".version-")
+    assert happened[4:] == ["rename", "a"]
 
 
 def test_the_fingerprint_goes_into_the_manifest(tmp_path: Path) -> None:

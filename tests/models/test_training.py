@@ -185,5 +185,24 @@ def test_batches_are_of_nearly_equal_size() -> None:
     assert sorted(torch.cat(order).tolist()) == list(range(33))
 
 
+@pytest.mark.parametrize(
+    ("images", "batch_size", "sizes"), [(3, 2, [3]), (5, 2, [3, 2]), (3, 1, [1, 1, 1])]
+)
+def test_no_batch_has_one_image_unless_that_is_wanted(
+    images: int, batch_size: int, sizes: list[int]
+) -> None:
+    plan = Recipe(batch_size=batch_size).plan(
+        images, torch.device("cpu"), 32, False, ClassificationNetwork.defaults
+    )
+    order = batch_order(images, plan.steps_an_epoch, torch.Generator().manual_seed(0))
+    assert [len(indices) for indices in order] == sizes
+
+
+def test_prepared_images_are_not_prepared_again() -> None:
+    network = small_network()
+    images = network.read(Colours([0, 1, 2]), lambda: False)
+    assert network.read(images, lambda: False) is images
+
+
 def test_a_single_image_comes_twice() -> None:
     assert [indices.tolist() for indices in batch_order(1, 1, torch.Generator())] == [[0, 0]]

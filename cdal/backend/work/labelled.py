@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from sqlalchemy import select
 
 from cdal.backend.dataset import LabelledImage, TaskImages
 from cdal.backend.formats import Truth, truth_of
+from cdal.backend.image_error import ImageError, ImagesAwayError
 from cdal.backend.labeling import Control
 from cdal.backend.store import note
-from cdal.backend.tables import Task
+from cdal.backend.tables import Task, now
 from cdal.backend.work.context import Context
+
+PATIENCE = timedelta(hours=1)
+"""How long a job waits for images that are away before it goes on without them."""
 
 
 def read_truths(work: Context) -> dict[int, Truth]:
@@ -78,17 +83,39 @@ def split(images: TaskImages, share: float, classes: int) -> tuple[TaskImages, T
     return train, images.where(lambda item: is_held_out(item.task_id, share))
 
 
-def record_problems(work: Context, problems: Mapping[int, str]) -> None:
-    """Remember which images cannot be used, and why; they are left out of rounds."""
+def check_there(work: Context, problems: Mapping[int, ImageError], asked: int) -> None:
+    """Refuse to go on where half of the images or more are away, such as with their host.
+
+    For an hour; then it is better to go on without them, unless there would be none.
+
+    Args:
+        work: the job that needs the images.
+        problems: why images cannot be had, by task id.
+        asked: how many there are in all.
+
+    Raises:
+        ImagesAwayError: they are.
+    """
+    away = {task_id: error for task_id, error in problems.items() if error.passes}
+    patient = now() - work.job.created_at < PATIENCE
+    if away and (len(problems) == asked or (patient and 2 * len(away) >= asked)):
+        raise ImagesAwayError(away, asked)
+
+
+def record_problems(work: Context, problems: Mapping[int, ImageError]) -> None:
+    """Remember which images cannot be used, and why; they are left out of rounds.
+
+    From time to time they are looked at again, see recheck.py.
+    """
     if not problems:
         return
     with work.services.store.transaction() as session:
         for task_id, problem in problems.items():
             task = session.get(Task, (work.project.id, task_id))
             if task is not None:
-                task.image_problem = problem
-        first = next(iter(problems.items()))
-        text = f"{len(problems)} images cannot be used; task {first[0]}: {first[1]}"
+                task.image_problem = problem.reason
+        task_id, first = next(iter(problems.items()))
+        text = f"{len(problems)} images cannot be used; task {task_id}: {first.reason}"
         note(session, work.project.id, text, "warning")
 
 

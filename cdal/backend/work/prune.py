@@ -1,21 +1,44 @@
-"""Prune: forget what earlier model versions said of the pool; it is of no use to later rounds."""
+"""Prune: forget what is of no use to later rounds, by the policy that the server's settings set."""
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
 
-from cdal.backend.tables import ModelVersion, Prediction, Project, Round
+from cdal.backend.tables import Event, Job, ModelVersion, Pick, Prediction, Project, Round, now
 from cdal.backend.work.context import Context
+
+EVERY = timedelta(days=1)
+IDLE = timedelta(minutes=30)
+"""Nobody has labelled for so long: on SQLite, Label Studio answers annotators with errors while it
+deletes predictions, which takes it 14 ms each (docs/operations.md)."""
+QUEUE_VERSION = re.compile(r"CDAL round ([0-9]{1,9})\.[0-9]{1,9}")
+
+
+def run(work: Context) -> str:
+    """Remove weights, records and predictions that are older than the policy keeps."""
+    weights = forget_old_weights(work)
+    _forget_records(work)
+    queues = _forget_old_queues(work)
+    return f"{weights} old weights and the predictions of {queues} old queues removed"
+
+
+def request_if_due(work: Context, session: Session) -> None:
+    """Have a project pruned once a day."""
+    last = session.scalar(
+        select(func.max(Job.created_at)).filter_by(project_id=work.project.id, kind="prune")
+    )
+    if last is None or now() - last > EVERY:
+        work.request(session, "prune", "the daily pruning")
 
 
 def forget_old_scores(work: Context, current: Round) -> None:
-    """Remove the predictions and scores of model versions that no round needs any more.
-
-    Weights are kept. What Label Studio has been given stays there: deleting predictions is slow,
-    and the label stream takes no notice of them.
-    """
+    """Remove the predictions and scores of the model versions before an open round's."""
     if current.model_version_id is None:
         return
     with work.services.store.transaction() as session:
@@ -39,3 +62,78 @@ def forget_old_scores(work: Context, current: Round) -> None:
     for version in older:
         folder = work.services.config.scores_folder(work.project.id, version.number)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_old_weights(work: Context) -> int:
+    """Remove all weights but the newest ones and those that serve; how many were removed."""
+    config = work.services.config
+    with work.services.store.reading() as session:
+        serving = session.get_one(Project, work.project.id).serving_version_id
+        in_use = select(Round.model_version_id).where(
+            Round.project_id == work.project.id, Round.state != "closed"
+        )
+        old = session.execute(
+            select(ModelVersion.id, ModelVersion.number)
+            .filter_by(project_id=work.project.id)
+            .order_by(ModelVersion.number.desc())
+            .offset(config.keep_versions)
+        ).all()
+        kept = {serving, *session.scalars(in_use)}
+    folders = [
+        config.version_folder(work.project.id, number) for id_, number in old if id_ not in kept
+    ]
+    there = [folder for folder in folders if folder.exists()]
+    for folder in there:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(there)
+
+
+def _forget_records(work: Context) -> None:
+    """Remove old events, old jobs, and the ranking of old rounds; the rounds themselves stay."""
+    before = now() - timedelta(days=work.services.config.keep_days)
+    newest = select(func.max(Job.id)).group_by(Job.project_id, Job.kind)
+    closed = select(Round.id).where(Round.project_id == work.project.id, Round.closed_at < before)
+    with work.services.store.transaction() as session:
+        session.execute(delete(Event).where(Event.created_at < before))
+        session.execute(delete(Job).where(Job.finished_at < before, Job.id.not_in(newest)))
+        session.execute(delete(Pick).where(Pick.round_id.in_(closed)))
+
+
+def _forget_old_queues(work: Context) -> int:
+    """Remove old queues' predictions from Label Studio while nobody labels; how many queues."""
+    forgotten = 0
+    for version in _old_queues(work, work.client.prediction_counts()):
+        work.check_stop()
+        if not _is_idle(work):
+            break
+        work.client.delete_predictions(version)
+        forgotten += 1
+        work.report(0.5, f"{forgotten} old queues removed from Label Studio")
+    return forgotten
+
+
+def _old_queues(work: Context, counts: Mapping[str, int]) -> list[str]:
+    """The queue versions, also half ones, of rounds that were closed long ago; oldest first."""
+    before = now() - timedelta(days=work.services.config.keep_days)
+    with work.services.store.reading() as session:
+        followed = session.get_one(Project, work.project.id).queue_version
+        closed = set(
+            session.scalars(
+                select(Round.number).where(
+                    Round.project_id == work.project.id, Round.closed_at < before
+                )
+            )
+        )
+    found = []
+    for version in counts:
+        match = QUEUE_VERSION.fullmatch(version)
+        if match and version != followed and int(match[1]) in closed:
+            found.append((int(match[1]), version))
+    return [version for _, version in sorted(found)]
+
+
+def _is_idle(work: Context) -> bool:
+    with work.services.store.reading() as session:
+        seen = session.get_one(Project, work.project.id).changes_seen
+    newest = max((task.updated_at for task in work.client.tasks(seen)), default=seen)
+    return newest is None or datetime.now(UTC) - datetime.fromisoformat(newest) > IDLE

@@ -33,6 +33,7 @@ from cdal.backend.tasks import forget_all_but, waiting
 from cdal.backend.work.context import Context
 from cdal.backend.work.prune import forget_old_scores
 
+QUEUE_VERSION_PREFIX = "CDAL round "
 CHUNK = 2500
 """Predictions in one import call: Label Studio recounts all tasks of the project after each."""
 CHUNK_CHARACTERS = 2**24
@@ -91,13 +92,19 @@ def top_up(work: Context) -> str | None:
             return _rank_anew(work, session, current)
         _mark(session, current, more, "sending")
     version = current.queue_version or ""
-    _send(work, current, version, more)
+    # Whoever opened a task had it predicted: it has its place in the queue already.
+    there = work.client.tasks_with(version)
+    _send(work, current, version, [pick for pick in more if pick.task_id not in there])
+    with work.services.store.transaction() as session:
+        _mark(session, current, more, "queued")
     return f"{len(more)} images more in the queue"
 
 
 def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
     """A fresh queue version, and the picks that go in it, marked as on their way."""
     wanted = current.budget + work.settings.reserve_size
+    # A name that was never used, also not before a backup from which the store was restored.
+    taken = work.client.prediction_counts()
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
         picks = unlabelled_picks(session, begun)
@@ -105,8 +112,15 @@ def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
         sent = sum(pick.state != "ranked" for pick in picks)
         picks = picks[: max(wanted, sent)]
         begun.editions += 1
+        while (version := queue_version(begun)) in taken:
+            begun.editions += 1
         _mark(session, begun, picks, "sending")
-        return f"CDAL round {begun.number}.{begun.editions}", picks
+        return version, picks
+
+
+def queue_version(edition: Round) -> str:
+    """What Label Studio sees as the model version of a round's predictions."""
+    return f"{QUEUE_VERSION_PREFIX}{edition.number}.{edition.editions}"
 
 
 def _mark(session: Session, current: Round, picks: Sequence[Pick], state: str) -> None:

@@ -7,20 +7,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from cdal.backend.dataset import SizedImage
 from cdal.backend.findings import pack
-from cdal.backend.images import ImageError
+from cdal.backend.image_error import ImageError
+from cdal.backend.predictions import IDS_A_QUERY, chunks
+from cdal.backend.rounds import open_round
 from cdal.backend.scores import Scores
+from cdal.backend.serving import serve_last_good
 from cdal.backend.tables import ModelVersion, Prediction, Round, Task
 from cdal.backend.work.context import Context
-from cdal.backend.work.labelled import record_problems
-from cdal.models import TaskNetwork, choose_device
+from cdal.backend.work.labelled import check_there, record_problems
+from cdal.models import ModelError, TaskNetwork, choose_device
 from cdal.selectors import Region, means_of_regions, mixtures_of_regions
 
 CHUNK = 1024
 """Images whose scores are saved together: a kill loses no more work than this."""
+AWAY_AFTER = 200
+"""Where the first so many images are all away, so are the others."""
 
 ImagesOrProblems = Iterable[tuple[int, SizedImage | ImageError]]
 
@@ -36,13 +41,25 @@ def run(work: Context) -> str:
         if current is None or current.model_version_id is None:
             return "no round waits for scores"
         version = session.get_one(ModelVersion, current.model_version_id)
-        scored = select(Prediction.task_id).filter_by(model_version_id=version.id)
-        todo = session.execute(
+        known = set(
+            session.scalars(select(Prediction.task_id).filter_by(model_version_id=version.id))
+        )
+        tasks = session.execute(
             select(Task.task_id, Task.image)
-            .where(Task.project_id == work.project.id, Task.task_id.not_in(scored))
+            .where(Task.project_id == work.project.id)
             .order_by(Task.task_id)
         ).all()
-    problems = _score(work, version, [(task_id, image) for task_id, image in todo])
+    # Both must be there: a file may be lost, as when a data folder is restored without its scores.
+    known &= Scores.scored(work.services.config.scores_folder(work.project.id, version.number))
+    todo = [(task_id, image) for task_id, image in tasks if task_id not in known]
+    try:
+        problems = _score(work, version, todo, len(tasks))
+    except ModelError:
+        if not serve_last_good(work.services, work.project.id):
+            raise
+        with work.services.store.transaction() as session:
+            open_round(session, work.services.jobs, work.project.id)
+        return "its model cannot be loaded: a new round begins with the last good one"
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
         work.check_cancelled(session)
@@ -58,7 +75,7 @@ def score_images(
     network: TaskNetwork,
     images: ImagesOrProblems,
     region: Region,
-    on_problem: Callable[[int, str], None],
+    on_problem: Callable[[int, ImageError], None],
 ) -> Iterator[Scored]:
     """Scores of prepared images, a batch at a time; what leaves the device is small.
 
@@ -68,37 +85,72 @@ def score_images(
         region: "class" or "image", see `ClassMixtures`.
         on_problem: told of each image that could not be had, and why.
     """
-    for ids, batch in _batches(images, network.prediction_batch_size, on_problem):
-        sizes = [image.size for image in batch]
-        predicted = network.predict(torch.stack([image.pixels for image in batch]))
-        mixtures = mixtures_of_regions(predicted.regions, region)
-        means = means_of_regions(predicted.regions)
-        scores = Scores(
-            task_ids=torch.tensor(ids),
-            probabilities=means.probabilities.cpu(),
-            uncertainties=means.uncertainties.cpu(),
-            features=predicted.features.cpu(),
-            mixtures=mixtures.mixtures.cpu(),
-            present=mixtures.present.cpu(),
-            region_counts=mixtures.region_counts.cpu(),
-        )
-        yield scores, list(map(pack, predicted.findings(), sizes))
+    for ids, batch in _batches(images, network, on_problem):
+        yield from _score_batch(network, ids, batch, region)
 
 
-def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]]) -> int:
-    """Score images and save what was found, chunk by chunk; returns how many had a problem."""
+def _score_batch(
+    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
+) -> Iterator[Scored]:
+    """A batch's scores; where the device's memory is full, those of its halves."""
+    try:
+        scored = _forward(network, ids, batch, region)
+    except torch.OutOfMemoryError:
+        if len(ids) == 1:
+            raise
+        scored = None
+    if scored is not None:
+        yield scored
+        return
+    network.halve_batches()
+    half = len(ids) // 2
+    yield from _score_batch(network, ids[:half], batch[:half], region)
+    yield from _score_batch(network, ids[half:], batch[half:], region)
+
+
+def _forward(
+    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
+) -> Scored:
+    sizes = [image.size for image in batch]
+    predicted = network.predict(torch.stack([image.pixels for image in batch]))
+    mixtures = mixtures_of_regions(predicted.regions, region)
+    means = means_of_regions(predicted.regions)
+    scores = Scores(
+        task_ids=torch.tensor(ids),
+        probabilities=means.probabilities.cpu(),
+        uncertainties=means.uncertainties.cpu(),
+        features=predicted.features.cpu(),
+        mixtures=mixtures.mixtures.cpu(),
+        present=mixtures.present.cpu(),
+        region_counts=mixtures.region_counts.cpu(),
+    )
+    return scores, list(map(pack, predicted.findings(), sizes))
+
+
+def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]], total: int) -> int:
+    """Score those of the images that are to be scored, and save what was found, chunk by chunk.
+
+    Returns:
+        How many had a problem.
+    """
     if not todo:
         return 0
     config = work.services.config
-    network = TaskNetwork.load(
-        config.version_folder(work.project.id, version.number), choose_device(config.device)
-    )
+    folder = config.version_folder(work.project.id, version.number)
+    network = TaskNetwork.load(folder, choose_device(config.device))
     source = work.services.image_source(work.project)
     images = work.services.images.stream(source, todo, prepare=SizedImage.preparer(network))
-    problems: dict[int, str] = {}
+    problems: dict[int, ImageError] = {}
     chunk: list[Scored] = []
     done = 0
-    for scored in score_images(network, images, region_of(work), problems.__setitem__):
+
+    def problem(task_id: int, why: ImageError) -> None:
+        problems[task_id] = why
+        work.check_stop()
+        if len(problems) == AWAY_AFTER and not done and len(todo) == total:
+            check_there(work, problems, len(problems))
+
+    for scored in score_images(network, images, region_of(work), problem):
         chunk.append(scored)
         done += len(scored[0])
         if sum(len(findings) for _, findings in chunk) >= CHUNK:
@@ -108,6 +160,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]])
         work.report(share, f"{done + len(problems)} of {len(todo)} images scored")
     if chunk:
         _save(work, version, chunk)
+    check_there(work, problems, total)
     record_problems(work, problems)
     return len(problems)
 
@@ -120,17 +173,17 @@ def region_of(work: Context) -> Region:
 
 
 def _batches(
-    images: ImagesOrProblems, size: int, on_problem: Callable[[int, str], None]
+    images: ImagesOrProblems, network: TaskNetwork, on_problem: Callable[[int, ImageError], None]
 ) -> Iterator[tuple[list[int], list[SizedImage]]]:
     ids: list[int] = []
     batch: list[SizedImage] = []
     for task_id, image in images:
         if isinstance(image, ImageError):
-            on_problem(task_id, image.reason)
+            on_problem(task_id, image)
             continue
         ids.append(task_id)
         batch.append(image)
-        if len(ids) == size:
+        if len(ids) >= network.prediction_batch_size:
             yield ids, batch
             ids, batch = [], []
     if ids:
@@ -147,6 +200,12 @@ def _save(work: Context, version: ModelVersion, chunk: Sequence[Scored]) -> None
         for task_id, finding in zip(scores.task_ids.tolist(), findings, strict=True)
     ]
     with work.services.store.transaction() as session:
+        for ids in chunks(scores.task_ids.tolist(), IDS_A_QUERY):
+            session.execute(
+                delete(Prediction).where(
+                    Prediction.model_version_id == version.id, Prediction.task_id.in_(ids)
+                )
+            )
         session.execute(insert(Prediction), rows)
         session.execute(
             update(Task)

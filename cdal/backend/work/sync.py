@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend import submissions
@@ -13,13 +13,14 @@ from cdal.backend.client import TaskInfo
 from cdal.backend.labeling import served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, is_finished, open_round
 from cdal.backend.store import note
-from cdal.backend.tables import Job, Project, Round, Task, now
+from cdal.backend.tables import Job, ModelVersion, Prediction, Project, Round, Task, now
 from cdal.backend.tasks import count_labelled, count_tasks, forget_all_but, waiting
+from cdal.backend.work import prune, recheck
+from cdal.backend.work.connected import POLL, is_connected
 from cdal.backend.work.context import Context
-from cdal.backend.work.queue import top_up
+from cdal.backend.work.queue import QUEUE_VERSION_PREFIX, top_up
 
 CHUNK = 500
-POLL = "the minute's poll"
 RESUME_AFTER = timedelta(minutes=5)
 """A round whose job failed is tried again: Label Studio may have been away for long."""
 
@@ -27,8 +28,13 @@ RESUME_AFTER = timedelta(minutes=5)
 def run(work: Context) -> str:
     """Read the changes; request a training, a round or a top-up where one is due."""
     changed = read_changes(work)
+    if not is_connected(work):
+        return "Label Studio lists no ML backend for the project"
     with work.services.store.transaction() as session:
         decision = _decide(work, session)
+        if work.job.asked_by == POLL:
+            recheck.request_if_due(work, session)
+            prune.request_if_due(work, session)
     decisions = [text for text in (decision, top_up(work)) if text is not None]
     return f"{changed} tasks changed; {', '.join(decisions) or 'nothing to do'}"
 
@@ -43,7 +49,7 @@ def read_changes(work: Context) -> int:
         project.title = info.title
         project.labeling_config = info.labeling_config
         if work.job.kind == "sync":  # a training may read this while a queue is being written
-            _watch_queue(session, project, info.model_version)
+            _watch_queue(work, session, project, info.model_version)
         since = project.changes_seen
     changed = list(_until_stopped(work, work.client.tasks(since)))
     _save(work, changed)
@@ -76,13 +82,28 @@ def _is_behind(work: Context) -> bool:
     return work.job.asked_by == POLL and labelled > known_labelled
 
 
-def _watch_queue(session: Session, project: Project, model_version: str) -> None:
+def _watch_queue(work: Context, session: Session, project: Project, model_version: str) -> None:
     """Say so when somebody took the label stream off our queue."""
+    if work.newest_round(session, "queueing") is not None:
+        return  # it is about to be set
     ours = project.queue_version
     if ours is None or model_version == ours:
         if project.problem and project.problem.startswith("The project's model version"):
             project.problem = None
         return
+    if model_version.startswith(QUEUE_VERSION_PREFIX) and _is_unknown(session, model_version):
+        current = work.newest_round(session, "open")
+        if current is not None:
+            current.state = "queueing"
+            work.request(session, "queue", "a label stream that is ahead of the store")
+            note(
+                session,
+                project.id,
+                f"The label stream follows «{model_version}», which this data folder, perhaps "
+                "restored from a backup, does not know; the queue is written anew.",
+                "warning",
+            )
+            return
     problem = (
         f"The project's model version in Label Studio is «{model_version}», not the queue's "
         f"«{ours}», so the label stream does not follow the queue; the next round sets it again."
@@ -90,6 +111,11 @@ def _watch_queue(session: Session, project: Project, model_version: str) -> None
     if project.problem != problem:
         project.problem = problem
         note(session, project.id, problem, "warning")
+
+
+def _is_unknown(session: Session, queue_version: str) -> bool:
+    query = select(Round.id).filter_by(queue_version=queue_version)
+    return session.scalars(query).first() is None
 
 
 def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
@@ -101,6 +127,7 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
         chunk = tasks[start : start + CHUNK]
         with work.services.store.transaction() as session:
             ids = [task.task_id for task in chunk]
+            moved: list[int] = []
             known = {
                 row.task_id: row
                 for row in session.scalars(
@@ -115,11 +142,27 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
                     session.add(row)
                 elif row.image != image:
                     row.image, row.image_problem = image, None
+                    moved.append(row.task_id)
                 row.annotations, row.skips = task.annotations, task.skips
             submissions.record(session, work.project.id, chunk)
-            newest = max(task.updated_at for task in chunk)
+            _forget_findings(session, work.project.id, moved)
+    if tasks:
+        # Not before all are written: what a kill kept from being written must be read again.
+        newest = max(task.updated_at for task in tasks)
+        with work.services.store.transaction() as session:
             project = session.get_one(Project, work.project.id)
             project.changes_seen = max(project.changes_seen or "", newest) or None
+
+
+def _forget_findings(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
+    """Forget what models said of tasks whose image is another one now; it is scored anew."""
+    if task_ids:
+        versions = select(ModelVersion.id).filter_by(project_id=project_id)
+        session.execute(
+            delete(Prediction).where(
+                Prediction.model_version_id.in_(versions), Prediction.task_id.in_(task_ids)
+            )
+        )
 
 
 def _decide(work: Context, session: Session) -> str | None:

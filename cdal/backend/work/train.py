@@ -15,12 +15,14 @@ from cdal.backend.dataset import TaskImages
 from cdal.backend.formats import Truth
 from cdal.backend.labeling import Control
 from cdal.backend.rounds import UNFINISHED, is_finished, open_round
+from cdal.backend.serving import serve_last_good
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store import note
 from cdal.backend.tables import ModelVersion, Project
 from cdal.backend.tasks import count_labelled
 from cdal.backend.work.context import Context
 from cdal.backend.work.labelled import (
+    check_there,
     labelled_images,
     least_classes,
     note_dropped,
@@ -34,6 +36,7 @@ from cdal.models import (
     BACKGROUND,
     FitProgress,
     Metrics,
+    ModelError,
     Recipe,
     TaskNetwork,
     choose_device,
@@ -78,6 +81,7 @@ def run(work: Context) -> str:
     images, problems = images.read(
         network, lambda share: work.report(READING * share, "reading the images")
     )
+    check_there(work, problems, len(truths))
     record_problems(work, problems)
     note_dropped(work, images)
     short = too_few((item.truth for item in images.items), needed, needed)
@@ -201,7 +205,13 @@ def _serving_network(work: Context, device: torch.device) -> TaskNetwork | None:
         if serving is None:
             return None
         number = session.get_one(ModelVersion, serving).number
-    network = TaskNetwork.load(work.services.config.version_folder(work.project.id, number), device)
+    try:
+        folder = work.services.config.version_folder(work.project.id, number)
+        network = TaskNetwork.load(folder, device)
+    except ModelError:
+        if not serve_last_good(work.services, work.project.id):
+            raise
+        return _serving_network(work, device)
     if network.task != work.control.task:
         return None
     classes = network_classes(work.control, work.settings)

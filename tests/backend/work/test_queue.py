@@ -6,6 +6,7 @@ test_loop.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from offline import (
 from sqlalchemy import select
 
 from cdal.backend.client import LabelStudioError
-from cdal.backend.predictions import result_of
+from cdal.backend.predictions import rank_score, result_of
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Pick, Project, Round, Task
 from cdal.backend.work import queue
@@ -378,3 +379,29 @@ def test_while_the_next_round_is_being_made_the_open_one_is_topped_up(
     add_tasks(services, project, [20])
     assert top_up(services, project, label_studio) is None  # the next round has it
     assert {state for _, state in jobs_of(services)} == {"running"}  # no other is asked for
+
+
+def test_what_somebody_has_opened_is_not_predicted_twice(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    """Opening a task in the Data Manager makes Label Studio ask for its prediction and keep it."""
+    open_queue(services, project, label_studio)
+    label(services, 13, 11, 15)
+    opened = {"task": 14, "result": [], "model_version": "CDAL round 1.1"}
+    label_studio.imports.append([{**opened, "score": rank_score(4, 6)}])
+    top_up(services, project, label_studio)
+    assert Counter(label_studio.stream()).most_common(1)[0][1] == 1
+    assert label_studio.stream() == RANKING
+    with services.store.reading() as session:
+        assert set(session.scalars(select(Pick.state))) == {"queued"}
+
+
+def test_a_name_that_was_used_before_a_restore_is_not_used_again(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    made = add_round(services, project, RANKING, state="queueing")
+    used = {"task": 13, "result": [], "score": 0.9, "model_version": "CDAL round 1.1"}
+    label_studio.imports = [[used]]
+    run(services, project, label_studio)
+    assert round_of(services, made).queue_version == "CDAL round 1.2"
+    assert label_studio.stream() == RANKING[:4]

@@ -5,19 +5,27 @@ The handlers are fakes: each does one thing that a real one might do.
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from offline import add_project, add_round, job_of, jobs_of, make_services
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from cdal.backend.client import LabelStudioError
+from cdal.backend.faults import fault_of
+from cdal.backend.image_error import ImageError, ImagesAwayError
 from cdal.backend.jobs import MAX_ATTEMPTS
 from cdal.backend.labeling import LabelingError
 from cdal.backend.services import Services
-from cdal.backend.tables import Event, Job, Project, Round
+from cdal.backend.tables import Event, Job, Project, Round, now
 from cdal.backend.work import run as run_module
 from cdal.backend.work.context import Context
 from cdal.backend.work.run import HANDLERS, run_job
@@ -55,11 +63,17 @@ def run(services: Services, job_id: int = 1) -> Job:
     return job_of(services, job_id)
 
 
-def let_time_pass(services: Services, job_id: int = 1) -> None:
+def problem_of(services: Services) -> str | None:
+    with services.store.reading() as session:
+        return session.get_one(Project, 1).problem
+
+
+def let_time_pass(services: Services, job_id: int = 1, hours: float = 1) -> None:
     with services.store.transaction() as session:
         job = session.get_one(Job, job_id)
         assert job.not_before is not None
         job.not_before -= timedelta(hours=1)
+        job.created_at -= timedelta(hours=hours)
 
 
 def test_what_came_out_is_recorded(services: Services, handler: Behave) -> None:
@@ -69,20 +83,88 @@ def test_what_came_out_is_recorded(services: Services, handler: Behave) -> None:
     assert (job.state, job.outcome, job.error) == ("done", "a train of 12.1700000000", None)
 
 
-@pytest.mark.parametrize("status", [None, 500, 502, 503, 429, 400])
-def test_an_error_of_label_studio_that_may_pass_is_tried_again(
-    services: Services, handler: Behave, status: int | None
+AWAY = [
+    *(LabelStudioError("Away.", status) for status in (None, 500, 502, 503, 429)),
+    # A token that was revoked may be given back, a project may be shown again.
+    *(LabelStudioError("Refused.", status) for status in (401, 403, 404)),
+    ImagesAwayError({7: ImageError("The host example.com cannot be reached.", passes=True)}, 9),
+    OSError(errno.ENOSPC, "No space left on device"),
+    OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full")),
+    OperationalError("INSERT", {}, sqlite3.OperationalError("database is locked")),
+    torch.OutOfMemoryError("CUDA out of memory."),
+]
+
+
+@pytest.mark.parametrize("error", AWAY, ids=repr)
+def test_what_passes_is_waited_for_longer_and_longer_and_never_given_up(
+    services: Services, handler: Behave, error: Exception
 ) -> None:
-    handler(raises(LabelStudioError("Label Studio is away.", status)))
+    handler(raises(error))
+    services.jobs.ask(1, "train", "test")
+    reason = fault_of(error).reason
+    waits = []
+    for attempt in range(10):
+        job = run(services)
+        assert (job.state, job.error, job.attempts) == ("pending", reason, 0)
+        assert job.not_before is not None
+        waits.append((job.not_before - now()).total_seconds())
+        assert run(services).started_at == job.started_at  # not before its time
+        # What passes at once is no problem to anybody; what does not is told.
+        assert problem_of(services) == (None if attempt == 0 else reason)
+        let_time_pass(services, hours=1 / 60)
+    assert waits[0] == pytest.approx(5, abs=2)
+    assert waits[1] == pytest.approx(60, abs=10)
+    assert waits[-1] == pytest.approx(300, abs=1)
+    handler(lambda _: "well")
+    assert run(services).state == "done"
+    assert problem_of(services) is None
+
+
+def test_a_refusal_that_may_pass_is_tried_again_but_not_for_ever(
+    services: Services, handler: Behave
+) -> None:
+    """400 is what a task that was deleted meanwhile makes of an import."""
+    handler(raises(LabelStudioError("Refused.", 400)))
     services.jobs.ask(1, "queue", "test")
     for attempt in range(1, MAX_ATTEMPTS):
         job = run(services)
-        assert (job.state, job.error, job.attempts) == ("pending", "Label Studio is away.", attempt)
-        assert run(services).attempts == attempt  # not before its time
+        assert (job.state, job.error, job.attempts) == ("pending", "Refused.", attempt)
         let_time_pass(services)
     job = run(services)
     assert (job.state, job.attempts) == ("failed", MAX_ATTEMPTS)
-    assert run(services).attempts == MAX_ATTEMPTS
+
+
+def test_the_end_of_a_job_is_recorded_once_the_disk_has_room_again(
+    services: Services, handler: Behave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its lane would be taken until the worker starts anew."""
+    finish = services.jobs.finish
+    full = [OperationalError("UPDATE", {}, sqlite3.OperationalError("disk is full"))] * 3
+
+    def finish_on_a_full_disk(*arguments: Any, **named: Any) -> None:
+        if full:
+            raise full.pop()
+        finish(*arguments, **named)
+
+    monkeypatch.setattr(services.jobs, "finish", finish_on_a_full_disk)
+    monkeypatch.setattr(run_module, "RECORD_AGAIN_S", 0.01)
+    handler(lambda _: "well")
+    services.jobs.ask(1, "train", "test")
+    assert run(services).state == "done"
+
+
+def test_a_worker_that_stops_on_a_full_disk_leaves_the_job_to_the_next(
+    services: Services, handler: Behave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OperationalError("UPDATE", {}, sqlite3.OperationalError("disk is full"))
+
+    handler(lambda _: "well")
+    services.jobs.ask(1, "train", "test")
+    monkeypatch.setattr(services.jobs, "finish", full)
+    run_job(services, 1, lambda: True)
+    assert job_of(services, 1).state == "running"
+    assert services.jobs.recover() == ["train (job 1)"]
 
 
 def test_one_that_passes_leaves_no_trace_of_failure(services: Services, handler: Behave) -> None:
@@ -100,8 +182,7 @@ def test_one_that_passes_leaves_no_trace_of_failure(services: Services, handler:
 @pytest.mark.parametrize(
     "error",
     [
-        LabelStudioError("Label Studio refused to read the project: 401", 401),
-        LabelStudioError("Label Studio refused to read the project: 404", 404),
+        LabelStudioError("Label Studio refused to import: 413", 413),
         ModelError("The weights are of another network."),
         LabelingError("The labeling config has no <Image>."),
     ],
@@ -122,7 +203,7 @@ def test_other_faults_fail_at_once_with_their_reason(
     ("error", "state"),
     [
         (ModelError("Too large."), "closed"),  # it stands in nobody's way
-        (LabelStudioError("Label Studio is away."), "scoring"),  # a later sync goes on with it
+        (LabelStudioError("Label Studio is away."), "scoring"),  # it is waited for
     ],
 )
 def test_a_round_that_cannot_be_made(
@@ -134,10 +215,7 @@ def test_a_round_that_cannot_be_made(
     add_round(services, project, [1], number=2, state="scoring")
     handler(raises(error))
     services.jobs.ask(1, "score", "test")
-    for _ in range(MAX_ATTEMPTS):
-        if run(services).state == "pending":
-            let_time_pass(services)
-    assert job_of(services, 1).state == "failed"
+    assert run(services).state == ("failed" if state == "closed" else "pending")
     with services.store.reading() as session:
         assert session.scalars(select(Round.state).order_by(Round.number)).all() == ["open", state]
 
@@ -145,20 +223,16 @@ def test_a_round_that_cannot_be_made(
 def test_a_problem_is_none_once_a_job_of_its_kind_has_been_done(
     services: Services, handler: Behave
 ) -> None:
-    def problem() -> str | None:
-        with services.store.reading() as session:
-            return session.get_one(Project, 1).problem
-
     handler(raises(ModelError("Too large.")))
     services.jobs.ask(1, "train", "test")
     run(services)
     handler(lambda _: "well")
     services.jobs.ask(1, "sync", "test")
     run(services, 2)
-    assert problem() == "Too large."
+    assert problem_of(services) == "Too large."
     services.jobs.ask(1, "train", "test")
     run(services, 3)
-    assert problem() is None
+    assert problem_of(services) is None
 
 
 def test_the_same_fault_is_noted_once(services: Services, handler: Behave) -> None:
@@ -193,7 +267,8 @@ def test_a_job_that_is_stopped_waits_for_the_next_worker(
     handler(raises(Stopped()))
     services.jobs.ask(1, "train", "test")
     services.jobs.huey.flush()
-    job = run(services)
+    run_job(services, 1, lambda: True)
+    job = job_of(services, 1)
     assert (job.state, job.error) == ("pending", None)
     assert len(services.jobs.huey) == 0  # this worker is ending
 
@@ -205,7 +280,7 @@ def test_a_job_asks_whether_it_is_to_stop(services: Services, handler: Behave) -
 
     handler(work_long)
     services.jobs.ask(1, "train", "test")
-    answers = iter([False, False, True])
+    answers = chain([False, False], repeat(True))
     run_job(services, 1, lambda: next(answers))
     assert job_of(services, 1).state == "pending"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,11 @@ from offline import (
     make_work,
 )
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from cdal.backend.services import Services
-from cdal.backend.tables import Event, Job, Project, Round, Task, now
-from cdal.backend.work import sync
+from cdal.backend.tables import Event, Job, Prediction, Project, Round, Task, now
+from cdal.backend.work import queue, sync
 
 
 @pytest.fixture
@@ -217,3 +221,90 @@ def test_a_round_whose_job_has_failed_goes_on_after_a_while(
     assert run(services, project, label_studio).endswith("round 1 goes on")
     assert requested(services) == [(kind, "failed"), (kind, "pending")]
     assert run(services, project, label_studio).endswith("nothing to do")
+
+
+def test_a_kill_while_changes_are_written_loses_none(
+    services: Services,
+    project: Project,
+    label_studio: FakeLabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is not written yet is older than what is, and must be read again."""
+    monkeypatch.setattr(sync, "CHUNK", 4)
+    label_studio.add_tasks(range(1, 11))
+    run(services, project, label_studio)
+    label_studio.label(1, skips=1, annotations=0, at="2026-03-02T00:00:00Z")
+    label_studio.known[9] = replace(label_studio.known[9], updated_at="2026-03-01T00:00:00Z")
+    label_studio.known[9] = replace(label_studio.known[9], skips=1)
+    for number in range(2, 6):  # so that the two are not written together
+        label_studio.label(number, at="2026-03-01T12:00:00Z")
+    transaction = services.store.transaction
+    writing = 0
+
+    @contextmanager
+    def killed() -> Iterator[Session]:
+        nonlocal writing
+        writing += 1
+        if writing == 3:  # the project, the first chunk, and then
+            raise KeyboardInterrupt
+        with transaction() as session:
+            yield session
+
+    work = make_work(services, project, label_studio)
+    object.__setattr__(services.store, "transaction", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sync.read_changes(work)
+    object.__setattr__(services.store, "transaction", transaction)
+    assert known(services)[9] == (0, 0)
+    run(services, project, label_studio)
+    assert known(services)[9] == (0, 1)
+
+
+def test_an_image_that_changed_is_scored_anew(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    run(services, project, label_studio)
+    add_version(services, project, {1: "cat", 2: "dog"})
+    data = {"image": "/data/upload/another.png"}
+    label_studio.known[1] = replace(
+        label_studio.known[1], data=data, updated_at="2026-03-01T00:00:00Z"
+    )
+    run(services, project, label_studio)
+    with services.store.reading() as session:
+        assert session.scalars(select(Prediction.task_id)).all() == [2]
+
+
+def test_a_label_stream_that_is_ahead_of_a_restored_store_is_written_anew(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    add_tasks(services, project, range(1, 11))
+    made = add_round(
+        services, project, [3, 4, 5, 6], queued=4, queue_version="CDAL round 1.1", editions=1
+    )
+    # What Label Studio knows of the time after the backup.
+    lost = {"task": 3, "score": 0.5, "result": []}
+    label_studio.imports = [
+        [{**lost, "model_version": f"CDAL round {version}"} for version in ("1.2", "2.1")]
+    ]
+    label_studio.serve("CDAL round 2.1")
+    run(services, project, label_studio)
+    assert requested(services) == [("queue", "pending")]
+    queue.run(make_work(services, project, label_studio, "queue"))
+    with services.store.reading() as session:
+        # Not 1.2, which has been used: nobody is to have two predictions of one queue version.
+        assert session.get_one(Round, made.id).queue_version == "CDAL round 1.3"
+    assert label_studio.info.model_version == "CDAL round 1.3"
+    assert label_studio.stream() == [3, 4, 5, 6]
+
+
+def test_the_poll_has_bad_images_looked_at_again(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    run(services, project, label_studio)
+    with services.store.transaction() as session:
+        session.get_one(Task, (project.id, 1)).image_problem = "The host cannot be reached."
+    run(services, project, label_studio)
+    assert ("recheck", "pending") not in jobs_of(services)
+    for _ in range(2):
+        run(services, project, label_studio, asked_by=sync.POLL)
+    assert jobs_of(services).count(("recheck", "pending")) == 1

@@ -1,0 +1,117 @@
+"""What SQLite and PostgreSQL each need for the store's promises to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
+
+WRITING, WORKING = 0x6364_616C_0001, 0x6364_616C_0002
+"""Locks of a PostgreSQL database, which knows them by number."""
+
+READING: Mapping[str, Mapping[str, Any]] = {
+    "sqlite": {"sqlite_begin": "DEFERRED"},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
+"""Execution options of those who only read, by dialect: they see the state of one moment."""
+
+
+def open_engine(url: str) -> Engine:
+    """An engine on which those who write wait for each other; nothing is connected yet."""
+    # A connection that the server has closed meanwhile is replaced before it is used.
+    engine = create_engine(url, pool_pre_ping=True)
+    {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}[engine.dialect.name](engine)
+    return engine
+
+
+class WorkerLock:
+    """What the one worker of a database holds.
+
+    On PostgreSQL, so that a worker on another machine, with a data folder of its own, is found
+    out. SQLite's file lies in the data folder, whose own lock will do.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def hold(self) -> bool:
+        """Take the lock, or make sure that it is still held; False where another worker has it.
+
+        The server gives it back when the connection ends, so that it must be asked for anew after
+        the server's restart.
+
+        Raises:
+            OperationalError: the server does not answer.
+        """
+        if self._engine.dialect.name == "sqlite":
+            return True
+        if self._connection is not None and self._is_connected(self._connection):
+            return True
+        self.release()
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if not connection.scalar(text(f"SELECT pg_try_advisory_lock({WORKING})")):
+            connection.close()
+            return False
+        self._connection = connection
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._connection is not None:
+            # Not to the pool, where it would live on with the lock.
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+    @staticmethod
+    def _is_connected(connection: Connection) -> bool:
+        try:
+            connection.execute(text("SELECT 1"))
+        except OperationalError:
+            return False
+        return True
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: object) -> None:
+        # The driver's own BEGIN comes too late for SELECT, so SQLAlchemy's recipe takes over.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        # Readers go on while one writes; a commit survives a kill of the process.
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA busy_timeout=30000")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # A transaction that reads and then writes would fail at once, not wait, if another wrote
+        # in between; taking the write lock first makes it wait.
+        mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _set_up_postgresql(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _limits(connection: Any, _record: object) -> None:
+        # As on SQLite, a writer waits so long for another. One whose machine has vanished in the
+        # middle of a transaction must not hold the others up for hours.
+        connection.execute("SET lock_timeout = '30s'")
+        connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+        connection.commit()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # Two that read and then write would each miss what the other does; so they take turns.
+        options = connection.get_execution_options()
+        if not options.get("postgresql_readonly") and not _is_autocommit(options):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITING})")
+
+
+def _is_autocommit(options: Mapping[str, Any]) -> bool:
+    return options.get("isolation_level") == "AUTOCOMMIT"

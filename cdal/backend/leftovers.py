@@ -1,0 +1,41 @@
+"""Leftovers: files that a killed process left behind, which nothing in the store knows of."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import select
+
+from cdal.backend.services import Services
+from cdal.backend.tables import ModelVersion
+
+
+def remove_leftovers(services: Services) -> int:
+    """Remove them; how many there were.
+
+    To be called while nothing is trained or scored: at the start of the one worker.
+    """
+    services.images.remove_leftovers()
+    found = list(_leftovers(services))
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(found)
+
+
+def _leftovers(services: Services) -> Iterator[Path]:
+    with services.store.reading() as session:
+        pairs = session.execute(select(ModelVersion.project_id, ModelVersion.number)).all()
+    known = {(str(project), str(number)) for project, number in pairs}
+    for project in (services.config.data_folder / "projects").glob("*"):
+        # Unfinished weights are in a folder whose name begins with a dot.
+        for folder in [*project.glob("versions/*"), *project.glob("scores/*")]:
+            if (project.name, folder.name) not in known:
+                yield folder
+        for scores in project.glob("scores/*/*.unfinished"):
+            if (project.name, scores.parent.name) in known:
+                yield scores

@@ -1,0 +1,74 @@
+"""How Label Studio's API is reached: at its own host, and never at a cloud's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httpcore
+import httpx
+
+from cdal.backend.address import ANY_HOST
+from cdal.backend.image_error import ImageError
+
+
+class _Network(httpcore.SyncBackend):
+    """Resolves a name once, and connects to the very addresses that were checked."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            addresses = ANY_HOST.addresses(host, port)
+        except (ImageError, OSError, UnicodeError) as error:
+            raise httpcore.ConnectError("no address that may be connected to") from error
+        failure: Exception = httpcore.ConnectError("no address")
+        for address in addresses:
+            try:
+                return super().connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+
+class _Transport(httpx.HTTPTransport):
+    def __init__(self) -> None:
+        super().__init__()
+        # httpx has no argument for it; test_transport.py would notice if it were called otherwise.
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            network_backend=_Network(),
+            # As httpx has it.
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=5.0,
+        )
+
+
+def open_http(url: str, timeout_s: float) -> httpx.Client:
+    """A client of the Label Studio at an address, which whoever calls `/setup` may have named.
+
+    It follows redirects to the same host alone, since what is sent may be a token. Proxies of the
+    environment are not used, as for images.
+    """
+    return httpx.Client(
+        timeout=timeout_s,
+        follow_redirects=True,
+        transport=_Transport(),
+        event_hooks={"request": [_same_host(url)]},
+    )
+
+
+def _same_host(url: str) -> Callable[[httpx.Request], None]:
+    host = httpx.URL(url).host
+
+    def check(request: httpx.Request) -> None:
+        if request.url.host != host:
+            raise httpx.UnsupportedProtocol("a redirect to another host", request=request)
+
+    return check

@@ -1,0 +1,283 @@
+"""Runs what an engine would run of the Dockerfile, in a Debian of its own.
+
+It makes a folder with Debian's smallest system (debootstrap), does there what each instruction
+says, and then starts what the image would start: as the image's user, with its environment alone,
+on a read-only file system but for /data and /tmp. It waits for the health check, asks the backend
+something, stops it, and looks at what was left. It must be root, and takes minutes.
+
+What an engine would do differently: the base image is Debian's Python here, not the Python image's;
+there are no layers; the network and the processes are this machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+
+from dockerfile_parse import DockerfileParser
+from pathspec import GitIgnoreSpec
+
+CONTEXT = Path(__file__).parents[1]
+BASE = "python:3.11-slim-bookworm"
+DEBIAN = ("bookworm", "python3,python3-venv,ca-certificates")
+PATIENCE = 120.0
+
+
+@dataclass
+class Image:
+    """What the instructions so far have said."""
+
+    root: Path
+    arguments: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(
+        default_factory=lambda: {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+        }
+    )
+    folder: str = "/"
+    user: str = "0:0"
+    volumes: list[str] = field(default_factory=list)
+    health: list[str] = field(default_factory=list)
+    entrypoint: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
+
+    def inside(self, path: str) -> Path:
+        """Where a path of the image, absolute or below its working folder, lies."""
+        return self.root / str(Path(self.folder, path)).lstrip("/")
+
+
+def build(image: Image, given: Mapping[str, str]) -> None:
+    """Do what the Dockerfile says, instruction by instruction."""
+    with (CONTEXT / "docker" / "Dockerfile").open("rb") as file:
+        steps = DockerfileParser(fileobj=file).structure
+    for step in steps:
+        name, value = step["instruction"], step["value"]
+        if name == "COMMENT":
+            continue
+        say(f"{name} {value[:100]}")
+        DOES[name](image, value, given)
+
+
+def start_from(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    if value != BASE:
+        raise SystemExit(f"This script stands in for {BASE}, not for {value}.")
+    suite, packages = DEBIAN
+    if not (image.root / "usr/bin/python3").exists():
+        command = ["debootstrap", "--variant=minbase", f"--include={packages}", suite]
+        subprocess.run([*command, str(image.root)], check=True, stdout=subprocess.DEVNULL)
+    link = image.root / "usr/local/bin/python"
+    link.unlink(missing_ok=True)
+    link.symlink_to("/usr/bin/python3")
+    # How the package index is reached is a matter of this machine.
+    for file in ("etc/pip.conf", "etc/resolv.conf", "etc/hosts"):
+        if Path("/", file).exists():
+            shutil.copy(Path("/", file), image.root / file)
+    certificates = Path("/etc/ssl/certs/ca-certificates.crt")
+    shutil.copy(certificates, image.root / str(certificates).lstrip("/"))
+
+
+def declare(image: Image, value: str, given: Mapping[str, str]) -> None:
+    name, _, default = value.partition("=")
+    image.arguments[name] = given.get(name, default)
+
+
+def set_variables(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    for pair in value.split():
+        name, _, text = pair.partition("=")
+        image.environment[name] = Template(text).safe_substitute(image.environment)
+
+
+def change_folder(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    image.folder = str(Path(image.folder, value))
+    image.inside(".").mkdir(parents=True, exist_ok=True)
+
+
+def copy_files(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    """Copy what .dockerignore leaves of the sources."""
+    lines = (CONTEXT / ".dockerignore").read_text().splitlines()
+    # Unlike git's, its patterns begin at the context's root.
+    patterns = [f"!/{line[1:]}" if line[0] == "!" else f"/{line}" for line in lines if line]
+    ignored = GitIgnoreSpec.from_lines(patterns)
+    *sources, target = value.split()
+    for source in sources:
+        path = CONTEXT / source
+        into = image.inside(target) / ("" if path.is_dir() else path.name)
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        kept = [f for f in files if f.is_file() and not ignored.match_file(f.relative_to(CONTEXT))]
+        if not kept:
+            raise SystemExit(f"COPY {source}: .dockerignore leaves nothing of it.")
+        for file in kept:
+            to = into / file.relative_to(path) if path.is_dir() else into
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, to)
+
+
+def run(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    began = time.monotonic()
+    environment = {**image.arguments, **image.environment}
+    subprocess.run(
+        ["chroot", str(image.root), "/bin/sh", "-c", f"cd {image.folder} && {value}"],
+        check=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
+    say(f"  {time.monotonic() - began:.0f} s")
+
+
+def change_user(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    image.user = value
+
+
+def declare_volume(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    image.volumes.append(value)
+
+
+def set_health_check(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    image.health = json.loads(value.partition(" CMD ")[2])
+
+
+def set_entry_point(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    image.entrypoint = json.loads(value)
+
+
+def set_command(image: Image, value: str, _given: Mapping[str, str]) -> None:
+    image.command = json.loads(value)
+
+
+DOES = {
+    "FROM": start_from,
+    "ARG": declare,
+    "ENV": set_variables,
+    "WORKDIR": change_folder,
+    "COPY": copy_files,
+    "RUN": run,
+    "USER": change_user,
+    "VOLUME": declare_volume,
+    "EXPOSE": lambda *_: None,
+    "HEALTHCHECK": set_health_check,
+    "ENTRYPOINT": set_entry_point,
+    "CMD": set_command,
+}
+
+
+def contained(image: Image, command: Sequence[str]) -> list[str]:
+    """A command as a container would run it: read-only, unprivileged, in the image's folder."""
+    user, group = image.user.split(":")
+    root = image.root
+    mounts = [f"mount --bind {root} {root}", f"mount -o remount,ro,bind {root}"]
+    mounts += [f"mount --bind {root}{volume} {root}{volume}" for volume in image.volumes]
+    mounts += [f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp", f"mount -t proc proc {root}/proc"]
+    mounts += [f"mount -t tmpfs tmpfs {root}/dev", f"mkdir {root}/dev/shm"]
+    mounts += [f"touch {root}/dev/{name}" for name in ("null", "urandom")]
+    mounts += [f"mount --bind /dev/{name} {root}/dev/{name}" for name in ("null", "urandom")]
+    unprivileged = f"setpriv --reuid={user} --regid={group} --clear-groups --no-new-privs"
+    unprivileged += " --bounding-set=-all --inh-caps=-all"
+    enter = f"cd {root} && exec chroot . {unprivileged} /bin/sh -c 'cd {image.folder}; exec \"$@\"'"
+    return [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        f'{"; ".join(mounts)}; {enter} sh "$@"',
+        "sh",
+        *command,
+    ]
+
+
+def try_out(image: Image, port: int) -> None:
+    """Start what the image starts, as a container would, and see that it works and ends well."""
+    environment = {**image.environment, "PORT": str(port), "CDAL_HOST": "127.0.0.1"}
+    volume = image.root / image.volumes[0].lstrip("/")
+    command = [*image.entrypoint, *image.command]
+    say(f"Starting: {' '.join(command)}")
+    process = subprocess.Popen(contained(image, command), env=environment)
+    try:
+        wait_until_healthy(image, environment, process)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        expect("the image's user", f"\nUid:\t{image.user.split(':')[0]}\t" in status)
+        expect("no capabilities", "\nCapEff:\t0000000000000000" in status)
+        code, body = ask(port, "/setup", {"project": "1.1", "schema": "<View/>"})
+        expect("a sentence about a labeling config", code == 400 and "no <Image>" in body)
+    finally:
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        ended = process.wait(60)
+    expect(f"the end, after {time.monotonic() - began:.1f} s, with code 0", ended == 0)
+    kept = {path.name for path in volume.iterdir()}
+    expect("the data in the volume", {"cdal.sqlite", "jobs.sqlite", "worker.lock"} <= kept)
+    private = all(path.stat().st_uid == int(image.user.split(":")[0]) for path in volume.iterdir())
+    expect("its files the user's", private)
+
+
+def wait_until_healthy(
+    image: Image, environment: Mapping[str, str], process: subprocess.Popen[bytes]
+) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        expect("that it runs", process.poll() is None)
+        checked = subprocess.run(
+            contained(image, image.health), env=environment, capture_output=True, check=False
+        )
+        if checked.returncode == 0:
+            break
+        expect(f"its health: {checked.stderr.decode()[-300:]}", time.monotonic() < deadline)
+        time.sleep(1)
+    expect("its health", True)
+
+
+def ask(port: int, path: str, body: object) -> tuple[int, str]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def expect(what: str, fulfilled: bool) -> None:
+    if not fulfilled:
+        raise SystemExit(f"Not so: {what}")
+    if what != "that it runs":
+        say(f"  seen: {what}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("root", type=Path, help="the folder of the system; made if it is not there")
+    parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--port", type=int, default=19090)
+    options = parser.parse_args()
+    if os.getuid() != 0:
+        raise SystemExit("It must be run by root, to change the root folder.")
+    image = Image(options.root.resolve())
+    build(image, dict(pair.split("=", 1) for pair in options.build_arg))
+    used = subprocess.run(
+        ["du", "-sxm", str(image.root)], capture_output=True, text=True, check=False
+    ).stdout.split()[0]
+    say(f"The whole system takes {used} MB.")
+    try_out(image, options.port)
+    say("All of it worked.")
+
+
+if __name__ == "__main__":
+    main()

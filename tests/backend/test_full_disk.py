@@ -1,0 +1,86 @@
+"""A full disk under a running backend: told in a sentence, no damage, and on it goes with room.
+
+The disk is full for real where a small file system can be mounted, which takes root. Elsewhere
+that part is skipped with this reason; what the libraries raise then is tested in work/test_run.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from offline import UID, add_project, add_round, add_version, make_services
+from processes import serving, wait_until
+
+from cdal.models import make_network
+
+ATTEMPTED = "SELECT count(*) FROM jobs WHERE kind = 'sync' AND error LIKE 'Label Studio%'"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Write until there is no room for another byte."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"0" * 4096)
+    assert shutil.disk_usage(folder).free == 0
+    return ballast
+
+
+def test_it_goes_on_serving_and_takes_up_work_when_there_is_room(small_disk: Path) -> None:
+    services = make_services(small_disk)
+    project = add_project(services)
+    version = add_version(services, project, {7: "cat"})
+    make_network("classification", "mobilenet_v3_small", ("cat", "dog"), 32).save(
+        services.config.version_folder(1, 1)
+    )
+    add_round(services, project, [7], queue_version="CDAL round 1.1", model_version_id=version.id)
+    services.store.close()
+    services.jobs.huey.storage.close()
+    with serving(small_disk) as (process, url):
+        ballast = fill(small_disk)
+        hint = {"action": "ANNOTATION_CREATED", "project": {"id": 12}}
+        answers = [httpx.post(f"{url}/webhook", json=hint) for _ in range(3)]
+        refused = [answer for answer in answers if answer.status_code != 200]
+        for answer in refused:
+            assert answer.status_code == 503
+            assert answer.json()["error"].startswith("The disk of the data folder is full")
+        asked = {"tasks": [{"id": 7, "data": {}}], "project": UID}
+        predicted = httpx.post(f"{url}/predict", json=asked).json()["results"]
+        assert predicted[0]["result"][0]["value"]["choices"] == ["cat"]
+        assert httpx.get(f"{url}/health").status_code == 200
+        assert httpx.get(f"{url}/api/v1/projects").status_code == 200
+        time.sleep(3)  # for the worker to stumble, too
+        assert process.poll() is None
+
+        ballast.unlink()
+        assert httpx.post(f"{url}/webhook", json=hint).status_code == 200
+        # Label Studio is not there: the job runs, and waits for it.
+        with closing(sqlite3.connect(small_disk / "cdal.sqlite", timeout=30)) as store:
+            wait_until("an attempt", lambda: store.execute(ATTEMPTED).fetchone() == (1,))
+            assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        process.terminate()
+        output = process.communicate(timeout=60)[0]
+    assert "Traceback" not in output

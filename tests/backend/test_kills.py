@@ -1,0 +1,97 @@
+"""SIGKILL, anywhere, against a real Label Studio: nothing is lost and nothing done twice."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kills import (
+    KillableBackend,
+    check_all_labels_are_trained_on,
+    check_invariants,
+    drive,
+    label_some,
+)
+
+from cdal.demo.label_studio import LabelStudioServer
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.data]
+
+Make = Callable[..., Any]
+
+SETTINGS = {"budget": 4, "reserve": 3, "min_labels": 4, "epochs": 1, "image_size": 32}
+
+# One of each kind: the whole list is what an undisturbed round passes.
+SOME = (
+    "after rename in train._save of train",
+    "after commit in score._save of score",
+    "before commit in queue._new_edition of queue",
+    "after import_predictions in queue._import of queue",
+    "after serve in queue.run of queue",
+)
+
+
+@pytest.fixture
+def killable(tmp_path: Path, label_studio: LabelStudioServer) -> Iterator[KillableBackend]:
+    made = KillableBackend(tmp_path, label_studio)
+    made.start_web()
+    yield made
+    made.stop()
+
+
+def test_a_few_kills(make_scenario: Make, killable: KillableBackend) -> None:
+    scenario = make_scenario(120, server=killable, **SETTINGS)
+    for fatal in SOME:
+        killable.start_worker(fatal)
+        drive(scenario, killable, fatal)
+    killable.kill_web()
+    killable.start_web()
+    killable.start_worker()
+    label_some(scenario, scenario.annotator(), 2)
+    check_invariants(scenario, killable)
+    check_all_labels_are_trained_on(scenario)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(7200)
+def test_kills_at_every_transition_and_at_random_moments(
+    make_scenario: Make, killable: KillableBackend
+) -> None:
+    scenario = make_scenario(1500, server=killable, **SETTINGS)
+    annotator = scenario.annotator()
+    killable.start_worker()
+    for number in (1, 2, 3):
+        scenario.wait_for_round(number, 400)
+        scenario.label_stream(5)
+    scenario.settle(400)
+    points = killable.points()
+    killable.kill_worker("at rest")
+    for fatal in points:
+        if " of " in fatal:  # what the worker does at its start and for the web is below
+            killable.start_worker(fatal)
+            drive(scenario, killable, fatal)
+    draws = random.Random(0)
+    for turn in range(24):
+        if not killable.worker_runs():
+            killable.start_worker()
+        label_some(scenario, annotator, 5)
+        time.sleep(draws.uniform(0, 12))
+        victims = ("worker", "web", "both")[turn % 3]
+        if victims != "worker":
+            killable.kill_web()
+        if victims != "web":
+            killable.kill_worker()
+        if victims != "worker":
+            killable.start_web()
+    if not killable.worker_runs():
+        killable.start_worker()
+    label_some(scenario, annotator, 2)
+    check_invariants(scenario, killable)
+    check_all_labels_are_trained_on(scenario)
+    total = sum(killable.kills.values())
+    print(f"{total} kills:", *sorted(killable.kills), sep="\n")
+    assert total >= 60

@@ -1,0 +1,187 @@
+"""A power loss: the database loses its last transactions, files and Label Studio do not.
+
+Nobody can pull the plug in a test. SQLite promises (WAL, synchronous=NORMAL) that its last
+transactions alone are lost; so the database is put back to what it was a few commits ago. Label
+Studio is a fake, since this takes many losses; the trainings are real.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from offline import FakeLabelStudio, add_project, make_config, picture
+from sqlalchemy import event, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.leftovers import remove_leftovers
+from cdal.backend.services import Services
+from cdal.backend.tables import Job, ModelVersion, Project, Task
+from cdal.backend.work.run import run_job
+
+SETTINGS = {
+    "budget": 3,
+    "reserve": 2,
+    "min_labels": 3,
+    "epochs": 1,
+    "image_size": 32,
+    "network": "mobilenet_v3_small",
+}
+
+
+class PowerLossError(BaseException):
+    """What nothing catches."""
+
+
+@dataclass
+class Machine:
+    """A backend that runs its jobs here, one after the other, until the power fails."""
+
+    folder: Path
+    label_studio: FakeLabelStudio
+    states: deque[sqlite3.Connection] = field(default_factory=lambda: deque(maxlen=4))
+    commits_left: int | None = None
+
+    def __post_init__(self) -> None:
+        self.services = Services.open(make_config(self.folder))
+        event.listen(Session, "after_commit", self._committed)
+
+    def _committed(self, session: Session) -> None:
+        if session.get_bind().get_execution_options().get("sqlite_begin") == "DEFERRED":
+            return
+        state = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(self.folder / "cdal.sqlite")) as store:
+            store.backup(state)
+        if len(self.states) == self.states.maxlen:
+            self.states[0].close()
+        self.states.append(state)
+        if self.commits_left is not None:
+            self.commits_left -= 1
+            if self.commits_left <= 0:
+                raise PowerLossError
+
+    def run(self, until: int | None = None) -> None:
+        """Do what is to be done; the power fails after so many commits."""
+        self.commits_left = until
+        self.services.jobs.ask(1, "sync", "the minute's poll")
+        while waiting := self._waiting():
+            for job_id in waiting:
+                run_job(self.services, job_id, lambda: False)
+        self.commits_left = None
+
+    def _waiting(self) -> list[int]:
+        with self.services.store.reading() as session:
+            return list(session.scalars(select(Job.id).filter_by(state="pending")))
+
+    def lose_power(self, transactions: int) -> None:
+        """Start again on a database without its last transactions."""
+        self.commits_left = None
+        self.services.store.close()
+        self.services.jobs.huey.storage.close()
+        kept = self.states[max(-len(self.states), -1 - transactions)]
+        for file in self.folder.glob("cdal.sqlite*"):
+            file.unlink()
+        with closing(sqlite3.connect(self.folder / "cdal.sqlite")) as store:
+            kept.backup(store)
+        self.services = Services.open(make_config(self.folder))
+        self.services.jobs.recover()
+        remove_leftovers(self.services)
+
+    def close(self) -> None:
+        event.remove(Session, "after_commit", self._committed)
+        self.services.store.close()
+        self.services.jobs.huey.storage.close()
+        for state in self.states:
+            state.close()
+
+
+class People:
+    """Label what the stream serves."""
+
+    def __init__(self, label_studio: FakeLabelStudio) -> None:
+        self._label_studio = label_studio
+        self._clock = 0
+
+    def label(self, count: int) -> None:
+        fake = self._label_studio
+        waiting = [t for t in fake.stream() if fake.known[t].annotations == 0]
+        for task in waiting[:count]:
+            self._clock += 1
+            fake.label(task, at=f"2026-02-01T{self._clock // 3600:02}:00:00.{self._clock:06}Z")
+            chosen = {"choices": ["cat" if task % 2 else "dog"]}
+            result = {"from_name": "label", "to_name": "image", "type": "choices", "value": chosen}
+            fake.given[task] = [{"id": task, "result": [result], "was_cancelled": False}]
+
+
+def check(machine: Machine) -> None:
+    """What must be true once nothing is left to do."""
+    label_studio = machine.label_studio
+    pairs = Counter((p["task"], p["model_version"]) for c in label_studio.imports for p in c)
+    assert max(pairs.values()) == 1, "a task has two predictions of one queue version"
+    with machine.services.store.reading() as session:
+        project = session.get_one(Project, 1)
+        assert project.problem is None
+        assert project.queue_version == label_studio.info.model_version
+        assert not session.scalars(select(Job.id).where(Job.state != "done")).all()
+        labelled = set(session.scalars(select(Task.task_id).where(Task.annotations > 0)))
+        versions = session.scalars(select(ModelVersion).order_by(ModelVersion.number)).all()
+    assert labelled == set(label_studio.given), "a label was lost"
+    marks = [version.fingerprint for version in versions]
+    assert len(marks) == len(set(marks)), "a training was done twice with effect"
+    weights = machine.services.config.version_folder(1, 1).parent
+    folders = {path.name for path in weights.iterdir()} if weights.exists() else set()
+    assert folders <= {str(version.number) for version in versions}, "weights of no version"
+
+
+@pytest.fixture
+def make_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Machine]:
+    label_studio = FakeLabelStudio()
+    label_studio.add_tasks(range(1, 201))
+    for number, task in label_studio.known.items():
+        task.data["image"] = picture()  # type: ignore[index]
+        assert number
+    monkeypatch.setattr(Services, "client", lambda *_: label_studio)
+    return lambda: Machine(tmp_path, label_studio)
+
+
+def lose_power_again_and_again(machine: Machine, times: int) -> None:
+    people = People(machine.label_studio)
+    add_project(machine.services, extra_params=SETTINGS)
+    draws = random.Random(0)
+    losses = 0
+    while losses < times:
+        try:
+            machine.run(until=draws.randint(1, 60))
+        except PowerLossError:
+            losses += 1
+            machine.lose_power(transactions=losses % 4)
+        else:
+            check(machine)
+            people.label(draws.randint(1, 3))
+    machine.run()
+    people.label(3)
+    machine.run()
+    check(machine)
+    with machine.services.store.reading() as session:
+        newest = session.scalars(select(ModelVersion.labels).order_by(ModelVersion.id.desc()))
+        assert newest.first() == len(machine.label_studio.given)
+
+
+def test_a_power_loss_here_and_there(make_machine: Callable[[], Machine]) -> None:
+    machine = make_machine()
+    lose_power_again_and_again(machine, 12)
+    machine.close()
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(3600)
+def test_many_power_losses(make_machine: Callable[[], Machine]) -> None:
+    machine = make_machine()
+    lose_power_again_and_again(machine, 100)
+    machine.close()

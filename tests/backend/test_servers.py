@@ -1,0 +1,131 @@
+"""The whole loop on PostgreSQL and Redis: two web processes and one worker, each by itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import redis
+from servers import PostgreSQL, RedisServer
+
+from cdal.demo.backend import START_SECONDS, BackendServer
+from cdal.demo.label_studio import LabelStudioServer
+from cdal.demo.process import free_port
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.data]
+
+
+class Deployment:
+    """Web processes and a worker on one data folder, database and queue."""
+
+    def __init__(
+        self, folder: Path, label_studio: LabelStudioServer, database_url: str, redis_url: str
+    ) -> None:
+        urls = {"CDAL_DATABASE_URL": database_url, "CDAL_REDIS_URL": redis_url}
+        self.webs = [self._process(folder, label_studio, urls, "web") for _ in range(2)]
+        self.worker = self._process(folder, label_studio, urls, "worker")
+
+    @staticmethod
+    def _process(
+        folder: Path, label_studio: LabelStudioServer, urls: dict[str, str], command: str
+    ) -> BackendServer:
+        made = BackendServer(folder, free_port(), label_studio.url, label_studio.token, urls)
+        made.command = [sys.executable, "-m", "cdal", command]
+        made.log = folder / f"{command}-{made.url.rpartition(':')[2]}.log"
+        return made
+
+    def log(self) -> str:
+        return "".join(process.log.read_text() for process in (*self.webs, self.worker))
+
+
+@pytest.fixture(scope="module")
+def database_address(postgresql: PostgreSQL) -> str:
+    return postgresql.new_database()
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory,
+    label_studio: LabelStudioServer,
+    database_address: str,
+    redis_server: RedisServer,
+) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("deployment")
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    made = Deployment(folder, label_studio, database_address, redis_server.url)
+    with ExitStack() as stack:
+        for process in (*made.webs, made.worker):
+            process.start()
+            stack.callback(process.stop)
+        for web in made.webs:
+            web.wait_until_up(f"{web.url}/health", START_SECONDS)
+        yield made
+
+
+def test_two_rounds_on_servers(
+    deployment: Deployment,
+    make_scenario: Callable[..., Any],
+    database_address: str,
+    redis_server: RedisServer,
+) -> None:
+    first, second = deployment.webs
+    scenario = make_scenario(40, server=first, min_labels=4)
+    for number in (1, 2):
+        scenario.wait_for_round(number)
+        queue = scenario.queue()
+        assert scenario.label_stream(8) == queue[:8]
+    status = scenario.wait("second model", lambda s: len(s["versions"]) == 2)
+    assert [version["labels"] for version in status["versions"]] == [8, 16]
+
+    # Either web process answers alike, and predicts with the weights that the worker wrote.
+    scenario.wait_for_round(3)
+    scenario.settle()
+    assert second.status(scenario.number) == first.status(scenario.number)
+    tasks = [
+        {"id": None, "data": {"image": task.data["image"]}}
+        for task in scenario.project.sdk.tasks.list(project=scenario.number, page_size=3).items
+    ]
+    answer = httpx.post(
+        f"{second.url}/predict", json={"tasks": tasks, "project": uid_of(scenario)}, timeout=60
+    )
+    results = answer.raise_for_status().json()["results"]
+    assert len(results) == len(tasks) == 3
+    assert all(result["result"][0]["value"]["choices"] for result in results)
+
+    # All of it is on the servers, and none of it a pickle.
+    assert not list(first.data_folder.glob("*.sqlite*"))
+    with psycopg.connect(database_address) as connection:
+        assert connection.execute("SELECT count(*) FROM rounds").fetchone() == (3,)
+    with redis.Redis.from_url(redis_server.url) as client:
+        assert [key for key in client.scan_iter() if not key.startswith(b"huey.")] == []
+    log = deployment.log()
+    assert "Traceback" not in log
+    assert "postgresql://" not in log
+
+
+def test_a_burst_at_two_web_processes_makes_one_training(
+    deployment: Deployment, make_scenario: Callable[..., Any]
+) -> None:
+    scenario = make_scenario(20, server=deployment.webs[0])
+    scenario.wait_for_round(1)
+    scenario.settle()
+    deployment.worker.stop()
+    body = {"action": "START_TRAINING", "project": {"id": scenario.number}}
+    jobs = {
+        httpx.post(f"{web.url}/webhook", json=body, timeout=30).json()["job"]
+        for web in deployment.webs * 10
+    }
+    assert len(jobs) == 1
+    deployment.worker.start()
+
+
+def uid_of(scenario: Any) -> str:
+    project = scenario.project.sdk.projects.get(id=scenario.number)
+    return f"{scenario.number}.{int(project.created_at.timestamp())}"

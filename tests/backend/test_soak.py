@@ -1,0 +1,151 @@
+"""Eight people label for long, with retraining on: nothing leaks and nothing goes wrong."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Scenario
+from processes import children
+
+from cdal.demo.backend import BackendServer
+from cdal.demo.label_studio import LabelStudioServer
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.data]
+
+PEOPLE = 8
+
+
+class Memory:
+    """Resident memory of the web process and of the worker, in MiB, over the annotations."""
+
+    def __init__(self, server: BackendServer) -> None:
+        assert server.pid is not None
+        self._pids = {self._name(pid): pid for pid in children(server.pid)}
+        self.samples: list[tuple[int, dict[str, float]]] = []
+
+    @staticmethod
+    def _name(pid: int) -> str:
+        # Of the two processes of gunicorn, the later one answers.
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return "worker" if b"cdal\0worker" in command else "web"
+
+    def look(self, annotations: int) -> None:
+        found = {}
+        for name, pid in self._pids.items():
+            status = Path(f"/proc/{pid}/status").read_text()
+            line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+            found[name] = int(line.split()[1]) / 1024
+        self.samples.append((annotations, found))
+
+    def medians(self, name: str, total: int) -> list[float]:
+        """The median of each quarter of the annotations."""
+        quarters: list[list[float]] = [[], [], [], []]
+        for count, found in self.samples:
+            quarters[min(3, 4 * count // total)].append(found[name])
+        return [statistics.median(quarter) for quarter in quarters]
+
+
+def label_together(scenario: Scenario, tokens: list[str], total: int, memory: Memory) -> int:
+    """Everybody labels what the stream serves until enough is labelled; how often it erred."""
+    lock = threading.Lock()
+    done = errors = 0
+
+    def label(token: str) -> None:
+        nonlocal done, errors
+        annotator = scenario.annotator(token)
+        while True:
+            with lock:
+                if done >= total:
+                    return
+            try:
+                task = annotator.next_task()
+                if task is None:
+                    time.sleep(1)
+                    continue
+                annotator.submit(task, scenario.truth[task])
+            except httpx.HTTPError:  # Label Studio's SQLite is locked: one presses again
+                errors += 1
+                time.sleep(0.5)
+                continue
+            with lock:
+                done += 1
+
+    threads = [threading.Thread(target=label, args=(token,)) for token in tokens]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        memory.look(done)
+        time.sleep(1)
+    return errors
+
+
+def soak(
+    make_scenario: Callable[..., Any],
+    label_studio: LabelStudioServer,
+    server: BackendServer,
+    annotations: int,
+    budget: int,
+) -> Memory:
+    tokens = [
+        label_studio.sign_up(f"soak-{annotations}-{number}@example.com", "a-long-password")
+        for number in range(PEOPLE)
+    ]
+    scenario = make_scenario(
+        annotations + 200,
+        server=server,
+        classes=10,
+        budget=budget,
+        min_labels=20,
+        epochs=2,
+        image_size=32,
+        reserve=None,
+    )
+    scenario.wait_for_round(1)
+    memory = Memory(server)
+    begun = time.monotonic()
+    errors = label_together(scenario, tokens, annotations, memory)
+    seconds = time.monotonic() - begun
+    status = scenario.settle(600)
+    print(
+        f"{annotations} annotations by {PEOPLE} people in {seconds:.0f} s, "
+        f"{len(status['versions'])} model versions, {len(status['rounds'])} rounds, "
+        f"{errors} requests that Label Studio itself failed"
+    )
+    for name in ("web", "worker"):
+        quarters = ", ".join(f"{m:.0f}" for m in memory.medians(name, annotations))
+        print(f"memory of the {name}, MiB, median of each quarter: {quarters}")
+    assert status["labelled"] >= annotations
+    assert status["problem"] is None
+    assert len(status["versions"]) >= annotations / budget / 3
+    log = server.log.read_text()
+    assert "Traceback" not in log
+    assert " ERROR " not in log
+    return memory
+
+
+def test_a_short_soak(
+    make_scenario: Callable[..., Any],
+    label_studio: LabelStudioServer,
+    start_backend: Callable[..., BackendServer],
+) -> None:
+    soak(make_scenario, label_studio, start_backend(), annotations=120, budget=40)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(4 * 3600)
+def test_a_long_soak_in_which_memory_is_flat(
+    make_scenario: Callable[..., Any],
+    label_studio: LabelStudioServer,
+    start_backend: Callable[..., BackendServer],
+) -> None:
+    memory = soak(make_scenario, label_studio, start_backend(), annotations=2000, budget=100)
+    for name in ("web", "worker"):
+        medians = memory.medians(name, 2000)
+        assert medians[3] <= 1.1 * medians[2], f"the {name} grows: {medians}"

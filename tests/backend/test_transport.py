@@ -1,0 +1,168 @@
+"""How Label Studio's API is reached, whoever named its address."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from listening import connected
+from loopback import Loopback, reply
+from offline import CONFIG, make_services
+
+from cdal.backend.client import LabelStudioClient, LabelStudioError
+from cdal.backend.connection import RefusedError, SetupRequest, connect
+
+PROJECT = "/api/projects/12/"
+ELSEWHERE = "it redirects to an address that is not its own"
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with Loopback() as server:
+        yield server
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    # Another name of this machine is another host.
+    with socket.create_server(("127.0.0.2", 0)) as listening:
+        yield listening
+
+
+def project() -> bytes:
+    return json.dumps({"id": 12, "title": "Pets", "label_config": CONFIG}).encode()
+
+
+def read(url: str) -> Any:
+    with closing(LabelStudioClient(url, "a-token", 12, timeout_s=2.0, retries=0)) as client:
+        return client.read_project()
+
+
+def refusal(url: str) -> str:
+    with pytest.raises(LabelStudioError) as refused:
+        read(url)
+    return str(refused.value)
+
+
+def test_a_project_is_read(server: Loopback) -> None:
+    server.routes[PROJECT] = reply(project(), Content_Type="application/json")
+    assert read(server.url).title == "Pets"
+    assert read(server.url.replace("127.0.0.1", "localhost")).title == "Pets"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_to_its_own_host_are_followed(server: Loopback, status: int) -> None:
+    """As from one spelling of a path to another, or from http to https."""
+    server.routes[PROJECT] = reply(status=status, Location="/there")
+    server.routes["/there"] = reply(project(), Content_Type="application/json")
+    assert read(server.url).title == "Pets"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_to_other_hosts_are_not(
+    server: Loopback, listener: socket.socket, status: int
+) -> None:
+    """What is sent holds a token, and what would be asked of them is not for them."""
+    target = f"http://127.0.0.2:{listener.getsockname()[1]}/latest/meta-data"
+    server.routes[PROJECT] = reply(status=status, Location=target)
+    assert refusal(server.url).endswith(f"could not be asked to read the project: {ELSEWHERE}")
+    server.routes["/api/projects/12/import/predictions"] = reply(status=status, Location=target)
+    with (
+        closing(LabelStudioClient(server.url, "a-token", 12, timeout_s=2.0, retries=0)) as client,
+        pytest.raises(LabelStudioError, match=ELSEWHERE),
+    ):
+        client.import_predictions([{"task": 1, "result": [], "score": 0.5, "model_version": "v"}])
+    assert not connected(listener)
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "gopher://127.0.0.1/x", "http://[", "//"])
+def test_redirects_that_are_none(server: Loopback, target: str) -> None:
+    server.routes[PROJECT] = reply(status=302, Location=target)
+    assert "Label Studio" in refusal(server.url)
+
+
+def test_redirects_come_to_an_end(server: Loopback) -> None:
+    server.routes[PROJECT] = reply(status=302, Location=PROJECT)
+    assert refusal(server.url).endswith(ELSEWHERE)
+
+
+# No packet leaves for these: the address is refused before. Without that, they would time out.
+METADATA = [
+    "http://169.254.169.254",
+    "http://2852039166",
+    "http://0xa9fea9fe/",
+    "http://[::ffff:169.254.169.254]",
+    "http://[64:ff9b::a9fe:a9fe]",
+    "http://[2002:a9fe:a9fe::]",
+    "http://[fd00:ec2::254]:80",
+    "https://169.254.170.2",
+    "http://100.100.100.200",
+    "http://168.63.129.16",
+]
+
+
+@pytest.mark.parametrize("url", METADATA)
+def test_metadata_is_no_label_studio(url: str) -> None:
+    assert refusal(url).endswith("could not be asked to read the project: ConnectError")
+
+
+def setup(folder: Path, hostname: str) -> str:
+    """What `/setup` says to a caller who names this address, where the operator has named none."""
+    services = make_services(folder, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    request = SetupRequest("12.1", CONFIG, hostname, "a-token", None)
+    try:
+        with pytest.raises(RefusedError) as refused:
+            connect(services, request)
+    finally:
+        services.store.close()
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "hostname",
+    [
+        *METADATA,
+        "file:///etc/passwd",
+        "FILE:///etc/passwd",
+        "gopher://127.0.0.1:70/_GET",
+        "ftp://127.0.0.1/",
+        "unix:///run/docker.sock",
+        "http+unix://%2Frun%2Fdocker.sock",
+        "\\\\127.0.0.1\\share",
+        "//127.0.0.1",
+        "127.0.0.1",
+        "http://",
+        "http:///etc/passwd",
+        "http://user:pass-word@127.0.0.1",
+        "http://127.0.0.1@169.254.169.254",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:port",
+        "http://[::1",
+        "http://127.0.0.1\x00",
+        "http://127.0.0.1\r\nHost: x",
+        "http://127.0.0.1 .example",
+        "http://" + "a" * 300,
+        "http://a..example",
+        "javascript:alert(1)",
+        "data:text/plain,x",
+    ],
+)
+def test_an_address_that_setup_refuses(tmp_path: Path, hostname: str) -> None:
+    said = setup(tmp_path, hostname)
+    assert said.endswith((".", "of a user who may change the project, for the backend."))
+    assert "pass-word" not in said
+    assert "a-token" not in said
+
+
+def test_setup_follows_no_redirect_to_another_host(
+    tmp_path: Path, server: Loopback, listener: socket.socket
+) -> None:
+    target = f"http://127.0.0.2:{listener.getsockname()[1]}{PROJECT}"
+    server.routes[PROJECT] = reply(status=307, Location=target)
+    assert ELSEWHERE in setup(tmp_path, server.url)
+    assert not connected(listener)

@@ -1,0 +1,142 @@
+"""Whose events are heard: offline, and with Label Studio's own webhook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from flask.testing import FlaskClient
+from offline import add_project, jobs_of, make_browser, services_of
+from test_guard import basic
+
+from cdal.backend.services import Services
+from cdal.backend.tables import Job
+from cdal.backend.webhook import HEADER, make_secret
+
+CREATED = "2023-11-14T22:13:20.123456Z"  # as Label Studio has it of 12.1700000000
+
+
+def event(action: str = "ANNOTATION_CREATED") -> dict[str, Any]:
+    return {"action": action, "project": {"id": 12, "created_at": CREATED}}
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> FlaskClient:
+    made = make_browser(tmp_path, BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="pass-word")
+    add_project(services_of(made), webhook_secret="the-secret")
+    return made
+
+
+@pytest.mark.parametrize("headers", [{}, {HEADER: ""}, {HEADER: "wrong"}, {HEADER: "the-secret-"}])
+def test_once_the_webhook_bears_a_secret_others_are_refused(
+    browser: FlaskClient, headers: dict[str, str]
+) -> None:
+    answer = browser.post("/webhook", json=event(), headers=headers)
+    assert answer.status_code == 401
+    assert answer.get_json() == {"error": "This does not come from the webhook of the project."}
+    assert jobs_of(services_of(browser)) == []
+
+
+def test_with_the_secret_or_the_password_it_is_heard(browser: FlaskClient) -> None:
+    for headers in ({HEADER: "the-secret"}, basic("ann", "pass-word")):
+        answer = browser.post("/webhook", json=event(), headers=headers)
+        assert answer.get_json() == {"status": "accepted", "job": "1"}
+    assert jobs_of(services_of(browser)) == [("sync", "pending")]
+
+
+def test_the_secret_starts_no_training(browser: FlaskClient) -> None:
+    answer = browser.post("/webhook", json=event("START_TRAINING"), headers={HEADER: "the-secret"})
+    assert answer.status_code == 401
+    assert jobs_of(services_of(browser)) == []
+
+
+def test_before_label_studio_was_given_the_secret_events_are_heard(tmp_path: Path) -> None:
+    browser = make_browser(tmp_path)
+    add_project(services_of(browser), webhook_secret="the-secret", webhook_guarded_at=None)
+    assert browser.post("/webhook", json=event()).status_code == 200
+
+
+def test_the_secret_is_one_projects(browser: FlaskClient) -> None:
+    """Another server's project of the same number has one of its own."""
+    services = services_of(browser)
+    add_project(services, uid="12.1800000000", webhook_secret="another")
+    unknown = {"action": "ANNOTATION_CREATED", "project": {"id": 12}}
+    browser.post("/webhook", json=unknown, headers={HEADER: "another"})
+    with services.store.reading() as session:
+        assert [job.project_id for job in session.query(Job)] == [2]
+
+
+def test_events_of_projects_that_label_studio_does_not_list_start_no_training(
+    tmp_path: Path,
+) -> None:
+    browser = make_browser(tmp_path)
+    add_project(services_of(browser), connected_at=None)
+    browser.post("/webhook", json=event("START_TRAINING"))
+    assert jobs_of(services_of(browser)) == [("sync", "pending")]
+
+
+def finish_all(services: Services) -> int:
+    """Do what may begin now; how many jobs that was."""
+    with services.store.reading() as session:
+        waiting = [job.id for job in session.query(Job).filter_by(state="pending")]
+    claimed = [job_id for job_id in waiting if services.jobs.claim(job_id)]
+    for job_id in claimed:
+        services.jobs.finish(job_id, "done")
+    return len(claimed)
+
+
+@pytest.mark.parametrize(("action", "most"), [("ANNOTATION_CREATED", 20), ("START_TRAINING", 3)])
+def test_a_flood_of_events_makes_no_flood_of_work(tmp_path: Path, action: str, most: int) -> None:
+    browser = make_browser(tmp_path)
+    services = services_of(browser)
+    add_project(services)
+    done = 0
+    for _ in range(most + 10):  # each comes when the one before has been done
+        assert browser.post("/webhook", json=event(action)).status_code == 200
+        done += finish_all(services)
+    assert most <= done <= most + 2  # a second or two may have passed
+    with services.store.reading() as session:
+        (waiting,) = session.query(Job).filter_by(state="pending")
+        assert waiting.not_before is not None
+
+
+def test_secrets_differ_and_go_into_a_header() -> None:
+    found = {make_secret() for _ in range(100)}
+    assert len(found) == 100
+    assert all(len(secret) >= 43 and secret.isascii() and secret.isprintable() for secret in found)
+
+
+@pytest.mark.label_studio
+def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
+    make_scenario: Callable[..., Any], start_backend: Callable[..., Any]
+) -> None:
+    server = start_backend(BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="pass-word")
+    scenario = make_scenario(40, server=server, connect=False, budget=5)
+    webhooks = scenario.project.sdk.webhooks
+    scenario.connect()
+    scenario.wait_for_round(1)
+
+    (webhook,) = webhooks.list(project=str(scenario.number))
+    secret = webhook.headers[HEADER]
+    assert len(secret) >= 43
+    hint = {"action": "ANNOTATION_CREATED", "project": {"id": scenario.number}}
+    refused = httpx.post(f"{server.url}/webhook", json=hint)
+    assert refused.status_code == 401
+    heard = httpx.post(f"{server.url}/webhook", json=hint, headers={HEADER: secret})
+    assert heard.status_code == 200
+
+    # It is Label Studio's own event that is heard: the minute's poll would come too late.
+    scenario.label(scenario.queue()[:3])
+    scenario.wait("3 labels", lambda status: status["labelled"] == 3, seconds=20)
+
+    # Somebody takes the header away: the poll sets it again.
+    webhooks.update(id=webhook.id, url=webhook.url, headers={"X-Other": "kept"})
+
+    def is_set_again(_: dict[str, Any]) -> bool:
+        (now,) = webhooks.list(project=str(scenario.number))
+        return bool(now.headers == {"X-Other": "kept", HEADER: secret})
+
+    scenario.wait("the header", is_set_again, seconds=100)
