@@ -44,8 +44,8 @@ def create_app(config: ServerConfig | None = None) -> Flask:
     add_metrics(app, services)
     app.register_blueprint(protocol)
     app.register_blueprint(api)
-    app.register_blueprint(operation)
     app.register_blueprint(site)
+    app.register_blueprint(operation)
     return app
 
 

@@ -25,16 +25,7 @@ from cdal.backend.tables import Job, Project, now
 log = logging.getLogger(__name__)
 
 JobKind = Literal[
-    "sync",
-    "train",
-    "score",
-    "select",
-    "queue",
-    "recheck",
-    "prune",
-    "rank",
-    "map",
-    "yardstick",
+    "sync", "train", "score", "select", "queue", "rank", "map", "yardstick", "recheck", "prune"
 ]
 
 # Jobs of one lane never run together for one project. Sync and queue both write the project's
@@ -45,13 +36,13 @@ LANES: dict[str, str] = {
     "train": "train",
     "score": "score",
     "select": "score",
-    "recheck": "upkeep",
-    "prune": "upkeep",
     # It trains, too.
     "yardstick": "train",
     # What is only looked at holds up nothing.
     "rank": "look",
     "map": "look",
+    "recheck": "upkeep",
+    "prune": "upkeep",
 }
 # One training and one scoring at a time on this machine: two would only slow each other down.
 SHARED_LANES = frozenset({"train", "score"})

@@ -101,22 +101,25 @@ def pool_status(session: Session, project: Project, drawn: PoolMap) -> dict[str,
 def _states(session: Session, project: Project, task_ids: list[int]) -> dict[int, str]:
     """«labelled», «skipped», «queued» or «unlabelled», by task; none of those that are gone."""
     current = open_round_of(session, project)
-    round_id = current.id if current is not None else None
+    picks: dict[int, str] = {}
+    if current is not None:
+        query = select(Pick.task_id, Pick.state).filter_by(round_id=current.id)
+        picks = {task: state for task, state in session.execute(query)}  # noqa: C416 — rows are no pairs
     states: dict[int, str] = {}
     for ids in chunks(task_ids, IDS_A_QUERY):
         rows = session.execute(
-            select(Task.task_id, Task.annotations, Task.skips, Pick.state)
-            .select_from(Task)
-            .outerjoin(Pick, (Pick.round_id == round_id) & (Pick.task_id == Task.task_id))
-            .where(Task.project_id == project.id, Task.task_id.in_(ids))
+            select(Task.task_id, Task.annotations, Task.skips).where(
+                Task.project_id == project.id, Task.task_id.in_(ids)
+            )
         )
-        for task, labels, skips, pick in rows:
+        for task, labels, skips in rows:
             if labels:
                 states[task] = "labelled"
             elif skips:
                 states[task] = "skipped"
             else:
-                states[task] = "queued" if pick in ("queued", "sending") else "unlabelled"
+                queued = picks.get(task) in ("queued", "sending")
+                states[task] = "queued" if queued else "unlabelled"
     return states
 
 

@@ -105,7 +105,10 @@ def _of_round(session: Session, project: Project) -> State:
         return State("paused", "paused; no round begins until it is resumed")
     if current is None:
         return State("waiting", "the next round is about to begin")
-    wanted = max(1, current.budget - labels_in(session, current))
+    wanted = current.budget - labels_in(session, current)
+    if wanted <= 0 and not paused:
+        return State("waiting", f"round {current.number} is labelled; the next training is to come")
+    wanted = max(wanted, 0)
     labels = "1 label" if wanted == 1 else f"{wanted} labels"
     if paused:
         return State("paused", f"paused, with {labels} of round {current.number} still wanted")

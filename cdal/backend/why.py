@@ -99,8 +99,8 @@ def _why(
     if other is not None and not scores.present[other, region]:
         there = None
     most = here if there is None else torch.maximum(here, there)
-    largest = most.argsort(descending=True)[:BARS]
-    shown = largest[here[largest].argsort(descending=True, stable=True)].tolist()
+    top = most.argsort(descending=True)[:BARS]
+    shown = top[here[top].argsort(descending=True, stable=True)].tolist()
     bars = tuple(
         Bar(classes[i], i, float(here[i]), None if there is None else float(there[i]))
         for i in shown

@@ -88,6 +88,15 @@ def test_labels_of_a_round_are_counted_down(services: Services, project: Project
     assert state(services, project).doing == "labelling"
 
 
+def test_a_round_that_is_labelled_waits_for_a_training(
+    services: Services, project: Project
+) -> None:
+    add_tasks(services, project, [1, 2], annotations=1)
+    add_tasks(services, project, [3])
+    add_round(services, project, [1, 2, 3], queued=3, budget=2)
+    assert state(services, project).text == "round 1 is labelled; the next training is to come"
+
+
 def test_a_pause(services: Services, project: Project) -> None:
     add_tasks(services, project, [1, 2, 3])
     with services.store.transaction() as session:

@@ -19,7 +19,15 @@ from cdal.backend.tables import ModelVersion
 STEPS = ("train", "score", "select", "queue")
 EVENTS = 40
 """The newest are shown."""
-WORDS = {**DOES, "sync": "reading", "rank": "comparison", "map": "map", "yardstick": "yardstick"}
+WORDS = {
+    **DOES,
+    "sync": "reading",
+    "rank": "comparison",
+    "map": "map",
+    "yardstick": "yardstick",
+    "recheck": "check of the images",
+    "prune": "pruning",
+}
 """What a job's kind is called."""
 
 

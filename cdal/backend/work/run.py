@@ -40,11 +40,11 @@ HANDLERS: Mapping[str, Callable[[Context], str]] = {
     "score": score.run,
     "select": selecting.run,
     "queue": queue.run,
-    "recheck": recheck.run,
-    "prune": prune.run,
     "rank": rank.run,
     "map": pool_map.run,
     "yardstick": yardstick.run,
+    "recheck": recheck.run,
+    "prune": prune.run,
 }
 
 FIRST_WAIT_S = 5.0

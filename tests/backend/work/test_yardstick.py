@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import io
+from base64 import b64encode
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from offline import FakeLabelStudio, add_project, add_round, add_tasks, make_services, make_work
+from offline import (
+    FakeLabelStudio,
+    add_project,
+    add_round,
+    add_tasks,
+    add_version,
+    make_services,
+    make_work,
+    write_network,
+)
+from PIL import Image
 from pooled import pooled_project
 from sqlalchemy import select
 
 from cdal.backend.services import Services
-from cdal.backend.tables import Pick, Project, Round, Submission, Yardstick, now
+from cdal.backend.tables import (
+    ModelVersion,
+    Pick,
+    Project,
+    Round,
+    Submission,
+    Task,
+    Yardstick,
+    now,
+)
 from cdal.backend.work import select as selecting
 from cdal.backend.work import yardstick
 from cdal.backend.work.labelled import is_held_out
@@ -147,3 +168,69 @@ def test_few_held_out_images_say_nothing(services: Services) -> None:
         "labelled"
     )
     assert held < 10
+
+
+def coloured(red: bool) -> str:
+    """An image of one colour, within the task's data."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "red" if red else "blue").save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+
+
+def test_the_whole_of_it_on_real_networks(services: Services) -> None:
+    """Sixty images drawn at random, of two colours; two versions that have not learnt anything."""
+    project = add_project(services)
+    client = FakeLabelStudio()
+    tasks = list(range(1, 61))
+    client.add_tasks(tasks)
+    add_round(services, project, tasks, queued=60)
+    for number in (1, 2):
+        add_version(services, project, number=number)
+        write_network(services, project, number)
+    with services.store.transaction() as session:
+        session.scalars(select(ModelVersion).filter_by(number=2)).one().labels = 40
+        for task in tasks:
+            session.add(
+                Task(
+                    project_id=project.id,
+                    task_id=task,
+                    image=coloured(red=task % 2 == 0),
+                    annotations=1,
+                )
+            )
+            label = "cat" if task % 2 == 0 else "dog"
+            region = {"from_name": "label", "to_name": "image", "type": "choices"}
+            result = [{**region, "value": {"choices": [label]}}]
+            client.given[task] = [{"result": result, "updated_at": "2026-01-01T00:00:00Z"}]
+            session.add(
+                Submission(
+                    project_id=project.id,
+                    task_id=task,
+                    labelled_at=now(),
+                    annotators=[1],
+                    seconds=1.0,
+                )
+            )
+    work = make_work(
+        services,
+        project,
+        client,
+        "yardstick",
+        held_out=0.3,
+        network="mobilenet_v3_small",
+        image_size=32,
+        epochs=8,
+    )
+    yardstick.run(work)
+    (told,) = results(services)
+    held = sum(is_held_out(task, 0.3) for task in tasks)
+    assert (told["known"], told["images"], told["metric"]) == (True, held, "accuracy")
+    assert told["random"]["labels"] == 60
+    assert [point["labels"] for point in told["curve"]] == [4, 40]
+    assert told["low"] <= told["saved"] <= told["high"]
+    assert told["saved"] == 60 - told["needed"]
+    # The next one goes on from this one.
+    folder = services.config.project_folder(project.id) / "yardstick"
+    assert (folder / "weights.safetensors").exists()
+    yardstick.run(work)
+    assert len(results(services)) == 2
