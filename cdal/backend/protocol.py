@@ -6,14 +6,16 @@ import re
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify, redirect, request, url_for
 from sqlalchemy import select
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from cdal.backend.connection import RefusedError, find
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.logs import now_about
 from cdal.backend.model import CDALModel, is_id
 from cdal.backend.openapi import PROTOCOL, describe
+from cdal.backend.pages.site import is_browser
 from cdal.backend.request import json_body, services
 from cdal.backend.schema import (
     ErrorView,
@@ -32,7 +34,7 @@ from cdal.backend.schema import (
     WebhookView,
 )
 from cdal.backend.tables import Job, Project, Round
-from cdal.backend.webhook import HEADER, may_hint
+from cdal.backend.webhook import HEADER, REFUSED, may_hint
 
 JOB_STATUS = {
     "pending": "queued",
@@ -49,6 +51,13 @@ protocol = Blueprint("protocol", __name__)
 
 
 @protocol.get("/")
+@describe(PROTOCOL, HealthView)
+def root() -> Response | WerkzeugResponse:
+    """Whether the web process is alive; browsers are sent on to the pages."""
+    # Label Studio asks /health; who opens the address in a browser wants to see something.
+    return redirect(url_for("pages.projects")) if is_browser() else health()
+
+
 @protocol.get("/health")
 @describe(PROTOCOL, HealthView)
 def health() -> Response:
@@ -86,6 +95,9 @@ def webhook() -> Response | tuple[Response, int]:
         raise RefusedError("The field «action» must name an event, such as ANNOTATION_CREATED.")
     hinted = _hinted(body.get("project"))
     heard = [project for project in hinted if _may_hint(project, event)]
+    for project in hinted:
+        if project not in heard:  # has Label Studio's webhook lost its secret?
+            services().jobs.ask(project.id, "sync", REFUSED, services().strangers)
     if hinted and not heard:
         return jsonify(error="This does not come from the webhook of the project."), 401
     jobs = [CDALModel(services(), project).fit(event) for project in heard]

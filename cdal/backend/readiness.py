@@ -12,9 +12,9 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.faults import STORAGE, storage_problem
 from cdal.backend.heartbeat import worker_status
 from cdal.backend.services import Services
+from cdal.backend.storage import STORAGE, storage_problem
 from cdal.backend.tables import Job, Project, now
 from cdal.backend.transport import open_http
 
