@@ -54,6 +54,7 @@ ALLOWED = {
         "spectree",
         "pydantic",
         "pydantic_settings",
+        "sklearn",
         "sqlalchemy",
         "urllib3",
         "werkzeug",

@@ -11,18 +11,28 @@ from sqlalchemy import select
 
 from cdal.backend import actions
 from cdal.backend.openapi import API, checked, document
+from cdal.backend.pool_map import newest_map, pool_status
+from cdal.backend.quality import quality_status
+from cdal.backend.rankings import comparison_status
 from cdal.backend.request import ID, services
+from cdal.backend.savings import savings_status
 from cdal.backend.schema import (
+    ComparisonQuery,
+    ComparisonView,
     DoneView,
     EventsQuery,
     EventsView,
     JobsQuery,
     JobsView,
     JobView,
+    PoolView,
     ProjectsView,
     ProjectView,
+    QualityView,
     QueueView,
     RollbackBody,
+    SavingsView,
+    ThroughputView,
 )
 from cdal.backend.status import (
     events_status,
@@ -31,7 +41,8 @@ from cdal.backend.status import (
     project_status,
     queue_status,
 )
-from cdal.backend.tables import Project
+from cdal.backend.submissions import throughput_status
+from cdal.backend.tables import ModelVersion, Project
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -69,6 +80,60 @@ def queue(number: int) -> Answer:
     """The images that a project's label stream serves, by rank."""
     with services().store.reading() as session:
         return queue_status(session, actions.find_project(session, number))
+
+
+@api.get(f"/projects/<{ID}:number>/versions/<{ID}:version>")
+@checked(API, QualityView)
+def model_version(number: int, version: int) -> Answer:
+    """How good a model version is, class by class, and what it takes for what."""
+    with services().store.reading() as session:
+        actions.find_project(session, number)
+        found = session.scalars(
+            select(ModelVersion).filter_by(project_id=number, number=version)
+        ).one_or_none()
+    if found is None:
+        raise actions.ActionError(f"There is no model version {version} of project {number}.", 404)
+    return quality_status(found)
+
+
+@api.get(f"/projects/<{ID}:number>/savings")
+@checked(API, SavingsView)
+def savings(number: int) -> Answer:
+    """How many labels selection has saved against random ones, where that is known."""
+    with services().store.reading() as session:
+        return savings_status(session, actions.find_project(session, number))
+
+
+@api.get(f"/projects/<{ID}:number>/throughput")
+@checked(API, ThroughputView)
+def throughput(number: int) -> Answer:
+    """How fast people label, and who."""
+    with services().store.reading() as session:
+        return throughput_status(session, actions.find_project(session, number))
+
+
+@api.get(f"/projects/<{ID}:number>/pool")
+@checked(API, PoolView)
+def pool(number: int) -> Answer:
+    """The pool's map, once somebody has looked at its page."""
+    with services().store.reading() as session:
+        found = actions.find_project(session, number)
+        drawn = newest_map(session, services().config, found)
+        if drawn is None:
+            raise actions.ActionError("There is no map yet; open the pool's page.", 404)
+        return pool_status(session, found, drawn)
+
+
+@api.get(f"/projects/<{ID}:number>/comparison")
+@checked(API, ComparisonView)
+def comparison(number: int, query: ComparisonQuery) -> Answer:
+    """What two selectors would ask for in the open round, once somebody has had them compared."""
+    with services().store.reading() as session:
+        found = actions.find_project(session, number)
+        told = comparison_status(session, services().config, found, [query.a, query.b])
+    if told is None:
+        raise actions.ActionError("There is no open round with a model to compare for.", 404)
+    return told
 
 
 @api.get("/jobs")

@@ -14,15 +14,16 @@ from cdal.backend.actions import ActionError
 from cdal.backend.api import api
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.connection import RefusedError
-from cdal.backend.faults import storage_problem
 from cdal.backend.guard import guard
 from cdal.backend.logs import never_show, set_up_logging
 from cdal.backend.metrics import add_metrics
 from cdal.backend.operation import operation
+from cdal.backend.pages import site
 from cdal.backend.protocol import protocol
 from cdal.backend.readiness import Readiness
 from cdal.backend.request import StrictJSON
 from cdal.backend.services import Services
+from cdal.backend.storage import storage_problem
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def create_app(config: ServerConfig | None = None) -> Flask:
     add_metrics(app, services)
     app.register_blueprint(protocol)
     app.register_blueprint(api)
+    app.register_blueprint(site)
     app.register_blueprint(operation)
     return app
 

@@ -67,13 +67,22 @@ class WebhookInfo:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A task as Label Studio has it now; `annotations` counts submitted ones, `skips` the rest."""
+    """A task as Label Studio has it now; `annotations` counts submitted ones, `skips` the rest.
+
+    Attributes:
+        labelled_at: when the newest annotation was submitted, in UTC.
+        annotators: numbers of those who annotated it.
+        seconds: that an annotation took, the mean over them.
+    """
 
     task_id: int
     data: Mapping[str, Any]
     annotations: int
     skips: int
     updated_at: str
+    labelled_at: datetime | None = None
+    annotators: tuple[int, ...] = ()
+    seconds: float | None = None
 
 
 class LabelStudioClient:
@@ -140,7 +149,10 @@ class LabelStudioClient:
             conditions.append(
                 _condition("updated_at", "greater_or_equal", "Datetime", changed_since)
             )
-        include = "id,data,total_annotations,cancelled_annotations,updated_at"
+        include = (
+            "id,data,total_annotations,cancelled_annotations,updated_at,"
+            "completed_at,annotators,avg_lead_time"
+        )
         with _errors("list the tasks"):
             for task in self._sdk.tasks.list(
                 project=self.project,
@@ -155,6 +167,9 @@ class LabelStudioClient:
                     annotations=int(task.total_annotations or 0),
                     skips=int(task.cancelled_annotations or 0),
                     updated_at=_time(task.updated_at),
+                    labelled_at=_moment(task.completed_at),
+                    annotators=tuple(n for n in task.annotators or () if isinstance(n, int)),
+                    seconds=task.avg_lead_time,
                 )
 
     def count(self, labelled: bool | None = None) -> int:
@@ -182,6 +197,53 @@ class LabelStudioClient:
                 query=_query([_condition("total_annotations", "greater", "Number", 0)]),
             ):
                 yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
+
+    def people(self) -> dict[int, str]:
+        """Everybody's name by number: the e-mail address where there is no other."""
+        with _errors("list the people"):
+            users = self._sdk.users.list()
+        return {
+            int(user.id): f"{user.first_name or ''} {user.last_name or ''}".strip() or user.email
+            for user in users
+        }
+
+    def write_settings(self, backend_url: str | None, settings: Mapping[str, Any]) -> None:
+        """Write a backend's settings, the extra params, where Label Studio's Model page has them.
+
+        Label Studio asks the backend's `/setup` whether it takes them before it keeps them.
+
+        Args:
+            backend_url: the backend's address as Label Studio may know it; only needed where a
+                project has several backends.
+            settings: what the extra params shall be.
+
+        Raises:
+            LabelStudioError: it is not clear which backend it is, or Label Studio refused.
+        """
+        with _errors("list the project's backends"):
+            found = self._sdk.ml.list(project=self.project)
+        if len(found) > 1:
+            found = [one for one in found if one.url and one.url.rstrip("/") == backend_url]
+        if len(found) != 1:
+            raise LabelStudioError(
+                "Label Studio has no or several backends for this project, and it is not clear "
+                "which one this is; change the settings on its Model page."
+            )
+        backend = found[0]
+        login: dict[str, Any] = {}
+        if str(backend.auth_method) == "BASIC_AUTH":  # an empty password stays what it was
+            login = {"basic_auth_user": backend.basic_auth_user, "basic_auth_pass": ""}
+        with _errors("write the settings"):
+            self._sdk.ml.update(
+                id=backend.id,
+                project=self.project,
+                url=backend.url,
+                title=backend.title,
+                auth_method=backend.auth_method,
+                extra_params=dict(settings),
+                request_options=_ONCE,
+                **login,
+            )
 
     def import_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> int:
         """Import in one call; returns how many Label Studio took."""
@@ -266,9 +328,21 @@ class LabelStudioClient:
             return {int(task.id) for task in pager}
 
 
-def _time(time: datetime | None) -> str:
+def _moment(time: object) -> datetime | None:
+    """A time as the store keeps it; the SDK leaves some as text."""
+    try:
+        moment = datetime.fromisoformat(time) if isinstance(time, str) else time
+    except ValueError:
+        return None
+    if not isinstance(moment, datetime):
+        return None
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _time(time: object) -> str:
     """A time in the one spelling that Label Studio's filters read."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else ""
+    moment = _moment(time)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else ""
 
 
 class _errors:  # noqa: N801 — reads as the keyword that it stands for

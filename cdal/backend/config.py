@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cdal.backend.settings import SettingsError
+from cdal.backend.settings_error import SettingsError
 
 # How an address may begin, and the library and the extra of this package that it needs.
 DATABASES = {

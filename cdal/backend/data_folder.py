@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from cdal.backend.config import ServerConfig
-from cdal.backend.faults import storage_problem
+from cdal.backend.storage import storage_problem
 from cdal.backend.store import Store
 
 

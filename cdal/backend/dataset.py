@@ -71,6 +71,10 @@ class TaskImages:
         chosen = [item for item in self.items if wanted(item)]
         return TaskImages(self._store, self._source, chosen, self._prepared)
 
+    def only(self, index: int) -> TaskImages:
+        """One of the images."""
+        return TaskImages(self._store, self._source, [self.items[index]], self._prepared)
+
     def sizes(self, most: int) -> list[tuple[int, int]]:
         """Height and width of the first images that can be read."""
         pairs = [(item.task_id, item.image) for item in self.items[:most]]

@@ -24,7 +24,9 @@ from cdal.backend.tables import Job, Project, now
 
 log = logging.getLogger(__name__)
 
-JobKind = Literal["sync", "train", "score", "select", "queue", "recheck", "prune"]
+JobKind = Literal[
+    "sync", "train", "score", "select", "queue", "rank", "map", "yardstick", "recheck", "prune"
+]
 
 # Jobs of one lane never run together for one project. Sync and queue both write the project's
 # queue; a training must not hold them up, nor hold up a new round's scores.
@@ -34,6 +36,11 @@ LANES: dict[str, str] = {
     "train": "train",
     "score": "score",
     "select": "score",
+    # It trains, too.
+    "yardstick": "train",
+    # What is only looked at holds up nothing.
+    "rank": "look",
+    "map": "look",
     "recheck": "upkeep",
     "prune": "upkeep",
 }

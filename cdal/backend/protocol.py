@@ -6,14 +6,16 @@ import re
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, g, jsonify, redirect, request, url_for
 from sqlalchemy import select
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from cdal.backend.connection import RefusedError, find
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.logs import now_about
 from cdal.backend.model import CDALModel, is_id
 from cdal.backend.openapi import PROTOCOL, describe
+from cdal.backend.pages.site import is_browser
 from cdal.backend.request import json_body, services
 from cdal.backend.schema import (
     ErrorView,
@@ -49,6 +51,13 @@ protocol = Blueprint("protocol", __name__)
 
 
 @protocol.get("/")
+@describe(PROTOCOL, HealthView)
+def root() -> Response | WerkzeugResponse:
+    """Whether the web process is alive; browsers are sent on to the pages."""
+    # Label Studio asks /health; who opens the address in a browser wants to see something.
+    return redirect(url_for("pages.projects")) if is_browser() else health()
+
+
 @protocol.get("/health")
 @describe(PROTOCOL, HealthView)
 def health() -> Response:

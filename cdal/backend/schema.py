@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cdal.backend.jobs import JobKind
+from cdal.backend.settings import SelectorName
+from cdal.backend.state import Doing
 
 JobState = Literal["pending", "running", "done", "failed", "cancelled"]
 Level = Literal["info", "warning", "error"]
@@ -77,6 +79,35 @@ class RoundView(View):
     seconds: dict[str, float] = Field(description="Seconds its jobs took, by kind.")
 
 
+class StateView(View):
+    """What a project is doing."""
+
+    doing: Doing
+    text: str = Field(description="All of it, in words.")
+    share: float | None = Field(description="Of the job that runs, from 0 to 1.")
+    seconds_left: float | None = Field(description="Until that job ends, by its pace so far.")
+
+
+class ProgressView(View):
+    """How far people are with the open round."""
+
+    round: int
+    labels: int = Field(description="Images labelled or skipped in it.")
+    budget: int
+
+
+class MetricView(View):
+    """The serving version's metric, and how it moved."""
+
+    name: str
+    value: float
+    images: int | None = Field(description="Held-out images that it was measured on.")
+    before: float | None = Field(
+        description="What the version before it had on the same images; null where there is none."
+    )
+    moved: float | None
+
+
 class ProjectView(View):
     """A project and what it is at."""
 
@@ -90,6 +121,9 @@ class ProjectView(View):
     serving_version: int | None
     paused_at: datetime | None
     problem: str | None = Field(description="What an admin should see to.")
+    state: StateView
+    progress: ProgressView | None = Field(description="Null where no round is open.")
+    metric: MetricView | None = Field(description="Null where nothing has been measured.")
     versions: list[VersionView]
     rounds: list[RoundView]
     jobs: list[JobView] = Field(description="The newest 20, the newest first.")
@@ -107,13 +141,144 @@ class PickView(View):
     state: Literal["ranked", "sending", "queued"]
     score: float
     reason: dict[str, Any]
+    labelled: bool
+    skipped: bool
 
 
 class QueueView(View):
     """The round that the label stream follows, and its images by rank."""
 
     round: int | None
+    selector: str | None
     picks: list[PickView]
+
+
+class ClassView(View):
+    """How well a class is known."""
+
+    name: str
+    count: int = Field(description="Held-out images, pixels or boxes of it.")
+    score: float | None = Field(description="Recall, IoU or average precision; null without any.")
+
+
+class ConfusionView(View):
+    """A class that is taken for another."""
+
+    true: str
+    taken_for: str
+    count: int
+    share: float = Field(description="Of all that are of the true class.")
+
+
+class QualityView(View):
+    """What was measured of a model version on the held-out images."""
+
+    version: int
+    metric: str | None
+    images: int
+    values: dict[str, float]
+    classes: list[ClassView]
+    matrix: list[list[int]] = Field(
+        description="Rows are what it is, columns what it is taken for; empty for detectors."
+    )
+    confused: list[ConfusionView] = Field(description="The worst, the worst first.")
+
+
+class CurvePointView(View):
+    labels: int
+    value: float
+
+
+class SavingsView(View):
+    """How many labels selection has saved, by the setting `random_share`."""
+
+    version: int | None = Field(description="The newest model version that was compared.")
+    known: bool
+    why: str | None = Field(description="Why it is not known yet.")
+    metric: str | None = None
+    images: int | None = Field(None, description="Held-out images that were drawn at random.")
+    random: CurvePointView | None = Field(None, description="The model of random labels alone.")
+    curve: list[CurvePointView] = Field([], description="The versions that served, on them.")
+    needed: float | None = Field(None, description="Selected labels worth the random ones.")
+    saved: float | None = None
+    low: float | None = Field(None, description="Where the 90% interval begins.")
+    high: float | None = Field(None, description="Where it ends.")
+    at_least: bool | None = Field(None, description="Whether the estimate is only a lower bound.")
+    at_most: bool | None = Field(None, description="Whether it is only an upper bound.")
+
+
+class BarView(View):
+    from_: datetime = Field(alias="from")
+    labels: int
+
+
+class OverTimeView(View):
+    step_seconds: int
+    bars: list[BarView]
+
+
+class AnnotatorView(View):
+    """Somebody who labels."""
+
+    number: int = Field(description="Label Studio's.")
+    name: str
+    labels: int
+    median_seconds: float | None = Field(description="That an image takes.")
+    last: datetime
+
+
+class ThroughputView(View):
+    """How fast people label."""
+
+    labels: int
+    last_hour: int
+    last_day: int
+    median_seconds: float | None
+    over_time: OverTimeView
+    annotators: list[AnnotatorView]
+
+
+class SelectorView(View):
+    """What a selector would ask for."""
+
+    name: str
+    ready: bool
+    problem: str | None
+    picks: list[int] = Field(description="Tasks by rank.")
+    classes: int | None = Field(description="That the model sees in them.")
+    entropy: float | None = Field(description="Bits, the mean over the images.")
+    diversity: float | None = Field(description="Nats, the mean over the pairs of images.")
+
+
+class ComparisonView(View):
+    """What two selectors would ask for in the open round."""
+
+    round: int
+    budget: int
+    selectors: list[SelectorView]
+    common: int | None = Field(description="Images that both ask for.")
+
+
+class PointView(View):
+    """An image on the pool's map."""
+
+    task: int
+    x: float
+    y: float
+    class_: int = Field(alias="class", description="Index of its most probable class.")
+    entropy: float
+    state: Literal["labelled", "queued", "skipped", "unlabelled"]
+    round: int | None = Field(description="That queued it last.")
+
+
+class PoolView(View):
+    """The pool's map."""
+
+    version: int
+    images: int
+    classes: list[str]
+    counts: dict[str, int]
+    points: list[PointView]
 
 
 class JobsView(View):
@@ -160,6 +325,15 @@ class JobsQuery(Limited):
 
 class EventsQuery(Limited):
     level: Level | None = Field(None, description="Of this level only.")
+
+
+class ComparisonQuery(BaseModel):
+    """Which selectors to compare."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    a: SelectorName = Field("cdal-cs", description="One selector.")
+    b: SelectorName = Field("entropy", description="Another.")
 
 
 class RollbackBody(BaseModel):

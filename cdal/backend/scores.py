@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -81,3 +81,19 @@ class Scores:
         joined = cls.concatenate([cls(**load_file(file)) for file in files])
         rows = {int(task_id): row for row, task_id in enumerate(joined.task_ids.tolist())}
         return joined.rows(torch.tensor(sorted(rows.values())))
+
+    @classmethod
+    def of_tasks(cls, folder: Path, task_ids: Collection[int]) -> Scores | None:
+        """What was saved of these tasks, without reading the rest; None where that is nothing."""
+        wanted = set(task_ids)
+        parts: dict[int, Scores] = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as tensors:
+                ids = tensors.get_tensor("task_ids").tolist()
+                rows = {task_id: row for row, task_id in enumerate(ids) if task_id in wanted}
+                if not rows:
+                    continue
+                slices = {field.name: tensors.get_slice(field.name) for field in fields(cls)}
+                for task_id, row in rows.items():
+                    parts[task_id] = cls(**{n: part[row : row + 1] for n, part in slices.items()})
+        return cls.concatenate([parts[task_id] for task_id in sorted(parts)]) if parts else None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cdal.backend.settings_error import SettingsError
 from cdal.models import ARCHITECTURES
 from cdal.selectors import OptionError, make_selector
 
@@ -26,10 +27,6 @@ SelectorName = Literal[
 
 LEAST_RESERVE = 30
 """Even simulated annotators label no more in the time that it takes to notice and queue more."""
-
-
-class SettingsError(ValueError):
-    """Settings that cannot be used; the message is one sentence for whoever typed them."""
 
 
 class ProjectSettings(BaseModel):
@@ -52,6 +49,13 @@ class ProjectSettings(BaseModel):
     selector: SelectorName = Field("cdal-cs", description="How the next images are chosen.")
     selector_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the selector, by name."
+    )
+    random_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Share of each round's images that is drawn at random, as a yardstick: by it "
+        "the pages estimate how many labels selection saves.",
     )
     region: Literal["auto", "class", "image"] = Field(
         "auto",

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.tables import Event, Job, ModelVersion, Pick, Project, Round, now
+from cdal.backend.state import labels_in, open_round_of, seconds_left, state_of
+from cdal.backend.tables import Event, Job, ModelVersion, Pick, Project, Round, Task
 from cdal.backend.tasks import count_labelled, count_tasks
-
-LEAST_PROGRESS = 0.02
-"""Before this share of a job is done, its pace says nothing of the time that is left."""
 
 
 def project_status(session: Session, project: Project) -> dict[str, Any]:
@@ -41,22 +40,40 @@ def project_status(session: Session, project: Project) -> dict[str, Any]:
         "serving_version": numbers.get(project.serving_version_id or -1),
         "paused_at": _time(project.paused_at),
         "problem": project.problem,
+        "state": state_of(session, project).to_dict(),
+        "progress": _progress(session, project),
+        "metric": _metric(versions, project.serving_version_id),
         "versions": [_version(version) for version in versions],
         "rounds": [_round(r, numbers) for r in rounds],
         "jobs": [job_status(job) for job in jobs],
     }
 
 
-def queue_status(session: Session, project: Project) -> dict[str, Any]:
-    """The round that the label stream follows, and its images by rank, as JSON data."""
-    current = session.scalars(
-        select(Round).filter_by(project_id=project.id, state="open").order_by(Round.number.desc())
-    ).first()
+def queue_status(
+    session: Session, project: Project, first: int = 0, most: int | None = None
+) -> dict[str, Any]:
+    """The round that the label stream follows, and its images by rank, as JSON data.
+
+    Args:
+        session: to read with.
+        project: whose queue.
+        first: how many ranks to leave out.
+        most: how many images to tell of; None: all.
+    """
+    current = open_round_of(session, project)
     if current is None:
-        return {"round": None, "picks": []}
-    picks = session.scalars(select(Pick).filter_by(round_id=current.id).order_by(Pick.rank))
+        return {"round": None, "selector": None, "picks": []}
+    query = (
+        select(Pick, Task.annotations, Task.skips)
+        .outerjoin(Task, (Task.task_id == Pick.task_id) & (Task.project_id == project.id))
+        .where(Pick.round_id == current.id)
+        .order_by(Pick.rank)
+        .offset(first)
+        .limit(most)
+    )
     return {
         "round": current.number,
+        "selector": current.selector,
         "picks": [
             {
                 "rank": pick.rank,
@@ -64,9 +81,40 @@ def queue_status(session: Session, project: Project) -> dict[str, Any]:
                 "state": pick.state,
                 "score": pick.score,
                 "reason": pick.reason,
+                "labelled": bool(labels),
+                "skipped": not labels and bool(skips),
             }
-            for pick in picks
+            for pick, labels, skips in session.execute(query)
         ],
+    }
+
+
+def _progress(session: Session, project: Project) -> dict[str, int] | None:
+    """How far people are with the open round."""
+    current = open_round_of(session, project)
+    if current is None:
+        return None
+    return {
+        "round": current.number,
+        "labels": labels_in(session, current),
+        "budget": current.budget,
+    }
+
+
+def _metric(versions: Sequence[ModelVersion], serving: int | None) -> dict[str, Any] | None:
+    """The serving version's metric, and what the version before it had on the same images."""
+    version = next((v for v in versions if v.id == serving), None)
+    if version is None or not version.metrics:
+        return None
+    name = version.metrics["main_name"]
+    before = (version.serving_metrics or {}).get("values", {}).get(name)
+    value = version.metrics["values"][name]
+    return {
+        "name": name,
+        "value": value,
+        "images": version.metrics.get("images"),
+        "before": before,
+        "moved": None if before is None else value - before,
     }
 
 
@@ -80,7 +128,7 @@ def job_status(job: Job) -> dict[str, Any]:
         "asked_by": job.asked_by,
         "cancelled_by": job.cancelled_by,
         "progress": job.progress,
-        "seconds_left": _seconds_left(job),
+        "seconds_left": seconds_left(job),
         "message": job.message,
         "outcome": job.outcome,
         "error": job.error,
@@ -161,13 +209,6 @@ def _round(row: Round, numbers: dict[int, int]) -> dict[str, Any]:
         "warnings": row.warnings,
         "seconds": row.seconds,
     }
-
-
-def _seconds_left(job: Job) -> float | None:
-    if job.state != "running" or job.started_at is None or job.progress < LEAST_PROGRESS:
-        return None
-    elapsed = (now() - job.started_at).total_seconds()
-    return round(max(elapsed, 0.0) * (1 - job.progress) / job.progress, 1)
 
 
 def _time(time: datetime | None) -> str | None:

@@ -75,6 +75,28 @@ class Task(Base):
     image_problem: Mapped[str | None] = mapped_column(Text)
 
 
+class Submission(Base):
+    """When a task was last labelled, by whom, and how long they took, as Label Studio says."""
+
+    __tablename__ = "submissions"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(primary_key=True)
+    labelled_at: Mapped[datetime] = mapped_column(index=True)
+    annotators: Mapped[list[Any]]  # Label Studio's numbers of them
+    seconds: Mapped[float | None]  # an annotation, the mean over them
+
+
+class Annotator(Base):
+    """Somebody who labels, by the name that Label Studio has."""
+
+    __tablename__ = "annotators"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+
+
 class ModelVersion(Base):
     """One trained set of weights."""
 
@@ -138,6 +160,40 @@ class Pick(Base):
     state: Mapped[str] = mapped_column(String(10), default="ranked")
     score: Mapped[float]
     reason: Mapped[dict[str, Any]]
+
+
+class RandomLabel(Base):
+    """An image that was drawn at random, and labelled in the round that drew it."""
+
+    __tablename__ = "random_labels"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Yardstick(Base):
+    """What labels drawn at random have bought, measured after a training; see savings.py."""
+
+    __tablename__ = "yardsticks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    version: Mapped[int]  # number of the newest model version that it was compared with
+    result: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Ranking(Base):
+    """How another selector would have ranked a round's pool; asked for on a page, never queued."""
+
+    __tablename__ = "rankings"
+
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
+    selector: Mapped[str] = mapped_column(String(40), primary_key=True)
+    task_ids: Mapped[list[Any] | None] = mapped_column(JSON)  # by rank; None until it is made
+    problem: Mapped[str | None] = mapped_column(Text)  # why there is none, in words
+    seconds: Mapped[float] = mapped_column(default=0.0)
+    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Prediction(Base):

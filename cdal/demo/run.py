@@ -192,10 +192,13 @@ def _tell(
     backend: BackendServer,
     project: LabelStudioProject,
 ) -> None:
+    status = backend.status(project.number)
+    pages = f"{backend.url}/projects/{status['id']}" if status else f"{backend.url}/projects"
     console.print(
         f"""
 [bold]Label Studio[/bold]  {label_studio.url}/projects/{project.number}
-[bold]Backend[/bold]       {backend.url}/api/v1/projects
+[bold]The queue[/bold]     {pages}/queue    why these images, and why the first is first
+[bold]Overview[/bold]      {pages}          what the backend is doing, and whether it gets better
 [bold]Log in as[/bold]     {label_studio.EMAIL} with the password {label_studio.PASSWORD}
 
 [bold]What to do now[/bold]
@@ -204,7 +207,7 @@ def _tell(
 2. {LABEL[task]}
    When the round is labelled, the model trains by itself; go on labelling meanwhile.
 3. The next images are those that Contextual Diversity finds most telling; the tab «CDAL queue»
-   of the Data Manager shows them in order, each with the model's guess.
+   of the Data Manager shows them in order, each with the model's guess; the queue's page says why.
 
 Ctrl-C stops everything; the same command goes on from there; «make clean» removes it.
 """,

@@ -10,7 +10,7 @@ from offline import make_config
 from pydantic import ValidationError
 
 from cdal.backend.config import ServerConfig, server_config
-from cdal.backend.settings import SettingsError
+from cdal.backend.settings_error import SettingsError
 
 VARIABLES = ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MODEL_DIR", "PORT", "CDAL_THREADS")
 

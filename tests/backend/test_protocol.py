@@ -241,7 +241,11 @@ def test_the_api_of_projects(connected: FlaskClient) -> None:
     (project,) = connected.get("/api/v1/projects").get_json()["projects"]
     assert project["label_studio_id"] == 12
     assert connected.get("/api/v1/projects/1").get_json() == project
-    assert connected.get("/api/v1/projects/1/queue").get_json() == {"round": None, "picks": []}
+    assert connected.get("/api/v1/projects/1/queue").get_json() == {
+        "round": None,
+        "selector": None,
+        "picks": [],
+    }
     for path in ("/api/v1/projects/2", "/api/v1/projects/2/queue"):
         answer = connected.get(path)
         assert (answer.status_code, answer.get_json()) == (404, {"error": "There is no project 2."})

@@ -22,7 +22,7 @@ def test_a_project_that_has_just_been_connected(services: Services) -> None:
     project = add_project(services, access_token="handed-over-token")
     with services.store.reading() as session:
         status = project_status(session, project)
-        assert queue_status(session, project) == {"round": None, "picks": []}
+        assert queue_status(session, project) == {"round": None, "selector": None, "picks": []}
     assert (status["tasks"], status["labelled"], status["serving_version"]) == (0, 0, None)
     assert (status["versions"], status["rounds"], status["jobs"]) == ([], [], [])
     assert "handed-over-token" not in json.dumps(status)

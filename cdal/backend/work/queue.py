@@ -25,6 +25,7 @@ from cdal.backend.predictions import (
     result_of,
     stored_findings,
 )
+from cdal.backend.rankings import forget_older
 from cdal.backend.rounds import UNFINISHED, close_older, open_round, unlabelled_picks
 from cdal.backend.store import note
 from cdal.backend.tables import Pick, Project, Round, Task, now
@@ -64,6 +65,7 @@ def run(work: Context) -> str:
         project = session.get_one(Project, work.project.id)
         project.queue_version, project.view_id, project.problem = version, view_id, None
         close_older(session, begun)
+        forget_older(session, begun)
         note(session, project.id, f"Round {begun.number} is open: {len(picks)} images queued")
     forget_old_scores(work, current)
     return f"{len(picks)} images queued as «{version}»"

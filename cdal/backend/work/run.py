@@ -8,14 +8,25 @@ from collections.abc import Callable, Mapping
 
 from sqlalchemy import select
 
-from cdal.backend.faults import STORAGE, Fault, fault_of, storage_problem
+from cdal.backend.faults import Fault, fault_of
 from cdal.backend.jobs import LONGEST_WAIT_S, MAX_ATTEMPTS
 from cdal.backend.logs import about
 from cdal.backend.rounds import UNFINISHED, give_up_unfinished, newest_round
 from cdal.backend.services import Services
+from cdal.backend.storage import STORAGE, storage_problem
 from cdal.backend.store import note
 from cdal.backend.tables import Job, Project, now
-from cdal.backend.work import prune, queue, recheck, score, sync, train
+from cdal.backend.work import (
+    pool_map,
+    prune,
+    queue,
+    rank,
+    recheck,
+    score,
+    sync,
+    train,
+    yardstick,
+)
 from cdal.backend.work import select as selecting
 from cdal.backend.work.context import Context
 from cdal.backend.work.watch import Watch
@@ -29,6 +40,9 @@ HANDLERS: Mapping[str, Callable[[Context], str]] = {
     "score": score.run,
     "select": selecting.run,
     "queue": queue.run,
+    "rank": rank.run,
+    "map": pool_map.run,
+    "yardstick": yardstick.run,
     "recheck": recheck.run,
     "prune": prune.run,
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.scores import Scores
 from cdal.backend.store import note
-from cdal.backend.tables import ModelVersion, Pick, Round, Task
+from cdal.backend.tables import ModelVersion, Round, Task
+from cdal.backend.tables import Pick as PickRow
 from cdal.backend.tasks import count_labelled
 from cdal.backend.work.context import Context
 from cdal.backend.work.sync import read_changes
-from cdal.selectors import Pool, Selection, make_selector
+from cdal.selectors import Pick, Pool, Selection, make_selector
 
 RANKED_AT_LEAST = 1000
 RANKED_QUEUES = 10
@@ -40,7 +42,7 @@ def run(work: Context) -> str:
         current = work.newest_round(session, "selecting")
         if current is None:
             return "no round waits for a selection"
-        candidates = _candidates(work, session, current)
+        candidates = candidates_of(work, session, current)
         labelled = count_labelled(session, work.project.id)
     selection = _rank(work, current, candidates)
     with work.services.store.transaction() as session:
@@ -48,7 +50,7 @@ def run(work: Context) -> str:
         work.check_cancelled(session)
         if begun.state != "selecting":
             return f"round {begun.number} was given up for a newer one"
-        session.execute(delete(Pick).where(Pick.round_id == begun.id))
+        session.execute(delete(PickRow).where(PickRow.round_id == begun.id))
         rows = [
             {
                 "round_id": begun.id,
@@ -61,7 +63,7 @@ def run(work: Context) -> str:
             for rank, pick in enumerate(selection.picks)
         ]
         if rows:
-            session.execute(insert(Pick), rows)
+            session.execute(insert(PickRow), rows)
         begun.labels = labelled
         begun.warnings = list(selection.warnings)
         begun.report = dict(selection.report)
@@ -73,7 +75,7 @@ def run(work: Context) -> str:
     return f"{len(rows)} images ranked by {current.selector}"
 
 
-def _candidates(work: Context, session: Session, current: Round) -> Candidates:
+def candidates_of(work: Context, session: Session, current: Round) -> Candidates:
     """Unlabelled images that can be used, and labelled ones to be different from.
 
     A skipped image is neither: nobody labelled it, and it is not to be asked for again.
@@ -121,9 +123,39 @@ def _unseen(labelled: Mapping[int, bool]) -> Candidates:
 
 
 def _rank(work: Context, current: Round, candidates: Candidates) -> Selection:
-    """The selector's picks for the queue, and behind them more to top it up from."""
+    """The selector's picks with, among them, those that are drawn at random as a yardstick."""
     wanted = current.budget + work.settings.reserve_size
     ranked = max(RANKED_QUEUES * wanted, RANKED_AT_LEAST)
+    share = 0.0 if current.selector == "random" else work.settings.random_share
+    if not share:
+        return _by_selector(work, current, candidates.pool, wanted, ranked)
+    # Drawn first: of all that is left, each image is as likely as any other.
+    drawn = make_selector("random").select(
+        candidates.pool, max(1, round(ranked * share)), current.seed
+    )
+    rest = _taken(candidates.pool, drawn.picks)
+    selection = _by_selector(work, current, rest, wanted, ranked - len(drawn.picks))
+    return replace(selection, picks=mixed(selection.picks, drawn.picks, share))
+
+
+def mixed(picks: Sequence[Pick], drawn: Sequence[Pick], share: float) -> tuple[Pick, ...]:
+    """Picks with random draws among them, so that any front of the queue has its share of these."""
+    marked = [replace(pick, reason={"random": True}) for pick in drawn]
+    found: list[Pick] = []
+    left, right = 0, 0
+    while left < len(picks) or right < len(marked):
+        due = math.floor((len(found) + 1) * share + 1e-9) > right
+        if right < len(marked) and (due or left == len(picks)):
+            found.append(marked[right])
+            right += 1
+        elif left < len(picks):
+            found.append(picks[left])
+            left += 1
+    return tuple(found)
+
+
+def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked: int) -> Selection:
+    """The selector's picks for the queue, and behind them more to top it up from."""
     options = {} if current.selector == "random" else work.settings.selector_options
     selector = make_selector(current.selector, options)
 
@@ -131,15 +163,20 @@ def _rank(work: Context, current: Round, candidates: Candidates) -> Selection:
         work.report(share, f"selecting by {current.selector}")
 
     if current.selector != "cdal-rl":
-        return selector.select(candidates.pool, ranked, current.seed, progress)
+        return selector.select(pool, ranked, current.seed, progress)
     # The policy learns for one budget; beyond it CDAL-CS goes on, by the same diversity.
-    first = selector.select(candidates.pool, wanted, current.seed, progress)
-    taken = candidates.pool.labelled.clone()
-    taken[[pick.index for pick in first.picks]] = True
+    first = selector.select(pool, wanted, current.seed, progress)
     rest = make_selector("cdal-cs").select(
-        replace(candidates.pool, labelled=taken), ranked - wanted, current.seed
+        _taken(pool, first.picks), max(0, ranked - wanted), current.seed
     )
     return Selection(first.selector, first.picks + rest.picks, first.warnings, first.report)
+
+
+def _taken(pool: Pool, picks: Sequence[Pick]) -> Pool:
+    """The pool once these are as good as labelled."""
+    labelled = pool.labelled.clone()
+    labelled[[pick.index for pick in picks]] = True
+    return replace(pool, labelled=labelled)
 
 
 def _with_tasks(reason: Mapping[str, object], task_ids: list[int]) -> dict[str, object]:

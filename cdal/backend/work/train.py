@@ -77,7 +77,7 @@ def run(work: Context) -> str:
         return _begin_without(work, "nothing has changed since the newest model version")
     images = labelled_images(work, truths)
     serving = _serving_network(work, device)
-    network = _network_to_train(work, images, serving, device)
+    network = network_to_train(work, images, serving, device)
     images, problems = images.read(
         network, lambda share: work.report(READING * share, "reading the images")
     )
@@ -137,6 +137,8 @@ def _save(work: Context, network: TaskNetwork, version: ModelVersion) -> None:
         if version.promoted:
             project.serving_version_id = version.id
         note(session, project.id, f"Model version {version.number} {version.verdict}")
+        if work.settings.random_share:
+            work.request(session, "yardstick", f"model version {version.number}")
         begun = open_round(session, work.services.jobs, project.id)
         begun.seconds = {"train": version.seconds}
 
@@ -226,7 +228,7 @@ def _kept_images_held_out(work: Context) -> bool:
         return serving is not None and bool(session.get_one(ModelVersion, serving).metrics)
 
 
-def _network_to_train(
+def network_to_train(
     work: Context, images: TaskImages, serving: TaskNetwork | None, device: torch.device
 ) -> TaskNetwork:
     """The serving model to fine-tune, or a fresh network where that is asked for or needed."""

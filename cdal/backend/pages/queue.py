@@ -1,0 +1,151 @@
+"""The queue's page: the round's images in order, what the model says of each, and why it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import request
+from sqlalchemy.orm import Session
+
+from cdal.backend import rankings
+from cdal.backend.labeling import Control, LabelingError, served_control
+from cdal.backend.pages.drawing import Drawing, drawing_of
+from cdal.backend.pages.site import page, project_or_404, site
+from cdal.backend.predictions import classes_of, stored_findings
+from cdal.backend.request import ID, services
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.settings_error import SettingsError
+from cdal.backend.state import open_round_of
+from cdal.backend.status import project_status, queue_status
+from cdal.backend.tables import ModelVersion, Project, Round, Task
+from cdal.backend.why import Why, why_picked
+
+PAGE = 24
+"""Images on a page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One image of the queue.
+
+    Attributes:
+        pick: as the API gives it.
+        drawing: what the model said of it, if it did.
+        why: why it was picked, where that is known.
+        nearest: what the model said of its nearest image.
+        nearest_is: what that image is to the queue, in words.
+        ranks: under every selector that has ranked the pool.
+    """
+
+    pick: Mapping[str, Any]
+    drawing: Drawing | None
+    why: Why | None
+    nearest: Drawing | None
+    nearest_is: str
+    ranks: Mapping[str, int | None]
+
+
+@site.get(f"/projects/<{ID}:number>/queue")
+def queue(number: int) -> str:
+    first = max(0, request.args.get("from", 0, type=int))
+    with services().store.reading() as session:
+        project = project_or_404(session, number)
+        status = project_status(session, project)
+        current = open_round_of(session, project)
+        told = queue_status(session, project, first, PAGE)
+        shown = [] if current is None else _shown(session, project, current, told["picks"])
+        ranked_by = [] if current is None else list(rankings.made(session, current))
+    if current is not None and not first:
+        _have_ranked(project, current)
+    return page(
+        "queue.html",
+        status=status,
+        queue=told,
+        shown=shown,
+        first=first,
+        page_size=PAGE,
+        ranked_by=ranked_by,
+        chance=current is not None and current.model_version_id is None,
+    )
+
+
+def _have_ranked(project: Project, current: Round) -> None:
+    """Have the other selectors rank this round, once: it is cheap, and only asked for here."""
+    if current.model_version_id is None:
+        return
+    with services().store.reading() as session:
+        known = rankings.made(session, current)
+    if all(name in known for name in rankings.QUICK):
+        return
+    with services().store.transaction() as session:
+        rankings.want(
+            session, services().jobs, project, current, rankings.QUICK, "the queue's page"
+        )
+    services().jobs.send_pending(project.id)
+
+
+def _shown(
+    session: Session, project: Project, current: Round, picks: Sequence[Mapping[str, Any]]
+) -> list[Shown]:
+    reasons = {pick["task"]: pick["reason"] for pick in picks}
+    near = [r["nearest"] for r in reasons.values() if isinstance(r.get("nearest"), int)]
+    draw = Drawings.of(session, project, current, [*reasons, *near])
+    why: Mapping[int, Why] = {}
+    if current.model_version_id is not None:
+        version = session.get_one(ModelVersion, current.model_version_id)
+        folder = services().config.scores_folder(project.id, version.number)
+        why = why_picked(folder, version.classes, reasons)
+    ranks = rankings.ranks_of(rankings.made(session, current), list(reasons))
+    labelled = _labelled(session, project, near)
+    return [
+        Shown(
+            pick=pick,
+            drawing=draw(pick["task"]),
+            why=why.get(pick["task"]),
+            nearest=draw(pick["reason"].get("nearest")),
+            nearest_is="labelled"
+            if pick["reason"].get("nearest") in labelled
+            else "queued before it",
+            ranks=ranks[pick["task"]],
+        )
+        for pick in picks
+    ]
+
+
+def _labelled(session: Session, project: Project, task_ids: Sequence[int]) -> set[int]:
+    rows = (session.get(Task, (project.id, task)) for task in set(task_ids))
+    return {row.task_id for row in rows if row is not None and row.annotations > 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawings:
+    """What a round's model said of some images, to be drawn."""
+
+    control: Control | None
+    settings: ProjectSettings | None
+    classes: Sequence[str]
+    findings: Mapping[int, dict[str, Any]]
+
+    @classmethod
+    def of(
+        cls, session: Session, project: Project, current: Round, task_ids: Sequence[int]
+    ) -> Drawings:
+        try:
+            settings = ProjectSettings.parse(project.extra_params)
+            control = served_control(project.labeling_config, settings.control)
+        except (SettingsError, LabelingError):  # the project's own page says so
+            return cls(None, None, (), {})
+        findings = stored_findings(session, current, list(task_ids))
+        return cls(control, settings, classes_of(session, current), findings)
+
+    def __call__(self, task: int | None) -> Drawing | None:
+        if (
+            task is None
+            or task not in self.findings
+            or self.control is None
+            or self.settings is None
+        ):
+            return None
+        return drawing_of(self.control, self.settings, self.classes, self.findings[task])

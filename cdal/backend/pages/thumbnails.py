@@ -1,0 +1,66 @@
+"""Thumbnails: small copies of the images, made once and kept in a bounded folder."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from io import BytesIO
+
+from flask import Response
+from PIL import Image
+from torchvision.transforms.v2.functional import to_pil_image
+
+from cdal.backend.cache import DiskCache
+from cdal.backend.client import LabelStudioError
+from cdal.backend.images import ImageError
+from cdal.backend.pages.site import project_or_404, site
+from cdal.backend.request import ID, services
+from cdal.backend.services import Services
+from cdal.backend.tables import Project, Task
+
+SIDE = 320
+"""Pixels of the longer side; smaller images stay as they are."""
+CACHE_BYTES = 256 << 20
+KEPT_SECONDS = 3600
+
+NO_IMAGE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 160 120"><rect width="160" height="120" '
+    'fill="#8884"/><path d="M30 20l100 80M130 20L30 100" stroke="#888" stroke-width="3"/></svg>'
+)
+
+
+@site.get(f"/projects/<{ID}:number>/tasks/<{ID}:task>/thumbnail")
+def thumbnail(number: int, task: int) -> Response:
+    with services().store.reading() as session:
+        project = project_or_404(session, number)
+        known = session.get(Task, (number, task))
+    missing = Response(NO_IMAGE, 404, content_type="image/svg+xml")
+    if known is None:
+        return missing
+    try:
+        data = thumbnail_of(services(), project, known)
+    except (ImageError, LabelStudioError):
+        return missing
+    answer = Response(data, content_type="image/webp")
+    answer.headers["Cache-Control"] = f"private, max-age={KEPT_SECONDS}"
+    return answer
+
+
+def thumbnail_of(backend: Services, project: Project, task: Task) -> bytes:
+    """A task's thumbnail as WebP.
+
+    Raises:
+        ImageError: the image cannot be had.
+    """
+    cache = DiskCache(backend.config.data_folder / "thumbnails", CACHE_BYTES)
+    text = f"{project.url}\0{project.id}\0{task.task_id}\0{task.image}\0{SIDE}"
+    key = sha256(text.encode(errors="surrogatepass")).hexdigest()
+    kept = cache.get(key)
+    if kept is not None:
+        return kept
+    pixels = backend.images.read(backend.image_source(project), task.task_id, task.image)
+    image = to_pil_image(pixels)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    file = BytesIO()
+    image.save(file, "WEBP", quality=82)
+    cache.put(key, file.getvalue())
+    return file.getvalue()

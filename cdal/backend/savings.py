@@ -1,0 +1,133 @@
+"""Savings: how many labels drawn at random are worth those that were selected.
+
+A model is trained on the labels drawn at random alone. The learning curve of the model versions,
+measured on the same held-out images, says with how many selected labels they were as good; the
+difference is what selection has saved. All of it is measured on held-out images that were drawn at
+random, too, so that they stand for the pool. See docs/pages.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cdal.backend.tables import Project, Yardstick
+
+Confusions = npt.NDArray[np.float64]
+"""Of each of N images what was taken for what, (N, C, C)."""
+
+LEAST_IMAGES = 10
+"""Held-out images drawn at random, below which nothing is said."""
+RESAMPLES = 1000
+INTERVAL = (5.0, 95.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A model on N held-out images.
+
+    Attributes:
+        labels: that it was trained with, the held-out ones among them.
+        confusions: of each image, (N, C, C).
+    """
+
+    labels: int
+    confusions: Confusions
+
+
+def estimate(
+    versions: Sequence[Measured], random: Measured, metric: str, seed: int = 0
+) -> dict[str, Any]:
+    """How many labels selection has saved, as JSON data.
+
+    Args:
+        versions: model versions on N held-out images, by number of labels.
+        random: the model of random labels alone on the same images.
+        metric: "accuracy" or "miou".
+        seed: of the resampling.
+
+    Returns:
+        "saved", an estimate, with "low" and "high", the ends of its 90% interval by bootstrap over
+        the held-out images; "needed", the selected labels that are worth the random ones;
+        "at_least" and "at_most", whether the curve begins above or ends below the random model, so
+        that the estimate is only a bound.
+    """
+    images = len(random.confusions)
+    draws = np.random.default_rng(seed).multinomial(
+        images, np.full(images, 1 / images), size=RESAMPLES
+    )
+    # First the images as they are.
+    weights = np.vstack((np.ones((1, images)), draws)).astype(np.float64)
+    labels = [version.labels for version in versions]
+    curves = np.column_stack([_values(v.confusions, weights, metric) for v in versions])
+    wanted = _values(random.confusions, weights, metric)
+    needed = np.array(
+        [labels_needed(labels, curve, value) for curve, value in zip(curves, wanted, strict=True)]
+    )
+    saved = random.labels - needed
+    low, high = np.percentile(saved[1:], INTERVAL)
+    best = curves[0].max()
+    return {
+        "metric": metric,
+        "images": images,
+        "random": {"labels": random.labels, "value": float(wanted[0])},
+        "curve": [
+            {"labels": n, "value": float(value)} for n, value in zip(labels, curves[0], strict=True)
+        ],
+        "needed": float(needed[0]),
+        "saved": float(saved[0]),
+        "low": float(low),
+        "high": float(high),
+        "at_least": bool(wanted[0] <= curves[0, 0]),
+        "at_most": bool(wanted[0] > best),
+    }
+
+
+def labels_needed(labels: Sequence[int], curve: Sequence[float], value: float) -> float:
+    """With how many labels a curve first reaches a value, between its points in a straight line.
+
+    The curve counts as never falling, since a better model could have been kept. Outside it, the
+    answer is its first or last number of labels.
+    """
+    highest = np.maximum.accumulate(np.asarray(curve, np.float64))
+    at = int(np.searchsorted(highest, value, side="left"))
+    if at == 0:
+        return float(labels[0])
+    if at == len(labels):
+        return float(labels[-1])
+    share = (value - highest[at - 1]) / (highest[at] - highest[at - 1])
+    return float(labels[at - 1] + share * (labels[at] - labels[at - 1]))
+
+
+def _values(
+    confusions: Confusions, weights: npt.NDArray[np.float64], metric: str
+) -> npt.NDArray[np.float64]:
+    """The metric of each weighting (B, N) of the images, (B,)."""
+    n, c, _ = confusions.shape
+    sums = (weights @ confusions.reshape(n, c * c)).reshape(-1, c, c)
+    hits = np.diagonal(sums, axis1=1, axis2=2)
+    if metric == "accuracy":
+        total = sums.sum((1, 2))
+        recognised: npt.NDArray[np.float64] = hits.sum(1) / np.maximum(total, 1)
+        return recognised
+    union = sums.sum(1) + sums.sum(2) - hits
+    there = sums.sum(2) > 0
+    shares = np.where(there, hits / np.maximum(union, 1), 0.0)
+    means: npt.NDArray[np.float64] = shares.sum(1) / np.maximum(there.sum(1), 1)
+    return means
+
+
+def savings_status(session: Session, project: Project) -> dict[str, Any]:
+    """What is known of the labels that selection has saved, as JSON data."""
+    newest = session.scalars(
+        select(Yardstick).filter_by(project_id=project.id).order_by(Yardstick.id.desc())
+    ).first()
+    if newest is None:
+        return {"version": None, "known": False, "why": None}
+    return {"version": newest.version, **newest.result}

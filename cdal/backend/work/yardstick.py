@@ -1,0 +1,165 @@
+"""Yardstick: train on the labels drawn at random alone, and see what the others have saved."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sqlalchemy import select
+
+from cdal.backend.dataset import TaskImages
+from cdal.backend.savings import LEAST_IMAGES, Measured, estimate
+from cdal.backend.tables import ModelVersion, Pick, RandomLabel, Round, Submission, Yardstick, now
+from cdal.backend.work.context import Context
+from cdal.backend.work.labelled import (
+    labelled_images,
+    least_classes,
+    read_truths,
+    split,
+    too_few,
+)
+from cdal.backend.work.train import network_to_train, recipe_of
+from cdal.models import ModelError, TaskNetwork, choose_device
+
+MOST_VERSIONS = 20
+"""Of which the newest are compared: each is measured anew on the images of now."""
+
+
+def run(work: Context) -> str:
+    """Measure the random labels' worth, and record it; or record why that is not possible yet."""
+    truths = read_truths(work)
+    drawn = record_random_labels(work)
+    images = labelled_images(work, {t: truth for t, truth in truths.items() if t in drawn})
+    needed = least_classes(work.control)
+    why = _too_early(work, images, needed)
+    if why is not None:
+        return _record(work, {"known": False, "why": why})
+    device = choose_device(work.services.config.device)
+    folder = work.services.config.project_folder(work.project.id) / "yardstick"
+    network = network_to_train(work, images, _last(folder, device, work), device)
+    images, _problems = images.read(network, lambda share: work.report(0.1 * share, "reading"))
+    train, held_out = split(images, work.settings.held_out, needed)
+    network.fit(
+        train,
+        held_out,
+        recipe_of(work.settings),
+        lambda fit: work.report(0.1 + 0.6 * fit.share, "training on the random labels alone"),
+        work.stop,
+    )
+    random = Measured(len(images), _confusions(work, network, held_out))
+    versions, metric = _versions(work, network, held_out, device)
+    if len(versions) < 2:
+        why = "two model versions that kept the held-out images apart are needed"
+        return _record(work, {"known": False, "why": why})
+    result = {"known": True, "why": None, **estimate(versions, random, metric)}
+    shutil.rmtree(folder, ignore_errors=True)
+    network.save(folder, "yardstick")
+    return _record(work, result)
+
+
+def record_random_labels(work: Context) -> set[int]:
+    """Tasks that were drawn at random and labelled in the round that drew them.
+
+    One that is labelled later was asked for by a selector: it is no random draw any more.
+    """
+    with work.services.store.transaction() as session:
+        rounds = session.scalars(select(Round).filter_by(project_id=work.project.id)).all()
+        labelled = session.execute(
+            select(Submission.task_id, Submission.labelled_at).filter_by(project_id=work.project.id)
+        )
+        at = {task_id: moment for task_id, moment in labelled}  # noqa: C416 — rows are no pairs
+        for one in rounds:
+            picks = session.execute(
+                select(Pick.task_id, Pick.reason).filter_by(round_id=one.id, state="queued")
+            )
+            for task_id, reason in picks:
+                random = one.selector == "random" or reason.get("random")
+                if not random or reason.get("chosen_by") or task_id not in at:
+                    continue
+                if one.created_at <= at[task_id] <= (one.closed_at or now()):
+                    session.merge(RandomLabel(project_id=work.project.id, task_id=task_id))
+    with work.services.store.reading() as session:
+        known = session.scalars(select(RandomLabel.task_id).filter_by(project_id=work.project.id))
+        return set(known)
+
+
+def _too_early(work: Context, images: TaskImages, needed: int) -> str | None:
+    """Why nothing can be said yet, None where it can."""
+    if work.control.task == "detection":
+        return "it is not measured for detectors"
+    short = too_few((item.truth for item in images.items), work.settings.min_labels, needed)
+    if short is not None:
+        return f"of images drawn at random, {short[:1].lower()}{short[1:].rstrip('.')}"
+    _, held_out = split(images, work.settings.held_out, needed)
+    if len(held_out) < LEAST_IMAGES:
+        return (
+            f"{len(held_out)} of at least {LEAST_IMAGES} held-out images that were drawn at random "
+            "are labelled"
+        )
+    return None
+
+
+def _last(folder: Path, device: torch.device, work: Context) -> TaskNetwork | None:
+    """The network of the last time, which goes on as the serving model does."""
+    try:
+        network = TaskNetwork.load(folder, device)
+    except ModelError:
+        return None
+    return network if network.task == work.control.task else None
+
+
+def _versions(
+    work: Context, network: TaskNetwork, held_out: TaskImages, device: torch.device
+) -> tuple[list[Measured], str]:
+    """The model versions that never saw held-out images, on these, by their number of labels."""
+    with work.services.store.reading() as session:
+        rows = session.scalars(
+            select(ModelVersion)
+            .filter_by(project_id=work.project.id)
+            .order_by(ModelVersion.number.desc())
+            .limit(MOST_VERSIONS)
+        ).all()
+    # What was kept but did not serve belongs to no curve that anybody got.
+    known = [
+        row
+        for row in reversed(rows)
+        if row.metrics and row.promoted and tuple(row.classes) == network.classes
+    ]
+    measured = []
+    for done, row in enumerate(known):
+        work.report(0.7 + 0.3 * done / len(known), f"measuring model version {row.number}")
+        try:
+            version = TaskNetwork.load(
+                work.services.config.version_folder(work.project.id, row.number), device
+            )
+        except ModelError:  # its weights are gone
+            continue
+        measured.append(Measured(row.labels, _confusions(work, version, held_out)))
+    metric = known[-1].metrics["main_name"] if known else ""
+    return measured, metric
+
+
+def _confusions(
+    work: Context, network: TaskNetwork, images: TaskImages
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """What the network takes for what in each of N images, (N, C, C)."""
+    matrices: Sequence[tuple[tuple[int, ...], ...]] = [
+        network.evaluate(images.only(row), work.stop).confusion for row in range(len(images))
+    ]
+    return np.array(matrices, np.float64)
+
+
+def _record(work: Context, result: dict[str, object]) -> str:
+    with work.services.store.transaction() as session:
+        newest = session.scalars(
+            select(ModelVersion.number)
+            .filter_by(project_id=work.project.id)
+            .order_by(ModelVersion.number.desc())
+        ).first()
+        session.add(Yardstick(project_id=work.project.id, version=newest or 0, result=result))
+    if not result["known"]:
+        return f"not known yet: {result['why']}"
+    return f"{result['saved']:.0f} labels saved"

@@ -1,0 +1,237 @@
+"""The pages as they are answered: figures, words, refusals; without a browser."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from offline import (
+    FakeLabelStudio,
+    add_project,
+    add_round,
+    add_tasks,
+    jobs_of,
+    make_browser,
+    make_work,
+    services_of,
+)
+from pooled import pooled_project
+from sqlalchemy import select
+from werkzeug.test import TestResponse
+
+from cdal.backend.rankings import QUICK
+from cdal.backend.tables import Event, ModelVersion, Pick, Project
+from cdal.backend.work import pool_map, rank
+
+PAGES = ["", "/queue", "/pool", "/compare", "/settings", "/confirm/rescore"]
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> FlaskClient:
+    return make_browser(tmp_path)
+
+
+@pytest.fixture
+def pooled(browser: FlaskClient) -> FlaskClient:
+    """Project 1 with a round, a model and a measured confusion."""
+    project, _ = pooled_project(services_of(browser))
+    with services_of(browser).store.transaction() as session:
+        version = session.scalars(select(ModelVersion)).one()
+        version.metrics = {
+            "main_name": "accuracy",
+            "values": {"accuracy": 0.75},
+            "images": 8,
+            "per_class": {
+                "cat": {"count": 4, "score": 0.5},
+                "dog": {"count": 4, "score": 1.0},
+            },
+            "confusion": [[2, 2], [0, 4]],
+        }
+        version.serving_metrics = {"main_name": "accuracy", "values": {"accuracy": 0.5}}
+        session.get_one(Project, project.id).title = "Pets & <friends>"
+    return browser
+
+
+def text(answer: TestResponse) -> str:
+    """What a page says, without its tags."""
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    body = re.sub(r"<[^>]+>", " ", answer.get_data(as_text=True))
+    return " ".join(html.unescape(body).split())
+
+
+def test_browsers_are_sent_to_the_pages_and_others_told_that_it_is_up(
+    browser: FlaskClient,
+) -> None:
+    answer = browser.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/projects")
+    for accept in ("*/*", "application/json"):
+        answer = browser.get("/", headers={"Accept": accept})
+        assert answer.get_json() == {"status": "UP", "model_class": "CDALModel"}
+
+
+def test_no_project_yet_says_how_to_connect_one(browser: FlaskClient) -> None:
+    said = text(browser.get("/projects"))
+    assert "No project is connected yet" in said
+    assert "http://localhost" in said
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_of_a_project_that_has_just_been_connected(
+    browser: FlaskClient, path: str
+) -> None:
+    add_project(services_of(browser))
+    assert browser.get(f"/projects/1{path}").status_code == 200
+
+
+def test_figures_are_those_of_the_api_and_of_the_store(pooled: FlaskClient) -> None:
+    told: dict[str, Any] = pooled.get("/api/v1/projects/1").get_json()
+    said = text(pooled.get("/projects/1"))
+    assert told["state"]["text"] == "waiting for 2 labels of round 2"
+    assert told["state"]["text"] in said
+    assert f"Labelled {told['labelled']} of {told['tasks']} images" in said
+    assert (told["labelled"], told["tasks"]) == (1, 6)
+    assert (told["metric"]["value"], told["metric"]["moved"]) == (0.75, 0.25)
+    assert "Held-out accuracy 0.750 up 0.250 from 0.500" in said
+    quality = pooled.get("/api/v1/projects/1/versions/1").get_json()
+    (worst,) = quality["confused"]
+    assert f"{worst['true']} {worst['taken_for']} 50% (2)" in said
+    queue = pooled.get("/api/v1/projects/1/queue").get_json()["picks"]
+    page = pooled.get("/projects/1/queue").get_data(as_text=True)
+    shown = [int(task) for task in re.findall(r'id="rank-\d+">\s*.*?Task (\d+)<', page, re.S)]
+    with services_of(pooled).store.reading() as session:
+        stored = list(session.scalars(select(Pick.task_id).order_by(Pick.rank)))
+    assert shown == [pick["task"] for pick in queue] == stored
+
+
+def test_the_queue_says_why_an_image_is_first(pooled: FlaskClient) -> None:
+    said = text(pooled.get("/projects/1/queue"))
+    assert "The first is task 3: in it the model sees" in said
+    assert "dog at 90% rather than 10%" in said
+    assert "compared with the nearest image (labelled)" in said
+    assert "The model says dog, 75% sure" in said
+    assert "What sets it apart: dog 60%, cat 40%" in said
+
+
+def test_the_queue_has_the_ranks_of_the_other_selectors(pooled: FlaskClient) -> None:
+    services = services_of(pooled)
+    assert "is being worked out" in text(pooled.get("/projects/1/queue"))
+    assert jobs_of(services) == [("rank", "pending")]
+    pooled.get("/projects/1/queue")
+    assert jobs_of(services) == [("rank", "pending")]
+    with services.store.reading() as session:
+        project = session.get_one(Project, 1)
+    rank.run(make_work(services, project, FakeLabelStudio(), "rank"))
+    said = text(pooled.get("/projects/1/queue"))
+    assert "entropy 5" in said
+    assert all(name in said for name in QUICK)
+
+
+def test_a_random_round_is_said_to_be_one(browser: FlaskClient) -> None:
+    project = add_project(services_of(browser))
+    add_tasks(services_of(browser), project, [1, 2])
+    add_round(services_of(browser), project, [2, 1], queued=2)
+    said = text(browser.get("/projects/1/queue"))
+    assert "This first round is drawn at random" in said
+    assert "Drawn at random: there is no model yet" in said
+
+
+def test_the_pool_is_drawn_by_the_worker_and_then_shown(pooled: FlaskClient) -> None:
+    services = services_of(pooled)
+    assert "the map is being drawn" in text(pooled.get("/projects/1/pool"))
+    assert jobs_of(services) == [("map", "pending")]
+    with services.store.reading() as session:
+        project = session.get_one(Project, 1)
+    pool_map.run(make_work(services, project, FakeLabelStudio(), "map"))
+    told = pooled.get("/api/v1/projects/1/pool").get_json()
+    for colour, legend in (
+        ("class", "dog (2)"),
+        ("uncertainty", "0.8 to 1.0 bits (2)"),
+        ("round", "round 2 (3)"),
+        ("nonsense", "dog (2)"),
+    ):
+        answer = pooled.get(f"/projects/1/pool?colour={colour}")
+        assert legend in text(answer)
+        assert answer.get_data(as_text=True).count("<g data-task=") == len(told["points"]) == 6
+    assert "queued (3) labelled (1) unlabelled (2)" in text(pooled.get("/projects/1/pool"))
+
+
+def test_what_others_wrote_is_only_text(pooled: FlaskClient) -> None:
+    for path in ("/projects", *(f"/projects/1{path}" for path in PAGES)):
+        body = pooled.get(path).get_data(as_text=True)
+        assert "<friends>" not in body
+        assert "<script>" not in body
+        assert "style=" not in body
+        assert "onclick" not in body
+
+
+def test_an_action_is_done_said_and_logged(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/actions/train")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/projects/1")
+    assert "Job 1 trains on the labels of now." in text(pooled.get("/projects/1"))
+    # Once: what is loaded next has nothing to say.
+    assert "Job 1 trains on the labels of now." not in text(pooled.get("/projects/1"))
+    assert jobs_of(services_of(pooled)) == [("train", "pending")]
+    with services_of(pooled).store.reading() as session:
+        assert session.scalars(select(Event.text)).all() == [
+            "Training asked for by somebody at 127.0.0.1"
+        ]
+
+
+def test_who_did_it_is_who_gave_the_password(tmp_path: Path) -> None:
+    browser = make_browser(tmp_path, BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="p")
+    add_project(services_of(browser))
+    browser.post("/projects/1/actions/pause", auth=("ann", "p"))
+    with services_of(browser).store.reading() as session:
+        assert session.scalars(select(Event.text)).all() == ["Paused by ann"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/projects/1/actions/resume", 409, "Project 1 is not paused."),
+        ("/projects/1/actions/dance", 404, "There is no such action."),
+        ("/projects/9/actions/train", 404, "There is no project 9."),
+        ("/projects/1/actions/cancel", 400, "Which job?"),
+        ("/projects/1/first", 409, "None of these images can be queued"),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_a_page(
+    pooled: FlaskClient, path: str, status: int, words: str
+) -> None:
+    answer = pooled.post(path)
+    assert answer.status_code == status
+    assert answer.content_type.startswith("text/html")
+    assert words in html.unescape(answer.get_data(as_text=True))
+
+
+def test_another_sites_page_can_do_nothing(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/actions/train", headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+    assert jobs_of(services_of(pooled)) == []
+
+
+def test_no_page_where_there_is_no_project(browser: FlaskClient) -> None:
+    answer = browser.get("/projects/7")
+    assert answer.status_code == 404
+    assert "There is no project 7 here." in html.unescape(answer.get_data(as_text=True))
+
+
+def test_settings_that_are_wrong_are_said_beside_their_field(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/settings", data={"budget": "0", "seed": "3"})
+    assert answer.status_code == 400
+    body = html.unescape(answer.get_data(as_text=True))
+    assert "Setting «budget» must be at least 1, not 0." in body
+    # What was typed is still there to be mended.
+    assert 'name="budget" value="0"' in body
+    assert 'name="seed" value="3"' in body
+    assert body.count('aria-invalid="true"') == 1
+
+
+def test_a_thumbnail_that_cannot_be_had_is_a_drawing(pooled: FlaskClient) -> None:
+    answer = pooled.get("/projects/1/tasks/99/thumbnail")
+    assert (answer.status_code, answer.content_type) == (404, "image/svg+xml")
+    assert pooled.get("/projects/7/tasks/1/thumbnail").status_code == 404

@@ -1,0 +1,236 @@
+"""Labels drawn at random: which they are, and where they come in the queue."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from offline import (
+    FakeLabelStudio,
+    add_project,
+    add_round,
+    add_tasks,
+    add_version,
+    make_services,
+    make_work,
+    write_network,
+)
+from PIL import Image
+from pooled import pooled_project
+from sqlalchemy import select
+
+from cdal.backend.services import Services
+from cdal.backend.tables import (
+    ModelVersion,
+    Pick,
+    Project,
+    Round,
+    Submission,
+    Task,
+    Yardstick,
+    now,
+)
+from cdal.backend.work import select as selecting
+from cdal.backend.work import yardstick
+from cdal.backend.work.labelled import is_held_out
+from cdal.selectors import Pick as Picked
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+def picked(*rows: int) -> list[Picked]:
+    return [Picked(row, 0.0, {"nearest": 7}) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("share", "order"),
+    [
+        (0.5, [1, 11, 2, 12, 3, 13, 4, 5, 6]),
+        (0.25, [1, 2, 3, 11, 4, 5, 6, 12, 13]),
+        (0.34, [1, 2, 11, 3, 4, 12, 5, 6, 13]),
+    ],
+)
+def test_random_draws_have_their_share_of_any_front(share: float, order: list[int]) -> None:
+    found = selecting.mixed(picked(1, 2, 3, 4, 5, 6), picked(11, 12, 13), share)
+    assert [pick.index for pick in found] == order
+    assert [pick.reason for pick in found if pick.index > 10] == [{"random": True}] * 3
+    assert found[0].reason == {"nearest": 7}
+
+
+def test_a_round_draws_its_share_from_the_whole_pool(services: Services) -> None:
+    project, made = pooled_project(services)
+    with services.store.transaction() as session:
+        session.get_one(Round, made.id).state = "selecting"
+    client = FakeLabelStudio()
+    client.add_tasks(range(1, 7))
+    client.label(1)
+    work = make_work(services, project, client, "select", random_share=0.4, budget=2)
+    selecting.run(work)
+    with services.store.reading() as session:
+        picks = session.scalars(select(Pick).filter_by(round_id=made.id).order_by(Pick.rank)).all()
+    # All that the pool has, each once: no selector picks what was drawn.
+    assert sorted(pick.task_id for pick in picks) == [2, 3, 4, 5, 6]
+    assert any(pick.reason.get("random") for pick in picks)
+
+
+def test_what_counts_as_drawn_at_random(services: Services) -> None:
+    project = add_project(services)
+    add_tasks(services, project, range(1, 9), annotations=1)
+    first = add_round(services, project, [1, 2, 3], queued=2, state="closed", selector="random")
+    second = add_round(services, project, [4, 5, 6, 7], queued=4, number=2, selector="cdal-cs")
+    began = now() - timedelta(hours=2)
+    with services.store.transaction() as session:
+        one, two = session.get_one(Round, first.id), session.get_one(Round, second.id)
+        one.created_at, one.closed_at = began, began + timedelta(hours=1)
+        two.created_at = began + timedelta(hours=1)
+        session.get_one(Pick, (second.id, 0)).reason = {"random": True}
+        session.get_one(Pick, (second.id, 1)).reason = {"random": True, "chosen_by": "ann"}
+        at = {1: 10, 2: 90, 3: 10, 4: 70, 5: 70, 6: 70}
+        session.add_all(
+            Submission(
+                project_id=project.id,
+                task_id=task,
+                labelled_at=began + timedelta(minutes=minutes),
+                annotators=[1],
+                seconds=1.0,
+            )
+            for task, minutes in at.items()
+        )
+    work = make_work(services, project, FakeLabelStudio(), "yardstick")
+    # 2 was labelled after its round, when a selector may have asked for it; 3 was never queued;
+    # 5 was put first by a person; 6 was picked by the selector.
+    assert yardstick.record_random_labels(work) == {1, 4}
+    with services.store.transaction() as session:
+        for pick in session.scalars(select(Pick)):
+            session.delete(pick)
+    assert yardstick.record_random_labels(work) == {1, 4}
+
+
+def results(services: Services) -> list[dict[str, object]]:
+    with services.store.reading() as session:
+        return [row.result for row in session.scalars(select(Yardstick))]
+
+
+def test_too_few_random_labels_say_nothing(services: Services) -> None:
+    project = add_project(services)
+    work = make_work(services, project, FakeLabelStudio(), "yardstick", random_share=0.2)
+    assert yardstick.run(work) == (
+        "not known yet: of images drawn at random, 0 of at least 10 labels are there"
+    )
+    assert results(services) == [
+        {"known": False, "why": "of images drawn at random, 0 of at least 10 labels are there"}
+    ]
+
+
+def test_detectors_are_not_measured(services: Services) -> None:
+    config = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+        '<Label value="cat"/></RectangleLabels></View>'
+    )
+    project: Project = add_project(services, labeling_config=config)
+    work = make_work(services, project, FakeLabelStudio(), "yardstick")
+    assert yardstick.run(work) == "not known yet: it is not measured for detectors"
+
+
+def test_few_held_out_images_say_nothing(services: Services) -> None:
+    """Forty labels, of which a tenth is held out."""
+    project = add_project(services)
+    client = FakeLabelStudio()
+    tasks = list(range(1, 41))
+    client.add_tasks(tasks)
+    add_tasks(services, project, tasks, annotations=1)
+    add_round(services, project, tasks, queued=40)
+    with services.store.transaction() as session:
+        for task in tasks:
+            label = "cat" if task % 2 else "dog"
+            region = {"from_name": "label", "to_name": "image", "type": "choices"}
+            result = [{**region, "value": {"choices": [label]}}]
+            client.given[task] = [{"result": result, "updated_at": "2026-01-01T00:00:00Z"}]
+            session.add(
+                Submission(
+                    project_id=project.id,
+                    task_id=task,
+                    labelled_at=now(),
+                    annotators=[1],
+                    seconds=1.0,
+                )
+            )
+    held = sum(is_held_out(task, 0.1) for task in tasks)
+    work = make_work(services, project, client, "yardstick", held_out=0.1)
+    assert yardstick.run(work) == (
+        f"not known yet: {held} of at least 10 held-out images that were drawn at random are "
+        "labelled"
+    )
+    assert held < 10
+
+
+def coloured(red: bool) -> str:
+    """An image of one colour, within the task's data."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "red" if red else "blue").save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+
+
+def test_the_whole_of_it_on_real_networks(services: Services) -> None:
+    """Sixty images drawn at random, of two colours; two versions that have not learnt anything."""
+    project = add_project(services)
+    client = FakeLabelStudio()
+    tasks = list(range(1, 61))
+    client.add_tasks(tasks)
+    add_round(services, project, tasks, queued=60)
+    for number in (1, 2):
+        add_version(services, project, number=number)
+        write_network(services, project, number)
+    with services.store.transaction() as session:
+        session.scalars(select(ModelVersion).filter_by(number=2)).one().labels = 40
+        for task in tasks:
+            session.add(
+                Task(
+                    project_id=project.id,
+                    task_id=task,
+                    image=coloured(red=task % 2 == 0),
+                    annotations=1,
+                )
+            )
+            label = "cat" if task % 2 == 0 else "dog"
+            region = {"from_name": "label", "to_name": "image", "type": "choices"}
+            result = [{**region, "value": {"choices": [label]}}]
+            client.given[task] = [{"result": result, "updated_at": "2026-01-01T00:00:00Z"}]
+            session.add(
+                Submission(
+                    project_id=project.id,
+                    task_id=task,
+                    labelled_at=now(),
+                    annotators=[1],
+                    seconds=1.0,
+                )
+            )
+    work = make_work(
+        services,
+        project,
+        client,
+        "yardstick",
+        held_out=0.3,
+        network="mobilenet_v3_small",
+        image_size=32,
+        epochs=8,
+    )
+    yardstick.run(work)
+    (told,) = results(services)
+    held = sum(is_held_out(task, 0.3) for task in tasks)
+    assert (told["known"], told["images"], told["metric"]) == (True, held, "accuracy")
+    assert told["random"]["labels"] == 60
+    assert [point["labels"] for point in told["curve"]] == [4, 40]
+    assert told["low"] <= told["saved"] <= told["high"]
+    assert told["saved"] == 60 - told["needed"]
+    # The next one goes on from this one.
+    folder = services.config.project_folder(project.id) / "yardstick"
+    assert (folder / "weights.safetensors").exists()
+    yardstick.run(work)
+    assert len(results(services)) == 2
