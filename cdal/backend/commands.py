@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError
 
 from cdal.backend.backup import BackupError, back_up
 from cdal.backend.config import ServerConfig, server_config
@@ -17,7 +16,7 @@ from cdal.backend.control import run as run_control
 from cdal.backend.data_folder import DataFolderError, check_data_folder
 from cdal.backend.logs import never_show, set_up_logging
 from cdal.backend.serve import serve_command, web_command
-from cdal.backend.storage import storage_problem
+from cdal.backend.storage import STORAGE, storage_problem
 from cdal.backend.worker import WorkerError, run_worker
 
 
@@ -68,9 +67,11 @@ def control(arguments: argparse.Namespace) -> int:
         return 2
     try:
         return run_control(config, arguments)
-    except DBAPIError as error:
+    except DataFolderError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+    except STORAGE as error:
         sys.stderr.write(f"cdal: {storage_problem(error)}\n")
-        return 1
+    return 1
 
 
 def _become(command_for: Callable[[ServerConfig], list[str]]) -> int:
