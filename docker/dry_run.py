@@ -31,7 +31,7 @@ from pathspec import GitIgnoreSpec
 CONTEXT = Path(__file__).parents[1]
 BASE = "python:3.11-slim-bookworm"
 DEBIAN = ("bookworm", "python3,python3-venv,ca-certificates")
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 @dataclass
@@ -127,8 +127,9 @@ def copy_files(image: Image, value: str, _given: Mapping[str, str]) -> None:
 def run(image: Image, value: str, _given: Mapping[str, str]) -> None:
     began = time.monotonic()
     environment = {**image.arguments, **image.environment}
+    inside = f"mount -t proc proc {image.root}/proc && exec chroot {image.root} /bin/sh -c"
     subprocess.run(
-        ["chroot", str(image.root), "/bin/sh", "-c", f"cd {image.folder} && {value}"],
+        ["unshare", "--mount", "sh", "-c", f'{inside} "$1"', "sh", f"cd {image.folder} && {value}"],
         check=True,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -176,8 +177,9 @@ def contained(image: Image, command: Sequence[str]) -> list[str]:
     """A command as a container would run it: read-only, unprivileged, in the image's folder."""
     user, group = image.user.split(":")
     root = image.root
-    mounts = [f"mount --bind {root} {root}", f"mount -o remount,ro,bind {root}"]
+    mounts = [f"mount --bind {root} {root}"]
     mounts += [f"mount --bind {root}{volume} {root}{volume}" for volume in image.volumes]
+    mounts += [f"mount -o remount,ro,bind {root}"]
     mounts += [f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp", f"mount -t proc proc {root}/proc"]
     mounts += [f"mount -t tmpfs tmpfs {root}/dev", f"mkdir {root}/dev/shm"]
     mounts += [f"touch {root}/dev/{name}" for name in ("null", "urandom")]
@@ -226,13 +228,15 @@ def wait_until_healthy(
 ) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
-        expect("that it runs", process.poll() is None)
+        if process.poll() is not None:
+            raise SystemExit(f"Not so: that it runs; it ended with code {process.returncode}.")
         checked = subprocess.run(
             contained(image, image.health), env=environment, capture_output=True, check=False
         )
         if checked.returncode == 0:
             break
-        expect(f"its health: {checked.stderr.decode()[-300:]}", time.monotonic() < deadline)
+        if time.monotonic() > deadline:
+            raise SystemExit(f"Not so: its health. {checked.stderr.decode()[-300:]}")
         time.sleep(1)
     expect("its health", True)
 
@@ -253,8 +257,7 @@ def ask(port: int, path: str, body: object) -> tuple[int, str]:
 def expect(what: str, fulfilled: bool) -> None:
     if not fulfilled:
         raise SystemExit(f"Not so: {what}")
-    if what != "that it runs":
-        say(f"  seen: {what}")
+    say(f"  seen: {what}")
 
 
 def say(text: str) -> None:
@@ -263,12 +266,14 @@ def say(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("root", type=Path, help="the folder of the system; made if it is not there")
+    parser.add_argument("root", type=Path, help="the folder to make the system in")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--port", type=int, default=19090)
     options = parser.parse_args()
     if os.getuid() != 0:
         raise SystemExit("It must be run by root, to change the root folder.")
+    if (options.root / "opt/cdal").exists():
+        raise SystemExit(f"{options.root} was used before; name a folder that is not there yet.")
     image = Image(options.root.resolve())
     build(image, dict(pair.split("=", 1) for pair in options.build_arg))
     used = subprocess.run(

@@ -17,7 +17,8 @@ from cdal.backend.jobs import JobKind
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, newest_round, open_round
 from cdal.backend.services import Services
-from cdal.backend.settings import ProjectSettings, SettingsError
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.settings_error import SettingsError
 from cdal.backend.store import note
 from cdal.backend.tables import Job, ModelVersion, Project, now
 from cdal.models import ModelError, TaskNetwork

@@ -14,7 +14,6 @@ from cdal.backend.actions import ActionError
 from cdal.backend.api import api
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.connection import RefusedError
-from cdal.backend.faults import storage_problem
 from cdal.backend.guard import guard
 from cdal.backend.logs import never_show, set_up_logging
 from cdal.backend.metrics import add_metrics
@@ -24,6 +23,7 @@ from cdal.backend.protocol import protocol
 from cdal.backend.readiness import Readiness
 from cdal.backend.request import StrictJSON
 from cdal.backend.services import Services
+from cdal.backend.storage import storage_problem
 
 log = logging.getLogger(__name__)
 

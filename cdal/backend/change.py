@@ -9,7 +9,8 @@ from cdal.backend.actions import ActionError, Done, find_project
 from cdal.backend.client import LabelStudioError
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.services import Services
-from cdal.backend.settings import ProjectSettings, SettingsError
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.settings_error import SettingsError
 from cdal.backend.store import note
 
 

@@ -9,38 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError
 
 from cdal.backend.backup import BackupError, back_up
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.control import run as run_control
 from cdal.backend.data_folder import DataFolderError, check_data_folder
-from cdal.backend.faults import storage_problem
 from cdal.backend.logs import never_show, set_up_logging
-from cdal.backend.serve import serve as serve_both
-from cdal.backend.serve import web_command
+from cdal.backend.serve import serve_command, web_command
+from cdal.backend.storage import STORAGE, storage_problem
 from cdal.backend.worker import WorkerError, run_worker
 
 
 def serve() -> int:
-    """Run web process and worker under one parent."""
-    config = _config()
-    if config is None:
-        return 2
-    return serve_both(config) if _is_usable(config) else 1
+    """Become the parent of web process and worker."""
+    return _become(serve_command)
 
 
 def web() -> int:
     """Become the web process."""
-    config = _config()
-    if config is None:
-        return 2
-    if not _is_usable(config):
-        return 1
-    command = web_command(config)
-    # It must itself be the one that is told to stop.
-    os.execv(command[0], command)  # noqa: S606 — nothing of it comes from outside
-    return 0
+    return _become(web_command)
 
 
 def worker() -> int:
@@ -80,9 +67,23 @@ def control(arguments: argparse.Namespace) -> int:
         return 2
     try:
         return run_control(config, arguments)
-    except DBAPIError as error:
+    except DataFolderError as error:
+        sys.stderr.write(f"cdal: {error}\n")
+    except STORAGE as error:
         sys.stderr.write(f"cdal: {storage_problem(error)}\n")
+    return 1
+
+
+def _become(command_for: Callable[[ServerConfig], list[str]]) -> int:
+    """Have another program take this process's place: it must be the one that is told to stop."""
+    config = _config()
+    if config is None:
+        return 2
+    if not _is_usable(config):
         return 1
+    command = command_for(config)
+    os.execv(command[0], command)  # noqa: S606 — nothing of it comes from outside
+    return 0
 
 
 def _is_usable(config: ServerConfig) -> bool:

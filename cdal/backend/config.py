@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cdal.backend.settings import SettingsError
+from cdal.backend.settings_error import SettingsError
 
 # How an address may begin, and the library and the extra of this package that it needs.
 DATABASES = {
@@ -150,8 +150,12 @@ class ServerConfig(BaseSettings):
             )
         # Settings come from outside: neither .. nor a link may lead out of the folder.
         folder = self.weights_folder.resolve()
-        file = (folder / name.replace("\0", "")).resolve()
-        if not file.is_relative_to(folder) or not file.is_file():
+        try:
+            file = (folder / name.replace("\0", "")).resolve()
+            found = file.is_relative_to(folder) and file.is_file()
+        except (OSError, RuntimeError):  # links that lead in a circle
+            found = False
+        if not found:
             raise SettingsError(
                 f"Setting «weights»: there is no file «{name}» in the backend's folder for weights."
             )
@@ -159,7 +163,12 @@ class ServerConfig(BaseSettings):
 
     def secrets(self) -> list[str]:
         """What no log may show."""
-        given = (self.label_studio_api_key, self.basic_auth_pass)
+        given = (
+            self.label_studio_api_key,
+            self.basic_auth_pass,
+            self.database_url,
+            self.redis_url,
+        )
         return [secret.get_secret_value() for secret in given if secret is not None]
 
     @property

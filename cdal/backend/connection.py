@@ -19,7 +19,8 @@ from cdal.backend.client import LabelStudioClient, LabelStudioError, ProjectInfo
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.logs import never_show
 from cdal.backend.services import Services
-from cdal.backend.settings import ProjectSettings, SettingsError
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.settings_error import SettingsError
 from cdal.backend.store import note
 from cdal.backend.tables import Project
 

@@ -17,6 +17,7 @@ from sqlalchemy import select
 from cdal.backend import actions
 from cdal.backend.config import ServerConfig
 from cdal.backend.console import jobs_text, projects_text, status_text
+from cdal.backend.data_folder import check_database
 from cdal.backend.heartbeat import worker_status
 from cdal.backend.services import Services
 from cdal.backend.status import jobs_status, project_status
@@ -44,13 +45,18 @@ def run(config: ServerConfig, arguments: argparse.Namespace) -> int:
     Returns:
         0, or 1 where there is no backend's data or what is asked for is impossible, which one
         sentence then says.
+
+    Raises:
+        DataFolderError: the database cannot be used.
     """
     logging.getLogger("cdal").setLevel(logging.WARNING)  # the answer is what is printed
     config.data_folder = config.data_folder.resolve()
-    if config.database_url is None and not (config.data_folder / "cdal.sqlite").exists():
+    there = config.data_folder if config.database_url else config.data_folder / "cdal.sqlite"
+    if not there.exists():
         return _refuse(
             f"There is no backend's data in {config.data_folder}; set MODEL_DIR as for the backend."
         )
+    check_database(config)
     services = Services.open(config)
     try:
         steer = ACTIONS.get(arguments.command)

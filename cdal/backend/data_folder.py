@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from cdal.backend.config import ServerConfig
-from cdal.backend.faults import storage_problem
+from cdal.backend.storage import storage_problem
 from cdal.backend.store import Store
 
 
@@ -40,7 +40,7 @@ def check_data_folder(config: ServerConfig) -> None:
     if not _is_sound(config.jobs_file):
         for file in folder.glob(f"{config.jobs_file.name}*"):
             file.unlink()
-    _try_out(config)
+    check_database(config)
 
 
 def _check_sqlite(file: Path) -> None:
@@ -64,7 +64,12 @@ def _is_sound(file: Path) -> bool:
         return False
 
 
-def _try_out(config: ServerConfig) -> None:
+def check_database(config: ServerConfig) -> None:
+    """Check that the database can be used.
+
+    Raises:
+        DataFolderError: it cannot; the message says what to do.
+    """
     try:
         Store(config.store_url).close()
     except (ArgumentError, ValueError):  # an address without sense, a port that is no number

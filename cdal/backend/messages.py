@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from datetime import datetime
 
 from huey import Huey, RedisHuey, SqliteHuey
@@ -12,6 +14,7 @@ from huey.serializer import Serializer
 from cdal.backend.config import ServerConfig
 
 NAME = "cdal"
+AGAIN_S = 60.0
 
 
 class JSONSerializer(Serializer):  # type: ignore[misc]
@@ -37,3 +40,34 @@ def open_messages(config: ServerConfig) -> Huey:
     if config.redis_url is None:
         return SqliteHuey(NAME, filename=str(config.jobs_file), **common)
     return RedisHuey(NAME, url=config.redis_url.get_secret_value(), **common)
+
+
+class AwayFilter(logging.Filter):
+    """Makes a line a minute of the traceback that huey logs at each try while its storage is away.
+
+    Each of its threads tries several times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._silent_until = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log this record; it is changed where it is huey's of its storage."""
+        if not record.exc_info or not str(record.msg).startswith("Error "):
+            return True
+        clock = time.monotonic()
+        if clock < self._silent_until:
+            return False
+        self._silent_until = clock + AGAIN_S
+        error = record.exc_info[1]
+        record.msg, record.exc_info = "The queue of messages cannot be used now: %s", None
+        record.args = (type(error).__name__,)
+        return True
+
+
+def log_less() -> None:
+    """Have huey's threads log a storage that is away in a line a minute."""
+    away = AwayFilter()
+    for name in ("Worker", "Scheduler"):
+        logging.getLogger(f"huey.consumer.{name}").addFilter(away)

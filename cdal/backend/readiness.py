@@ -12,10 +12,11 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.faults import STORAGE, storage_problem
 from cdal.backend.heartbeat import worker_status
 from cdal.backend.services import Services
+from cdal.backend.storage import STORAGE, storage_problem
 from cdal.backend.tables import Job, Project, now
+from cdal.backend.transport import open_http
 
 LEAST_FREE_BYTES = 512 * 2**20
 """Of disk: less than that, and the next weights or scores may not fit."""
@@ -127,7 +128,8 @@ def _carefully(name: str, part: Callable[[], Check]) -> Check:
 
 def _reach(url: str) -> Check:
     try:
-        status = httpx.get(f"{url}/health", timeout=LABEL_STUDIO_SECONDS).status_code
+        with open_http(url, LABEL_STUDIO_SECONDS) as http:
+            status = http.get(f"{url}/health").status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return Check("label studio", False, f"{url} does not answer: {type(error).__name__}.")
     if status >= 500:

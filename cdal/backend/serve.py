@@ -1,4 +1,8 @@
-"""The parent process of `cdal serve`: web and worker, started and stopped together."""
+"""The parent process of `cdal serve`: web and worker, started and stopped together.
+
+A module of its own to be run, without all that the command line needs: this process only waits, and
+would hold half a gigabyte of memory for nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from cdal.backend.config import ServerConfig
+from cdal.backend.config import ServerConfig, server_config
+from cdal.backend.logs import set_up_logging
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +70,11 @@ def end_with_parent(parent: int) -> Callable[[], None]:
     return tie
 
 
+def serve_command(_config: ServerConfig) -> list[str]:
+    """The command that runs this parent."""
+    return [sys.executable, "-m", "cdal.backend.serve"]
+
+
 def web_command(config: ServerConfig) -> list[str]:
     """The command that runs the web process."""
     return [
@@ -85,6 +95,8 @@ def web_command(config: ServerConfig) -> list[str]:
         config.log_level.lower(),
         "--logger-class",
         "cdal.backend.gunicorn_logs.PlainLogger",
+        # All that run as one user would share it, and nobody has a use for it.
+        "--no-control-socket",
         "cdal.backend.app:create_app()",
     ]
 
@@ -100,3 +112,9 @@ def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+if __name__ == "__main__":
+    of_the_environment = server_config()
+    set_up_logging(of_the_environment.log_level, of_the_environment.log_format)
+    sys.exit(serve(of_the_environment))

@@ -28,7 +28,7 @@ class Services:
     images: ImageStore
     networks: LoadedNetworks
     # Of what Label Studio's events ask for, which others may send: at once, unless too often.
-    looks: Spacing = field(default_factory=lambda: Spacing(20, 1.0))
+    looks: Spacing = field(default_factory=lambda: Spacing(120, 0.5))
     trainings: Spacing = field(default_factory=lambda: Spacing(3, 60.0))
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cdal.backend.settings_error import SettingsError
 from cdal.models import ARCHITECTURES
 from cdal.selectors import OptionError, make_selector
 
@@ -26,10 +27,6 @@ SelectorName = Literal[
 
 LEAST_RESERVE = 30
 """Even simulated annotators label no more in the time that it takes to notice and queue more."""
-
-
-class SettingsError(ValueError):
-    """Settings that cannot be used; the message is one sentence for whoever typed them."""
 
 
 class ProjectSettings(BaseModel):

@@ -18,11 +18,12 @@ from sqlalchemy.exc import OperationalError
 from cdal.backend.config import ServerConfig
 from cdal.backend.data_folder import check_data_folder
 from cdal.backend.database import WorkerLock
-from cdal.backend.faults import STORAGE, storage_problem
 from cdal.backend.heartbeat import beating
 from cdal.backend.leftovers import remove_leftovers
+from cdal.backend.messages import log_less
 from cdal.backend.services import Services
 from cdal.backend.serving import serve_last_good
+from cdal.backend.storage import STORAGE, storage_problem
 from cdal.backend.store import note
 from cdal.backend.tables import Project
 from cdal.backend.work.connected import POLL
@@ -60,6 +61,7 @@ def run_worker(config: ServerConfig) -> None:
         if not lock.hold():
             raise WorkerError("Another worker runs on the database; there may be one.")
         _forget_messages(huey)
+        log_less()
         consumer = huey.create_consumer(
             workers=config.worker_threads,
             worker_type="thread",

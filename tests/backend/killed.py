@@ -32,7 +32,7 @@ def watch(passed: Path, fatal: str | None) -> None:
     """Have every point written down, and the fatal one be the last."""
 
     def at(when: str, what: str) -> None:
-        name = f"{when} {what} in {_place()}"
+        name = f"{when} {what} in {place()}"
         with passed.open("a") as file:
             file.write(f"{name}\n")
         if name == fatal:
@@ -56,7 +56,7 @@ def watch(passed: Path, fatal: str | None) -> None:
     # What `report` writes is of no consequence, and far too often.
     def counts(session: Session) -> bool:
         reads = session.get_bind().get_execution_options().get("sqlite_begin") == "DEFERRED"
-        return not reads and not _place().startswith("jobs.report")
+        return not reads and not place().startswith("jobs.report")
 
     for when in ("before", "after"):
 
@@ -67,18 +67,18 @@ def watch(passed: Path, fatal: str | None) -> None:
         event.listen(Session, f"{when}_commit", committing)
 
 
-def _place() -> str:
+def place() -> str:
     """The function of the backend that is at work, and the kind of job."""
     frame: FrameType | None = sys._getframe(1)
-    place, kind = "", ""
+    where, kind = "", ""
     while frame is not None:
         file = Path(frame.f_code.co_filename)
-        if not place and str(file).startswith(OURS) and file.stem not in BENEATH:
-            place = f"{file.stem}.{frame.f_code.co_name}"
+        if not where and str(file).startswith(OURS) and file.stem not in BENEATH:
+            where = f"{file.stem}.{frame.f_code.co_name}"
         if frame.f_code.co_name == "run_job" and frame.f_locals.get("job") is not None:
             kind = f" of {frame.f_locals['job'].kind}"
         frame = frame.f_back
-    return place + kind
+    return where + kind
 
 
 def worker(environment: Mapping[str, str], log: Path, passed: Path, fatal: str | None) -> None:

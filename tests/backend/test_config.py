@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from offline import make_config
 from pydantic import ValidationError
 
 from cdal.backend.config import ServerConfig, server_config
-from cdal.backend.settings import SettingsError
+from cdal.backend.settings_error import SettingsError
 
 VARIABLES = ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MODEL_DIR", "PORT", "CDAL_THREADS")
 
@@ -102,6 +103,13 @@ class TestWeightsFile:
         (folder / "ours" / "drn.pth").touch()
         (tmp_path / "secret.pth").touch()
         (folder / "link.pth").symlink_to(tmp_path / "secret.pth")
+        (folder / "chain.pth").symlink_to("link.pth")
+        (folder / "outside").symlink_to(tmp_path)
+        (folder / "upwards").symlink_to("..")
+        (folder / "loop").symlink_to("loop")
+        (folder / "within.pth").symlink_to("ours/drn.pth")
+        os.mkfifo(folder / "pipe.pth")  # reading it would wait for ever
+        (folder / "device.pth").symlink_to("/dev/zero")
         return make_config(tmp_path / "data", weights_folder=folder)
 
     def test_none_is_asked_for(self, config: ServerConfig) -> None:
@@ -116,11 +124,26 @@ class TestWeightsFile:
     @pytest.mark.parametrize(
         "name",
         ["../secret.pth", "link.pth", "ours", "", ".", "no.pth", "/etc/passwd", "a\0b", "ours/\0",
-         "..\\secret.pth", "~/x", "x" * 200],
+         "..\\secret.pth", "~/x", "x" * 200, "chain.pth", "outside/secret.pth",
+         "upwards/secret.pth", "ours/../../secret.pth", "ours/../outside/secret.pth", "loop",
+         "loop/x", "pipe.pth", "device.pth", "%2e%2e/secret.pth", "/proc/self/environ"],
     )  # fmt: skip
     def test_nothing_else(self, config: ServerConfig, name: str) -> None:
         with pytest.raises(SettingsError, match=r"there is no file «.*» in the backend's folder"):
             config.weights_file(name)
+
+    def test_a_link_within_the_folder_leads_to_its_file(self, config: ServerConfig) -> None:
+        assert config.weights_folder is not None
+        expected = config.weights_folder.resolve() / "ours" / "drn.pth"
+        assert config.weights_file("within.pth") == expected
+
+    def test_the_folder_itself_may_be_a_link(self, config: ServerConfig, tmp_path: Path) -> None:
+        assert config.weights_folder is not None
+        (tmp_path / "elsewhere").symlink_to(config.weights_folder)
+        config.weights_folder, folder = tmp_path / "elsewhere", config.weights_folder
+        assert config.weights_file("ours/drn.pth") == folder.resolve() / "ours" / "drn.pth"
+        with pytest.raises(SettingsError):
+            config.weights_file("../secret.pth")
 
     def test_by_its_whole_path_only_where_it_lies_in_the_folder(self, config: ServerConfig) -> None:
         assert config.weights_folder is not None

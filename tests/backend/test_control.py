@@ -212,3 +212,45 @@ def test_as_a_process_of_its_own(services: Services, tmp_path: Path) -> None:
     )
     assert jobs_of(services) == [("train", "pending")]
     assert len(services.jobs.huey) == 1  # on its way to the worker
+
+
+@pytest.mark.parametrize(
+    ("variables", "status", "said"),
+    [
+        ({"CDAL_DATABASE_URL": "nonsense"}, 2, "cdal: the environment variable CDAL_DATABASE_URL"),
+        (
+            {"CDAL_DATABASE_URL": "postgresql://ann:hush@127.0.0.1:9/name"},
+            1,
+            "cdal: The database of CDAL_DATABASE_URL cannot be opened, "
+            "postgresql://ann:***@127.0.0.1:9/name: ",
+        ),
+        ({"PORT": "many"}, 2, "cdal: the environment variable PORT is wrong"),
+    ],
+)
+def test_what_is_wrong_with_the_environment_is_said(
+    services: Services,
+    cdal: object,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    status: int,
+    said: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert callable(cdal)
+    ended, out, err = cdal("status")
+    assert (ended, out) == (status, "")
+    assert err.startswith(said)
+    assert err.count("\n") == 1
+
+
+def test_a_damaged_database_is_said(services: Services, cdal: object, tmp_path: Path) -> None:
+    services.store.close()
+    for file in tmp_path.glob("cdal.sqlite*"):
+        file.unlink()
+    (tmp_path / "cdal.sqlite").write_bytes(b"no database at all, but some text" * 100)
+    assert callable(cdal)
+    status, out, err = cdal("jobs")
+    assert (status, out) == (1, "")
+    assert err.startswith("cdal: The database ")
+    assert err.count("\n") == 1

@@ -17,6 +17,7 @@ from cdal.backend.data_folder import DataFolderError, check_data_folder
 from cdal.backend.database import WorkerLock
 from cdal.backend.store import Store, note
 from cdal.backend.tables import Event, Job, Project, Task
+from cdal.backend.worker import WorkerError, run_worker
 from cdal.demo.process import free_port
 
 
@@ -162,6 +163,18 @@ def test_one_worker_a_database(store: Store, url: str, postgresql: PostgreSQL) -
     assert not second.hold()
     first.release()
     elsewhere.close()
+
+
+def test_a_second_worker_ends_with_a_sentence(
+    store: Store, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine, with a data folder of its own."""
+    monkeypatch.setattr("os.nice", lambda _: 0)  # of the tests' own process
+    lock = WorkerLock(store.engine)
+    assert lock.hold()
+    with pytest.raises(WorkerError, match="Another worker runs on the database"):
+        run_worker(make_config(tmp_path, database_url=url))
+    lock.release()
 
 
 def test_the_lock_is_no_connection_for_others(store: Store) -> None:

@@ -61,7 +61,7 @@ def test_a_few_kills(make_scenario: Make, killable: KillableBackend) -> None:
 def test_kills_at_every_transition_and_at_random_moments(
     make_scenario: Make, killable: KillableBackend
 ) -> None:
-    scenario = make_scenario(1500, server=killable, **SETTINGS)
+    scenario = make_scenario(600, server=killable, **SETTINGS)
     annotator = scenario.annotator()
     killable.start_worker()
     for number in (1, 2, 3):

@@ -15,7 +15,7 @@ from huey.registry import Message
 from offline import add_project, jobs_of, make_config, make_services
 from servers import RedisServer
 
-from cdal.backend.messages import JSONSerializer, open_messages
+from cdal.backend.messages import AwayFilter, JSONSerializer, open_messages
 from cdal.demo.process import free_port
 
 PICKLE = b"cos\ngetcwd\n(tR."  # loading it would call `os.getcwd`
@@ -106,3 +106,29 @@ def test_without_redis_a_job_is_recorded_all_the_same(
     assert jobs_of(services) == [("train", "pending")]
     assert "Job 1 waits for the minute's poll" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+def test_a_queue_that_is_away_is_a_line_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As huey's threads log it, several times a second."""
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    away = AwayFilter()
+
+    def log(message: str) -> None:
+        for name in ("Worker", "Scheduler"):
+            logger = logging.getLogger(f"test.{name}")
+            logger.addFilter(away)
+            logger.error(message, exc_info=redis.ConnectionError("away"))
+
+    for _ in range(3):
+        log("Error reading from queue")
+        log("Error reading schedule.")
+    assert caplog.messages == ["The queue of messages cannot be used now: ConnectionError"]
+    clock[0] += 61
+    log("Error reading from queue")
+    assert len(caplog.messages) == 2
+    assert "Traceback" not in caplog.text
+    log("Unhandled error during execution of a task.")
+    assert caplog.text.count("Traceback") == 2

@@ -80,3 +80,9 @@ def test_the_web_process_listens_where_it_was_told_to(tmp_path: Path) -> None:
     assert options["--workers"] == "1"  # one process has the loaded networks and the metrics
     assert options["--timeout"] == "0"
     assert command[-1] == "cdal.backend.app:create_app()"
+
+
+def test_the_process_that_only_waits_loads_no_libraries_for_it() -> None:
+    program = "import sys, cdal.backend.serve; print({'torch', 'flask'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.stdout == "set()\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,10 +26,15 @@ class Deployment:
     """Web processes and a worker on one data folder, database and queue."""
 
     def __init__(
-        self, folder: Path, label_studio: LabelStudioServer, database_url: str, redis_url: str
+        self,
+        folder: Path,
+        label_studio: LabelStudioServer,
+        database_url: str,
+        redis_url: str,
+        webs: int = 2,
     ) -> None:
         urls = {"CDAL_DATABASE_URL": database_url, "CDAL_REDIS_URL": redis_url}
-        self.webs = [self._process(folder, label_studio, urls, "web") for _ in range(2)]
+        self.webs = [self._process(folder, label_studio, urls, "web") for _ in range(webs)]
         self.worker = self._process(folder, label_studio, urls, "worker")
 
     @staticmethod
@@ -129,3 +135,43 @@ def test_a_burst_at_two_web_processes_makes_one_training(
 def uid_of(scenario: Any) -> str:
     project = scenario.project.sdk.projects.get(id=scenario.number)
     return f"{scenario.number}.{int(project.created_at.timestamp())}"
+
+
+def test_a_restart_of_both_servers_in_the_middle_of_a_training(
+    tmp_path: Path, label_studio: LabelStudioServer, make_scenario: Callable[..., Any]
+) -> None:
+    """As a power cut would: what was committed is there, and the training is done once."""
+    postgresql, redis_server = PostgreSQL(), RedisServer()
+    with ExitStack() as stack:
+        for server in (postgresql, redis_server):
+            stack.callback(server.close)
+            server.start()
+        url = postgresql.new_database()
+        made = Deployment(tmp_path, label_studio, url, redis_server.url, webs=1)
+        for process in (*made.webs, made.worker):
+            process.start()
+            stack.callback(process.stop)
+        web = made.webs[0]
+        web.wait_until_up(f"{web.url}/health", START_SECONDS)
+        scenario = make_scenario(20, server=web, min_labels=4, epochs=60)
+        scenario.wait_for_round(1)
+        scenario.label(scenario.queue()[:8])
+        scenario.wait("training", lambda s: any(is_training(job) for job in s["jobs"]))
+
+        redis_server.kill()
+        postgresql.kill()
+        # Its answer is a sentence; the web process itself goes on.
+        answer = httpx.get(f"{web.url}/api/v1/projects", timeout=30)
+        assert (answer.status_code, list(answer.json())) == (503, ["error"])
+        time.sleep(3)
+        postgresql.start()
+        redis_server.start()
+
+        status = scenario.wait("model", lambda s: s["versions"] != [])
+        status = scenario.wait_for_round(2)
+        assert [version["labels"] for version in status["versions"]] == [8]
+        assert status["rounds"][0]["state"] == "closed"
+
+
+def is_training(job: dict[str, Any]) -> bool:
+    return job["kind"] == "train" and job["state"] == "running" and job["progress"] > 0.1

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdal.backend.settings import ProjectSettings, SettingsError
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.settings_error import SettingsError
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  \n", {}, "{}", "null"])

@@ -135,7 +135,7 @@ def test_a_short_soak(
     label_studio: LabelStudioServer,
     start_backend: Callable[..., BackendServer],
 ) -> None:
-    soak(make_scenario, label_studio, start_backend(), annotations=120, budget=40)
+    soak(make_scenario, label_studio, start_backend(), annotations=64, budget=24)
 
 
 @pytest.mark.endurance

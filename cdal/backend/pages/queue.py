@@ -16,7 +16,8 @@ from cdal.backend.pages.drawing import Drawing, drawing_of
 from cdal.backend.pages.site import page, project_or_404, site
 from cdal.backend.predictions import classes_of, stored_findings
 from cdal.backend.request import ID, services
-from cdal.backend.settings import ProjectSettings, SettingsError
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.settings_error import SettingsError
 from cdal.backend.state import open_round_of
 from cdal.backend.status import project_status, queue_status
 from cdal.backend.tables import ModelVersion, Pick, Project, Round, Task

@@ -17,7 +17,8 @@ from cdal.backend.pages.actions import back
 from cdal.backend.pages.site import page, project_or_404, site
 from cdal.backend.pages.who import asked_by
 from cdal.backend.request import ID, services
-from cdal.backend.settings import ProjectSettings, SettingsError
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.settings_error import SettingsError
 from cdal.backend.status import project_status
 
 _NAMED = re.compile(r"«([a-z_]+)»")

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from cdal.backend.client import LabelStudioError, MLBackendInfo
 from cdal.backend.connection import SET_UP
 from cdal.backend.logs import never_show
-from cdal.backend.settings import ProjectSettings, SettingsError
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.settings_error import SettingsError
 from cdal.backend.store import note
 from cdal.backend.tables import Project, now
 from cdal.backend.webhook import HEADER, make_secret

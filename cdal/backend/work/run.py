@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 
 from sqlalchemy import select
 
-from cdal.backend.faults import STORAGE, Fault, fault_of, storage_problem
+from cdal.backend.faults import Fault, fault_of
 from cdal.backend.jobs import LONGEST_WAIT_S, MAX_ATTEMPTS
 from cdal.backend.logs import about
 from cdal.backend.rounds import UNFINISHED, give_up_unfinished, newest_round
 from cdal.backend.services import Services
+from cdal.backend.storage import STORAGE, storage_problem
 from cdal.backend.store import note
 from cdal.backend.tables import Job, Project, now
 from cdal.backend.work import (

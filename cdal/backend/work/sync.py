@@ -12,13 +12,13 @@ from cdal.backend import submissions
 from cdal.backend.client import TaskInfo
 from cdal.backend.labeling import served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, is_finished, open_round
-from cdal.backend.store import note
 from cdal.backend.tables import Job, ModelVersion, Prediction, Project, Round, Task, now
 from cdal.backend.tasks import count_labelled, count_tasks, forget_all_but, waiting
 from cdal.backend.work import prune, recheck
 from cdal.backend.work.connected import POLL, is_connected
 from cdal.backend.work.context import Context
-from cdal.backend.work.queue import QUEUE_VERSION_PREFIX, top_up
+from cdal.backend.work.label_stream import watch_queue
+from cdal.backend.work.queue import top_up
 
 CHUNK = 500
 RESUME_AFTER = timedelta(minutes=5)
@@ -49,7 +49,7 @@ def read_changes(work: Context) -> int:
         project.title = info.title
         project.labeling_config = info.labeling_config
         if work.job.kind == "sync":  # a training may read this while a queue is being written
-            _watch_queue(work, session, project, info.model_version)
+            watch_queue(work, session, project, info.model_version)
         since = project.changes_seen
     changed = list(_until_stopped(work, work.client.tasks(since)))
     _save(work, changed)
@@ -80,42 +80,6 @@ def _is_behind(work: Context) -> bool:
     # More labels than were read just before: most likely somebody submitted one in between, and
     # its own webhook is on the way. The minute's poll makes sure.
     return work.job.asked_by == POLL and labelled > known_labelled
-
-
-def _watch_queue(work: Context, session: Session, project: Project, model_version: str) -> None:
-    """Say so when somebody took the label stream off our queue."""
-    if work.newest_round(session, "queueing") is not None:
-        return  # it is about to be set
-    ours = project.queue_version
-    if ours is None or model_version == ours:
-        if project.problem and project.problem.startswith("The project's model version"):
-            project.problem = None
-        return
-    if model_version.startswith(QUEUE_VERSION_PREFIX) and _is_unknown(session, model_version):
-        current = work.newest_round(session, "open")
-        if current is not None:
-            current.state = "queueing"
-            work.request(session, "queue", "a label stream that is ahead of the store")
-            note(
-                session,
-                project.id,
-                f"The label stream follows «{model_version}», which this data folder, perhaps "
-                "restored from a backup, does not know; the queue is written anew.",
-                "warning",
-            )
-            return
-    problem = (
-        f"The project's model version in Label Studio is «{model_version}», not the queue's "
-        f"«{ours}», so the label stream does not follow the queue; the next round sets it again."
-    )
-    if project.problem != problem:
-        project.problem = problem
-        note(session, project.id, problem, "warning")
-
-
-def _is_unknown(session: Session, queue_version: str) -> bool:
-    query = select(Round.id).filter_by(queue_version=queue_version)
-    return session.scalars(query).first() is None
 
 
 def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:

@@ -1,0 +1,106 @@
+"""An admin steers a loop that runs: from the command line and the API, seen in Label Studio."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from processes import environment
+
+pytestmark = [pytest.mark.label_studio, pytest.mark.data]
+
+MOST_SECONDS_TO_STOP = 15.0  # a batch of a training that shares two cores with much else
+
+
+def cdal(scenario: Any, *arguments: object) -> str:
+    """Run a command beside the backend, as an admin on its machine does."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "cdal", *map(str, arguments)],
+        env=environment(scenario.backend.data_folder),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ended.stdout
+
+
+def post(scenario: Any, path: str) -> Any:
+    answer = httpx.post(f"{scenario.backend.url}/api/v1{path}", timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def set_up(scenario: Any, **settings: Any) -> None:
+    """Edit the settings on the project's Model page."""
+    scenario.settings |= settings
+    scenario.project.sdk.ml.update(
+        id=scenario.connection,
+        url=scenario.backend.url,
+        project=scenario.number,
+        extra_params=scenario.settings,
+    )
+
+
+def job(status: dict[str, Any], kind: str, state: str) -> dict[str, Any] | None:
+    return next((j for j in status["jobs"] if (j["kind"], j["state"]) == (kind, state)), None)
+
+
+def followed(scenario: Any) -> str:
+    """What Label Studio's label stream follows."""
+    project = scenario.project.sdk.projects.get(id=scenario.number)
+    return str(project.model_version)
+
+
+def test_cancel_pause_resume_and_roll_back(make_scenario: Callable[..., Any]) -> None:
+    scenario = make_scenario(60, budget=6, reserve=30, min_labels=4)
+    scenario.wait_for_round(1)
+    scenario.label_stream(6)
+    before = scenario.wait_for_round(2)
+    number = before["id"]
+
+    # A training that would take an hour is cancelled by another process within seconds.
+    set_up(scenario, epochs=5000)
+    queue = scenario.queue()
+    assert scenario.label_stream(6) == queue[:6]
+    status = scenario.wait("training", lambda s: "epoch" in (job(s, "train", "running") or {}).get(
+        "message", ""
+    ))  # fmt: skip
+    training = job(status, "train", "running")
+    assert training is not None
+    said = cdal(scenario, "cancel", training["id"])
+    assert said == f"Job {training['id']} (train) stops within seconds.\n"
+    began = time.monotonic()
+    scenario.wait("cancelled", lambda s: job(s, "train", "cancelled") is not None, 60)
+    assert time.monotonic() - began < MOST_SECONDS_TO_STOP
+    after = scenario.settle()
+    assert (after["serving_version"], len(after["versions"])) == (1, 1)
+    assert after["queue_version"] == before["queue_version"] == followed(scenario)
+
+    # While it is paused, labels are noticed, and what is queued is served; nothing begins.
+    set_up(scenario, epochs=2)
+    post(scenario, f"/projects/{number}/pause")
+    assert scenario.label_stream(8) == queue[6:14]
+    scenario.wait("the labels", lambda s: s["labelled"] == 20)
+    paused = scenario.settle()
+    assert paused["paused_at"] is not None
+    assert len(paused["rounds"]) == 2
+    assert "paused since" in cdal(scenario, "status")
+    post(scenario, f"/projects/{number}/resume")
+    status = scenario.wait_for_round(3)
+    assert len(status["versions"]) == 2
+
+    # An older version serves again, with a round of its own.
+    said = cdal(scenario, "rollback", number, 1 if status["serving_version"] == 2 else 2)
+    assert "round 4 begins with it" in said
+    status = scenario.wait_for_round(4)
+    newest = status["rounds"][-1]
+    assert newest["version"] == status["serving_version"]
+    scenario.settle()
+    assert followed(scenario) == newest["queue_version"]
+    queue = scenario.queue()
+    assert scenario.label_stream(2) == queue[:2]
