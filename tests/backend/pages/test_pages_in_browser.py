@@ -170,7 +170,7 @@ def test_rescoring_asks_first(ann: Admin, loop: Scenario) -> None:
 def test_pause_and_resume(ann: Admin, loop: Scenario) -> None:
     ann.open()
     ann.press("Pause")
-    ann.sees("Paused, with", "#state")
+    ann.sees("paused, with", "#state")
     assert loop.status()["paused_at"] is not None
     ann.press("Resume")
     ann.sees("goes on")
