@@ -2,6 +2,7 @@
 
 python benchmarks/segmentation.py --images 40 120 --networks lraspp_mobilenet_v3_large:192
 python benchmarks/segmentation.py --speed
+python benchmarks/segmentation.py --maps --epochs 4
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from statistics import median
 
 import torch
 from torch import Tensor
+from torchmetrics.classification import MulticlassJaccardIndex
 
+from cdal.backend.formats.masks import enlarge
 from cdal.datasets import Example, ImageSet, LabelledImages, open_images
 from cdal.models import (
     Recipe,
@@ -27,6 +30,7 @@ from cdal.models import (
     segmentation,
 )
 from cdal.models.label_maps import label_map
+from cdal.models.targets import IGNORED
 
 SPEED_COLUMNS = (
     "network:size", "forward", "predict and findings", "label maps",
@@ -120,6 +124,34 @@ def speed(arguments: argparse.Namespace, images: ImageSet, name: str) -> None:
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def maps(arguments: argparse.Namespace, images: ImageSet, name: str) -> None:
+    """How good label maps are that are made at the network's size and enlarged to the image's."""
+    network = network_of(name, images, arguments.device)
+    network.fit(
+        LabelledImages(images, drawn(images.train, 60, 0)), None, Recipe(epochs=arguments.epochs)
+    )
+    test = LabelledImages(images, drawn(images.test, arguments.test_images, seed=0))
+    at_once, enlarged = (
+        MulticlassJaccardIndex(len(network.classes), ignore_index=IGNORED) for _ in range(2)
+    )
+    same = pixels = 0
+    for index in range(len(test)):
+        image, mask = test[index]
+        size = mask.shape[0], mask.shape[1]
+        predicted = network.predict(network.prepare(image)[None])
+        direct = label_map(predicted.logits[0], size)
+        small = label_map(predicted.logits[0], (network.image_size, network.image_size))
+        smooth = torch.from_numpy(enlarge(small.numpy(), size))
+        at_once.update(direct.long(), mask.long())
+        enlarged.update(smooth.long(), mask.long())
+        same += int((direct == smooth).sum())
+        pixels += mask.numel()
+    print(
+        f"{name}: mIoU {float(at_once.compute()):.4f} at the image's size, "
+        f"{float(enlarged.compute()):.4f} enlarged; {same / pixels:.1%} of the pixels are the same"
+    )
+
+
 def _costs(network: SegmentationNetwork, batch: Tensor) -> list[float]:
     size = (network.image_size, network.image_size)
     logits = network.predict(batch).logits
@@ -175,12 +207,17 @@ def main() -> None:
     parser.add_argument("--classes", action="store_true", help="IoU of each class, too")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--speed", action="store_true", help="only the speed of prediction")
+    parser.add_argument("--maps", action="store_true", help="only the quality of label maps")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.weights == "inverse":
         segmentation.class_weights = classification.class_weights
     images = open_images(arguments.data, "segmentation")
+    if arguments.maps:
+        for name in arguments.networks:
+            maps(arguments, images, name)
+        return
     if arguments.speed:
         _print_header(SPEED_COLUMNS)
         for name in arguments.networks:

@@ -95,6 +95,8 @@ def web_command(config: ServerConfig) -> list[str]:
         config.log_level.lower(),
         "--logger-class",
         "cdal.backend.gunicorn_logs.PlainLogger",
+        # All that run as one user would share it, and nobody has a use for it.
+        "--no-control-socket",
         "cdal.backend.app:create_app()",
     ]
 

@@ -23,7 +23,7 @@ _ADVICE = (
     (r"model version in Label Studio is", "press «Rescore», or wait for the next round."),
     (r"^Setting «", "change it under «Settings»; it takes effect at once."),
     (
-        r"labeling config|<Image>|has no control|control «",
+        r"labeling config|<[A-Z]\w+>|has no control|control «",
         "change the labeling interface in Label Studio's project settings; the backend notices.",
     ),
     (r"images cannot be used|could not be read", "mend or remove the images that the log names."),

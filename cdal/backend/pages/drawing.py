@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
+import numpy as np
 
 from cdal.backend.findings import unpack
 from cdal.backend.formats import to_result
@@ -29,8 +31,8 @@ class Shape:
         index: of its class, which gives its colour.
         confidence: the model's, in [0, 1].
         path: its outline as SVG has it.
-        left: where its name is written.
-        top: likewise.
+        x: the middle of where its name is written.
+        y: likewise.
         area: in pixels.
     """
 
@@ -38,8 +40,8 @@ class Shape:
     index: int
     confidence: float
     path: str
-    left: float
-    top: float
+    x: float
+    y: float
     area: float
 
 
@@ -74,22 +76,30 @@ def drawing_of(
         size = tuple(finding.labels.shape)
         parts = sorted(parts_of(finding, control, classes, settings), key=lambda part: -part.area)
         shapes = [_of_part(part, classes, width / size[1], height / size[0]) for part in parts]
-        return _of_shapes(width, height, shapes)
+        return _of_shapes(width, height, shapes, _shares(shapes, width * height))
     result = to_result(control, classes, finding, (height, width), settings)
     if control.task == "classification":
         if not result:
             return Drawing(width, height, None, None, (), "nothing it is sure enough of")
         label, confidence = result[0]["value"]["choices"][0], result[0]["score"]
         return Drawing(width, height, label, confidence, (), f"{label}, {confidence:.0%} sure")
-    return _of_shapes(width, height, [_of_box(region, classes, width, height) for region in result])
+    shapes = [_of_box(region, classes, width, height) for region in result]
+    counts = Counter(shape.name for shape in shapes)
+    return _of_shapes(width, height, shapes, [f"{n} {name}" for name, n in counts.items()])
 
 
-def _of_shapes(width: int, height: int, shapes: Sequence[Shape]) -> Drawing:
-    names = list(dict.fromkeys(shape.name for shape in shapes))
-    counts = [f"{sum(s.name == name for s in shapes)} {name}" for name in names]
+def _of_shapes(width: int, height: int, shapes: Sequence[Shape], words: Sequence[str]) -> Drawing:
     largest = sorted(shapes, key=lambda shape: -shape.area)[:MOST_SHAPES]
-    words = ", ".join(counts) or "nothing it is sure enough of"
-    return Drawing(width, height, None, None, tuple(largest), words)
+    said = ", ".join(words) or "nothing it is sure enough of"
+    return Drawing(width, height, None, None, tuple(largest), said)
+
+
+def _shares(shapes: Sequence[Shape], area: float) -> list[str]:
+    """How much of the image each class covers, the largest first."""
+    covered: Counter[str] = Counter()
+    for shape in shapes:
+        covered[shape.name] += round(shape.area)
+    return [f"{name} {pixels / area:.0%}" for name, pixels in covered.most_common()]
 
 
 def _of_box(region: dict[str, Any], classes: Sequence[str], width: int, height: int) -> Shape:
@@ -98,7 +108,15 @@ def _of_box(region: dict[str, Any], classes: Sequence[str], width: int, height: 
     wide, high = value["width"] * width / 100, value["height"] * height / 100
     name = value["rectanglelabels"][0]
     path = f"M{left:.1f} {top:.1f}h{wide:.1f}v{high:.1f}h{-wide:.1f}z"
-    return Shape(name, classes.index(name), region["score"], path, left, top, wide * high)
+    return Shape(
+        name=name,
+        index=classes.index(name),
+        confidence=region["score"],
+        path=path,
+        x=left + wide / 2,
+        y=top,
+        area=wide * high,
+    )
 
 
 def _of_part(part: Part, classes: Sequence[str], across: float, down: float) -> Shape:
@@ -112,12 +130,15 @@ def _of_part(part: Part, classes: Sequence[str], across: float, down: float) -> 
         + "z"
         for outline in (cv2.approxPolyDP(outline, 0.7, closed=True) for outline in outlines)
     )
+    # Its name is written where it is widest, which for a curved part is not its middle.
+    inside = cv2.distanceTransform(np.pad(part.mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    row, column = divmod(int(inside.argmax()), inside.shape[1])
     return Shape(
         name=classes[part.value],
         index=part.value,
         confidence=part.confidence,
         path=path,
-        left=part.left * across,
-        top=part.top * down,
+        x=(part.left + column + 0.5) * across,
+        y=(part.top + row + 0.5) * down,
         area=part.area * across * down,
     )

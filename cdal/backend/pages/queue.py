@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import request
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend import rankings
@@ -19,7 +20,7 @@ from cdal.backend.settings import ProjectSettings
 from cdal.backend.settings_error import SettingsError
 from cdal.backend.state import open_round_of
 from cdal.backend.status import project_status, queue_status
-from cdal.backend.tables import ModelVersion, Project, Round, Task
+from cdal.backend.tables import ModelVersion, Pick, Project, Round, Task
 from cdal.backend.why import Why, why_picked
 
 PAGE = 24
@@ -98,25 +99,32 @@ def _shown(
         folder = services().config.scores_folder(project.id, version.number)
         why = why_picked(folder, version.classes, reasons)
     ranks = rankings.ranks_of(rankings.made(session, current), list(reasons))
-    labelled = _labelled(session, project, near)
+    known = _what_they_are(session, current, near)
     return [
         Shown(
             pick=pick,
             drawing=draw(pick["task"]),
             why=why.get(pick["task"]),
             nearest=draw(pick["reason"].get("nearest")),
-            nearest_is="labelled"
-            if pick["reason"].get("nearest") in labelled
-            else "queued before it",
+            nearest_is=known.get(pick["reason"].get("nearest"), "queued before it"),
             ranks=ranks[pick["task"]],
         )
         for pick in picks
     ]
 
 
-def _labelled(session: Session, project: Project, task_ids: Sequence[int]) -> set[int]:
-    rows = (session.get(Task, (project.id, task)) for task in set(task_ids))
-    return {row.task_id for row in rows if row is not None and row.annotations > 0}
+def _what_they_are(session: Session, current: Round, task_ids: Sequence[int]) -> dict[int, str]:
+    """Which of these images are labelled, and which this round drew at random, in words."""
+    drawn = session.execute(
+        select(Pick.task_id, Pick.reason).where(
+            Pick.round_id == current.id, Pick.task_id.in_(task_ids)
+        )
+    )
+    words = {task: "drawn at random in this round" for task, why in drawn if why.get("random")}
+    labelled = select(Task.task_id).where(
+        Task.project_id == current.project_id, Task.annotations > 0, Task.task_id.in_(task_ids)
+    )
+    return words | dict.fromkeys(session.scalars(labelled), "labelled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from cdal.backend.actions import ActionError
 from cdal.backend.pages import wording
+from cdal.backend.state import duration
 from cdal.backend.tables import Project
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ site = Blueprint(
 
 site.add_app_template_filter(wording.seconds, "seconds")
 site.add_app_template_filter(wording.ago, "ago")
+site.add_app_template_filter(duration, "duration")
 site.add_app_template_filter(wording.metric_name, "metric_name")
 site.add_app_template_filter(wording.moved, "moved")
 site.add_app_template_filter(wording.count, "count")

@@ -65,12 +65,16 @@ def record_random_labels(work: Context) -> set[int]:
 
     One that is labelled later was asked for by a selector: it is no random draw any more.
     """
-    with work.services.store.transaction() as session:
+    with work.services.store.reading() as session:
         rounds = session.scalars(select(Round).filter_by(project_id=work.project.id)).all()
         labelled = session.execute(
             select(Submission.task_id, Submission.labelled_at).filter_by(project_id=work.project.id)
         )
         at = {task_id: moment for task_id, moment in labelled}  # noqa: C416 — rows are no pairs
+        known = set(
+            session.scalars(select(RandomLabel.task_id).filter_by(project_id=work.project.id))
+        )
+        drawn: set[int] = set()
         for one in rounds:
             picks = session.execute(
                 select(Pick.task_id, Pick.reason).filter_by(round_id=one.id, state="queued")
@@ -80,10 +84,12 @@ def record_random_labels(work: Context) -> set[int]:
                 if not random or reason.get("chosen_by") or task_id not in at:
                     continue
                 if one.created_at <= at[task_id] <= (one.closed_at or now()):
-                    session.merge(RandomLabel(project_id=work.project.id, task_id=task_id))
-    with work.services.store.reading() as session:
-        known = session.scalars(select(RandomLabel.task_id).filter_by(project_id=work.project.id))
-        return set(known)
+                    drawn.add(task_id)
+    new = sorted(drawn - known)
+    if new:
+        with work.services.store.transaction() as session:
+            session.add_all(RandomLabel(project_id=work.project.id, task_id=t) for t in new)
+    return known | drawn
 
 
 def _too_early(work: Context, images: TaskImages, needed: int) -> str | None:

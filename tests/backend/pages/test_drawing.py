@@ -56,6 +56,9 @@ def test_areas_with_their_holes() -> None:
     (shape,) = drawn.shapes
     assert (shape.name, shape.index) == ("dog", 1)
     assert shape.path.count("M") == 2
+    assert drawn.words == "dog 32%"
+    # Its name is written in it, not in its hole.
+    assert not (18 < shape.x < 30 and 12 < shape.y < 20)
     numbers = [float(text) for text in re.findall(r"[0-9.]+", shape.path)]
     xs, ys = numbers[::2], numbers[1::2]
     # Three times as wide and twice as high as the label map, within half a pixel of it.

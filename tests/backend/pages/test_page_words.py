@@ -59,6 +59,7 @@ def test_names_and_counts() -> None:
         ("Label Studio refused to import the predictions: 403 no", "access token of a user"),
         ("Setting «budget» must be at least 1, not 0.", "under «Settings»"),
         ("The labeling config has no <Image>; this backend labels images.", "labeling interface"),
+        ('The <Choices> «label» has choice="multiple"; use …', "labeling interface"),
         ("Internal error, see the log: KeyError", "the backend's log"),
         ("Something that nobody foresaw", "start the step again"),
     ],

@@ -235,3 +235,13 @@ def test_a_thumbnail_that_cannot_be_had_is_a_drawing(pooled: FlaskClient) -> Non
     answer = pooled.get("/projects/1/tasks/99/thumbnail")
     assert (answer.status_code, answer.content_type) == (404, "image/svg+xml")
     assert pooled.get("/projects/7/tasks/1/thumbnail").status_code == 404
+
+
+def test_the_nearest_image_may_be_one_that_the_round_drew_at_random(pooled: FlaskClient) -> None:
+    with services_of(pooled).store.transaction() as session:
+        picks = session.scalars(select(Pick).order_by(Pick.rank)).all()
+        picks[0].reason = {"nearest": picks[1].task_id, "classes": {"1": 1.0}}
+        picks[1].reason = {"random": True}
+    said = text(pooled.get("/projects/1/queue"))
+    assert "compared with the nearest image (drawn at random in this round)" in said
+    assert "Drawn at random, as a yardstick for the others." in said

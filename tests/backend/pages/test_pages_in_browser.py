@@ -13,7 +13,7 @@ from admin import DESKTOP, PATIENCE_MS, PHONE, Admin, admin
 from conftest import Scenario
 from playwright.sync_api import Browser, expect
 
-from cdal.demo.backend import BackendServer, round_is_open
+from cdal.demo.backend import round_is_open
 
 pytestmark = pytest.mark.label_studio
 
@@ -21,13 +21,11 @@ PATHS = ["", "/queue", "/pool", "/compare", "/settings", "/confirm/rescore"]
 
 
 @pytest.fixture(scope="module")
-def loop(
-    start_backend: Callable[..., BackendServer], make_scenario: Callable[..., Scenario]
-) -> Scenario:
+def loop(make_scenario: Callable[..., Scenario]) -> Scenario:
     """Two rounds of CIFAR-10, of which the second is open."""
-    scenario = make_scenario(48, server=start_backend(CDAL_COMPUTE_THREADS="1"), budget=8)
+    scenario = make_scenario(48, budget=12, held_out=0.4)
     scenario.wait_for_round(1)
-    scenario.label_stream(8)
+    scenario.label_stream(12)
     scenario.wait_for_round(2)
     return scenario
 
@@ -114,7 +112,7 @@ def test_settings_are_checked_and_kept_where_label_studio_has_them(
     ann.page.get_by_label("Budget").fill("9")
     ann.page.get_by_label("Epochs").fill("400")
     ann.press("Save the settings")
-    ann.sees("The settings are changed: budget 8 → 9, epochs 2 → 400.")
+    ann.sees("The settings are changed: budget 12 → 9, epochs 2 → 400.")
     (connected,) = loop.project.sdk.ml.list(project=loop.number)
     assert (connected.extra_params["budget"], connected.extra_params["epochs"]) == (9, 400)
 
@@ -142,7 +140,7 @@ def test_a_training_is_seen_as_it_runs_and_can_be_cancelled(ann: Admin, loop: Sc
 def test_a_second_version_and_the_way_back(ann: Admin, loop: Scenario) -> None:
     ann.open("/settings")
     ann.page.get_by_label("Epochs").fill("2")
-    ann.page.get_by_label("Tolerance").fill("1")  # whatever it has learnt in two epochs
+    ann.page.get_by_label("Tolerance", exact=True).fill("1")  # whatever it has learnt in two epochs
     ann.press("Save the settings")
     ann.sees("epochs 400 → 2")
     ann.open()
@@ -172,7 +170,7 @@ def test_rescoring_asks_first(ann: Admin, loop: Scenario) -> None:
 def test_pause_and_resume(ann: Admin, loop: Scenario) -> None:
     ann.open()
     ann.press("Pause")
-    ann.sees("Paused, with", "#state")
+    ann.sees("paused, with", "#state")
     assert loop.status()["paused_at"] is not None
     ann.press("Resume")
     ann.sees("goes on")
