@@ -1,19 +1,22 @@
 """Whatever is sent, the answer is one that the OpenAPI document describes, soon, and never a 500.
 
 Schemathesis draws requests from the document, sound ones and spoilt ones; hypothesis draws bodies
-for the calls of Label Studio. `make endurance` sends 10,000 requests, CI a few hundred. They go
-through the whole application in this process, where a second is one of computing, whatever else the
-machine does. Label Studio is a fake: `/setup` would otherwise turn to whatever it is told.
+for the calls of Label Studio, and requests for the pages. `make endurance` sends 10,000 requests, CI
+a few hundred. They go through the whole application in this process, where a second is one of
+computing, whatever else the machine does. Label Studio is a fake: `/setup` would otherwise turn to
+whatever it is told.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import schemathesis
@@ -211,10 +214,63 @@ def fuzz_label_studios_call(fuzzed: Fuzzed, path: str, examples: int) -> None:
     send()
 
 
+NAMED = ("train", "rescore", "roll-back", "pause", "resume", "cancel", "retry", "..")
+FIELDS = ("from", "colour", "job", "version", "tasks", "budget", "selector", "held_out")
+WORDS = st.sampled_from(["", "1", "-1", "1,2", "1" * 40, "class", "\0", "<script>"]) | st.text(
+    alphabet=st.characters(codec="utf-8"), max_size=30
+)
+COOKIES = st.sampled_from(["", "cdal-said=%", "cdal-said=%ff%00", "cdal-said=<b>", "a=b; ;;="])
+
+
+def page_paths(fuzzed: Fuzzed) -> list[tuple[str, str]]:
+    """Method and path of what the document does not describe: the pages, and what they load."""
+    found = []
+    for rule in fuzzed.browser.application.url_map.iter_rules():
+        if rule.rule.startswith(("/projects", "/pages", "/static", "/metrics")):
+            methods = (rule.methods or set()) & {"GET", "POST"}
+            found += [(method, rule.rule) for method in sorted(methods)]
+    return found
+
+
+def fuzz_a_page(fuzzed: Fuzzed, method: str, rule: str, examples: int) -> None:
+    """Send so many requests to a page: numbers, names, queries, forms and cookies of all kinds."""
+    browser: FlaskClient = fuzzed.browser
+
+    @settings(max_examples=examples, **FUZZING)
+    @given(
+        number=st.sampled_from([1, 1, 1, 2, 2**31 - 1, 2**63]),
+        name=st.sampled_from(NAMED) | WORDS,
+        query=st.dictionaries(st.sampled_from(FIELDS), WORDS, max_size=3),
+        form=st.dictionaries(st.sampled_from(FIELDS), WORDS, max_size=4),
+        cookie=COOKIES,
+    )
+    def send(
+        number: int, name: str, query: dict[str, str], form: dict[str, str], cookie: str
+    ) -> None:
+        path = re.sub("<int[^>]*>", str(number), rule)
+        path = re.sub("<[^>]*>", lambda _: quote(name, safe=""), path)
+
+        def call() -> Any:
+            return browser.open(
+                path,
+                method=method,
+                query_string=query,
+                data=form if method == "POST" else None,
+                headers={"Cookie": cookie},
+            )
+
+        answer = fuzzed.send(call, (method, path, query, form, cookie))
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+    send()
+
+
 def test_a_few_hundred_requests(fuzzed: Fuzzed) -> None:
     fuzz_the_document(fuzzed, 8)
     for path in BODIES:
         fuzz_label_studios_call(fuzzed, path, 25)
+    for method, rule in page_paths(fuzzed):
+        fuzz_a_page(fuzzed, method, rule, 4)
     assert fuzzed.statuses.total() >= 300
     assert fuzzed.statuses[200] >= 50
 
@@ -225,5 +281,7 @@ def test_ten_thousand_requests(fuzzed: Fuzzed) -> None:
     fuzz_the_document(fuzzed, 200)
     for path in BODIES:
         fuzz_label_studios_call(fuzzed, path, 600)
-    assert fuzzed.statuses.total() >= 10_000
+    for method, rule in page_paths(fuzzed):
+        fuzz_a_page(fuzzed, method, rule, 100)
+    assert fuzzed.statuses.total() >= 10_000, fuzzed.statuses
     assert fuzzed.statuses[200] >= 1000
