@@ -1,8 +1,8 @@
 """Whatever is sent, the answer is one that the OpenAPI document describes, soon, and never a 500.
 
 Schemathesis draws requests from the document, sound ones and spoilt ones; hypothesis draws bodies
-for the calls of Label Studio, and requests for the pages. `make endurance` sends 10,000 requests, CI
-a few hundred. They go through the whole application in this process, where a second is one of
+for the calls of Label Studio, and requests for the pages. `make endurance` sends 10,000 requests,
+CI a few hundred. They go through the whole application in this process, where a second is one of
 computing, whatever else the machine does. Label Studio is a fake: `/setup` would otherwise turn to
 whatever it is told.
 """
