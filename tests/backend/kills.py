@@ -95,8 +95,12 @@ class KillableBackend(BackendServer):
         return self._worker is not None and self._worker.is_alive()
 
     def points(self) -> list[str]:
-        """The names of the points that were passed, each once, in order."""
-        return list(dict.fromkeys(self.passed.read_text().splitlines()))
+        """The names of the points that come again and again, each once, in order."""
+        return [
+            name
+            for name, times in Counter(self.passed.read_text().splitlines()).items()
+            if times > 1
+        ]
 
     def stop(self) -> None:
         for process in (self._web, self._worker):

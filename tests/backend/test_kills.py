@@ -79,7 +79,7 @@ def test_kills_at_every_transition_and_at_random_moments(
         if not killable.worker_runs():
             killable.start_worker()
         label_some(scenario, annotator, 5)
-        time.sleep(draws.uniform(0, 12))
+        time.sleep(draws.uniform(0, 6))
         victims = ("worker", "web", "both")[turn % 3]
         if victims != "worker":
             killable.kill_web()
