@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
 
@@ -141,6 +142,9 @@ class Jobs:
                 self._task.schedule((job_id,), delay=delay_s)
         except Exception as error:  # noqa: BLE001 — what huey's storages raise is their own
             log.warning("Job %d waits for the minute's poll: %s.", job_id, type(error).__name__)
+            # A commit that failed, as on a full disk, leaves huey's file locked for everybody.
+            with suppress(Exception):
+                self.huey.storage.close()
 
     def claim(self, job_id: int) -> Job | None:
         """Take a job that waits and may run now; None where it may not, or somebody has it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -40,9 +41,19 @@ def set_up_logging(level: str, style: str = "text") -> None:
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JSONLines() if style == "json" else Lines(LINE))
+    handler.addFilter(_in_a_sentence)
     logging.basicConfig(level=level, handlers=[handler])
     for chatty in ("httpx", "huey"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _in_a_sentence(record: logging.LogRecord) -> bool:
+    """What huey cannot read or write, such as on a full disk, is no fault of the code's."""
+    error = record.exc_info[1] if record.exc_info else None
+    if record.name.startswith("huey") and isinstance(error, sqlite3.Error):
+        record.msg, record.args = f"{record.getMessage()} {error}", ()
+        record.exc_info = None
+    return True
 
 
 def never_show(*secrets: str | None) -> None:

@@ -26,6 +26,7 @@ from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import free_port
 
+PATIENCE = 600.0
 RESUMED = re.compile(r"After a kill, resumed: ")
 
 
@@ -95,8 +96,12 @@ class KillableBackend(BackendServer):
         return self._worker is not None and self._worker.is_alive()
 
     def points(self) -> list[str]:
-        """The names of the points that were passed, each once, in order."""
-        return list(dict.fromkeys(self.passed.read_text().splitlines()))
+        """The names of the points that come again and again, each once, in order."""
+        return [
+            name
+            for name, times in Counter(self.passed.read_text().splitlines()).items()
+            if times > 1
+        ]
 
     def stop(self) -> None:
         for process in (self._web, self._worker):
@@ -107,18 +112,20 @@ class KillableBackend(BackendServer):
 
 
 def drive(
-    scenario: Scenario, backend: KillableBackend, fatal: str, seconds: float = 240
-) -> list[int]:
-    """Label until the worker dies at a point; the tasks that were labelled."""
+    scenario: Scenario, backend: KillableBackend, fatal: str, most_labels: int = 1000
+) -> bool:
+    """Label until the worker dies at a point; whether it did before so many were labelled."""
     annotator = scenario.annotator()
-    labelled = []
-    deadline = time.monotonic() + seconds
+    labelled = 0
+    deadline = time.monotonic() + PATIENCE
     while not backend.worker_died_at(fatal):
         assert time.monotonic() < deadline, f"the worker never came to «{fatal}»"
+        if labelled >= most_labels:
+            return False
         if scenario.is_idle(scenario.status()):  # it waits for somebody to label
-            labelled += label_some(scenario, annotator, 1)
+            labelled += len(label_some(scenario, annotator, 1))
         time.sleep(0.5)
-    return labelled
+    return True
 
 
 def label_some(scenario: Scenario, annotator: Any, count: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import subprocess
 import sys
 from typing import Any
@@ -11,10 +12,20 @@ from typing import Any
 import pytest
 
 from cdal.backend import logs
-from cdal.backend.logs import JSONLines, Lines, about, never_show, now_about, redact
+from cdal.backend.logs import (
+    LINE,
+    JSONLines,
+    Lines,
+    _in_a_sentence,
+    about,
+    never_show,
+    now_about,
+    redact,
+)
 
 PROGRAM = """
 import logging
+import sqlite3
 from cdal.backend.logs import set_up_logging
 set_up_logging("{level}", "{style}")
 logging.getLogger("cdal.test").info("of ours")
@@ -131,3 +142,14 @@ def test_known_secrets_are_hidden_wherever_they_are(monkeypatch: pytest.MonkeyPa
         line = formatter.format(made)
         assert "wörd" not in line
         assert "x *** y abc" in line  # what is so short would be found everywhere
+
+
+def test_a_full_disk_that_huey_met_is_a_line() -> None:
+    record = logging.LogRecord(
+        "huey.consumer", logging.ERROR, "", 0, "Error reading %s", None, None
+    )
+    record.args = ("queue",)
+    error = sqlite3.OperationalError("database or disk is full")
+    record.exc_info = (type(error), error, None)
+    assert _in_a_sentence(record)
+    assert Lines(LINE).format(record).endswith("Error reading queue database or disk is full")
