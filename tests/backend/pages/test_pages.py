@@ -268,8 +268,13 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
     assert [one["name"] for one in compared["selectors"]] == ["entropy", "core-set"]
     said = text(pooled.get("/projects/1"))
     assert "About 12 labels saved against random" in said
-    assert "Between -3 and 30 with 90% confidence" in said
-    assert "so it may well be none" in said
+    assert "No difference from random can be told yet" in said
+    assert "About 12 labels saved against random: between -3 and 30 with 90% confidence" in said
+    with services.store.transaction() as session:
+        row = session.scalars(select(Yardstick)).one()
+        row.result = {**row.result, "saved": -90.0, "low": -90.0, "at_most": True}
+    said = text(pooled.get("/projects/1"))
+    assert "At least 90 labels lost against random" in said
     assert "annotator 3 1 4.0 s" in said
 
 
