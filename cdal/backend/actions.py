@@ -13,6 +13,7 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cdal.backend.heartbeat import worker_status
 from cdal.backend.jobs import JobKind
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, newest_round, open_round
@@ -164,9 +165,11 @@ def cancel(services: Services, job_id: int, by: str) -> Done:
         ended = services.jobs.cancel(session, job_id, _name(by))
         if not ended:
             note(session, job.project_id, f"Job {job_id} ({job.kind}): end asked by {_name(by)}")
+        alive = worker_status(session)["alive"]
     if ended:
         return Done(f"Job {job_id} ({job.kind}) is cancelled.", job_id)
-    return Done(f"Job {job_id} ({job.kind}) stops within seconds.", job_id)
+    when = "within seconds" if alive else "when a worker starts; none runs now"
+    return Done(f"Job {job_id} ({job.kind}) stops {when}.", job_id)
 
 
 def retry(services: Services, job_id: int, by: str) -> Done:

@@ -47,6 +47,8 @@ LANES: dict[str, str] = {
 # One training and one scoring at a time on this machine: two would only slow each other down.
 SHARED_LANES = frozenset({"train", "score"})
 MAX_ATTEMPTS = 3
+MAX_DEATHS = 10
+"""Of a worker, while it ran one and the same job: then it is the job that kills it."""
 OFTEN = ("sync", "recheck")
 """Asked for so often that of those which went well only the last is remembered."""
 LONGEST_WAIT_S = 300.0
@@ -244,7 +246,7 @@ class Jobs:
         with self.store.transaction() as session:
             left = session.scalars(select(Job).filter_by(state="running")).all()
             for job in left:
-                if job.attempts >= MAX_ATTEMPTS and job.cancelled_by is None:
+                if job.attempts >= MAX_DEATHS and job.cancelled_by is None:
                     job.state, job.finished_at = "failed", now()
                     job.error = f"The worker died {job.attempts} times while it ran this job."
                     note(session, job.project_id, f"Job {job.kind} failed: {job.error}", "error")

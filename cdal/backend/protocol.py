@@ -34,7 +34,7 @@ from cdal.backend.schema import (
     WebhookView,
 )
 from cdal.backend.tables import Job, Project, Round
-from cdal.backend.webhook import HEADER, may_hint
+from cdal.backend.webhook import HEADER, REFUSED, may_hint
 
 JOB_STATUS = {
     "pending": "queued",
@@ -95,6 +95,9 @@ def webhook() -> Response | tuple[Response, int]:
         raise RefusedError("The field «action» must name an event, such as ANNOTATION_CREATED.")
     hinted = _hinted(body.get("project"))
     heard = [project for project in hinted if _may_hint(project, event)]
+    for project in hinted:
+        if project not in heard:  # has Label Studio's webhook lost its secret?
+            services().jobs.ask(project.id, "sync", REFUSED, services().strangers)
     if hinted and not heard:
         return jsonify(error="This does not come from the webhook of the project."), 401
     jobs = [CDALModel(services(), project).fit(event) for project in heard]

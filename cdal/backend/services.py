@@ -30,6 +30,7 @@ class Services:
     # Of what Label Studio's events ask for, which others may send: at once, unless too often.
     looks: Spacing = field(default_factory=lambda: Spacing(120, 0.5))
     trainings: Spacing = field(default_factory=lambda: Spacing(3, 60.0))
+    strangers: Spacing = field(default_factory=lambda: Spacing(1, 10.0))
 
     @classmethod
     def open(cls, config: ServerConfig) -> Services:

@@ -3,7 +3,7 @@
 Label Studio creates a webhook for a backend that is connected; it carries neither the password nor
 anything else that others could not send. So a job puts a secret in its headers, one a project, and
 from then on an event without it is refused. Where the header is lost, as when the backend is
-connected anew, the minute's poll sets it again.
+connected anew, the first event that is refused, or the minute's poll, has it set again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import secrets
 from cdal.backend.tables import Project
 
 HEADER = "X-CDAL-Webhook"
+REFUSED = "an event without the webhook's secret"
+"""Who asks for a look whether Label Studio's webhook still bears it: seldom, whoever sent it."""
 
 
 def make_secret() -> str:

@@ -244,7 +244,9 @@ def test_a_cancelled_job_does_not_come_back_after_a_kill(
 ) -> None:
     services.jobs.ask(project.id, "train", "test")
     services.jobs.claim(1)
-    assert actions.cancel(services, 1, "ann").text == "Job 1 (train) stops within seconds."
+    assert actions.cancel(services, 1, "ann").text == (
+        "Job 1 (train) stops when a worker starts; none runs now."
+    )
     assert jobs_of(services) == [("train", "running")]
     services.jobs.recover()
     assert jobs_of(services) == [("train", "cancelled")]

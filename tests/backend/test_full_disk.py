@@ -22,7 +22,7 @@ from processes import serving, wait_until
 
 from cdal.models import make_network
 
-ATTEMPTED = "SELECT count(*) FROM jobs WHERE kind = 'sync' AND error LIKE 'Label Studio%'"
+ATTEMPTED = "SELECT count(*) FROM jobs WHERE kind = 'sync' AND error LIKE '%Label Studio%'"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from offline import add_project, job_of, jobs_of, make_services
 from servers import PostgreSQL, RedisServer
 
-from cdal.backend.jobs import LANES, MAX_ATTEMPTS, JobKind
+from cdal.backend.jobs import LANES, MAX_DEATHS, JobKind
 from cdal.backend.services import Services
 from cdal.backend.tables import Job, Project, now
 
@@ -155,15 +155,15 @@ def test_progress(services: Services) -> None:
 
 def test_after_a_kill_the_job_waits_again_and_its_attempts_count(services: Services) -> None:
     job_id = ask(services, "train")
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    for attempt in range(1, MAX_DEATHS + 1):
         job = services.jobs.claim(job_id)
         assert job is not None
         assert job.attempts == attempt
         # A new worker; the last one was killed.
-        assert services.jobs.recover() == (["train (job 1)"] if attempt < MAX_ATTEMPTS else [])
+        assert services.jobs.recover() == (["train (job 1)"] if attempt < MAX_DEATHS else [])
     job = job_of(services, job_id)
     assert job.state == "failed"
-    assert job.error == "The worker died 3 times while it ran this job."
+    assert job.error == "The worker died 10 times while it ran this job."
     assert services.jobs.recover() == []
     with services.store.reading() as session:
         assert session.get_one(Project, 1).problem == job.error

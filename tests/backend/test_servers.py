@@ -171,6 +171,7 @@ def test_a_restart_of_both_servers_in_the_middle_of_a_training(
         status = scenario.wait_for_round(2)
         assert [version["labels"] for version in status["versions"]] == [8]
         assert status["rounds"][0]["state"] == "closed"
+        assert "Traceback" not in made.log()
 
 
 def is_training(job: dict[str, Any]) -> bool:

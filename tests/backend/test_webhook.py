@@ -16,7 +16,7 @@ from test_guard import basic
 
 from cdal.backend.services import Services
 from cdal.backend.tables import Job
-from cdal.backend.webhook import HEADER, make_secret
+from cdal.backend.webhook import HEADER, REFUSED, make_secret
 
 CREATED = "2023-11-14T22:13:20.123456Z"  # as Label Studio has it of 12.1700000000
 
@@ -39,7 +39,18 @@ def test_once_the_webhook_bears_a_secret_others_are_refused(
     answer = browser.post("/webhook", json=event(), headers=headers)
     assert answer.status_code == 401
     assert answer.get_json() == {"error": "This does not come from the webhook of the project."}
-    assert jobs_of(services_of(browser)) == []
+
+
+def test_a_stranger_starts_a_look_at_the_webhook_seldom(browser: FlaskClient) -> None:
+    services = services_of(browser)
+    began = time.monotonic()
+    looks = 0
+    for _ in range(30):
+        assert browser.post("/webhook", json=event()).status_code == 401
+        looks += finish_all(services)
+    assert 1 <= looks <= 1 + (time.monotonic() - began) / 10 + 1
+    with services.store.reading() as session:
+        assert {job.asked_by for job in session.query(Job)} == {REFUSED}
 
 
 def test_with_the_secret_or_the_password_it_is_heard(browser: FlaskClient) -> None:
@@ -68,7 +79,8 @@ def test_the_secret_is_one_projects(browser: FlaskClient) -> None:
     unknown = {"action": "ANNOTATION_CREATED", "project": {"id": 12}}
     browser.post("/webhook", json=unknown, headers={HEADER: "another"})
     with services.store.reading() as session:
-        assert [job.project_id for job in session.query(Job)] == [2]
+        asked = {job.project_id: job.asked_by for job in session.query(Job)}
+    assert asked == {1: REFUSED, 2: "ANNOTATION_CREATED"}
 
 
 def test_events_of_projects_that_label_studio_does_not_list_start_no_training(
@@ -144,14 +156,15 @@ def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
     scenario.label(scenario.queue()[:3])
     scenario.wait("3 labels", lambda status: status["labelled"] == 3, seconds=20)
 
-    # Somebody takes the header away: the poll sets it again.
+    # Somebody takes the header away: the next event is refused, and has it set again.
     webhooks.update(id=webhook.id, url=webhook.url, headers={"X-Other": "kept"})
 
     def is_set_again(_: dict[str, Any]) -> bool:
         (now,) = webhooks.list(project=str(scenario.number))
         return bool(now.headers == {"X-Other": "kept", HEADER: secret})
 
-    scenario.wait("the header", is_set_again, seconds=100)
+    scenario.label(scenario.queue()[3:4])
+    scenario.wait("the header", is_set_again, seconds=30)
 
     # What was logged meanwhile, at its most talkative: an object a line, and none of the secrets.
     assert server.get("/ready")["ready"]

@@ -16,7 +16,7 @@ from cdal.backend.settings import ProjectSettings
 from cdal.backend.settings_error import SettingsError
 from cdal.backend.store import note
 from cdal.backend.tables import Project, now
-from cdal.backend.webhook import HEADER, make_secret
+from cdal.backend.webhook import HEADER, REFUSED, make_secret
 from cdal.backend.work.context import Context
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def is_connected(work: Context) -> bool:
     """
     project = work.project
     known = project.connected_at is not None and project.webhook_guarded_at is not None
-    if known and work.job.asked_by not in (POLL, SET_UP):
+    if known and work.job.asked_by not in (POLL, SET_UP, REFUSED):
         return True
     try:
         backends = work.client.ml_backends()
