@@ -24,7 +24,7 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from cdal.backend.rankings import QUICK
-from cdal.backend.tables import Event, ModelVersion, Pick, Project
+from cdal.backend.tables import Event, ModelVersion, Pick, Project, Submission, Yardstick, now
 from cdal.backend.work import pool_map, rank
 
 PAGES = ["", "/queue", "/pool", "/compare", "/settings", "/confirm/rescore"]
@@ -245,3 +245,44 @@ def test_the_nearest_image_may_be_one_that_the_round_drew_at_random(pooled: Flas
     said = text(pooled.get("/projects/1/queue"))
     assert "compared with the nearest image (drawn at random in this round)" in said
     assert "Drawn at random, as a yardstick for the others." in said
+
+
+def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
+    services = services_of(pooled)
+    with services.store.transaction() as session:
+        session.add(
+            Submission(project_id=1, task_id=1, labelled_at=now(), annotators=[3], seconds=4.0)
+        )
+        point = {"labels": 40, "value": 0.5}
+        known = {"known": True, "why": None, "random": point, "curve": [point], "saved": 12.0}
+        measured = {"metric": "accuracy", "images": 20, "needed": 28.0, "low": -3.0, "high": 30.0}
+        bounds = {"at_least": False, "at_most": False}
+        session.add(Yardstick(project_id=1, version=1, result={**known, **measured, **bounds}))
+        session.get_one(Project, 1).extra_params = {"random_share": 0.25}
+    told = pooled.get("/api/v1/projects/1/throughput").get_json()
+    assert (told["labels"], told["annotators"][0]["name"]) == (1, "annotator 3")
+    assert told["over_time"]["bars"][0]["labels"] == 1
+    savings = pooled.get("/api/v1/projects/1/savings").get_json()
+    assert (savings["saved"], savings["random"]["labels"]) == (12.0, 40)
+    compared = pooled.get("/api/v1/projects/1/comparison?a=entropy&b=core-set").get_json()
+    assert [one["name"] for one in compared["selectors"]] == ["entropy", "core-set"]
+    said = text(pooled.get("/projects/1"))
+    assert "About 12 labels saved against random" in said
+    assert "No difference from random can be told yet" in said
+    assert "About 12 labels saved against random: between -3 and 30 with 90% confidence" in said
+    with services.store.transaction() as session:
+        row = session.scalars(select(Yardstick)).one()
+        row.result = {**row.result, "saved": -90.0, "low": -90.0, "at_most": True}
+    said = text(pooled.get("/projects/1"))
+    assert "At least 90 labels lost against random" in said
+    assert "annotator 3 1 4.0 s" in said
+
+
+def test_the_api_says_what_is_not_there(browser: FlaskClient) -> None:
+    add_project(services_of(browser))
+    for path in ("versions/1", "pool", "comparison"):
+        answer = browser.get(f"/api/v1/projects/1/{path}")
+        assert answer.status_code == 404
+        assert answer.get_json()["error"]
+    assert browser.get("/api/v1/projects/1/savings").get_json()["known"] is False
+    assert browser.get("/api/v1/projects/1/comparison?a=nothing").status_code == 400
