@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Scenario
 from kills import (
     KillableBackend,
     check_all_labels_are_trained_on,
@@ -56,13 +57,30 @@ def test_a_few_kills(make_scenario: Make, killable: KillableBackend) -> None:
     check_all_labels_are_trained_on(scenario)
 
 
+def kill_at_random(scenario: Scenario, killable: KillableBackend, turns: int) -> None:
+    """Kill the worker, the web process or both, at moments that are drawn."""
+    annotator = scenario.annotator()
+    draws = random.Random(0)
+    for turn in range(turns):
+        if not killable.worker_runs():
+            killable.start_worker()
+        label_some(scenario, annotator, 5)
+        time.sleep(draws.uniform(0, 6))
+        victims = ("worker", "web", "both")[turn % 3]
+        if victims != "worker":
+            killable.kill_web()
+        if victims != "web":
+            killable.kill_worker()
+        if victims != "worker":
+            killable.start_web()
+
+
 @pytest.mark.endurance
 @pytest.mark.timeout(7200)
 def test_kills_at_every_transition_and_at_random_moments(
     make_scenario: Make, killable: KillableBackend
 ) -> None:
     scenario = make_scenario(600, server=killable, **SETTINGS)
-    annotator = scenario.annotator()
     killable.start_worker()
     for number in (1, 2, 3):
         scenario.wait_for_round(number, 400)
@@ -76,22 +94,10 @@ def test_kills_at_every_transition_and_at_random_moments(
         killable.start_worker(fatal)
         if not drive(scenario, killable, fatal, most_labels=12):  # it comes seldom
             killable.kill_worker(f"waiting for {fatal}")
-    draws = random.Random(0)
-    for turn in range(24):
-        if not killable.worker_runs():
-            killable.start_worker()
-        label_some(scenario, annotator, 5)
-        time.sleep(draws.uniform(0, 6))
-        victims = ("worker", "web", "both")[turn % 3]
-        if victims != "worker":
-            killable.kill_web()
-        if victims != "web":
-            killable.kill_worker()
-        if victims != "worker":
-            killable.start_web()
+    kill_at_random(scenario, killable, 24)
     if not killable.worker_runs():
         killable.start_worker()
-    label_some(scenario, annotator, 2)
+    label_some(scenario, scenario.annotator(), 2)
     check_invariants(scenario, killable)
     check_all_labels_are_trained_on(scenario)
     total = sum(killable.kills.values())
