@@ -9,7 +9,7 @@ demo: .venv/demo
 	.venv/bin/cdal demo $(ARGS)
 
 test: .venv/test
-	.venv/bin/pytest --numprocesses 2 --dist worksteal $(ARGS)
+	.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 endurance: .venv/test
 	.venv/bin/pytest -m endurance $(ARGS)

@@ -22,6 +22,7 @@ from offline import (
     services_of,
 )
 
+from cdal.backend.guard import MAX_BODY_BYTES
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.services import Services
 from cdal.backend.tables import Project
@@ -77,6 +78,10 @@ HOSTILE = {
         "The labeling config's tags are nested more than 256 deep; make it simpler.",
     ),
     "megabytes": (
+        config(IMAGE, CHOICES) + " " * 3_000_000,
+        "The labeling config has 3,000,136 characters; the most is 1,000,000.",
+    ),
+    "too long for a call": (
         config(IMAGE, CHOICES) + " " * 20_000_000,
         "The labeling config has 20,000,136 characters; the most is 1,000,000.",
     ),
@@ -135,7 +140,10 @@ def test_with_setup_and_validate(kind: str, tmp_path: Path) -> None:
     validate = browser.post("/validate", json={"config": text})
     assert time.process_time() - began < 2 * SOON
     for answer in (setup, validate):
-        assert (answer.status_code, answer.get_json()) == (400, {"error": sentence})
+        if len(text) > MAX_BODY_BYTES["/setup"]:  # it is not even read
+            assert answer.status_code == 413
+        else:
+            assert (answer.status_code, answer.get_json()) == (400, {"error": sentence})
     services_of(browser).store.close()
 
 

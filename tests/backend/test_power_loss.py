@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 from killed import place
-from offline import FakeLabelStudio, add_project, make_config, picture
+from offline import BACKEND, FakeLabelStudio, add_project, make_config, picture
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.client import MLBackendInfo
 from cdal.backend.leftovers import remove_leftovers
 from cdal.backend.services import Services
 from cdal.backend.tables import Job, ModelVersion, Project, Task
@@ -151,6 +152,7 @@ def check(machine: Machine) -> None:
 @pytest.fixture
 def make_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Machine]:
     label_studio = FakeLabelStudio()
+    label_studio.backends = [MLBackendInfo(BACKEND, SETTINGS)]
     label_studio.add_tasks(range(1, 201))
     for task in label_studio.known.values():
         task.data["image"] = picture()  # type: ignore[index]

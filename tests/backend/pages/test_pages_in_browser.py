@@ -187,6 +187,9 @@ def test_an_error_is_shown_with_what_to_do_and_goes_away(ann: Admin, loop: Scena
     ann.sees("Something needs you", "#state")
     ann.sees('use choice="single"', "#state")
     ann.sees("change the labeling interface in Label Studio", "#state")
+    ann.press("Try the reading again")
+    ann.sees("(sync) was to do")
+    ann.sees("Something needs you", "#state")  # it is as wrong as before
     loop.project.sdk.projects.update(id=loop.number, label_config=config)
     expect(ann.page.locator("#state")).not_to_contain_text(
         "Something needs you", timeout=PATIENCE_MS
