@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import pytest
 from label_studio_page import LabelStudioPage
 from playwright.sync_api import Browser, sync_playwright
+from scenario import Projects, Scenario
 from servers import DatabaseServer, PostgreSQL, RedisServer, find_program
 
-from cdal.datasets import Example, ImageSet, open_images
+from cdal.datasets import ImageSet, open_images
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
-from cdal.demo.backend import BackendServer, round_is_open
+from cdal.demo.backend import BackendServer
 from cdal.demo.drawn import write_scenes
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
 from cdal.demo.process import free_port
-from cdal.demo.project import LABELING_CONFIGS, Annotator, LabelStudioProject, choices_config
-from cdal.demo.regions import truth
+from cdal.demo.project import LABELING_CONFIGS, choices_config
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -139,127 +138,6 @@ def _started(kind: type[Server], program: str, package: str) -> Iterator[Server]
     server.start()
     yield server
     server.close()
-
-
-@dataclass
-class Scenario:
-    """A connected project with real images of which the truth is known.
-
-    Attributes:
-        truth: what a person who makes no mistakes submits, by task: a class, or regions.
-        examples: the image that each task is of.
-    """
-
-    label_studio: LabelStudioServer
-    backend: BackendServer
-    project: LabelStudioProject
-    truth: dict[int, Any]
-    examples: dict[int, Example]
-    classes: list[str]
-    settings: dict[str, Any]
-    connection: int = 0
-
-    @property
-    def number(self) -> int:
-        return self.project.number
-
-    def connect(self) -> None:
-        self.connection = self.project.connect(
-            self.backend.url, self.settings, self.backend.password
-        )
-
-    def annotator(self, token: str | None = None) -> Annotator:
-        return Annotator(self.label_studio.url, token or self.label_studio.token, self.number)
-
-    def status(self) -> dict[str, Any]:
-        status = self.backend.status(self.number)
-        assert status is not None
-        return status
-
-    def wait(
-        self, what: str, reached: Callable[[dict[str, Any]], bool], seconds: float = 180
-    ) -> dict[str, Any]:
-        return self.backend.wait_for(self.number, what, reached, seconds)
-
-    def wait_for_round(self, number: int, seconds: float = 180) -> dict[str, Any]:
-        return self.wait(f"round {number}", round_is_open(number), seconds)
-
-    def queue(self) -> list[int]:
-        """Task ids in the order in which they are to be labelled."""
-        return [pick["task"] for pick in self.backend.queue(self.number)]
-
-    def label(self, tasks: list[int], annotator: Annotator | None = None) -> None:
-        annotator = annotator or self.annotator()
-        for task in tasks:
-            annotator.submit(task, self.truth[task])
-
-    def label_stream(self, count: int) -> list[int]:
-        """Label what the stream serves; returns the tasks in the order served."""
-        annotator = self.annotator()
-        served = []
-        for _ in range(count):
-            task = annotator.next_task()
-            assert task is not None
-            annotator.submit(task, self.truth[task])
-            served.append(task)
-        return served
-
-    def is_idle(self, status: dict[str, Any]) -> bool:
-        return not any(job["state"] in ("pending", "running") for job in status["jobs"])
-
-    def settle(self, seconds: float = 180) -> dict[str, Any]:
-        """Wait until nothing is left to do."""
-        return self.wait("rest", self.is_idle, seconds)
-
-
-class Projects:
-    """Makes projects, and closes what they have open."""
-
-    def __init__(self, label_studio: LabelStudioServer, backend: BackendServer) -> None:
-        self._label_studio = label_studio
-        self._backend = backend
-        self._made: list[Scenario] = []
-
-    def make(
-        self,
-        images: ImageSet,
-        examples: Sequence[Example],
-        labeling_config: str,
-        settings: Mapping[str, Any],
-        server: BackendServer | None = None,
-    ) -> Scenario:
-        """A project of these images; it is not connected."""
-        root = Path(self._label_studio.images)
-        folder = root / secrets.token_hex(4)
-        folder.mkdir()
-        addresses = []
-        for row, example in enumerate(examples):
-            file = folder / f"{row:05}{PurePosixPath(example.name).suffix}"
-            file.write_bytes(example.image())
-            addresses.append(f"/data/local-files/?d={file.relative_to(root).as_posix()}")
-        project = LabelStudioProject.create(
-            self._label_studio.url, self._label_studio.token, "test project", labeling_config
-        )
-        project.allow_local_files(folder)
-        tasks = project.import_images(addresses) if addresses else []
-        said = (truth(images, example) for example in examples)
-        if images.task == "classification":
-            said = (regions[0]["value"]["choices"][0] for regions in said)
-        scenario = Scenario(
-            label_studio=self._label_studio,
-            backend=server or self._backend,
-            project=project,
-            truth=dict(zip(tasks, said, strict=True)),
-            examples=dict(zip(tasks, examples, strict=True)),
-            classes=list(images.classes),
-            settings=dict(settings),
-        )
-        self._made.append(scenario)
-        return scenario
-
-    def close(self) -> None:
-        for scenario in self._made:
-            scenario.project.close()
 
 
 @pytest.fixture(scope="session")

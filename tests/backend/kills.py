@@ -17,9 +17,9 @@ from typing import Any
 
 import httpx
 import killed
-from conftest import Scenario
 from offline import make_config
 from processes import children, environment
+from scenario import Scenario
 
 from cdal.backend.serve import web_command
 from cdal.demo.backend import BackendServer

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Scenario
 from kills import (
     KillableBackend,
     check_all_labels_are_trained_on,
@@ -17,6 +16,7 @@ from kills import (
     drive,
     label_some,
 )
+from scenario import Scenario
 
 from cdal.demo.label_studio import LabelStudioServer
 

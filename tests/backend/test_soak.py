@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Scenario
 from processes import children
+from scenario import Scenario
 
 from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer

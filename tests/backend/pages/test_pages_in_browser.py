@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from admin import DESKTOP, PATIENCE_MS, PHONE, Admin, admin
-from conftest import Scenario
 from playwright.sync_api import Browser, expect
+from scenario import Scenario
 
 from cdal.demo.backend import round_is_open
 
