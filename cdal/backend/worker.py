@@ -59,6 +59,7 @@ def run_worker(config: ServerConfig) -> None:
         huey = services.jobs.huey
         lock = WorkerLock(services.store.engine)
         if not lock.hold():
+            services.store.close()
             raise WorkerError("Another worker runs on the database; there may be one.")
         _forget_messages(huey)
         log_less()

@@ -130,6 +130,7 @@ def soak(
     return memory
 
 
+@pytest.mark.endurance
 def test_a_short_soak(
     make_scenario: Callable[..., Any],
     label_studio: LabelStudioServer,
