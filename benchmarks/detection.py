@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from cdal.datasets import LabelledImages, open_images
-from cdal.models import Recipe, TaskNetwork, choose_device, detector_family, make_network
+from cdal.models import Recipe, TaskNetwork, box_regions, choose_device, make_network
 from cdal.models.data import PreparedImages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,7 +81,7 @@ def regions(network: TaskNetwork, images: PreparedImages) -> None:
     share of the classes of an image some box's highest probability names (recall), and which
     share of the classes that are named an image has (precision).
     """
-    detector_family.REGIONS = 100_000
+    box_regions.MOST_REGIONS = 100_000
     vectors: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     for batch, of_batch in images.batches(torch.split(torch.arange(len(images)), 16)):

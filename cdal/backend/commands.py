@@ -42,7 +42,7 @@ def worker() -> int:
     except (WorkerError, DataFolderError) as error:
         sys.stderr.write(f"cdal: {error}\n")
         return 1
-    _end_at_once()
+    return _end_at_once()
 
 
 def _end_at_once() -> NoReturn:

@@ -77,6 +77,11 @@ ABLATIONS: Mapping[str, Ablation] = {
         "random,cdal-cs:region=class,cdal-cs:region=image,"
         "cdal-rl:region=class,cdal-rl:region=image",
     ),
+    "boxes": Ablation(
+        "which boxes of a detector are regions, and whether with background",
+        "random,cdal-cs:confidence=0.05,cdal-cs:confidence=0.5,cdal-cs:background=keep,"
+        "cdal-cs:confidence=0.5,background=keep",
+    ),
     "biased-initial": Ablation(
         "classes left out of the initial set (section 9, figure 9a and b)",
         _RIVALS,

@@ -84,6 +84,8 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     add("--classes", metavar="NAMES", help="class mixtures of these classes only, joined by +")
     add("--region", metavar="KIND", help="a mixture for each class, or one for the image")
     add("--missing", metavar="KIND", help="a class that one of two images lacks: uniform or skip")
+    add("--confidence", metavar="P", help="least of a box in class mixtures; default: 0.05")
+    add("--background", metavar="KIND", help="in the vector of a box: drop, the default, or keep")
     add("--bias", type=int, default=0, metavar="M", help="classes left out of the initial set")
     add(
         "--noise",

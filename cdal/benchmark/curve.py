@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from cdal.benchmark.errors import BenchmarkError
@@ -13,7 +14,9 @@ from cdal.selectors import SELECTORS, Region, Selector, Weights, make_selector, 
 Policy = Literal["each", "once"]
 """Whether CDAL-RL's policy is trained in each round, or in the first one only."""
 
-OF_MIXTURES = ("weights", "classes", "region")
+OF_BOXES = ("confidence", "background")
+"""Options of the boxes that detectors' class mixtures are made of."""
+OF_MIXTURES = ("weights", "classes", "region", *OF_BOXES)
 """Options of the class mixtures, for all selectors that look at them."""
 OF_POLICY = ("reward", "alpha", "policy")
 """Options of CDAL-RL's policy."""
@@ -145,11 +148,31 @@ def _kind(
             raise BenchmarkError(
                 f"{option} of {label} must be {' or '.join(get_args(values))}, not {value!r}."
             )
-    return MixtureKind(
+    return replace(
+        _of_boxes(label, options, task, kind),
         region=cast("Region", region),
         weights=cast("Weights", weights),
         classes=_indices(label, options.pop("classes", None), classes),
     )
+
+
+def _of_boxes(label: str, options: dict[str, str], task: str, kind: MixtureKind) -> MixtureKind:
+    """The kind with what the options say of boxes; these options are taken out."""
+    given = {name: options.pop(name) for name in OF_BOXES if name in options}
+    if given and task != "detection":
+        raise BenchmarkError(f"{next(iter(given))} of {label} is of boxes: there are none here.")
+    background = given.get("background", "drop")
+    if background not in ("drop", "keep"):
+        raise BenchmarkError(f"background of {label} must be drop or keep, not {background!r}.")
+    try:
+        confidence = float(given.get("confidence", kind.confidence))
+    except ValueError:
+        confidence = math.nan
+    if not 0 <= confidence <= 1:
+        raise BenchmarkError(
+            f"confidence of {label} must be from 0 to 1, not {given['confidence']!r}."
+        )
+    return replace(kind, confidence=confidence, background=background == "keep")
 
 
 def _indices(label: str, text: str | None, classes: Sequence[str]) -> tuple[int, ...] | None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from cdal.models import DetectionPrediction, Prediction
+from cdal.models.box_regions import LEAST_CONFIDENCE
 from cdal.selectors import (
     ClassMixtures,
     Region,
-    Regions,
     Weights,
     mixtures_of_boxes,
     mixtures_of_logits,
@@ -25,14 +26,21 @@ class MixtureKind:
         region: one mixture for each pseudo-label, or one for the image.
         weights: of the regions.
         classes: regions of other pseudo-labels are left out; None: all are kept.
+        confidence: least of a box that is a region.
+        background: whether it is a class like the others in a box's vector, the last one.
     """
 
     region: Region
     weights: Weights = "entropy"
     classes: tuple[int, ...] | None = None
+    confidence: float = LEAST_CONFIDENCE
+    background: bool = False
 
-    def mixtures(self, regions: Regions) -> ClassMixtures:
+    def mixtures(self, predicted: Prediction) -> ClassMixtures:
         """The mixtures of a batch of images."""
+        regions = predicted.regions
+        if isinstance(predicted, DetectionPrediction):
+            regions = predicted.detected.candidates.regions(self.confidence, self.background)
         if not isinstance(regions, torch.Tensor):
             return mixtures_of_boxes(regions, self.weights, self.region, self.classes)
         if regions.ndim == 2:

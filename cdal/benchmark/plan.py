@@ -24,6 +24,7 @@ from cdal.benchmark.protocol import PROTOCOLS, open_for_protocol
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.trainer import new_network, recipe
 from cdal.models import choose_device, choose_network
+from cdal.models.detectors import DETECTORS
 
 USUAL: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
 OF_PROTOCOL = (*USUAL, "network", "image_size", "epochs")
@@ -75,6 +76,9 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     shared = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     selectors = _selectors(arguments, shared, data)
     curves = read_curves(selectors, shared, data.task, data.classes)
+    kept = next((curve.label for curve in curves if curve.kind.background), None)
+    if kept is not None and not DETECTORS[network].family.background:
+        raise BenchmarkError(f"{network} has no background that {kept} could keep.")
     initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))
     settings = Settings(
         dataset=str(arguments.dataset),

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from cdal.benchmark.held_images import HeldImages
 from cdal.benchmark.mixture_kind import MixtureKind
@@ -35,12 +36,14 @@ class Scores:
     def pool(self, kind: MixtureKind, labelled: Sequence[int]) -> Pool:
         """What a selector sees, when these rows are labelled."""
         mixtures = self.mixtures[kind]
+        # Where background is a class of the mixtures, the images' means are without it.
+        more = mixtures.mixtures.shape[2] - self.probabilities.shape[1]
         return Pool(
             mixtures=mixtures.mixtures,
             present=mixtures.present,
             labelled=_mask(len(mixtures), labelled, self.features.device),
             features=self.features,
-            probabilities=self.probabilities,
+            probabilities=functional.pad(self.probabilities, (0, more)),
             uncertainties=self.uncertainties,
             region_counts=mixtures.region_counts,
         )
@@ -83,7 +86,7 @@ def score(
         probabilities.append(means.probabilities)
         uncertainties.append(means.uncertainties)
         for kind, batches in mixtures.items():
-            batches.append(kind.mixtures(predicted.regions))
+            batches.append(kind.mixtures(predicted))
         progress((number + 1) / len(order))
     return Scores(
         torch.cat(features),

@@ -64,7 +64,8 @@ def mixtures_of_picks(folder: Path, record: Record, pool: Part) -> Figure | None
             scores = read_scores(folder, run.selector, run.seed, before.labelled)
             if scores is not None:
                 images = _picked_images(record.dataset["task"], scores, after, pool)
-                return mixture_bars(images, record.dataset["classes"])
+                # A detector's background may be a class more.
+                return mixture_bars(images, [*record.dataset["classes"], "background"])
     return None
 
 

@@ -6,7 +6,7 @@ They know nothing of Label Studio, of files other than their own, or of selector
 from cdal.models.checkpoint import check_weights
 from cdal.models.classification import ClassificationNetwork
 from cdal.models.data import Dataset
-from cdal.models.detection import DetectionNetwork
+from cdal.models.detection import DetectionNetwork, DetectionPrediction
 from cdal.models.devices import choose_device, free_memory
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.factory import (
@@ -35,6 +35,7 @@ __all__ = [
     "ClassificationNetwork",
     "Dataset",
     "DetectionNetwork",
+    "DetectionPrediction",
     "Detections",
     "Finding",
     "FitProgress",

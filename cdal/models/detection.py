@@ -119,7 +119,9 @@ class DetectionNetwork(TaskNetwork):
     def predict(self, batch: Tensor) -> DetectionPrediction:
         """Boxes and features of prepared images, (B, 3, S, S) uint8."""
         found = self._infer(batch)
-        return DetectionPrediction(found.regions, found.features, found, self.image_size)
+        return DetectionPrediction(
+            found.candidates.regions(), found.features, found, self.image_size
+        )
 
     def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
         """Average precision by COCO's rules: "map_50" at an intersection over union of 0.5, and

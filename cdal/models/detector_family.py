@@ -15,6 +15,7 @@ import torchvision.models
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
+from cdal.models.box_regions import BoxCandidates
 from cdal.models.class_rows import ClassRows
 from cdal.models.manifest import Manifest
 
@@ -27,25 +28,20 @@ LEAST_SCORE = 0.05
 MOST_BOXES = 100
 """Boxes that are kept of an image at most, as in COCO's metric."""
 
-REGIONS = 100
-"""Boxes before non-maximum suppression that are regions of an image at most; see
-docs/training.md."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detected:
     """What a detector says of B images.
 
     Attributes:
-        regions: class vectors of the most confident boxes before non-maximum suppression, a
-            (K, C) tensor of probabilities an image, without background.
+        candidates: the most confident boxes before non-maximum suppression.
         features: (B, D) float32.
         boxes: left, top, right, bottom in pixels after it, a (K, 4) tensor an image.
         labels: indices of classes, (K,) int64 an image.
         scores: (K,) float32 an image, descending.
     """
 
-    regions: list[Tensor]
+    candidates: BoxCandidates
     features: Tensor
     boxes: list[Tensor]
     labels: list[Tensor]
@@ -139,21 +135,11 @@ def image_list(images: Tensor) -> ImageList:
     return ImageList(images, [(images.shape[2], images.shape[3])] * len(images))
 
 
-def most_confident(vectors: Tensor, scores: Tensor) -> Tensor:
-    """The ``REGIONS`` best of an image's class vectors, (A, C), by their scores, (A,).
-
-    Those below ``LEAST_SCORE`` are left out, but never the best one.
-    """
-    best, index = scores.topk(min(REGIONS, len(scores)))
-    count = (best >= LEAST_SCORE).sum().clamp(min=1)
-    return vectors[index[:count]]
-
-
 def detected(
-    regions: list[Tensor], last: Tensor, found: list[dict[str, Tensor]], background: int
+    candidates: BoxCandidates, last: Tensor, found: list[dict[str, Tensor]], background: int
 ) -> Detected:
     return Detected(
-        regions=[image.float() for image in regions],
+        candidates=candidates,
         features=last.float().mean((2, 3)),
         boxes=[image["boxes"].float() for image in found],
         labels=[image["labels"] - background for image in found],

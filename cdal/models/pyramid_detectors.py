@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
+from cdal.models.box_regions import BoxCandidates
 from cdal.models.class_rows import ClassRows
 from cdal.models.detector_family import (
     LEAST_SCORE,
@@ -17,7 +18,6 @@ from cdal.models.detector_family import (
     built,
     detected,
     image_list,
-    most_confident,
 )
 from cdal.models.manifest import Manifest
 
@@ -61,8 +61,7 @@ class RetinaNet(Family):
         maps = list(model.backbone(images).values())
         outputs = model.head(maps)
         anchors = model.anchor_generator(listed, maps)
-        scores = outputs["cls_logits"].sigmoid()
-        regions = [most_confident(image, image.amax(1)) for image in scores]
+        candidates = BoxCandidates.of(outputs["cls_logits"].sigmoid(), self.background)
         each = model.head.classification_head.num_anchors
         levels = [each * level.shape[2] * level.shape[3] for level in maps]
         found = model.postprocess_detections(
@@ -70,7 +69,7 @@ class RetinaNet(Family):
             [list(image.split(levels)) for image in anchors],
             listed.image_sizes,
         )
-        return detected(regions, deepest(model, maps), found, self.background)
+        return detected(candidates, deepest(model, maps), found, self.background)
 
     def backbone_name(self, name: str) -> str:
         return f"backbone.body.{name.removeprefix('features.')}"
@@ -110,10 +109,7 @@ class FasterRcnn(Family):
         pooled = heads.box_head(heads.box_roi_pool(maps, proposals, listed.image_sizes))
         logits, regression = heads.box_predictor(pooled)
         counts = [len(image) for image in proposals]
-        regions = [
-            most_confident(image[:, 1:], 1 - image[:, 0])
-            for image in logits.softmax(-1).split(counts)
-        ]
+        candidates = BoxCandidates.of(logits.softmax(-1).split(counts), self.background)
         boxes, scores, labels = heads.postprocess_detections(
             logits, regression, proposals, listed.image_sizes
         )
@@ -121,7 +117,7 @@ class FasterRcnn(Family):
             {"boxes": b, "scores": s, "labels": n}
             for b, s, n in zip(boxes, scores, labels, strict=True)
         ]
-        return detected(regions, deepest(model, list(maps.values())), found, self.background)
+        return detected(candidates, deepest(model, list(maps.values())), found, self.background)
 
     def backbone_name(self, name: str) -> str:
         return f"backbone.body.{name.removeprefix('features.')}"

@@ -14,6 +14,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteFeatureExtractorMobileNet, SSDLiteHead
 from torchvision.ops import box_iou
 
+from cdal.models.box_regions import BoxCandidates
 from cdal.models.class_rows import ClassRows
 from cdal.models.detector_family import (
     LEAST_SCORE,
@@ -24,7 +25,6 @@ from cdal.models.detector_family import (
     built,
     detected,
     image_list,
-    most_confident,
 )
 from cdal.models.manifest import Manifest
 
@@ -57,11 +57,10 @@ class Ssd(Family):
         maps = list(model.backbone(images).values())
         outputs = model.head(maps)
         anchors = model.anchor_generator(listed, maps)
-        probabilities = outputs["cls_logits"].softmax(-1)
-        regions = [most_confident(image[:, 1:], 1 - image[:, 0]) for image in probabilities]
+        candidates = BoxCandidates.of(outputs["cls_logits"].softmax(-1), self.background)
         found = model.postprocess_detections(outputs, anchors, listed.image_sizes)
         # The second map is the end of the network that classifies; those after it are ever smaller.
-        return detected(regions, maps[1], found, self.background)
+        return detected(candidates, maps[1], found, self.background)
 
     def losses(
         self, model: Model, images: Tensor, targets: list[dict[str, Tensor]]

@@ -38,6 +38,17 @@ def test_scores_are_what_the_network_says_of_all_images_at_once(task: str) -> No
     assert not scores.pool(KINDS[2], []).present[:, [0, 2]].any()
 
 
+def test_boxes_are_regions_as_the_kind_says() -> None:
+    network, images = seen("detection")
+    kinds = MixtureKind("class", confidence=0.99), MixtureKind("class", background=True)
+    scores = score(network, images, kinds)
+    # Untrained, it is sure of no box, and one is a region in any case.
+    assert scores.pool(kinds[0], []).region_counts.sum(1).tolist() == [1] * 5
+    kept = scores.pool(kinds[1], [])
+    assert kept.mixtures.shape == (5, 4, 4)
+    torch.testing.assert_close(kept.mixtures.sum(2), kept.present.float())
+
+
 def test_scores_are_saved(tmp_path: Path) -> None:
     network, images = seen("classification")
     scores = score(network, images, KINDS)

@@ -47,6 +47,26 @@ def test_the_kind_of_a_policy_is_the_selectors_own_option() -> None:
     assert read.options == {"policy": "paper"}
 
 
+def test_options_of_boxes() -> None:
+    assert curve("cdal-cs", "detection").kind == MixtureKind("class", confidence=0.05)
+    read = curve("cdal-cs:confidence=0.5,background=keep", "detection")
+    assert read.kind == MixtureKind("class", confidence=0.5, background=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cdal-cs:confidence=2", "confidence of cdal-cs:confidence=2 must be from 0 to 1, not '2'"),
+        ("cdal-cs:confidence=nan", "must be from 0 to 1, not 'nan'"),
+        ("cdal-cs:confidence=much", "must be from 0 to 1, not 'much'"),
+        ("cdal-cs:background=no", "background of cdal-cs:background=no must be drop or keep"),
+    ],
+)
+def test_wrong_options_of_boxes_are_refused(text: str, message: str) -> None:
+    with pytest.raises(BenchmarkError, match=message):
+        curve(text, "detection")
+
+
 def test_shared_options_reach_those_that_have_them_and_say_nothing() -> None:
     curves = read_curves(
         "random,cdal-cs,cdal-rl:missing=uniform",
@@ -71,6 +91,7 @@ def test_shared_options_reach_those_that_have_them_and_say_nothing() -> None:
         ("cdal-cs:weights=no", {}, "weights of cdal-cs:weights=no must be entropy or uniform"),
         ("cdal-cs:classes=car+boat", {}, "'boat' is none of them"),
         ("bald", {}, "stochastic passes"),
+        ("cdal-cs:confidence=0.5", {}, "confidence of cdal-cs:confidence=0.5 is of boxes"),
     ],
 )
 def test_wrong_curves_are_refused(text: str, shared: dict[str, str], message: str) -> None:

@@ -17,6 +17,7 @@ from cdal.models import (
     TaskNetwork,
     make_network,
 )
+from cdal.models.box_regions import BoxCandidates
 from cdal.models.detection import DetectionPrediction
 from cdal.models.detector_family import MOST_BOXES, Detected
 
@@ -41,13 +42,13 @@ def detected(rows: list[list[float]], size: int) -> DetectionPrediction:
     """A prediction for one image, of rows of left, top, right, bottom, class and score."""
     table = torch.tensor(rows).view(-1, 6)
     found = Detected(
-        regions=[torch.zeros(1, 2)],
+        candidates=BoxCandidates.of([torch.zeros(1, 2)], background=0),
         features=torch.zeros(1, 4),
         boxes=[table[:, :4]],
         labels=[table[:, 4].long()],
         scores=[table[:, 5]],
     )
-    return DetectionPrediction(found.regions, found.features, found, size)
+    return DetectionPrediction(found.candidates.regions(), found.features, found, size)
 
 
 def test_it_learns_what_its_images_show(learnt: tuple[DetectionNetwork, FitReport]) -> None:

@@ -11,7 +11,8 @@ from rectangles import Rectangles
 from torch import Tensor
 
 from cdal.models import DetectionNetwork, Detections, Manifest, ModelError, make_network
-from cdal.models.detector_family import LEAST_SCORE, REGIONS, AsPrepared, most_confident
+from cdal.models.box_regions import LEAST_CONFIDENCE, MOST_REGIONS, BoxCandidates
+from cdal.models.detector_family import AsPrepared
 from cdal.models.detectors import DETECTORS
 from cdal.models.pyramid_detectors import FasterRcnn
 from cdal.models.recipe import Recipe
@@ -74,7 +75,7 @@ def test_regions_are_class_vectors_before_non_maximum_suppression(name: str) -> 
     background = DETECTORS[name].family.background
     for vectors in prediction.regions:
         assert vectors.dtype == torch.float32
-        assert 1 <= len(vectors) <= REGIONS
+        assert 1 <= len(vectors) <= MOST_REGIONS
         assert vectors.shape[1] == 3
         assert (vectors >= 0).all()
         # A softmax has lost background's share; each sigmoid stands for itself.
@@ -178,18 +179,34 @@ def test_a_renamed_class_keeps_what_is_known_of_it() -> None:
 
 
 def test_the_most_confident_vectors_come_first() -> None:
-    vectors = torch.tensor([[0.1, 0.2], [0.5, 0.4], [0.01, 0.02], [0.3, 0.3]])
-    assert most_confident(vectors, vectors.sum(1)).tolist() == vectors[[1, 3, 0]].tolist()
+    vectors = torch.tensor([[0.7, 0.1, 0.2], [0.1, 0.5, 0.4], [0.97, 0.01, 0.02], [0.4, 0.3, 0.3]])
+    (regions,) = BoxCandidates.of([vectors], background=1).regions()
+    assert regions.tolist() == vectors[[1, 3, 0], 1:].tolist()
+
+
+def test_a_detector_without_background_is_as_sure_of_a_box_as_of_its_first_class() -> None:
+    vectors = torch.tensor([[0.1, 0.2], [0.9, 0.01], [0.3, 0.3]])
+    candidates = BoxCandidates.of([vectors], background=0)
+    assert candidates.regions()[0].tolist() == vectors[[1, 2, 0]].tolist()
+    assert candidates.regions(0.25)[0].tolist() == vectors[[1, 2]].tolist()
+    assert candidates.regions(0.25, keep_background=True)[0].tolist() == vectors[[1, 2]].tolist()
+
+
+def test_background_is_kept_as_the_last_class() -> None:
+    vectors = torch.tensor([[0.7, 0.1, 0.2], [0.1, 0.5, 0.4]])
+    (regions,) = BoxCandidates.of([vectors], background=1).regions(keep_background=True)
+    assert regions.tolist() == vectors[[1, 0]][:, [1, 2, 0]].tolist()
 
 
 def test_one_vector_is_kept_however_little_confident() -> None:
-    vectors = torch.full((5, 2), LEAST_SCORE / 10)
-    vectors[3] = LEAST_SCORE / 5
-    assert most_confident(vectors, vectors.sum(1)).tolist() == vectors[[3]].tolist()
+    vectors = torch.full((5, 2), LEAST_CONFIDENCE / 10)
+    vectors[3] = LEAST_CONFIDENCE / 5
+    assert BoxCandidates.of([vectors], 0).regions()[0].tolist() == vectors[[3]].tolist()
 
 
 def test_no_more_vectors_than_regions_are_kept() -> None:
-    assert len(most_confident(torch.full((1000, 2), 0.5), torch.ones(1000))) == REGIONS
+    candidates = BoxCandidates.of([torch.full((1000, 2), 0.5)], 0)
+    assert len(candidates.vectors[0]) == len(candidates.regions()[0]) == MOST_REGIONS
 
 
 def test_images_are_neither_resized_nor_normalised_again() -> None:
