@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from cdal.benchmark.command import add_arguments
-from cdal.benchmark.command_line import command_line
+from cdal.benchmark.report.command_line import command_line
 from cdal.benchmark.settings import Settings
 
 SETTINGS = Settings(

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from recorded import results, run, two_selectors
 
-from cdal.benchmark.conclusions import conclusions, unfinished
-from cdal.benchmark.record import parse_record
-from cdal.benchmark.summary import summarise
+from cdal.benchmark.report.conclusions import conclusions, unfinished
+from cdal.benchmark.report.record import parse_record
+from cdal.benchmark.report.summary import summarise
 
 
 def said(data: dict[str, Any]) -> tuple[str, ...]:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from recorded import results, step
 
-from cdal.benchmark.overlap import overlap
-from cdal.benchmark.record import parse_record
+from cdal.benchmark.report.overlap import overlap
+from cdal.benchmark.report.record import parse_record
 
 
 def picks(selector: str, seed: int, *rounds: str) -> dict[str, object]:

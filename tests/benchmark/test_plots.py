@@ -13,9 +13,9 @@ from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 from recorded import results, run, step, two_selectors
 
-from cdal.benchmark.overlap import overlap
-from cdal.benchmark.per_class import per_class
-from cdal.benchmark.plots import (
+from cdal.benchmark.report.overlap import overlap
+from cdal.benchmark.report.per_class import per_class
+from cdal.benchmark.report.plots import (
     PickedImage,
     as_png,
     as_svg,
@@ -28,10 +28,10 @@ from cdal.benchmark.plots import (
     picture,
     time_bars,
 )
-from cdal.benchmark.plots.style import LONGEST, legend_label, looks
-from cdal.benchmark.record import parse_record
-from cdal.benchmark.seconds import seconds
-from cdal.benchmark.summary import summarise
+from cdal.benchmark.report.plots.style import LONGEST, legend_label, looks
+from cdal.benchmark.report.record import parse_record
+from cdal.benchmark.report.seconds import seconds
+from cdal.benchmark.report.summary import summarise
 
 HOSTILE = "_$\\frac{<b>&\n\x00猫"
 

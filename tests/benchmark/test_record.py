@@ -7,7 +7,7 @@ import pytest
 from recorded import results, run, step, two_selectors, write
 
 from cdal.benchmark.errors import BenchmarkError
-from cdal.benchmark.record import parse_record, read_record
+from cdal.benchmark.report.record import parse_record, read_record
 
 
 def test_what_is_read(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdal.benchmark.statistics import (
+from cdal.benchmark.report.statistics import (
     area,
     band,
     jaccard,

@@ -5,8 +5,8 @@ import math
 import pytest
 from recorded import results, run, two_selectors
 
-from cdal.benchmark.record import parse_record
-from cdal.benchmark.summary import summarise
+from cdal.benchmark.report.record import parse_record
+from cdal.benchmark.report.summary import summarise
 
 
 def test_two_selectors() -> None:

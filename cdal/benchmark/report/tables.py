@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from cdal.benchmark.overlap import Overlap
-from cdal.benchmark.per_class import PerClass
-from cdal.benchmark.seconds import PARTS, Seconds
-from cdal.benchmark.statistics import Band
-from cdal.benchmark.summary import BASELINE, Comparison, Summary
-from cdal.benchmark.table import ABSENT, Table
-from cdal.benchmark.wording import (
+from cdal.benchmark.report.overlap import Overlap
+from cdal.benchmark.report.per_class import PerClass
+from cdal.benchmark.report.seconds import PARTS, Seconds
+from cdal.benchmark.report.statistics import Band
+from cdal.benchmark.report.summary import BASELINE, Comparison, Summary
+from cdal.benchmark.report.table import ABSENT, Table
+from cdal.benchmark.report.wording import (
     class_metric_name,
     duration,
     metric_name,

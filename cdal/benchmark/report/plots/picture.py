@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from cdal.benchmark.plots.style import settings
+from cdal.benchmark.report.plots.style import settings
 
 LARGEST_SVG = 256 * 2**10
 """Bytes; a picture that would be larger is a PNG."""

@@ -12,12 +12,12 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from cdal.benchmark.command_line import command_line
-from cdal.benchmark.conclusions import conclusions, unfinished
 from cdal.benchmark.data_set import Part
-from cdal.benchmark.overlap import overlap
-from cdal.benchmark.per_class import per_class
-from cdal.benchmark.plots import (
+from cdal.benchmark.report.command_line import command_line
+from cdal.benchmark.report.conclusions import conclusions, unfinished
+from cdal.benchmark.report.overlap import overlap
+from cdal.benchmark.report.per_class import per_class
+from cdal.benchmark.report.plots import (
     Picture,
     as_svg,
     class_bars,
@@ -26,19 +26,19 @@ from cdal.benchmark.plots import (
     picture,
     time_bars,
 )
-from cdal.benchmark.record import Record, read_record
-from cdal.benchmark.seconds import seconds
-from cdal.benchmark.showcase import map_of_picks, mixtures_of_picks
-from cdal.benchmark.summary import Summary, summarise
-from cdal.benchmark.table import Table, plain
-from cdal.benchmark.tables import (
+from cdal.benchmark.report.record import Record, read_record
+from cdal.benchmark.report.seconds import seconds
+from cdal.benchmark.report.showcase import map_of_picks, mixtures_of_picks
+from cdal.benchmark.report.summary import Summary, summarise
+from cdal.benchmark.report.table import Table, plain
+from cdal.benchmark.report.tables import (
     budget_table,
     class_table,
     comparison_table,
     overlap_table,
     seconds_table,
 )
-from cdal.benchmark.wording import metric_name
+from cdal.benchmark.report.wording import metric_name
 
 CURVES_NOTE = (
     "Mean over the seeds in its 95% confidence band, which with few seeds may reach beyond the "
@@ -146,7 +146,9 @@ def _html(
     folder: Path, record: Record, summaries: tuple[Summary, ...], sections: list[Section]
 ) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    text = resources.files("cdal.benchmark").joinpath("report.html").read_text(encoding="utf-8")
+    text = (
+        resources.files("cdal.benchmark.report").joinpath("page.html").read_text(encoding="utf-8")
+    )
     data = record.dataset
     name = Path(str(record.settings.get("dataset", ""))).name
     return environment.from_string(text).render(

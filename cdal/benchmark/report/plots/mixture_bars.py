@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cdal.benchmark.plots.style import GREY, HATCHES, class_colour, legend_label, styled
+from cdal.benchmark.report.plots.style import GREY, HATCHES, class_colour, legend_label, styled
 
 MIXTURES = 3
 """Of an image, the most uncertain."""

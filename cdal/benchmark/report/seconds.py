@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cdal.benchmark.record import Record
+from cdal.benchmark.report.record import Record
 
 PARTS = ("train", "score", "select", "evaluate", "other")
 

@@ -8,8 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
-from cdal.benchmark.record import Record, Run
-from cdal.benchmark.statistics import jaccard
+from cdal.benchmark.report.record import Record, Run
+from cdal.benchmark.report.statistics import jaccard
 
 
 @dataclass(frozen=True, slots=True)

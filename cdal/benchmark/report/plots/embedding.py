@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-from cdal.benchmark.plots.style import looks, selector_label, styled
+from cdal.benchmark.report.plots.style import looks, selector_label, styled
 
 _ROUNDING = 1e-6
 """Of float32, as a share of what is rounded."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cdal.benchmark.record import Record, Run
-from cdal.benchmark.statistics import (
+from cdal.benchmark.report.record import Record, Run
+from cdal.benchmark.report.statistics import (
     Band,
     PairedTest,
     area,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cdal.benchmark.statistics import Band
-from cdal.benchmark.table import ABSENT
+from cdal.benchmark.report.statistics import Band
+from cdal.benchmark.report.table import ABSENT
 
 
 def percent(value: float | None) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from cdal.benchmark.overlap import Overlap
-from cdal.benchmark.plots.style import selector_label, styled
+from cdal.benchmark.report.overlap import Overlap
+from cdal.benchmark.report.plots.style import selector_label, styled
 
 
 @styled

@@ -1,0 +1,5 @@
+"""What finished steps say: curves, tables and findings, as a page."""
+
+from cdal.benchmark.report.page import write_report
+
+__all__ = ["write_report"]
