@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Sequence
 from statistics import median
@@ -39,9 +40,16 @@ def training_batch_size(device: torch.device, image_size: int, defaults: Default
 
 
 def free_memory() -> None:
-    """Give back what torch keeps of the GPU's memory for later use: another process may need it."""
+    """Give back memory that is kept for later use: another process may need it.
+
+    Torch keeps the GPU's, and glibc what was freed of the computer's: 120 MiB after a training of
+    a small network.
+    """
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def prediction_batch_size(device: torch.device, image_size: int, defaults: Defaults) -> int:

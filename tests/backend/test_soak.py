@@ -52,17 +52,24 @@ class Memory:
         return [statistics.median(quarter) for quarter in quarters]
 
 
-def label_together(scenario: Scenario, tokens: list[str], total: int, memory: Memory) -> int:
-    """Everybody labels what the stream serves until enough is labelled; how often it erred."""
+def label_together(
+    scenario: Scenario, tokens: list[str], total: int, memory: Memory
+) -> tuple[list[int], int]:
+    """Everybody labels what the stream serves until so many labels are submitted.
+
+    Returns:
+        The task of each label, and how many requests Label Studio failed.
+    """
     lock = threading.Lock()
-    done = errors = 0
+    tasks: list[int] = []
+    errors = 0
 
     def label(token: str) -> None:
-        nonlocal done, errors
+        nonlocal errors
         annotator = scenario.annotator(token)
         while True:
             with lock:
-                if done >= total:
+                if len(tasks) >= total:
                     return
             try:
                 task = annotator.next_task()
@@ -75,15 +82,15 @@ def label_together(scenario: Scenario, tokens: list[str], total: int, memory: Me
                 time.sleep(0.5)
                 continue
             with lock:
-                done += 1
+                tasks.append(task)
 
     threads = [threading.Thread(target=label, args=(token,)) for token in tokens]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        memory.look(done)
+        memory.look(min(len(tasks), total - 1))
         time.sleep(1)
-    return errors
+    return tasks, errors
 
 
 def soak(
@@ -110,18 +117,19 @@ def soak(
     scenario.wait_for_round(1)
     memory = Memory(server)
     begun = time.monotonic()
-    errors = label_together(scenario, tokens, annotations, memory)
+    tasks, errors = label_together(scenario, tokens, annotations, memory)
     seconds = time.monotonic() - begun
     status = scenario.settle(600)
     print(
         f"{annotations} annotations by {PEOPLE} people in {seconds:.0f} s, "
         f"{len(status['versions'])} model versions, {len(status['rounds'])} rounds, "
-        f"{errors} requests that Label Studio itself failed"
+        f"{errors} requests that Label Studio itself failed, "
+        f"{len(tasks) - len(set(tasks))} tasks that it served to two people"
     )
     for name in ("web", "worker"):
         quarters = ", ".join(f"{m:.0f}" for m in memory.medians(name, annotations))
         print(f"memory of the {name}, MiB, median of each quarter: {quarters}")
-    assert status["labelled"] >= annotations
+    assert status["labelled"] == len(set(tasks))
     assert status["problem"] is None
     assert len(status["versions"]) >= annotations / budget / 3
     log = server.log.read_text()
