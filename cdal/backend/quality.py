@@ -9,6 +9,9 @@ from cdal.backend.tables import ModelVersion
 MOST_CONFUSED = 8
 """Pairs of classes that are named, the most frequent first."""
 
+MISSED = "nothing (missed)"
+"""What a detector takes an object for where it finds no box."""
+
 
 def quality_status(version: ModelVersion) -> dict[str, Any]:
     """What was measured of a model version on the held-out images, as JSON data."""
@@ -30,9 +33,13 @@ def quality_status(version: ModelVersion) -> dict[str, Any]:
 
 
 def _most_confused(classes: list[str], matrix: list[list[int]]) -> list[dict[str, Any]]:
-    """The pairs that are mistaken most, by their share of the true class."""
+    """The pairs that are mistaken most, by their share of the true class.
+
+    The matrix of a detector has a column more than rows.
+    """
+    taken_for = [*classes, MISSED]
     pairs: list[dict[str, Any]] = [
-        {"true": classes[i], "taken_for": classes[j], "count": count, "share": count / sum(row)}
+        {"true": classes[i], "taken_for": taken_for[j], "count": count, "share": count / sum(row)}
         for i, row in enumerate(matrix)
         for j, count in enumerate(row)
         if i != j and count

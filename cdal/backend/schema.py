@@ -179,7 +179,8 @@ class QualityView(View):
     values: dict[str, float]
     classes: list[ClassView]
     matrix: list[list[int]] = Field(
-        description="Rows are what it is, columns what it is taken for; empty for detectors."
+        description="Rows are what it is, columns what it is taken for; for detectors, the last "
+        "column is for boxes where nothing was found."
     )
     confused: list[ConfusionView] = Field(description="The worst, the worst first.")
 

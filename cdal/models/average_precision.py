@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cdal.models.errors import ModelError
+from cdal.models.errors import ModelError, Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,20 @@ class AveragePrecision:
 class PrecisionMeter:
     """Collects found and true boxes of images.
 
+    Args:
+        classes: C.
+        thresholds: of the intersection over union, ascending, the first one 0.5; None: COCO's ten.
+
     Raises:
         ModelError: pycocotools is not installed.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, thresholds: list[float] | None = None) -> None:
         try:
             # Not all who train classifiers have what this metric needs.
             from torchmetrics.detection import MeanAveragePrecision
 
-            self._metric = MeanAveragePrecision(extended_summary=True)
+            self._metric = MeanAveragePrecision(iou_thresholds=thresholds, extended_summary=True)
         except ImportError as error:
             raise ModelError(
                 "Detectors are measured with pycocotools, which is not installed here: "
@@ -67,6 +71,39 @@ class PrecisionMeter:
             if (values >= 0).all():  # otherwise the class has no boxes, but was found
                 at_50[label], at_all[label] = float(values[0].mean()), float(values.mean())
         return AveragePrecision(tuple(at_50), tuple(at_all))
+
+
+def resampled_precision(
+    found: Sequence[dict[str, Tensor]],
+    targets: Sequence[Tensor],
+    classes: int,
+    counts: Sequence[Sequence[int]],
+    stop: Callable[[], bool] = lambda: False,
+) -> list[float]:
+    """Average precision at 0.5, mean over the classes, of bootstrap samples of images.
+
+    Args:
+        found: of each of N images, see ``PrecisionMeter.update``.
+        targets: of each.
+        classes: C.
+        counts: how often each image is in each of B samples, (B, N).
+        stop: asked before each sample.
+
+    Returns:
+        Of each sample.
+
+    Raises:
+        Stopped: ``stop`` said so.
+    """
+    values = []
+    for sample in counts:
+        if stop():
+            raise Stopped
+        rows = [row for row, count in enumerate(sample) for _ in range(count)]
+        meter = PrecisionMeter(classes, [0.5])
+        meter.update([found[row] for row in rows], [targets[row] for row in rows])
+        values.append(mean(meter.compute().at_50))
+    return values
 
 
 def mean(values: Sequence[float | None]) -> float:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from cdal.models.augment_boxes import augment_boxes
 from cdal.models.average_precision import PrecisionMeter, mean
+from cdal.models.box_confusion import confusion_of_boxes
 from cdal.models.boxes import rescaled
 from cdal.models.class_rows import ClassRows
 from cdal.models.data import Dataset, PreparedImages
@@ -123,26 +124,42 @@ class DetectionNetwork(TaskNetwork):
             found.candidates.regions(), found.features, found, self.image_size
         )
 
-    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
-        """Average precision by COCO's rules: "map_50" at an intersection over union of 0.5, and
-        "map", the mean over 0.5, 0.55, …, 0.95; for each class that at 0.5.
+    def find(
+        self, images: PreparedImages, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+        """What is found in each image, and its target.
+
+        Returns:
+            Of each image "boxes", (K, 4) float32 in pixels of the prepared image, "labels", (K,)
+            int64, and "scores", (K,) float32, descending, on the CPU; and its target, (M, 5).
+
+        Raises:
+            Stopped: ``stop`` said so.
         """
-        meter = PrecisionMeter(len(self.classes))
-        counts = torch.zeros(len(self.classes), dtype=torch.int64)
+        each: list[dict[str, Tensor]] = []
+        true: list[Tensor] = []
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
         for batch, targets in images.batches(order):
             if stop():
                 raise Stopped
             found = self._infer(batch)
-            meter.update(
-                [
-                    {"boxes": b.cpu(), "labels": c.cpu(), "scores": s.cpu()}
-                    for b, c, s in zip(found.boxes, found.labels, found.scores, strict=True)
-                ],
-                targets,
-            )
-            counts += self.count_classes(torch.cat(list(targets)))
+            each += [
+                {"boxes": b.cpu(), "labels": c.cpu(), "scores": s.cpu()}
+                for b, c, s in zip(found.boxes, found.labels, found.scores, strict=True)
+            ]
+            true += targets
+        return each, true
+
+    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
+        """Average precision by COCO's rules: "map_50" at an intersection over union of 0.5, and
+        "map", the mean over 0.5, 0.55, …, 0.95; for each class that at 0.5.
+        """
+        found, targets = self.find(images, stop)
+        meter = PrecisionMeter(len(self.classes))
+        meter.update(found, targets)
+        counts = self.count_classes(torch.cat(targets))
         precision = meter.compute()
+        confusion = confusion_of_boxes(found, targets, len(self.classes))
         return Metrics(
             main_name="map_50",
             values={"map_50": mean(precision.at_50), "map": mean(precision.at_all)},
@@ -150,7 +167,7 @@ class DetectionNetwork(TaskNetwork):
                 name: ClassScore(int(counts[i]), precision.at_50[i])
                 for i, name in enumerate(self.classes)
             },
-            confusion=(),
+            confusion=tuple(tuple(row) for row in confusion.tolist()),
             images=len(images),
         )
 

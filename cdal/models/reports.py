@@ -33,8 +33,8 @@ class Metrics:
             classes that have images) and "loss" (cross entropy, nats); for segmentation the same
             of pixels, and "miou", the mean intersection over union of the classes that have any.
         per_class: by class name.
-        confusion: images (pixels) of the class of the row that were taken for the class of the
-            column.
+        confusion: images (pixels, boxes) of the class of the row that were taken for the class of
+            the column; for detection the last column is for boxes where nothing was found.
         images: N.
     """
 

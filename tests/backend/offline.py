@@ -124,7 +124,11 @@ def write_network(
     services: Services, project: Project, number: int, task: str = "classification"
 ) -> None:
     """Untrained weights for a model version."""
-    networks = {"classification": "mobilenet_v3_small", "segmentation": "lraspp_mobilenet_v3_large"}
+    networks = {
+        "classification": "mobilenet_v3_small",
+        "segmentation": "lraspp_mobilenet_v3_large",
+        "detection": "ssdlite320_mobilenet_v3_large",
+    }
     network = make_network(
         task=task,
         architecture=networks[task],

@@ -33,6 +33,20 @@ def test_the_worst_confusions_come_first_by_their_share() -> None:
     assert told["matrix"][0] == [7, 3, 0]
 
 
+def test_a_detector_may_miss_what_is_there() -> None:
+    told = quality_status(
+        version(
+            main_name="map_50",
+            per_class={"cat": {"count": 4, "score": 0.7}, "dog": {"count": 2, "score": 0.5}},
+            confusion=((3, 0, 1), (1, 1, 0)),
+        )
+    )
+    assert [(p["true"], p["taken_for"], p["share"]) for p in told["confused"]] == [
+        ("dog", "cat", 0.5),
+        ("cat", "nothing (missed)", 0.25),
+    ]
+
+
 def test_a_version_that_was_not_measured() -> None:
     told = quality_status(version())
     assert (told["images"], told["classes"], told["confused"]) == (0, [], [])

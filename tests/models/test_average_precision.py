@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdal.models.average_precision import PrecisionMeter, mean
-from cdal.models.errors import ModelError
+from cdal.models.average_precision import PrecisionMeter, mean, resampled_precision
+from cdal.models.errors import ModelError, Stopped
 
 
 def found(rows: list[list[float]]) -> dict[str, Tensor]:
@@ -61,3 +61,18 @@ def test_without_pycocotools_measuring_is_refused(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(f"torchmetrics.detection.mean_ap.{name}", False)
     with pytest.raises(ModelError, match="measured with pycocotools, which is not installed here"):
         PrecisionMeter(1)
+
+
+def test_a_sample_counts_an_image_as_often_as_it_was_drawn() -> None:
+    truth = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0]])
+    images = [found([[0, 0, 10, 10, 0, 0.9]]), found([[50, 50, 60, 60, 0, 0.8]])]
+    targets = [truth, truth]
+    samples = [[1, 1], [2, 0], [0, 2], [3, 1]]
+    # The right box comes first, so that the precision is 1 up to the recall that it gives.
+    wanted = [51 / 101, 1, 0, 76 / 101]
+    assert resampled_precision(images, targets, 1, samples) == pytest.approx(wanted)
+
+
+def test_resampling_can_be_stopped() -> None:
+    with pytest.raises(Stopped):
+        resampled_precision([], [], 1, [[]], lambda: True)

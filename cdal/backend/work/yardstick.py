@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sqlalchemy import select
 
 from cdal.backend.dataset import TaskImages
-from cdal.backend.savings import LEAST_IMAGES, Measured, estimate
+from cdal.backend.savings import (
+    LEAST_IMAGES,
+    Measured,
+    draw_samples,
+    estimate,
+    values_of_confusions,
+)
 from cdal.backend.tables import ModelVersion, Pick, RandomLabel, Round, Submission, Yardstick, now
 from cdal.backend.work.context import Context
 from cdal.backend.work.labelled import (
@@ -22,8 +29,11 @@ from cdal.backend.work.labelled import (
     too_few,
 )
 from cdal.backend.work.train import network_to_train, recipe_of
-from cdal.models import ModelError, TaskNetwork, choose_device
+from cdal.models import DetectionNetwork, ModelError, TaskNetwork, choose_device
+from cdal.models.average_precision import resampled_precision
 
+METRICS = {"classification": "accuracy", "segmentation": "miou", "detection": "map_50"}
+"""By task."""
 MOST_VERSIONS = 20
 """Of which the newest are compared: each is measured anew on the images of now."""
 
@@ -49,12 +59,17 @@ def run(work: Context) -> str:
         lambda fit: work.report(0.1 + 0.6 * fit.share, "training on the random labels alone"),
         work.stop,
     )
-    random = Measured(len(images), _confusions(work, network, held_out))
-    versions, metric = _versions(work, network, held_out, device)
+    measure = _Measure(work, held_out, METRICS[network.task])
+    random = Measured(len(images), measure(network))
+    versions = _versions(work, network, measure, device)
     if len(versions) < 2:
         why = "two model versions that kept the held-out images apart are needed"
         return _record(work, {"known": False, "why": why})
-    result = {"known": True, "why": None, **estimate(versions, random, metric)}
+    result = {
+        "known": True,
+        "why": None,
+        **estimate(versions, random, measure.metric, len(held_out)),
+    }
     shutil.rmtree(folder, ignore_errors=True)
     network.save(folder, "yardstick")
     return _record(work, result)
@@ -94,8 +109,6 @@ def record_random_labels(work: Context) -> set[int]:
 
 def _too_early(work: Context, images: TaskImages, needed: int) -> str | None:
     """Why nothing can be said yet, None where it can."""
-    if work.control.task == "detection":
-        return "it is not measured for detectors"
     short = too_few((item.truth for item in images.items), work.settings.min_labels, needed)
     if short is not None:
         return f"of images drawn at random, {short[:1].lower()}{short[1:].rstrip('.')}"
@@ -118,8 +131,8 @@ def _last(folder: Path, device: torch.device, work: Context) -> TaskNetwork | No
 
 
 def _versions(
-    work: Context, network: TaskNetwork, held_out: TaskImages, device: torch.device
-) -> tuple[list[Measured], str]:
+    work: Context, network: TaskNetwork, measure: _Measure, device: torch.device
+) -> list[Measured]:
     """The model versions that never saw held-out images, on these, by their number of labels."""
     with work.services.store.reading() as session:
         rows = session.scalars(
@@ -143,19 +156,33 @@ def _versions(
             )
         except ModelError:  # its weights are gone
             continue
-        measured.append(Measured(row.labels, _confusions(work, version, held_out)))
-    metric = known[-1].metrics["main_name"] if known else ""
-    return measured, metric
+        measured.append(Measured(row.labels, measure(version)))
+    return measured
 
 
-def _confusions(
-    work: Context, network: TaskNetwork, images: TaskImages
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """What the network takes for what in each of N images, (N, C, C)."""
-    matrices: Sequence[tuple[tuple[int, ...], ...]] = [
-        network.evaluate(images.only(row), work.stop).confusion for row in range(len(images))
-    ]
-    return np.array(matrices, np.float64)
+class _Measure:
+    """Measures networks on the same bootstrap samples of held-out images."""
+
+    def __init__(self, work: Context, held_out: TaskImages, metric: str) -> None:
+        self.metric = metric
+        self._stop = work.stop
+        self._held_out = held_out
+        self._samples = draw_samples(len(held_out), work.control.task)
+
+    def __call__(self, network: TaskNetwork) -> npt.NDArray[np.float64]:
+        """The metric on each sample, (B,); see ``Measured``."""
+        if isinstance(network, DetectionNetwork):
+            found, targets = network.find(network.read(self._held_out, self._stop), self._stop)
+            return np.array(
+                resampled_precision(
+                    found, targets, len(network.classes), self._samples.tolist(), self._stop
+                )
+            )
+        matrices: Sequence[tuple[tuple[int, ...], ...]] = [
+            network.evaluate(self._held_out.only(row), self._stop).confusion
+            for row in range(len(self._held_out))
+        ]
+        return values_of_confusions(np.array(matrices, np.float64), self._samples, self.metric)
 
 
 def _record(work: Context, result: dict[str, object]) -> str:

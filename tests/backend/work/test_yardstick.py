@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from offline import (
@@ -26,7 +28,6 @@ from cdal.backend.services import Services
 from cdal.backend.tables import (
     ModelVersion,
     Pick,
-    Project,
     Round,
     Submission,
     Task,
@@ -35,6 +36,7 @@ from cdal.backend.tables import (
 )
 from cdal.backend.work import select as selecting
 from cdal.backend.work import yardstick
+from cdal.backend.work.context import Context
 from cdal.backend.work.labelled import is_held_out
 from cdal.selectors import Pick as Picked
 
@@ -112,6 +114,14 @@ def test_what_counts_as_drawn_at_random(services: Services) -> None:
     assert yardstick.record_random_labels(work) == {1, 4}
 
 
+Region = dict[str, Any]
+DRAWN = range(1, 61)
+TRAINING: dict[str, dict[str, Any]] = {
+    "Choices": {"network": "mobilenet_v3_small", "epochs": 8},
+    "RectangleLabels": {"network": "ssdlite320_mobilenet_v3_large", "epochs": 20},
+}
+
+
 def results(services: Services) -> list[dict[str, object]]:
     with services.store.reading() as session:
         return [row.result for row in session.scalars(select(Yardstick))]
@@ -126,16 +136,6 @@ def test_too_few_random_labels_say_nothing(services: Services) -> None:
     assert results(services) == [
         {"known": False, "why": "of images drawn at random, 0 of at least 10 labels are there"}
     ]
-
-
-def test_detectors_are_not_measured(services: Services) -> None:
-    config = (
-        '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
-        '<Label value="cat"/></RectangleLabels></View>'
-    )
-    project: Project = add_project(services, labeling_config=config)
-    work = make_work(services, project, FakeLabelStudio(), "yardstick")
-    assert yardstick.run(work) == "not known yet: it is not measured for detectors"
 
 
 def test_few_held_out_images_say_nothing(services: Services) -> None:
@@ -177,60 +177,88 @@ def coloured(red: bool) -> str:
     return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
-def test_the_whole_of_it_on_real_networks(services: Services) -> None:
-    """Sixty images drawn at random, of two colours; two versions that have not learnt anything."""
-    project = add_project(services)
+def drawn_at_random(services: Services, control: str, regions: Sequence[Region]) -> Context:
+    """Sixty images drawn at random, of two colours; two versions that have not learnt anything.
+
+    Args:
+        services: of the backend.
+        control: what the images are labelled with, as in a labeling config.
+        regions: what is labelled in a blue and in a red image.
+    """
+    config = (
+        f'<View><Image name="image" value="$image"/><{control} name="label" toName="image">'
+        f'<Label value="cat"/><Label value="dog"/></{control}></View>'
+    ).replace("Label value", "Choice value" if control == "Choices" else "Label value")
+    project = add_project(services, labeling_config=config)
     client = FakeLabelStudio()
-    tasks = list(range(1, 61))
-    client.add_tasks(tasks)
-    add_round(services, project, tasks, queued=60)
+    client.add_tasks(DRAWN)
+    add_round(services, project, DRAWN, queued=60)
     for number in (1, 2):
         add_version(services, project, number=number)
-        write_network(services, project, number)
+        task = "classification" if control == "Choices" else "detection"
+        write_network(services, project, number, task)
     with services.store.transaction() as session:
         session.scalars(select(ModelVersion).filter_by(number=2)).one().labels = 40
-        for task in tasks:
+        for task_id in DRAWN:
+            red = task_id % 2 == 0
             session.add(
-                Task(
-                    project_id=project.id,
-                    task_id=task,
-                    image=coloured(red=task % 2 == 0),
-                    annotations=1,
-                )
+                Task(project_id=project.id, task_id=task_id, image=coloured(red), annotations=1)
             )
-            label = "cat" if task % 2 == 0 else "dog"
-            region = {"from_name": "label", "to_name": "image", "type": "choices"}
-            result = [{**region, "value": {"choices": [label]}}]
-            client.given[task] = [{"result": result, "updated_at": "2026-01-01T00:00:00Z"}]
+            region = {"from_name": "label", "to_name": "image", **regions[red]}
+            client.given[task_id] = [{"result": [region], "updated_at": "2026-01-01T00:00:00Z"}]
             session.add(
                 Submission(
                     project_id=project.id,
-                    task_id=task,
+                    task_id=task_id,
                     labelled_at=now(),
                     annotators=[1],
                     seconds=1.0,
                 )
             )
-    work = make_work(
+    return make_work(
+        services, project, client, "yardstick", held_out=0.3, image_size=32, **TRAINING[control]
+    )
+
+
+def test_the_whole_of_it_on_real_networks(services: Services) -> None:
+    work = drawn_at_random(
         services,
-        project,
-        client,
-        "yardstick",
-        held_out=0.3,
-        network="mobilenet_v3_small",
-        image_size=32,
-        epochs=8,
+        "Choices",
+        [{"type": "choices", "value": {"choices": [label]}} for label in ("dog", "cat")],
     )
     yardstick.run(work)
     (told,) = results(services)
-    held = sum(is_held_out(task, 0.3) for task in tasks)
+    held = sum(is_held_out(task, 0.3) for task in DRAWN)
     assert (told["known"], told["images"], told["metric"]) == (True, held, "accuracy")
     assert told["random"]["labels"] == 60
     assert [point["labels"] for point in told["curve"]] == [4, 40]
     assert told["low"] <= told["saved"] <= told["high"]
     assert told["saved"] == 60 - told["needed"]
     # The next one goes on from this one.
-    folder = services.config.project_folder(project.id) / "yardstick"
+    folder = services.config.project_folder(work.project.id) / "yardstick"
     assert (folder / "weights.safetensors").exists()
     yardstick.run(work)
     assert len(results(services)) == 2
+
+
+def test_detectors_are_measured_by_their_average_precision(services: Services) -> None:
+    place = {"x": 25, "y": 25, "width": 50, "height": 50, "rotation": 0}
+    work = drawn_at_random(
+        services,
+        "RectangleLabels",
+        [
+            {
+                "type": "rectanglelabels",
+                "original_width": 32,
+                "original_height": 32,
+                "value": {**place, "rectanglelabels": [label]},
+            }
+            for label in ("dog", "cat")
+        ],
+    )
+    yardstick.run(work)
+    (told,) = results(services)
+    assert (told["known"], told["metric"]) == (True, "map_50")
+    assert told["random"]["value"] > max(point["value"] for point in told["curve"])
+    assert told["at_most"]
+    assert told["saved"] == 20
