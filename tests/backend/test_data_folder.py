@@ -43,7 +43,7 @@ def command(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(
         env=environment(locked_away),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,14 +150,16 @@ def check(machine: Machine) -> None:
 
 
 @pytest.fixture
-def make_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Machine]:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     label_studio = FakeLabelStudio()
     label_studio.backends = [MLBackendInfo(BACKEND, SETTINGS)]
     label_studio.add_tasks(range(1, 201))
     for task in label_studio.known.values():
         task.data["image"] = picture()  # type: ignore[index]
     monkeypatch.setattr(Services, "client", lambda *_: label_studio)
-    return lambda: Machine(tmp_path, label_studio)
+    made = Machine(tmp_path, label_studio)
+    yield made
+    made.close()
 
 
 LOSSES = [
@@ -187,8 +189,7 @@ def check_the_end(machine: Machine, people: People) -> None:
         assert newest.first() == len(machine.label_studio.given)
 
 
-def test_a_power_loss_where_it_hurts(make_machine: Callable[[], Machine]) -> None:
-    machine = make_machine()
+def test_a_power_loss_where_it_hurts(machine: Machine) -> None:
     people = People(machine.label_studio)
     add_project(machine.services, extra_params=SETTINGS)
     label_more(machine, people, 3)
@@ -198,13 +199,11 @@ def test_a_power_loss_where_it_hurts(make_machine: Callable[[], Machine]) -> Non
         machine.lose_power(transactions)
         label_more(machine, people, 3)
     check_the_end(machine, people)
-    machine.close()
 
 
 @pytest.mark.endurance
 @pytest.mark.timeout(3600)
-def test_power_losses_at_random_moments(make_machine: Callable[[], Machine]) -> None:
-    machine = make_machine()
+def test_power_losses_at_random_moments(machine: Machine) -> None:
     people = People(machine.label_studio)
     add_project(machine.services, extra_params=SETTINGS)
     draws = random.Random(0)
@@ -219,4 +218,3 @@ def test_power_losses_at_random_moments(make_machine: Callable[[], Machine]) -> 
             check(machine)
             people.label(draws.randint(1, 3))
     check_the_end(machine, people)
-    machine.close()
