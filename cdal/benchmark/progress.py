@@ -27,14 +27,27 @@ class Progress:
         self._begun = time.monotonic()
         self._done = 0.0
         self._told = 0.0
+        self._beside = 0.0
+        self._beside_left = 0.0
 
     def say(self, text: str) -> None:
         """A line that stays."""
         self._stream.write(f"\r\x1b[K{text}\n" if self._moves else f"{text}\n")
         self._stream.flush()
 
-    def finished(self, text: str, work: float) -> None:
-        """Say that so much work is done."""
+    def finished(
+        self, text: str, work: float, beside: float = 0.0, beside_left: float = 0.0
+    ) -> None:
+        """Say that so much work is done.
+
+        Args:
+            text: what was done.
+            work: how much that was.
+            beside: seconds that it took besides, for what is not counted as work.
+            beside_left: such seconds that are to come until all is done.
+        """
+        self._beside += beside
+        self._beside_left = beside_left
         self._done += work
         self.say(f"{text} ({self._done / self._work:.0%}, {self._left(0)} left)")
 
@@ -49,8 +62,8 @@ class Progress:
         done = self._done + further
         if done <= 0:
             return "unknown time"
-        passed = time.monotonic() - self._begun
-        return duration(passed / done * max(0.0, self._work - done))
+        passed = time.monotonic() - self._begun - self._beside
+        return duration(passed / done * max(0.0, self._work - done) + self._beside_left)
 
 
 def duration(seconds: float) -> str:

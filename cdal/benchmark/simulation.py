@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 from cdal.benchmark.chooser import Chooser, Scored
@@ -47,6 +48,7 @@ class Simulation:
         self._trainer = Trainer(settings, materials)
         self._chooser = Chooser(materials, folder, settings.keep_scores)
         self._progress = Progress(self._work_left())
+        self._selecting: dict[str, list[float]] = {curve.label: [] for curve in curves}
 
     def run(self) -> None:
         """Do what is not done yet.
@@ -134,6 +136,7 @@ class Simulation:
             told = self._tell(f"seed {seed}, {curve.label}, selecting with {len(rows)} labels")
             count = further[0] - len(rows)
             choice = self._chooser.choose(curve, seed, rows, count, scored, told)
+            self._selecting[curve.label].append(choice["seconds"]["select"])
             if self._settings.warm_start:
                 self._save(trained, self._folder.model_of(curve.label, seed, len(rows)))
         step = {
@@ -152,6 +155,8 @@ class Simulation:
             f"seed {seed}, {curve.label}, {len(rows)} labels: {name} "
             f"{'unknown' if value is None else f'{value:.4f}'}",
             work,
+            0.0 if choice is None else choice["seconds"]["select"],
+            self._selecting_left(),
         )
         return step
 
@@ -165,6 +170,16 @@ class Simulation:
 
     def _tell(self, text: str, work: float = 0.0) -> Callable[[float], None]:
         return lambda share: self._progress.under_way(text, share, work)
+
+    def _selecting_left(self) -> float:
+        """Seconds that selecting will take, as far as it is known: CDAL-RL trains a policy."""
+        total = 0.0
+        for curve in self._curves:
+            known = self._selecting[curve.label]
+            for seed in range(self._settings.seeds) if known else ():
+                left = len(self._settings.budgets) - 1 - len(self._steps(curve, seed))
+                total += fmean(known) * max(0, left)
+        return total
 
     def _work_left(self) -> float:
         """That of all steps that are not done; the first ones of a seed are one training."""

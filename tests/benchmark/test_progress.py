@@ -36,6 +36,14 @@ def test_the_time_left_is_that_of_the_work_left(clock: Clock) -> None:
     assert log.getvalue() == "two (20%, 80 s left)\n"
 
 
+def test_what_is_not_work_is_foreseen_by_its_own_time(clock: Clock) -> None:
+    log = io.StringIO()
+    told = Progress(work=10, stream=log)
+    clock.now += 30
+    told.finished("two", work=2, beside=10, beside_left=5)  # 10 seconds each, 8 and 5 s are left
+    assert log.getvalue() == "two (20%, 85 s left)\n"
+
+
 def test_a_log_has_no_moving_line(clock: Clock) -> None:
     log = io.StringIO()
     Progress(work=10, stream=log).under_way("training", 0.5, work=2)
