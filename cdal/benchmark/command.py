@@ -69,6 +69,12 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
     add("--test-limit", type=int, metavar="N", help="measure on N test images, drawn at random")
     add("--keep-scores", action="store_true", help="keep features and class mixtures, for plots")
     add(
+        "--oracle",
+        action="store_true",
+        help="have the pool scored by a network that has learnt all its labels: what a better "
+        "model would select",
+    )
+    add(
         "--protocol",
         metavar="paper[:NAME]",
         help="amounts, network and epochs of the paper, for data sets in torchvision's layouts",

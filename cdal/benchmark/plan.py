@@ -106,6 +106,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         noise=arguments.noise,
         unlabelled=arguments.unlabelled,
         keep_scores=arguments.keep_scores,
+        oracle=arguments.oracle,
     )
     recipe(settings, seed=0)  # says what is wrong with its numbers
     # With what weights it starts depends on what lies on this machine.

@@ -34,6 +34,7 @@ class Settings:
         noise: share of wrong labels.
         unlabelled: "background" or "ignore".
         keep_scores: whether what the models say of the pool is kept.
+        oracle: whether the pool is scored by a network that has learnt all its labels.
     """
 
     dataset: str
@@ -61,6 +62,7 @@ class Settings:
     noise: float
     unlabelled: str
     keep_scores: bool
+    oracle: bool
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""

@@ -46,6 +46,7 @@ class Simulation:
         self._materials = materials
         self._folder = folder
         self._trainer = Trainer(settings, materials)
+        self._oracle: tuple[int, TaskNetwork] | None = None
         self._chooser = Chooser(materials, folder, settings.keep_scores)
         self._progress = Progress(self._work_left())
         self._selecting: dict[str, list[float]] = {curve.label: [] for curve in curves}
@@ -83,7 +84,7 @@ class Simulation:
             told = self._tell(f"{text}, training", self._trainer.work(budget))
             trained = self._trainer.train(rows, seed, told)
             self._save(trained, kept)
-        scored = self._score(curves, trained.network, text, budget)
+        scored = self._score(curves, trained.network, seed, text, budget)
         work = self._trainer.work(budget)
         for curve in curves:
             # Of a process that was ended before it could write this step.
@@ -108,16 +109,33 @@ class Simulation:
                 start = TaskNetwork.load(self._folder.model(kept), self._materials.device)
             told = self._tell(f"{text}, training", work)
             trained = self._trainer.train(rows, seed, told, start)
-            scored = self._score([curve], trained.network, text, budget)
+            scored = self._score([curve], trained.network, seed, text, budget)
             last = self._finish(curve, seed, rows, trained, scored, work)
             self._folder.forget_model(kept)
 
     def _score(
-        self, curves: Sequence[Curve], network: TaskNetwork, text: str, budget: int
+        self, curves: Sequence[Curve], network: TaskNetwork, seed: int, text: str, budget: int
     ) -> Scored | None:
         if budget == self._settings.budgets[-1]:
             return None  # nothing is picked after the last step
+        if self._settings.oracle and any(curve.needs_scores for curve in curves):
+            network = self._all_knowing(seed)
         return self._chooser.score(curves, network, self._tell(f"{text}, scoring"))
+
+    def _all_knowing(self, seed: int) -> TaskNetwork:
+        """A network that has learnt all labels of the pool; one a seed."""
+        if self._oracle is None or self._oracle[0] != seed:
+            name = f"seed{seed}-oracle"
+            trained = Trained.load(self._folder.model(name), self._materials.device)
+            if trained is None:
+                rows = range(len(self._materials.pool))
+                work = self._trainer.work(len(rows))
+                text = f"seed {seed}, oracle"
+                trained = self._trainer.train(rows, seed, self._tell(f"{text}, training", work))
+                self._save(trained, name)
+                self._progress.finished(f"{text}: {_quality(trained)}", work)
+            self._oracle = seed, trained.network
+        return self._oracle[1]
 
     def _finish(
         self,
@@ -149,11 +167,8 @@ class Simulation:
             "next": choice,
         }
         self._folder.write_step(curve.label, seed, len(rows), step)
-        name = trained.found["metrics"]["main_name"]
-        value = trained.found["metrics"]["values"][name]
         self._progress.finished(
-            f"seed {seed}, {curve.label}, {len(rows)} labels: {name} "
-            f"{'unknown' if value is None else f'{value:.4f}'}",
+            f"seed {seed}, {curve.label}, {len(rows)} labels: {_quality(trained)}",
             work,
             0.0 if choice is None else choice["seconds"]["select"],
             self._selecting_left(),
@@ -189,4 +204,13 @@ class Simulation:
             total += self._trainer.work(self._settings.budgets[0]) if 0 in done else 0.0
             for count in done:
                 total += sum(map(self._trainer.work, self._settings.budgets[max(1, count) :]))
+            if self._settings.oracle and not self._folder.model(f"seed{seed}-oracle").exists():
+                total += self._trainer.work(len(self._materials.pool))
         return max(1.0, total)
+
+
+def _quality(trained: Trained) -> str:
+    """How good it is, in words."""
+    name = trained.found["metrics"]["main_name"]
+    value = trained.found["metrics"]["values"][name]
+    return f"{name} {'unknown' if value is None else f'{value:.4f}'}"

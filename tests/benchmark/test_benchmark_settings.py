@@ -35,6 +35,7 @@ SETTINGS = Settings(
     noise=0.0,
     unlabelled="ignore",
     keep_scores=False,
+    oracle=False,
 )
 BEFORE: dict[str, Any] = json.loads(json.dumps(SETTINGS.to_dict()))
 

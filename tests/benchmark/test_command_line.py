@@ -34,6 +34,7 @@ SETTINGS = Settings(
     noise=0.25,
     unlabelled="background",
     keep_scores=True,
+    oracle=True,
 )
 
 
@@ -53,7 +54,7 @@ def test_the_command_says_what_the_settings_say() -> None:
     )
     same = ("task", "initial", "step", "until", "seeds", "network", "image_size", "epochs")
     more = ("batch_size", "learning_rate", "warm_start", "device", "limit", "test_limit", "bias")
-    last = ("noise", "unlabelled", "keep_scores")
+    last = ("noise", "unlabelled", "keep_scores", "oracle")
     for name in (*same, *more, *last):
         assert read[name] == getattr(SETTINGS, name), name
 

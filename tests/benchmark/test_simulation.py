@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cdal.benchmark import commands
@@ -120,6 +121,29 @@ def test_what_is_learnt_from_is_exactly_what_was_picked(
     steps = picked(results(tmp_path))["cdal-cs"]
     revealed = [[name for step in steps[: k + 1] for name in step] for k in range(3)]
     assert [[pool[row] for row in rows] for rows in seen] == revealed
+
+
+def test_an_oracle_learns_the_whole_pool_once_and_says_what_to_pick(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt: list[int] = []
+    train = Trainer.train
+
+    def watched(self: Trainer, rows: Any, *more: Any) -> Any:
+        learnt.append(len(rows))
+        return train(self, rows, *more)
+
+    monkeypatch.setattr(Trainer, "train", watched)
+    out = tmp_path / "out"
+    selectors = ("--selectors", "cdal-cs,core-set", "--keep-scores", "--oracle")
+    assert simulate(scenes("classification"), out, *selectors) == 0
+    assert sorted(learnt) == [6, 9, 9, 12, 12, 18]
+    # It sees the pool as it did before, however many labels there are.
+    first, second = (
+        load_file(out / "scores" / f"seed0-cdal-cs-{labels:06}.safetensors") for labels in (6, 9)
+    )
+    assert torch.equal(first["mixtures"], second["mixtures"])
+    assert not (out / "models").exists()
 
 
 @pytest.mark.parametrize("kill_at", [0, 1, 3, 4, 8])
