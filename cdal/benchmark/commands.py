@@ -47,11 +47,11 @@ def _simulate(arguments: argparse.Namespace) -> int:
         network = plan.settings.network, plan.settings.image_size
         folder = SimulationFolder(asked.out)
         folder.begin(plan.settings)
-        folder.write_names(plan.data.pool.names, plan.data.test.names)
         try:
             if materials is None or network != read_for:
                 materials, read_for = None, network  # two sets of images may not fit the memory
                 materials = _read(plan)
+            folder.write_images(plan.data.pool.names, plan.data.test.names, materials.occurring())
             status = _run_plan(plan, materials, folder)
         except KeyboardInterrupt:
             _say("Stopped. The same command goes on from here.")

@@ -86,9 +86,25 @@ class SimulationFolder:
         """The name of a run's model."""
         return f"{_run(label, seed)}-{labelled:06}"
 
-    def write_names(self, pool: Sequence[str], test: Sequence[str]) -> None:
-        """Keep what the images are called: rows of scores are in this order."""
-        write_json(self.path / "images.json", {"pool": list(pool), "test": list(test)})
+    def write_images(
+        self, pool: Sequence[str], test: Sequence[str], counts: Sequence[Mapping[int, int]]
+    ) -> None:
+        """Keep what the images are called, and what is in them.
+
+        Args:
+            pool: names; rows of scores are in this order.
+            test: names.
+            counts: of each image of the pool, how often which classes occur in it.
+        """
+        data = {"pool": list(pool), "test": list(test), "counts": [dict(row) for row in counts]}
+        write_json(self.path / "images.json", data)
+
+    def read_counts(self) -> dict[str, dict[int, int]]:
+        """How often which classes occur in each image of the pool, by name."""
+        file = self.path / "images.json"
+        images = read_json(file) if file.exists() else {}
+        found = zip(images.get("pool", ()), images.get("counts", ()), strict=False)
+        return {name: {int(c): n for c, n in row.items()} for name, row in found}
 
     def write_results(
         self, settings: Settings, dataset: Mapping[str, Any], machine: Mapping[str, Any]

@@ -44,6 +44,13 @@ class Materials:
         """How often each class that annotators know occurs in each image of the pool, (N, C)."""
         return self.pool.counts[:, : self.annotated]
 
+    def occurring(self) -> list[dict[int, int]]:
+        """The same, without the zeros: of each image the classes in it, and how often."""
+        return [
+            {index: round(count) for index, count in enumerate(row) if count}
+            for row in self.counts.tolist()
+        ]
+
     def names(self, rows: list[int]) -> list[str]:
         """What these images of the pool are called."""
         return [self.data.pool.names[row] for row in rows]

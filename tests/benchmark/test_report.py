@@ -164,7 +164,7 @@ NAMES = tuple(f"images/{number}.png" for number in range(100))
 def kept(folder: Path, task: str, count: int = 100) -> dict[str, Any]:
     """Results with scores kept of CDAL-CS's first model."""
     simulation = SimulationFolder(folder)
-    simulation.write_names(NAMES, [])
+    simulation.write_images(NAMES, [], [])
     file = simulation.scores_file("cdal-cs", 0, 10)
     file.parent.mkdir()
     mixtures = np.tile(np.array([[0.5, 0.5], [0.2, 0.8]], dtype=np.float32), (count, 1, 1))

@@ -13,10 +13,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from cdal.benchmark.data_set import Part
+from cdal.benchmark.folder import SimulationFolder
 from cdal.benchmark.report.command_line import command_line
 from cdal.benchmark.report.conclusions import conclusions, unfinished
 from cdal.benchmark.report.overlap import overlap
 from cdal.benchmark.report.per_class import per_class
+from cdal.benchmark.report.picked_classes import PickedClasses, picked_classes
 from cdal.benchmark.report.plots import (
     Picture,
     as_svg,
@@ -36,6 +38,7 @@ from cdal.benchmark.report.tables import (
     class_table,
     comparison_table,
     overlap_table,
+    picked_classes_table,
     seconds_table,
 )
 from cdal.benchmark.report.wording import metric_name
@@ -81,7 +84,8 @@ def write_report(folder: Path, pool: Part | None = None) -> Path:
     """
     record = read_record(folder / "results.json")
     summaries = summarise(record)
-    sections = [*_measured(record, summaries), *_shown(folder, record, pool)]
+    picks = picked_classes(record, SimulationFolder(folder).read_counts())
+    sections = [*_measured(record, summaries, picks), *_shown(folder, record, pool)]
     if summaries:
         curves = as_svg(learning_curves(summaries, record.metric, record.pool))
         (folder / "curves.svg").write_bytes(curves)
@@ -91,7 +95,9 @@ def write_report(folder: Path, pool: Part | None = None) -> Path:
     return page
 
 
-def _measured(record: Record, summaries: tuple[Summary, ...]) -> list[Section]:
+def _measured(
+    record: Record, summaries: tuple[Summary, ...], picks: PickedClasses | None
+) -> list[Section]:
     if not summaries:
         return []
     name = metric_name(record.metric)
@@ -108,6 +114,8 @@ def _measured(record: Record, summaries: tuple[Summary, ...]) -> list[Section]:
         )
         table = class_table(classes, record.metric, record.budgets[-1])
         sections.append(Section("Classes", "", bars, (table,)))
+    if picks is not None:
+        sections.append(Section("Classes of the picks", "", None, (picked_classes_table(picks),)))
     shared = overlap(record)
     if shared.pairs:
         matrix = picture(

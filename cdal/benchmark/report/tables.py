@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from cdal.benchmark.report.overlap import Overlap
 from cdal.benchmark.report.per_class import PerClass
+from cdal.benchmark.report.picked_classes import PickedClasses, evenness
 from cdal.benchmark.report.seconds import PARTS, Seconds
 from cdal.benchmark.report.statistics import Band
 from cdal.benchmark.report.summary import BASELINE, Comparison, Summary
@@ -20,6 +21,9 @@ from cdal.benchmark.report.wording import (
     points,
     probability,
 )
+
+MOST_CLASSES = 12
+"""That have a column each."""
 
 
 def budget_table(summaries: Sequence[Summary], metric: str) -> Table:
@@ -156,5 +160,33 @@ def overlap_table(found: Overlap) -> Table:
                 *(percent(found.at(first, second, labelled)) for labelled in found.budgets),
             )
             for first, second in pairs
+        ),
+    )
+
+
+def picked_classes_table(found: PickedClasses) -> Table:
+    """Of which classes the labelled images are."""
+    few = len(found.classes) <= MOST_CLASSES
+    return Table(
+        title=f"Classes among {found.labelled:,} labelled images, in per cent",
+        note=(
+            "Of all images, boxes or pixels that are labelled in them; mean over the seeds. "
+            "Evenness: 100 where all classes are equally frequent, 0 where there is one alone."
+        ),
+        header=("selector", "evenness", *(found.classes if few else ())),
+        rows=(
+            (
+                "the whole pool",
+                percent(evenness(found.pool)),
+                *(percent(share) for share in (found.pool if few else ())),
+            ),
+            *(
+                (
+                    name,
+                    percent_band(found.evenness[name]),
+                    *(percent(share) for share in (shares if few else ())),
+                )
+                for name, shares in found.shares.items()
+            ),
         ),
     )

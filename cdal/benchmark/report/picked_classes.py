@@ -1,0 +1,88 @@
+"""Of which classes the labelled images are: whether a selector evens the classes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from cdal.benchmark.report.record import Record, Run
+from cdal.benchmark.report.statistics import Band, band
+from cdal.models import BACKGROUND
+
+Counts = Mapping[str, Mapping[int, int]]
+"""Of each image of a pool, by name: how often which classes occur in it; those that don't occur may
+be left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PickedClasses:
+    """The classes of the images that selectors had labelled in the end.
+
+    Attributes:
+        classes: names of the C classes.
+        labelled: how many images.
+        pool: share of each class in the whole pool, (C,).
+        shares: of each selector the share of each class, (C,), mean over the seeds.
+        evenness: of each selector, from 0, one class alone, to 1, all of them equally often.
+    """
+
+    classes: tuple[str, ...]
+    labelled: int
+    pool: tuple[float, ...]
+    shares: Mapping[str, tuple[float, ...]]
+    evenness: Mapping[str, Band]
+
+
+def picked_classes(record: Record, counts: Counts) -> PickedClasses | None:
+    """The classes of the labelled images at the last budget.
+
+    Args:
+        record: of the benchmark.
+        counts: what is in the images.
+
+    Returns:
+        None where the counts lack an image, or no run came to the last budget.
+    """
+    # Background is no class that is annotated: it comes last, and is not counted.
+    classes = tuple(str(name) for name in record.dataset["classes"] if name != BACKGROUND)
+    runs = {name: list(record.complete(name).values()) for name in record.selectors}
+    runs = {name: finished for name, finished in runs.items() if finished}
+    picked = {image for own in runs.values() for run in own for image in _labelled(run)}
+    if not runs or not picked <= counts.keys():
+        return None
+    shares = {
+        name: [_shares(_labelled(run), counts, len(classes)) for run in finished]
+        for name, finished in runs.items()
+    }
+    return PickedClasses(
+        classes,
+        record.budgets[-1],
+        _shares(list(counts), counts, len(classes)),
+        {
+            name: tuple(fmean(column) for column in zip(*rows, strict=True))
+            for name, rows in shares.items()
+        },
+        {name: band([evenness(row) for row in rows]) for name, rows in shares.items()},
+    )
+
+
+def evenness(shares: Sequence[float]) -> float:
+    """The entropy of shares, as a part of what it is where all are the same (Pielou's evenness)."""
+    if len(shares) < 2:
+        return 1.0
+    return -sum(p * math.log(p) for p in shares if p > 0) / math.log(len(shares))
+
+
+def _labelled(run: Run) -> list[str]:
+    return [name for step in run.steps for name in step.picked]
+
+
+def _shares(images: Sequence[str], counts: Counts, classes: int) -> tuple[float, ...]:
+    totals = [0] * classes
+    for image in images:
+        for index, count in counts[image].items():
+            totals[index] += count
+    whole = max(1, sum(totals))
+    return tuple(total / whole for total in totals)
