@@ -6,9 +6,10 @@ import argparse
 import copy
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from cdal.benchmark.ablations import ABLATIONS
+from cdal.benchmark.ablations import ABLATIONS, Ablation
 from cdal.benchmark.data_set import Part
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder
@@ -59,23 +60,35 @@ def _simulate(arguments: argparse.Namespace) -> int:
         if status != 0:
             return status
         _report(folder.path, plan.data.pool)
+    _compare_values(arguments)
     return 0
 
 
 def _runs(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
     """The arguments of each run: one, or those of an ablation whose option is varied."""
-    ablation = None
-    if arguments.benchmark_command == "ablation":
-        ablation = ABLATIONS[arguments.name]
+    ablation = _ablation(arguments)
+    if ablation is not None:
         arguments.selectors = ablation.selectors
     if ablation is None or ablation.option is None or None in (arguments.out, arguments.dataset):
         yield arguments
         return
-    for value in ablation.values_for(lambda: task_of(arguments)):
+    for value, out in _folders(arguments, ablation).items():
         asked = copy.copy(arguments)
         setattr(asked, ablation.option, ablation.read(value))
-        asked.out = arguments.out / f"{ablation.option}-{value}"
+        asked.out = out
         yield asked
+
+
+def _ablation(arguments: argparse.Namespace) -> Ablation | None:
+    """The ready one that is asked for."""
+    wanted = arguments.benchmark_command == "ablation"
+    return ABLATIONS[arguments.name] if wanted else None
+
+
+def _folders(arguments: argparse.Namespace, ablation: Ablation) -> dict[str, Path]:
+    """Where each value's run of an ablation goes."""
+    values = ablation.values_for(lambda: task_of(arguments))
+    return {value: arguments.out / f"{ablation.option}-{value}" for value in values}
 
 
 def _read(plan: Plan) -> Materials:
@@ -117,6 +130,18 @@ def _report(folder: Path, pool: Part | None = None) -> bool:
         return False
     _say(f"report: {write_report(folder, pool)}")
     return True
+
+
+def _compare_values(arguments: argparse.Namespace) -> None:
+    """Draw the runs of an ablation that has several side by side, where the libraries are."""
+    ablation = _ablation(arguments)
+    if ablation is None or ablation.option is None:
+        return
+    with suppress(ImportError):  # which the runs' own reports have told
+        from cdal.benchmark.report import write_values
+
+        table = write_values(arguments.out, ablation.option, _folders(arguments, ablation))
+        _say(f"side by side: {table}")
 
 
 def _say(text: str) -> None:

@@ -306,3 +306,5 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
             "random", "core-set", "cdal-cs", "cdal-rl",
         ]  # fmt: skip
     assert reads == [18, 6]
+    rows = (tmp_path / "ablation.md").read_text().splitlines()[-3:]
+    assert [row.split(" | ")[0] for row in rows] == ["| 0", "| 1", "| 2"]

@@ -3,6 +3,7 @@
 No figure is known to pyplot, so none has to be closed, and no display is needed.
 """
 
+from cdal.benchmark.report.plots.by_value import by_value
 from cdal.benchmark.report.plots.class_bars import class_bars
 from cdal.benchmark.report.plots.embedding import embed, embedding_picks
 from cdal.benchmark.report.plots.learning_curves import learning_curves
@@ -16,6 +17,7 @@ __all__ = [
     "Picture",
     "as_png",
     "as_svg",
+    "by_value",
     "class_bars",
     "embed",
     "embedding_picks",
