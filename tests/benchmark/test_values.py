@@ -32,5 +32,5 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="results.json"):
+    with pytest.raises(BenchmarkError, match=r"results\.json"):
         write_values(tmp_path, "noise", folders(tmp_path))
