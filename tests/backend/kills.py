@@ -21,12 +21,14 @@ from offline import make_config
 from processes import children, environment
 from scenario import Scenario
 
+from cdal.backend.jobs import MAX_DEATHS
 from cdal.backend.serve import web_command
 from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import free_port
 
 PATIENCE = 600.0
+GIVEN_UP = f"The worker died {MAX_DEATHS} times while it ran this job."
 RESUMED = re.compile(r"After a kill, resumed: ")
 
 
@@ -179,9 +181,10 @@ def check_all_labels_are_trained_on(scenario: Scenario) -> None:
 
 def _check_jobs(backend: KillableBackend, status: dict[str, Any]) -> None:
     with closing(sqlite3.connect(backend.data_folder / "cdal.sqlite")) as store:
-        states = Counter(state for (state,) in store.execute("SELECT state FROM jobs"))
+        ends = set(store.execute("SELECT state, error FROM jobs WHERE state != 'done'"))
         marks = [mark for (mark,) in store.execute("SELECT fingerprint FROM model_versions")]
-    assert set(states) == {"done"}, "a job was lost"
+    # Whoever kills at each point of a job kills some jobs so often that they are given up.
+    assert ends <= {("failed", GIVEN_UP)}, "a job was lost"
     assert len(marks) == len(set(marks)), "a training was done twice with effect"
     numbers = [version["number"] for version in status["versions"]]
     assert numbers == list(range(1, len(numbers) + 1))
