@@ -255,6 +255,9 @@ class Jobs:
                     job.error = f"The worker died {job.attempts} times while it ran this job."
                     note(session, job.project_id, f"Job {job.kind} failed: {job.error}", "error")
                     session.get_one(Project, job.project_id).problem = job.error
+                    if job.kind in MADE_BY.values():
+                        # As where it fails by itself: the open round goes on.
+                        give_up_unfinished(session, job.project_id)
                 else:
                     _wait_again(session, job)
         ended = ("failed", "cancelled")

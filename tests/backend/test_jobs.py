@@ -11,10 +11,11 @@ from typing import get_args
 import pytest
 from offline import add_project, job_of, jobs_of, make_services
 from servers import PostgreSQL, RedisServer
+from sqlalchemy import select
 
 from cdal.backend.jobs import LANES, MAX_DEATHS, JobKind
 from cdal.backend.services import Services
-from cdal.backend.tables import Job, Project, now
+from cdal.backend.tables import Job, Project, Round, now
 
 
 @pytest.fixture(params=["files", "servers"])
@@ -167,6 +168,17 @@ def test_after_a_kill_the_job_waits_again_and_its_attempts_count(services: Servi
     assert services.jobs.recover() == []
     with services.store.reading() as session:
         assert session.get_one(Project, 1).problem == job.error
+
+
+def test_a_round_whose_job_kills_every_worker_is_given_up(services: Services) -> None:
+    with services.store.transaction() as session:
+        session.add(Round(project_id=1, number=2, state="scoring", selector="x", budget=5, seed=0))
+    job_id = ask(services, "score")
+    for _ in range(MAX_DEATHS):
+        services.jobs.claim(job_id)
+        services.jobs.recover()
+    with services.store.reading() as session:
+        assert session.scalars(select(Round.state)).all() == ["closed"]
 
 
 def test_after_a_kill_a_job_goes_on_as_the_one_that_was_asked_for_meanwhile(
