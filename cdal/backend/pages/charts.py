@@ -156,7 +156,9 @@ def nice_marks(lowest: float, highest: float, most: int) -> list[float]:
 
 
 def _digits(marks: Sequence[float]) -> int:
-    return max(1, min(4, math.ceil(-math.log10(marks[1] - marks[0]) - 1e-9)))
+    """The fewest decimals, up to four, that tell all marks as they are."""
+    exact = (n for n in (1, 2, 3) if all(abs(round(mark, n) - mark) < 1e-9 for mark in marks))
+    return next(exact, 4)
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Any:

@@ -11,7 +11,7 @@ from cdal.backend.status import project_status
 from cdal.backend.tables import Project
 
 
-@site.get("/projects")
+@site.get("/projects", strict_slashes=False)
 def projects() -> str:
     with services().store.reading() as session:
         found = session.scalars(select(Project).order_by(Project.id)).all()

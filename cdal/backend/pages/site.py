@@ -6,9 +6,10 @@ import logging
 from typing import Any
 from urllib.parse import unquote
 
-from flask import Blueprint, Response, abort, g, render_template, request, url_for
+from flask import Blueprint, Response, abort, g, redirect, render_template, request, url_for
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
 
 from cdal.backend.actions import ActionError
 from cdal.backend.pages import wording
@@ -49,6 +50,14 @@ def page(template: str, **values: Any) -> str:
     if "X-Live" not in request.headers and SAID in request.cookies:
         said = g.said = unquote(request.cookies[SAID])[:500]
     return render_template(f"pages/{template}", said=said, **values)
+
+
+@site.get("/projects/<path:address>")
+def elsewhere(address: str) -> BaseResponse:
+    """Of an address with a slash too many the page without it; else there is none."""
+    if not address.endswith("/"):
+        abort(404)
+    return redirect(f"/projects/{address.strip('/')}")
 
 
 @site.after_request

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cdal.backend.pages.charts import columns, learning_curve, nice_marks
+from cdal.backend.pages.charts import _digits, columns, learning_curve, nice_marks
 
 
 def version(number: int, labels: int, value: float | None, promoted: bool = True) -> dict[str, Any]:
@@ -58,3 +58,10 @@ def test_columns_stand_on_the_ground_and_fill_the_height() -> None:
     assert [round(bar.height) for bar in bars] == [28, 114, 0]
     assert all(bar.y + bar.height == pytest.approx(120) for bar in bars)
     assert columns([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("marks", "digits"), [((0.0, 0.1, 0.2), 1), ((0.35, 0.375, 0.4), 3), ((0.0, 1.0), 1)]
+)
+def test_marks_have_as_many_decimals_as_tell_them(marks: tuple[float, ...], digits: int) -> None:
+    assert _digits(marks) == digits

@@ -286,3 +286,17 @@ def test_the_api_says_what_is_not_there(browser: FlaskClient) -> None:
         assert answer.get_json()["error"]
     assert browser.get("/api/v1/projects/1/savings").get_json()["known"] is False
     assert browser.get("/api/v1/projects/1/comparison?a=nothing").status_code == 400
+
+
+def test_a_slash_too_many_leads_to_the_page(pooled: FlaskClient) -> None:
+    assert pooled.get("/projects/").status_code == 200
+    answer = pooled.get("/projects/1/queue/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/projects/1/queue")
+    # Whatever is in it, it leads nowhere else.
+    answer = pooled.get("/projects///example.com/")
+    assert answer.headers["Location"] == "/projects/example.com"
+
+
+def test_an_address_that_there_is_not_is_answered_with_a_page(pooled: FlaskClient) -> None:
+    answer = pooled.get("/projects/1/nothing")
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
