@@ -54,6 +54,7 @@ def test_a_few_kills(make_scenario: Make, killable: KillableBackend) -> None:
     killable.start_worker()
     label_some(scenario, scenario.annotator(), 2)
     check_invariants(scenario, killable)
+    assert killable.times_resumed() == killable.worker_kills
     check_all_labels_are_trained_on(scenario)
 
 
@@ -95,8 +96,9 @@ def test_kills_at_every_transition_and_at_random_moments(
         if not drive(scenario, killable, fatal, most_labels=12):  # it comes seldom
             killable.kill_worker(f"waiting for {fatal}")
     kill_at_random(scenario, killable, 24)
-    if not killable.worker_runs():
-        killable.start_worker()
+    if killable.worker_runs():
+        killable.kill_worker()
+    killable.start_worker()
     label_some(scenario, scenario.annotator(), 2)
     check_invariants(scenario, killable)
     check_all_labels_are_trained_on(scenario)
