@@ -302,6 +302,8 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
     for value in (0, 1, 2):
         found = results(tmp_path / f"bias-{value}")
         assert found["settings"]["bias"] == value
+        images = json.loads((tmp_path / f"bias-{value}" / "images.json").read_text())
+        assert len(images["pool"]) == len(images["counts"]) == 18
         assert [run["selector"] for run in found["runs"]] == [
             "random", "core-set", "cdal-cs", "cdal-rl",
         ]  # fmt: skip
