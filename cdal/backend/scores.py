@@ -68,6 +68,14 @@ class Scores:
                 found.update(tensors.get_tensor("task_ids").tolist())
         return found
 
+    @staticmethod
+    def mixtures_an_image(folder: Path) -> int | None:
+        """R of the scores in the folder; None where there are none."""
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, "pt") as tensors:
+                return int(tensors.get_slice("mixtures").get_shape()[1])
+        return None
+
     @classmethod
     def load(cls, folder: Path) -> Scores | None:
         """All that was saved in the folder, each image once; None where nothing was.

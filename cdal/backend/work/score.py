@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -49,8 +50,11 @@ def run(work: Context) -> str:
             .where(Task.project_id == work.project.id)
             .order_by(Task.task_id)
         ).all()
+    folder = work.services.config.scores_folder(work.project.id, version.number)
+    if Scores.mixtures_an_image(folder) not in (None, _mixtures_an_image(work, version)):
+        shutil.rmtree(folder)  # the setting was changed, and the two don't go together
     # Both must be there: a file may be lost, as when a data folder is restored without its scores.
-    known &= Scores.scored(work.services.config.scores_folder(work.project.id, version.number))
+    known &= Scores.scored(folder)
     todo = [(task_id, image) for task_id, image in tasks if task_id not in known]
     try:
         problems = _score(work, version, todo, len(tasks))
@@ -170,6 +174,10 @@ def region_of(work: Context) -> Region:
     if work.settings.region != "auto":
         return work.settings.region
     return "image" if work.control.task == "classification" else "class"
+
+
+def _mixtures_an_image(work: Context, version: ModelVersion) -> int:
+    return len(version.classes) if region_of(work) == "class" else 1
 
 
 def _batches(
