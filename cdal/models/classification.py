@@ -63,6 +63,7 @@ class ClassificationNetwork(TaskNetwork):
     """One of torchvision's classification networks with a head for the project's classes."""
 
     task = "classification"
+    main_metric = "accuracy"
     defaults = Defaults(
         learning_rate=2e-3,
         fine_tuning_rate=3e-4,
@@ -145,7 +146,7 @@ class ClassificationNetwork(TaskNetwork):
         right = confusion.diagonal()
         recall = right / counts
         return Metrics(
-            main_name="accuracy",
+            main_name=self.main_metric,
             values={
                 "accuracy": float(right.sum() / counts.sum()),
                 "macro_accuracy": float(recall[counts > 0].mean()),

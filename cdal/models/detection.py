@@ -56,6 +56,7 @@ class DetectionNetwork(TaskNetwork):
     """One of torchvision's detectors with heads for the project's classes."""
 
     task = "detection"
+    main_metric = "map_50"
     defaults = Defaults(
         learning_rate=2e-3,
         fine_tuning_rate=3e-4,
@@ -161,7 +162,7 @@ class DetectionNetwork(TaskNetwork):
         precision = meter.compute()
         confusion = confusion_of_boxes(found, targets, len(self.classes))
         return Metrics(
-            main_name="map_50",
+            main_name=self.main_metric,
             values={"map_50": mean(precision.at_50), "map": mean(precision.at_all)},
             per_class={
                 name: ClassScore(int(counts[i]), precision.at_50[i])

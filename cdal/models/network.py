@@ -34,9 +34,15 @@ class TaskNetwork(ABC):
 
     A network may be used from several threads to prepare and predict, but not while it is
     trained.
+
+    Attributes:
+        task: what it is for.
+        main_metric: the one of its metrics by which models are compared; more is better.
+        defaults: of its training and prediction.
     """
 
     task: ClassVar[str]
+    main_metric: ClassVar[str]
     defaults: ClassVar[Defaults]
 
     def __init__(self, manifest: Manifest, module: nn.Module, device: torch.device) -> None:

@@ -77,6 +77,7 @@ class SegmentationNetwork(TaskNetwork):
     """One of the networks of segmenters.py for the project's classes."""
 
     task = "segmentation"
+    main_metric = "miou"
     defaults = Defaults(
         learning_rate=5e-3,
         fine_tuning_rate=3e-4,
@@ -202,7 +203,7 @@ class SegmentationNetwork(TaskNetwork):
         right = confusion.diagonal()
         overlap = right / (counts + confusion.sum(0) - right)
         return Metrics(
-            main_name="miou",
+            main_name=self.main_metric,
             values={
                 "miou": float(overlap[known].mean()),
                 "accuracy": float(right.sum() / counts.sum()),

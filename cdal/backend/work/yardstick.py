@@ -32,8 +32,6 @@ from cdal.backend.work.train import network_to_train, recipe_of
 from cdal.models import DetectionNetwork, ModelError, TaskNetwork, choose_device
 from cdal.models.average_precision import resampled_precision
 
-METRICS = {"classification": "accuracy", "segmentation": "miou", "detection": "map_50"}
-"""By task."""
 MOST_VERSIONS = 20
 """Of which the newest are compared: each is measured anew on the images of now."""
 
@@ -59,7 +57,7 @@ def run(work: Context) -> str:
         lambda fit: work.report(0.1 + 0.6 * fit.share, "training on the random labels alone"),
         work.stop,
     )
-    measure = _Measure(work, held_out, METRICS[network.task])
+    measure = _Measure(work, held_out, network.main_metric)
     random = Measured(len(images), measure(network))
     versions = _versions(work, network, measure, device)
     if len(versions) < 2:
