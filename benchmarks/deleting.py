@@ -77,12 +77,14 @@ def measure(server: LabelStudioServer) -> None:
     print(f"next task, undisturbed: median {statistics.median(stream.seconds):.2f} s")
     for size in SIZES:
         stream.errors = 0
+        stream.seconds.clear()
         began = time.monotonic()
         client.delete_predictions(f"v{size}")
         seconds = time.monotonic() - began
         print(
             f"deleting {size} predictions: {seconds:.1f} s, {1000 * seconds / size:.0f} ms each; "
-            f"errors that the annotator saw meanwhile: {stream.errors}",
+            f"an annotator was served {len(stream.seconds)} tasks meanwhile, "
+            f"and saw {stream.errors} errors",
             flush=True,
         )
         time.sleep(2)

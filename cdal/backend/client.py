@@ -166,7 +166,7 @@ class LabelStudioClient:
                     data=dict(task.data or {}),
                     annotations=int(task.total_annotations or 0),
                     skips=int(task.cancelled_annotations or 0),
-                    updated_at=_time(task.updated_at),
+                    updated_at=_stamp(task.updated_at),
                     labelled_at=_moment(task.completed_at),
                     annotators=tuple(n for n in task.annotators or () if isinstance(n, int)),
                     seconds=task.avg_lead_time,
@@ -339,10 +339,14 @@ def _moment(time: object) -> datetime | None:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def _time(time: object) -> str:
-    """A time in the one spelling that Label Studio's filters read."""
+def stamp(time: datetime) -> str:
+    """A time in UTC in the one spelling that Label Studio's filters read."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _stamp(time: object) -> str:
     moment = _moment(time)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else ""
+    return stamp(moment) if moment else ""
 
 
 class _errors:  # noqa: N801 — reads as the keyword that it stands for

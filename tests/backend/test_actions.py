@@ -174,7 +174,7 @@ def test_a_paused_project_begins_nothing_and_resumes(services: Services, project
     with pytest.raises(ActionError, match="paused already"):
         actions.pause(services, project.id, "ann")
     outcome = sync.run(make_work(services, project, label_studio))
-    assert outcome == "5 tasks changed; the project is paused"
+    assert outcome == "5 tasks read; the project is paused"
     assert rounds(services) == []
 
     done = actions.resume(services, project.id, "bob")
@@ -195,7 +195,7 @@ def test_what_is_queued_in_a_paused_project_is_topped_up(
     add_round(services, project, range(5), queued=2, queue_version="CDAL round 1.1")
     actions.pause(services, project.id, "ann")
     outcome = sync.run(make_work(services, project, label_studio, reserve=3))
-    assert outcome == "6 tasks changed; the project is paused, 3 images more in the queue"
+    assert outcome == "6 tasks read; the project is paused, 3 images more in the queue"
     # Task 5 is ranked by no round, and none begins for it.
     outcome = sync.run(make_work(services, project, label_studio, reserve=9))
     assert rounds(services) == [(1, "open", None)]

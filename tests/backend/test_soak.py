@@ -119,17 +119,19 @@ def soak(
     begun = time.monotonic()
     tasks, errors = label_together(scenario, tokens, annotations, memory)
     seconds = time.monotonic() - begun
-    status = scenario.settle(600)
+    scenario.settle(600)
+    # A label that was seen by no hint is found by the minute's poll.
+    distinct = len(set(tasks))
+    status = scenario.wait("every label", lambda found: found["labelled"] == distinct, 120)
     print(
         f"{annotations} annotations by {PEOPLE} people in {seconds:.0f} s, "
         f"{len(status['versions'])} model versions, {len(status['rounds'])} rounds, "
         f"{errors} requests that Label Studio itself failed, "
-        f"{len(tasks) - len(set(tasks))} tasks that it served to two people"
+        f"{len(tasks) - distinct} tasks that it served to two people"
     )
     for name in ("web", "worker"):
         quarters = ", ".join(f"{m:.0f}" for m in memory.medians(name, annotations))
         print(f"memory of the {name}, MiB, median of each quarter: {quarters}")
-    assert status["labelled"] == len(set(tasks))
     assert status["problem"] is None
     assert len(status["versions"]) >= annotations / budget / 3
     log = server.log.read_text()
@@ -157,4 +159,4 @@ def test_a_long_soak_in_which_memory_is_flat(
     memory = soak(make_scenario, label_studio, start_backend(), annotations=2000, budget=100)
     for name in ("web", "worker"):
         medians = memory.medians(name, 2000)
-        assert medians[3] <= 1.1 * medians[2], f"the {name} grows: {medians}"
+        assert medians[3] <= 1.05 * medians[2], f"the {name} grows: {medians}"

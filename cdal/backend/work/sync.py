@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend import submissions
-from cdal.backend.client import TaskInfo
+from cdal.backend.client import TaskInfo, stamp
 from cdal.backend.labeling import served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, is_finished, open_round
 from cdal.backend.tables import Job, ModelVersion, Prediction, Project, Round, Task, now
@@ -21,13 +21,19 @@ from cdal.backend.work.label_stream import watch_queue
 from cdal.backend.work.queue import top_up
 
 CHUNK = 500
+OVERLAP = timedelta(seconds=10)
+"""Changes of the last seconds are read again, since they come out of order.
+
+Label Studio takes the time of a change before its database lets it write, so one that is later by
+that time may be seen first. Where the two clocks differ by more, the minute's poll finds it.
+"""
 RESUME_AFTER = timedelta(minutes=5)
 """A round whose job failed is tried again: Label Studio may have been away for long."""
 
 
 def run(work: Context) -> str:
     """Read the changes; request a training, a round or a top-up where one is due."""
-    changed = read_changes(work)
+    read = read_changes(work)
     if not is_connected(work):
         return "Label Studio lists no ML backend for the project"
     with work.services.store.transaction() as session:
@@ -36,11 +42,11 @@ def run(work: Context) -> str:
             recheck.request_if_due(work, session)
             prune.request_if_due(work, session)
     decisions = [text for text in (decision, top_up(work)) if text is not None]
-    return f"{changed} tasks changed; {', '.join(decisions) or 'nothing to do'}"
+    return f"{read} tasks read; {', '.join(decisions) or 'nothing to do'}"
 
 
 def read_changes(work: Context) -> int:
-    """Bring the store's tasks up to date with Label Studio; returns how many had changed."""
+    """Bring the store's tasks up to date with Label Studio; returns how many were read for it."""
     info = work.client.read_project()
     # Refuses a config that can no longer be served.
     served_control(info.labeling_config, work.settings.control)
@@ -51,15 +57,17 @@ def read_changes(work: Context) -> int:
         if work.job.kind == "sync":  # a training may read this while a queue is being written
             watch_queue(work, session, project, info.model_version)
         since = project.changes_seen
-    changed = list(_until_stopped(work, work.client.tasks(since)))
-    _save(work, changed)
+    if since is not None:
+        since = min(since, stamp(datetime.now(UTC) - OVERLAP))
+    read = list(_until_stopped(work, work.client.tasks(since)))
+    _save(work, read)
     if _is_behind(work):
         everything = list(_until_stopped(work, work.client.tasks()))
         _save(work, everything)
         with work.services.store.transaction() as session:
             forget_all_but(session, work.project.id, {task.task_id for task in everything})
-        changed = everything
-    return len(changed)
+        read = everything
+    return len(read)
 
 
 def _until_stopped(work: Context, tasks: Iterable[TaskInfo]) -> Iterator[TaskInfo]:

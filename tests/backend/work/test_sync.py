@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from offline import (
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cdal.backend.client import stamp
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Job, Prediction, Project, Round, Task, now
 from cdal.backend.work import queue, sync
@@ -64,14 +65,14 @@ def known(services: Services) -> dict[int, tuple[int, int]]:
 def test_the_first_sync_reads_everything_and_begins_a_round(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
-    assert run(services, project, label_studio) == "10 tasks changed; a round is due"
+    assert run(services, project, label_studio) == "10 tasks read; a round is due"
     assert known(services) == dict.fromkeys(range(1, 11), (0, 0))
     assert requested(services) == [("select", "pending")]
 
 
 def test_without_tasks_nothing_is_due(services: Services, project: Project) -> None:
     outcome = run(services, project, FakeLabelStudio())
-    assert outcome == "0 tasks changed; the project has no tasks yet"
+    assert outcome == "0 tasks read; the project has no tasks yet"
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ class TestAnOpenRound:
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
         label_studio.label(1)
-        assert run(services, project, label_studio).startswith("1 tasks changed; nothing to do")
+        assert run(services, project, label_studio).startswith("1 tasks read; nothing to do")
         assert known(services)[1] == (1, 0)
 
     def test_the_budget_makes_a_training_and_only_one(
@@ -130,6 +131,17 @@ class TestAnOpenRound:
         del label_studio.known[7]
         run(services, project, label_studio)
         assert set(known(services)) == set(range(1, 11)) - {7}
+
+    def test_a_label_whose_time_was_taken_before_a_later_one_was_seen_is_noticed(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        """Two people submit at once, and the database lets the later one write first."""
+        second = datetime.now(UTC)
+        label_studio.label(2, at=stamp(second))
+        run(services, project, label_studio)
+        label_studio.label(1, at=stamp(second - timedelta(seconds=3)))
+        run(services, project, label_studio)
+        assert [known(services)[task] for task in (1, 2)] == [(1, 0), (1, 0)]
 
     def test_labels_that_a_hint_missed_are_found_by_the_poll(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
