@@ -16,24 +16,15 @@ from cdal.backend.quality import quality_status
 from cdal.backend.rankings import comparison_status
 from cdal.backend.request import ID, services
 from cdal.backend.savings import savings_status
-from cdal.backend.schema import (
-    ComparisonQuery,
-    ComparisonView,
-    DoneView,
-    EventsQuery,
-    EventsView,
-    JobsQuery,
-    JobsView,
-    JobView,
-    PoolView,
-    ProjectsView,
-    ProjectView,
-    QualityView,
-    QueueView,
-    RollbackBody,
-    SavingsView,
-    ThroughputView,
-)
+from cdal.backend.schema.comparison import ComparisonQuery, ComparisonView
+from cdal.backend.schema.events import EventsQuery, EventsView
+from cdal.backend.schema.jobs import JobsQuery, JobsView, JobView
+from cdal.backend.schema.pool import PoolView
+from cdal.backend.schema.projects import ProjectsView, ProjectView, RollbackBody
+from cdal.backend.schema.quality import QualityView, SavingsView
+from cdal.backend.schema.queue import QueueView
+from cdal.backend.schema.throughput import ThroughputView
+from cdal.backend.schema.view import DoneView
 from cdal.backend.status import (
     events_status,
     job_status,

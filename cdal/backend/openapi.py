@@ -12,7 +12,7 @@ from spectree import Response, SecurityScheme, SpecTree, Tag
 from spectree.models import SecureType, SecuritySchemeData
 
 from cdal.backend.actions import ActionError
-from cdal.backend.schema import ErrorView
+from cdal.backend.schema.view import ErrorView
 
 PROTOCOL = Tag(name="Label Studio", description="What Label Studio calls.")
 API = Tag(name="API", description="What an admin may see and do.")

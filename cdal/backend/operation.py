@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, jsonify
 
 from cdal.backend.openapi import OPERATION, describe
 from cdal.backend.readiness import Readiness
-from cdal.backend.schema import ReadyView
+from cdal.backend.schema.readiness import ReadyView
 
 operation = Blueprint("operation", __name__)
 

@@ -17,8 +17,7 @@ from cdal.backend.model import CDALModel, is_id
 from cdal.backend.openapi import PROTOCOL, describe
 from cdal.backend.pages.site import is_browser
 from cdal.backend.request import json_body, services
-from cdal.backend.schema import (
-    ErrorView,
+from cdal.backend.schema.label_studio import (
     HealthView,
     JobStatusBody,
     JobStatusView,
@@ -33,6 +32,7 @@ from cdal.backend.schema import (
     WebhookBody,
     WebhookView,
 )
+from cdal.backend.schema.view import ErrorView
 from cdal.backend.tables import Job, Project, Round
 from cdal.backend.webhook import HEADER, REFUSED, may_hint
 

@@ -1,6 +1,6 @@
 """What a project is at, as JSON data: for the API, the command line and whoever watches.
 
-`schema.py` describes it.
+`cdal.backend.schema` describes it.
 """
 
 from __future__ import annotations

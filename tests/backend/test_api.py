@@ -18,7 +18,10 @@ from offline import (
     write_network,
 )
 
-from cdal.backend.schema import EventView, JobView, ProjectView, QueueView
+from cdal.backend.schema.events import EventView
+from cdal.backend.schema.jobs import JobView
+from cdal.backend.schema.projects import ProjectView
+from cdal.backend.schema.queue import QueueView
 from cdal.backend.store import note
 from cdal.backend.tables import Project
 

@@ -1,0 +1,1 @@
+"""What goes over HTTP, as the OpenAPI document describes it."""
