@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cdal.models.augment import augment
 from cdal.models.class_rows import ClassRows
-from cdal.models.classifiers import CLASSIFIERS, build_classifier
+from cdal.models.classifiers import CLASSIFIERS, ClassifierEntry, build_classifier
 from cdal.models.data import PreparedImages
 from cdal.models.defaults import Defaults
 from cdal.models.errors import ModelError, Stopped
@@ -82,6 +82,10 @@ class ClassificationNetwork(TaskNetwork):
     def build(cls, manifest: Manifest) -> Classifier:
         trunk = build_classifier(manifest.architecture, manifest.image_size, manifest.pretrained)
         return Classifier(manifest.architecture, trunk, len(manifest.classes))
+
+    @property
+    def entry(self) -> ClassifierEntry:
+        return CLASSIFIERS[self.manifest.architecture]
 
     def class_rows(self) -> Mapping[str, ClassRows]:
         return {"head.weight": ClassRows(), "head.bias": ClassRows()}

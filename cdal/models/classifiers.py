@@ -43,7 +43,8 @@ CLASSIFIERS: Mapping[str, ClassifierEntry] = {
     "mobilenet_v3_large": ClassifierEntry("mobilenet_v3_large", head="classifier.3"),
     "resnet18": ClassifierEntry("resnet18", head="fc", small=small_stem),
     "resnet50": ClassifierEntry("resnet50", head="fc", small=small_stem),
-    "vgg16": ClassifierEntry("vgg16", head="classifier.6"),
+    # Without batch normalisation it learns nothing at the others' rate.
+    "vgg16": ClassifierEntry("vgg16", head="classifier.6", learning_rate=2e-4),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -14,17 +14,17 @@ from cdal.models.average_precision import PrecisionMeter, mean
 from cdal.models.box_confusion import confusion_of_boxes
 from cdal.models.boxes import rescaled
 from cdal.models.class_rows import ClassRows
-from cdal.models.data import Dataset, PreparedImages
+from cdal.models.data import PreparedImages
 from cdal.models.defaults import Defaults
 from cdal.models.detector_family import Detected
-from cdal.models.detectors import DETECTORS, adopt, build_detector
+from cdal.models.detectors import DETECTORS, DetectorEntry, adopt, build_detector
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.findings import Detections, Finding
 from cdal.models.manifest import Manifest
 from cdal.models.network import Objective, TaskNetwork
 from cdal.models.prediction import Prediction
 from cdal.models.recipe import Recipe
-from cdal.models.reports import ClassScore, FitProgress, FitReport, Metrics
+from cdal.models.reports import ClassScore, Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,12 @@ class DetectionNetwork(TaskNetwork):
             adopt(network.module, weights, manifest.architecture)
         return network
 
+    @property
+    def entry(self) -> DetectorEntry:
+        return DETECTORS[self.manifest.architecture]
+
     def class_rows(self) -> Mapping[str, ClassRows]:
-        return DETECTORS[self.manifest.architecture].family.class_rows(self.module)
+        return self.entry.family.class_rows(self.module)
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
         """Boxes in pixels of the prepared image, cut off at its borders.
@@ -178,7 +182,7 @@ class DetectionNetwork(TaskNetwork):
         They bring their own balance between objects and background, so label smoothing and class
         weights don't apply.
         """
-        family = DETECTORS[self.manifest.architecture].family
+        family = self.entry.family
 
         def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
             if len(images) == 1:  # of which batch normalisation could make nothing
@@ -194,22 +198,8 @@ class DetectionNetwork(TaskNetwork):
 
         return loss
 
-    def fit(
-        self,
-        train: Dataset,
-        held_out: Dataset | None,
-        recipe: Recipe,
-        progress: Callable[[FitProgress], None] = lambda _: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> FitReport:
-        """See ``TaskNetwork.fit``; a learning rate that is left open is the detector's own."""
-        rate = DETECTORS[self.manifest.architecture].learning_rate
-        if recipe.learning_rate is None and rate is not None and not self.manifest.pretrained:
-            recipe = replace(recipe, learning_rate=rate)
-        return super().fit(train, held_out, recipe, progress, stop)
-
     @torch.inference_mode()
     def _infer(self, batch: Tensor) -> Detected:
-        family = DETECTORS[self.manifest.architecture].family
+        family = self.entry.family
         with self.autocast():
             return family.detect(self.module, self.normalise(batch))

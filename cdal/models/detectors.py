@@ -21,11 +21,9 @@ class DetectorEntry(Architecture):
 
     Attributes:
         family: what kind of detector it is.
-        learning_rate: AdamW's at its peak from scratch, where it is not the task's.
     """
 
     family: Family
-    learning_rate: float | None = None
 
 
 DETECTORS: Mapping[str, DetectorEntry] = {

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models import checkpoint
+from cdal.models.architecture import Architecture
 from cdal.models.class_rows import ClassRows, carry_over
 from cdal.models.data import Dataset, Example, PreparedImages
 from cdal.models.defaults import Defaults
@@ -91,6 +92,11 @@ class TaskNetwork(ABC):
     @abstractmethod
     def build(cls, manifest: Manifest) -> nn.Module:
         """The layers of the manifest's architecture, for its classes and image size."""
+
+    @property
+    @abstractmethod
+    def entry(self) -> Architecture:
+        """What the task's table of networks says of this one."""
 
     @abstractmethod
     def class_rows(self) -> Mapping[str, ClassRows]:
@@ -271,7 +277,7 @@ class TaskNetwork(ABC):
             train: what to learn from.
             held_out: what to measure on after each epoch; the weights of the best epoch are kept.
                 With None or no images, it trains to the end and keeps the last.
-            recipe: how.
+            recipe: how; a learning rate that is left open is the architecture's own.
             progress: told after each epoch, and every second.
             stop: asked before each step.
 
@@ -279,6 +285,9 @@ class TaskNetwork(ABC):
             ModelError: there is nothing to learn from, or the loss became infinite.
             Stopped: ``stop`` said so; the weights are those of that moment.
         """
+        rate = self.entry.learning_rate
+        if recipe.learning_rate is None and rate is not None and not self.manifest.pretrained:
+            recipe = replace(recipe, learning_rate=rate)
         return train_network(self, train, held_out, recipe, progress, stop)
 
     def save(self, folder: Path, data_fingerprint: str | None = None) -> None:

@@ -20,8 +20,8 @@ class Recipe:
     Attributes:
         epochs: passes over the training images; None: see ``default_epochs``.
         batch_size: images in a step; None: see ``training_batch_size``.
-        learning_rate: AdamW's at its peak; None: the task's, which is lower for a network that
-            starts from pretrained weights.
+        learning_rate: AdamW's at its peak; None: the architecture's own or else the task's, which
+            is lower for a network that starts from pretrained weights.
         weight_decay: AdamW's, on matrices and convolutions, not on biases and norms.
         warmup: share of the steps in which the learning rate rises to its peak.
         patience: share of the epochs that may pass without a better held-out metric.

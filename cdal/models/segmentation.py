@@ -25,7 +25,7 @@ from cdal.models.network import Objective, TaskNetwork
 from cdal.models.prediction import Prediction
 from cdal.models.recipe import Recipe
 from cdal.models.reports import ClassScore, Metrics
-from cdal.models.segmenters import SEGMENTERS, build_segmenter
+from cdal.models.segmenters import SEGMENTERS, SegmenterEntry, build_segmenter
 from cdal.models.targets import IGNORED
 
 
@@ -98,8 +98,12 @@ class SegmentationNetwork(TaskNetwork):
             raise ModelError(f"A segmentation network has at most {IGNORED} classes.")
         return Segmenter(build_segmenter(manifest.architecture, len(manifest.classes)))
 
+    @property
+    def entry(self) -> SegmenterEntry:
+        return SEGMENTERS[self.manifest.architecture]
+
     def class_rows(self) -> Mapping[str, ClassRows]:
-        heads = SEGMENTERS[self.manifest.architecture].heads
+        heads = self.entry.heads
         return {f"{head}.{part}": ClassRows() for head in heads for part in ("weight", "bias")}
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:

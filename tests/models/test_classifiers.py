@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from colours import Colours, small_network
 from torch import nn
 
-from cdal.models import ARCHITECTURES, make_network
+from cdal.models import ARCHITECTURES, Recipe, make_network
 from cdal.models.classification import ClassificationPrediction
-from cdal.models.classifiers import build_classifier
+from cdal.models.classifiers import CLASSIFIERS, build_classifier
 
 FEATURES = {
     "mobilenet_v3_small": 1024,
@@ -51,3 +54,25 @@ def test_running_statistics_keep_up_with_a_short_training() -> None:
     network = build_classifier("mobilenet_v3_small", 32, pretrained=False)
     momenta = {layer.momentum for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)}
     assert momenta == {0.1}
+
+
+def test_vgg16_learns_at_a_rate_of_its_own() -> None:
+    network = make_network(
+        architecture="vgg16", classes=("red", "green"), image_size=32, pretrained=False
+    )
+    plan = network.fit(Colours([0, 1]), None, Recipe(epochs=1)).plan
+    assert plan.learning_rate == 2e-4
+
+
+def test_a_rate_of_its_own_is_for_networks_from_scratch_where_none_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = replace(CLASSIFIERS["mobilenet_v3_small"], learning_rate=1e-5)
+    monkeypatch.setitem(CLASSIFIERS, "mobilenet_v3_small", entry)  # type: ignore[misc]
+    network, data = small_network(), Colours([0, 1, 2])
+    assert network.fit(data, None, Recipe(epochs=1)).plan.learning_rate == 1e-5
+    asked = Recipe(epochs=1, learning_rate=1e-3)
+    assert network.fit(data, None, asked).plan.learning_rate == 1e-3
+    network.manifest = replace(network.manifest, pretrained=True)
+    tuned = network.fit(data, None, Recipe(epochs=1)).plan.learning_rate
+    assert tuned == network.defaults.fine_tuning_rate
