@@ -42,9 +42,14 @@ class SimulationFolder:
             BenchmarkError: the folder holds a simulation with other settings, or something else.
         """
         file = self.path / "settings.json"
-        # Where no step is finished yet, there is nothing to go on with.
-        if file.exists() and any((self.path / "steps").glob("*.json")):
-            settings.check_goes_on(read_json(file), str(self.path))
+        if file.exists():
+            before = read_json(file)
+            if any((self.path / "steps").glob("*.json")):
+                settings.check_goes_on(before, str(self.path))
+            elif settings.differences(before):
+                # No step is finished, so there is nothing to go on with.
+                for kept in ("models", "scores", "policies"):
+                    shutil.rmtree(self.path / kept, ignore_errors=True)
         write_json(file, settings.to_dict())
 
     def steps(self, label: str, seed: int, budgets: Sequence[int]) -> list[Json]:

@@ -68,6 +68,14 @@ class Settings:
         """JSON data."""
         return asdict(self)
 
+    def differences(self, before: Mapping[str, Any]) -> list[str]:
+        """In what these settings don't go on with others, given as JSON data."""
+        return [
+            f"{name} was {before.get(name)!r} and is {value!r}"
+            for name, value in _plain(self.to_dict()).items()
+            if name != "dataset" and not _goes_on(name, before.get(name), value)
+        ]
+
     def check_goes_on(self, before: Mapping[str, Any], folder: str) -> None:
         """Make sure that these settings go on with what others began.
 
@@ -80,11 +88,7 @@ class Settings:
         Raises:
             BenchmarkError: they differ; the message names each difference.
         """
-        differences = [
-            f"{name} was {before.get(name)!r} and is {value!r}"
-            for name, value in _plain(self.to_dict()).items()
-            if name != "dataset" and not _goes_on(name, before.get(name), value)
-        ]
+        differences = self.differences(before)
         if differences:
             raise BenchmarkError(
                 f"{folder} holds a simulation with other settings: {'; '.join(differences)}. "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,32 @@ def test_settings_may_change_until_a_step_is_finished(tmp_path: Path) -> None:
     write_json(tmp_path / "settings.json", {**SETTINGS.to_dict(), "epochs": 9})
     with pytest.raises(BenchmarkError, match="epochs was 9 and is None"):
         folder.begin(SETTINGS)
+
+
+def test_nothing_is_left_of_other_settings_of_which_no_step_is_finished(tmp_path: Path) -> None:
+    folder = SimulationFolder(tmp_path)
+
+    def keep() -> list[Path]:
+        files = [
+            folder.model("seed0") / "trained.json",
+            folder.scores_file("random", 0, 10),
+            folder.policy_file("random", 0),
+        ]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("")
+        return files
+
+    folder.begin(SETTINGS)
+    files = keep()
+    folder.begin(replace(SETTINGS, seeds=SETTINGS.seeds + 1))
+    assert all(file.exists() for file in files)
+    folder.begin(replace(SETTINGS, epochs=9))
+    assert not any(file.exists() for file in files)
+    files = keep()
+    folder.write_step("random", 0, 10, step(10, ["a"], None))
+    folder.begin(replace(SETTINGS, epochs=9))
+    assert all(file.exists() for file in files)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
