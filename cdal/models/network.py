@@ -223,7 +223,9 @@ class TaskNetwork(ABC):
     def autocast(self, enabled: bool = True) -> torch.autocast:
         """Mixed precision where the device gains by it."""
         cuda = self.device.type == "cuda"
-        half = torch.bfloat16 if not cuda or torch.cuda.is_bf16_supported() else torch.float16
+        # Where bfloat16 is only emulated, as before Ampere, float16 is what the device is made for.
+        native = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
+        half = torch.bfloat16 if native else torch.float16
         return torch.autocast(self.device.type, dtype=half, enabled=enabled and cuda)
 
     @abstractmethod

@@ -59,3 +59,18 @@ def test_normalise_by_hand() -> None:
     assert normal == pytest.approx(
         [-0.485 / 0.229, (1 - 0.456) / 0.224, (0.5 - 0.406) / 0.225], rel=1e-5
     )
+
+
+@pytest.mark.parametrize(("native", "half"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float16(
+    monkeypatch: pytest.MonkeyPatch, native: bool, half: torch.dtype
+) -> None:
+    # Stands in for a GPU, which cannot be had here: an A100, and a T4, which emulates bfloat16.
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    network = small_network()
+    network.device = torch.device("cuda")
+    assert network.autocast().fast_dtype == half
