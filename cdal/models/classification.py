@@ -80,6 +80,11 @@ class ClassificationNetwork(TaskNetwork):
 
     @classmethod
     def build(cls, manifest: Manifest) -> Classifier:
+        if len(manifest.classes) < 2:
+            raise ModelError(
+                f"A classification network learns nothing of one class, «{manifest.classes[0]}»; "
+                "add a class."
+            )
         trunk = build_classifier(manifest.architecture, manifest.image_size, manifest.pretrained)
         return Classifier(manifest.architecture, trunk, len(manifest.classes))
 

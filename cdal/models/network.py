@@ -67,7 +67,8 @@ class TaskNetwork(ABC):
             weights: from other networks, by name; those of the same name and shape are taken.
 
         Raises:
-            ModelError: less than half of the network can be taken from the weights.
+            ModelError: less than half of the network can be taken from the weights, or the classes
+                are too few or too many.
         """
         with seeded(manifest.seed, torch.device("cpu")):
             module = cls.build(manifest)
@@ -91,7 +92,11 @@ class TaskNetwork(ABC):
     @classmethod
     @abstractmethod
     def build(cls, manifest: Manifest) -> nn.Module:
-        """The layers of the manifest's architecture, for its classes and image size."""
+        """The layers of the manifest's architecture, for its classes and image size.
+
+        Raises:
+            ModelError: it can learn nothing of so few classes, or is not made for so many.
+        """
 
     @property
     @abstractmethod

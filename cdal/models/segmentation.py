@@ -94,6 +94,11 @@ class SegmentationNetwork(TaskNetwork):
 
     @classmethod
     def build(cls, manifest: Manifest) -> Segmenter:
+        if len(manifest.classes) < 2:
+            raise ModelError(
+                f"A segmentation network learns nothing of one class, «{manifest.classes[0]}», and "
+                "no background beside it; let unlabelled pixels be background, or add a class."
+            )
         if len(manifest.classes) > IGNORED:
             raise ModelError(f"A segmentation network has at most {IGNORED} classes.")
         return Segmenter(build_segmenter(manifest.architecture, len(manifest.classes)))

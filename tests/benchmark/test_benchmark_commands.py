@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -88,6 +89,20 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     assert message in said
     assert len(said.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_of_one_class_are_refused_in_a_sentence(
+    scenes: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(scenes("segmentation"), data)
+    (data / "classes.txt").write_text("disc\n")
+    given = ["--dataset", str(data), "--out", str(tmp_path / "out"), "--initial", "6"]
+    assert main(["benchmark", *given, "--step", "3", "--image-size", "32"]) == 2
+    assert capsys.readouterr().err == (
+        "cdal benchmark: A segmentation network learns nothing of one class, «disc», and no "
+        "background beside it; let unlabelled pixels be background, or add a class.\n"
+    )
 
 
 @pytest.mark.parametrize("missing", ["--dataset", "--out"])

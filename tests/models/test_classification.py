@@ -158,7 +158,7 @@ class TestWithClasses:
 
     def test_leaves_the_old_network_alone(self) -> None:
         old = small_network()
-        new = old.with_classes(("red",))
+        new = old.with_classes(("red", "pink"))
         with torch.no_grad():
             next(new.module.trunk.parameters()).zero_()
             assert float(next(old.module.trunk.parameters()).abs().sum()) > 0
@@ -168,3 +168,5 @@ class TestWithClasses:
     def test_refuses_impossible_classes(self) -> None:
         with pytest.raises(ModelError, match="Classes must differ; repeated: red"):
             small_network().with_classes(("red", "red"))
+        with pytest.raises(ModelError, match=r"^A classification network learns nothing of one c"):
+            small_network().with_classes(("red",))

@@ -58,7 +58,7 @@ class TestWeights:
         with caplog.at_level(logging.INFO, logger="cdal"):
             for _ in range(2):
                 network = make_network(
-                    architecture="mobilenet_v3_small", classes=("a",), weights_folder=tmp_path
+                    architecture="mobilenet_v3_small", classes=("a", "b"), weights_folder=tmp_path
                 )
         assert not network.manifest.pretrained
         assert caplog.messages == [
@@ -83,7 +83,9 @@ class TestWeights:
     def test_of_another_network(self, tmp_path: Path) -> None:
         torch.save(nn.Linear(2, 2).state_dict(), tmp_path / FILE)
         with pytest.raises(ModelError, match=r"^The weights don't fit mobilenet_v3_small: "):
-            make_network(architecture="mobilenet_v3_small", classes=("a",), weights_folder=tmp_path)
+            make_network(
+                architecture="mobilenet_v3_small", classes=("a", "b"), weights_folder=tmp_path
+            )
 
     def test_cannot_run_code(self, tmp_path: Path) -> None:
         torch.save({"conv1": Malicious(tmp_path / "ran")}, tmp_path / FILE)

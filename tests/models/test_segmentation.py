@@ -333,6 +333,12 @@ class TestSaveAndLoad:
 
 
 def test_default_network() -> None:
-    network = make_network("segmentation", classes=("a",), pretrained=False)
+    network = make_network("segmentation", classes=("a", "b"), pretrained=False)
     assert network.manifest.architecture == "lraspp_mobilenet_v3_large"
     assert network.image_size == network.defaults.largest_side[0]
+
+
+def test_one_class_and_no_background_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"of one class, «road», and no background beside it; let"):
+        make_network("segmentation", classes=("road",), pretrained=False)
+    make_network("segmentation", classes=("road", BACKGROUND), pretrained=False)
