@@ -69,7 +69,7 @@ class Ssd(Family):
 
         SSD learns of background from the three hardest anchors for each that has an object, so
         from nothing where there is no object. Here an image without boxes has as many of them as
-        the others have on average, and at least three.
+        the others have on average, at least three, and no more than there are.
         """
         maps = list(model.backbone(images).values())
         outputs = model.head(maps)
@@ -87,7 +87,8 @@ class Ssd(Family):
             hardest = round(model.neg_to_pos_ratio * max(1, objects / max(1, int((~empty).sum()))))
             background = -outputs["cls_logits"][empty.to(images.device)].log_softmax(-1)[..., 0]
             # Divided by what torchvision divides its own losses by.
-            losses["negatives"] = background.topk(hardest, 1).values.sum() / max(1, objects)
+            hard = background.topk(min(hardest, background.shape[1]), 1).values
+            losses["negatives"] = hard.sum() / max(1, objects)
         return losses
 
     def backbone_name(self, name: str) -> str:

@@ -66,6 +66,18 @@ def test_images_without_boxes_are_learnt_from(name: str) -> None:
     assert 0 < losses[-1] < losses[0]
 
 
+def test_an_image_full_of_boxes_asks_for_no_more_negatives_than_there_are_anchors() -> None:
+    made = network("ssdlite320_mobilenet_v3_large")
+    corners = torch.rand((200, 2, 2), generator=torch.Generator().manual_seed(0)) * 48
+    boxes = torch.cat([corners.amin(1), corners.amax(1) + 16, torch.zeros(200, 1)], 1)
+    made.module.train()
+    loss = made.objective(torch.ones(3), Recipe())(
+        prepared(made, 2).float(), [boxes, torch.zeros(0, 5)]
+    )
+    made.module.eval()
+    assert loss.isfinite()
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_regions_are_class_vectors_before_non_maximum_suppression(name: str) -> None:
     made = network(name)
