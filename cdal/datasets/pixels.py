@@ -25,6 +25,8 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 def decode(data: bytes, name: str = "The image") -> Tensor:
     """The pixels of an image, turned upright by EXIF, transparency over white.
 
+    16-bit samples keep their upper 8 bits.
+
     Args:
         data: the file.
         name: what to call it in an error.
@@ -33,10 +35,14 @@ def decode(data: bytes, name: str = "The image") -> Tensor:
         (3, H, W) uint8, RGB.
 
     Raises:
-        DatasetError: it is no such image, damaged, or too large.
+        DatasetError: it is no such image, damaged, too large, or its samples have 32 bits.
     """
     with _opened(data, name) as image:
         upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        elif upright.mode in ("I", "F"):
+            raise DatasetError(f"{name} has 32-bit samples, which have no agreed range.")
         if upright.has_transparency_data:
             upright = upright.convert("RGBA")
             white = Image.new("RGBA", upright.size, "white")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from drawn_files import encoded, mask, picture
@@ -42,6 +43,21 @@ def test_transparency_is_over_white_and_grey_is_grey() -> None:
     clear = encoded(Image.new("RGBA", (2, 2), (255, 0, 0, 0)), "PNG")
     assert (decode(clear) == 255).all()
     assert (decode(encoded(Image.new("L", (2, 2), 7), "PNG")) == 7).all()
+
+
+def test_16_bit_samples_keep_their_upper_bits() -> None:
+    grey = Image.fromarray(np.array([[0, 255, 256], [25_600, 51_200, 65_535]], np.uint16))
+    image = decode(encoded(grey, "PNG"))
+    assert image[0].tolist() == [[0, 0, 1], [100, 200, 255]]
+    assert (image == image[:1]).all()
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_32_bit_samples_are_refused(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of the formats that are read none has them; TIFF has.
+    monkeypatch.setattr(module, "FORMATS", ("TIFF",))
+    with pytest.raises(DatasetError, match=r"^x has 32-bit samples, which have no agreed range"):
+        decode(encoded(Image.new(mode, (2, 2)), "TIFF"), "x")
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", picture(30, 30)[:-40]])
