@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from typing import Any
@@ -113,6 +114,12 @@ def test_without_held_out_images_it_trains_to_the_end(held_out: Colours | None) 
 def test_any_number_of_images_trains(count: int) -> None:
     report = small_network().fit(Colours([0] * count), None, QUICK)
     assert report.images == count
+
+
+def test_images_may_be_learnt_one_at_a_time() -> None:
+    report = learnt(small_network(), epochs=1, batch_size=1)
+    assert report.plan.batch_size == 1
+    assert math.isfinite(report.losses[-1])
 
 
 def test_no_images() -> None:
