@@ -34,8 +34,8 @@ class _Arrays:
 class _Streets:
     """Cityscapes, with the 19 classes that are evaluated."""
 
-    def __init__(self, images: Sequence[str], masks: Sequence[str]) -> None:
-        self._files = list(zip(images, masks, strict=True))
+    def __init__(self, files: Sequence[tuple[str, str]]) -> None:
+        self._files = files
         self._index = torch.full((256,), IGNORED, dtype=torch.uint8)
         for street in Cityscapes.classes:
             if not street.ignore_in_eval:
@@ -104,9 +104,12 @@ def _cityscapes(path: Path) -> DataSet:
 
     def part(split: str) -> Part:
         listed = Cityscapes(str(path), split, mode="fine", target_type="semantic")
-        masks = [targets[0] for targets in listed.targets]
-        names = tuple(Path(file).relative_to(path).as_posix() for file in listed.images)
-        return Part(names, _Streets(listed.images, masks))
+        # torchvision lists them in the order of the file system, another one on each machine.
+        files = sorted(
+            (i, masks[0]) for i, masks in zip(listed.images, listed.targets, strict=True)
+        )
+        names = tuple(Path(image).relative_to(path).as_posix() for image, _ in files)
+        return Part(names, _Streets(files))
 
     classes = [street.name for street in Cityscapes.classes if not street.ignore_in_eval]
     return DataSet("segmentation", tuple(classes), part("train"), part("val"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,23 @@ def test_cityscapes(tmp_path: Path) -> None:
     assert mask.dtype == torch.uint8
     assert mask[:, 0].tolist() == [IGNORED, 18, 0, 0]
     assert data.test.names == ("leftImg8bit/val/town/town_000000_000019_leftImg8bit.png",)
+
+
+def test_cityscapes_is_in_the_order_of_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cityscapes(tmp_path)
+    write(
+        tmp_path / "leftImg8bit/train/town/town_000001_000019_leftImg8bit.png", np.ones((4, 8, 3))
+    )
+    listed = os.listdir
+    # A file system may list them in any order.
+    monkeypatch.setattr(os, "listdir", lambda folder: sorted(listed(folder), reverse=True))
+    pool = open_standard_set(tmp_path, "cityscapes").pool
+    assert list(pool.names) == [
+        f"leftImg8bit/train/town/town_{row:06}_000019_leftImg8bit.png" for row in (0, 1)
+    ]
+    assert [int(pool[row][0].max()) for row in range(2)] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["cifar-10", "cifar-100"])
