@@ -37,13 +37,17 @@ class RegionMeans:
     uncertainties: Tensor
 
 
-def mixtures_of_regions(regions: Regions, region: Region = "class") -> ClassMixtures:
+def mixtures_of_regions(regions: Regions, region: Region | None = None) -> ClassMixtures:
     """Eq. 1 of a batch of images, whatever their regions are.
 
     Args:
         regions: see ``Regions``.
-        region: one mixture for each pseudo-label, or one for the image.
+        region: one mixture for each pseudo-label, or one for the image; None: "image" where the
+            image is the region, otherwise "class".
     """
+    if region is None:
+        vectors = isinstance(regions, Tensor) and regions.ndim == 2
+        region = "image" if vectors else "class"
     if not isinstance(regions, Tensor):
         return mixtures_of_boxes(regions, region=region)
     if regions.ndim == 2:

@@ -66,7 +66,11 @@ def test_each_kind_of_region_has_its_mixtures() -> None:
     boxes = [torch.tensor([LEANING, SURE]), torch.tensor([EVEN])]
     logits = maps([LEANING, SURE], [EVEN, EVEN])
     for found, expected in (
+        (mixtures_of_regions(vectors), mixtures_of_vectors(vectors)),
+        (mixtures_of_regions(boxes), mixtures_of_boxes(boxes)),
+        (mixtures_of_regions(logits), mixtures_of_logits(logits)),
         (mixtures_of_regions(vectors, "image"), mixtures_of_vectors(vectors, region="image")),
+        (mixtures_of_regions(vectors, "class"), mixtures_of_vectors(vectors, region="class")),
         (mixtures_of_regions(boxes, "class"), mixtures_of_boxes(boxes)),
         (mixtures_of_regions(logits, "class"), mixtures_of_logits(logits)),
     ):
