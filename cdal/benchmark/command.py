@@ -62,7 +62,7 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
         "--warm-start",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="go on from the last step's weights; default: start anew, as the paper does",
+        help="go on from the last step's weights; default: start anew",
     )
     add("--device", default="auto", help="cpu, cuda, cuda:N, or auto, the default")
     add("--limit", type=int, metavar="N", help="use N images of the pool, drawn at random")
