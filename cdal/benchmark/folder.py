@@ -48,7 +48,7 @@ class SimulationFolder:
                 settings.check_goes_on(before, str(self.path))
             elif settings.differences(before):
                 # No step is finished, so there is nothing to go on with.
-                for kept in ("models", "scores", "policies"):
+                for kept in ("models", "shared", "scores", "policies"):
                     shutil.rmtree(self.path / kept, ignore_errors=True)
         write_json(file, settings.to_dict())
 
@@ -74,8 +74,13 @@ class SimulationFolder:
         """Where what a model says of the pool is kept."""
         return self.path / "scores" / f"{_run(label, seed)}-{labelled:06}.safetensors"
 
+    def shared_model(self, name: str) -> Path:
+        """Where a model is kept that all selectors of a seed share, those added later, too."""
+        (self.path / "shared").mkdir(exist_ok=True)
+        return self.path / "shared" / name
+
     def model(self, name: str) -> Path:
-        """A new place for a model that is needed until a step is finished."""
+        """A new place for a model of a single run that is needed until a step is finished."""
         (self.path / "models").mkdir(exist_ok=True)
         return self.path / "models" / name
 
@@ -84,7 +89,7 @@ class SimulationFolder:
         shutil.rmtree(self.path / "models" / name, ignore_errors=True)
 
     def forget_models(self) -> None:
-        """Remove all models: none is needed any more."""
+        """Remove all models of single runs: none is needed any more."""
         shutil.rmtree(self.path / "models", ignore_errors=True)
 
     def model_of(self, label: str, seed: int, labelled: int) -> str:

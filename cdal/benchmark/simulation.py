@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -76,10 +77,10 @@ class Simulation:
         curves = [curve for curve in self._curves if not self._steps(curve, seed)]
         if not curves:
             return
-        budget, kept = self._settings.budgets[0], f"seed{seed}"
+        budget, kept = self._settings.budgets[0], self._folder.shared_model(f"seed{seed}")
         text = f"seed {seed}, initial set"
         rows = draw_initial_set(self._materials.counts, budget, seed, self._settings.bias)
-        trained = Trained.load(self._folder.model(kept), self._materials.device)
+        trained = Trained.load(kept, self._materials.device)
         if trained is None:
             told = self._tell(f"{text}, training", self._trainer.work(budget))
             trained = self._trainer.train(rows, seed, told)
@@ -91,7 +92,6 @@ class Simulation:
             self._folder.policy_file(curve.label, seed).unlink(missing_ok=True)
             self._finish(curve, seed, rows, trained, scored, work, drawn=rows)
             work = 0.0
-        self._folder.forget_model(kept)
 
     def _go_on(self, curve: Curve, seed: int) -> None:
         """The other steps of one run, from the last one that is done."""
@@ -125,14 +125,14 @@ class Simulation:
     def _all_knowing(self, seed: int) -> TaskNetwork:
         """A network that has learnt all labels of the pool; one a seed."""
         if self._oracle is None or self._oracle[0] != seed:
-            name = f"seed{seed}-oracle"
-            trained = Trained.load(self._folder.model(name), self._materials.device)
+            kept = self._oracle_place(seed)
+            trained = Trained.load(kept, self._materials.device)
             if trained is None:
                 rows = range(len(self._materials.pool))
                 work = self._trainer.work(len(rows))
                 text = f"seed {seed}, oracle"
                 trained = self._trainer.train(rows, seed, self._tell(f"{text}, training", work))
-                self._save(trained, name)
+                self._save(trained, kept)
                 self._progress.finished(f"{text}: {_quality(trained)}", work)
             self._oracle = seed, trained.network
         return self._oracle[1]
@@ -156,7 +156,8 @@ class Simulation:
             choice = self._chooser.choose(curve, seed, rows, count, scored, told)
             self._selecting[curve.label].append(choice["seconds"]["select"])
             if self._settings.warm_start:
-                self._save(trained, self._folder.model_of(curve.label, seed, len(rows)))
+                name = self._folder.model_of(curve.label, seed, len(rows))
+                self._save(trained, self._folder.model(name))
         step = {
             "selector": curve.label,
             "seed": seed,
@@ -175,10 +176,13 @@ class Simulation:
         )
         return step
 
-    def _save(self, trained: Trained, name: str) -> None:
+    def _save(self, trained: Trained, place: Path) -> None:
         """Keep a model; what a process that was ended left there is removed."""
-        shutil.rmtree(self._folder.model(name), ignore_errors=True)
-        trained.save(self._folder.model(name))
+        shutil.rmtree(place, ignore_errors=True)
+        trained.save(place)
+
+    def _oracle_place(self, seed: int) -> Path:
+        return self._folder.shared_model(f"seed{seed}-oracle")
 
     def _steps(self, curve: Curve, seed: int) -> list[dict[str, Any]]:
         return self._folder.steps(curve.label, seed, self._settings.budgets)
@@ -204,7 +208,7 @@ class Simulation:
             total += self._trainer.work(self._settings.budgets[0]) if 0 in done else 0.0
             for count in done:
                 total += sum(map(self._trainer.work, self._settings.budgets[max(1, count) :]))
-            if self._settings.oracle and not self._folder.model(f"seed{seed}-oracle").exists():
+            if self._settings.oracle and not self._oracle_place(seed).exists():
                 total += self._trainer.work(len(self._materials.pool))
         return max(1.0, total)
 

@@ -104,7 +104,8 @@ def test_nothing_is_left_of_other_settings_of_which_no_step_is_finished(tmp_path
 
     def keep() -> list[Path]:
         files = [
-            folder.model("seed0") / "trained.json",
+            folder.shared_model("seed0") / "trained.json",
+            folder.model("seed0-random-000010") / "trained.json",
             folder.scores_file("random", 0, 10),
             folder.policy_file("random", 0),
         ]

@@ -233,6 +233,28 @@ def test_what_is_done_is_not_done_again(
     assert trained == [1, 1, 1]
 
 
+def test_an_added_selector_begins_with_the_models_that_the_others_had(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = scenes("classification")
+    assert simulate(data, tmp_path, "--oracle", "--selectors", "cdal-cs") == 0
+    before = results(tmp_path)["runs"]
+    trained: list[int] = []
+    train = Trainer.train
+
+    def watched(self: Trainer, rows: Any, *more: Any) -> Any:
+        trained.append(len(rows))
+        return train(self, rows, *more)
+
+    monkeypatch.setattr(Trainer, "train", watched)
+    assert simulate(data, tmp_path, "--oracle", "--selectors", "cdal-cs,core-set") == 0
+    assert trained == [9, 12]
+    first, second = results(tmp_path)["runs"]
+    assert [first] == before
+    assert second["steps"][0] == first["steps"][0]
+    assert not (tmp_path / "models").exists()
+
+
 def test_other_settings_are_refused(
     scenes: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
