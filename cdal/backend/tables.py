@@ -38,6 +38,8 @@ class Project(Base):
     """A Label Studio project that this backend is connected to."""
 
     __tablename__ = "projects"
+    # The number of one that was forgotten is not given to another.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
 
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(64), unique=True)  # "ID.createdAt" of Label Studio
