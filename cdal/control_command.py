@@ -62,6 +62,9 @@ def add_commands(add_parser: Add, run: Run) -> None:
         ("pause", "begin nothing new", "Let no training and no round begin by itself. What is "
          "under way ends, and what is queued goes on being served."),
         ("resume", "end a pause", "End a pause, and look what has become due meanwhile."),
+        ("forget", "remove all that is kept of a project", "Remove all that the backend keeps of a "
+         "project, its models too, as of one that was deleted in Label Studio. What is in Label "
+         "Studio stays."),
     ):  # fmt: skip
         parser = add(name, text, description)
         _project(parser, "its number, see cdal projects")

@@ -13,8 +13,9 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cdal.backend.forgetting import forget_files, forget_rows
 from cdal.backend.heartbeat import worker_status
-from cdal.backend.jobs import JobKind
+from cdal.backend.jobs import LANES, JobKind
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, newest_round, open_round
 from cdal.backend.services import Services
@@ -148,6 +149,29 @@ def resume(services: Services, project_id: int, by: str) -> Done:
         job_id = services.jobs.request(session, project.id, "sync", _name(by))
     services.jobs.send_pending(project_id)
     return Done(f"Project {project_id} goes on; job {job_id} looks what is due.", job_id)
+
+
+def forget(services: Services, project_id: int, by: str) -> Done:
+    """Remove all that is kept of a project, its models too; what is in Label Studio stays.
+
+    Raises:
+        ActionError: there is no such project, or one of its jobs runs.
+    """
+    with services.store.transaction() as session:
+        project = find_project(session, project_id)
+        busy = [job for job in _active(session, project, *LANES) if job.state == "running"]
+        if busy:
+            raise ActionError(
+                f"Job {busy[0].id} ({busy[0].kind}) of project {project_id} is under way. Wait for "
+                "it, or cancel it first."
+            )
+        forget_rows(session, project_id)
+        note(session, None, f"Project {project_id} («{project.title}») forgotten by {_name(by)}")
+    forget_files(services.config, project_id)
+    return Done(
+        f"Project {project_id} is forgotten. What is in Label Studio stays; where this backend is "
+        "still connected to it there, it begins anew."
+    )
 
 
 def cancel(services: Services, job_id: int, by: str) -> Done:

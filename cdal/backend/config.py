@@ -64,10 +64,10 @@ class ServerConfig(BaseSettings):
     port: int = Field(9090, ge=0, le=65535, validation_alias="PORT", description="Port.")
     threads: int = Field(8, ge=1, description="Requests answered at the same time.")
     worker_threads: int = Field(
-        4,
-        ge=3,
-        description="Jobs run at the same time: one training, one scoring, and the short ones that "
-        "notice new labels and keep the queues filled.",
+        6,
+        ge=5,
+        description="Jobs run at the same time: one training, one scoring, one for the pages, one "
+        "of upkeep, and the short ones that notice new labels and keep the queues filled.",
     )
     compute_threads: int | None = Field(
         None, ge=1, description="CPU threads of torch in the worker; all cores by default."

@@ -35,6 +35,7 @@ ACTIONS: Mapping[str, Steer] = {
     "rescore": lambda services, a, by: actions.rescore(services, a.project, by),
     "rollback": lambda services, a, by: actions.roll_back(services, a.project, a.version, by),
     "pause": lambda services, a, by: actions.pause(services, a.project, by),
+    "forget": lambda services, a, by: actions.forget(services, a.project, by),
     "resume": lambda services, a, by: actions.resume(services, a.project, by),
 }
 

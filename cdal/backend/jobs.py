@@ -45,8 +45,9 @@ LANES: dict[str, str] = {
     "recheck": "upkeep",
     "prune": "upkeep",
 }
-# One training and one scoring at a time on this machine: two would only slow each other down.
-SHARED_LANES = frozenset({"train", "score"})
+# One of each at a time on this machine: two trainings would only slow each other down, and a
+# thread must always be left for the lanes in which labels are noticed and queues are filled.
+SHARED_LANES = frozenset({"train", "score", "look", "upkeep"})
 MAX_ATTEMPTS = 3
 MAX_DEATHS = 10
 """Of a worker, while it ran one and the same job: then it is the job that kills it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from cdal.backend.services import Services
-from cdal.backend.tables import ModelVersion
+from cdal.backend.tables import ModelVersion, Project
 
 
 def remove_leftovers(services: Services) -> int:
@@ -29,9 +29,13 @@ def remove_leftovers(services: Services) -> int:
 
 def _leftovers(services: Services) -> Iterator[Path]:
     with services.store.reading() as session:
+        projects = {str(number) for number in session.scalars(select(Project.id))}
         pairs = session.execute(select(ModelVersion.project_id, ModelVersion.number)).all()
     known = {(str(project), str(number)) for project, number in pairs}
     for project in (services.config.data_folder / "projects").glob("*"):
+        if project.name not in projects:  # it was being forgotten
+            yield project
+            continue
         # Unfinished weights are in a folder whose name begins with a dot.
         for folder in [*project.glob("versions/*"), *project.glob("scores/*")]:
             if (project.name, folder.name) not in known:

@@ -22,13 +22,26 @@ MADE_BY: Mapping[str, JobKind] = {"scoring": "score", "selecting": "select", "qu
 
 
 def open_round(
-    session: Session, jobs: Jobs, project_id: int, cold_start: str | None = None
+    session: Session,
+    jobs: Jobs,
+    project_id: int,
+    cold_start: str | None = None,
+    trained: bool = False,
 ) -> Round:
     """Begin a project's next round: score the pool with the serving model, select, queue.
 
     Without a serving model the round is a random one, and `cold_start` says why. The settings are
     those of now. The round open before it stays in the label stream until this one is queued; one
     that was still being made is given up.
+
+    Args:
+        session: of the transaction that makes it necessary.
+        jobs: where its work is asked for.
+        project_id: the project's.
+        cold_start: why it is random, in words.
+        trained: a training leads to it, so that its labels are counted anew. Any other one takes
+            the place of the open round and goes on counting, or new images and changed settings
+            would put the next training off for ever.
 
     Raises:
         SettingsError: the project's settings cannot be used.
@@ -39,6 +52,7 @@ def open_round(
     if serving is None and cold_start is None:
         cold_start = "There is no trained model yet."
     give_up_unfinished(session, project.id)
+    replaced = None if trained else newest_round(session, project.id, "open")
     last = session.scalar(select(func.max(Round.number)).filter_by(project_id=project.id)) or 0
     begun = Round(
         project_id=project.id,
@@ -48,6 +62,7 @@ def open_round(
         selector="random" if serving is None else settings.selector,
         cold_start=cold_start if serving is None else None,
         budget=settings.budget,
+        counts_from=None if replaced is None else counted_from(replaced),
         # Another seed each round, or a random round would draw the same ranks again.
         seed=settings.seed + last,
     )
@@ -58,6 +73,12 @@ def open_round(
     if begun.cold_start:
         note(session, project.id, f"Round {begun.number} is random: {begun.cold_start}")
     return begun
+
+
+def counted_from(current: Round) -> int:
+    """Labelled images from which the next training is counted: those when it was last asked for."""
+    asked = current.training_asked
+    return current.labels if asked is None else asked
 
 
 def newest_round(session: Session, project_id: int, *states: str) -> Round | None:

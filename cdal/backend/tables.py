@@ -38,6 +38,8 @@ class Project(Base):
     """A Label Studio project that this backend is connected to."""
 
     __tablename__ = "projects"
+    # The number of one that was forgotten is not given to another.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
 
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(64), unique=True)  # "ID.createdAt" of Label Studio
@@ -112,6 +114,7 @@ class ModelVersion(Base):
     labels: Mapped[int]  # labelled images that were known, trained on or held out
     metrics: Mapped[dict[str, Any]]  # on the held-out images
     serving_metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # of the one before
+    started_from: Mapped[int | None]  # the version whose weights it began with; its id
     promoted: Mapped[bool]
     verdict: Mapped[str] = mapped_column(Text)  # why it was promoted or not, in words
     seconds: Mapped[float]
@@ -133,7 +136,8 @@ class Round(Base):
     cold_start: Mapped[str | None] = mapped_column(Text)  # why it is random, in words
     budget: Mapped[int]
     seed: Mapped[int]
-    labels: Mapped[int] = mapped_column(default=0)  # labelled images when it was selected
+    labels: Mapped[int] = mapped_column(default=0)  # labelled images from which it counts its own
+    counts_from: Mapped[int | None]  # the same, of the round whose place it takes
     training_asked: Mapped[int | None]  # labelled images when it last asked for a training
     editions: Mapped[int] = mapped_column(default=0)  # queue versions written for it
     queue_version: Mapped[str | None] = mapped_column(String(120))

@@ -19,6 +19,7 @@ from PIL import Image
 from cdal.backend import connection
 from cdal.backend.app import create_app
 from cdal.backend.client import (
+    UNCERTAINTY_SAMPLING,
     LabelStudioError,
     MLBackendInfo,
     ProjectInfo,
@@ -304,7 +305,7 @@ class FakeLabelStudio:
 
     def serve(self, queue_version: str) -> None:
         self.calls.append("serve")
-        self.info = replace(self.info, model_version=queue_version)
+        self.info = replace(self.info, model_version=queue_version, sampling=UNCERTAINTY_SAMPLING)
 
     def show_queue(self, queue_version: str, view_id: int | None) -> int:
         self.calls.append("show")

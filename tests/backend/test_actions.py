@@ -20,13 +20,26 @@ from offline import (
     make_work,
     write_network,
 )
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from cdal.backend import actions
 from cdal.backend.actions import ActionError
 from cdal.backend.rounds import MADE_BY
 from cdal.backend.services import Services
-from cdal.backend.tables import Event, ModelVersion, Project, Round
+from cdal.backend.store import note
+from cdal.backend.tables import (
+    Annotator,
+    Base,
+    Event,
+    ModelVersion,
+    Project,
+    RandomLabel,
+    Ranking,
+    Round,
+    Submission,
+    Yardstick,
+    now,
+)
 from cdal.backend.work import run as run_module
 from cdal.backend.work import sync
 from cdal.backend.work.context import Context
@@ -60,6 +73,7 @@ ACTIONS: list[Callable[[Services], object]] = [
     lambda services: actions.rescore(services, 9, "ann"),
     lambda services: actions.roll_back(services, 9, 1, "ann"),
     lambda services: actions.pause(services, 9, "ann"),
+    lambda services: actions.forget(services, 9, "ann"),
     lambda services: actions.resume(services, 9, "ann"),
     lambda services: actions.cancel(services, 9, "ann"),
     lambda services: actions.retry(services, 9, "ann"),
@@ -327,3 +341,48 @@ def test_a_job_that_is_cancelled_at_its_very_end_changes_nothing(
     assert rounds(services) == [(1, "closed", version.id)]
     assert jobs_of(services) == [(MADE_BY[state], "cancelled")]
     assert label_studio.info.model_version == ""  # the label stream follows what it followed
+
+
+def test_a_forgotten_project_leaves_nothing_and_its_number_is_not_given_again(
+    services: Services, project: Project
+) -> None:
+    kept = add_project(services, uid="13.1", label_studio_id=13)
+    lost = add_project(services, uid="14.1", label_studio_id=14)
+    for each in (kept, lost):
+        add_tasks(services, each, [1, 2], annotations=1)
+        version = add_version(services, each, {1: "cat"})
+        begun = add_round(services, each, [1, 2], model_version_id=version.id)
+        services.config.version_folder(each.id, 1).mkdir(parents=True)
+        with services.store.transaction() as session:
+            of = {"project_id": each.id}
+            session.add(Submission(**of, task_id=1, labelled_at=now(), annotators=[7], seconds=2.0))
+            session.add(Annotator(**of, number=7, name="ann"))
+            session.add(RandomLabel(**of, task_id=1))
+            session.add(Yardstick(**of, version=1, result={}))
+            session.add(Ranking(round_id=begun.id, selector="entropy"))
+            note(session, each.id, "something")
+    before = rows(services)
+    job_id = services.jobs.ask(lost.id, "sync", "ann")
+    services.jobs.claim(job_id)
+    with pytest.raises(ActionError, match=f"Job {job_id} .sync. of project 3 is under way."):
+        actions.forget(services, lost.id, "ann")
+    services.jobs.finish(job_id, "done")
+
+    done = actions.forget(services, lost.id, "ann")
+
+    assert done.text.startswith("Project 3 is forgotten. What is in Label Studio stays;")
+    assert events(services)[-1] == "Project 3 («») forgotten by ann"
+    # Half of each table is left: the other project's, and the first project is nothing but itself.
+    halves = {name: count // 2 for name, count in before.items() if name != "projects"}
+    assert rows(services) == {**halves, "projects": 2, "events": halves["events"] + 1}
+    assert services.config.project_folder(kept.id).exists()
+    assert not services.config.project_folder(lost.id).exists()
+    assert add_project(services, uid="15.1", label_studio_id=15).id == 4
+
+
+def rows(services: Services) -> dict[str, int]:
+    """How many rows each table has that has any."""
+    with services.store.reading() as session:
+        tables = Base.metadata.sorted_tables
+        counts = {t.name: session.scalar(select(func.count()).select_from(t)) for t in tables}
+    return {name: count for name, count in counts.items() if count}

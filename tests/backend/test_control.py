@@ -143,6 +143,8 @@ def test_steering(services: Services, cdal: object) -> None:
         assert session.scalars(select(Event.text)).first() == (
             "Training asked for by ann on the command line"
         )
+    assert cdal("forget", 1)[1].startswith("Project 1 is forgotten. What is in Label Studio stays")
+    assert cdal("projects")[1] == "No project is connected yet.\n"
 
 
 @pytest.mark.parametrize(

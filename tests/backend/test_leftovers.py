@@ -27,13 +27,14 @@ def test_only_what_nothing_knows_of_goes(tmp_path: Path) -> None:
         config.version_folder(project.id, 2) / "manifest.json",
         config.scores_folder(project.id, 1) / "00000001.unfinished",
         config.scores_folder(project.id, 2) / "00000000.safetensors",
+        config.version_folder(9, 1) / "weights.safetensors",  # of a project that was forgotten
         config.images_folder / "ab" / "tmp-killed",
     ]
     for file in (*kept, *gone):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"0")
     os.utime(gone[-1], (time.time() - 100,) * 2)
-    assert remove_leftovers(services) == 4  # besides the cache's own
+    assert remove_leftovers(services) == 5  # besides the cache's own
     assert [file for file in kept if not file.exists()] == []
     assert [file for file in gone if file.exists()] == []
     assert not config.version_folder(project.id, 2).exists()

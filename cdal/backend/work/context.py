@@ -15,6 +15,7 @@ from cdal.backend.rounds import newest_round
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import Job, Project, Round
+from cdal.backend.work.hiccups import Hiccups
 from cdal.models import Stopped
 
 REPORT_SECONDS = 0.5
@@ -32,6 +33,7 @@ class Context:
     client: LabelStudioClient
     stop: Callable[[], bool]
     _reported: float = field(default=0.0)
+    _hiccups: Hiccups = field(default_factory=Hiccups)
 
     @classmethod
     def of(cls, services: Services, job: Job, stop: Callable[[], bool]) -> Context:
@@ -58,7 +60,8 @@ class Context:
         clock = time.monotonic()
         if clock - self._reported >= REPORT_SECONDS:
             self._reported = clock
-            self.services.jobs.report(self.job.id, share, message)
+            with self._hiccups:
+                self.services.jobs.report(self.job.id, share, message)
 
     def check_stop(self) -> None:
         """Raise `Stopped` if the worker is to end or somebody cancelled the job."""

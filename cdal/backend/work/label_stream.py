@@ -5,13 +5,16 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cdal.backend.client import UNCERTAINTY_SAMPLING, ProjectInfo
 from cdal.backend.store import note
 from cdal.backend.tables import Project, Round
 from cdal.backend.work.context import Context
 from cdal.backend.work.queue import QUEUE_VERSION_PREFIX
 
+SET_AGAIN = ", so the label stream does not follow the queue; the next round sets it again."
 
-def watch_queue(work: Context, session: Session, project: Project, model_version: str) -> None:
+
+def watch_queue(work: Context, session: Session, project: Project, info: ProjectInfo) -> None:
     """Say so when somebody took the label stream off our queue.
 
     One of our own queues that the store does not know is of a time after the backup that it was
@@ -20,11 +23,14 @@ def watch_queue(work: Context, session: Session, project: Project, model_version
     if work.newest_round(session, "queueing") is not None:
         return  # it is about to be set
     ours = project.queue_version
-    if ours is None or model_version == ours:
-        if project.problem and project.problem.startswith("The project's model version"):
+    problem = None if ours is None else _problem(ours, info)
+    if problem is None:
+        if project.problem and project.problem.endswith(SET_AGAIN):
             project.problem = None
         return
-    if model_version.startswith(QUEUE_VERSION_PREFIX) and _is_unknown(session, model_version):
+    version = info.model_version
+    other_queue = version != ours and version.startswith(QUEUE_VERSION_PREFIX)
+    if other_queue and _is_unknown(session, version):
         current = work.newest_round(session, "open")
         if current is not None:
             current.state = "queueing"
@@ -32,18 +38,27 @@ def watch_queue(work: Context, session: Session, project: Project, model_version
             note(
                 session,
                 project.id,
-                f"The label stream follows «{model_version}», which this data folder, perhaps "
+                f"The label stream follows «{version}», which this data folder, perhaps "
                 "restored from a backup, does not know; the queue is written anew.",
                 "warning",
             )
             return
-    problem = (
-        f"The project's model version in Label Studio is «{model_version}», not the queue's "
-        f"«{ours}», so the label stream does not follow the queue; the next round sets it again."
-    )
     if project.problem != problem:
         project.problem = problem
         note(session, project.id, problem, "warning")
+
+
+def _problem(ours: str, info: ProjectInfo) -> str | None:
+    """Why the label stream does not follow the queue; None where it does."""
+    if info.model_version != ours:
+        is_set = (
+            f"model version in Label Studio is «{info.model_version}», not the queue's «{ours}»"
+        )
+    elif info.sampling != UNCERTAINTY_SAMPLING:
+        is_set = f"task sampling in Label Studio is «{info.sampling}», not «{UNCERTAINTY_SAMPLING}»"
+    else:
+        return None
+    return f"The project's {is_set}{SET_AGAIN}"
 
 
 def _is_unknown(session: Session, queue_version: str) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
 
 from cdal.backend.dataset import LabelledImage, TaskImages
 from cdal.backend.formats import Truth, truth_of
@@ -16,6 +16,8 @@ from cdal.backend.store import note
 from cdal.backend.tables import Task, now
 from cdal.backend.work.context import Context
 
+CHUNK = 500
+"""Images whose problems are written in one transaction."""
 PATIENCE = timedelta(hours=1)
 """How long a job waits for images that are away before it goes on without them."""
 
@@ -109,14 +111,19 @@ def record_problems(work: Context, problems: Mapping[int, ImageError]) -> None:
     """
     if not problems:
         return
+    task_id, first = next(iter(problems.items()))
+    text = f"{len(problems)} images cannot be used; task {task_id}: {first.reason}"
     with work.services.store.transaction() as session:
-        for task_id, problem in problems.items():
-            task = session.get(Task, (work.project.id, task_id))
-            if task is not None:
-                task.image_problem = problem.reason
-        task_id, first = next(iter(problems.items()))
-        text = f"{len(problems)} images cannot be used; task {task_id}: {first.reason}"
         note(session, work.project.id, text, "warning")
+    record = (
+        update(Task)
+        .where(Task.project_id == work.project.id, Task.task_id == bindparam("task"))
+        .values(image_problem=bindparam("reason"))
+    )
+    rows = [{"task": task_id, "reason": problem.reason} for task_id, problem in problems.items()]
+    for start in range(0, len(rows), CHUNK):  # others want to write, too
+        with work.services.store.transaction() as session:
+            session.connection().execute(record, rows[start : start + CHUNK])
 
 
 def note_dropped(work: Context, images: TaskImages) -> None:

@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.tables import Event, Job, ModelVersion, Pick, Prediction, Project, Round, now
 from cdal.backend.work.context import Context
 
+CHUNK = 500
+"""Predictions removed from the store in one transaction: they may be large."""
 EVERY = timedelta(days=1)
 IDLE = timedelta(minutes=30)
 """Nobody has labelled for so long: on SQLite, Label Studio answers annotators with errors while it
@@ -41,27 +43,45 @@ def forget_old_scores(work: Context, current: Round) -> None:
     """Remove the predictions and scores of the model versions before an open round's."""
     if current.model_version_id is None:
         return
+    with work.services.store.reading() as session:
+        versions = session.scalars(_superseded(work, session, current)).all()
+    for version in versions:
+        while (forgotten := _forget_some(work, current, version)) == CHUNK:
+            pass
+        if forgotten is not None:
+            folder = work.services.config.scores_folder(work.project.id, version.number)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _superseded(work: Context, session: Session, current: Round) -> Select[ModelVersion]:
+    """The model versions whose scores nobody needs any more."""
+    # An older version may serve again, and a newer round be scored with it just now.
+    needed = select(Round.model_version_id).where(
+        Round.project_id == work.project.id,
+        Round.number >= current.number,
+        Round.model_version_id.is_not(None),
+    )
+    serving = session.get_one(Project, work.project.id).serving_version_id
+    return select(ModelVersion).where(
+        ModelVersion.project_id == work.project.id,
+        ModelVersion.id.not_in(needed),
+        ModelVersion.id != serving,
+    )
+
+
+def _forget_some(work: Context, current: Round, version: ModelVersion) -> int | None:
+    """Remove some of a version's predictions, for others want to write, too.
+
+    Returns:
+        How many; None where it has come to be needed again.
+    """
     with work.services.store.transaction() as session:
-        # An older version may serve again, and a newer round be scored with it just now.
-        needed = select(Round.model_version_id).where(
-            Round.project_id == work.project.id,
-            Round.number >= current.number,
-            Round.model_version_id.is_not(None),
-        )
-        serving = session.get_one(Project, work.project.id).serving_version_id
-        older = session.scalars(
-            select(ModelVersion).where(
-                ModelVersion.project_id == work.project.id,
-                ModelVersion.id.not_in(needed),
-                ModelVersion.id != serving,
-            )
-        ).all()
-        session.execute(
-            delete(Prediction).where(Prediction.model_version_id.in_([v.id for v in older]))
-        )
-    for version in older:
-        folder = work.services.config.scores_folder(work.project.id, version.number)
-        shutil.rmtree(folder, ignore_errors=True)
+        if version.id not in {v.id for v in session.scalars(_superseded(work, session, current))}:
+            return None
+        of_version = Prediction.model_version_id == version.id
+        some = session.scalars(select(Prediction.task_id).where(of_version).limit(CHUNK)).all()
+        session.execute(delete(Prediction).where(of_version, Prediction.task_id.in_(some)))
+        return len(some)
 
 
 def forget_old_weights(work: Context) -> int:

@@ -64,7 +64,7 @@ def run(work: Context) -> str:
         ]
         if rows:
             session.execute(insert(PickRow), rows)
-        begun.labels = labelled
+        begun.labels = min(labelled, labelled if begun.counts_from is None else begun.counts_from)
         begun.warnings = list(selection.warnings)
         begun.report = dict(selection.report)
         begun.seconds = {**begun.seconds, "select": time.monotonic() - started}
@@ -126,6 +126,7 @@ def _rank(work: Context, current: Round, candidates: Candidates) -> Selection:
     """The selector's picks with, among them, those that are drawn at random as a yardstick."""
     wanted = current.budget + work.settings.reserve_size
     ranked = max(RANKED_QUEUES * wanted, RANKED_AT_LEAST)
+    ranked = min(ranked, len(candidates.pool.unlabelled))
     share = 0.0 if current.selector == "random" else work.settings.random_share
     if not share:
         return _by_selector(work, current, candidates.pool, wanted, ranked)
@@ -156,8 +157,9 @@ def mixed(picks: Sequence[Pick], drawn: Sequence[Pick], share: float) -> tuple[P
 
 def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked: int) -> Selection:
     """The selector's picks for the queue, and behind them more to top it up from."""
-    options = {} if current.selector == "random" else work.settings.selector_options
-    selector = make_selector(current.selector, options)
+    # Those of now, unless they are another selector's that was chosen while this round was made.
+    chosen = work.settings.selector == current.selector
+    selector = make_selector(current.selector, work.settings.selector_options if chosen else {})
 
     def progress(share: float) -> None:
         work.report(share, f"selecting by {current.selector}")

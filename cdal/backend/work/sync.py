@@ -49,14 +49,17 @@ def read_changes(work: Context) -> int:
     """Bring the store's tasks up to date with Label Studio; returns how many were read for it."""
     info = work.client.read_project()
     # Refuses a config that can no longer be served.
-    served_control(info.labeling_config, work.settings.control)
+    control = served_control(info.labeling_config, work.settings.control)
     with work.services.store.transaction() as session:
         project = session.get_one(Project, work.project.id)
         project.title = info.title
         project.labeling_config = info.labeling_config
+        if control.image_key != work.control.image_key:
+            project.changes_seen = None  # every task has its image elsewhere now
         if work.job.kind == "sync":  # a training may read this while a queue is being written
-            watch_queue(work, session, project, info.model_version)
+            watch_queue(work, session, project, info)
         since = project.changes_seen
+    work.control = control
     if since is not None:
         since = min(since, stamp(datetime.now(UTC) - OVERLAP))
     read = list(_until_stopped(work, work.client.tasks(since)))
@@ -139,13 +142,15 @@ def _forget_findings(session: Session, project_id: int, task_ids: Sequence[int])
 
 def _decide(work: Context, session: Session) -> str | None:
     """Request the job that is due; None where the open round goes on."""
-    if session.get_one(Project, work.project.id).paused_at is not None:
+    current = work.newest_round(session, "open")
+    labelled = count_labelled(session, work.project.id)
+    project = session.get_one(Project, work.project.id)
+    _count_no_deleted(project, current, labelled)
+    if project.paused_at is not None:
         return "the project is paused"
     unfinished = work.newest_round(session, *UNFINISHED)
     if unfinished is not None:
         return _resume(work, session, unfinished)
-    current = work.newest_round(session, "open")
-    labelled = count_labelled(session, work.project.id)
     if current is None:
         return _start(work, session, labelled)
     if work.services.jobs.is_active(session, work.project.id, "train"):
@@ -167,19 +172,34 @@ def _decide(work: Context, session: Session) -> str | None:
     return f"{labelled - since} new labels, a training is due"
 
 
+def _count_no_deleted(project: Project, current: Round | None, labelled: int) -> None:
+    """Count from fewer labels where some were deleted: new ones must not make up for them."""
+    project.training_labels = min(project.training_labels, labelled)
+    if current is not None:
+        current.labels = min(current.labels, labelled)
+        if current.training_asked is not None:
+            current.training_asked = min(current.training_asked, labelled)
+
+
 def _resume(work: Context, session: Session, unfinished: Round) -> str | None:
     """Go on with a round whose job has failed for good; None where its job is on its way."""
     kind = MADE_BY[unfinished.state]
-    last = session.scalars(
-        select(Job).filter_by(project_id=work.project.id, kind=kind).order_by(Job.id.desc())
-    ).first()
-    if last is not None:
-        if last.finished_at is None:
-            return None
-        if last.state == "failed" and now() - last.finished_at < RESUME_AFTER:
-            return None
+    if work.services.jobs.is_active(session, work.project.id, kind):
+        return None
+    if _has_just_failed(session, work.project.id, kind):
+        return None
     work.request(session, kind, f"round {unfinished.number}, which had stopped here")
     return f"round {unfinished.number} goes on"
+
+
+def _has_just_failed(session: Session, project_id: int, *kinds: str) -> bool:
+    """Whether the last job of these kinds has failed for good, a short while ago."""
+    last = session.scalars(
+        select(Job).where(Job.project_id == project_id, Job.kind.in_(kinds)).order_by(Job.id.desc())
+    ).first()
+    if last is None or last.finished_at is None or last.state != "failed":
+        return False
+    return now() - last.finished_at < RESUME_AFTER
 
 
 def _start(work: Context, session: Session, labelled: int) -> str:
@@ -199,5 +219,7 @@ def _start(work: Context, session: Session, labelled: int) -> str:
         return "every image that can be used is labelled"
     if work.services.jobs.is_active(session, project.id, "train"):
         return "a training is under way"
+    if _has_just_failed(session, project.id, *MADE_BY.values()):
+        return "a round failed, and is tried again in a few minutes"
     open_round(session, work.services.jobs, project.id)
     return "a round is due"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from sqlalchemy import func, select
 
 from cdal.backend.dataset import TaskImages
-from cdal.backend.formats import Truth
 from cdal.backend.labeling import Control
 from cdal.backend.rounds import UNFINISHED, is_finished, open_round
 from cdal.backend.serving import serve_last_good
@@ -72,11 +72,8 @@ def run(work: Context) -> str:
     if short is not None:
         return _begin_without(work, short)
     device = choose_device(work.services.config.device)
-    mark = _fingerprint(work, truths, device)
-    if _is_newest(work, mark):
-        return _begin_without(work, "nothing has changed since the newest model version")
     images = labelled_images(work, truths)
-    serving = _serving_network(work, device)
+    serving_id, serving = _serving_network(work, device)
     network = network_to_train(work, images, serving, device)
     images, problems = images.read(
         network, lambda share: work.report(READING * share, "reading the images")
@@ -87,6 +84,10 @@ def run(work: Context) -> str:
     short = too_few((item.truth for item in images.items), needed, needed)
     if short is not None:
         return _begin_without(work, f"{len(problems)} images could not be read. {short}")
+    started_from = serving_id if work.settings.warm_start else None
+    mark = _fingerprint(work, images, device)
+    if _is_newest(work, mark, started_from):
+        return _begin_without(work, "nothing has changed since the newest model version")
     train, held_out = split(images, work.settings.held_out, needed)
     report = network.fit(train, held_out, recipe_of(work.settings), _progress(work), work.stop)
     work.report(READING + FITTING, "comparing with the serving model")
@@ -103,11 +104,12 @@ def run(work: Context) -> str:
         labels=len(truths),
         metrics=report.metrics.to_dict() if report.metrics else {},
         serving_metrics=before.to_dict() if before else None,
+        started_from=started_from,
         promoted=verdict.promoted,
         verdict=verdict.why,
         seconds=time.monotonic() - started,
     )
-    _save(work, network, version)
+    _save(work, network, version, serving_id)
     return f"model version {version.number} {version.verdict}"
 
 
@@ -117,11 +119,13 @@ def _begin_without(work: Context, why: str) -> str:
         current = work.newest_round(session, "open", *UNFINISHED)
         labelled = count_labelled(session, work.project.id)
         if current is None or (current.state == "open" and is_finished(session, current, labelled)):
-            open_round(session, work.services.jobs, work.project.id, cold_start=why)
+            open_round(session, work.services.jobs, work.project.id, cold_start=why, trained=True)
     return f"not trained: {why}"
 
 
-def _save(work: Context, network: TaskNetwork, version: ModelVersion) -> None:
+def _save(
+    work: Context, network: TaskNetwork, version: ModelVersion, compared_with: int | None
+) -> None:
     """Write the weights, then make them known: a kill in between leaves the old state."""
     folder = work.services.config.version_folder(work.project.id, version.number)
     shutil.rmtree(folder, ignore_errors=True)  # of a training that was killed right here
@@ -129,9 +133,11 @@ def _save(work: Context, network: TaskNetwork, version: ModelVersion) -> None:
     with work.services.store.transaction() as session:
         work.check_cancelled(session)
         project = session.get_one(Project, work.project.id)
-        if project.serving_version_id != work.project.serving_version_id:
+        if project.serving_version_id not in (compared_with, None):
             # Somebody rolled back meanwhile, to a version that this one was not compared with.
             version.promoted, version.verdict = False, OVERTAKEN
+        elif project.serving_version_id is None and not version.promoted:
+            version.promoted, version.verdict = True, "serves, since no other one can any more"
         session.add(version)
         session.flush()
         if version.promoted:
@@ -139,7 +145,7 @@ def _save(work: Context, network: TaskNetwork, version: ModelVersion) -> None:
         note(session, project.id, f"Model version {version.number} {version.verdict}")
         if work.settings.random_share:
             work.request(session, "yardstick", f"model version {version.number}")
-        begun = open_round(session, work.services.jobs, project.id)
+        begun = open_round(session, work.services.jobs, project.id, trained=True)
         begun.seconds = {"train": version.seconds}
 
 
@@ -173,23 +179,29 @@ def recipe_of(settings: ProjectSettings) -> Recipe:
     )
 
 
-def _fingerprint(work: Context, truths: Mapping[int, Truth], device: torch.device) -> str:
+def _fingerprint(work: Context, images: TaskImages, device: torch.device) -> str:
+    """Of all that a training goes by, but for the weights that it begins with."""
     settings = work.settings
-    choices = (settings.network, device.type, settings.image_size, settings.pretrained)
-    chosen = " ".join(map(str, (*choices, settings.weights, settings.held_out)))
-    digests = [truth.digest() for truth in truths.values()]
+    start = (settings.network, device.type, settings.image_size, settings.pretrained)
+    more = (settings.weights, settings.held_out, settings.warm_start)
+    chosen = " ".join(map(str, (*start, *more)))
+    digests = [f"{item.truth.digest()} {json.dumps(item.image)}" for item in images.items]
+    ids = [item.task_id for item in images.items]
     classes = (work.control.tag, *network_classes(work.control, settings))
-    return fingerprint(list(truths), digests, recipe_of(settings), chosen, classes)
+    return fingerprint(ids, digests, recipe_of(settings), chosen, classes)
 
 
-def _is_newest(work: Context, mark: str) -> bool:
+def _is_newest(work: Context, mark: str, started_from: int | None) -> bool:
+    """Whether the newest version is what a training would come to, or goes on from that."""
     with work.services.store.reading() as session:
         newest = session.scalars(
             select(ModelVersion)
             .filter_by(project_id=work.project.id)
             .order_by(ModelVersion.number.desc())
         ).first()
-    return newest is not None and newest.fingerprint == mark
+    if newest is None or newest.fingerprint != mark:
+        return False
+    return started_from in (newest.id, newest.started_from)
 
 
 def _next_number(work: Context) -> int:
@@ -198,12 +210,12 @@ def _next_number(work: Context) -> int:
         return (session.scalar(query) or 0) + 1
 
 
-def _serving_network(work: Context, device: torch.device) -> TaskNetwork | None:
-    """The serving model with the classes of now; None if there is none, or none of this task."""
+def _serving_network(work: Context, device: torch.device) -> tuple[int | None, TaskNetwork | None]:
+    """Which version serves, and its model with the classes of now, if it is one of this task."""
     with work.services.store.reading() as session:
         serving = session.get_one(Project, work.project.id).serving_version_id
         if serving is None:
-            return None
+            return None, None
         number = session.get_one(ModelVersion, serving).number
     try:
         folder = work.services.config.version_folder(work.project.id, number)
@@ -213,11 +225,11 @@ def _serving_network(work: Context, device: torch.device) -> TaskNetwork | None:
             raise
         return _serving_network(work, device)
     if network.task != work.control.task:
-        return None
+        return serving, None
     classes = network_classes(work.control, work.settings)
-    if network.classes == classes:
-        return network
-    return network.with_classes(classes, work.control.known_as)
+    if network.classes != classes:
+        network = network.with_classes(classes, work.control.known_as)
+    return serving, network
 
 
 def _kept_images_held_out(work: Context) -> bool:

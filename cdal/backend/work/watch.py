@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from cdal.backend.jobs import Jobs
+from cdal.backend.work.hiccups import Hiccups
 
 LOOK_SECONDS = 0.5
 """How often the store is asked whether somebody, in whatever process, cancelled the job."""
@@ -20,6 +21,7 @@ class Watch:
         self._worker_ends = worker_ends
         self._cancelled = False
         self._looked = time.monotonic()
+        self._hiccups = Hiccups()
 
     def __call__(self) -> bool:
         if self._cancelled or self._worker_ends():
@@ -27,5 +29,6 @@ class Watch:
         clock = time.monotonic()
         if clock - self._looked >= LOOK_SECONDS:
             self._looked = clock
-            self._cancelled = self._jobs.is_cancelled(self._job_id)
+            with self._hiccups:
+                self._cancelled = self._jobs.is_cancelled(self._job_id)
         return self._cancelled

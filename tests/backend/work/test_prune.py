@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from offline import (
     FakeLabelStudio,
     add_project,
@@ -23,13 +24,17 @@ from cdal.backend.work.context import Context
 from cdal.backend.work.prune import forget_old_scores, forget_old_weights
 
 
-def test_only_what_earlier_versions_said_is_forgotten(tmp_path: Path) -> None:
+def test_only_what_earlier_versions_said_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services = make_services(tmp_path)
     project = add_project(services)
-    versions = [add_version(services, project, {7: "cat"}, number) for number in (1, 2, 3)]
+    said = {7: "cat", 8: "dog", 9: "dog"}
+    versions = [add_version(services, project, said, number) for number in (1, 2, 3)]
     folders = [services.config.scores_folder(project.id, number) for number in (1, 2, 3)]
     for folder in folders:
         folder.mkdir(parents=True)
+    monkeypatch.setattr(prune, "CHUNK", 2)  # of three
     current = add_round(services, project, [7], model_version_id=versions[1].id)
 
     forget_old_scores(make_work(services, project, FakeLabelStudio(), "queue"), current)
@@ -37,7 +42,7 @@ def test_only_what_earlier_versions_said_is_forgotten(tmp_path: Path) -> None:
     assert [folder.exists() for folder in folders] == [False, True, True]
     with services.store.reading() as session:
         kept = session.scalars(select(Prediction.model_version_id)).all()
-    assert sorted(kept) == [versions[1].id, versions[2].id]
+    assert sorted(kept) == [versions[1].id] * 3 + [versions[2].id] * 3
 
 
 def test_a_random_round_forgets_nothing(tmp_path: Path) -> None:

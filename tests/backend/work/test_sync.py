@@ -23,10 +23,12 @@ from offline import (
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cdal.backend import rounds
 from cdal.backend.client import stamp
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Job, Prediction, Project, Round, Task, now
 from cdal.backend.work import queue, sync
+from cdal.backend.work import select as select_job
 
 
 @pytest.fixture
@@ -169,6 +171,68 @@ class TestAnOpenRound:
         with services.store.reading() as session:
             assert session.get_one(Project, project.id).problem is None
 
+    def test_another_sampling_is_told_until_mended(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        """Label Studio's settings page offers only others, and writes one whenever it is saved."""
+        with services.store.transaction() as session:
+            session.get_one(Project, project.id).queue_version = "CDAL round 1.1"
+        label_studio.serve("CDAL round 1.1")
+        label_studio.info = replace(label_studio.info, sampling="Sequential sampling")
+        run(services, project, label_studio)
+        with services.store.reading() as session:
+            assert session.get_one(Project, project.id).problem == (
+                "The project's task sampling in Label Studio is «Sequential sampling», not "
+                "«Uncertainty sampling», so the label stream does not follow the queue; the next "
+                "round sets it again."
+            )
+        label_studio.serve("CDAL round 1.1")
+        run(services, project, label_studio)
+        with services.store.reading() as session:
+            assert session.get_one(Project, project.id).problem is None
+
+    def test_new_images_do_not_put_a_training_off(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        """A round takes the place of the one that has not ranked them, and goes on counting."""
+        label_studio.label(1)
+        assert "a training" not in run(services, project, label_studio)
+        with services.store.transaction() as session:
+            number = rounds.open_round(session, services.jobs, project.id).number
+        selecting = make_work(services, project, label_studio, "select")
+        select_job.run(selecting)
+        services.jobs.finish(selecting.job.id, "done")
+        with services.store.transaction() as session:
+            session.scalars(select(Round).filter_by(number=number)).one().state = "open"
+        label_studio.label(2)
+        assert "2 new labels, a training is due" in run(services, project, label_studio)
+
+    def test_labels_that_were_deleted_are_not_made_up_for(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        with services.store.transaction() as session:
+            session.scalars(select(Round)).one().labels = 3
+        for task_id in (1, 2):  # of three that there were
+            label_studio.label(task_id)
+        run(services, project, label_studio)
+        label_studio.label(3)
+        assert "a training" not in run(services, project, label_studio)
+        label_studio.label(4)
+        assert "2 new labels, a training is due" in run(services, project, label_studio)
+
+    def test_all_images_are_read_from_a_field_that_the_config_names_anew(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        for task_id, task in label_studio.known.items():
+            data = {**task.data, "full": f"/data/upload/full-{task_id}.png"}
+            label_studio.known[task_id] = replace(task, data=data)
+        config = label_studio.info.labeling_config.replace("$image", "$full")
+        label_studio.info = replace(label_studio.info, labeling_config=config)
+        run(services, project, label_studio)
+        with services.store.reading() as session:
+            images = {task.task_id: task.image for task in session.scalars(select(Task))}
+        assert images == {number: f"/data/upload/full-{number}.png" for number in range(1, 11)}
+
     def test_a_training_does_not_take_a_queue_that_is_being_written_for_a_lost_one(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
@@ -233,6 +297,28 @@ def test_a_round_whose_job_has_failed_goes_on_after_a_while(
     assert run(services, project, label_studio).endswith("round 1 goes on")
     assert requested(services) == [(kind, "failed"), (kind, "pending")]
     assert run(services, project, label_studio).endswith("nothing to do")
+
+
+def test_a_first_round_that_failed_is_not_begun_again_at_every_label(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    run(services, project, label_studio)
+    with services.store.transaction() as session:
+        rounds.give_up_unfinished(session, project.id)
+    (failed,) = [job for job in range(1, 9) if kind_of(services, job) == "select"]
+    services.jobs.finish(failed, "failed", error="The options don't fit.")
+    outcome = run(services, project, label_studio)
+    assert outcome.endswith("a round failed, and is tried again in a few minutes")
+    with services.store.transaction() as session:
+        job = session.get_one(Job, failed)
+        job.finished_at = now() - sync.RESUME_AFTER
+    assert run(services, project, label_studio).endswith("a round is due")
+
+
+def kind_of(services: Services, job_id: int) -> str | None:
+    with services.store.reading() as session:
+        job = session.get(Job, job_id)
+        return None if job is None else job.kind
 
 
 def test_a_kill_while_changes_are_written_loses_none(

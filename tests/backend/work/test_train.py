@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from offline import FakeLabelStudio, add_project, add_version, make_services, make_work
+from PIL import Image
 from sqlalchemy import select
 
+from cdal.backend.client import TaskInfo
 from cdal.backend.labeling import served_control
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import ModelVersion, Project, Round
@@ -139,7 +144,7 @@ def served_by_cats_and_dogs(tmp_path: Path, labeling_config: str) -> TaskNetwork
     )
     network.save(services.config.version_folder(project.id, version.number), "f")
     work = make_work(services, project, FakeLabelStudio(), "train")
-    return _serving_network(work, torch.device("cpu"))
+    return _serving_network(work, torch.device("cpu"))[1]
 
 
 def test_a_renamed_label_is_known_by_its_former_name(tmp_path: Path) -> None:
@@ -159,14 +164,17 @@ def test_a_model_of_another_task_is_not_gone_on_from(tmp_path: Path) -> None:
     assert served_by_cats_and_dogs(tmp_path, config("RectangleLabels")) is None
 
 
-def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> None:
-    services = make_services(tmp_path)
-    project = add_project(services)
-    first, second = (add_version(services, project, number=number) for number in (1, 2))
-    work = make_work(services, project, FakeLabelStudio(), "train")
-    with services.store.transaction() as session:  # while it trains
-        session.get_one(Project, project.id).serving_version_id = first.id
-    new = ModelVersion(
+def new_version(project: Project) -> tuple[TaskNetwork, ModelVersion]:
+    """One that a training has come to, not yet in the store."""
+    network = make_network(
+        task="classification",
+        architecture="mobilenet_v3_small",
+        classes=("cat", "dog"),
+        image_size=32,
+        device=torch.device("cpu"),
+        pretrained=False,
+    )
+    version = ModelVersion(
         project_id=project.id,
         number=3,
         architecture="mobilenet_v3_small",
@@ -178,17 +186,77 @@ def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> 
         verdict="serves",
         seconds=1.0,
     )
-    network = make_network(
-        task="classification",
-        architecture="mobilenet_v3_small",
-        classes=("cat", "dog"),
-        image_size=32,
-        device=torch.device("cpu"),
-        pretrained=False,
-    )
-    train._save(work, network, new)
+    return network, version
+
+
+def test_one_that_is_trained_after_all_weights_were_lost_serves(tmp_path: Path) -> None:
+    """The training itself found the damage, and had nothing serve meanwhile."""
+    services = make_services(tmp_path)
+    project = add_project(services)
+    add_version(services, project)
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    with services.store.transaction() as session:
+        session.get_one(Project, project.id).serving_version_id = None
+    network, new = new_version(project)
+    train._save(work, network, new, None)
+    assert (new.promoted, new.verdict) == (True, "serves")
+    with services.store.reading() as session:
+        assert session.get_one(Project, project.id).serving_version_id == new.id
+
+
+def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    first, second = (add_version(services, project, number=number) for number in (1, 2))
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    with services.store.transaction() as session:  # while it trains
+        session.get_one(Project, project.id).serving_version_id = first.id
+    network, new = new_version(project)
+    train._save(work, network, new, second.id)
     assert (new.promoted, new.verdict) == (False, train.OVERTAKEN)
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).serving_version_id == first.id
         begun = session.scalars(select(Round)).one()
     assert begun.model_version_id == first.id != second.id
+
+
+def coloured(red: int) -> str:
+    """An image that needs no server."""
+    file = BytesIO()
+    Image.new("RGB", (40, 30), (red, 0, 0)).save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+
+
+def test_a_training_is_repeated_only_where_it_would_come_to_something_else(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    client = FakeLabelStudio()
+    for task_id in range(1, 7):
+        data = {"image": coloured(40 * task_id)}
+        client.known[task_id] = TaskInfo(task_id, data, 1, 0, "2026-01-01T00:00:00Z")
+        value = {"choices": ["dog" if task_id % 2 else "cat"]}
+        given = {"from_name": "label", "to_name": "image", "type": "choices", "value": value}
+        client.given[task_id] = [{"result": [given], "was_cancelled": False}]
+
+    def outcome(**more: Any) -> str:
+        short = {"network": "mobilenet_v3_small", "image_size": 32, "epochs": 1, "min_labels": 2}
+        work = make_work(services, project, client, "train", **short, **more)
+        said = train.run(work)
+        services.jobs.finish(work.job.id, "done")
+        return said[: len("model version 1")]
+
+    def roll_back() -> None:
+        with services.store.transaction() as session:
+            first = session.scalars(select(ModelVersion).filter_by(number=1)).one()
+            session.get_one(Project, project.id).serving_version_id = first.id
+
+    assert outcome() == "model version 1"
+    assert outcome() == "not trained: no"
+    assert outcome(warm_start=False) == "model version 2"
+    assert outcome(warm_start=False) == "not trained: no"
+    client.known[1] = replace(client.known[1], data={"image": coloured(250)})
+    assert outcome(warm_start=False) == "model version 3"
+    assert outcome() == "model version 4"
+    assert outcome() == "not trained: no"
+    roll_back()
+    assert outcome() == "model version 5"

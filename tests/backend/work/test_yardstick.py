@@ -78,7 +78,21 @@ def test_a_round_draws_its_share_from_the_whole_pool(services: Services) -> None
         picks = session.scalars(select(Pick).filter_by(round_id=made.id).order_by(Pick.rank)).all()
     # All that the pool has, each once: no selector picks what was drawn.
     assert sorted(pick.task_id for pick in picks) == [2, 3, 4, 5, 6]
-    assert any(pick.reason.get("random") for pick in picks)
+    # However small the pool, the selector has the rest.
+    assert [bool(pick.reason.get("random")) for pick in picks] == [False, False, True, False, True]
+
+
+def test_a_selector_chosen_while_a_round_is_made_leaves_the_round_its_own(
+    services: Services,
+) -> None:
+    project, made = pooled_project(services)
+    with services.store.transaction() as session:
+        session.get_one(Round, made.id).state = "selecting"
+    client = FakeLabelStudio()
+    client.add_tasks(range(1, 7))
+    chosen = {"selector": "cdal-rl", "selector_options": {"episodes": 2}}
+    work = make_work(services, project, client, "select", **chosen)
+    assert selecting.run(work) == "6 images ranked by cdal-cs"
 
 
 def test_what_counts_as_drawn_at_random(services: Services) -> None:
