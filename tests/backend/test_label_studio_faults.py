@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,8 +115,15 @@ def test_a_project_that_is_deleted_in_the_middle_of_a_round(
     make_scenario: Make, proxy: FaultyLabelStudio, troubled: BackendServer
 ) -> None:
     doomed = make_scenario(20, server=troubled, connect=False, **SETTINGS)
-    proxy.expect(*IMPORT, meanwhile(lambda: doomed.project.sdk.projects.delete(id=doomed.number)))
+    connected = threading.Event()
+
+    def delete() -> None:
+        connected.wait(60)  # Label Studio asks for `/setup` more than once
+        doomed.project.sdk.projects.delete(id=doomed.number)
+
+    proxy.expect(*IMPORT, meanwhile(delete))
     doomed.connect()
+    connected.set()
     status = doomed.wait("problem", lambda s: s["problem"])
     assert "404" in status["problem"]
     assert status["queue_version"] is None
