@@ -349,3 +349,25 @@ def test_a_server_that_leads_on_to_another_is_not_followed(redirecting_server: s
         "Label Studio could not be asked to read the project: it redirects to "
         "an address that is not its own"
     )
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        "12",
+        "12.",
+        "012.1700000000",
+        "12.01700000000",
+        "0.1700000000",
+        "12.0",
+        "-12.1",
+        " 12.1",
+        "١.1",
+    ],
+)
+def test_a_project_is_named_as_label_studio_names_it_alone(uid: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        request(project=uid)
+    assert str(caught.value) == (
+        'The field «project» must be Label Studio\'s, such as "12.1700000000".'
+    )
