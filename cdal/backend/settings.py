@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -185,6 +186,7 @@ class ProjectSettings(BaseModel):
                 f"The extra params are {_json_type(extra_params)}; they must be a JSON object, "
                 'such as {"budget": 50}.'
             )
+        _check_characters(extra_params)
         try:
             return cls.model_validate(extra_params)
         except ValidationError as error:
@@ -204,6 +206,17 @@ def _read_json(text: str) -> Any:
         ) from None
 
 
+def _check_characters(typed: Mapping[str, Any]) -> None:
+    for name, value in typed.items():
+        try:
+            json.dumps({name: value}, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            shown = _short(name.encode(errors="replace").decode())
+            raise SettingsError(
+                f"Setting «{shown}» holds half a character (a lone surrogate); type its text anew."
+            ) from None
+
+
 # The library's own words are for programmers.
 _MUST_BE = {
     "bool_type": "true or false",
@@ -217,6 +230,7 @@ _MUST_BE = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "literal_error": "one of {expected}",
+    "string_too_long": "at most {max_length} characters long",
     "string_type": "a text",
 }
 
@@ -234,7 +248,7 @@ def _sentence(error: ValidationError) -> str:
     if name == "pretrained":  # a choice of two types, each with a fault of its own
         must_be = 'true, false or "auto"'
     else:
-        must_be = _MUST_BE[first["type"]].format(**first.get("ctx", {}))
+        must_be = _MUST_BE.get(first["type"], "something else").format(**first.get("ctx", {}))
     given = json.dumps(first["input"], ensure_ascii=False)
     return f"Setting «{name}» must be {must_be}, not {_short(given)}."
 

@@ -208,6 +208,29 @@ def test_what_cannot_be_done_is_said_on_a_page(
     assert words in html.unescape(answer.get_data(as_text=True))
 
 
+@pytest.mark.parametrize("number", [-1, 10**30, "x", "1" * 5000])
+def test_a_number_that_no_database_has_is_asked_for_anew(
+    pooled: FlaskClient, number: object
+) -> None:
+    for name, field in (("cancel", "job"), ("retry", "job"), ("roll-back", "version")):
+        answer = pooled.post(f"/projects/1/actions/{name}", data={field: number})
+        assert answer.status_code == 400
+        assert f"Which {field}? Go back and choose one." in answer.get_data(as_text=True)
+        assert pooled.get(f"/projects/1/confirm/{name}?{field}={number}").status_code == 200
+
+
+def test_the_queue_ends(pooled: FlaskClient) -> None:
+    assert "The queue ends before this page." in text(
+        pooled.get(f"/projects/1/queue?from={10**30}")
+    )
+
+
+def test_a_selector_may_be_compared_with_itself(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/compare", data={"a": "entropy", "b": "entropy"})
+    assert answer.status_code == 303
+    assert pooled.get(answer.headers["Location"]).status_code == 200
+
+
 def test_another_sites_page_can_do_nothing(pooled: FlaskClient) -> None:
     answer = pooled.post("/projects/1/actions/train", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
