@@ -89,7 +89,7 @@ def connect(services: Services, request: SetupRequest) -> Project:
     """
     try:
         settings = ProjectSettings.parse(request.extra_params)
-        settings.check_task(served_control(request.labeling_config, settings.control).task)
+        settings.check_control(served_control(request.labeling_config, settings.control))
         services.config.weights_file(settings.weights)
     except (SettingsError, LabelingError) as error:
         raise RefusedError(str(error)) from None

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cdal.backend.labeling import Control
 from cdal.backend.settings_error import SettingsError
 from cdal.models import ARCHITECTURES
 from cdal.selectors import OptionError, make_selector
@@ -158,16 +159,23 @@ class ProjectSettings(BaseModel):
             )
         return self
 
-    def check_task(self, task: str) -> None:
-        """Check that the network, where one is named, does what the control asks for.
+    def check_control(self, control: Control) -> None:
+        """Check that a network can learn what the control asks for, by the one that is named.
 
         Raises:
-            SettingsError: it does not.
+            SettingsError: it cannot.
         """
-        if self.network is not None and self.network not in ARCHITECTURES[task]:
+        if self.network is not None and self.network not in ARCHITECTURES[control.task]:
             raise SettingsError(
-                f"Setting «network»: «{self.network}» is no network for {task}; choose one of "
-                f"{', '.join(ARCHITECTURES[task])}."
+                f"Setting «network»: «{self.network}» is no network for {control.task}; choose one "
+                f"of {', '.join(ARCHITECTURES[control.task])}."
+            )
+        alone = control.task == "segmentation" and len(control.labels) == 1
+        if alone and self.unlabelled == "ignore":
+            raise SettingsError(
+                f"Setting «unlabelled»: the <{control.tag}> «{control.from_name}» has one label, "
+                "and what it does not cover must be background, or there is nothing to tell apart; "
+                'leave the setting out, or make it "background".'
             )
 
     @classmethod
