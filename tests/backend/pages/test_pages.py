@@ -17,12 +17,14 @@ from offline import (
     jobs_of,
     make_browser,
     make_work,
+    picture,
     services_of,
 )
 from pooled import pooled_project
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from cdal.backend.cache import DiskCache
 from cdal.backend.rankings import QUICK
 from cdal.backend.tables import Event, ModelVersion, Pick, Project, Submission, Yardstick, now
 from cdal.backend.work import pool_map, rank
@@ -258,6 +260,19 @@ def test_a_thumbnail_that_cannot_be_had_is_a_drawing(pooled: FlaskClient) -> Non
     answer = pooled.get("/projects/1/tasks/99/thumbnail")
     assert (answer.status_code, answer.content_type) == (404, "image/svg+xml")
     assert pooled.get("/projects/7/tasks/1/thumbnail").status_code == 404
+
+
+def test_the_folder_of_thumbnails_is_looked_through_once(
+    browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[DiskCache] = []
+    monkeypatch.setattr(DiskCache, "_sweep", lambda cache: looks.append(cache))
+    services = services_of(browser)
+    add_tasks(services, add_project(services), [1, 2, 3], image=picture())
+    for task in (1, 2, 3, 1):
+        answer = browser.get(f"/projects/1/tasks/{task}/thumbnail")
+        assert (answer.status_code, answer.content_type) == (200, "image/webp")
+    assert len(looks) == 1
 
 
 def test_the_nearest_image_may_be_one_that_the_round_drew_at_random(pooled: FlaskClient) -> None:
