@@ -34,7 +34,7 @@ def change_settings(
         project = find_project(session, project_id)
     try:
         parsed = ProjectSettings.parse(dict(settings))
-        parsed.check_task(served_control(project.labeling_config, parsed.control).task)
+        parsed.check_control(served_control(project.labeling_config, parsed.control))
         services.config.weights_file(parsed.weights)
     except LabelingError as error:
         raise SettingsError(str(error)) from None

@@ -16,6 +16,8 @@ from label_studio_sdk.core.request_options import RequestOptions
 from cdal.backend.transport import open_http
 
 PAGE = 1000
+ANNOTATED_PAGE = 100
+"""Tasks with their annotations in one answer: brush strokes may be hundreds of kilobytes a task."""
 DELETING_SECONDS = 600.0
 UNCERTAINTY_SAMPLING = "Uncertainty sampling"
 VIEW_TITLE = "CDAL queue"
@@ -191,7 +193,7 @@ class LabelStudioClient:
         with _errors("read the annotations"):
             for task in self._sdk.tasks.list(
                 project=self.project,
-                page_size=PAGE,
+                page_size=ANNOTATED_PAGE,
                 fields="all",
                 include=include,
                 query=_query([_condition("total_annotations", "greater", "Number", 0)]),

@@ -31,7 +31,8 @@ TRUSTED_SECONDS = 600.0
 
 SET_UP = "set up"
 
-_UID = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?")
+# One spelling alone: any other would be another project here, and the same one in Label Studio.
+_UID = re.compile(r"[1-9][0-9]{0,8}\.[1-9][0-9]{0,19}")
 
 
 class RefusedError(ValueError):
@@ -88,7 +89,7 @@ def connect(services: Services, request: SetupRequest) -> Project:
     """
     try:
         settings = ProjectSettings.parse(request.extra_params)
-        settings.check_task(served_control(request.labeling_config, settings.control).task)
+        settings.check_control(served_control(request.labeling_config, settings.control))
         services.config.weights_file(settings.weights)
     except (SettingsError, LabelingError) as error:
         raise RefusedError(str(error)) from None
@@ -170,7 +171,7 @@ def _check_host(url: str) -> None:
 def _check_age(uid: str, info: ProjectInfo) -> None:
     """Refuse a project that is named as another one of the same number was."""
     _, _, created = uid.partition(".")
-    if created and info.created_at is not None and int(created) != int(info.created_at.timestamp()):
+    if info.created_at is not None and int(created) != int(info.created_at.timestamp()):
         raise RefusedError(
             f"Project {uid.partition('.')[0]} of Label Studio was created at another time than the "
             "field «project» says."

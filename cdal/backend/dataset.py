@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Event
 
 from torch import Tensor
 
+from cdal.backend.client import LabelStudioError
+from cdal.backend.faults import fault_of
 from cdal.backend.formats import Truth
 from cdal.backend.image_error import ImageError
 from cdal.backend.images import ImageSource, ImageStore
@@ -14,6 +18,10 @@ from cdal.models import TaskNetwork
 
 MEMORY_LIMIT = 2**30
 """Prepared images are kept in memory up to this many bytes; beyond, they are read anew."""
+
+PATIENCE_S = 120.0
+"""How long an image that could be read before is waited for, such as while its host restarts."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 10.0
 
 Example = tuple[Tensor, Tensor]
 
@@ -49,31 +57,56 @@ class TaskImages:
         source: ImageSource,
         items: Sequence[LabelledImage],
         prepared: dict[int, Example] | None = None,
+        given_up: Event | None = None,
     ) -> None:
         self.items = list(items)
         self._store = store
         self._source = source
         self._prepared = prepared or {}
+        # Many threads wait for the same host; once one has waited long enough, so have they all.
+        self._given_up = given_up or Event()
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int, /) -> Example:
+        """An image and its target; one that is away for now is waited for.
+
+        Raises:
+            ImageError, LabelStudioError: it cannot be had, or not for `PATIENCE_S`.
+        """
         item = self.items[index]
         known = self._prepared.get(item.task_id)
         if known is not None:
             return known
-        image = self._store.read(self._source, item.task_id, item.image)
+        image = self._wait_for(item)
         return image, item.truth.target(image.shape[1], image.shape[2])
+
+    def _wait_for(self, item: LabelledImage) -> Tensor:
+        began = time.monotonic()
+        wait = FIRST_WAIT_S
+        while True:
+            try:
+                return self._store.read(self._source, item.task_id, item.image)
+            except (ImageError, LabelStudioError) as error:
+                fault = fault_of(error)
+                if not fault.passes:
+                    raise
+                if time.monotonic() - began > PATIENCE_S:
+                    self._given_up.set()
+                if self._given_up.wait(wait):
+                    raise
+            wait = min(2 * wait, LONGEST_WAIT_S)
 
     def where(self, wanted: Callable[[LabelledImage], bool]) -> TaskImages:
         """Those of the images that are wanted."""
         chosen = [item for item in self.items if wanted(item)]
-        return TaskImages(self._store, self._source, chosen, self._prepared)
+        return TaskImages(self._store, self._source, chosen, self._prepared, self._given_up)
 
     def only(self, index: int) -> TaskImages:
         """One of the images."""
-        return TaskImages(self._store, self._source, [self.items[index]], self._prepared)
+        one = [self.items[index]]
+        return TaskImages(self._store, self._source, one, self._prepared, self._given_up)
 
     def sizes(self, most: int) -> list[tuple[int, int]]:
         """Height and width of the first images that can be read."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from cdal.backend.client import LabelStudioError
-from cdal.backend.image_error import ImagesAwayError
+from cdal.backend.image_error import ImageError, ImagesAwayError
 from cdal.backend.labeling import LabelingError
 from cdal.backend.settings_error import SettingsError
 from cdal.backend.storage import STORAGE, storage_problem
@@ -48,6 +48,9 @@ def fault_of(error: Exception) -> Fault:
         return Fault(str(error), passes=not refused, again=again, label_studio=True)
     if isinstance(error, ImagesAwayError):
         return Fault(str(error), passes=True)
+    if isinstance(error, ImageError):
+        # One that is gone for good is left out next time, with its reason.
+        return Fault(error.reason, passes=error.passes, again=not error.passes)
     if isinstance(error, TOLD):
         return Fault(str(error))
     if isinstance(error, torch.OutOfMemoryError):

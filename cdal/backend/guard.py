@@ -25,7 +25,8 @@ MAX_BODY_BYTES: Mapping[str, int] = {
 }
 MAX_OTHER_BODY_BYTES = 2**20
 BIG_BODY_BYTES = 8 * 2**20
-"""Bodies beyond this are read one at a time: as JSON they take many times their size."""
+"""Bodies beyond this, and those that do not say how large they are, are read one at a time: as JSON
+they take many times their size."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -40,7 +41,8 @@ HEADERS: Mapping[str, str] = {
 }
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_big_body = threading.Semaphore(1)
+# Who has no password cannot hold up those who have one by sending slowly.
+_big_body = {has_password: threading.Semaphore(1) for has_password in (True, False)}
 
 
 def guard(app: Flask, config: ServerConfig) -> None:
@@ -57,20 +59,13 @@ def guard(app: Flask, config: ServerConfig) -> None:
                 "This was sent by another site's page, which may do nothing here. Behind a proxy, "
                 "have it pass the Host header on.",
             )
-        g.has_password = _has_password(config)
-        if not g.has_password and _needs_password(config):
-            answer = _refusal("401 Unauthorized", "User name and password are required.")
-            answer.headers["WWW-Authenticate"] = 'Basic realm="CDAL"'
-            return answer
-        if (request.content_length or 0) > BIG_BODY_BYTES:
-            _big_body.acquire()
-            g.holds_big_body = True
-        return None
+        return _admit(config)
 
     @app.teardown_request
     def release(_error: BaseException | None) -> None:
-        if g.pop("holds_big_body", False):
-            _big_body.release()
+        turn = g.pop("turn", None)
+        if turn is not None:
+            turn.release()
 
     @app.after_request
     def add_headers(answer: Response) -> Response:
@@ -79,6 +74,20 @@ def guard(app: Flask, config: ServerConfig) -> None:
         if request.endpoint != "static":
             answer.headers.setdefault("Cache-Control", "no-store")
         return answer
+
+
+def _admit(config: ServerConfig) -> Response | None:
+    """Ask for the password where it is needed; a large body waits for its turn to be read."""
+    g.has_password = _has_password(config)
+    stranger = not g.has_password and _needs_password(config)
+    # What Label Studio's own webhook carries instead is checked where it is read.
+    if stranger and request.path != "/webhook":
+        return _ask_for_password()
+    if _may_be_big():
+        turn = _big_body[g.has_password]
+        turn.acquire()
+        g.turn = turn
+    return _ask_for_password() if stranger and _starts_training() else None
 
 
 def _project_of(path: str) -> int | None:
@@ -99,10 +108,19 @@ def _has_password(config: ServerConfig) -> bool:
 
 
 def _needs_password(config: ServerConfig) -> bool:
-    if config.basic_auth_user is None or request.path == "/health":
-        return False
-    # What Label Studio's own webhook carries instead is checked where it is read.
-    return request.path != "/webhook" or _starts_training()
+    return config.basic_auth_user is not None and request.path != "/health"
+
+
+def _ask_for_password() -> Response:
+    answer = _refusal("401 Unauthorized", "User name and password are required.")
+    answer.headers["WWW-Authenticate"] = 'Basic realm="CDAL"'
+    return answer
+
+
+def _may_be_big() -> bool:
+    if "Transfer-Encoding" in request.headers:  # in chunks, of which nobody knows how many come
+        return True
+    return (request.content_length or 0) > BIG_BODY_BYTES
 
 
 def _starts_training() -> bool:

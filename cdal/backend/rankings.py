@@ -32,7 +32,7 @@ def want(
     if current.model_version_id is None:
         return None
     known = {r.selector: r for r in session.scalars(select(Ranking).filter_by(round_id=current.id))}
-    missing = [name for name in names if name not in known]
+    missing = [name for name in dict.fromkeys(names) if name not in known]
     session.add_all(Ranking(round_id=current.id, selector=name) for name in missing)
     unmade = [row for row in known.values() if row.task_ids is None and row.problem is None]
     if not missing and (not unmade or jobs.is_active(session, project.id, "rank")):

@@ -39,6 +39,11 @@ class Scores:
     def __len__(self) -> int:
         return len(self.task_ids)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the tensors take."""
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
+
     @classmethod
     def concatenate(cls, parts: Sequence[Scores]) -> Scores:
         """Join batches along the images."""

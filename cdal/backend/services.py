@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from cdal.backend.address import AllowedHosts
+from cdal.backend.cache import DiskCache
 from cdal.backend.client import LabelStudioClient, LabelStudioError
 from cdal.backend.config import ServerConfig
 from cdal.backend.images import ImageSource, ImageStore
@@ -17,6 +18,8 @@ from cdal.backend.spacing import Spacing
 from cdal.backend.store import Store
 from cdal.backend.tables import Project
 
+THUMBNAIL_CACHE_BYTES = 256 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -27,6 +30,7 @@ class Services:
     jobs: Jobs
     images: ImageStore
     networks: LoadedNetworks
+    thumbnails: DiskCache
     # Of what Label Studio's events ask for, which others may send: at once, unless too often.
     looks: Spacing = field(default_factory=lambda: Spacing(120, 0.5))
     trainings: Spacing = field(default_factory=lambda: Spacing(3, 60.0))
@@ -45,6 +49,7 @@ class Services:
                 AllowedHosts.parse(config.image_hosts),
             ),
             networks=LoadedNetworks(config.device),
+            thumbnails=DiskCache(config.data_folder / "thumbnails", THUMBNAIL_CACHE_BYTES),
         )
 
     def client(self, project: Project) -> LabelStudioClient:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cdal.backend.labeling import Control
 from cdal.backend.settings_error import SettingsError
 from cdal.models import ARCHITECTURES
 from cdal.selectors import OptionError, make_selector
@@ -157,16 +159,23 @@ class ProjectSettings(BaseModel):
             )
         return self
 
-    def check_task(self, task: str) -> None:
-        """Check that the network, where one is named, does what the control asks for.
+    def check_control(self, control: Control) -> None:
+        """Check that a network can learn what the control asks for, by the one that is named.
 
         Raises:
-            SettingsError: it does not.
+            SettingsError: it cannot.
         """
-        if self.network is not None and self.network not in ARCHITECTURES[task]:
+        if self.network is not None and self.network not in ARCHITECTURES[control.task]:
             raise SettingsError(
-                f"Setting «network»: «{self.network}» is no network for {task}; choose one of "
-                f"{', '.join(ARCHITECTURES[task])}."
+                f"Setting «network»: «{self.network}» is no network for {control.task}; choose one "
+                f"of {', '.join(ARCHITECTURES[control.task])}."
+            )
+        alone = control.task == "segmentation" and len(control.labels) == 1
+        if alone and self.unlabelled == "ignore":
+            raise SettingsError(
+                f"Setting «unlabelled»: the <{control.tag}> «{control.from_name}» has one label, "
+                "and what it does not cover must be background, or there is nothing to tell apart; "
+                'leave the setting out, or make it "background".'
             )
 
     @classmethod
@@ -185,6 +194,7 @@ class ProjectSettings(BaseModel):
                 f"The extra params are {_json_type(extra_params)}; they must be a JSON object, "
                 'such as {"budget": 50}.'
             )
+        _check_characters(extra_params)
         try:
             return cls.model_validate(extra_params)
         except ValidationError as error:
@@ -204,6 +214,17 @@ def _read_json(text: str) -> Any:
         ) from None
 
 
+def _check_characters(typed: Mapping[str, Any]) -> None:
+    for name, value in typed.items():
+        try:
+            json.dumps({name: value}, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            shown = _short(name.encode(errors="replace").decode())
+            raise SettingsError(
+                f"Setting «{shown}» holds half a character (a lone surrogate); type its text anew."
+            ) from None
+
+
 # The library's own words are for programmers.
 _MUST_BE = {
     "bool_type": "true or false",
@@ -217,6 +238,7 @@ _MUST_BE = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "literal_error": "one of {expected}",
+    "string_too_long": "at most {max_length} characters long",
     "string_type": "a text",
 }
 
@@ -234,7 +256,7 @@ def _sentence(error: ValidationError) -> str:
     if name == "pretrained":  # a choice of two types, each with a fault of its own
         must_be = 'true, false or "auto"'
     else:
-        must_be = _MUST_BE[first["type"]].format(**first.get("ctx", {}))
+        must_be = _MUST_BE.get(first["type"], "something else").format(**first.get("ctx", {}))
     given = json.dumps(first["input"], ensure_ascii=False)
     return f"Setting «{name}» must be {must_be}, not {_short(given)}."
 

@@ -8,6 +8,7 @@ from contextlib import closing
 import httpx
 import pytest
 
+from cdal.backend import client as client_module
 from cdal.backend.client import UNCERTAINTY_SAMPLING, LabelStudioClient, LabelStudioError
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.project import Annotator, LabelStudioProject, choices_config
@@ -73,7 +74,10 @@ def test_a_wrong_token_and_an_absent_server_are_told_apart(
 
 
 def test_tasks_annotations_and_counts(
-    label_studio: LabelStudioServer, project: LabelStudioProject, client: LabelStudioClient
+    label_studio: LabelStudioServer,
+    project: LabelStudioProject,
+    client: LabelStudioClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = project.import_images([f"/data/upload/{n}.png" for n in range(4)])
     annotator = Annotator(label_studio.url, label_studio.token, project.number)
@@ -91,6 +95,7 @@ def test_tasks_annotations_and_counts(
     assert ids[3] in {task.task_id for task in client.tasks(newest)}
     assert ids[0] not in {task.task_id for task in client.tasks(newest)}
 
+    monkeypatch.setattr(client_module, "ANNOTATED_PAGE", 1)
     found = dict(client.annotations())
     assert sorted(found) == [ids[1], ids[3]]  # a skipped task has no submitted annotation
     assert found[ids[1]][0]["result"][0]["value"] == {"choices": ["dog"]}

@@ -217,9 +217,19 @@ def test_a_server_that_is_not_there() -> None:
 BOXES = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
 
 
+BRUSH = BOXES.replace("Rectangle", "Brush").replace('<Label value="dog"/>', "")
+
+
 @pytest.mark.parametrize(
     ("config", "settings", "sentence"),
     [
+        (
+            BRUSH,
+            {"unlabelled": "ignore"},
+            "Setting «unlabelled»: the <BrushLabels> «label» has one label, and what it does not "
+            "cover must be background, or there is nothing to tell apart; leave the setting out, "
+            'or make it "background".',
+        ),
         (
             BOXES,
             {"network": "resnet18"},
@@ -247,6 +257,16 @@ def test_settings_that_do_not_go_with_the_project_are_refused(
         connect(services, request(schema=config, extra_params=settings))
     assert str(caught.value) == sentence
     assert tokens["tried"] == []
+
+
+@pytest.mark.parametrize(
+    ("config", "unlabelled"),
+    [(BRUSH, "background"), (BOXES.replace("Rectangle", "Brush"), "ignore")],
+)
+def test_one_label_is_told_from_background_and_two_from_each_other(
+    services: Services, tokens: dict[str, Any], config: str, unlabelled: str
+) -> None:
+    assert connect(services, request(schema=config, extra_params={"unlabelled": unlabelled})).id
 
 
 def test_with_two_controls_the_setting_chooses(services: Services, tokens: dict[str, Any]) -> None:
@@ -348,4 +368,26 @@ def test_a_server_that_leads_on_to_another_is_not_followed(redirecting_server: s
     assert str(caught.value) == (
         "Label Studio could not be asked to read the project: it redirects to "
         "an address that is not its own"
+    )
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        "12",
+        "12.",
+        "012.1700000000",
+        "12.01700000000",
+        "0.1700000000",
+        "12.0",
+        "-12.1",
+        " 12.1",
+        "١.1",
+    ],
+)
+def test_a_project_is_named_as_label_studio_names_it_alone(uid: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        request(project=uid)
+    assert str(caught.value) == (
+        'The field «project» must be Label Studio\'s, such as "12.1700000000".'
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64encode
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import cast
 
 import pytest
 import torch
+from loopback import Loopback, in_turn, reply
 from PIL import Image
 from torch import Tensor
 
@@ -98,3 +101,52 @@ def test_where(images: TaskImages) -> None:
 def test_nothing_to_read(images: TaskImages) -> None:
     none, problems = images.where(lambda _: False).read(NETWORK, lambda _: None)
     assert (len(none), problems) == (0, {})
+
+
+@pytest.fixture
+def label_studio() -> Iterator[Loopback]:
+    with Loopback() as server:
+        yield server
+
+
+def fetched(label_studio: Loopback, folder: Path, tasks: int = 1) -> TaskImages:
+    """Images that lie on a server, none of which is kept."""
+    store = ImageStore(folder, 0, AllowedHosts())
+    items = [
+        LabelledImage(task, f"/data/upload/1/{task}.png", ChoiceTruth("cat", 0))
+        for task in range(tasks)
+    ]
+    return TaskImages(store, ImageSource(label_studio.url, dict), items)
+
+
+def test_an_image_that_is_away_for_a_moment_is_waited_for(
+    label_studio: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "FIRST_WAIT_S", 0.01)
+    file = BytesIO()
+    Image.new("RGB", (4, 3)).save(file, "PNG")
+    away = [reply(status=502)] * 6  # two requests and a repetition each
+    label_studio.routes["/data/upload/1/0.png"] = in_turn(*away, reply(file.getvalue()))
+    assert tuple(fetched(label_studio, tmp_path)[0][0].shape) == (3, 3, 4)
+
+
+def test_once_one_was_waited_for_in_vain_no_other_is(
+    label_studio: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "PATIENCE_S", 0.0)
+    label_studio.routes["/data/upload/1/0.png"] = reply(status=502)
+    label_studio.routes["/data/upload/1/1.png"] = reply(status=502)
+    images = fetched(label_studio, tmp_path, tasks=2)
+    with pytest.raises(ImageError, match="answered with status 502"):
+        images[0]
+    monkeypatch.setattr(dataset, "PATIENCE_S", 600.0)
+    began = time.monotonic()
+    with pytest.raises(ImageError, match="answered with status 502"):
+        images.where(lambda item: item.task_id == 1)[0]
+    assert time.monotonic() - began < 60
+
+
+def test_one_that_is_gone_is_not_waited_for(label_studio: Loopback, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="has no such image"):
+        fetched(label_studio, tmp_path)[0]
+    assert len(label_studio.requests) == 1

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from cdal.backend.client import LabelStudioError
 from cdal.backend.faults import fault_of, storage_problem
+from cdal.backend.image_error import ImageError
 from cdal.models import ModelError
 from cdal.selectors import PoolError
 
@@ -80,6 +81,8 @@ def test_a_disk_that_is_really_full() -> None:
         (LabelStudioError("Refused.", 413), False, False, True),
         (ModelError("Too large."), False, False, True),
         (PoolError("No number."), False, False, True),
+        (ImageError("The host is away.", passes=True), True, False, True),
+        (ImageError("There is no such image."), False, True, True),
         (ZeroDivisionError("inner detail"), False, False, False),
     ],
 )

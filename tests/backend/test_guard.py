@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -189,17 +193,58 @@ def test_large_bodies_are_read_one_at_a_time(
     body = {"project": "x", "tasks": [], "padding": "x" * 200}
     for _ in range(3):  # each gives way to the next
         assert browser.post("/predict", json=body).status_code == 400
-    guard._big_body.acquire()
+    with waiting_for(guard._big_body[False], browser, json=body):
+        assert browser.post("/predict", json={}).status_code == 400  # small ones do not wait
+
+
+@contextmanager
+def waiting_for(
+    turn: threading.Semaphore, browser: FlaskClient, path: str = "/predict", **request: Any
+) -> Iterator[None]:
+    """Meanwhile a request waits for its turn, and is answered afterwards."""
+    turn.acquire()
     answered = threading.Event()
 
     def send() -> None:
-        browser.application.test_client().post("/predict", json=body)
+        browser.application.test_client().post(path, **request)
         answered.set()
 
     thread = threading.Thread(target=send)
     thread.start()
-    assert not answered.wait(0.3)
-    assert browser.post("/predict", json={}).status_code == 400  # small ones do not wait
-    guard._big_body.release()
-    thread.join(10)
+    try:
+        assert not answered.wait(0.3)
+        yield
+    finally:
+        turn.release()
+        thread.join(10)
     assert answered.is_set()
+
+
+def test_bodies_that_do_not_say_how_large_they_are_count_as_large(browser: FlaskClient) -> None:
+    chunked = {"Transfer-Encoding": "chunked"}
+    with waiting_for(guard._big_body[False], browser, json={}, headers=chunked):
+        pass
+
+
+def test_without_the_password_a_large_event_waits_before_it_is_read(
+    locked: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "BIG_BODY_BYTES", 100)
+    event = {"action": "START_TRAINING", "padding": "x" * 200}
+    body = BytesIO(json.dumps(event).encode())
+    ann = basic("ann", "pass:wörd")
+    with waiting_for(
+        guard._big_body[False],
+        locked,
+        "/webhook",
+        input_stream=body,
+        content_length=len(body.getvalue()),
+        content_type="application/json",
+    ):
+        assert body.tell() == 0
+        # It holds up nobody who has the password.
+        assert locked.post("/predict", json=event, headers=ann).status_code == 400
+    assert locked.post("/webhook", json=event).status_code == 401
+    assert locked.post("/predict", json=event).status_code == 401
+    # Each has given way to the next.
+    assert locked.post("/webhook", json=event, headers=ann).status_code == 200

@@ -46,6 +46,23 @@ def test_the_reserve_is_as_large_as_the_budget_unless_set() -> None:
         ({"warm_start": 1}, "Setting «warm_start» must be true or false, not 1."),
         ({"network": 5}, "Setting «network» must be a text, not 5."),
         (
+            {"control": "y" * 201},
+            f'Setting «control» must be at most 200 characters long, not "{"y" * 36}....',
+        ),
+        (
+            '{"weights": "a\\ud800"}',
+            "Setting «weights» holds half a character (a lone surrogate); type its text anew.",
+        ),
+        (
+            {"\ud800": 1},
+            "Setting «?» holds half a character (a lone surrogate); type its text anew.",
+        ),
+        (
+            {"selector_options": {"alpha": ["\ud800"]}},
+            "Setting «selector_options» holds half a character (a lone surrogate); type its text "
+            "anew.",
+        ),
+        (
             {"selector_options": [1]},
             "Setting «selector_options» must be a JSON object, not [1].",
         ),

@@ -15,6 +15,7 @@ from cdal.backend.chosen import queue_next
 from cdal.backend.pages.site import SAID, page, project_or_404, site
 from cdal.backend.pages.who import asked_by
 from cdal.backend.request import ID, services
+from cdal.backend.schema.lists import LARGEST_ID
 from cdal.backend.services import Services
 from cdal.backend.status import project_status
 
@@ -76,14 +77,14 @@ def confirm(number: int, name: str) -> str:
         status=status,
         action=action,
         name=name,
-        target=request.args.get(action.of, type=int) if action.of else None,
+        target=request.args.get(action.of, type=_id) if action.of else None,
     )
 
 
 @site.post(f"/projects/<{ID}:number>/actions/<name>")
 def act(number: int, name: str) -> Response:
     action = ACTIONS.get(name) or abort(404, "There is no such action.")
-    target = request.form.get(action.of, type=int) if action.of else 0
+    target = request.form.get(action.of, type=_id) if action.of else 0
     if target is None:
         raise ActionError(f"Which {action.of}? Go back and choose one.", 400)
     done = action.does(services(), number, target, asked_by())
@@ -96,6 +97,13 @@ def put_first(number: int) -> Response:
     tasks = [int(text) for text in texts if text.isdecimal() and len(text) < 16]
     done = queue_next(services(), number, tasks, asked_by())
     return back(url_for("pages.project", number=number), done)
+
+
+def _id(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= LARGEST_ID:
+        raise ValueError(text)
+    return number
 
 
 def back(address: str, done: Done) -> Response:

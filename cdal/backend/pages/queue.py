@@ -16,6 +16,7 @@ from cdal.backend.pages.drawing import Drawing, drawing_of
 from cdal.backend.pages.site import page, project_or_404, site
 from cdal.backend.predictions import classes_of, stored_findings
 from cdal.backend.request import ID, services
+from cdal.backend.schema.lists import LARGEST_ID
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.settings_error import SettingsError
 from cdal.backend.state import open_round_of
@@ -50,7 +51,7 @@ class Shown:
 
 @site.get(f"/projects/<{ID}:number>/queue")
 def queue(number: int) -> str:
-    first = max(0, request.args.get("from", 0, type=int))
+    first = min(max(0, request.args.get("from", 0, type=int)), LARGEST_ID)
     with services().store.reading() as session:
         project = project_or_404(session, number)
         status = project_status(session, project)

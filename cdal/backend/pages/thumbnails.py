@@ -9,7 +9,6 @@ from flask import Response
 from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
-from cdal.backend.cache import DiskCache
 from cdal.backend.client import LabelStudioError
 from cdal.backend.images import ImageError
 from cdal.backend.pages.site import project_or_404, site
@@ -19,7 +18,6 @@ from cdal.backend.tables import Project, Task
 
 SIDE = 320
 """Pixels of the longer side; smaller images stay as they are."""
-CACHE_BYTES = 256 << 20
 KEPT_SECONDS = 3600
 
 NO_IMAGE = (
@@ -51,10 +49,9 @@ def thumbnail_of(backend: Services, project: Project, task: Task) -> bytes:
     Raises:
         ImageError: the image cannot be had.
     """
-    cache = DiskCache(backend.config.data_folder / "thumbnails", CACHE_BYTES)
     text = f"{project.url}\0{project.id}\0{task.task_id}\0{task.image}\0{SIDE}"
     key = sha256(text.encode(errors="surrogatepass")).hexdigest()
-    kept = cache.get(key)
+    kept = backend.thumbnails.get(key)
     if kept is not None:
         return kept
     pixels = backend.images.read(backend.image_source(project), task.task_id, task.image)
@@ -62,5 +59,5 @@ def thumbnail_of(backend: Services, project: Project, task: Task) -> bytes:
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = BytesIO()
     image.save(file, "WEBP", quality=82)
-    cache.put(key, file.getvalue())
+    backend.thumbnails.put(key, file.getvalue())
     return file.getvalue()

@@ -25,6 +25,8 @@ from cdal.selectors import Region, means_of_regions, mixtures_of_regions
 
 CHUNK = 1024
 """Images whose scores are saved together: a kill loses no more work than this."""
+CHUNK_BYTES = 256 * 2**20
+"""And no more than this, which hundreds of classes make of fewer images: C×C mixtures each."""
 AWAY_AFTER = 200
 """Where the first so many images are all away, so are the others."""
 
@@ -157,7 +159,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
     for scored in score_images(network, images, region_of(work), problem):
         chunk.append(scored)
         done += len(scored[0])
-        if sum(len(findings) for _, findings in chunk) >= CHUNK:
+        if _is_full(chunk):
             _save(work, version, chunk)
             chunk = []
         share = (done + len(problems)) / len(todo)
@@ -167,6 +169,11 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
     check_there(work, problems, total)
     record_problems(work, problems)
     return len(problems)
+
+
+def _is_full(chunk: Sequence[Scored]) -> bool:
+    images = sum(len(scores) for scores, _ in chunk)
+    return images >= CHUNK or sum(scores.nbytes for scores, _ in chunk) >= CHUNK_BYTES
 
 
 def region_of(work: Context) -> Region:

@@ -28,7 +28,7 @@ from cdal.backend.work.labelled import (
     split,
     too_few,
 )
-from cdal.backend.work.train import network_to_train, recipe_of
+from cdal.backend.work.train import network_classes, network_to_train, recipe_of
 from cdal.models import DetectionNetwork, ModelError, TaskNetwork, choose_device
 from cdal.models.average_precision import resampled_precision
 
@@ -120,9 +120,10 @@ def _too_early(work: Context, images: TaskImages, needed: int) -> str | None:
 
 
 def _last(folder: Path, device: torch.device, work: Context) -> TaskNetwork | None:
-    """The network of the last time, which goes on as the serving model does."""
+    """The network of the last time with the classes of now, which goes on as the serving model."""
+    classes = network_classes(work.control, work.settings)
     try:
-        network = TaskNetwork.load(folder, device)
+        network = TaskNetwork.load(folder, device, classes, work.control.known_as)
     except ModelError:
         return None
     return network if network.task == work.control.task else None
@@ -139,22 +140,23 @@ def _versions(
             .order_by(ModelVersion.number.desc())
             .limit(MOST_VERSIONS)
         ).all()
-    # What was kept but did not serve belongs to no curve that anybody got.
+    # What was kept but did not serve belongs to no curve that anybody got; and one that did not
+    # know all classes of now, or knew others, was asked something else.
     known = [
         row
         for row in reversed(rows)
-        if row.metrics and row.promoted and tuple(row.classes) == network.classes
+        if row.metrics and row.promoted and sorted(row.classes) == sorted(network.classes)
     ]
     measured = []
     for done, row in enumerate(known):
         work.report(0.7 + 0.3 * done / len(known), f"measuring model version {row.number}")
         try:
-            version = TaskNetwork.load(
-                work.services.config.version_folder(work.project.id, row.number), device
-            )
+            folder = work.services.config.version_folder(work.project.id, row.number)
+            version = TaskNetwork.load(folder, device, network.classes)  # in the order of now
         except ModelError:  # its weights are gone
             continue
-        measured.append(Measured(row.labels, measure(version)))
+        if version.task == network.task:
+            measured.append(Measured(row.labels, measure(version)))
     return measured
 
 

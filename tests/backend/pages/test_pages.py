@@ -17,12 +17,14 @@ from offline import (
     jobs_of,
     make_browser,
     make_work,
+    picture,
     services_of,
 )
 from pooled import pooled_project
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from cdal.backend.cache import DiskCache
 from cdal.backend.rankings import QUICK
 from cdal.backend.tables import Event, ModelVersion, Pick, Project, Submission, Yardstick, now
 from cdal.backend.work import pool_map, rank
@@ -208,6 +210,29 @@ def test_what_cannot_be_done_is_said_on_a_page(
     assert words in html.unescape(answer.get_data(as_text=True))
 
 
+@pytest.mark.parametrize("number", [-1, 10**30, "x", "1" * 5000])
+def test_a_number_that_no_database_has_is_asked_for_anew(
+    pooled: FlaskClient, number: object
+) -> None:
+    for name, field in (("cancel", "job"), ("retry", "job"), ("roll-back", "version")):
+        answer = pooled.post(f"/projects/1/actions/{name}", data={field: number})
+        assert answer.status_code == 400
+        assert f"Which {field}? Go back and choose one." in answer.get_data(as_text=True)
+        assert pooled.get(f"/projects/1/confirm/{name}?{field}={number}").status_code == 200
+
+
+def test_the_queue_ends(pooled: FlaskClient) -> None:
+    assert "The queue ends before this page." in text(
+        pooled.get(f"/projects/1/queue?from={10**30}")
+    )
+
+
+def test_a_selector_may_be_compared_with_itself(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/compare", data={"a": "entropy", "b": "entropy"})
+    assert answer.status_code == 303
+    assert pooled.get(answer.headers["Location"]).status_code == 200
+
+
 def test_another_sites_page_can_do_nothing(pooled: FlaskClient) -> None:
     answer = pooled.post("/projects/1/actions/train", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
@@ -235,6 +260,19 @@ def test_a_thumbnail_that_cannot_be_had_is_a_drawing(pooled: FlaskClient) -> Non
     answer = pooled.get("/projects/1/tasks/99/thumbnail")
     assert (answer.status_code, answer.content_type) == (404, "image/svg+xml")
     assert pooled.get("/projects/7/tasks/1/thumbnail").status_code == 404
+
+
+def test_the_folder_of_thumbnails_is_looked_through_once(
+    browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[DiskCache] = []
+    monkeypatch.setattr(DiskCache, "_sweep", lambda cache: looks.append(cache))
+    services = services_of(browser)
+    add_tasks(services, add_project(services), [1, 2, 3], image=picture())
+    for task in (1, 2, 3, 1):
+        answer = browser.get(f"/projects/1/tasks/{task}/thumbnail")
+        assert (answer.status_code, answer.content_type) == (200, "image/webp")
+    assert len(looks) == 1
 
 
 def test_the_nearest_image_may_be_one_that_the_round_drew_at_random(pooled: FlaskClient) -> None:

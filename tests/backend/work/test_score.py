@@ -21,7 +21,7 @@ from cdal.backend.scores import Scores
 from cdal.backend.services import Services
 from cdal.backend.tables import Project, Round, Task
 from cdal.backend.work import score
-from cdal.models import make_network
+from cdal.models import TaskNetwork, make_network
 
 CLASSES = ("cat", "dog")
 
@@ -83,3 +83,16 @@ def test_all_is_scored_anew_for_other_class_mixtures(services: Services) -> None
     assert kept(services).task_ids.tolist() == [1, 2, 3]
     assert kept(services).mixtures.shape == (3, 2, 2)
     assert run(services, region="class") == "0 images scored"
+
+
+def test_scores_are_saved_once_they_take_much_memory(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 2)
+    for task_id in range(1, 6):
+        add_image(services, task_id)
+    assert run(services) == "5 images scored"
+    folder = services.config.scores_folder(1, 1)
+    assert len(list(folder.glob("*.safetensors"))) == 3
+    assert kept(services).task_ids.tolist() == [1, 2, 3, 4, 5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from base64 import b64encode
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from offline import (
     FakeLabelStudio,
     add_project,
@@ -28,6 +30,7 @@ from cdal.backend.services import Services
 from cdal.backend.tables import (
     ModelVersion,
     Pick,
+    Project,
     Round,
     Submission,
     Task,
@@ -38,6 +41,7 @@ from cdal.backend.work import select as selecting
 from cdal.backend.work import yardstick
 from cdal.backend.work.context import Context
 from cdal.backend.work.labelled import is_held_out
+from cdal.models import TaskNetwork
 from cdal.selectors import Pick as Picked
 
 
@@ -130,6 +134,7 @@ def test_what_counts_as_drawn_at_random(services: Services) -> None:
 
 Region = dict[str, Any]
 DRAWN = range(1, 61)
+CLASSES = [{"type": "choices", "value": {"choices": [label]}} for label in ("dog", "cat")]
 TRAINING: dict[str, dict[str, Any]] = {
     "Choices": {"network": "mobilenet_v3_small", "epochs": 8},
     "RectangleLabels": {"network": "ssdlite320_mobilenet_v3_large", "epochs": 20},
@@ -235,11 +240,7 @@ def drawn_at_random(services: Services, control: str, regions: Sequence[Region])
 
 
 def test_the_whole_of_it_on_real_networks(services: Services) -> None:
-    work = drawn_at_random(
-        services,
-        "Choices",
-        [{"type": "choices", "value": {"choices": [label]}} for label in ("dog", "cat")],
-    )
+    work = drawn_at_random(services, "Choices", CLASSES)
     yardstick.run(work)
     (told,) = results(services)
     held = sum(is_held_out(task, 0.3) for task in DRAWN)
@@ -276,3 +277,43 @@ def test_detectors_are_measured_by_their_average_precision(services: Services) -
     assert told["random"]["value"] > max(point["value"] for point in told["curve"])
     assert told["at_most"]
     assert told["saved"] == 20
+
+
+def relabelled(work: Context, *labels: str) -> Context:
+    """The next job, after somebody changed the labels of the config."""
+    choices = "".join(f'<Choice value="{label}"/>' for label in labels)
+    with work.services.store.transaction() as session:
+        session.get_one(Project, work.project.id).labeling_config = (
+            '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
+            f"{choices}</Choices></View>"
+        )
+    return make_work(work.services, work.project, work.client, "yardstick")  # type: ignore[arg-type]
+
+
+def test_labels_in_another_order_are_the_same_labels(services: Services) -> None:
+    work = drawn_at_random(services, "Choices", CLASSES)
+    yardstick.run(work)
+    again = relabelled(work, "dog", "cat")
+    yardstick.run(again)
+    before, after = results(services)
+    assert after["curve"] == before["curve"]
+    folder = services.config.project_folder(work.project.id) / "yardstick"
+    assert TaskNetwork.load(folder, torch.device("cpu")).classes == ("dog", "cat")
+
+
+def test_a_label_that_was_added_waits_for_versions_that_know_it(services: Services) -> None:
+    work = drawn_at_random(services, "Choices", CLASSES)
+    yardstick.run(work)
+    again = relabelled(work, "owl", "cat", "dog")
+    assert yardstick.run(again) == (
+        "not known yet: two model versions that kept the held-out images apart are needed"
+    )
+
+
+def test_versions_of_another_task_are_left_out(services: Services) -> None:
+    work = drawn_at_random(services, "Choices", CLASSES)
+    shutil.rmtree(services.config.version_folder(work.project.id, 1))
+    write_network(services, work.project, 1, "detection")  # with the same labels
+    assert yardstick.run(work) == (
+        "not known yet: two model versions that kept the held-out images apart are needed"
+    )
