@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Event
 
 from torch import Tensor
 
-from cdal.backend.client import LabelStudioError
-from cdal.backend.faults import fault_of
 from cdal.backend.formats import Truth
 from cdal.backend.image_error import ImageError
 from cdal.backend.images import ImageSource, ImageStore
+from cdal.backend.patience import Patience
 from cdal.models import TaskNetwork
 
 MEMORY_LIMIT = 2**30
 """Prepared images are kept in memory up to this many bytes; beyond, they are read anew."""
-
-PATIENCE_S = 120.0
-"""How long an image that could be read before is waited for, such as while its host restarts."""
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 10.0
 
 Example = tuple[Tensor, Tensor]
 
@@ -57,14 +50,13 @@ class TaskImages:
         source: ImageSource,
         items: Sequence[LabelledImage],
         prepared: dict[int, Example] | None = None,
-        given_up: Event | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.items = list(items)
         self._store = store
         self._source = source
         self._prepared = prepared or {}
-        # Many threads wait for the same host; once one has waited long enough, so have they all.
-        self._given_up = given_up or Event()
+        self._patience = patience or Patience()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -73,40 +65,27 @@ class TaskImages:
         """An image and its target; one that is away for now is waited for.
 
         Raises:
-            ImageError, LabelStudioError: it cannot be had, or not for `PATIENCE_S`.
+            ImageError, LabelStudioError: it cannot be had, or has been away for minutes.
+            Stopped: the job that waits for it is to stop.
         """
         item = self.items[index]
         known = self._prepared.get(item.task_id)
         if known is not None:
             return known
-        image = self._wait_for(item)
+        image = self._patience.read(
+            lambda: self._store.read(self._source, item.task_id, item.image)
+        )
         return image, item.truth.target(image.shape[1], image.shape[2])
-
-    def _wait_for(self, item: LabelledImage) -> Tensor:
-        began = time.monotonic()
-        wait = FIRST_WAIT_S
-        while True:
-            try:
-                return self._store.read(self._source, item.task_id, item.image)
-            except (ImageError, LabelStudioError) as error:
-                fault = fault_of(error)
-                if not fault.passes:
-                    raise
-                if time.monotonic() - began > PATIENCE_S:
-                    self._given_up.set()
-                if self._given_up.wait(wait):
-                    raise
-            wait = min(2 * wait, LONGEST_WAIT_S)
 
     def where(self, wanted: Callable[[LabelledImage], bool]) -> TaskImages:
         """Those of the images that are wanted."""
         chosen = [item for item in self.items if wanted(item)]
-        return TaskImages(self._store, self._source, chosen, self._prepared, self._given_up)
+        return TaskImages(self._store, self._source, chosen, self._prepared, self._patience)
 
     def only(self, index: int) -> TaskImages:
         """One of the images."""
         one = [self.items[index]]
-        return TaskImages(self._store, self._source, one, self._prepared, self._given_up)
+        return TaskImages(self._store, self._source, one, self._prepared, self._patience)
 
     def sizes(self, most: int) -> list[tuple[int, int]]:
         """Height and width of the first images that can be read."""
@@ -136,4 +115,7 @@ class TaskImages:
                 prepared[task_id] = image.pixels, target
             progress(done / len(pairs))
         readable = [item for item in self.items if item.task_id not in problems]
-        return TaskImages(self._store, self._source, readable, prepared), problems
+        return (
+            TaskImages(self._store, self._source, readable, prepared, self._patience),
+            problems,
+        )

@@ -115,17 +115,18 @@ class ProjectSettings(BaseModel):
     )
     pretrained: bool | Literal["auto"] = Field(
         "auto",
-        description="Start from ImageNet weights: «auto» where they lie on this machine, true to "
-        "download them, false never.",
+        description="A training that begins anew starts from ImageNet weights: «auto» where they "
+        "lie on this machine, true to download them, false never.",
     )
     weights: str | None = Field(
         None,
         max_length=200,
-        description="Start from your own weights: the name of a file (.safetensors, or a state "
-        "dict as torch saves it) in the server's `CDAL_WEIGHTS_FOLDER`.",
+        description="A training that begins anew starts from your own weights: the name of a file "
+        "(.safetensors, or a state dict as torch saves it) in the server's `CDAL_WEIGHTS_FOLDER`.",
     )
     warm_start: bool = Field(
-        True, description="Fine-tune the serving model; false trains anew each time."
+        True,
+        description="Fine-tune the serving model where there is one; false begins anew each time.",
     )
     image_size: int | None = Field(
         None, ge=32, le=1024, description="Side of the network's input; by the images by default."

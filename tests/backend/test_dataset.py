@@ -15,11 +15,12 @@ from loopback import Loopback, in_turn, reply
 from PIL import Image
 from torch import Tensor
 
-from cdal.backend import dataset
+from cdal.backend import dataset, patience
 from cdal.backend.dataset import LabelledImage, TaskImages
 from cdal.backend.formats.choices import ChoiceTruth
 from cdal.backend.images import AllowedHosts, ImageError, ImageSource, ImageStore
-from cdal.models import TaskNetwork
+from cdal.backend.patience import Patience
+from cdal.models import Stopped, TaskNetwork
 
 
 def picture(width: int, height: int, grey: int = 0) -> str:
@@ -109,20 +110,22 @@ def label_studio() -> Iterator[Loopback]:
         yield server
 
 
-def fetched(label_studio: Loopback, folder: Path, tasks: int = 1) -> TaskImages:
+def fetched(
+    label_studio: Loopback, folder: Path, tasks: int = 1, waiting: Patience | None = None
+) -> TaskImages:
     """Images that lie on a server, none of which is kept."""
     store = ImageStore(folder, 0, AllowedHosts())
     items = [
         LabelledImage(task, f"/data/upload/1/{task}.png", ChoiceTruth("cat", 0))
         for task in range(tasks)
     ]
-    return TaskImages(store, ImageSource(label_studio.url, dict), items)
+    return TaskImages(store, ImageSource(label_studio.url, dict), items, patience=waiting)
 
 
 def test_an_image_that_is_away_for_a_moment_is_waited_for(
     label_studio: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
     file = BytesIO()
     Image.new("RGB", (4, 3)).save(file, "PNG")
     away = [reply(status=502)] * 6  # two requests and a repetition each
@@ -133,13 +136,13 @@ def test_an_image_that_is_away_for_a_moment_is_waited_for(
 def test_once_one_was_waited_for_in_vain_no_other_is(
     label_studio: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(patience, "LONGEST_S", 0.0)
     label_studio.routes["/data/upload/1/0.png"] = reply(status=502)
     label_studio.routes["/data/upload/1/1.png"] = reply(status=502)
     images = fetched(label_studio, tmp_path, tasks=2)
     with pytest.raises(ImageError, match="answered with status 502"):
         images[0]
-    monkeypatch.setattr(dataset, "PATIENCE_S", 600.0)
+    monkeypatch.setattr(patience, "LONGEST_S", 600.0)
     began = time.monotonic()
     with pytest.raises(ImageError, match="answered with status 502"):
         images.where(lambda item: item.task_id == 1)[0]
@@ -150,3 +153,10 @@ def test_one_that_is_gone_is_not_waited_for(label_studio: Loopback, tmp_path: Pa
     with pytest.raises(ImageError, match="has no such image"):
         fetched(label_studio, tmp_path)[0]
     assert len(label_studio.requests) == 1
+
+
+def test_who_waits_hears_that_the_job_is_to_stop(label_studio: Loopback, tmp_path: Path) -> None:
+    label_studio.routes["/data/upload/1/0.png"] = reply(status=502)
+    waiting = Patience(stop=lambda: True)
+    with pytest.raises(Stopped):
+        fetched(label_studio, tmp_path, waiting=waiting)[0]

@@ -12,6 +12,7 @@ from cdal.backend.dataset import LabelledImage, TaskImages
 from cdal.backend.formats import Truth, truth_of
 from cdal.backend.image_error import ImageError, ImagesAwayError
 from cdal.backend.labeling import Control
+from cdal.backend.patience import Patience
 from cdal.backend.store import note
 from cdal.backend.tables import Task, now
 from cdal.backend.work.context import Context
@@ -45,7 +46,8 @@ def labelled_images(work: Context, truths: Mapping[int, Truth]) -> TaskImages:
             if task_id in truths
         ]
     source = work.services.image_source(work.project)
-    return TaskImages(work.services.images, source, sorted(items, key=lambda item: item.task_id))
+    items.sort(key=lambda item: item.task_id)
+    return TaskImages(work.services.images, source, items, patience=Patience(work.stop))
 
 
 def least_classes(control: Control) -> int:
