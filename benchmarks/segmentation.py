@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -25,10 +26,10 @@ from cdal.models import (
     Recipe,
     SegmentationNetwork,
     choose_device,
-    classification,
     make_network,
     segmentation,
 )
+from cdal.models.class_weights import class_weights
 from cdal.models.label_maps import label_map
 from cdal.models.targets import IGNORED
 
@@ -212,7 +213,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.weights == "inverse":
-        segmentation.class_weights = classification.class_weights
+        vars(segmentation)["class_weights"] = partial(class_weights, power=1.0)
     images = open_images(arguments.data, "segmentation")
     if arguments.maps:
         for name in arguments.networks:

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cdal.models.augment import augment
 from cdal.models.class_rows import ClassRows
+from cdal.models.class_weights import class_weights
 from cdal.models.classifiers import CLASSIFIERS, ClassifierEntry, build_classifier
 from cdal.models.data import PreparedImages
 from cdal.models.defaults import Defaults
@@ -133,7 +134,7 @@ class ClassificationNetwork(TaskNetwork):
         return self._metrics(confusion.compute(), loss / len(images))
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
-        """Cross entropy, smoothed, and weighted so that rare classes count as much as others."""
+        """Cross entropy, smoothed, and weighted for rare classes."""
         weights = class_weights(class_counts).to(self.device) if recipe.class_weights else None
         smoothing = recipe.smoothing(self.defaults)
 
@@ -170,13 +171,3 @@ class ClassificationNetwork(TaskNetwork):
             confusion=tuple(tuple(row) for row in confusion.tolist()),
             images=int(counts.sum()),
         )
-
-
-def class_weights(counts: Tensor) -> Tensor:
-    """The weight of each class in the loss, (C,) float32: inverse to how often it occurs, (C,).
-
-    A class that never does has weight 0, so that label smoothing does not teach it either; over
-    all that is counted the mean weight is 1.
-    """
-    weights = counts.sum() / ((counts > 0).sum() * counts)
-    return torch.where(counts > 0, weights, 0.0).float()

@@ -27,7 +27,7 @@ class Recipe:
         patience: share of the epochs that may pass without a better held-out metric.
         label_smoothing: share of the target that is spread over all classes; None: the task's.
         augmentation: random changes of place, size and colour, as suits the task.
-        class_weights: give every class the same say in the loss, however rare it is.
+        class_weights: give rare classes more say in the loss, by the inverse root of their number.
         mixed_precision: None: on CUDA only.
         seed: fixes every random choice.
     """

@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models.augment_masks import augment_masks
 from cdal.models.class_rows import ClassRows
+from cdal.models.class_weights import class_weights
 from cdal.models.data import PreparedImages
 from cdal.models.defaults import Defaults
 from cdal.models.errors import ModelError, Stopped
@@ -231,12 +232,3 @@ class SegmentationNetwork(TaskNetwork):
 def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Logits (B, C, h, w) at another size, between their pixels' centres linearly."""
     return functional.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)
-
-
-def class_weights(counts: Tensor) -> Tensor:
-    """The weight of each class in the loss, (C,) float32: falls with the root of its pixels.
-
-    A class that never occurs has weight 0; over all that is counted the mean weight is 1.
-    """
-    weights = torch.where(counts > 0, counts.clamp(min=1).rsqrt(), 0)
-    return (weights * counts.sum() / (weights * counts).sum()).float()

@@ -22,7 +22,7 @@ from cdal.models import (
     TaskNetwork,
     make_network,
 )
-from cdal.models.segmentation import SegmentationPrediction, class_weights
+from cdal.models.segmentation import SegmentationPrediction
 from cdal.selectors.mixtures import mixtures_of_logits
 
 
@@ -150,16 +150,6 @@ class TestObjective:
             logits = functional.interpolate(logits, size=(32, 32), mode="bilinear")
         left = -logits.log_softmax(1)[0, 0, :, :16].mean()
         assert float(loss) == pytest.approx(float(left), rel=1e-4)
-
-
-class TestClassWeights:
-    def test_fall_with_the_root(self) -> None:
-        weights = class_weights(torch.tensor([100.0, 400.0]).double())
-        assert float(weights[0] / weights[1]) == pytest.approx(2)
-        assert float((weights * torch.tensor([100, 400])).sum()) == pytest.approx(500)
-
-    def test_a_class_without_pixels_has_none(self) -> None:
-        assert class_weights(torch.tensor([0, 9, 0]).double()).tolist() == [0, 1, 0]
 
 
 class TestPredict:
