@@ -16,29 +16,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from cdal.benchmark.folder import Json, read_json
-from cdal.datasets import ImageSet, open_images
+from cdal.datasets import ImageSet, LabelledImages, open_images
 from cdal.models import Recipe, choose_device, classification, make_network
 from cdal.models.class_weights import class_weights
 
 POWERS = {"inverse": 1.0, "root": 0.5, "none": 0.0}
 
 
-class Named:
-    """The images of these names, of a set; a `cdal.models.Dataset`."""
-
-    def __init__(self, images: ImageSet, names: Sequence[str]) -> None:
-        known = {example.name: example for example in images.examples}
-        self._examples = [known[name] for name in names]
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
-        example = self._examples[index]
-        return example.pixels(), example.target()
+def named(images: ImageSet, names: Sequence[str]) -> LabelledImages:
+    """The images of these names."""
+    known = {example.name: example for example in images.examples}
+    return LabelledImages(images, [known[name] for name in names])
 
 
 def main() -> None:
@@ -51,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     images = open_images(options.images, task="classification")
     record = read_json(options.results / "results.json")
-    test = Named(images, read_json(options.results / "images.json")["test"])
+    test = named(images, read_json(options.results / "images.json")["test"])
     print("| picked by | " + " | ".join(POWERS) + " |\n|---|" + "---|" * len(POWERS))
     for selector in options.selectors:
         runs = [run for run in record["runs"] if run["selector"] == selector]
@@ -63,7 +53,9 @@ def main() -> None:
         print(f"| {selector} | {' | '.join(cells)} |", flush=True)
 
 
-def accuracy(images: ImageSet, test: Named, settings: Json, run: Json, power: float) -> float:
+def accuracy(
+    images: ImageSet, test: LabelledImages, settings: Json, run: Json, power: float
+) -> float:
     """On the test images, of a network that has learnt all that was labelled in a run."""
     names = [name for step in run["steps"] for name in step["picked"]]
     network = make_network(
@@ -76,7 +68,7 @@ def accuracy(images: ImageSet, test: Named, settings: Json, run: Json, power: fl
         pretrained=False,
     )
     vars(classification)["class_weights"] = partial(class_weights, power=power)
-    network.fit(Named(images, names), None, Recipe(seed=run["seed"]))
+    network.fit(named(images, names), None, Recipe(seed=run["seed"]))
     return network.evaluate(test).main
 
 

@@ -64,7 +64,8 @@ def run(work: Context) -> str:
         ]
         if rows:
             session.execute(insert(PickRow), rows)
-        begun.labels = min(labelled, labelled if begun.counts_from is None else begun.counts_from)
+        counts_from = labelled if begun.counts_from is None else begun.counts_from
+        begun.labels = min(labelled, counts_from)  # fewer, where some were deleted
         begun.warnings = list(selection.warnings)
         begun.report = dict(selection.report)
         begun.seconds = {**begun.seconds, "select": time.monotonic() - started}

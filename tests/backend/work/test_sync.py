@@ -59,6 +59,11 @@ def requested(services: Services) -> list[tuple[str, str]]:
     return [job for job in jobs_of(services) if job[0] != "sync"]
 
 
+def problem_of(services: Services, project: Project) -> str | None:
+    with services.store.reading() as session:
+        return session.get_one(Project, project.id).problem
+
+
 def known(services: Services) -> dict[int, tuple[int, int]]:
     with services.store.reading() as session:
         return {t.task_id: (t.annotations, t.skips) for t in session.scalars(select(Task))}
@@ -168,8 +173,7 @@ class TestAnOpenRound:
         assert problem.startswith("The project's model version in Label Studio is «», not")
         label_studio.serve("CDAL round 1.1")
         run(services, project, label_studio)
-        with services.store.reading() as session:
-            assert session.get_one(Project, project.id).problem is None
+        assert problem_of(services, project) is None
 
     def test_another_sampling_is_told_until_mended(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
@@ -180,16 +184,14 @@ class TestAnOpenRound:
         label_studio.serve("CDAL round 1.1")
         label_studio.info = replace(label_studio.info, sampling="Sequential sampling")
         run(services, project, label_studio)
-        with services.store.reading() as session:
-            assert session.get_one(Project, project.id).problem == (
-                "The project's task sampling in Label Studio is «Sequential sampling», not "
-                "«Uncertainty sampling», so the label stream does not follow the queue; the next "
-                "round sets it again."
-            )
+        assert problem_of(services, project) == (
+            "The project's task sampling in Label Studio is «Sequential sampling», not "
+            "«Uncertainty sampling», so the label stream does not follow the queue; the next "
+            "round sets it again."
+        )
         label_studio.serve("CDAL round 1.1")
         run(services, project, label_studio)
-        with services.store.reading() as session:
-            assert session.get_one(Project, project.id).problem is None
+        assert problem_of(services, project) is None
 
     def test_new_images_do_not_put_a_training_off(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
@@ -240,8 +242,7 @@ class TestAnOpenRound:
             session.get_one(Project, project.id).queue_version = "CDAL round 1.1"
         label_studio.serve("CDAL round 2.1")
         sync.read_changes(make_work(services, project, label_studio, "train"))
-        with services.store.reading() as session:
-            assert session.get_one(Project, project.id).problem is None
+        assert problem_of(services, project) is None
 
 
 def test_an_image_that_changed_is_no_longer_a_bad_one(
