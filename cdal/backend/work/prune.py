@@ -18,7 +18,7 @@ CHUNK = 500
 EVERY = timedelta(days=1)
 IDLE = timedelta(minutes=30)
 """Nobody has labelled for so long: on SQLite, Label Studio answers annotators with errors while it
-deletes predictions, which takes it 14 ms each (docs/operations.md)."""
+deletes predictions, which takes it 4 ms each and more (docs/operations.md)."""
 QUEUE_VERSION = re.compile(r"CDAL round ([0-9]{1,9})\.[0-9]{1,9}")
 
 
