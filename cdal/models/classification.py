@@ -80,13 +80,15 @@ class ClassificationNetwork(TaskNetwork):
     module: Classifier
 
     @classmethod
-    def build(cls, manifest: Manifest) -> Classifier:
+    def build(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Classifier:
         if len(manifest.classes) < 2:
             raise ModelError(
                 f"A classification network learns nothing of one class, «{manifest.classes[0]}»; "
                 "add a class."
             )
-        trunk = build_classifier(manifest.architecture, manifest.image_size, manifest.pretrained)
+        trunk = build_classifier(
+            manifest.architecture, manifest.image_size, manifest.pretrained, weights
+        )
         return Classifier(manifest.architecture, trunk, len(manifest.classes))
 
     @property

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torchvision.models
-from torch import nn
+from torch import Tensor, nn
 
 from cdal.models.architecture import Architecture
 
 SMALL_IMAGE = 63
 """Up to this side, resnet's own stem would leave less than 16 by 16 pixels; see ``small_stem``."""
+
+OF_SMALL_STEM = (64, 3, 3, 3)
+"""The shape of a tensor that a resnet has with no other stem than ``small_stem``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,20 @@ CLASSIFIERS: Mapping[str, ClassifierEntry] = {
 }
 
 
-def build_classifier(name: str, image_size: int, pretrained: bool) -> nn.Module:
+def build_classifier(
+    name: str, image_size: int, pretrained: bool, weights: Mapping[str, Tensor] | None = None
+) -> nn.Module:
     """Build torchvision's network of this name, with weights as torchvision initialises them.
 
-    A network that is to take pretrained weights keeps the stem that they were trained with.
+    A network that is to take weights keeps the stem that they were trained with.
     """
     module: nn.Module = torchvision.models.get_model(name, weights=None)
     small = CLASSIFIERS[name].small
-    if small is not None and image_size <= SMALL_IMAGE and not pretrained:
+    if weights is None:
+        wanted = image_size <= SMALL_IMAGE and not pretrained
+    else:
+        wanted = any(tensor.shape == OF_SMALL_STEM for tensor in weights.values())
+    if small is not None and wanted:
         small(module)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):

@@ -71,8 +71,8 @@ class DetectionNetwork(TaskNetwork):
     )
 
     @classmethod
-    def build(cls, manifest: Manifest) -> nn.Module:
-        module: nn.Module = build_detector(manifest)
+    def build(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+        module: nn.Module = build_detector(manifest, weights)
         return module
 
     @classmethod
@@ -80,7 +80,7 @@ class DetectionNetwork(TaskNetwork):
         cls, manifest: Manifest, device: torch.device, weights: Mapping[str, Tensor] | None = None
     ) -> Self:
         """See ``TaskNetwork.make``; weights may be those of the backbone as it classifies."""
-        network = super().make(manifest, device)
+        network = cls(manifest, cls.layers(manifest, weights), device)
         if weights is not None:
             adopt(network.module, weights, manifest.architecture)
         return network

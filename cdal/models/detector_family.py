@@ -7,6 +7,7 @@ Contextual Diversity is made, and those after it come of one forward pass.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -68,8 +69,13 @@ class Family(ABC):
     """How many classes come before the project's own."""
 
     @abstractmethod
-    def build(self, manifest: Manifest) -> Model:
-        """The detector with random weights, all of which can be trained."""
+    def build(self, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Model:
+        """The detector with random weights, all of which can be trained.
+
+        Args:
+            manifest: what to build.
+            weights: see ``TaskNetwork.build``.
+        """
 
     @abstractmethod
     def class_rows(self, model: Model) -> dict[str, ClassRows]:

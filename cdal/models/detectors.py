@@ -39,10 +39,15 @@ DETECTORS: Mapping[str, DetectorEntry] = {
 }
 
 
-def build_detector(manifest: Manifest) -> Model:
-    """Build a detector for images as ours are prepared, with random weights."""
+def build_detector(manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Model:
+    """Build a detector for images as ours are prepared, with random weights.
+
+    Args:
+        manifest: what to build.
+        weights: see ``TaskNetwork.build``.
+    """
     family = DETECTORS[manifest.architecture].family
-    model = family.build(manifest)
+    model = family.build(manifest, weights)
     model.transform = AsPrepared()
     in_float32(model.backbone, *family.heads(model))
     for layer in model.modules():

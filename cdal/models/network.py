@@ -70,8 +70,7 @@ class TaskNetwork(ABC):
             ModelError: less than half of the network can be taken from the weights, or the classes
                 are too few or too many.
         """
-        with seeded(manifest.seed, torch.device("cpu")):
-            module = cls.build(manifest)
+        module = cls.layers(manifest, weights)
         if weights is not None:
             checkpoint.adopt(module, weights, manifest.architecture)
         return cls(manifest, module, device)
@@ -85,14 +84,25 @@ class TaskNetwork(ABC):
         Raises:
             ModelError: the weights don't fit the manifest.
         """
-        network = cls.make(manifest, torch.device("cpu"))
-        checkpoint.fill(network.module, weights)
-        return cls(manifest, network.module, device)
+        module = cls.layers(manifest, weights)
+        checkpoint.fill(module, weights)
+        return cls(manifest, module, device)
+
+    @classmethod
+    def layers(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None) -> nn.Module:
+        """See ``build``; random weights are drawn by the manifest's seed."""
+        with seeded(manifest.seed, torch.device("cpu")):
+            return cls.build(manifest, weights)
 
     @classmethod
     @abstractmethod
-    def build(cls, manifest: Manifest) -> nn.Module:
+    def build(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
         """The layers of the manifest's architecture, for its classes and image size.
+
+        Args:
+            manifest: what to build.
+            weights: what the layers shall take, by any names. Some networks have other layers
+                where they start from scratch; then those are built that the weights are of.
 
         Raises:
             ModelError: it can learn nothing of so few classes, or is not made for so many.
@@ -117,17 +127,18 @@ class TaskNetwork(ABC):
             known_as: for a new class, the names that it may have here; the first one that is here,
                 and is not among the new classes itself, counts.
         """
-        fresh = self.make(replace(self.manifest, classes=tuple(classes)), torch.device("cpu"))
+        manifest = replace(self.manifest, classes=tuple(classes))
         old = self.module.state_dict()
+        fresh = self.layers(manifest, old)
         origins = class_origins(self.classes, classes, known_as or {})
         with torch.no_grad():
-            for name, tensor in fresh.module.state_dict().items():
+            for name, tensor in fresh.state_dict().items():
                 rows = self.class_rows().get(name)
                 if rows is None:
                     tensor.copy_(old[name])
                 else:
                     carry_over(old[name].to(tensor), tensor, rows, origins)
-        return type(self)(fresh.manifest, fresh.module, self.device)
+        return type(self)(manifest, fresh, self.device)
 
     @property
     def classes(self) -> tuple[str, ...]:

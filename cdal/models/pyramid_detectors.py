@@ -42,7 +42,11 @@ class RetinaNet(Family):
 
     background = 0
 
-    def build(self, manifest: Manifest) -> Model:
+    def build(
+        self,
+        manifest: Manifest,
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
+    ) -> Model:
         model = built(
             manifest, self.background, score_thresh=LEAST_SCORE, detections_per_img=MOST_BOXES
         )
@@ -78,7 +82,11 @@ class RetinaNet(Family):
 class FasterRcnn(Family):
     """Boxes are proposed first; then each is given class scores, one of them background's."""
 
-    def build(self, manifest: Manifest) -> Model:
+    def build(
+        self,
+        manifest: Manifest,
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
+    ) -> Model:
         model = built(
             manifest,
             self.background,

@@ -94,7 +94,11 @@ class SegmentationNetwork(TaskNetwork):
     module: Segmenter
 
     @classmethod
-    def build(cls, manifest: Manifest) -> Segmenter:
+    def build(
+        cls,
+        manifest: Manifest,
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG003 — the same layers for all
+    ) -> Segmenter:
         if len(manifest.classes) < 2:
             raise ModelError(
                 f"A segmentation network learns nothing of one class, «{manifest.classes[0]}», and "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -32,7 +33,11 @@ from cdal.models.manifest import Manifest
 class Ssd(Family):
     """Single shot: class scores, one of them background's, and a box for each of many anchors."""
 
-    def build(self, manifest: Manifest) -> Model:
+    def build(
+        self,
+        manifest: Manifest,
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
+    ) -> Model:
         return built(
             manifest, self.background, score_thresh=LEAST_SCORE, detections_per_img=MOST_BOXES
         )
@@ -106,14 +111,22 @@ class SsdLite(Ssd):
     last_strided = 13
     """The block of mobilenet_v3_large that leads from stride 16 to 32; it is cut in two."""
 
-    def build(self, manifest: Manifest) -> Model:
+    of_wide_blocks = (960, 160, 1, 1)
+    """The shape of a tensor that only a mobilenet_v3_large has whose last blocks are wide."""
+
+    def build(self, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Model:
         """As torchvision builds it, which builds it with its own pretrained weights only.
 
-        Without such weights the last blocks are half as wide (Table 6 of the mobilenet's paper).
+        Without such weights the last blocks are half as wide (Table 6 of the mobilenet's paper):
+        from scratch, and in whole detectors that others have trained.
         """
         norm = partial(nn.BatchNorm2d, eps=0.001)
+        if weights is None:
+            wide = manifest.pretrained
+        else:
+            wide = any(tensor.shape == self.of_wide_blocks for tensor in weights.values())
         trunk = torchvision.models.mobilenet_v3_large(
-            weights=None, norm_layer=norm, reduced_tail=not manifest.pretrained
+            weights=None, norm_layer=norm, reduced_tail=not wide
         )
         backbone = SSDLiteFeatureExtractorMobileNet(trunk.features, self.last_strided, norm)
         anchors = DefaultBoxGenerator([[2, 3] for _ in range(6)], min_ratio=0.2, max_ratio=0.95)

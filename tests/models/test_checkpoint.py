@@ -190,6 +190,18 @@ class TestOwnWeights:
         for name, tensor in network.module.state_dict().items():
             assert torch.equal(tensor, weights[name]) == (not name.startswith("head.")), name
 
+    @pytest.mark.parametrize("side", [32, 64])
+    def test_the_stem_is_that_of_the_weights(self, tmp_path: Path, side: int) -> None:
+        """From scratch, resnet18 has one of its own for small images."""
+        earlier = make_network("classification", "resnet18", ("a", "b"), side, pretrained=False)
+        earlier.save(tmp_path / "earlier")
+        own = tmp_path / "earlier/weights.safetensors"
+        made = make_network("classification", "resnet18", ("a", "b"), 32, weights_file=own)
+        made.save(tmp_path / "made")
+        loaded = TaskNetwork.load(tmp_path / "made", CPU, ("b", "a"))
+        stem = loaded.module.state_dict()["trunk.conv1.weight"]
+        assert torch.equal(stem, earlier.module.state_dict()["trunk.conv1.weight"])
+
     def test_another_network(self, tmp_path: Path) -> None:
         torch.save(resnet18().state_dict(), tmp_path / "own.pth")
         with pytest.raises(ModelError, match=r"^The weights don't fit mobilenet_v3_small: only "):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,14 @@ import torchvision.models
 from rectangles import Rectangles
 from torch import Tensor
 
-from cdal.models import DetectionNetwork, Detections, Manifest, ModelError, make_network
+from cdal.models import (
+    DetectionNetwork,
+    Detections,
+    Manifest,
+    ModelError,
+    TaskNetwork,
+    make_network,
+)
 from cdal.models.box_regions import LEAST_CONFIDENCE, MOST_REGIONS, BoxCandidates
 from cdal.models.detector_family import AsPrepared
 from cdal.models.detectors import DETECTORS
@@ -129,17 +137,45 @@ def test_imagenet_weights_of_its_backbone_are_taken(name: str) -> None:
     assert left in ({"classifier"}, {"fc"})  # the layers that say what an image shows
 
 
-def test_weights_of_a_whole_detector_are_taken_but_for_other_classes() -> None:
-    name = "ssdlite320_mobilenet_v3_large"
+@pytest.mark.parametrize(
+    ("name", "of_classes"),
+    [
+        ("ssdlite320_mobilenet_v3_large", 12),  # weight and bias of the class scores on six maps
+        ("ssd300_vgg16", 12),
+        ("fasterrcnn_mobilenet_v3_large_fpn", 4),
+        ("retinanet_resnet50_fpn_v2", 2),
+    ],
+)
+def test_weights_of_a_whole_detector_are_taken_but_for_other_classes(
+    name: str, of_classes: int, tmp_path: Path
+) -> None:
+    """Also where torchvision builds other layers around the backbone's own weights."""
     theirs = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=91)
-    manifest = Manifest("detection", name, CLASSES, 64, 1, pretrained=False)
-    made = DetectionNetwork.make(manifest, torch.device("cpu"), theirs.state_dict())
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    made = make_network(
+        "detection", name, CLASSES, SIZES.get(name, 64), weights_file=tmp_path / "theirs.pth"
+    )
     own = made.module.state_dict()
     different = [key for key, t in theirs.state_dict().items() if own[key].shape != t.shape]
-    assert len(different) == 12  # weight and bias of the class scores on six maps
+    assert len(different) == of_classes
     assert all(
         torch.equal(own[key], t) for key, t in theirs.state_dict().items() if key not in different
     )
+
+
+def test_weights_of_an_earlier_version_are_those_that_it_has_from_now_on(tmp_path: Path) -> None:
+    """One that began from scratch, which has other layers than one that began pretrained."""
+    earlier = make_network("detection", None, CLASSES, 64, seed=1, pretrained=False)
+    earlier.save(tmp_path / "earlier")
+    own = tmp_path / "earlier/weights.safetensors"
+    made = make_network("detection", None, CLASSES, 64, seed=2, weights_file=own)
+    assert made.manifest.pretrained
+    made.save(tmp_path / "made")
+    loaded = TaskNetwork.load(tmp_path / "made", torch.device("cpu"), [*CLASSES, "bee"])
+    before = earlier.module.state_dict()
+    after = loaded.module.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == set(loaded.class_rows())
 
 
 def said_of_classes(made: DetectionNetwork) -> dict[str, Tensor]:
