@@ -71,6 +71,15 @@ class Control:
         """What a network is to do."""
         return SERVED[self.tag]
 
+    def names_of(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """What a model's classes are called here: a label, where one has them as further names."""
+        labels = {name: label for label in reversed(self.labels) for name in self._known(label)}
+        return tuple(labels.get(name, name) for name in classes)
+
+    def _known(self, label: str) -> tuple[str, ...]:
+        """A label's further names, but for those that are labels themselves."""
+        return tuple(name for name in self.known_as.get(label, ()) if name not in self.labels)
+
 
 @lru_cache(maxsize=32)  # of up to a megabyte each
 def served_control(config: str, name: str | None = None) -> Control:

@@ -223,3 +223,15 @@ def test_names_under_which_a_model_may_know_a_label() -> None:
     assert control.labels == ("cat", "dog", "Z1", "x")
     assert served_control(config(IMAGE, CHOICES)).known_as == {}
     assert hash(control) != hash(served_control(config(IMAGE, CHOICES)))
+
+
+def test_a_models_classes_are_called_as_the_labels_that_list_them() -> None:
+    """One that is a label itself stays that label, and of two labels the first counts."""
+    inner = (
+        '<Label value="vehicle" predicted_values="car,truck,dog"/>'
+        '<Label value="thing" predicted_values="truck"/><Label value="dog"/>'
+    )
+    control = served_control(config(IMAGE, labels("BrushLabels").replace("></", f">{inner}</")))
+    classes = ("dog", "truck", "car", "thing", "sky", BACKGROUND)
+    called = ("dog", "vehicle", "vehicle", "thing", "sky", BACKGROUND)
+    assert control.names_of(classes) == called

@@ -31,7 +31,9 @@ def to_result(
     settings: ProjectSettings,
 ) -> list[Region]:
     """A prediction's regions, see `Format.to_result`."""
-    return FORMATS[control.tag].to_result(control, classes, finding, size, settings)
+    return FORMATS[control.tag].to_result(
+        control, control.names_of(classes), finding, size, settings
+    )
 
 
 def truth_of(

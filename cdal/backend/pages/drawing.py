@@ -70,6 +70,7 @@ def drawing_of(
 ) -> Drawing | None:
     """What was said of an image; None where it was said by a model of another task."""
     finding, (height, width) = unpack(packed)
+    classes = control.names_of(classes)
     if not isinstance(finding, FINDINGS[control.task]):
         return None
     if isinstance(finding, Segmentation):
