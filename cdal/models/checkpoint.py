@@ -103,10 +103,16 @@ def read_own(file: Path) -> dict[str, Tensor]:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(f"There is no file {file}.") from error
-    except Exception as error:  # what a damaged file makes torch raise is not documented
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{file} does not hold readable weights: {reason}.") from error
-    for wrapper in ("state_dict", "model"):  # as training scripts save them
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} does not hold readable weights: {error}.") from error
+    # What a damaged file makes torch raise is not documented, and its words for a file with other
+    # things than tensors advise to let it run code.
+    except Exception as error:
+        raise ModelError(
+            f"{file} does not hold readable weights: it is damaged, or has other things in it than "
+            "tensors by name, which may be code; save the network's state_dict() alone."
+        ) from error
+    for wrapper in ("state_dict", "model", "model_state_dict"):  # as training scripts save them
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]
     tensors = found if isinstance(found, dict) else {}

@@ -167,7 +167,7 @@ class TestOwnWeights:
             architecture="mobilenet_v3_small", classes=("a", "b"), image_size=32, weights_file=file
         )
 
-    @pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+    @pytest.mark.parametrize("wrap", [None, "state_dict", "model", "model_state_dict"])
     @pytest.mark.parametrize("prefix", ["", "module."])
     def test_a_state_dict(
         self,
@@ -223,8 +223,13 @@ class TestOwnWeights:
 
     def test_cannot_run_code(self, tmp_path: Path) -> None:
         torch.save({"conv1": Malicious(tmp_path / "ran")}, tmp_path / "own.pth")
-        with pytest.raises(ModelError, match="does not hold readable weights"):
+        with pytest.raises(ModelError) as error:
             self.make(tmp_path / "own.pth")
+        assert str(error.value) == (
+            f"{tmp_path / 'own.pth'} does not hold readable weights: it is damaged, or has other "
+            "things in it than tensors by name, which may be code; save the network's state_dict() "
+            "alone."
+        )
         assert not (tmp_path / "ran").exists()
 
 
