@@ -33,6 +33,9 @@ class Truth(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """Sentences for people about regions that were not taken as they are."""
 
+    def unseen(self, side: int) -> int:
+        """Regions that are too small to be learnt where a network sees the image at this side."""
+
     def target(self, height: int, width: int) -> Tensor:
         """What a network is to say of the image at this size, see `cdal.models.targets`."""
 

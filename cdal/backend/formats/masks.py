@@ -69,6 +69,10 @@ class MaskTruth:
         """The labels of the regions."""
         return frozenset(self.labels[shape.label] for shape in self.shapes)
 
+    def unseen(self, side: int) -> int:  # noqa: ARG002
+        """Not known without painting them."""
+        return 0
+
     def target(self, height: int, width: int) -> Tensor:
         """The label map, (H, W) uint8.
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from cdal.backend.formats.format import Region, number, original_size, regions_of
 from cdal.backend.labeling import Control
 from cdal.backend.settings import ProjectSettings
+from cdal.models.boxes import LEAST_SIDE
 from cdal.models.findings import Detections
 
 SCORE_THRESHOLD = 0.3
@@ -53,6 +54,11 @@ class BoxesTruth:
     def classes(self) -> frozenset[str]:
         """The labels of the boxes."""
         return frozenset(self.labels[index] for index in self.indices)
+
+    def unseen(self, side: int) -> int:
+        """Boxes that are less than a pixel wide or high there."""
+        sides = (self.boxes[:, 2:] - self.boxes[:, :2]) * side
+        return int((sides < LEAST_SIDE).any(1).sum())
 
     def target(self, height: int, width: int) -> Tensor:
         """Boxes in pixels and their classes, (K, 5) float32."""

@@ -128,13 +128,25 @@ def record_problems(work: Context, problems: Mapping[int, ImageError]) -> None:
             session.connection().execute(record, rows[start : start + CHUNK])
 
 
-def note_dropped(work: Context, images: TaskImages) -> None:
-    """Say which parts of what was submitted were not learnt from as they are."""
+def note_dropped(work: Context, images: TaskImages, side: int) -> None:
+    """Say which parts of what was submitted were not learnt from as they are.
+
+    Args:
+        work: the job that learns.
+        images: what it learns from.
+        side: of the images that the network sees, in pixels.
+    """
     dropped = sum(item.truth.dropped for item in images.items)
     said = [f"task {i.task_id}: {text}" for i in images.items for text in i.truth.warnings]
     texts = []
     if dropped:
         texts.append(f"{dropped} labelled regions are damaged or too small, and were left out")
+    unseen = sum(item.truth.unseen(side) for item in images.items)
+    if unseen:
+        texts.append(
+            f"{unseen} boxes are less than a pixel wide or high at the {side} by {side} pixels "
+            "that the network sees, and were left out; a larger image_size would show them"
+        )
     if said:
         more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
         texts.append(f"{said[0]}{more}")

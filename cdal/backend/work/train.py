@@ -80,7 +80,7 @@ def run(work: Context) -> str:
     )
     check_there(work, problems, len(truths))
     record_problems(work, problems)
-    note_dropped(work, images)
+    note_dropped(work, images, network.image_size)
     short = too_few((item.truth for item in images.items), needed, needed)
     if short is not None:
         return _begin_without(work, f"{len(problems)} images could not be read. {short}")

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from offline import FakeLabelStudio, add_project, make_services, make_work
 
 from cdal.backend.dataset import LabelledImage, TaskImages
+from cdal.backend.formats import Truth
 from cdal.backend.formats.choices import ChoiceTruth
+from cdal.backend.formats.rectangles import BoxesTruth
 from cdal.backend.images import AllowedHosts, ImageSource, ImageStore
 from cdal.backend.tables import Event
 from cdal.backend.work.labelled import (
@@ -21,6 +24,7 @@ from cdal.backend.work.labelled import (
     split,
     too_few,
 )
+from cdal.models.boxes import rescaled
 
 
 def truth(label: str, **more: Any) -> ChoiceTruth:
@@ -49,7 +53,7 @@ def test_a_larger_share_only_adds_images() -> None:
     assert small < {n for n in range(1000) if is_held_out(n, 0.3)}
 
 
-def images(tmp_path: Path, truths: Mapping[int, ChoiceTruth]) -> TaskImages:
+def images(tmp_path: Path, truths: Mapping[int, Truth]) -> TaskImages:
     store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
     source = ImageSource("http://host", dict)
     return TaskImages(store, source, [LabelledImage(n, "", t) for n, t in truths.items()])
@@ -153,9 +157,32 @@ def test_what_was_not_taken_as_it_is_is_said(
 ) -> None:
     services = make_services(tmp_path)
     work = make_work(services, add_project(services), FakeLabelStudio(), "train")
-    note_dropped(work, images(tmp_path, dict(enumerate(truths, start=1))))
+    note_dropped(work, images(tmp_path, dict(enumerate(truths, start=1))), 224)
     with services.store.reading() as session:
         assert [event.text for event in session.query(Event).all()] == said
+
+
+@pytest.mark.parametrize(("side", "unseen"), [(100, 2), (200, 1), (1000, 0)])
+def test_boxes_that_the_network_cannot_see_are_counted(
+    tmp_path: Path, side: int, unseen: int
+) -> None:
+    """They are a hundredth of an image's side, or less, and so are what it learns from."""
+    shares = np.array([[0.1, 0.1, 0.5, 0.5], [0, 0, 0.5, 0.002], [0.2, 0.2, 0.209, 0.9]])
+    boxes = BoxesTruth(("cat",), shares.astype(np.float32), np.zeros(3, np.int64))
+    services = make_services(tmp_path)
+    work = make_work(services, add_project(services), FakeLabelStudio(), "train")
+    note_dropped(work, images(tmp_path, {1: boxes}), side)
+    with services.store.reading() as session:
+        said = [event.text for event in session.query(Event).all()]
+    assert said == (
+        [
+            f"{unseen} boxes are less than a pixel wide or high at the {side} by {side} pixels "
+            "that the network sees, and were left out; a larger image_size would show them"
+        ]
+        if unseen
+        else []
+    )
+    assert len(rescaled(boxes.target(3000, 4000), 3000, 4000, side)) == 3 - unseen
 
 
 def test_prepared_images_are_shared_by_the_parts_of_a_split(tmp_path: Path) -> None:
