@@ -23,6 +23,7 @@ from cdal.models import (
     make_network,
 )
 from cdal.models.segmentation import SegmentationPrediction
+from cdal.models.segmenters import SEGMENTERS
 from cdal.selectors.mixtures import mixtures_of_logits
 
 
@@ -293,9 +294,7 @@ class TestEvaluate:
 
 
 class TestWithClasses:
-    @pytest.mark.parametrize(
-        "architecture", ["lraspp_mobilenet_v3_large", "fcn_resnet50", "drn_d_22"]
-    )
+    @pytest.mark.parametrize("architecture", SEGMENTERS)
     def test_keeps_what_it_knows_by_name(self, architecture: str) -> None:
         """Reordered, one renamed, one removed and one new."""
         old = shapes_network(("sky", "road", "tree", BACKGROUND), architecture=architecture)

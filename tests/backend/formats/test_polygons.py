@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -99,6 +100,39 @@ def test_drawn_scenes_lose_at_most_one_per_cent(side: int) -> None:
         labels = np.where(mask == 0, len(CLASSES), mask - 1).astype(np.uint8)
         back = returned(TAG, segmentation(labels), CLASSES, smallest_region=0.0)
         assert mean_iou(back, labels) >= 0.99
+
+
+def scribbled(draws: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """A label map of any size with discs, rings, triangles and lines of 0 to 3 over each other.
+
+    Of 3, which is background, are holes and cuts.
+    """
+    height, width = (int(side) for side in draws.integers(1, 200, 2))
+    labels = np.full((height, width), 3, np.uint8)
+    for _ in range(int(draws.integers(1, 9))):
+        value = int(draws.integers(0, 4))
+        points = draws.integers(0, (width, height), (3, 2)).astype(np.int32)
+        radius, line = int(draws.integers(1, 60)), int(draws.integers(1, 5))
+        kind = draws.integers(0, 4)
+        if kind == 0:
+            cv2.circle(labels, points[0].tolist(), radius, value, -1)
+        elif kind == 1:
+            cv2.circle(labels, points[0].tolist(), radius, value, line)
+        elif kind == 2:
+            cv2.fillPoly(labels, [points], [value])
+        else:
+            cv2.polylines(labels, [points], isClosed=False, color=[value], thickness=line)
+    return labels
+
+
+def test_no_class_of_a_scribbled_map_loses_more_than_one_per_cent() -> None:
+    draws = np.random.default_rng(0)
+    for _ in range(150):
+        labels = scribbled(draws)
+        back = returned(TAG, segmentation(labels), smallest_region=0.0)
+        for value in np.unique(labels):
+            one, other = back == value, labels == value
+            assert (one & other).sum() / (one | other).sum() >= 0.99
 
 
 @pytest.mark.data
