@@ -41,6 +41,18 @@ class LabelStudioPage:
         self._page.wait_for_selector(".konvajs-content canvas")
         self._page.wait_for_timeout(SETTLED_MS)
 
+    def submit_next(self, project: int) -> None:
+        """Label the next task of the stream by submitting what it begins with."""
+        address = f"{self._url}/projects/{project}/data?labeling=1"
+        self._page.goto(address, wait_until="commit")
+        self._page.wait_for_selector(".konvajs-content canvas")
+        self._page.wait_for_timeout(SETTLED_MS)
+        with self._page.expect_response(
+            lambda answer: answer.request.method == "POST" and "/annotations" in answer.url
+        ) as submitted:
+            self._page.get_by_role("button", name="submit").first.click()
+        assert submitted.value.ok
+
     def keep(self, file: Path) -> None:
         """Keep a picture of the whole page."""
         self._page.screenshot(path=file)

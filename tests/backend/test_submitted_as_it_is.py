@@ -1,0 +1,108 @@
+"""A pre-annotation that a person submits as it is, on Label Studio's own page, and its export."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from contextlib import closing
+from io import BytesIO
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from label_studio_page import LabelStudioPage
+from PIL import Image
+
+from cdal.backend.decode import decode
+from cdal.backend.formats import Region, to_result, truth_of
+from cdal.backend.formats.masks import enlarge
+from cdal.backend.labeling import served_control
+from cdal.backend.settings import ProjectSettings
+from cdal.demo.label_studio import LabelStudioServer
+from cdal.demo.project import LabelStudioProject, brush_config, rectangle_config
+from cdal.models import Detections, Finding, Segmentation
+from cdal.models.targets import BACKGROUND
+
+pytestmark = pytest.mark.label_studio
+
+LABELS = ("cat", "dog")
+SETTINGS = ProjectSettings(smallest_region=0.0)
+CONFIGS = {
+    "BrushLabels": brush_config(LABELS),
+    "PolygonLabels": brush_config(LABELS).replace("BrushLabels", "PolygonLabels"),
+    "RectangleLabels": rectangle_config(LABELS),
+}
+
+
+def lying_down() -> bytes:
+    """A photograph of odd sides, which is to be turned by a quarter."""
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    file = BytesIO()
+    Image.new("RGB", (301, 203), "white").save(file, "JPEG", exif=tags)
+    return file.getvalue()
+
+
+def label_map() -> torch.Tensor:
+    """A square with a hole, a thin line across it, and another class in a corner."""
+    labels = np.full((64, 64), 2, np.uint8)
+    labels[8:40, 8:40] = 0
+    labels[16:24, 20:30] = 2
+    labels[np.arange(10, 60), np.arange(10, 60)] = 1
+    labels[50:, :20] = 1
+    return torch.from_numpy(labels)
+
+
+def finding(tag: str) -> Finding:
+    if tag == "RectangleLabels":
+        boxes = torch.tensor([[0.0, 0.1, 0.5, 0.7], [0.31, 0.22, 1.0, 1.0]])
+        return Detections(boxes, torch.tensor([0, 1]), torch.tensor([0.9, 0.8]))
+    return Segmentation(label_map(), torch.full((8, 8), 0.9))
+
+
+def exported(
+    said: list[Region], config: str, label_studio: LabelStudioServer, page: LabelStudioPage
+) -> list[dict[str, Any]]:
+    """The annotations of a project's only image, of which this was predicted."""
+    address = f"data:image/jpeg;base64,{b64encode(lying_down()).decode()}"
+    url, token = label_studio.url, label_studio.token
+    with closing(LabelStudioProject.create(url, token, "as it is", config)) as made:
+        (task,) = made.import_images([address])
+        made.sdk.predictions.create(task=task, result=said, score=0.5, model_version="v")
+        made.sdk.projects.update(id=made.number, model_version="v", show_collab_predictions=True)
+        page.submit_next(made.number)
+    answer = httpx.get(
+        f"{url}/api/projects/{made.number}/export?exportType=JSON",
+        headers={"Authorization": f"Token {token}"},
+        timeout=60,
+    )
+    (item,) = answer.json()
+    found: list[dict[str, Any]] = item["annotations"]
+    return found
+
+
+@pytest.mark.parametrize("tag", CONFIGS)
+def test_nothing_is_lost(
+    tag: str, label_studio: LabelStudioServer, label_studio_page: LabelStudioPage
+) -> None:
+    image = decode(lying_down())
+    size = image.shape[1], image.shape[2]
+    assert size == (301, 203)
+    control = served_control(CONFIGS[tag])
+    said = to_result(control, (*LABELS, BACKGROUND), finding(tag), size, SETTINGS)
+    annotations = exported(said, CONFIGS[tag], label_studio, label_studio_page)
+    truth = truth_of(control, annotations, SETTINGS)
+    assert truth is not None
+    assert truth.dropped == 0
+    target = truth.target(*size)
+    if tag == "RectangleLabels":
+        expected = torch.tensor([[0, 30.1, 101.5, 210.7, 0], [62.93, 66.22, 203, 301, 1]])
+        torch.testing.assert_close(target, expected, atol=0.02, rtol=0)
+    elif tag == "BrushLabels":
+        assert (target.numpy() == enlarge(label_map().numpy(), size)).all()
+    else:
+        small = truth.target(64, 64).numpy()
+        for value in range(3):
+            found, wanted = small == value, label_map().numpy() == value
+            assert (found & wanted).sum() / (found | wanted).sum() >= 0.99
