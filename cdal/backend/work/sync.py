@@ -9,7 +9,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend import submissions
-from cdal.backend.client import TaskInfo, stamp
+from cdal.backend.label_studio.info import TaskInfo
+from cdal.backend.label_studio.times import stamp
 from cdal.backend.labeling import served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, is_finished, open_round
 from cdal.backend.tables import Job, ModelVersion, Prediction, Project, Round, Task, now

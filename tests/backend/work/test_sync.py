@@ -24,7 +24,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend import rounds
-from cdal.backend.client import stamp
+from cdal.backend.label_studio.times import stamp
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Job, Prediction, Project, Round, Task, now
 from cdal.backend.work import queue, sync
