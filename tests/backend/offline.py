@@ -271,6 +271,9 @@ class FakeLabelStudio:
     def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         return iter(self.given.items())
 
+    def people(self) -> dict[int, str]:
+        return {1: "Ada Lovelace"}
+
     def task_ids(self) -> set[int]:
         return set(self.known)
 
