@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from cdal.backend.client import LabelStudioClient
+from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
 from cdal.demo.process import free_port
 from cdal.demo.project import Annotator, LabelStudioProject, choices_config

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdal.backend.actions import ActionError, Done, find_project
-from cdal.backend.client import LabelStudioError
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings

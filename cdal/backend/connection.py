@@ -15,7 +15,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.address import is_servers, resolve
-from cdal.backend.client import LabelStudioClient, LabelStudioError, ProjectInfo
+from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.error import LabelStudioError
+from cdal.backend.label_studio.info import ProjectInfo
 from cdal.backend.labeling import LabelingError, served_control
 from cdal.backend.logs import never_show
 from cdal.backend.services import Services

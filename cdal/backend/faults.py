@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from cdal.backend.client import LabelStudioError
 from cdal.backend.image_error import ImageError, ImagesAwayError
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.labeling import LabelingError
 from cdal.backend.settings_error import SettingsError
 from cdal.backend.storage import STORAGE, storage_problem

@@ -8,9 +8,9 @@ from threading import Event
 
 from torch import Tensor
 
-from cdal.backend.client import LabelStudioError
 from cdal.backend.faults import fault_of
 from cdal.backend.image_error import ImageError
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.models import Stopped
 
 LONGEST_S = 120.0

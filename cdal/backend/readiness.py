@@ -13,10 +13,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.heartbeat import worker_status
+from cdal.backend.label_studio.transport import open_http
 from cdal.backend.services import Services
 from cdal.backend.storage import STORAGE, storage_problem
 from cdal.backend.tables import Job, Project, now
-from cdal.backend.transport import open_http
 
 LEAST_FREE_BYTES = 512 * 2**20
 """Of disk: less than that, and the next weights or scores may not fit."""

@@ -7,10 +7,11 @@ from functools import lru_cache
 
 from cdal.backend.address import AllowedHosts
 from cdal.backend.cache import DiskCache
-from cdal.backend.client import LabelStudioClient, LabelStudioError
 from cdal.backend.config import ServerConfig
 from cdal.backend.images import ImageSource, ImageStore
 from cdal.backend.jobs import Jobs
+from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.logs import never_show
 from cdal.backend.messages import open_messages
 from cdal.backend.networks import LoadedNetworks

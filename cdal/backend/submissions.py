@@ -11,7 +11,9 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.client import LabelStudioClient, LabelStudioError, TaskInfo
+from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.error import LabelStudioError
+from cdal.backend.label_studio.info import TaskInfo
 from cdal.backend.store import Store
 from cdal.backend.tables import Annotator, Project, Submission, now
 

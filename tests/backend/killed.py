@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 import cdal.backend
 import cdal.backend.app  # which gunicorn imports by its name
 from cdal.backend import commands
-from cdal.backend.client import LabelStudioClient
+from cdal.backend.label_studio.client import LabelStudioClient
 
 OURS = str(Path(cdal.backend.__file__).parent)
 # Whose callers are of interest, not they themselves.

@@ -18,17 +18,12 @@ from PIL import Image
 
 from cdal.backend import connection
 from cdal.backend.app import create_app
-from cdal.backend.client import (
-    UNCERTAINTY_SAMPLING,
-    LabelStudioError,
-    MLBackendInfo,
-    ProjectInfo,
-    TaskInfo,
-    WebhookInfo,
-)
 from cdal.backend.config import ServerConfig
 from cdal.backend.findings import pack
 from cdal.backend.jobs import JobKind
+from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
+from cdal.backend.label_studio.error import LabelStudioError
+from cdal.backend.label_studio.info import MLBackendInfo, ProjectInfo, TaskInfo, WebhookInfo
 from cdal.backend.labeling import served_control
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
@@ -275,6 +270,9 @@ class FakeLabelStudio:
 
     def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         return iter(self.given.items())
+
+    def people(self) -> dict[int, str]:
+        return {1: "Ada Lovelace"}
 
     def task_ids(self) -> set[int]:
         return set(self.known)

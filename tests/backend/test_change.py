@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from cdal.backend.actions import ActionError
 from cdal.backend.change import change_settings, known_settings
-from cdal.backend.client import LabelStudioError
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.services import Services
 from cdal.backend.settings_error import SettingsError
 from cdal.backend.tables import Event, Project

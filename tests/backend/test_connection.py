@@ -12,8 +12,9 @@ import pytest
 from offline import CONFIG, UID, jobs_of, let_sign_in, make_services
 
 from cdal.backend import connection
-from cdal.backend.client import LabelStudioClient, LabelStudioError
 from cdal.backend.connection import RefusedError, SetupRequest, connect
+from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Project, now
 from cdal.models import ARCHITECTURES

@@ -10,9 +10,9 @@ import pytest
 from safetensors import SafetensorError
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from cdal.backend.client import LabelStudioError
 from cdal.backend.faults import fault_of, storage_problem
 from cdal.backend.image_error import ImageError
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.models import ModelError
 from cdal.selectors import PoolError
 

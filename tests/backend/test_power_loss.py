@@ -21,7 +21,7 @@ from offline import BACKEND, FakeLabelStudio, add_project, make_config, picture
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.client import MLBackendInfo
+from cdal.backend.label_studio.info import MLBackendInfo
 from cdal.backend.leftovers import remove_leftovers
 from cdal.backend.services import Services
 from cdal.backend.tables import Job, ModelVersion, Project, Task

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from offline import FakeLabelStudio, add_project, make_services, make_work
 
-from cdal.backend.client import LabelStudioError
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.services import Services
 from cdal.backend.submissions import throughput_status
 from cdal.backend.tables import Project, now

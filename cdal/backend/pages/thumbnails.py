@@ -9,8 +9,8 @@ from flask import Response
 from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
-from cdal.backend.client import LabelStudioError
 from cdal.backend.images import ImageError
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.pages.site import project_or_404, site
 from cdal.backend.request import ID, services
 from cdal.backend.services import Services

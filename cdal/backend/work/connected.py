@@ -9,8 +9,9 @@ import logging
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from cdal.backend.client import LabelStudioError, MLBackendInfo
 from cdal.backend.connection import SET_UP
+from cdal.backend.label_studio.error import LabelStudioError
+from cdal.backend.label_studio.info import MLBackendInfo
 from cdal.backend.logs import never_show
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.settings_error import SettingsError

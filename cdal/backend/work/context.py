@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from cdal.backend.client import LabelStudioClient
 from cdal.backend.jobs import JobKind
+from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.labeling import Control, served_control
 from cdal.backend.rounds import newest_round
 from cdal.backend.services import Services

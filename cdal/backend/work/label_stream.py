@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.client import UNCERTAINTY_SAMPLING, ProjectInfo
+from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
+from cdal.backend.label_studio.info import ProjectInfo
 from cdal.backend.store import note
 from cdal.backend.tables import Project, Round
 from cdal.backend.work.context import Context

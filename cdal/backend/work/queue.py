@@ -15,7 +15,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from cdal.backend.client import LabelStudioError
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.predictions import (
     IDS_A_QUERY,
     chunks,

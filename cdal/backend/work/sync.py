@@ -9,10 +9,20 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend import submissions
-from cdal.backend.client import TaskInfo, stamp
+from cdal.backend.label_studio.info import TaskInfo
+from cdal.backend.label_studio.times import stamp
 from cdal.backend.labeling import served_control
 from cdal.backend.rounds import MADE_BY, UNFINISHED, is_finished, open_round
-from cdal.backend.tables import Job, ModelVersion, Prediction, Project, Round, Task, now
+from cdal.backend.tables import (
+    Job,
+    ModelVersion,
+    Prediction,
+    Project,
+    Round,
+    Submission,
+    Task,
+    now,
+)
 from cdal.backend.tasks import count_labelled, count_tasks, forget_all_but, waiting
 from cdal.backend.work import prune, recheck
 from cdal.backend.work.connected import POLL, is_connected
@@ -29,6 +39,10 @@ that time may be seen first. Where the two clocks differ by more, the minute's p
 """
 RESUME_AFTER = timedelta(minutes=5)
 """A round whose job failed is tried again: Label Studio may have been away for long."""
+FEW = 0.05
+"""Of all labels. Where images come one by one into an exhausted pool, so many make a training."""
+PAUSE = timedelta(minutes=2)
+"""After so long without a label, fewer do."""
 
 
 def run(work: Context) -> str:
@@ -162,6 +176,7 @@ def _decide(work: Context, session: Session) -> str | None:
     else:
         since = current.labels
         enough = is_finished(session, current, labelled)
+        enough = enough and not _more_may_follow(work, session, labelled)
     every = work.settings.train_every
     if not enough and (every is None or labelled < since + every):
         return None
@@ -170,6 +185,18 @@ def _decide(work: Context, session: Session) -> str | None:
     current.training_asked = labelled
     work.request(session, "train", f"{labelled - since} new labels in round {current.number}")
     return f"{labelled - since} new labels, a training is due"
+
+
+def _more_may_follow(work: Context, session: Session, labelled: int) -> bool:
+    """Whether few labels are new and the last one just came: each would make a training."""
+    new = labelled - session.get_one(Project, work.project.id).training_labels
+    if new >= min(work.settings.budget, FEW * labelled):
+        return False
+    last = session.scalar(
+        select(func.max(Submission.labelled_at)).filter_by(project_id=work.project.id)
+    )
+    # Of a clock that is ahead nothing can be told.
+    return last is not None and abs(now() - last) < PAUSE
 
 
 def _count_no_deleted(project: Project, current: Round | None, labelled: int) -> None:
@@ -210,7 +237,8 @@ def _start(work: Context, session: Session, labelled: int) -> str:
     project = session.get_one(Project, work.project.id)
     left = session.scalar(select(func.count()).where(waiting(project.id)))
     untrained = project.serving_version_id is None or not left
-    if untrained and labelled >= work.settings.min_labels and labelled > project.training_labels:
+    trainable = labelled >= work.settings.min_labels and labelled > project.training_labels
+    if untrained and trainable and not _more_may_follow(work, session, labelled):
         # Noted before the training begins: one that fails is not asked for again and again.
         project.training_labels = labelled
         work.request(session, "train", f"{labelled} labels and no round to label")

@@ -9,7 +9,8 @@ import pytest
 from offline import BACKEND, FakeLabelStudio, add_project, make_services, make_work
 from sqlalchemy import select
 
-from cdal.backend.client import LabelStudioError, MLBackendInfo, WebhookInfo
+from cdal.backend.label_studio.error import LabelStudioError
+from cdal.backend.label_studio.info import MLBackendInfo, WebhookInfo
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Project
 from cdal.backend.webhook import HEADER

@@ -25,7 +25,7 @@ from offline import (
 )
 from sqlalchemy import select
 
-from cdal.backend.client import LabelStudioError
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.predictions import rank_score, result_of
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Pick, Project, Round, Task

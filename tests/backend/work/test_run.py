@@ -19,10 +19,10 @@ from offline import add_project, add_round, job_of, jobs_of, make_services
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from cdal.backend.client import LabelStudioError
 from cdal.backend.faults import fault_of
 from cdal.backend.image_error import ImageError, ImagesAwayError
 from cdal.backend.jobs import MAX_ATTEMPTS
+from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.labeling import LabelingError
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Job, Project, Round, now

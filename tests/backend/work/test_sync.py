@@ -24,7 +24,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend import rounds
-from cdal.backend.client import stamp
+from cdal.backend.label_studio.times import stamp
 from cdal.backend.services import Services
 from cdal.backend.tables import Event, Job, Prediction, Project, Round, Task, now
 from cdal.backend.work import queue, sync
@@ -274,6 +274,64 @@ def test_the_end_of_a_pool_with_a_skipped_and_a_bad_image_is_an_end(
         outcome = run(services, project, label_studio)
         assert outcome.endswith("every image that can be used is labelled")
     assert requested(services) == []
+
+
+@pytest.fixture
+def exhausted(services: Services, project: Project, label_studio: FakeLabelStudio) -> Round:
+    """40 of 41 images were labelled and learnt from; the last is the open round's only one."""
+    label_studio.add_tasks(range(1, 42))
+    for task_id in range(1, 41):
+        label_studio.label(task_id)
+    add_version(services, project)
+    add_tasks(services, project, list(range(1, 41)), annotations=1)
+    add_tasks(services, project, [41])
+    with services.store.transaction() as session:
+        known = session.get_one(Project, project.id)
+        known.training_labels, known.changes_seen = 40, "2026-01-01T00:00:01Z"
+    return add_round(services, project, [41], queued=1, labels=40, budget=50)
+
+
+def label_last(label_studio: FakeLabelStudio, task_id: int, age: timedelta) -> None:
+    label_studio.label(task_id, at=stamp(datetime.now(UTC)))
+    label_studio.known[task_id] = replace(
+        label_studio.known[task_id], labelled_at=now() - age, annotators=(1,)
+    )
+
+
+@pytest.mark.usefixtures("exhausted")
+class TestAnExhaustedPool:
+    def test_one_more_label_makes_no_training_while_others_may_follow(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        label_last(label_studio, 41, age=timedelta(seconds=100))
+        run(services, project, label_studio)
+        assert requested(services) == []
+
+    @pytest.mark.parametrize("minutes", [3, -60])  # the latter by a clock that is ahead
+    def test_it_makes_one_when_none_has_followed(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio, minutes: int
+    ) -> None:
+        label_last(label_studio, 41, age=timedelta(minutes=minutes))
+        assert "1 new labels, a training is due" in run(services, project, label_studio)
+
+    def test_several_make_one_at_once(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        label_studio.add_tasks([42, 43])
+        for task_id in (41, 42, 43):
+            label_last(label_studio, task_id, age=timedelta(seconds=1))
+        assert "3 new labels, a training is due" in run(services, project, label_studio)
+
+    def test_without_an_open_round_it_is_the_same(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio, exhausted: Round
+    ) -> None:
+        with services.store.transaction() as session:
+            session.get_one(Round, exhausted.id).state = "closed"
+        label_last(label_studio, 41, age=timedelta(seconds=1))
+        outcome = run(services, project, label_studio)
+        assert outcome.endswith("every image that can be used is labelled")
+        label_last(label_studio, 41, age=timedelta(minutes=3))
+        assert run(services, project, label_studio).endswith("a training is due")
 
 
 @pytest.mark.parametrize(

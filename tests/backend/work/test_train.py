@@ -14,7 +14,7 @@ from offline import FakeLabelStudio, add_project, add_version, make_services, ma
 from PIL import Image
 from sqlalchemy import select
 
-from cdal.backend.client import TaskInfo
+from cdal.backend.label_studio.info import TaskInfo
 from cdal.backend.labeling import served_control
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.tables import ModelVersion, Project, Round

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
+from label_studio_sdk.types import RoleBasedTask
 
-from cdal.backend.transport import open_http
+from cdal.backend.label_studio.error import LabelStudioError, asking_to
+from cdal.backend.label_studio.filters import condition, query_of
+from cdal.backend.label_studio.info import MLBackendInfo, ProjectInfo, TaskInfo, WebhookInfo
+from cdal.backend.label_studio.times import moment_of, stamp
+from cdal.backend.label_studio.transport import open_http
 
 PAGE = 1000
 ANNOTATED_PAGE = 100
@@ -26,67 +28,6 @@ VIEW_TITLE = "CDAL queue"
 _ONCE = RequestOptions(max_retries=0)
 
 
-class LabelStudioError(Exception):
-    """Label Studio could not be asked, or refused; the message is a sentence, without secrets.
-
-    Attributes:
-        status: the HTTP status, None where no answer came.
-    """
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectInfo:
-    """A project as Label Studio has it now."""
-
-    title: str
-    labeling_config: str
-    model_version: str
-    sampling: str
-    tasks: int
-    created_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MLBackendInfo:
-    """An ML backend that a project is connected to, by the address that Label Studio calls."""
-
-    url: str
-    extra_params: Any
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookInfo:
-    """A webhook of a project."""
-
-    webhook_id: int
-    url: str
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskInfo:
-    """A task as Label Studio has it now; `annotations` counts submitted ones, `skips` the rest.
-
-    Attributes:
-        labelled_at: when the newest annotation was submitted, in UTC.
-        annotators: numbers of those who annotated it.
-        seconds: that an annotation took, the mean over them.
-    """
-
-    task_id: int
-    data: Mapping[str, Any]
-    annotations: int
-    skips: int
-    updated_at: str
-    labelled_at: datetime | None = None
-    annotators: tuple[int, ...] = ()
-    seconds: float | None = None
-
-
 class LabelStudioClient:
     """One project of one Label Studio."""
 
@@ -95,7 +36,7 @@ class LabelStudioClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.project = project
-        with _errors("connect"):
+        with asking_to("connect"):
             self._http = open_http(self.url, timeout_s)
         self._sdk = LabelStudio(
             base_url=self.url,
@@ -111,12 +52,12 @@ class LabelStudioClient:
 
     def authorization(self) -> dict[str, str]:
         """The header that a request to Label Studio itself needs."""
-        with _errors("sign in"):
+        with asking_to("sign in"):
             headers: dict[str, str] = self._sdk._client_wrapper.get_headers()
         return {"Authorization": headers["Authorization"]}
 
     def read_project(self) -> ProjectInfo:
-        with _errors("read the project"):
+        with asking_to("read the project"):
             project = self._sdk.projects.get(id=self.project)
         return ProjectInfo(
             title=project.title or "",
@@ -129,19 +70,19 @@ class LabelStudioClient:
 
     def ml_backends(self) -> list[MLBackendInfo]:
         """The ML backends that the project is connected to."""
-        with _errors("list the ML backends"):
+        with asking_to("list the ML backends"):
             found = self._sdk.ml.list(project=self.project)
         return [MLBackendInfo(backend.url, backend.extra_params) for backend in found]
 
     def webhooks(self) -> list[WebhookInfo]:
         """The project's webhooks."""
-        with _errors("list the webhooks"):
+        with asking_to("list the webhooks"):
             found = self._sdk.webhooks.list(project=str(self.project))
         return [WebhookInfo(w.id, w.url, dict(w.headers or {})) for w in found if w.id is not None]
 
     def set_headers(self, webhook: WebhookInfo, headers: Mapping[str, str]) -> None:
         """Have Label Studio send these headers with a webhook's events."""
-        with _errors("change the webhook"):
+        with asking_to("change the webhook"):
             self._sdk.webhooks.update(id=webhook.webhook_id, url=webhook.url, headers=dict(headers))
 
     def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
@@ -149,40 +90,31 @@ class LabelStudioClient:
         conditions = []
         if changed_since is not None:
             conditions.append(
-                _condition("updated_at", "greater_or_equal", "Datetime", changed_since)
+                condition("updated_at", "greater_or_equal", "Datetime", changed_since)
             )
         include = (
             "id,data,total_annotations,cancelled_annotations,updated_at,"
             "completed_at,annotators,avg_lead_time"
         )
-        with _errors("list the tasks"):
+        with asking_to("list the tasks"):
             for task in self._sdk.tasks.list(
                 project=self.project,
                 page_size=PAGE,
                 include=include,
                 resolve_uri=False,
-                query=_query(conditions),
+                query=query_of(conditions),
             ):
-                yield TaskInfo(
-                    task_id=int(task.id),
-                    data=dict(task.data or {}),
-                    annotations=int(task.total_annotations or 0),
-                    skips=int(task.cancelled_annotations or 0),
-                    updated_at=_stamp(task.updated_at),
-                    labelled_at=_moment(task.completed_at),
-                    annotators=tuple(n for n in task.annotators or () if isinstance(n, int)),
-                    seconds=task.avg_lead_time,
-                )
+                yield _task_info(task)
 
     def count(self, labelled: bool | None = None) -> int:
         """How many tasks there are; of them those with a submitted annotation, or without."""
         conditions = []
         if labelled is not None:
             operator = "greater" if labelled else "equal"
-            conditions.append(_condition("total_annotations", operator, "Number", 0))
-        with _errors("count the tasks"):
+            conditions.append(condition("total_annotations", operator, "Number", 0))
+        with asking_to("count the tasks"):
             pager = self._sdk.tasks.list(
-                project=self.project, page_size=1, include="id", query=_query(conditions)
+                project=self.project, page_size=1, include="id", query=query_of(conditions)
             )
         return int(pager.response.total)
 
@@ -190,19 +122,19 @@ class LabelStudioClient:
         """The annotations of every task that has a submitted one, drafts not among them."""
         # The nested names are those of an annotation: Label Studio filters both levels by one list.
         include = "id,annotations,result,was_cancelled,ground_truth,updated_at"
-        with _errors("read the annotations"):
+        with asking_to("read the annotations"):
             for task in self._sdk.tasks.list(
                 project=self.project,
                 page_size=ANNOTATED_PAGE,
                 fields="all",
                 include=include,
-                query=_query([_condition("total_annotations", "greater", "Number", 0)]),
+                query=query_of([condition("total_annotations", "greater", "Number", 0)]),
             ):
                 yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
 
     def people(self) -> dict[int, str]:
         """Everybody's name by number: the e-mail address where there is no other."""
-        with _errors("list the people"):
+        with asking_to("list the people"):
             users = self._sdk.users.list()
         return {
             int(user.id): f"{user.first_name or ''} {user.last_name or ''}".strip() or user.email
@@ -222,7 +154,7 @@ class LabelStudioClient:
         Raises:
             LabelStudioError: it is not clear which backend it is, or Label Studio refused.
         """
-        with _errors("list the project's backends"):
+        with asking_to("list the project's backends"):
             found = self._sdk.ml.list(project=self.project)
         if len(found) > 1:
             found = [one for one in found if one.url and one.url.rstrip("/") == backend_url]
@@ -235,7 +167,7 @@ class LabelStudioClient:
         login: dict[str, Any] = {}
         if str(backend.auth_method) == "BASIC_AUTH":  # an empty password stays what it was
             login = {"basic_auth_user": backend.basic_auth_user, "basic_auth_pass": ""}
-        with _errors("write the settings"):
+        with asking_to("write the settings"):
             self._sdk.ml.update(
                 id=backend.id,
                 project=self.project,
@@ -249,7 +181,7 @@ class LabelStudioClient:
 
     def import_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> int:
         """Import in one call; returns how many Label Studio took."""
-        with _errors("import the predictions"):
+        with asking_to("import the predictions"):
             answer = self._sdk.projects.import_predictions(
                 id=self.project, request=[dict(p) for p in predictions], request_options=_ONCE
             )
@@ -268,7 +200,7 @@ class LabelStudioClient:
         """The project's model versions, which the SDK has no method for."""
         address = f"{self.url}/api/projects/{self.project}/model-versions/"
         headers = self.authorization()
-        with _errors(what):
+        with asking_to(what):
             answer = self._http.request(
                 method, address, headers=headers, json=body, timeout=DELETING_SECONDS
             )
@@ -279,9 +211,9 @@ class LabelStudioClient:
     def tasks_with(self, version: str) -> set[int]:
         """The ids of the tasks that have a prediction of a version."""
         # The filter takes a part of a version for it: 1.1 finds 1.10.
-        query = _query([_condition("predictions_model_versions", "contains", "List", [version])])
+        query = query_of([condition("predictions_model_versions", "contains", "List", [version])])
         found = set()
-        with _errors("list the predicted tasks"):
+        with asking_to("list the predicted tasks"):
             for task in self._sdk.tasks.list(
                 project=self.project,
                 page_size=PAGE,
@@ -296,7 +228,7 @@ class LabelStudioClient:
 
     def serve(self, queue_version: str) -> None:
         """Let the label stream follow the predictions of this queue version."""
-        with _errors("set the project's model version"):
+        with asking_to("set the project's model version"):
             self._sdk.projects.update(
                 id=self.project, model_version=queue_version, sampling=UNCERTAINTY_SAMPLING
             )
@@ -309,12 +241,12 @@ class LabelStudioClient:
             "filters": {
                 "conjunction": "and",
                 "items": [
-                    _condition("predictions_model_versions", "contains", "List", [queue_version]),
-                    _condition("total_annotations", "equal", "Number", 0),
+                    condition("predictions_model_versions", "contains", "List", [queue_version]),
+                    condition("total_annotations", "equal", "Number", 0),
                 ],
             },
         }
-        with _errors("write the Data Manager tab"):
+        with asking_to("write the Data Manager tab"):
             if view_id is not None:
                 try:
                     return int(self._sdk.views.update(id=str(view_id), data=data).id)
@@ -325,82 +257,20 @@ class LabelStudioClient:
 
     def task_ids(self) -> set[int]:
         """The ids of all tasks."""
-        with _errors("list the tasks"):
+        with asking_to("list the tasks"):
             pager = self._sdk.tasks.list(project=self.project, page_size=PAGE, include="id")
             return {int(task.id) for task in pager}
 
 
-def _moment(time: object) -> datetime | None:
-    """A time as the store keeps it; the SDK leaves some as text."""
-    try:
-        moment = datetime.fromisoformat(time) if isinstance(time, str) else time
-    except ValueError:
-        return None
-    if not isinstance(moment, datetime):
-        return None
-    return moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def stamp(time: datetime) -> str:
-    """A time in UTC in the one spelling that Label Studio's filters read."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _stamp(time: object) -> str:
-    moment = _moment(time)
-    return stamp(moment) if moment else ""
-
-
-class _errors:  # noqa: N801 — reads as the keyword that it stands for
-    """Turns what the SDK and httpx raise into a sentence."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # No JSON, or none that the SDK knows, or a page where there should be data.
-        strange = isinstance(error, ApiError) and (error.status_code or 0) < 400
-        if isinstance(error, httpx.InvalidURL):
-            raise LabelStudioError("Label Studio's address is none that can be asked.") from None
-        if strange or isinstance(error, ValueError):
-            raise LabelStudioError(
-                f"What answered when asked to {self.what} is no Label Studio."
-            ) from None
-        if isinstance(error, ApiError):
-            raise LabelStudioError(
-                f"Label Studio refused to {self.what}: {_refusal(error)}", error.status_code
-            ) from None
-        if isinstance(error, httpx.HTTPError):
-            raise LabelStudioError(
-                f"Label Studio could not be asked to {self.what}: {_failure(error)}"
-            ) from None
-
-
-def _failure(error: httpx.HTTPError) -> str:
-    if isinstance(error, (httpx.UnsupportedProtocol, httpx.TooManyRedirects)):
-        return "it redirects to an address that is not its own"
-    return type(error).__name__
-
-
-def _refusal(error: ApiError) -> str:
-    body = error.body
-    detail = body.get("detail") if isinstance(body, dict) else None
-    return f"{error.status_code} {detail or ''}".strip()[:200]
-
-
-def _condition(field: str, operator: str, kind: str, value: object) -> dict[str, object]:
-    return {
-        "filter": f"filter:tasks:{field}",
-        "operator": operator,
-        "type": kind,
-        "value": value,
-    }
-
-
-def _query(conditions: Sequence[Mapping[str, object]]) -> str | None:
-    if not conditions:
-        return None
-    return json.dumps({"filters": {"conjunction": "and", "items": list(conditions)}})
+def _task_info(task: RoleBasedTask) -> TaskInfo:
+    updated = moment_of(task.updated_at)
+    return TaskInfo(
+        task_id=int(task.id),
+        data=dict(task.data or {}),
+        annotations=int(task.total_annotations or 0),
+        skips=int(task.cancelled_annotations or 0),
+        updated_at=stamp(updated) if updated else "",
+        labelled_at=moment_of(task.completed_at),
+        annotators=tuple(n for n in task.annotators or () if isinstance(n, int)),
+        seconds=task.avg_lead_time,
+    )

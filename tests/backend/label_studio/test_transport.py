@@ -14,8 +14,9 @@ from listening import connected
 from loopback import Loopback, reply
 from offline import CONFIG, make_services
 
-from cdal.backend.client import LabelStudioClient, LabelStudioError
 from cdal.backend.connection import RefusedError, SetupRequest, connect
+from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.error import LabelStudioError
 
 PROJECT = "/api/projects/12/"
 ELSEWHERE = "it redirects to an address that is not its own"
