@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from offline import FakeLabelStudio, add_project, make_services, make_work
+from offline import CONFIG, FakeLabelStudio, add_project, add_tasks, make_services, make_work
 
 from cdal.backend.dataset import LabelledImage, TaskImages
 from cdal.backend.formats import Truth
@@ -19,6 +19,7 @@ from cdal.backend.images import AllowedHosts, ImageSource, ImageStore
 from cdal.backend.tables import Event
 from cdal.backend.work.labelled import (
     is_held_out,
+    labelled_images,
     note_dropped,
     read_truths,
     split,
@@ -132,6 +133,27 @@ def test_the_labels_that_annotations_give(tmp_path: Path) -> None:
     work = make_work(services, add_project(services), label_studio, "train")
     found = read_truths(work)
     assert found == {1: truth("dog"), 2: truth("cat"), 4: truth("cat")}
+
+
+def test_an_image_that_was_submitted_with_no_box_is_learnt_from(tmp_path: Path) -> None:
+    """A skipped one is not: nobody said that there is nothing."""
+    boxes = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
+    box = {"x": 10, "y": 10, "width": 50, "height": 50, "rectanglelabels": ["cat"]}
+    region = {"from_name": "label", "type": "rectanglelabels", "value": box}
+    services = make_services(tmp_path)
+    label_studio = FakeLabelStudio()
+    label_studio.given = {
+        1: [{"result": [region], "updated_at": "1"}],
+        2: [{"result": [], "updated_at": "1"}],
+        3: [{"result": [], "updated_at": "1", "was_cancelled": True}],
+        4: [],
+    }
+    project = add_project(services, labeling_config=boxes)
+    add_tasks(services, project, [1, 2, 3, 4])
+    work = make_work(services, project, label_studio, "train")
+    learnt = labelled_images(work, read_truths(work))
+    found = {item.task_id: item.truth.target(100, 100).shape[0] for item in learnt.items}
+    assert found == {1: 1, 2: 0}
 
 
 @pytest.mark.parametrize(
