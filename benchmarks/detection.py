@@ -58,7 +58,7 @@ def measure(arguments: argparse.Namespace, network_name: str, count: int, seed: 
         network_name,
         str(count),
         str(seed),
-        str(report.epochs),
+        str(report.plan.epochs),
         str(report.plan.batch_size),
         f"{report.plan.learning_rate:g}",
         f"{report.losses[-1]:.2f}",

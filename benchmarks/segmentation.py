@@ -96,7 +96,7 @@ def measure(
         name,
         str(count),
         str(seed),
-        str(report.epochs),
+        str(report.plan.epochs),
         str(report.plan.steps),
         f"{report.plan.learning_rate:g}",
         f"{report.losses[-1]:.2f}",

@@ -104,7 +104,7 @@ def measure(arguments: argparse.Namespace, network_name: str, images: int, seed:
         network_name,
         str(images),
         str(seed),
-        str(report.epochs),
+        str(report.plan.epochs),
         str(report.plan.batch_size),
         f"{report.plan.learning_rate:g}",
         f"{report.losses[-1]:.2f}",

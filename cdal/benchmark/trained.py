@@ -52,13 +52,13 @@ def findings(report: FitReport, metrics: Metrics) -> dict[str, Any]:
         "metrics": finite({name: told[name] for name in ("main_name", "values", "per_class")}),
         "training": finite(
             {
-                "epochs": report.epochs,
+                "epochs": report.plan.epochs,
                 "batch_size": report.plan.batch_size,
                 "learning_rate": report.plan.learning_rate,
                 "loss": report.losses[-1],
             }
         ),
-        "trained": report.images * report.epochs,
+        "trained": report.images * report.plan.epochs,
     }
 
 

@@ -293,8 +293,7 @@ class TaskNetwork(ABC):
 
         Args:
             train: what to learn from.
-            held_out: what to measure on after each epoch; the weights of the best epoch are kept.
-                With None or no images, it trains to the end and keeps the last.
+            held_out: what to measure on after each epoch; None or no images: nothing is measured.
             recipe: how; a learning rate that is left open is the architecture's own.
             progress: told after each epoch, and every second.
             stop: asked before each step.

@@ -24,7 +24,6 @@ class Recipe:
             is lower for a network that starts from pretrained weights.
         weight_decay: AdamW's, on matrices and convolutions, not on biases and norms.
         warmup: share of the steps in which the learning rate rises to its peak.
-        patience: share of the epochs that may pass without a better held-out metric.
         label_smoothing: share of the target that is spread over all classes; None: the task's.
         augmentation: random changes of place, size and colour, as suits the task.
         class_weights: give rare classes more say in the loss, by the inverse root of their number.
@@ -37,7 +36,6 @@ class Recipe:
     learning_rate: float | None = None
     weight_decay: float = 0.05
     warmup: float = 0.1
-    patience: float = 0.5
     label_smoothing: float | None = None
     augmentation: bool = True
     class_weights: bool = True
@@ -49,7 +47,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ModelError(f"{name} must be positive; it is {value}.")
-        for name in ("warmup", "patience", "label_smoothing"):
+        for name in ("warmup", "label_smoothing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ModelError(f"{name} must lie in [0, 1]; it is {value}.")
@@ -77,7 +75,6 @@ class Recipe:
             batch_size=batch_size,
             steps_an_epoch=steps,
             learning_rate=self.learning_rate or peak,
-            patience=max(1, round(self.patience * epochs)),
             mixed_precision=mixed,
         )
 
@@ -92,18 +89,17 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A recipe with nothing left open; the fields are those of ``Recipe``, patience in epochs."""
+    """A recipe with nothing left open; the fields are those of ``Recipe``."""
 
     epochs: int
     batch_size: int
     steps_an_epoch: int
     learning_rate: float
-    patience: int
     mixed_precision: bool
 
     @property
     def steps(self) -> int:
-        """Of the optimiser, if the training is not ended early."""
+        """Of the optimiser."""
         return self.epochs * self.steps_an_epoch
 
 

@@ -60,7 +60,7 @@ class FitProgress:
 
     Attributes:
         epoch: the epoch that is running, from 1; 0 while the images are read.
-        epochs: how many there will be at most.
+        epochs: how many there will be.
         share: of the whole work, in [0, 1].
         loss: mean over the steps of the last whole epoch.
         metric: the main metric on the held-out images after the last whole epoch.
@@ -82,20 +82,16 @@ class FitReport:
         plan: what it came to.
         images: trained on.
         held_out_images: measured on.
-        epochs: that ran.
-        best_epoch: the one whose weights were kept, from 1.
         seconds: wall clock, reading the images included.
         losses: mean training loss of each epoch.
         held_out: main metric of each epoch; empty without held-out images.
-        metrics: of the kept weights on the held-out images; None without any.
+        metrics: of the last epoch on the held-out images; None without any.
     """
 
     recipe: Recipe
     plan: Plan
     images: int
     held_out_images: int
-    epochs: int
-    best_epoch: int
     seconds: float
     losses: tuple[float, ...]
     held_out: tuple[float, ...]

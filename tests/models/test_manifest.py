@@ -84,7 +84,7 @@ class TestFingerprint:
     def test_is_the_hash_of_plain_json(self) -> None:
         recipe = (
             '{"augmentation":true,"batch_size":null,"class_weights":true,"epochs":5,'
-            '"label_smoothing":null,"learning_rate":null,"mixed_precision":null,"patience":0.5,'
+            '"label_smoothing":null,"learning_rate":null,"mixed_precision":null,'
             '"seed":7,"warmup":0.1,"weight_decay":0.05}'
         )
         text = f'[1,[["1","a"],["2","b"]],{recipe},"resnet18",["a","b"]]'

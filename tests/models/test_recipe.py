@@ -20,7 +20,6 @@ DEFAULTS = ClassificationNetwork.defaults
         ({"batch_size": -1}, "batch_size must be positive; it is -1."),
         ({"learning_rate": math.nan}, "learning_rate must be positive; it is nan."),
         ({"warmup": 1.5}, "warmup must lie in [0, 1]; it is 1.5."),
-        ({"patience": -0.1}, "patience must lie in [0, 1]; it is -0.1."),
         ({"label_smoothing": math.nan}, "label_smoothing must lie in [0, 1]; it is nan."),
         ({"weight_decay": -1.0}, "weight_decay must not be negative; it is -1.0."),
     ],
@@ -32,10 +31,10 @@ def test_refuses(changes: dict[str, Any], sentence: str) -> None:
 
 
 def test_a_plan_follows_the_recipe() -> None:
-    recipe = Recipe(epochs=8, batch_size=10, learning_rate=0.5, patience=0.25)
+    recipe = Recipe(epochs=8, batch_size=10, learning_rate=0.5)
     plan = recipe.plan(25, CPU, image_size=64, pretrained=False, defaults=DEFAULTS)
     assert (plan.epochs, plan.batch_size, plan.learning_rate) == (8, 10, 0.5)
-    assert (plan.steps_an_epoch, plan.steps, plan.patience) == (3, 24, 2)
+    assert (plan.steps_an_epoch, plan.steps) == (3, 24)
     assert not plan.mixed_precision
 
 

@@ -37,10 +37,9 @@ def test_learns(trained: tuple[ClassificationNetwork, FitReport]) -> None:
 
 
 def test_reports_what_it_did() -> None:
-    report = learnt(small_network(), epochs=3, batch_size=8, patience=1.0)
+    report = learnt(small_network(), epochs=3, batch_size=8)
     assert (report.images, report.held_out_images) == (24, 6)
-    assert report.epochs == len(report.losses) == len(report.held_out) == 3
-    assert 1 <= report.best_epoch <= 3
+    assert report.plan.epochs == len(report.losses) == len(report.held_out) == 3
     assert report.plan.steps == 9
     assert report.seconds > 0
     assert json.loads(json.dumps(report.to_dict()))["plan"]["batch_size"] == 8
@@ -78,34 +77,23 @@ class Scripted:
         return Metrics("accuracy", {"accuracy": next(self._values)}, {}, (), 1)
 
 
-@pytest.mark.parametrize(
-    ("values", "patience", "epochs", "best"),
-    [
-        ([0.1, 0.9, 0.3, 0.2], 1.0, 4, 2),  # the best is kept
-        ([0.5, 0.5, 0.5, 0.5], 1.0, 4, 4),  # among equals the last
-        ([0.6, 0.5, 0.5, 0.9], 0.5, 3, 1),  # two epochs without anything better: enough
-    ],
-)
-def test_keeps_the_best_epoch(
+def test_keeps_the_last_epoch_whatever_a_handful_of_images_says(
     monkeypatch: pytest.MonkeyPatch,
-    values: list[float],
-    patience: float,
-    epochs: int,
-    best: int,
 ) -> None:
     network = small_network()
-    scripted = Scripted(network, values)
+    scripted = Scripted(network, [0.1, 0.9, 0.3, 0.2])
     monkeypatch.setattr(network, "evaluate", scripted)
-    report = learnt(network, epochs=4, patience=patience)
-    assert (report.epochs, report.best_epoch) == (epochs, best)
-    assert report.held_out == tuple(values[:epochs])
-    assert torch.equal(network.module.head.weight, scripted.heads[best - 1])
+    report = learnt(network, epochs=4)
+    assert report.held_out == (0.1, 0.9, 0.3, 0.2)
+    assert report.metrics is not None
+    assert report.metrics.main == 0.2
+    assert torch.equal(network.module.head.weight, scripted.heads[-1])
 
 
 @pytest.mark.parametrize("held_out", [None, Colours([])])
-def test_without_held_out_images_it_trains_to_the_end(held_out: Colours | None) -> None:
+def test_without_held_out_images_nothing_is_measured(held_out: Colours | None) -> None:
     report = small_network().fit(Colours([0, 1, 2] * 4), held_out, QUICK)
-    assert (report.epochs, report.best_epoch) == (3, 3)
+    assert len(report.losses) == 3
     assert report.metrics is None
     assert report.held_out == ()
 
