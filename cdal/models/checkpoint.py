@@ -95,8 +95,20 @@ def read_own(file: Path) -> dict[str, Tensor]:
     Nothing in such a file is run: what is not tensors in plain containers is refused.
 
     Raises:
-        ModelError: it cannot be read, or holds no tensors by name.
+        ModelError: it cannot be read, holds no tensors by name, or some that are no numbers.
     """
+    weights = _tensors(file)
+    for name, tensor in weights.items():
+        # What torch calls meta has a shape and nothing in it.
+        if tensor.is_meta or (tensor.is_floating_point() and not tensor.isfinite().all()):
+            raise ModelError(
+                f"{file} cannot be started from: not all of {name} are finite numbers."
+            )
+    return weights
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """What ``read_own`` reads, whatever numbers there are."""
     try:
         if file.suffix == ".safetensors":
             return load_file(file)

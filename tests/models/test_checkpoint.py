@@ -213,6 +213,14 @@ class TestOwnWeights:
         with pytest.raises(ModelError, match="holds no state dict: no tensors by name"):
             self.make(tmp_path / "own.pth")
 
+    @pytest.mark.parametrize(
+        "content", [torch.full((2,), torch.nan), torch.empty(2, device="meta")], ids=["nan", "meta"]
+    )
+    def test_no_numbers(self, tmp_path: Path, content: torch.Tensor) -> None:
+        torch.save({"conv1.weight": torch.zeros(2), "conv1.bias": content}, tmp_path / "own.pth")
+        with pytest.raises(ModelError, match=r"not all of conv1\.bias are finite numbers\.$"):
+            self.make(tmp_path / "own.pth")
+
     @pytest.mark.parametrize("name", ["own.pth", "own.safetensors"])
     def test_damaged_or_missing(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(ModelError, match="There is no file"):
