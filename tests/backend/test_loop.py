@@ -97,7 +97,7 @@ def test_the_data_manager_tab_shows_the_queue_in_order(make_scenario: Make) -> N
 
 def test_people_go_on_in_order_while_the_model_trains(make_scenario: Make) -> None:
     """The budget is labelled, a training begins, and nobody is served at random meanwhile."""
-    scenario = make_scenario(200, budget=6, reserve=None, min_labels=4, epochs=300)
+    scenario = make_scenario(200, budget=6, reserve=None, min_labels=4, epochs=200)
     scenario.wait_for_round(1)
     queue = scenario.queue()
     served = scenario.label_stream(6)
@@ -221,7 +221,7 @@ def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(make_scenar
 
 def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
     """600 CIFAR-10 images of ten classes, four rounds: the test accuracy is clearly over 0.1."""
-    scenario = make_scenario(600, classes=10, budget=75, min_labels=20, epochs=None)
+    scenario = make_scenario(600, classes=10, budget=75, min_labels=20, epochs=25)
     for number in range(1, 5):
         scenario.wait_for_round(number, seconds=400)
         scenario.label_stream(75)

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.label_studio
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "classification": {},
     "segmentation": {"image_size": 64, "epochs": 25},
-    "detection": {"image_size": 160, "epochs": 80},
+    "detection": {"image_size": 160, "epochs": 50},
 }
 ROUNDS, BUDGET, RESERVE = 2, 20, 6
 SCREENSHOTS = os.environ.get("CDAL_SCREENSHOTS")
