@@ -97,7 +97,7 @@ def test_the_data_manager_tab_shows_the_queue_in_order(make_scenario: Make) -> N
 
 def test_people_go_on_in_order_while_the_model_trains(make_scenario: Make) -> None:
     """The budget is labelled, a training begins, and nobody is served at random meanwhile."""
-    scenario = make_scenario(200, budget=6, reserve=None, min_labels=4, epochs=200)
+    scenario = make_scenario(200, budget=6, reserve=None, min_labels=4, epochs=300)
     scenario.wait_for_round(1)
     queue = scenario.queue()
     served = scenario.label_stream(6)

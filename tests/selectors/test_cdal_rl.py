@@ -51,6 +51,7 @@ def test_after_60_epochs_it_has_learnt_to_select_diverse_images():
     assert mean_on_scale(CDALRL(rewards="cd", epochs=60)) >= 65
 
 
+@pytest.mark.endurance
 def test_after_200_epochs_it_is_near_greedy_and_beyond_cdal_cs():
     assert mean_on_scale(CDALRL(rewards="cd", epochs=200)) >= max(90, mean_on_scale(CDALCS()) + 5)
 
