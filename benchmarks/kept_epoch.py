@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    if not options.network.partition(":")[2].isdecimal():
+        parser.error("--network must be name:side, such as resnet18:32")
     torch.set_num_threads(options.threads)
     images = open_images(options.images)
     drawn = random.Random(0).sample(images.test, min(options.test_images, len(images.test)))

@@ -133,10 +133,15 @@ def skipped_or_deleted(session: Session, current: Round) -> int:
     return session.scalar(query) or 0
 
 
-def is_finished(session: Session, current: Round, labelled: int) -> bool:
-    """Whether as many images as the round asked for are labelled, or none of it is left."""
+def has_its_budget(session: Session, current: Round, labelled: int) -> bool:
+    """Whether as many images as the round asked for are labelled."""
     # A skipped or deleted image will never be labelled; the round must not wait for it.
     settled = skipped_or_deleted(session, current)
-    if labelled - current.labels + settled >= current.budget:
+    return labelled - current.labels + settled >= current.budget
+
+
+def is_finished(session: Session, current: Round, labelled: int) -> bool:
+    """Whether as many images as the round asked for are labelled, or none of it is left."""
+    if has_its_budget(session, current, labelled):
         return True
     return not unlabelled_picks(session, current) and labelled > current.labels

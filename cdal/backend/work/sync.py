@@ -12,7 +12,7 @@ from cdal.backend import submissions
 from cdal.backend.label_studio.info import TaskInfo
 from cdal.backend.label_studio.times import stamp
 from cdal.backend.labeling import served_control
-from cdal.backend.rounds import MADE_BY, UNFINISHED, is_finished, open_round
+from cdal.backend.rounds import MADE_BY, UNFINISHED, has_its_budget, is_finished, open_round
 from cdal.backend.tables import (
     Job,
     ModelVersion,
@@ -175,8 +175,10 @@ def _decide(work: Context, session: Session) -> str | None:
         enough = labelled >= since + current.budget
     else:
         since = current.labels
-        enough = is_finished(session, current, labelled)
-        enough = enough and not _more_may_follow(work, session, labelled)
+        enough = has_its_budget(session, current, labelled) or (
+            is_finished(session, current, labelled)
+            and not _more_may_follow(work, session, labelled)
+        )
     every = work.settings.train_every
     if not enough and (every is None or labelled < since + every):
         return None

@@ -322,6 +322,15 @@ class TestAnExhaustedPool:
             label_last(label_studio, task_id, age=timedelta(seconds=1))
         assert "3 new labels, a training is due" in run(services, project, label_studio)
 
+    def test_a_budget_that_is_met_waits_for_nothing(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio, exhausted: Round
+    ) -> None:
+        with services.store.transaction() as session:
+            session.get_one(Round, exhausted.id).budget = 1
+            session.get_one(Project, project.id).extra_params = {"budget": 50, "min_labels": 2}
+        label_last(label_studio, 41, age=timedelta(seconds=1))
+        assert "1 new labels, a training is due" in run(services, project, label_studio)
+
     def test_without_an_open_round_it_is_the_same(
         self, services: Services, project: Project, label_studio: FakeLabelStudio, exhausted: Round
     ) -> None:
