@@ -1,17 +1,19 @@
-"""Who may import whom: read from every import statement, also those inside functions."""
+"""Who may import whom, read from every import statement, also those inside functions.
+
+The parts of the package, the folders of the backend from the top down, and no circle anywhere.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("selectors", "models", "datasets", "backend", "benchmark", "demo")
 
 # What each part may import, besides the standard library and itself.
 ALLOWED = {
@@ -59,6 +61,16 @@ ALLOWED = {
         "urllib3",
         "werkzeug",
     },
+    # Arguments alone; what runs a command is imported when it is called.
+    "cdal.cli": {
+        "cdal.selectors",
+        "cdal.models",
+        "cdal.datasets",
+        "cdal.benchmark",
+        "cdal.backend",
+        "cdal.demo",
+        "torch",
+    },
     # It starts the backend as a process, as a user does.
     "cdal.demo": {
         "cdal.models",
@@ -72,7 +84,27 @@ ALLOWED = {
         "rich",
     },
 }
-MAY_IMPORT_THE_BACKEND = {"cdal/cli.py", "cdal/__main__.py", "_wsgi.py"}
+MAY_IMPORT_THE_BACKEND = {"_wsgi.py"}
+
+# The backend's folders and the files beside them, from the top down: a row imports itself and the
+# rows below it.
+BACKEND_LAYERS = (
+    {"commands"},
+    {"worker", "supervisor", "admin_cli"},
+    {"web"},
+    {"actions"},
+    {"reports"},
+    {"loop"},
+    {"services"},
+    {"jobs"},
+    {"label_studio"},
+    {"store"},
+    {"annotations"},
+    {"images"},
+    {"settings"},
+    {"config", "addresses"},
+    {"logs", "text", "errors"},
+)
 
 
 def sources() -> list[Path]:
@@ -131,6 +163,63 @@ def test_every_part_has_its_rule() -> None:
     assert {package_of(file) for file in sources()} <= {"cdal", *ALLOWED}
 
 
+def module_of(file: Path) -> str:
+    names = list(file.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Each module of ours with those of ours that it imports."""
+    modules = {module_of(file): file for file in sources()}
+    graph: dict[str, set[str]] = {}
+    for module, file in modules.items():
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found.update(name.name for name in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                # A name of a package is a module of it, or is defined in its __init__.py.
+                names = {f"{node.module}.{name.name}" for name in node.names}
+                found |= {name if name in modules else node.module for name in names}
+        graph[module] = (found & set(modules)) - {module}
+    return graph
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """What is left when those that import nothing, or nothing but what was taken, are taken."""
+    left = {module: set(imported) for module, imported in graph.items()}
+    while free := [module for module, imported in left.items() if not imported & set(left)]:
+        for module in free:
+            del left[module]
+    return [[module, *sorted(imported & set(left))] for module, imported in left.items()]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert circles(import_graph()) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}) != []
+    assert circles({"a": ["b", "c"], "b": ["c"], "c": []}) == []
+
+
+def layer_of(module: str) -> int:
+    """The row of a module of the backend, 0 at the top."""
+    part = module.split(".")[2]
+    return next(row for row, parts in enumerate(BACKEND_LAYERS) if part in parts)
+
+
+def test_the_backend_imports_downwards_only() -> None:
+    upwards = [
+        f"{module} imports {imported}"
+        for module, names in import_graph().items()
+        for imported in names
+        if module.startswith("cdal.backend.") and imported.startswith("cdal.backend.")
+        if layer_of(imported) < layer_of(module)
+    ]
+    assert upwards == []
+
+
 @pytest.mark.parametrize(
     ("file", "text", "found"),
     [
@@ -143,13 +232,14 @@ def test_every_part_has_its_rule() -> None:
         ("cdal/models/x.py", "import flask", ["flask"]),
         ("cdal/demo/x.py", "from cdal.backend.scores import Scores", ["cdal.backend"]),
         ("cdal/demo/x.py", "from cdal import backend", ["cdal.backend"]),
-        ("cdal/backend/work/x.py", "from cdal.demo import y", ["cdal.demo"]),
+        ("cdal/backend/loop/x.py", "from cdal.demo import y", ["cdal.demo"]),
         ("cdal/backend/x.py", "from cdal.datasets import y", ["cdal.datasets"]),
         ("cdal/models/x.py", "import defusedxml.ElementTree", ["defusedxml"]),
         ("cdal/datasets/x.py", "from cdal.models.targets import IGNORED", []),
         ("cdal/backend/x.py", "from cdal.backend import y", []),
-        ("cdal/select_command.py", "from cdal.backend import y", ["cdal.backend"]),
-        ("cdal/cli.py", "from cdal.backend import y", []),
+        ("cdal/__main__.py", "from cdal.backend import y", ["cdal.backend"]),
+        ("cdal/cli/x.py", "from cdal.backend import y", []),
+        ("cdal/cli/x.py", "import flask", ["flask"]),
         ("_wsgi.py", "from cdal.backend.app import create_app", []),
     ],
 )
@@ -181,7 +271,7 @@ SERVER_LIBRARIES = {
         ("cdal.models", SERVER_LIBRARIES | {"defusedxml", "pycocotools"}),
         ("cdal.datasets", SERVER_LIBRARIES | {"defusedxml"}),
         # Only a report needs more, and it is imported when it is drawn.
-        ("cdal.benchmark.commands", SERVER_LIBRARIES | {"defusedxml", "jinja2"}),
+        ("cdal.benchmark.command", SERVER_LIBRARIES | {"defusedxml", "jinja2"}),
         ("cdal.cli", SERVER_LIBRARIES),
     ],
 )

@@ -6,38 +6,27 @@ sent that follow. The worker, in another process, sees it within a second or two
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
-from sqlalchemy import select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.forgetting import forget_files, forget_rows
-from cdal.backend.heartbeat import worker_status
-from cdal.backend.jobs import LANES, JobKind
-from cdal.backend.labeling import LabelingError, served_control
-from cdal.backend.rounds import MADE_BY, UNFINISHED, newest_round, open_round
+from cdal.backend.annotations.labeling_config import check_control, served_control
+from cdal.backend.errors import ActionError, LabelingError, LabelStudioError, SettingsError
+from cdal.backend.jobs.manager import LANES, JobKind
+from cdal.backend.loop.rounds import MADE_BY, UNFINISHED, begin_round, newest_round
+from cdal.backend.reports.health import worker_status
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.settings_error import SettingsError
-from cdal.backend.store import note
-from cdal.backend.tables import Job, ModelVersion, Project, now
-from cdal.models import ModelError, TaskNetwork
-
-LONGEST_NAME = 80
-
-
-class ActionError(ValueError):
-    """What was asked for is impossible; the message is a sentence that says why.
-
-    Attributes:
-        status: as HTTP has it, 404 where there is no such thing and 409 where it cannot be now.
-    """
-
-    def __init__(self, message: str, status: int = 409) -> None:
-        super().__init__(message)
-        self.status = status
+from cdal.backend.store.folder import forget_files, forget_rows
+from cdal.backend.store.queries import IDS_A_QUERY, chunks, find_job, find_project, waiting
+from cdal.backend.store.store import note
+from cdal.backend.store.tables import Job, ModelVersion, Pick, Project, Task, now
+from cdal.backend.text import _name
+from cdal.models import ModelError, load_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +155,7 @@ def forget(services: Services, project_id: int, by: str) -> Done:
                 "it, or cancel it first."
             )
         forget_rows(session, project_id)
-        note(session, None, f"Project {project_id} («{project.title}») forgotten by {_name(by)}")
+        note(session, None, f'Project {project_id} ("{project.title}") forgotten by {_name(by)}')
     forget_files(services.config, project_id)
     return Done(
         f"Project {project_id} is forgotten. What is in Label Studio stays; where this backend is "
@@ -223,34 +212,10 @@ def retry(services: Services, job_id: int, by: str) -> Done:
     return done
 
 
-def find_project(session: Session, project_id: int) -> Project:
-    """A project by the store's number.
-
-    Raises:
-        ActionError: there is none.
-    """
-    project = session.get(Project, project_id)
-    if project is None:
-        raise ActionError(f"There is no project {project_id}.", 404)
-    return project
-
-
-def find_job(session: Session, job_id: int) -> Job:
-    """A job by its number.
-
-    Raises:
-        ActionError: there is none.
-    """
-    job = session.get(Job, job_id)
-    if job is None:
-        raise ActionError(f"There is no job {job_id}.", 404)
-    return job
-
-
 def _begin_round(services: Services, session: Session, project: Project, said: str) -> Done:
     """Begin a round, `said` with its number noted; a pause holds up only what begins by itself."""
     try:
-        begun = open_round(session, services.jobs, project.id)
+        begun = begin_round(session, services.jobs, project.id)
     except SettingsError as error:
         raise ActionError(f"No round can begin: {error}") from None
     said = said.format(begun.number)
@@ -265,7 +230,7 @@ def _check_network(services: Services, project: Project, version: ModelVersion) 
     """Refuse a version that cannot be loaded, or was made for another kind of labels."""
     folder = services.config.version_folder(project.id, version.number)
     try:
-        network = TaskNetwork.load(folder, torch.device("cpu"))
+        network = load_network(folder, torch.device("cpu"))
         settings = ProjectSettings.parse(project.extra_params)
         task = served_control(project.labeling_config, settings.control).task
     except (ModelError, SettingsError, LabelingError) as error:
@@ -293,7 +258,121 @@ def _doing(job: Job) -> str:
     return "is under way" if job.state == "running" else "waits"
 
 
-def _name(by: str) -> str:
-    """Who asked, as it may stand in a record: one line, not too long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in by).split())
-    return line[:LONGEST_NAME] or "somebody"
+MOST = 500
+"""Images that can be put first at once."""
+
+
+def queue_next(services: Services, project_id: int, task_ids: Sequence[int], by: str) -> Done:
+    """Put images at the front of the open round's queue, in this order.
+
+    Those that are labelled, skipped, gone or cannot be used are left out.
+
+    Raises:
+        ActionError: there is no such project, no round is open, or none of the images waits.
+    """
+    wanted = list(dict.fromkeys(task_ids))
+    if len(wanted) > MOST:
+        raise ActionError(f"At most {MOST} images can be queued next at once, not {len(wanted)}.")
+    with services.store.transaction() as session:
+        project = find_project(session, project_id)
+        current = newest_round(session, project.id, "open")
+        if current is None:
+            raise ActionError("No round is open; try again when the next one is queued.")
+        picks = session.scalars(
+            select(Pick).filter_by(round_id=current.id).order_by(Pick.rank)
+        ).all()
+        if any(pick.state == "sending" for pick in picks):
+            raise ActionError("The queue is being written just now; try again in a moment.")
+        there: set[int] = set()
+        for ids in chunks(wanted, IDS_A_QUERY):
+            query = select(Task.task_id).where(waiting(project.id), Task.task_id.in_(ids))
+            there.update(session.scalars(query))
+        first = [task for task in wanted if task in there]
+        if not first:
+            raise ActionError(
+                "None of these images can be queued: they are labelled, skipped or gone."
+            )
+        known = {pick.task_id: pick for pick in picks}
+        order = [*first, *(pick.task_id for pick in picks if pick.task_id not in there)]
+        rows = [
+            {
+                "round_id": current.id,
+                "rank": rank,
+                "task_id": task,
+                "state": known[task].state if task in known else "ranked",
+                "score": known[task].score if task in known else 0.0,
+                "reason": {**(known[task].reason if task in known else {}), "chosen_by": by}
+                if task in there
+                else known[task].reason,
+            }
+            for rank, task in enumerate(order)
+        ]
+        session.execute(delete(Pick).where(Pick.round_id == current.id))
+        session.execute(insert(Pick), rows)
+        # A queue version is written once: the new order goes out under a new one.
+        current.state = "queueing"
+        images = "1 image" if len(first) == 1 else f"{len(first)} images"
+        note(session, project.id, f"Round {current.number}: {images} put first by {by}")
+        job = services.jobs.request(session, project.id, "queue", by)
+    services.jobs.send_pending(project_id)
+    left_out = len(wanted) - len(first)
+    more = f" {left_out} are labelled, skipped or gone, and were left out." if left_out else ""
+    return Done(f"{images} come first as soon as the queue is written anew.{more}", job)
+
+
+def change_settings(
+    services: Services,
+    project_id: int,
+    settings: Mapping[str, Any],
+    by: str,
+    backend_url: str | None = None,
+) -> Done:
+    """Give a project these settings, and its defaults for the others.
+
+    Label Studio holds them, on the project's Model page, and sends them with every set-up; so that
+    is where they are written.
+
+    Raises:
+        SettingsError: one is unknown or impossible; the message names it.
+        ActionError: there is no such project, or Label Studio did not take them.
+    """
+    with services.store.reading() as session:
+        project = find_project(session, project_id)
+    try:
+        parsed = ProjectSettings.parse(dict(settings))
+        check_control(parsed, served_control(project.labeling_config, parsed.control))
+        services.config.weights_file(parsed.weights)
+    except LabelingError as error:
+        raise SettingsError(str(error)) from None
+    try:
+        services.client(project).write_settings(backend_url, settings)
+    except LabelStudioError as error:
+        raise ActionError(f"The settings are as they were. {error}", 502) from None
+    changed = _changes(project.extra_params, settings)
+    with services.store.transaction() as session:
+        project = find_project(session, project_id)
+        project.extra_params = dict(settings)
+        note(session, project.id, f"Settings changed by {by}: {changed}")
+        services.jobs.request(session, project.id, "sync", by)
+    services.jobs.send_pending(project_id)
+    return Done(f"The settings are changed: {changed}.")
+
+
+def known_settings(extra_params: object) -> dict[str, Any]:
+    """The settings that differ from their defaults, by name; none where they cannot be read."""
+    try:
+        return ProjectSettings.parse(extra_params).model_dump(exclude_defaults=True)
+    except SettingsError:
+        return {}
+
+
+def _changes(before: object, after: Mapping[str, Any]) -> str:
+    """What changed, in words."""
+    old = known_settings(before)
+    names = [name for name in ProjectSettings.model_fields if old.get(name) != after.get(name)]
+    words = [f"{name} {_word(old.get(name))} → {_word(after.get(name))}" for name in names]
+    return ", ".join(words) or "nothing"
+
+
+def _word(value: object) -> str:
+    return "default" if value is None else str(value)

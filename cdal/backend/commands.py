@@ -12,14 +12,15 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from cdal.backend.backup import BackupError, back_up
+from cdal.backend.admin_cli import run as run_control
 from cdal.backend.config import ServerConfig, server_config
-from cdal.backend.control import run as run_control
-from cdal.backend.data_folder import DataFolderError, check_data_folder
+from cdal.backend.errors import BackupError, DataFolderError, WorkerError
 from cdal.backend.logs import never_show, set_up_logging
-from cdal.backend.serve import serve_command, web_command
-from cdal.backend.storage import STORAGE, storage_problem
-from cdal.backend.worker import WorkerError, run_worker
+from cdal.backend.store.backup import back_up
+from cdal.backend.store.failures import STORAGE, storage_problem
+from cdal.backend.store.folder import check_data_folder
+from cdal.backend.supervisor import serve_command, web_command
+from cdal.backend.worker import run_worker
 
 
 def serve() -> int:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cdal.backend.settings_error import SettingsError
+from cdal.backend.errors import SettingsError
 
 # How an address may begin, and the library and the extra of this package that it needs.
 DATABASES = {
@@ -91,7 +91,7 @@ class ServerConfig(BaseSettings):
     image_hosts: str = Field(
         "public",
         description="Comma-separated hosts that images may be fetched from, besides Label Studio; "
-        "«public» stands for every public address.",
+        '"public" stands for every public address.',
     )
     image_cache_mb: int = Field(2048, ge=0, description="Disk space for fetched images, in MB.")
 
@@ -145,7 +145,7 @@ class ServerConfig(BaseSettings):
             return None
         if self.weights_folder is None:
             raise SettingsError(
-                "Setting «weights»: the backend has no folder for weights; set CDAL_WEIGHTS_FOLDER "
+                'Setting "weights": the backend has no folder for weights; set CDAL_WEIGHTS_FOLDER '
                 "for it."
             )
         # Settings come from outside: neither .. nor a link may lead out of the folder.
@@ -157,7 +157,8 @@ class ServerConfig(BaseSettings):
             found = False
         if not found:
             raise SettingsError(
-                f"Setting «weights»: there is no file «{name}» in the backend's folder for weights."
+                f'Setting "weights": there is no file "{name}" in the backend\'s folder for '
+                "weights."
             )
         return file
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
-from cdal.backend.address import AllowedHosts
-from cdal.backend.cache import DiskCache
+import torch
+
+from cdal.backend.addresses import AllowedHosts
 from cdal.backend.config import ServerConfig
-from cdal.backend.images import ImageSource, ImageStore
-from cdal.backend.jobs import Jobs
+from cdal.backend.errors import LabelStudioError
+from cdal.backend.images.cache import DiskCache
+from cdal.backend.images.store import ImageSource, ImageStore
+from cdal.backend.jobs.manager import GivenUp, Jobs
+from cdal.backend.jobs.messages import open_messages
+from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.label_studio.client import LabelStudioClient
-from cdal.backend.label_studio.error import LabelStudioError
 from cdal.backend.logs import never_show
-from cdal.backend.messages import open_messages
-from cdal.backend.networks import LoadedNetworks
-from cdal.backend.spacing import Spacing
-from cdal.backend.store import Store
-from cdal.backend.tables import Project
+from cdal.backend.store.store import Store
+from cdal.backend.store.tables import Project
+from cdal.models import TaskNetwork, choose_device, free_memory, load_network
 
 THUMBNAIL_CACHE_BYTES = 256 << 20
 
@@ -38,12 +43,13 @@ class Services:
     strangers: Spacing = field(default_factory=lambda: Spacing(1, 10.0))
 
     @classmethod
-    def open(cls, config: ServerConfig) -> Services:
+    def open(cls, config: ServerConfig, on_given_up: GivenUp) -> Services:
+        """Open everything; `on_given_up` is what the loop does about a job that is given up."""
         store = Store(config.store_url)
         return cls(
             config=config,
             store=store,
-            jobs=Jobs(store, open_messages(config)),
+            jobs=Jobs(store, open_messages(config), on_given_up),
             images=ImageStore(
                 config.images_folder,
                 config.image_cache_mb * 2**20,
@@ -75,3 +81,52 @@ class Services:
 @lru_cache(maxsize=64)
 def _client(url: str, token: str, project: int) -> LabelStudioClient:
     return LabelStudioClient(url, token, project)
+
+
+log = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")
+
+
+class LoadedNetworks:
+    """The last few networks that were asked for."""
+
+    KEPT = 2
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._lock = threading.Lock()
+        self._loaded: dict[Path, TaskNetwork] = {}
+
+    def get(self, folder: Path) -> TaskNetwork:
+        """The network in a folder; on the CPU where the GPU's memory is full.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        with self._lock:
+            network = self._loaded.pop(folder, None) or self._load(folder)
+            self._loaded[folder] = network  # the last one is the most recently used
+            while len(self._loaded) > self.KEPT:
+                self._loaded.pop(next(iter(self._loaded)))
+            return network
+
+    def move_to_cpu(self, folder: Path) -> TaskNetwork:
+        """The network in a folder, from now on on the CPU: a training needs all of the GPU.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        with self._lock:
+            self._loaded.pop(folder, None)
+            free_memory()
+            network = load_network(folder, CPU)
+            self._loaded[folder] = network
+            return network
+
+    def _load(self, folder: Path) -> TaskNetwork:
+        try:
+            return load_network(folder, choose_device(self._device))
+        except torch.OutOfMemoryError:
+            log.warning("The GPU's memory is full; unseen images are predicted on the CPU.")
+        return load_network(folder, CPU)

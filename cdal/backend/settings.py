@@ -1,4 +1,4 @@
-"""A project's settings: the «extra params» JSON of Label Studio's Model page, checked."""
+"""A project's settings: the "extra params" JSON of Label Studio's Model page, checked."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cdal.backend.labeling import Control
-from cdal.backend.settings_error import SettingsError
+from cdal.backend.errors import SettingsError
 from cdal.models import ARCHITECTURES
 from cdal.selectors import OptionError, make_selector
 
@@ -61,8 +60,8 @@ class ProjectSettings(BaseModel):
     )
     region: Literal["auto", "class", "image"] = Field(
         "auto",
-        description="Class mixtures: one a pseudo-label («class») or one for the whole image "
-        "(«image»); «auto» takes «image» for classification, else «class».",
+        description='Class mixtures: one a pseudo-label ("class") or one for the whole image '
+        '("image"); "auto" takes "image" for classification, else "class".',
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Fixes every random choice.")
     min_labels: int = Field(
@@ -88,8 +87,8 @@ class ProjectSettings(BaseModel):
     )
     unlabelled: Literal["background", "ignore"] = Field(
         "background",
-        description="Segmentation: pixels that no region covers are background («background»), or "
-        "nothing is learnt from them («ignore»), for projects that label every pixel in the end.",
+        description='Segmentation: pixels that no region covers are background ("background"), or '
+        'nothing is learnt from them ("ignore"), for projects that label every pixel in the end.',
     )
     split_regions: bool = Field(
         False,
@@ -115,7 +114,7 @@ class ProjectSettings(BaseModel):
     )
     pretrained: bool | Literal["auto"] = Field(
         "auto",
-        description="A training that begins anew starts from ImageNet weights: «auto» where they "
+        description='A training that begins anew starts from ImageNet weights: "auto" where they '
         "lie on this machine, true to download them, false never.",
     )
     weights: str | None = Field(
@@ -145,39 +144,20 @@ class ProjectSettings(BaseModel):
         try:
             make_selector(self.selector, self.selector_options)
         except OptionError as error:
-            raise ValueError(f"Setting «selector_options»: {error}.") from error
+            raise ValueError(f'Setting "selector_options": {error}.') from error
         # The policy's file would be read and written wherever it says.
         if "weights" in self.selector_options:
             raise ValueError(
-                "Setting «selector_options»: weights names a file on the backend's machine, which "
+                'Setting "selector_options": weights names a file on the backend\'s machine, which '
                 "a project's settings may not; leave it out."
             )
         known = [name for names in ARCHITECTURES.values() for name in names]
         if self.network is not None and self.network not in known:
             raise ValueError(
-                f"Setting «network»: there is no network «{self.network}» here; "
+                f'Setting "network": there is no network "{self.network}" here; '
                 f"choose one of {', '.join(known)}."
             )
         return self
-
-    def check_control(self, control: Control) -> None:
-        """Check that a network can learn what the control asks for, by the one that is named.
-
-        Raises:
-            SettingsError: it cannot.
-        """
-        if self.network is not None and self.network not in ARCHITECTURES[control.task]:
-            raise SettingsError(
-                f"Setting «network»: «{self.network}» is no network for {control.task}; choose one "
-                f"of {', '.join(ARCHITECTURES[control.task])}."
-            )
-        alone = control.task == "segmentation" and len(control.labels) == 1
-        if alone and self.unlabelled == "ignore":
-            raise SettingsError(
-                f"Setting «unlabelled»: the <{control.tag}> «{control.from_name}» has one label, "
-                "and what it does not cover must be background, or there is nothing to tell apart; "
-                'leave the setting out, or make it "background".'
-            )
 
     @classmethod
     def parse(cls, extra_params: object) -> ProjectSettings:
@@ -222,7 +202,7 @@ def _check_characters(typed: Mapping[str, Any]) -> None:
         except UnicodeEncodeError:
             shown = _short(name.encode(errors="replace").decode())
             raise SettingsError(
-                f"Setting «{shown}» holds half a character (a lone surrogate); type its text anew."
+                f'Setting "{shown}" holds half a character (a lone surrogate); type its text anew.'
             ) from None
 
 
@@ -250,8 +230,8 @@ def _sentence(error: ValidationError) -> str:
     name = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":
         close = difflib.get_close_matches(name, ProjectSettings.model_fields, n=1)
-        hint = f"did you mean «{close[0]}»?" if close else "see the settings table in the README."
-        return f"There is no setting «{_short(name)}»; {hint}"
+        hint = f'did you mean "{close[0]}"?' if close else "see the settings table in the README."
+        return f'There is no setting "{_short(name)}"; {hint}'
     if not name:
         return first["msg"].removeprefix("Value error, ")
     if name == "pretrained":  # a choice of two types, each with a fault of its own
@@ -259,7 +239,7 @@ def _sentence(error: ValidationError) -> str:
     else:
         must_be = _MUST_BE.get(first["type"], "something else").format(**first.get("ctx", {}))
     given = json.dumps(first["input"], ensure_ascii=False)
-    return f"Setting «{name}» must be {must_be}, not {_short(given)}."
+    return f'Setting "{name}" must be {must_be}, not {_short(given)}.'
 
 
 def _short(text: str) -> str:

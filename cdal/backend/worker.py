@@ -16,28 +16,25 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from cdal.backend.config import ServerConfig
-from cdal.backend.data_folder import check_data_folder
-from cdal.backend.database import WorkerLock
-from cdal.backend.heartbeat import beating
-from cdal.backend.leftovers import remove_leftovers
-from cdal.backend.messages import log_less
+from cdal.backend.errors import WorkerError
+from cdal.backend.jobs.heartbeat import beating
+from cdal.backend.jobs.messages import log_less
+from cdal.backend.loop.connection import POLL
+from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.loop.runner import run_job
+from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.services import Services
-from cdal.backend.serving import serve_last_good
-from cdal.backend.storage import STORAGE, storage_problem
-from cdal.backend.store import note
-from cdal.backend.tables import Project
-from cdal.backend.work.connected import POLL
-from cdal.backend.work.run import run_job
+from cdal.backend.store.engine import WorkerLock
+from cdal.backend.store.failures import STORAGE, storage_problem
+from cdal.backend.store.folder import check_data_folder, remove_leftovers
+from cdal.backend.store.store import note
+from cdal.backend.store.tables import Project
 from cdal.models import ModelError, choose_device
 
 log = logging.getLogger(__name__)
 
 NICENESS = 10
 """The worker yields to the web process, which answers people."""
-
-
-class WorkerError(Exception):
-    """The worker cannot start; the message says why."""
 
 
 def run_worker(config: ServerConfig) -> None:
@@ -55,7 +52,7 @@ def run_worker(config: ServerConfig) -> None:
         os.nice(NICENESS)
         if config.compute_threads is not None:
             torch.set_num_threads(config.compute_threads)
-        services = Services.open(config)
+        services = Services.open(config, on_job_given_up)
         huey = services.jobs.huey
         lock = WorkerLock(services.store.engine)
         if not lock.hold():
@@ -107,7 +104,8 @@ def _end_unless(lock: WorkerLock, consumer: Consumer) -> Callable[[], None]:
 def _recover(services: Services, was_killed: bool) -> None:
     """Have what a killed worker left running done again, and remove what it left half written."""
     resumed = services.jobs.recover()
-    removed = remove_leftovers(services)
+    services.images.remove_leftovers()
+    removed = remove_leftovers(services.config, services.store)
     with services.store.reading() as session:
         projects = session.scalars(select(Project.id)).all()
     for project_id in projects:

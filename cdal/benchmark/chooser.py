@@ -11,7 +11,7 @@ from cdal.benchmark.folder import SimulationFolder
 from cdal.benchmark.materials import Materials
 from cdal.benchmark.scores import Scores, score, unseen_pool
 from cdal.benchmark.stopwatch import Stopwatch
-from cdal.benchmark.trained import finite
+from cdal.benchmark.trainer import finite
 from cdal.models import TaskNetwork
 
 

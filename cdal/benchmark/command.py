@@ -1,109 +1,148 @@
-"""The arguments of ``cdal benchmark``."""
+"""``cdal benchmark``: simulate, go on, and draw the report."""
 
 from __future__ import annotations
 
 import argparse
+import copy
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from cdal.benchmark.ablations import ABLATIONS
-from cdal.selectors import SELECTORS
+from cdal.benchmark.ablations import ABLATIONS, Ablation
+from cdal.benchmark.data_set import Part
+from cdal.benchmark.errors import BenchmarkError
+from cdal.benchmark.folder import SimulationFolder
+from cdal.benchmark.materials import Materials
+from cdal.benchmark.plan import Plan, machine, make_plan, task_of
+from cdal.benchmark.progress import Progress
+from cdal.benchmark.simulation import Simulation
+from cdal.datasets import DatasetError
+from cdal.models import ModelError
+from cdal.selectors import OptionError, PoolError
 
-DEFAULT_SELECTORS = "random,entropy,core-set,cdal-cs,cdal-rl"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments, and the commands ``ablation`` and ``report``."""
-    _add_simulation(parser)
-    _add_method(parser)
-    commands = parser.add_subparsers(dest="benchmark_command", metavar="COMMAND")
-    ablation = commands.add_parser(
-        "ablation",
-        help="a ready-made ablation",
-        description="; ".join(f"{name}: {entry.what}" for name, entry in ABLATIONS.items()),
-    )
-    ablation.add_argument("name", choices=sorted(ABLATIONS), metavar="NAME")
-    _add_simulation(ablation)
-    _add_method(ablation)
-    report = commands.add_parser("report", help="draw the report of finished steps anew")
-    report.add_argument("folder", type=Path, metavar="DIR", help="what --out was")
+INTERRUPTED = 130
+"""The exit status of a command that was ended by Ctrl-C, as shells have it."""
 
 
-def _add_simulation(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--dataset",
-        type=Path,
-        metavar="PATH",
-        help="a folder or zip of class folders, images with masks, or VOC's layout",
-    )
-    add("--out", type=Path, metavar="DIR", help="where the results go; call it again to go on")
-    add(
-        "--task",
-        choices=("classification", "segmentation", "detection"),
-        help="default: what the images are labelled for",
-    )
-    add(
-        "--selectors",
-        default=DEFAULT_SELECTORS,
-        metavar="LIST",
-        help=f"of {', '.join(sorted(SELECTORS))}, by commas, with options: "
-        f"cdal-cs:missing=skip,region=image; default: {DEFAULT_SELECTORS}",
-    )
-    add("--initial", metavar="N|P%", help="images labelled at first; default: 10%%")
-    add("--step", metavar="N|P%", help="images labelled at a time; default: 5%%")
-    add("--until", metavar="N|P%", help="images labelled at most; default: 40%%")
-    add("--seeds", type=int, metavar="N", help="runs of each selector; default: 3")
-    add("--network", metavar="NAME", help="default: as the backend chooses")
-    add("--image-size", type=int, metavar="S", help="side of its images in pixels")
-    add("--epochs", type=int, metavar="N", help="of each training; default: by the set's size")
-    add("--batch-size", type=int, metavar="N", help="images in a training step")
-    add("--learning-rate", type=float, metavar="R", help="at its peak")
-    add(
-        "--warm-start",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="go on from the last step's weights; default: start anew",
-    )
-    add("--device", default="auto", help="cpu, cuda, cuda:N, or auto, the default")
-    add("--limit", type=int, metavar="N", help="use N images of the pool, drawn at random")
-    add("--test-limit", type=int, metavar="N", help="measure on N test images, drawn at random")
-    add("--keep-scores", action="store_true", help="keep features and class mixtures, for plots")
-    add(
-        "--oracle",
-        action="store_true",
-        help="have the pool scored by a network that has learnt all its labels: what a better "
-        "model would select",
-    )
-    add(
-        "--protocol",
-        metavar="paper[:NAME]",
-        help="amounts, network and epochs of the paper, for data sets in torchvision's layouts",
-    )
+def run(arguments: argparse.Namespace) -> int:
+    """Simulate, or draw a report.
+
+    Returns:
+        0; 2 where an argument or a file is wrong, which one sentence then says; 130 after Ctrl-C.
+    """
+    try:
+        if arguments.benchmark_command == "report":
+            return 0 if _report(arguments.folder) else 2
+        return _simulate(arguments)
+    except (BenchmarkError, DatasetError, ModelError, OptionError, PoolError) as error:
+        sys.stderr.write(f"cdal benchmark: {error}\n")
+        return 2
 
 
-def _add_method(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--reward", metavar="PARTS", help="of cdal-rl: cd, vr and sr joined by +")
-    add("--alpha", metavar="A", help="of cdal-rl: the weight of cd")
-    add("--policy", metavar="WHEN", help="of cdal-rl: trained in each round, or once")
-    add("--weights", metavar="KIND", help="of regions in class mixtures: entropy or uniform")
-    add("--classes", metavar="NAMES", help="class mixtures of these classes only, joined by +")
-    add("--region", metavar="KIND", help="a mixture for each class, or one for the image")
-    add("--missing", metavar="KIND", help="a class that one of two images lacks: uniform or skip")
-    add("--confidence", metavar="P", help="least of a box in class mixtures; default: 0.05")
-    add("--background", metavar="KIND", help="in the vector of a box: drop, the default, or keep")
-    add("--bias", type=int, default=0, metavar="M", help="classes left out of the initial set")
-    add(
-        "--noise",
-        type=float,
-        default=0.0,
-        metavar="P",
-        help="share of labels that are wrong: classes of images and of boxes; in a mask, all "
-        "pixels of a class",
-    )
-    add(
-        "--unlabelled",
-        choices=("background", "ignore"),
-        default="ignore",
-        help="pixels of no class are background, or nothing is learnt from them, the default",
-    )
+def _simulate(arguments: argparse.Namespace) -> int:
+    materials: Materials | None = None
+    read_for: tuple[str, int] | None = None
+    for asked in _runs(arguments):
+        plan = make_plan(asked)
+        network = plan.settings.network, plan.settings.image_size
+        folder = SimulationFolder(asked.out)
+        folder.begin(plan.settings)
+        try:
+            if materials is None or network != read_for:
+                materials, read_for = None, network  # two sets of images may not fit the memory
+                materials = _read(plan)
+            folder.write_images(plan.data.pool.names, plan.data.test.names, materials.occurring())
+            status = _run_plan(plan, materials, folder)
+        except KeyboardInterrupt:
+            _say("Stopped. The same command goes on from here.")
+            return INTERRUPTED
+        if status != 0:
+            return status
+        _report(folder.path, plan.data.pool)
+    _compare_values(arguments)
+    return 0
+
+
+def _runs(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The arguments of each run: one, or those of an ablation whose option is varied."""
+    ablation = _ablation(arguments)
+    if ablation is not None:
+        arguments.selectors = ablation.selectors
+    if ablation is None or ablation.option is None or None in (arguments.out, arguments.dataset):
+        yield arguments
+        return
+    for value, out in _folders(arguments, ablation).items():
+        asked = copy.copy(arguments)
+        setattr(asked, ablation.option, ablation.read(value))
+        asked.out = out
+        yield asked
+
+
+def _ablation(arguments: argparse.Namespace) -> Ablation | None:
+    """The ready one that is asked for."""
+    wanted = arguments.benchmark_command == "ablation"
+    return ABLATIONS[arguments.name] if wanted else None
+
+
+def _folders(arguments: argparse.Namespace, ablation: Ablation) -> dict[str, Path]:
+    """Where each value's run of an ablation goes."""
+    values = ablation.values_for(lambda: task_of(arguments))
+    return {value: arguments.out / f"{ablation.option}-{value}" for value in values}
+
+
+def _read(plan: Plan) -> Materials:
+    count = len(plan.data.pool) + len(plan.data.test)
+    progress = Progress(1.0)
+    progress.say(f"reading {count} images")
+    return plan.read(lambda what, share: progress.under_way(f"reading the {what}", share))
+
+
+def _run_plan(plan: Plan, materials: Materials, folder: SimulationFolder) -> int:
+    simulation = Simulation(plan.settings, plan.curves, materials, folder)
+    done, every = simulation.steps_done()
+    if done:
+        _say(f"{done} of {every} steps are done already")
+    dataset = {
+        "task": plan.data.task,
+        "classes": list(plan.data.classes),
+        "pool": len(plan.data.pool),
+        "test": len(plan.data.test),
+    }
+    try:
+        simulation.run()
+    except KeyboardInterrupt:
+        done, every = simulation.steps_done()
+        _say(f"Stopped with {done} of {every} steps done; the same command goes on from there.")
+        return INTERRUPTED
+    finally:
+        file = folder.write_results(plan.settings, dataset, machine(plan.device))
+    _say(f"results: {file}")
+    return 0
+
+
+def _report(folder: Path, pool: Part | None = None) -> bool:
+    """Draw the report, where its libraries are; says whether there is one."""
+    try:
+        from cdal.benchmark.report import write_report
+    except ImportError as error:
+        _say(f"no report: {error.name} is missing here; results.json has all that it is made of")
+        return False
+    _say(f"report: {write_report(folder, pool)}")
+    return True
+
+
+def _compare_values(arguments: argparse.Namespace) -> None:
+    """Draw the runs of an ablation that has several side by side, where the libraries are."""
+    ablation = _ablation(arguments)
+    if ablation is None or ablation.option is None:
+        return
+    with suppress(ImportError):  # which the runs' own reports have told
+        from cdal.benchmark.report import write_values
+
+        table = write_values(arguments.out, ablation.option, _folders(arguments, ablation))
+        _say(f"side by side: {table}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

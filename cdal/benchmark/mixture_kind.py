@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from cdal.models import DetectionPrediction, Prediction
-from cdal.models.box_regions import LEAST_CONFIDENCE
+from cdal.models.detection.regions import LEAST_CONFIDENCE
 from cdal.selectors import (
     ClassMixtures,
     Region,

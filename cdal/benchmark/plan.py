@@ -24,7 +24,7 @@ from cdal.benchmark.protocol import PROTOCOLS, open_for_protocol
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.trainer import new_network, recipe
 from cdal.models import choose_device, choose_network
-from cdal.models.detectors import DETECTORS
+from cdal.models.detection.architectures import DETECTORS
 
 USUAL: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
 OF_PROTOCOL = (*USUAL, "network", "image_size", "epochs")

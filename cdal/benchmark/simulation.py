@@ -9,16 +9,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from cdal.benchmark.amount import draw_initial_set
 from cdal.benchmark.chooser import Chooser, Scored
 from cdal.benchmark.curve import Curve
 from cdal.benchmark.folder import SimulationFolder
-from cdal.benchmark.initial_set import draw_initial_set
 from cdal.benchmark.materials import Materials
 from cdal.benchmark.progress import Progress
 from cdal.benchmark.settings import Settings
-from cdal.benchmark.trained import Trained
-from cdal.benchmark.trainer import Trainer
-from cdal.models import TaskNetwork
+from cdal.benchmark.trainer import Trained, Trainer
+from cdal.models import TaskNetwork, load_network
 
 
 class Simulation:
@@ -106,7 +105,7 @@ class Simulation:
             kept = self._folder.model_of(curve.label, seed, before)
             start = None
             if self._settings.warm_start:
-                start = TaskNetwork.load(self._folder.model(kept), self._materials.device)
+                start = load_network(self._folder.model(kept), self._materials.device)
             told = self._tell(f"{text}, training", work)
             trained = self._trainer.train(rows, seed, told, start)
             scored = self._score([curve], trained.network, seed, text, budget)

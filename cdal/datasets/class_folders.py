@@ -35,7 +35,7 @@ def read(source: Source, seed: int) -> ImageSet:
     classes = tuple(sorted(set(labels.values())))
     if len(classes) < 2:
         raise DatasetError(
-            f"{source.path} has one folder of images, «{classes[0]}»; classification needs "
+            f'{source.path} has one folder of images, "{classes[0]}"; classification needs '
             f"{NEEDED}."
         )
     splits = {name: _split(name) for name in labels}

@@ -13,7 +13,7 @@ from cdal.datasets.image_set import Example, ImageSet
 from cdal.datasets.pixels import SUFFIXES, decode_mask
 from cdal.datasets.sources import Source
 from cdal.datasets.splits import SPLITS, hold_back, split_to_test_with
-from cdal.models.targets import IGNORED
+from cdal.models.predictions import IGNORED
 
 NO_CLASS = frozenset({"unlabelled", "unlabeled", "void", "ignore", "ignored"})
 """Names in classes.txt of values that stand for pixels of which nothing is known."""

@@ -52,7 +52,7 @@ class Example:
         return upright_size(self.image(), self.source.where(self.name))
 
     def target(self) -> Tensor:
-        """What a network is to say of the image; see ``cdal.models.targets`` for shape and type.
+        """What a network is to say of the image; see ``cdal.models.predictions``.
 
         Masks and boxes are of the upright image.
 

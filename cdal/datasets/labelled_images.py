@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cdal.datasets.errors import DatasetError
 from cdal.datasets.image_set import Example, ImageSet
-from cdal.models.targets import BACKGROUND, IGNORED
+from cdal.models.predictions import BACKGROUND, IGNORED
 
 
 class LabelledImages:
@@ -46,7 +46,7 @@ class LabelledImages:
         return len(self._examples)
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
-        """An image, (3, H, W) uint8, and its target; see ``cdal.models.targets``."""
+        """An image, (3, H, W) uint8, and its target; see ``cdal.models.predictions``."""
         example = self._examples[index]
         target = example.target()
         if self._task == "detection":

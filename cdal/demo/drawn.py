@@ -11,7 +11,7 @@ from PIL import Image
 
 from cdal.datasets import TASKS
 from cdal.demo.scenes import CLASSES, Scene, draw_scene
-from cdal.models.targets import IGNORED
+from cdal.models.predictions import IGNORED
 
 SIZES: Mapping[str, int] = {"classification": 96, "segmentation": 160, "detection": 160}
 """The side of a scene by task, in pixels; what is to be painted or framed should not be tiny."""

@@ -75,7 +75,7 @@ def known_examples(images: ImageSet, folder: Path) -> list[Example] | None:
     names = json.loads(file.read_text())
     if not by_name.keys() >= set(names):
         raise DemoError(
-            "The images have changed since the demo was set up; «make clean» removes it, and then "
+            'The images have changed since the demo was set up; "make clean" removes it, and then '
             "this command starts anew."
         )
     return [by_name[name] for name in names]

@@ -86,7 +86,7 @@ class LabelStudioProject:
         return int(answer.json()["id"])
 
     def start_training(self, backend: int) -> None:
-        """Press «Start training»."""
+        """Press "Start training"."""
         answer = httpx.post(
             f"{self.url}/api/ml/{backend}/train", headers=self._headers(), timeout=TIMEOUT_S
         )
@@ -106,7 +106,7 @@ class Annotator:
         self._headers = {"Authorization": f"Token {token}"}
 
     def next_task(self) -> int | None:
-        """Ask for the next task, as «Label All Tasks» does; None where there is none."""
+        """Ask for the next task, as "Label All Tasks" does; None where there is none."""
         answer = httpx.get(
             f"{self.url}/api/projects/{self.project}/next",
             headers=self._headers,

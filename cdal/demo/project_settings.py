@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdal.datasets import Example, ImageSet
-from cdal.models.targets import IGNORED
+from cdal.models.predictions import IGNORED
 
 LARGEST_UNCOVERED_SHARE = 0.2
 LOOKED_AT = 20

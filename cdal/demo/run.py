@@ -34,11 +34,11 @@ DRAWN: Mapping[str, int] = {"classification": 600, "segmentation": 300, "detecti
 ROUND_SECONDS = 3600.0
 
 LABEL: Mapping[str, str] = {
-    "classification": "Choose the class of each image and press «Submit».",
+    "classification": 'Choose the class of each image and press "Submit".',
     "segmentation": "Choose a class, paint what belongs to it, do so for every class that you see, "
-    "and\n   press «Submit»; what is none of the classes stays bare.",
+    'and\n   press "Submit"; what is none of the classes stays bare.',
     "detection": "Choose a class, draw a box round an object, do so for every object, and press "
-    "«Submit»;\n   an image without any is submitted as it is.",
+    '"Submit";\n   an image without any is submitted as it is.',
 }
 """What a person does with a task."""
 
@@ -74,7 +74,7 @@ def run(options: Options) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        console.print("Stopped. The same command goes on from here; «make clean» removes it all.")
+        console.print('Stopped. The same command goes on from here; "make clean" removes it all.')
         return 0 if not options.once else 130
     return 0
 
@@ -202,14 +202,14 @@ def _tell(
 [bold]Log in as[/bold]     {label_studio.EMAIL} with the password {label_studio.PASSWORD}
 
 [bold]What to do now[/bold]
-1. Open Label Studio, log in, and press «Label All Tasks»: the images come in the queue's order.
+1. Open Label Studio, log in, and press "Label All Tasks": the images come in the queue's order.
    The first round is random, since there is no model yet.
 2. {LABEL[task]}
    When the round is labelled, the model trains by itself; go on labelling meanwhile.
-3. The next images are those that Contextual Diversity finds most telling; the tab «CDAL queue»
+3. The next images are those that Contextual Diversity finds most telling; the tab "CDAL queue"
    of the Data Manager shows them in order, each with the model's guess; the queue's page says why.
 
-Ctrl-C stops everything; the same command goes on from there; «make clean» removes it.
+Ctrl-C stops everything; the same command goes on from there; "make clean" removes it.
 """,
         soft_wrap=True,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cdal.demo.process import DemoError, free_port
 
-ANEW = "«make clean» removes it, and then this command starts anew."
+ANEW = '"make clean" removes it, and then this command starts anew.'
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from cdal.demo.process import DemoError
 from cdal.demo.project import Annotator, LabelStudioProject
 from cdal.demo.regions import truth
 from cdal.demo.steps import Step, step
-from cdal.models import Metrics, TaskNetwork
+from cdal.models import Metrics, load_network
 
 TRAINING_SECONDS = 3600.0
 
@@ -63,7 +63,7 @@ class Unattended:
         if left <= rounds * budget:
             raise DemoError(
                 f"{rounds} rounds of {budget} images need more than the {left} that are left; "
-                "ask for fewer rounds, a smaller budget or a larger limit, after «make clean»."
+                'ask for fewer rounds, a smaller budget or a larger limit, after "make clean".'
             )
         examples = self._examples_of_tasks()
         annotators = [self._annotator() for _ in range(2)]
@@ -140,7 +140,7 @@ def measure(version: Path, images: ImageSet, test: Sequence[Example]) -> Metrics
     Raises:
         DatasetError: one of them, or its labels, cannot be read.
     """
-    network = TaskNetwork.load(version, torch.device("cpu"))
+    network = load_network(version, torch.device("cpu"))
     return network.evaluate(LabelledImages(images, test, network.classes))
 
 

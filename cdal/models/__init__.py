@@ -4,26 +4,34 @@ They know nothing of Label Studio, of files other than their own, or of selector
 """
 
 from cdal.models.checkpoint import check_weights
-from cdal.models.classification import ClassificationNetwork
+from cdal.models.classification.network import ClassificationNetwork
 from cdal.models.data import Dataset
-from cdal.models.detection import DetectionNetwork, DetectionPrediction
+from cdal.models.detection.network import DetectionNetwork, DetectionPrediction
 from cdal.models.devices import choose_device, free_memory
 from cdal.models.errors import ModelError, Stopped
-from cdal.models.factory import (
+from cdal.models.manifest import Manifest, fingerprint
+from cdal.models.network import TaskNetwork
+from cdal.models.predictions import (
+    BACKGROUND,
+    IGNORED,
+    Classification,
+    Detections,
+    Finding,
+    Prediction,
+    Segmentation,
+)
+from cdal.models.recipe import Plan, Recipe
+from cdal.models.registry import (
     ARCHITECTURES,
     NETWORKS,
     choose_network,
     default_architecture,
+    load_network,
     make_network,
 )
-from cdal.models.findings import Classification, Detections, Finding, Segmentation
-from cdal.models.manifest import Manifest, fingerprint
-from cdal.models.network import TaskNetwork
-from cdal.models.prediction import Prediction
-from cdal.models.recipe import Plan, Recipe
 from cdal.models.reports import ClassScore, FitProgress, FitReport, Metrics
-from cdal.models.segmentation import SegmentationNetwork
-from cdal.models.targets import BACKGROUND, IGNORED
+from cdal.models.segmentation.network import SegmentationNetwork
+from cdal.models.training import fit
 
 __all__ = [
     "ARCHITECTURES",
@@ -55,6 +63,8 @@ __all__ = [
     "choose_network",
     "default_architecture",
     "fingerprint",
+    "fit",
     "free_memory",
+    "load_network",
     "make_network",
 ]

@@ -19,3 +19,32 @@ class Architecture:
     backbone: str | None = None
     image_size: int | None = None
     learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """One task's defaults, measured as docs/training.md says.
+
+    Attributes:
+        learning_rate: AdamW's at its peak, for a network with weights drawn at random.
+        fine_tuning_rate: the same, for one that starts from pretrained weights.
+        label_smoothing: share of the target that is spread over all classes.
+        batch_size: images in a training step, on CPU and on CUDA, where they fit.
+        prediction_batch: images in a batch for prediction on CPU.
+        least_epochs, most_epochs, steps: a training has about so many steps, but epochs between
+            these two.
+        largest_side: of the network's input where none is asked for, on CPU and on CUDA.
+        bytes_per_pixel: what a training step keeps for each input pixel, the most of all the
+            task's networks.
+    """
+
+    learning_rate: float
+    fine_tuning_rate: float
+    label_smoothing: float
+    batch_size: tuple[int, int]
+    prediction_batch: int
+    least_epochs: int
+    most_epochs: int
+    steps: int
+    largest_side: tuple[int, int]
+    bytes_per_pixel: int

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
 
 import torch
 
-from cdal.models.defaults import Defaults
+from cdal.models.architecture import Defaults
 from cdal.models.errors import ModelError
 
 
@@ -26,10 +27,10 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise ModelError(f"The device «{name}» is not one of auto, cpu, cuda and cuda:N.")
+        raise ModelError(f'The device "{name}" is not one of auto, cpu, cuda and cuda:N.')
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise ModelError(f"There is no device «{name}»: torch sees {count} CUDA devices here.")
+        raise ModelError(f'There is no device "{name}": torch sees {count} CUDA devices here.')
     return device
 
 
@@ -85,3 +86,17 @@ def choose_image_size(
         return largest
     side: float = median(math.sqrt(height * width) for height, width in sizes)
     return min(largest, max(32, 32 * round(side / 32)))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's default generators inside the block and restore them after it.
+
+    Weight initialisation and dropout take no generator of their own, so they need this. The
+    default generators belong to the process: if another thread draws from them meanwhile, both
+    still get random numbers, but not the same ones in every run.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

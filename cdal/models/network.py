@@ -13,18 +13,15 @@ from torch import Generator, Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models import checkpoint
-from cdal.models.architecture import Architecture
+from cdal.models.architecture import Architecture, Defaults
 from cdal.models.class_rows import ClassRows, carry_over
 from cdal.models.data import Dataset, Example, PreparedImages
-from cdal.models.defaults import Defaults
-from cdal.models.devices import free_memory, prediction_batch_size
+from cdal.models.devices import free_memory, prediction_batch_size, seeded
 from cdal.models.errors import ModelError
 from cdal.models.manifest import Manifest
-from cdal.models.prediction import Prediction
-from cdal.models.randomness import seeded
+from cdal.models.predictions import Prediction
 from cdal.models.recipe import Recipe
-from cdal.models.reports import FitProgress, FitReport, Metrics
-from cdal.models.training import train as train_network
+from cdal.models.reports import Metrics
 
 Objective = Callable[[Tensor, Sequence[Tensor]], Tensor]
 """The loss of a batch: images (B, 3, S, S) float32 in [0, 255] and targets in, a scalar out."""
@@ -281,32 +278,6 @@ class TaskNetwork(ABC):
             recipe: with nothing left open that the loss needs.
         """
 
-    def fit(
-        self,
-        train: Dataset,
-        held_out: Dataset | None,
-        recipe: Recipe,
-        progress: Callable[[FitProgress], None] = lambda _: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> FitReport:
-        """Train the network from the weights it has.
-
-        Args:
-            train: what to learn from.
-            held_out: what to measure on after each epoch; None or no images: nothing is measured.
-            recipe: how; a learning rate that is left open is the architecture's own.
-            progress: told after each epoch, and every second.
-            stop: asked before each step.
-
-        Raises:
-            ModelError: there is nothing to learn from, or the loss became infinite.
-            Stopped: ``stop`` said so; the weights are those of that moment.
-        """
-        rate = self.entry.learning_rate
-        if recipe.learning_rate is None and rate is not None and not self.manifest.pretrained:
-            recipe = replace(recipe, learning_rate=rate)
-        return train_network(self, train, held_out, recipe, progress, stop)
-
     def save(self, folder: Path, data_fingerprint: str | None = None) -> None:
         """Write weights.safetensors and manifest.json to a new folder, all or nothing.
 
@@ -320,29 +291,6 @@ class TaskNetwork(ABC):
         if data_fingerprint is not None:
             self.manifest = replace(self.manifest, data_fingerprint=data_fingerprint)
         checkpoint.write(folder, self.manifest, self.module.state_dict())
-
-    @staticmethod
-    def load(
-        folder: Path,
-        device: torch.device,
-        classes: Sequence[str] | None = None,
-        known_as: Mapping[str, Sequence[str]] | None = None,
-    ) -> TaskNetwork:
-        """The network that ``save`` wrote.
-
-        Args:
-            folder: with weights.safetensors and manifest.json.
-            device: where it shall run.
-            classes: those it shall have, None: as saved. What was learnt of a class is kept by
-                its name; a class that is new starts from fresh weights.
-            known_as: see ``with_classes``.
-
-        Raises:
-            ModelError: a file is missing or damaged, or weights and manifest don't fit.
-        """
-        from cdal.models.factory import load_network  # which needs this class
-
-        return load_network(folder, device, classes, known_as)
 
 
 def class_origins(

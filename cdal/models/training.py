@@ -1,7 +1,7 @@
 """The training loop on one page: AdamW, a linear warm-up, then half a cosine to the end.
 
 The weights kept are the last ones. The best epoch on the held-out images would be mostly a lucky
-one where these are few, and a lucky one is early: `benchmarks/kept_epoch.py` measures it.
+one where these are few, and a lucky one is early: `measurements/kept_epoch.py` measures it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -17,40 +17,53 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from cdal.models.data import Dataset
-from cdal.models.devices import free_memory
+from cdal.models.devices import free_memory, seeded
 from cdal.models.errors import ModelError, Stopped
-from cdal.models.randomness import seeded
+from cdal.models.network import TaskNetwork
 from cdal.models.recipe import Plan, Recipe, learning_rate_share
 from cdal.models.reports import FitProgress, FitReport, Metrics
-
-if TYPE_CHECKING:
-    from cdal.models.network import TaskNetwork
 
 READING = 0.1
 """The share of the progress that reading the images is given."""
 
 
-def train(
+def fit(
     network: TaskNetwork,
-    data: Dataset,
+    train: Dataset,
     held_out: Dataset | None,
     recipe: Recipe,
-    progress: Callable[[FitProgress], None],
-    stop: Callable[[], bool],
+    progress: Callable[[FitProgress], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> FitReport:
-    """See ``TaskNetwork.fit``."""
-    if len(data) == 0:
+    """Train a network from the weights it has.
+
+    Args:
+        network: is changed in place.
+        train: what to learn from.
+        held_out: what to measure on after each epoch; None or no images: nothing is measured.
+        recipe: how; a learning rate that is left open is the architecture's own.
+        progress: told after each epoch, and every second.
+        stop: asked before each step.
+
+    Raises:
+        ModelError: there is nothing to learn from, or the loss became infinite.
+        Stopped: ``stop`` said so; the weights are those of that moment.
+    """
+    if len(train) == 0:
         raise ModelError("There are no labelled images to learn from.")
+    rate = network.entry.learning_rate
+    if recipe.learning_rate is None and rate is not None and not network.manifest.pretrained:
+        recipe = replace(recipe, learning_rate=rate)
     begun = time.monotonic()
     plan = recipe.plan(
-        len(data),
+        len(train),
         network.device,
         network.image_size,
         network.manifest.pretrained,
         network.defaults,
     )
     teller = _Teller(plan, progress)
-    images = network.read(data, stop, teller.reading)
+    images = network.read(train, stop, teller.reading)
     measured = network.read(held_out, stop) if held_out is not None and len(held_out) else None
     step = _Stepper(network, images.class_counts, recipe, plan)
     draws = Generator().manual_seed(recipe.seed)

@@ -53,7 +53,7 @@ class CDALRL:
         episodes: selections drawn in each epoch.
         window: images that the LSTM reads in one go; when not given 64, and 4,096 with "paper".
         weights: a safetensors file: the policy is loaded if it is there, and else trained and saved
-            («trained once»). When not given, the policy is trained in each round.
+            ("trained once"). When not given, the policy is trained in each round.
 
     Raises:
         ValueError: an option has an impossible value.

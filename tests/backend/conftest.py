@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import pytest
-from label_studio_page import LabelStudioPage
 from playwright.sync_api import Browser, sync_playwright
-from scenario import Projects, Scenario
-from servers import DatabaseServer, PostgreSQL, RedisServer, find_program
+from support.label_studio_page import LabelStudioPage
+from support.scenario import Projects, Scenario
+from support.servers import DatabaseServer, PostgreSQL, RedisServer, find_program
 
 from cdal.datasets import ImageSet, open_images
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS

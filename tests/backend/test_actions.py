@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from offline import (
+from sqlalchemy import func, select
+from support.offline import (
     FakeLabelStudio,
     add_project,
     add_round,
@@ -20,14 +21,17 @@ from offline import (
     make_work,
     write_network,
 )
-from sqlalchemy import func, select
 
 from cdal.backend import actions
-from cdal.backend.actions import ActionError
-from cdal.backend.rounds import MADE_BY
+from cdal.backend.errors import ActionError
+from cdal.backend.loop import runner as run_module
+from cdal.backend.loop import sync
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.rounds import MADE_BY
+from cdal.backend.loop.runner import HANDLERS, run_job
 from cdal.backend.services import Services
-from cdal.backend.store import note
-from cdal.backend.tables import (
+from cdal.backend.store.store import note
+from cdal.backend.store.tables import (
     Annotator,
     Base,
     Event,
@@ -40,10 +44,6 @@ from cdal.backend.tables import (
     Yardstick,
     now,
 )
-from cdal.backend.work import run as run_module
-from cdal.backend.work import sync
-from cdal.backend.work.context import Context
-from cdal.backend.work.run import HANDLERS, run_job
 from cdal.models import Stopped
 
 
@@ -371,7 +371,7 @@ def test_a_forgotten_project_leaves_nothing_and_its_number_is_not_given_again(
     done = actions.forget(services, lost.id, "ann")
 
     assert done.text.startswith("Project 3 is forgotten. What is in Label Studio stays;")
-    assert events(services)[-1] == "Project 3 («») forgotten by ann"
+    assert events(services)[-1] == 'Project 3 ("") forgotten by ann'
     # Half of each table is left: the other project's, and the first project is nothing but itself.
     halves = {name: count // 2 for name, count in before.items() if name != "projects"}
     assert rows(services) == {**halves, "projects": 2, "events": halves["events"] + 1}

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from offline import add_project, jobs_of, make_services
 from sqlalchemy import select
+from support.offline import add_project, jobs_of, make_services
 
-from cdal.backend.actions import ActionError
-from cdal.backend.change import change_settings, known_settings
-from cdal.backend.label_studio.error import LabelStudioError
+from cdal.backend.actions import change_settings, known_settings
+from cdal.backend.errors import ActionError, LabelStudioError, SettingsError
 from cdal.backend.services import Services
-from cdal.backend.settings_error import SettingsError
-from cdal.backend.tables import Event, Project
+from cdal.backend.store.tables import Event, Project
 
 
 class Written:
@@ -56,11 +54,11 @@ def test_they_are_written_noted_and_counted_from_now(tmp_path: Path, written: Wr
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"budget": 0}, "Setting «budget» must be at least 1, not 0"),
-        ({"bugdet": 5}, "did you mean «budget»"),
+        ({"budget": 0}, 'Setting "budget" must be at least 1, not 0'),
+        ({"bugdet": 5}, 'did you mean "budget"'),
         ({"network": "drn_d_22"}, "is no network for classification"),
         ({"weights": "mine.safetensors"}, "no folder for weights"),
-        ({"control": "nothing"}, "no control «nothing»"),
+        ({"control": "nothing"}, 'no control "nothing"'),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_written(

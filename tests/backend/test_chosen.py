@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from offline import (
+from sqlalchemy import select
+from support.offline import (
     FakeLabelStudio,
     add_project,
     add_round,
@@ -14,13 +15,12 @@ from offline import (
     make_services,
     make_work,
 )
-from sqlalchemy import select
 
-from cdal.backend.actions import ActionError
-from cdal.backend.chosen import MOST, queue_next
+from cdal.backend.actions import MOST, queue_next
+from cdal.backend.errors import ActionError
+from cdal.backend.loop import queue
 from cdal.backend.services import Services
-from cdal.backend.tables import Event, Pick, Project, Round
-from cdal.backend.work import queue
+from cdal.backend.store.tables import Event, Pick, Project, Round
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from offline import make_config
 from pydantic import ValidationError
+from support.offline import make_config
 
 from cdal.backend.config import ServerConfig, server_config
-from cdal.backend.settings_error import SettingsError
+from cdal.backend.errors import SettingsError
 
 VARIABLES = ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MODEL_DIR", "PORT", "CDAL_THREADS")
 
@@ -129,7 +129,7 @@ class TestWeightsFile:
          "loop/x", "pipe.pth", "device.pth", "%2e%2e/secret.pth", "/proc/self/environ"],
     )  # fmt: skip
     def test_nothing_else(self, config: ServerConfig, name: str) -> None:
-        with pytest.raises(SettingsError, match=r"there is no file «.*» in the backend's folder"):
+        with pytest.raises(SettingsError, match=r"there is no file \".*\" in the backend's folder"):
             config.weights_file(name)
 
     def test_a_link_within_the_folder_leads_to_its_file(self, config: ServerConfig) -> None:

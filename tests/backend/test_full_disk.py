@@ -1,7 +1,8 @@
 """A full disk under a running backend: told in a sentence, no damage, and on it goes with room.
 
 The disk is full for real where a small file system can be mounted, which takes root. Elsewhere
-that part is skipped with this reason; what the libraries raise then is tested in work/test_run.py.
+that part is skipped with this reason; what the libraries raise then is tested in
+loop/test_runner.py.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from offline import UID, add_project, add_round, add_version, make_services
-from processes import serving, wait_until
+from support.offline import UID, add_project, add_round, add_version, make_services
+from support.processes import serving, wait_until
 
 from cdal.models import make_network
 

@@ -10,17 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from offline import add_project, add_round, add_version, make_services, picture
+from support.offline import add_project, add_round, add_version, make_services, picture
 from torch import Tensor, nn
 
-from cdal.backend.dataset import SizedImage
-from cdal.backend.image_error import ImageError
-from cdal.backend.model import CDALModel
-from cdal.backend.networks import LoadedNetworks
-from cdal.backend.services import Services
-from cdal.backend.tables import Project
-from cdal.backend.work.score import score_images
-from cdal.models import TaskNetwork, make_network
+from cdal.backend.errors import ImageError
+from cdal.backend.loop.score import score_images
+from cdal.backend.loop.training_images import SizedImage
+from cdal.backend.services import LoadedNetworks, Services
+from cdal.backend.store.tables import Project
+from cdal.backend.web.model import CDALModel
+from cdal.models import TaskNetwork, load_network, make_network
 
 FULL = torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -66,16 +65,15 @@ def test_an_unseen_image_is_predicted_on_the_cpu(
     (prediction,) = predict(services)
     assert prediction["result"][0]["value"]["choices"][0] in ("cat", "dog")
     assert services.networks.get(folder) is not on_gpu
-    # And a network that does not even fit into the memory is loaded elsewhere.
-    load = TaskNetwork.load
 
+    # And a network that does not even fit into the memory is loaded elsewhere.
     def full(folder: Path, device: Any) -> TaskNetwork:
         if device == torch.device("cuda"):
             raise FULL
-        return load(folder, device)
+        return load_network(folder, device)
 
-    monkeypatch.setattr(TaskNetwork, "load", staticmethod(full))
-    monkeypatch.setattr("cdal.backend.networks.choose_device", torch.device)
+    monkeypatch.setattr("cdal.backend.services.load_network", full)
+    monkeypatch.setattr("cdal.backend.services.choose_device", torch.device)
     assert LoadedNetworks("cuda").get(folder).device == torch.device("cpu")
 
 

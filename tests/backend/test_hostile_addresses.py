@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 import pytest
-from listening import connected, fake_resolver
-from loopback import Loopback, reply
+from support.listening import connected, fake_resolver
+from support.loopback import Loopback, reply
 
-from cdal.backend.address import ANY_HOST, AllowedHosts
-from cdal.backend.fetch import Fetcher
-from cdal.backend.image_error import ImageError
-from cdal.backend.source import ImageSource
+from cdal.backend.addresses import ANY_HOST, AllowedHosts
+from cdal.backend.errors import ImageError
+from cdal.backend.images.fetch import Fetcher
+from cdal.backend.images.source import ImageSource
 
 TASK = 1
 IMAGE = "/data/upload/1/a.png"

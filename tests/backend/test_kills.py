@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kills import (
+from support.kills import (
     KillableBackend,
     check_all_labels_are_trained_on,
     check_invariants,
     drive,
     label_some,
 )
-from scenario import Scenario
+from support.scenario import Scenario
 
 from cdal.demo.label_studio import LabelStudioServer
 

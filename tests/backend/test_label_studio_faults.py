@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from faulty import FaultyLabelStudio, answers, cut_after, cut_before, meanwhile, slow
+from support.faulty import FaultyLabelStudio, answers, cut_after, cut_before, meanwhile, slow
 
 from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer

@@ -91,9 +91,9 @@ def test_a_message_of_many_lines_is_one_line_and_a_traceback_is_a_field() -> Non
     try:
         1 / 0  # noqa: B018
     except ZeroDivisionError:
-        line = JSONLines().format(record("odd\n«text»", exc_info=sys.exc_info()))
+        line = JSONLines().format(record('odd\n"text"', exc_info=sys.exc_info()))
     assert "\n" not in line
-    assert json.loads(line)["message"] == "odd\n«text»"
+    assert json.loads(line)["message"] == 'odd\n"text"'
     assert "ZeroDivisionError" in json.loads(line)["exception"]
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import torch
 
-from cdal.backend.scores import Scores
+from cdal.backend.loop.pool_scores import Scores
 from cdal.datasets import open_images
 from cdal.demo.unattended import measure, version_folder
 from cdal.selectors import Pool, make_selector
@@ -202,7 +202,7 @@ def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(make_scenar
         assert region["value"]["choices"][0] in scenario.classes
         assert 0 < region["score"] <= 1
 
-    # «Retrieve predictions» for all: what is queued is not asked for again, the rest comes behind.
+    # "Retrieve predictions" for all: what is queued is not asked for again, the rest comes behind.
     httpx.post(
         f"{scenario.label_studio.url}/api/dm/actions",
         params={"id": "retrieve_tasks_predictions", "project": scenario.number},

@@ -23,24 +23,25 @@ import pytest
 import redis
 import torch
 from huey import Huey
-from loopback import Loopback, reply
-from offline import add_project, add_tasks, make_config, make_services
-from servers import RedisServer
 from sqlalchemy import select
+from support.loopback import Loopback, reply
+from support.offline import add_project, add_tasks, make_config, make_services
+from support.servers import RedisServer
 from torchvision.models import get_model_weights
 
-from cdal.backend.address import AllowedHosts
-from cdal.backend.cache import DiskCache
-from cdal.backend.images import ImageError, ImageSource, ImageStore
-from cdal.backend.messages import open_messages
-from cdal.backend.scores import Scores
-from cdal.backend.tables import Project
-from cdal.models import ModelError, TaskNetwork, make_network
+from cdal.backend.addresses import AllowedHosts
+from cdal.backend.images.cache import DiskCache
+from cdal.backend.images.store import ImageError, ImageSource, ImageStore
+from cdal.backend.jobs.messages import open_messages
+from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.store.tables import Project
+from cdal.models import ModelError, load_network, make_network
 from cdal.models.checkpoint import MANIFEST, WEIGHTS, read_own
 from cdal.selectors import PoolError, make_selector
 from cdal.selectors.pool_file import load_pool
 
 ROOT = Path(__file__).parents[2]
+
 LONG_AGO = datetime(2026, 1, 1)
 
 
@@ -132,16 +133,13 @@ def test_a_bomb_goes_off_where_pickles_are_loaded(tmp_path: Path) -> None:
         bomb.mark.unlink()
 
 
-# --- On disk
-
-
 @pytest.mark.parametrize("file", [WEIGHTS, MANIFEST])
 def test_as_a_model_version(tmp_path: Path, bomb: bytes, file: str) -> None:
     folder = tmp_path / "1"
     make_network("classification", "resnet18", ["cat", "dog"], 32).save(folder)
     (folder / file).write_bytes(bomb)
     with pytest.raises(ModelError):
-        TaskNetwork.load(folder, torch.device("cpu"))
+        load_network(folder, torch.device("cpu"))
 
 
 def test_as_scores(tmp_path: Path, bomb: bytes) -> None:
@@ -216,9 +214,6 @@ def test_in_the_database(tmp_path: Path, bomb: bytes) -> None:
     services.store.close()
 
 
-# --- On the way to the worker
-
-
 def test_in_the_file_of_messages(tmp_path: Path, bomb: bytes) -> None:
     messages = open_messages(make_config(tmp_path))
     messages.storage.enqueue(bomb)
@@ -246,9 +241,6 @@ def check(messages: Huey) -> None:
     assert messages.read_schedule() == []
 
 
-# --- From the network
-
-
 def test_as_an_image(tmp_path: Path, bomb: bytes) -> None:
     """Whatever it claims to be; and what was refused is not kept."""
     with Loopback() as server:
@@ -258,9 +250,6 @@ def test_as_an_image(tmp_path: Path, bomb: bytes) -> None:
             store.read(ImageSource(server.url, dict), 1, "/data/upload/1/a.png")
         store.close()
     assert not [path for path in (tmp_path / "images").rglob("*") if path.is_file()]
-
-
-# --- In the source
 
 
 FORBIDDEN = {

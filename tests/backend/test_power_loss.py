@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from killed import place
-from offline import BACKEND, FakeLabelStudio, add_project, make_config, picture
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
+from support.killed import place
+from support.offline import BACKEND, FakeLabelStudio, add_project, make_config, picture
 
-from cdal.backend.label_studio.info import MLBackendInfo
-from cdal.backend.leftovers import remove_leftovers
+from cdal.backend.label_studio.data import MLBackendInfo
+from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.loop.runner import run_job
 from cdal.backend.services import Services
-from cdal.backend.tables import Job, ModelVersion, Project, Task
-from cdal.backend.work.run import run_job
+from cdal.backend.store.folder import remove_leftovers
+from cdal.backend.store.tables import Job, ModelVersion, Project, Task
 
 SETTINGS = {
     "budget": 3,
@@ -52,7 +53,7 @@ class Machine:
     fatal: str | None = None
 
     def __post_init__(self) -> None:
-        self.services = Services.open(make_config(self.folder))
+        self.services = Services.open(make_config(self.folder), on_job_given_up)
         event.listen(Session, "after_commit", self._committed)
 
     def _committed(self, session: Session) -> None:
@@ -99,9 +100,9 @@ class Machine:
             file.unlink()
         with closing(sqlite3.connect(self.folder / "cdal.sqlite")) as store:
             kept.backup(store)
-        self.services = Services.open(make_config(self.folder))
+        self.services = Services.open(make_config(self.folder), on_job_given_up)
         self.services.jobs.recover()
-        remove_leftovers(self.services)
+        remove_leftovers(self.services.config, self.services.store)
 
     def close(self) -> None:
         event.remove(Session, "after_commit", self._committed)

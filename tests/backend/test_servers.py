@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 import redis
-from servers import PostgreSQL, RedisServer
+from support.servers import PostgreSQL, RedisServer
 
 from cdal.demo.backend import START_SECONDS, BackendServer
 from cdal.demo.label_studio import LabelStudioServer

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cdal.backend.errors import SettingsError
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.settings_error import SettingsError
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  \n", {}, "{}", "null"])
@@ -34,45 +34,45 @@ def test_the_reserve_is_as_large_as_the_budget_unless_set() -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"budget": True}, "Setting «budget» must be a whole number, not true."),
-        ({"budget": "50"}, 'Setting «budget» must be a whole number, not "50".'),
-        ({"budget": None}, "Setting «budget» must be a whole number, not null."),
+        ({"budget": True}, 'Setting "budget" must be a whole number, not true.'),
+        ({"budget": "50"}, 'Setting "budget" must be a whole number, not "50".'),
+        ({"budget": None}, 'Setting "budget" must be a whole number, not null.'),
         (
             {"seed": 2**40},
-            "Setting «seed» must be at most 2147483647, not 1099511627776.",
+            'Setting "seed" must be at most 2147483647, not 1099511627776.',
         ),
-        ({"held_out": float("nan")}, "Setting «held_out» must be less than 0.9, not NaN."),
-        ({"learning_rate": 0}, "Setting «learning_rate» must be more than 0.0, not 0."),
-        ({"warm_start": 1}, "Setting «warm_start» must be true or false, not 1."),
-        ({"network": 5}, "Setting «network» must be a text, not 5."),
+        ({"held_out": float("nan")}, 'Setting "held_out" must be less than 0.9, not NaN.'),
+        ({"learning_rate": 0}, 'Setting "learning_rate" must be more than 0.0, not 0.'),
+        ({"warm_start": 1}, 'Setting "warm_start" must be true or false, not 1.'),
+        ({"network": 5}, 'Setting "network" must be a text, not 5.'),
         (
             {"control": "y" * 201},
-            f'Setting «control» must be at most 200 characters long, not "{"y" * 36}....',
+            f'Setting "control" must be at most 200 characters long, not "{"y" * 36}....',
         ),
         (
             '{"weights": "a\\ud800"}',
-            "Setting «weights» holds half a character (a lone surrogate); type its text anew.",
+            'Setting "weights" holds half a character (a lone surrogate); type its text anew.',
         ),
         (
             {"\ud800": 1},
-            "Setting «?» holds half a character (a lone surrogate); type its text anew.",
+            'Setting "?" holds half a character (a lone surrogate); type its text anew.',
         ),
         (
             {"selector_options": {"alpha": ["\ud800"]}},
-            "Setting «selector_options» holds half a character (a lone surrogate); type its text "
+            'Setting "selector_options" holds half a character (a lone surrogate); type its text '
             "anew.",
         ),
         (
             {"selector_options": [1]},
-            "Setting «selector_options» must be a JSON object, not [1].",
+            'Setting "selector_options" must be a JSON object, not [1].',
         ),
         (
             {"selector": "cdal-rl", "selector_options": {"alpha": "x"}},
-            "Setting «selector_options»: alpha of cdal-rl must be a number, not 'x'.",
+            "Setting \"selector_options\": alpha of cdal-rl must be a number, not 'x'.",
         ),
         (
             {"y" * 100: 1},
-            f"There is no setting «{'y' * 37}...»; see the settings table in the README.",
+            f'There is no setting "{"y" * 37}..."; see the settings table in the README.',
         ),
         (
             "[1]",

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from processes import children
-from scenario import Scenario
+from support.processes import children
+from support.scenario import Scenario
 
 from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer

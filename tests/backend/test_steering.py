@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from processes import environment
+from support.processes import environment
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.data]
 

@@ -11,18 +11,18 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from label_studio_page import LabelStudioPage
 from PIL import Image
+from support.label_studio_page import LabelStudioPage
 
-from cdal.backend.decode import decode
-from cdal.backend.formats import Region, to_result, truth_of
-from cdal.backend.formats.masks import enlarge
-from cdal.backend.labeling import served_control
+from cdal.backend.annotations import Region, to_result, truth_of
+from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.annotations.masks import enlarge
+from cdal.backend.images.decode import decode
 from cdal.backend.settings import ProjectSettings
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.project import LabelStudioProject, brush_config, rectangle_config
 from cdal.models import Detections, Finding, Segmentation
-from cdal.models.targets import BACKGROUND
+from cdal.models.predictions import BACKGROUND
 
 pytestmark = pytest.mark.label_studio
 

@@ -12,20 +12,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from label_studio_page import LabelStudioPage
 from label_studio_sdk.converter import brush
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image, ImageDraw
+from support.label_studio_page import LabelStudioPage
 
-from cdal.backend.formats import polygons
-from cdal.backend.labeling import served_control
-from cdal.backend.scores import Scores
+from cdal.backend.annotations import polygons
+from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.settings import ProjectSettings
 from cdal.datasets import Example
 from cdal.demo.project import brush_config, rectangle_config
 from cdal.demo.unattended import measure, version_folder
 from cdal.models import Segmentation
-from cdal.models.targets import IGNORED
+from cdal.models.predictions import IGNORED
 from cdal.selectors import Pool, make_selector
 
 pytestmark = pytest.mark.label_studio

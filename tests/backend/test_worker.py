@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from offline import add_project, jobs_of, make_config, make_services
-from processes import worker_runs
+from support.offline import add_project, jobs_of, make_config, make_services
+from support.processes import worker_runs
 
-from cdal.backend.worker import WorkerError, _only_worker, _poll_with, run_worker
+from cdal.backend.errors import WorkerError
+from cdal.backend.worker import _only_worker, _poll_with, run_worker
 
 
 def test_one_worker_a_data_folder(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_a_device_that_is_none_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(WorkerError) as caught:
         run_worker(make_config(tmp_path, device="gpu"))
     assert str(caught.value) == (
-        "CDAL_DEVICE: The device «gpu» is not one of auto, cpu, cuda and cuda:N."
+        'CDAL_DEVICE: The device "gpu" is not one of auto, cpu, cuda and cuda:N.'
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from cdal.benchmark.ablations import ABLATIONS
 from cdal.benchmark.curve import read_curves
 from cdal.benchmark.errors import BenchmarkError
-from cdal.models.factory import ARCHITECTURES
+from cdal.models.registry import ARCHITECTURES
 
 CLASSES = ("bird", "boat", "car", "tree")
 

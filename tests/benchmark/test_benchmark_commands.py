@@ -66,8 +66,8 @@ def test_a_smoke_run(task: str, scenes: Scenes, tmp_path: Path) -> None:
         (["--selectors", "random", "--alpha", "0.5"], "--alpha has no effect on random"),
         (["--classes", "ship"], "'ship' is none of them"),
         (["--task", "detection"], "which is for classification; detection needs"),
-        (["--network", "vgg99"], "The architecture «vgg99» is not one of"),
-        (["--device", "tpu"], "The device «tpu» is not one of"),
+        (["--network", "vgg99"], 'The architecture "vgg99" is not one of'),
+        (["--device", "tpu"], 'The device "tpu" is not one of'),
         (["--unlabelled", "background"], "--unlabelled has no effect"),
         (["--protocol", "paper"], "is none of the paper's data sets"),
         (["--protocol", "paper:mnist"], "--protocol must be paper or one of paper:cifar-10"),
@@ -100,7 +100,7 @@ def test_masks_of_one_class_are_refused_in_a_sentence(
     given = ["--dataset", str(data), "--out", str(tmp_path / "out"), "--initial", "6"]
     assert main(["benchmark", *given, "--step", "3", "--image-size", "32"]) == 2
     assert capsys.readouterr().err == (
-        "cdal benchmark: A segmentation network learns nothing of one class, «disc», and no "
+        'cdal benchmark: A segmentation network learns nothing of one class, "disc", and no '
         "background beside it; let unlabelled pixels be background, or add a class.\n"
     )
 

@@ -5,38 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.recorded import SETTINGS
 
 from cdal.benchmark.errors import BenchmarkError
-from cdal.benchmark.settings import Settings
 
-SETTINGS = Settings(
-    dataset="images.zip",
-    images="0123",
-    task="classification",
-    protocol=None,
-    selectors=("random", "cdal-cs"),
-    options={"missing": "skip"},
-    initial="10%",
-    step="5%",
-    until="20%",
-    budgets=(10, 15, 20),
-    seeds=3,
-    network="resnet18",
-    image_size=32,
-    pretrained=False,
-    epochs=None,
-    batch_size=None,
-    learning_rate=None,
-    warm_start=False,
-    device="cpu",
-    limit=None,
-    test_limit=None,
-    bias=0,
-    noise=0.0,
-    unlabelled="ignore",
-    keep_scores=False,
-    oracle=False,
-)
 BEFORE: dict[str, Any] = json.loads(json.dumps(SETTINGS.to_dict()))
 
 

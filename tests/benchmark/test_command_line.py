@@ -4,9 +4,9 @@ import argparse
 import shlex
 from pathlib import Path
 
-from cdal.benchmark.command import add_arguments
 from cdal.benchmark.report.command_line import command_line
 from cdal.benchmark.settings import Settings
+from cdal.cli.benchmark import add_arguments
 
 SETTINGS = Settings(
     dataset="my data/$(rm)",

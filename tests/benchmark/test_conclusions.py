@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from recorded import results, run, two_selectors
+from support.recorded import results, run, two_selectors
 
 from cdal.benchmark.report.conclusions import conclusions, unfinished
 from cdal.benchmark.report.record import parse_record

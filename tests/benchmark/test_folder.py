@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_benchmark_settings import SETTINGS
+from support.recorded import SETTINGS
 
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder, read_json, write_json

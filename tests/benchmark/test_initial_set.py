@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cdal.benchmark.amount import draw_initial_set
 from cdal.benchmark.errors import BenchmarkError
-from cdal.benchmark.initial_set import draw_initial_set
 
 COUNTS = torch.eye(4, dtype=torch.int64).repeat(10, 1)  # image i has class i % 4
 

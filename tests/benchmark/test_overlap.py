@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from recorded import results, step
+from support.recorded import results, step
 
 from cdal.benchmark.report.overlap import overlap
 from cdal.benchmark.report.record import parse_record

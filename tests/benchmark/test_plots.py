@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from PIL import Image
-from recorded import results, run, step, two_selectors
+from support.recorded import results, run, step, two_selectors
 
 from cdal.benchmark.report.overlap import overlap
 from cdal.benchmark.report.per_class import per_class

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import results, run, step, two_selectors, write
+from support.recorded import results, run, step, two_selectors, write
 
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.report.record import parse_record, read_record

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recorded import results, run, step, two_selectors, write
 from safetensors.numpy import save_file
+from support.recorded import results, run, step, two_selectors, write
 from torch import Tensor
 
 from cdal.benchmark.data_set import Part

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cdal.benchmark import commands
+from cdal.benchmark import command, trainer
 from cdal.benchmark.folder import SimulationFolder
 from cdal.benchmark.held_images import HeldImages
 from cdal.benchmark.noise import Noise
 from cdal.benchmark.trainer import Trainer
 from cdal.cli import main
-from cdal.models import TaskNetwork
+from cdal.models import TaskNetwork, fit
 
 Scenes = Callable[[str], Path]
 CURVES = "random,cdal-cs,cdal-rl:epochs=2,policy=once"
@@ -26,7 +26,7 @@ CURVES = "random,cdal-cs,cdal-rl:epochs=2,policy=once"
 
 @pytest.fixture(autouse=True)
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "_report", lambda *_: True)
+    monkeypatch.setattr(command, "_report", lambda *_: True)
 
 
 def simulate(data: Path, out: Path, *more: str) -> int:
@@ -65,7 +65,7 @@ def whole(
     scenes: Scenes, tmp_path_factory: pytest.TempPathFactory, monkeymodule: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     """The results of a simulation that was never disturbed."""
-    monkeymodule.setattr(commands, "_report", lambda *_: True)
+    monkeymodule.setattr(command, "_report", lambda *_: True)
     out = tmp_path_factory.mktemp("whole")
     assert simulate(scenes("classification"), out) == 0
     assert not (out / "models").exists()
@@ -175,17 +175,16 @@ def test_killed_in_a_training_it_goes_on_from_the_last_weights(
 ) -> None:
     data, warm = scenes("classification"), ("--warm-start", "--selectors", "cdal-cs")
     assert simulate(data, tmp_path / "whole", *warm) == 0
-    fit = TaskNetwork.fit
     calls = iter(range(9))
 
-    def killed(self: TaskNetwork, *arguments: Any) -> Any:
-        report = fit(self, *arguments)
+    def killed(network: TaskNetwork, *arguments: Any) -> Any:
+        report = fit(network, *arguments)
         if next(calls) == 2:
             raise KeyboardInterrupt
         return report
 
     with monkeypatch.context() as patch:
-        patch.setattr(TaskNetwork, "fit", killed)
+        patch.setattr(trainer, "fit", killed)
         assert simulate(data, tmp_path / "killed", *warm) == 130
     assert simulate(data, tmp_path / "killed", *warm) == 0
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
@@ -197,16 +196,15 @@ def test_a_warm_start_is_from_the_last_weights_and_else_from_the_first(
 ) -> None:
     begun: list[Tensor] = []
     ended: list[Tensor] = []
-    fit = TaskNetwork.fit
 
-    def watched(self: TaskNetwork, *arguments: Any) -> Any:
-        weight = next(self.module.parameters())
+    def watched(network: TaskNetwork, *arguments: Any) -> Any:
+        weight = next(network.module.parameters())
         begun.append(weight.detach().clone())
-        report = fit(self, *arguments)
+        report = fit(network, *arguments)
         ended.append(weight.detach().clone())
         return report
 
-    monkeypatch.setattr(TaskNetwork, "fit", watched)
+    monkeypatch.setattr(trainer, "fit", watched)
     assert simulate(scenes("classification"), tmp_path, kind, "--selectors", "random") == 0
     assert len(begun) == 3
     starts = [begun[0], *ended[:2]] if kind == "--warm-start" else [begun[0]] * 3
@@ -271,18 +269,17 @@ def test_noise_reaches_the_training_and_not_the_test(
 ) -> None:
     revealed: list[int] = []
     trained: list[list[int]] = []
-    fit = TaskNetwork.fit
 
     def always_first(_: Noise, row: int, target: Tensor) -> Tensor:
         revealed.append(row)
         return torch.zeros_like(target)
 
-    def watched(self: TaskNetwork, images: HeldImages, *more: Any) -> Any:
+    def watched(network: TaskNetwork, images: HeldImages, *more: Any) -> Any:
         trained.append([int(images[row][1]) for row in range(len(images))])
-        return fit(self, images, *more)
+        return fit(network, images, *more)
 
     monkeypatch.setattr(Noise, "__call__", always_first)
-    monkeypatch.setattr(TaskNetwork, "fit", watched)
+    monkeypatch.setattr(trainer, "fit", watched)
     noisy = ("--noise", "0.5", "--selectors", "random", "--until", "6")
     assert simulate(scenes("classification"), tmp_path, *noisy) == 0
     assert trained == [[0] * 6]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from recorded import results, run, two_selectors
+from support.recorded import results, run, two_selectors
 
 from cdal.benchmark.report.record import parse_record
 from cdal.benchmark.report.summary import summarise

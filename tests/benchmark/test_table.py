@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from recorded import results, run, step, two_selectors
+from support.recorded import results, run, step, two_selectors
 
 from cdal.benchmark.report.overlap import overlap
 from cdal.benchmark.report.per_class import per_class

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recorded import results, run, two_selectors, write
+from support.recorded import results, run, two_selectors, write
 
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.report import write_values

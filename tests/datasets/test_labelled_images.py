@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_files import annotation, make_folder, mask, picture
+from support.drawn_files import annotation, make_folder, mask, picture
 
 from cdal.datasets import DatasetError, ImageSet, LabelledImages, open_images
 from cdal.models import Dataset
-from cdal.models.targets import BACKGROUND
+from cdal.models.predictions import BACKGROUND
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from drawn_files import annotation, make_folder, mask, picture
+from support.drawn_files import annotation, make_folder, mask, picture
 
 from cdal.datasets import TASKS, DatasetError, open_images
 

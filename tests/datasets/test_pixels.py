@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from drawn_files import encoded, mask, picture
 from PIL import Image
+from support.drawn_files import encoded, mask, picture
 
 from cdal.datasets import DatasetError, decode, upright_size
 from cdal.datasets import pixels as module

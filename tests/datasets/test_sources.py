@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from drawn_files import make_folder, make_zip
+from support.drawn_files import make_folder, make_zip
 
 from cdal.datasets import DatasetError
 from cdal.datasets.sources import Source, open_source

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_files import annotation, make_folder, make_zip, picture
+from support.drawn_files import annotation, make_folder, make_zip, picture
 
 from cdal.datasets import DatasetError, open_images
 

@@ -21,8 +21,8 @@ def test_a_later_run_goes_on_from_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "task", "sentence"),
     [
-        ("other.zip", None, r"holds a demo on other images \(drawn\); «make clean» removes it"),
-        ("drawn", "segmentation", "holds a demo of detection, not of segmentation; «make clean»"),
+        ("other.zip", None, r'holds a demo on other images \(drawn\); "make clean" removes it'),
+        ("drawn", "segmentation", 'holds a demo of detection, not of segmentation; "make clean"'),
     ],
 )
 def test_another_demo_is_refused(

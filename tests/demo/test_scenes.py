@@ -19,7 +19,7 @@ from cdal.demo.scenes import (
     draw_scene,
     hull,
 )
-from cdal.models import Recipe, make_network
+from cdal.models import Recipe, fit, make_network
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,6 @@ def test_can_be_learnt_but_not_at_once(scenes: list[Scene]) -> None:
     network = make_network(
         architecture="mobilenet_v3_small", classes=CLASSES, image_size=32, pretrained=False
     )
-    network.fit(Scenes(scenes[:300]), None, Recipe(epochs=20))
+    fit(network, Scenes(scenes[:300]), None, Recipe(epochs=20))
     metrics = network.evaluate(Scenes(scenes[300:]))
     assert 0.45 < metrics.main < 0.98  # guessing the most frequent class is right in 0.22

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from colours import Colours, small_network
+from support.colours import Colours, small_network
 
-from cdal.models import ClassificationNetwork, FitReport, Recipe
+from cdal.models import ClassificationNetwork, FitReport, Recipe, fit
 
 
 @pytest.fixture(scope="session")
@@ -11,4 +11,4 @@ def trained() -> tuple[ClassificationNetwork, FitReport]:
     """A network that knows red, green and blue, not to be changed, and how it learnt them."""
     network = small_network(("red", "green", "blue"))
     data, held_out = Colours([0, 1, 2] * 8), Colours([0, 1, 2] * 2, seed=1)
-    return network, network.fit(data, held_out, Recipe(epochs=25, batch_size=8))
+    return network, fit(network, data, held_out, Recipe(epochs=25, batch_size=8))

@@ -10,24 +10,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdal.models import ARCHITECTURES, Recipe, TaskNetwork, make_network
-from cdal.models.classifiers import CLASSIFIERS, ClassifierEntry
-from cdal.models.detectors import DETECTORS, DetectorEntry
-from cdal.models.pyramid_detectors import RetinaNet
-from cdal.models.segmenters import SEGMENTERS, SegmenterEntry
+from cdal.models import ARCHITECTURES, Recipe, fit, load_network, make_network
+from cdal.models.classification.architectures import CLASSIFIERS, ClassifierEntry
+from cdal.models.detection.architectures import DETECTORS, DetectorEntry
+from cdal.models.detection.pyramid import RetinaNet
+from cdal.models.segmentation.architectures import SEGMENTERS, SegmenterEntry
 
 DOCS = Path(__file__).parents[2] / "docs" / "adding-a-network.md"
+
 NAMES: dict[str, Any] = {
     "ClassifierEntry": ClassifierEntry,
     "DetectorEntry": DetectorEntry,
     "RetinaNet": RetinaNet,
     "SegmenterEntry": SegmenterEntry,
 }
+
 TABLES: dict[str, Any] = {
     "classification": CLASSIFIERS,
     "segmentation": SEGMENTERS,
     "detection": DETECTORS,
 }
+
 SIDE = 64
 
 
@@ -69,10 +72,10 @@ def test_one_line_is_enough(
     monkeypatch.setitem(TABLES[task], name, documented()[name])
     network = make_network(task, name, classes=("left", "right"), image_size=SIDE, pretrained=False)
     data = Halves(task)
-    report = network.fit(data, data, Recipe(epochs=2))
+    report = fit(network, data, data, Recipe(epochs=2))
     assert report.metrics is not None
     network.save(tmp_path / "version")
-    loaded = TaskNetwork.load(tmp_path / "version", network.device)
+    loaded = load_network(tmp_path / "version", network.device)
     assert loaded.manifest.architecture == name
     assert loaded.evaluate(data).main == pytest.approx(report.metrics.main)
     assert len(loaded.predict(torch.stack([data[0][0]])).findings()) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from colours import small_network
+from support.colours import small_network
 from torchvision.models import mobilenet_v3_small, resnet18
 
 from cdal.models import (
@@ -15,6 +15,7 @@ from cdal.models import (
     ModelError,
     TaskNetwork,
     checkpoint,
+    load_network,
     make_network,
 )
 
@@ -29,7 +30,7 @@ def saved(folder: Path) -> ClassificationNetwork:
 
 def test_what_is_loaded_predicts_the_same(tmp_path: Path) -> None:
     network = saved(tmp_path / "version")
-    loaded = TaskNetwork.load(tmp_path / "version", CPU)
+    loaded = load_network(tmp_path / "version", CPU)
     assert loaded.manifest == network.manifest
     batch = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(loaded.predict(batch).probabilities, network.predict(batch).probabilities)
@@ -49,9 +50,9 @@ def test_a_bit_that_flipped_is_noticed(tmp_path: Path) -> None:
     content[-5] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ModelError, match="its checksum differs"):
-        TaskNetwork.load(tmp_path / "version", CPU)
+        load_network(tmp_path / "version", CPU)
     (tmp_path / "version" / "weights.sha256").unlink()  # as in folders of earlier versions
-    TaskNetwork.load(tmp_path / "version", CPU)
+    load_network(tmp_path / "version", CPU)
 
 
 def test_the_files_are_on_the_disk_before_their_name_is(
@@ -80,7 +81,7 @@ def test_the_files_are_on_the_disk_before_their_name_is(
 def test_the_fingerprint_goes_into_the_manifest(tmp_path: Path) -> None:
     network = small_network()
     network.save(tmp_path / "version", data_fingerprint="f" * 64)
-    assert TaskNetwork.load(tmp_path / "version", CPU).manifest.data_fingerprint == "f" * 64
+    assert load_network(tmp_path / "version", CPU).manifest.data_fingerprint == "f" * 64
 
 
 def test_never_overwrites(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     saved(tmp_path / "version")
     (tmp_path / "version" / name).unlink()
     with pytest.raises(ModelError, match=rf"{name}.* is missing\.$"):
-        TaskNetwork.load(tmp_path / "version", CPU)
+        load_network(tmp_path / "version", CPU)
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\x80\x04K\x01."])
@@ -112,7 +113,7 @@ def test_damaged_weights_are_refused(tmp_path: Path, content: bytes) -> None:
     saved(tmp_path / "version")
     (tmp_path / "version" / "weights.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match="does not hold a readable network"):
-        TaskNetwork.load(tmp_path / "version", CPU)
+        load_network(tmp_path / "version", CPU)
 
 
 @pytest.mark.parametrize(
@@ -126,16 +127,16 @@ def test_weights_that_do_not_fit_the_manifest_are_refused(
     path = tmp_path / "version" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(ModelError, match=r"^The weights don't fit the manifest: "):
-        TaskNetwork.load(tmp_path / "version", CPU)
+        load_network(tmp_path / "version", CPU)
 
 
 @pytest.mark.parametrize(
     ("field", "sentence"),
     [
-        ("task", "The task «poetry» is not one of classification, segmentation, detection."),
+        ("task", 'The task "poetry" is not one of classification, segmentation, detection.'),
         (
             "architecture",
-            "The architecture «poetry» is not one of mobilenet_v3_small, mobilenet_v3_large, "
+            'The architecture "poetry" is not one of mobilenet_v3_small, mobilenet_v3_large, '
             "resnet18, resnet50, vgg16.",
         ),
     ],
@@ -147,7 +148,7 @@ def test_an_unknown_name_in_the_manifest_is_refused(
     manifest = replace(network.manifest, **{field: "poetry"})
     (tmp_path / "version" / "manifest.json").write_text(manifest.to_json())
     with pytest.raises(ModelError) as error:
-        TaskNetwork.load(tmp_path / "version", CPU)
+        load_network(tmp_path / "version", CPU)
     assert str(error.value) == sentence
 
 
@@ -198,7 +199,7 @@ class TestOwnWeights:
         own = tmp_path / "earlier/weights.safetensors"
         made = make_network("classification", "resnet18", ("a", "b"), 32, weights_file=own)
         made.save(tmp_path / "made")
-        loaded = TaskNetwork.load(tmp_path / "made", CPU, ("b", "a"))
+        loaded = load_network(tmp_path / "made", CPU, ("b", "a"))
         stem = loaded.module.state_dict()["trunk.conv1.weight"]
         assert torch.equal(stem, earlier.module.state_dict()["trunk.conv1.weight"])
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cdal.models import Recipe, make_network
+from cdal.models import Recipe, fit, make_network
 
 pytestmark = pytest.mark.data
 
@@ -44,6 +44,6 @@ def test_learns_clearly_more_than_chance(cifar10: Path) -> None:
     network = make_network(
         architecture="mobilenet_v3_small", classes=train.classes, image_size=32, pretrained=False
     )
-    network.fit(train, None, Recipe(epochs=20))
+    fit(network, train, None, Recipe(epochs=20))
     # Chance is 0.1, with a standard deviation of 0.017 on 300 images.
     assert network.evaluate(test).main > 0.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cdal.models.class_weights import class_weights
+from cdal.models.recipe import class_weights
 
 
 def test_they_fall_with_the_root() -> None:

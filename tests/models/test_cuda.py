@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from colours import Colours
+from support.colours import Colours
 
-from cdal.models import Recipe, TaskNetwork, make_network
+from cdal.models import Recipe, fit, load_network, make_network
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,11 +23,11 @@ def test_trains_in_mixed_precision_and_predicts_the_same_on_the_cpu(tmp_path: Pa
         pretrained=False,
     )
     data = Colours([0, 1, 2] * 8)
-    report = network.fit(data, Colours([0, 1, 2] * 2, seed=1), Recipe(epochs=25, batch_size=8))
+    report = fit(network, data, Colours([0, 1, 2] * 2, seed=1), Recipe(epochs=25, batch_size=8))
     assert report.plan.mixed_precision
     assert network.evaluate(Colours([0, 1, 2] * 4, seed=2)).main >= 0.9
     network.save(tmp_path / "version")
-    on_cpu = TaskNetwork.load(tmp_path / "version", torch.device("cpu"))
+    on_cpu = load_network(tmp_path / "version", torch.device("cpu"))
     batch = torch.stack(data.images)
     on_cuda = network.predict(batch)
     assert on_cuda.probabilities.device.type == "cuda"

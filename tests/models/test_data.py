@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from colours import Colours
+from support.colours import Colours
 from torch import Tensor
 from torch.nn import functional
 

@@ -25,12 +25,12 @@ def test_auto_takes_what_there_is() -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "", "meta", "cuda:x"])
 def test_refuses_unknown_names(name: str) -> None:
-    with pytest.raises(ModelError, match=rf"^The device «{name}» is not one of auto, cpu"):
+    with pytest.raises(ModelError, match=rf'^The device "{name}" is not one of auto, cpu'):
         choose_device(name)
 
 
 def test_refuses_a_device_that_is_not_there() -> None:
-    with pytest.raises(ModelError, match=r"^There is no device «cuda:99»: torch sees "):
+    with pytest.raises(ModelError, match=r'^There is no device "cuda:99": torch sees '):
         choose_device("cuda:99")
 
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from colours import small_network
+from support.colours import small_network
 from torch import Tensor
 
 from cdal.models import ModelError

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from colours import Colours, small_network
+from support.colours import Colours, small_network
 from torch import Tensor, nn
 
-from cdal.models import ClassificationNetwork, Recipe
+from cdal.models import ClassificationNetwork, Recipe, fit
 
 RECIPE = Recipe(epochs=2, batch_size=16, augmentation=False)
+
 DATA = Colours([0, 1, 2] * 16)
 
 
@@ -44,7 +45,7 @@ def test_a_training_goes_on_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
         return step(self, closure)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", counted)
-    report = network.fit(DATA, None, RECIPE)
+    report = fit(network, DATA, None, RECIPE)
     # It is tried with 16 and 8 images once, and then three batches an epoch in quarters.
     assert sizes == [16, 8, *[4] * 4 * 3 * 2]
     assert len(steps) == report.plan.steps == 6
@@ -63,7 +64,7 @@ def test_the_gradients_of_the_parts_are_those_of_the_whole() -> None:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         with_memory_for(network, memory)
-        network.fit(DATA, None, Recipe(epochs=1, batch_size=16, augmentation=False))
+        fit(network, DATA, None, Recipe(epochs=1, batch_size=16, augmentation=False))
         weights.append(network.module.head.weight.detach())
     assert torch.allclose(*weights, atol=1e-5)
 
@@ -83,4 +84,4 @@ def test_without_memory_for_the_least_it_says_so() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         network.evaluate(DATA)
     with pytest.raises(torch.OutOfMemoryError):
-        network.fit(DATA, None, RECIPE)
+        fit(network, DATA, None, RECIPE)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from colours import Colours, small_network
+from support.colours import Colours, small_network
 
 from cdal.models import (
     ClassificationNetwork,
@@ -18,6 +18,7 @@ from cdal.models import (
     ModelError,
     Recipe,
     Stopped,
+    fit,
 )
 from cdal.models.training import batch_order
 
@@ -25,7 +26,7 @@ QUICK = Recipe(epochs=3, batch_size=8)
 
 
 def learnt(network: ClassificationNetwork, **settings: Any) -> FitReport:
-    return network.fit(Colours([0, 1, 2] * 8), Colours([0, 1, 2] * 2, seed=1), Recipe(**settings))
+    return fit(network, Colours([0, 1, 2] * 8), Colours([0, 1, 2] * 2, seed=1), Recipe(**settings))
 
 
 def test_learns(trained: tuple[ClassificationNetwork, FitReport]) -> None:
@@ -47,7 +48,7 @@ def test_reports_what_it_did() -> None:
 
 def test_measures_as_it_will_be_used() -> None:
     network, held_out = small_network(), Colours([0, 1, 2] * 2, seed=1)
-    report = network.fit(Colours([0, 1, 2] * 8), held_out, QUICK)
+    report = fit(network, Colours([0, 1, 2] * 8), held_out, QUICK)
     assert report.metrics == network.evaluate(held_out)
 
 
@@ -92,7 +93,7 @@ def test_keeps_the_last_epoch_whatever_a_handful_of_images_says(
 
 @pytest.mark.parametrize("held_out", [None, Colours([])])
 def test_without_held_out_images_nothing_is_measured(held_out: Colours | None) -> None:
-    report = small_network().fit(Colours([0, 1, 2] * 4), held_out, QUICK)
+    report = fit(small_network(), Colours([0, 1, 2] * 4), held_out, QUICK)
     assert len(report.losses) == 3
     assert report.metrics is None
     assert report.held_out == ()
@@ -100,7 +101,7 @@ def test_without_held_out_images_nothing_is_measured(held_out: Colours | None) -
 
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_any_number_of_images_trains(count: int) -> None:
-    report = small_network().fit(Colours([0] * count), None, QUICK)
+    report = fit(small_network(), Colours([0] * count), None, QUICK)
     assert report.images == count
 
 
@@ -112,12 +113,12 @@ def test_images_may_be_learnt_one_at_a_time() -> None:
 
 def test_no_images() -> None:
     with pytest.raises(ModelError, match="no labelled images to learn from"):
-        small_network().fit(Colours([]), None, QUICK)
+        fit(small_network(), Colours([]), None, QUICK)
 
 
 def test_an_unknown_class() -> None:
     with pytest.raises(ModelError, match="class number 3"):
-        small_network().fit(Colours([0, 3]), None, QUICK)
+        fit(small_network(), Colours([0, 3]), None, QUICK)
 
 
 def test_a_loss_that_is_no_number() -> None:
@@ -125,7 +126,7 @@ def test_a_loss_that_is_no_number() -> None:
     with torch.no_grad():
         network.module.head.weight.fill_(float("inf"))
     with pytest.raises(ModelError, match="in epoch 1"):
-        network.fit(Colours([0, 1]), None, QUICK)
+        fit(network, Colours([0, 1]), None, QUICK)
 
 
 def test_stops_at_the_next_step() -> None:
@@ -138,7 +139,7 @@ def test_stops_at_the_next_step() -> None:
         return asked > 24 + 6 + 2  # the images are read, two steps are taken
 
     with pytest.raises(Stopped):
-        network.fit(Colours([0, 1, 2] * 8), Colours([0, 1, 2] * 2), QUICK, stop=stop)
+        fit(network, Colours([0, 1, 2] * 8), Colours([0, 1, 2] * 2), QUICK, stop=stop)
     assert asked == 33
     assert not network.module.training
 
@@ -156,7 +157,7 @@ def test_trains_in_a_thread_while_another_network_predicts() -> None:
 
 def test_tells_how_far_it_is() -> None:
     told: list[FitProgress] = []
-    small_network().fit(Colours([0, 1, 2] * 4), Colours([0]), QUICK, progress=told.append)
+    fit(small_network(), Colours([0, 1, 2] * 4), Colours([0]), QUICK, progress=told.append)
     ends = [p for p in told if p.metric is not None or p.loss is not None]
     assert [p.epoch for p in ends] == [1, 2, 3]
     assert ends[-1].share == pytest.approx(1.0)
@@ -169,7 +170,7 @@ def test_tells_every_second_while_images_are_read(monkeypatch: pytest.MonkeyPatc
     clock = iter(range(10_000))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     told: list[FitProgress] = []
-    small_network().fit(Colours([0, 1]), None, Recipe(epochs=1), progress=told.append)
+    fit(small_network(), Colours([0, 1]), None, Recipe(epochs=1), progress=told.append)
     assert [p.epoch for p in told[:2]] == [0, 0]
     assert [p.share for p in told[:2]] == pytest.approx([0.05, 0.1])
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from pools import full_pool
+from support.pools import full_pool
 
 from cdal.selectors.badge import BADGE
 

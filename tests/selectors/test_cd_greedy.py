@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from equations import eq2, images_of
-from pools import full_pool, vector_pool
+from support.equations import eq2, images_of
+from support.pools import full_pool, vector_pool
 
 from cdal.selectors import aggregate_contextual_diversity
 from cdal.selectors.cd_greedy import CDGreedy

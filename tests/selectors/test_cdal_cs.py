@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-from equations import eq2, images_of
-from pools import full_pool, vector_pool
+from support.equations import eq2, images_of
+from support.pools import full_pool, vector_pool
 
 from cdal.selectors import Pool
 from cdal.selectors.cdal_cs import CDALCS

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from pools import full_pool
+from support.pools import full_pool
 
 from cdal.selectors import (
     SELECTORS,

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from pools import vector_pool
+from support.pools import vector_pool
 
 from cdal.selectors.core_set import CoreSet
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from equations import all_distances, eq2, eq3, images_of
+from support.equations import all_distances, eq2, eq3, images_of
 
 from cdal.selectors import (
     ClassMixtures,

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from equations import all_distances, k_center
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.equations import all_distances, k_center
 
 from cdal.selectors import k_center as module
 from cdal.selectors.diversity import DiversityEmbedding

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from equations import eq1
+from support.equations import eq1
 
 from cdal.selectors import (
     ClassMixtures,

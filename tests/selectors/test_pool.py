@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from pools import full_pool
+from support.pools import full_pool
 
 from cdal.selectors import Pool, PoolError
 

@@ -1,4 +1,4 @@
-from pools import full_pool
+from support.pools import full_pool
 
 from cdal.selectors.random import Random
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from equations import eq2, images_of
+from support.equations import eq2, images_of
 
 from cdal.selectors.diversity import DiversityEmbedding
 from cdal.selectors.pool import Pool, PoolError

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from pools import vector_pool
+from support.pools import vector_pool
 
 from cdal.selectors import Pool, make_selector
 

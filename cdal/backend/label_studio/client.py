@@ -11,17 +11,28 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 from label_studio_sdk.types import RoleBasedTask
 
-from cdal.backend.label_studio.error import LabelStudioError, asking_to
-from cdal.backend.label_studio.filters import condition, query_of
-from cdal.backend.label_studio.info import MLBackendInfo, ProjectInfo, TaskInfo, WebhookInfo
-from cdal.backend.label_studio.times import moment_of, stamp
+from cdal.backend.errors import LabelStudioError
+from cdal.backend.label_studio.data import (
+    MLBackendInfo,
+    ProjectInfo,
+    TaskInfo,
+    WebhookInfo,
+    condition,
+    moment_of,
+    query_of,
+    stamp,
+)
 from cdal.backend.label_studio.transport import open_http
 
 PAGE = 1000
+
 ANNOTATED_PAGE = 100
 """Tasks with their annotations in one answer: brush strokes may be hundreds of kilobytes a task."""
+
 DELETING_SECONDS = 600.0
+
 UNCERTAINTY_SAMPLING = "Uncertainty sampling"
+
 VIEW_TITLE = "CDAL queue"
 
 # A bulk import that is sent twice would be done twice, so the SDK must not send it again by itself.
@@ -274,3 +285,43 @@ def _task_info(task: RoleBasedTask) -> TaskInfo:
         annotators=tuple(n for n in task.annotators or () if isinstance(n, int)),
         seconds=task.avg_lead_time,
     )
+
+
+class asking_to:  # noqa: N801 — reads as the keyword that it stands for
+    """Turns what the SDK and httpx raise into a sentence."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # No JSON, or none that the SDK knows, or a page where there should be data.
+        strange = isinstance(error, ApiError) and (error.status_code or 0) < 400
+        if isinstance(error, httpx.InvalidURL):
+            raise LabelStudioError("Label Studio's address is none that can be asked.") from None
+        if strange or isinstance(error, ValueError):
+            raise LabelStudioError(
+                f"What answered when asked to {self.what} is no Label Studio."
+            ) from None
+        if isinstance(error, ApiError):
+            raise LabelStudioError(
+                f"Label Studio refused to {self.what}: {_refusal(error)}", error.status_code
+            ) from None
+        if isinstance(error, httpx.HTTPError):
+            raise LabelStudioError(
+                f"Label Studio could not be asked to {self.what}: {_failure(error)}"
+            ) from None
+
+
+def _failure(error: httpx.HTTPError) -> str:
+    if isinstance(error, (httpx.UnsupportedProtocol, httpx.TooManyRedirects)):
+        return "it redirects to an address that is not its own"
+    return type(error).__name__
+
+
+def _refusal(error: ApiError) -> str:
+    body = error.body
+    detail = body.get("detail") if isinstance(body, dict) else None
+    return f"{error.status_code} {detail or ''}".strip()[:200]

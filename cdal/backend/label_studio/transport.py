@@ -8,8 +8,8 @@ from typing import Any
 import httpcore
 import httpx
 
-from cdal.backend.address import ANY_HOST
-from cdal.backend.image_error import ImageError
+from cdal.backend.addresses import ANY_HOST
+from cdal.backend.errors import ImageError
 
 
 class _Network(httpcore.SyncBackend):

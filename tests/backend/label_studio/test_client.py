@@ -8,9 +8,9 @@ from contextlib import closing
 import httpx
 import pytest
 
+from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio import client as client_module
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING, LabelStudioClient
-from cdal.backend.label_studio.error import LabelStudioError
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.project import Annotator, LabelStudioProject, choices_config
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from listening import connected
-from loopback import Loopback, reply
-from offline import CONFIG, make_services
+from support.listening import connected
+from support.loopback import Loopback, reply
+from support.offline import CONFIG, make_services
 
-from cdal.backend.connection import RefusedError, SetupRequest, connect
+from cdal.backend.errors import LabelStudioError, RefusedError
 from cdal.backend.label_studio.client import LabelStudioClient
-from cdal.backend.label_studio.error import LabelStudioError
+from cdal.backend.web.setup import SetupRequest, connect
 
 PROJECT = "/api/projects/12/"
 ELSEWHERE = "it redirects to an address that is not its own"

@@ -1,0 +1,45 @@
+"""Label Studio's formats, both ways: findings become regions, annotations become targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cdal.backend.annotations import brush, choices, polygons, rectangles
+from cdal.backend.annotations.format import Format, Region, Truth, counting_annotation
+from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.settings import ProjectSettings
+from cdal.models.predictions import Finding
+
+__all__ = ["FORMATS", "Format", "Region", "Truth", "to_result", "truth_of"]
+
+FORMATS: Mapping[str, Format] = {
+    "Choices": choices,
+    "RectangleLabels": rectangles,
+    "BrushLabels": brush,
+    "PolygonLabels": polygons,
+}
+"""By the control's tag."""
+
+
+def to_result(
+    control: Control,
+    classes: Sequence[str],
+    finding: Finding,
+    size: tuple[int, int],
+    settings: ProjectSettings,
+) -> list[Region]:
+    """A prediction's regions, see `Format.to_result`."""
+    return FORMATS[control.tag].to_result(
+        control, control.names_of(classes), finding, size, settings
+    )
+
+
+def truth_of(
+    control: Control, annotations: Iterable[Mapping[str, Any]], settings: ProjectSettings
+) -> Truth | None:
+    """What a task's annotations say of its image; None if nothing can be learnt from them."""
+    annotation = counting_annotation(annotations)
+    if annotation is None:
+        return None
+    return FORMATS[control.tag].read(control, annotation.get("result") or (), settings)

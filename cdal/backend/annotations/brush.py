@@ -1,0 +1,177 @@
+"""Segmentation in Label Studio's format: `BrushLabels`, a run-length encoded mask a region.
+
+The mask is an image of four channels, of which the last, alpha, counts: the page's brushes have
+soft edges, and a pixel that is at least half covered belongs to the region.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from label_studio_sdk.converter.brush import decode_rle, encode_rle
+
+from cdal.backend.annotations.format import Region, original_size, regions_of
+from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.annotations.masks import (
+    LabelMap,
+    Mask,
+    MaskTruth,
+    Part,
+    enlarge,
+    parts_of,
+    resize,
+    shares,
+    truth_of_shapes,
+)
+from cdal.backend.settings import ProjectSettings
+from cdal.models.predictions import IGNORED, Segmentation
+
+log = logging.getLogger(__name__)
+
+MOST_PIXELS = 80_000_000
+"""A mask of more is not read: it takes four bytes a pixel."""
+
+MOST_BYTES = 2_000_000
+"""A longer encoding is not read: a megabyte takes two seconds."""
+
+HALF = 128
+"""Of an alpha of at most 255."""
+
+CHANNELS = 4
+HEADER_BYTES = 7  # 32 bits: how many values; 5 bits: bits of a value, less one; 4 sizes of 4 bits
+BITS_OF_A_VALUE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BrushShape:
+    """A region's mask, encoded.
+
+    Attributes:
+        label: index of its label.
+        rle: the encoding.
+        height: of the mask in pixels.
+        width: of the mask in pixels.
+    """
+
+    label: int
+    rle: bytes
+    height: int
+    width: int
+
+    def paint(self, target: LabelMap) -> bool:
+        """Set what it covers to its label; False if the encoding is damaged."""
+        try:
+            values = decode_rle(self.rle)
+        # The library checks nothing: what it raises depends on where the damage is.
+        except (ValueError, IndexError, OverflowError):
+            log.warning("a brush region is damaged and was left out")
+            return False
+        alpha = values.reshape(self.height, self.width, CHANNELS)[:, :, CHANNELS - 1]
+        target[resize((alpha >= HALF).view(np.uint8), target.shape) > 0] = self.label
+        return True
+
+    def content(self) -> bytes:
+        """The encoding and the size."""
+        return self.rle + f"{self.height}x{self.width}".encode()
+
+
+def to_result(
+    control: Control,
+    classes: Sequence[str],
+    finding: Segmentation,
+    size: tuple[int, int],
+    settings: ProjectSettings,
+) -> list[Region]:
+    """A region for each class, or for each of its connected parts, the largest first."""
+    parts = list(parts_of(finding, control, classes, settings))
+    groups = (
+        [[part] for part in parts]
+        if settings.split_regions
+        else [list(group) for _, group in groupby(parts, attrgetter("value"))]
+    )
+    groups.sort(key=lambda group: -sum(part.area for part in group))
+    shape = finding.labels.shape[0], finding.labels.shape[1]
+    large = enlarge(_painted(parts, shape), size)
+    result: list[Region] = []
+    for group in groups:
+        area = sum(part.area for part in group)
+        confidence = sum(part.confidence * part.area for part in group) / area
+        if confidence < (control.score_threshold or 0):
+            continue
+        mask = (large == group[0].value).view(np.uint8)
+        if settings.split_regions:
+            mask &= shares(_painted(group, shape) == group[0].value, size) > 0
+        if not mask.any():  # the image is so much smaller than the map
+            continue
+        value = {
+            "format": "rle",
+            "rle": _encode(mask),
+            "brushlabels": [classes[group[0].value]],
+        }
+        result.append(
+            {
+                "id": f"brush{len(result)}",
+                "from_name": control.from_name,
+                "to_name": control.to_name,
+                "type": "brushlabels",
+                "original_width": size[1],
+                "original_height": size[0],
+                "image_rotation": 0,
+                "value": value,
+                "score": round(confidence, 4),
+            }
+        )
+    return result
+
+
+def _painted(parts: Iterable[Part], size: tuple[int, int]) -> LabelMap:
+    """The parts on nothing."""
+    labels = np.full(size, IGNORED, np.uint8)
+    for part in parts:
+        labels[part.window][part.mask > 0] = part.value
+    return labels
+
+
+def _encode(mask: Mask) -> list[int]:
+    """As the library's `mask2rle`, whose repetition of each byte is its slowest step."""
+    channels = mask.astype(np.uint32) * np.uint32(0xFFFFFFFF)
+    encoded: list[int] = encode_rle(channels.view(np.uint8).ravel())
+    return encoded
+
+
+def read(control: Control, result: Sequence[Any], settings: ProjectSettings) -> MaskTruth | None:
+    """The regions in their order; those that cannot be read are left out and counted."""
+    shapes: list[BrushShape] = []
+    dropped = 0
+    for region, label, value in regions_of(control, result):
+        if label is None:
+            continue
+        shape = _shape(region, value, control.labels.index(label))
+        if shape is None:
+            dropped += 1
+        else:
+            shapes.append(shape)
+    return truth_of_shapes(control, shapes, dropped, settings)
+
+
+def _shape(region: Mapping[str, Any], value: Mapping[str, Any], label: int) -> BrushShape | None:
+    """A region whose encoding claims what fits its image, without decoding it."""
+    size, given = original_size(region), value.get("rle")
+    if size is None or not isinstance(given, list) or not HEADER_BYTES < len(given) <= MOST_BYTES:
+        return None
+    try:
+        rle = bytes(given)
+    except (TypeError, ValueError):  # something that is no byte
+        return None
+    height, width = size
+    values = int.from_bytes(rle[:4], "big")
+    bits = (rle[4] >> 3) + 1
+    if height * width > MOST_PIXELS or values != height * width * CHANNELS:
+        return None
+    return BrushShape(label, rle, height, width) if bits == BITS_OF_A_VALUE else None

@@ -1,0 +1,330 @@
+"""The labeling config: which image and which control of it this backend serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Literal
+
+from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.control_tags import ControlTag
+from label_studio_sdk.label_interface.object_tags import ObjectTag
+
+from cdal.backend.errors import LabelingError, SettingsError
+from cdal.backend.settings import ProjectSettings
+from cdal.models import ARCHITECTURES
+from cdal.models.predictions import BACKGROUND, IGNORED
+
+MAX_CONFIG_CHARACTERS = 1_000_000
+
+ControlTask = Literal["classification", "detection", "segmentation"]
+
+SERVED: Mapping[str, ControlTask] = {
+    "Choices": "classification",
+    "RectangleLabels": "detection",
+    "BrushLabels": "segmentation",
+    "PolygonLabels": "segmentation",
+}
+"""Control tags that this backend pre-annotates, with the task that each one sets."""
+
+MOST_LABELS: Mapping[ControlTask, int] = {
+    # What is learnt of each image grows with the labels, or with their square.
+    "classification": 1000,
+    "detection": 1000,
+    # A pixel's class is a byte, and background is a class too.
+    "segmentation": IGNORED - 1,
+}
+
+MOST_CHARACTERS = 500
+"""Of a label or a name: they come back in sentences, predictions and file names of weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The control that is served: predictions go from it to its image.
+
+    Attributes:
+        tag: its tag, for example ``Choices``.
+        from_name: the control's name.
+        to_name: the image's name.
+        image_key: where a task's ``data`` has the image.
+        labels: the classes, in the config's order.
+        score_threshold: regions of a lower confidence are not shown (the tag's
+            ``model_score_threshold``); None where the config doesn't say.
+        known_as: further names under which a model may know a label (its ``predicted_values``).
+    """
+
+    tag: str
+    from_name: str
+    to_name: str
+    image_key: str
+    labels: tuple[str, ...]
+    score_threshold: float | None = None
+    known_as: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
+
+    @property
+    def task(self) -> ControlTask:
+        """What a network is to do."""
+        return SERVED[self.tag]
+
+    def names_of(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """What a model's classes are called here: a label, where one has them as further names."""
+        labels = {name: label for label in reversed(self.labels) for name in self._known(label)}
+        return tuple(labels.get(name, name) for name in classes)
+
+    def _known(self, label: str) -> tuple[str, ...]:
+        """A label's further names, but for those that are labels themselves."""
+        return tuple(name for name in self.known_as.get(label, ()) if name not in self.labels)
+
+
+@lru_cache(maxsize=32)  # of up to a megabyte each
+def served_control(config: str, name: str | None = None) -> Control:
+    """Find the image and the control to serve.
+
+    Args:
+        config: the labeling config.
+        name: the control's name, where several could be served.
+
+    Raises:
+        LabelingError: the config cannot be served; the message says why and what to do.
+    """
+    interface = _parse(config)
+    _check_lengths([*interface.objects, *interface.controls])
+    image = _only_image([tag for tag in interface.objects if tag.tag == "Image"])
+    image_key = _image_key(image)
+    controls = [tag for tag in interface.controls if image.name in _to_names(tag)]
+    control = _choose(controls, name)
+    if control.tag == "Choices":
+        _check_choices(control)
+    else:
+        _check_labels(control)
+    _check_count(control)
+    return Control(
+        tag=control.tag,
+        from_name=control.name,
+        to_name=image.name,
+        image_key=image_key,
+        labels=tuple(control.labels),
+        score_threshold=_score_threshold(control),
+        known_as=_known_as(control),
+    )
+
+
+def _check_lengths(tags: Sequence[ObjectTag | ControlTag]) -> None:
+    texts = [str(tag.name) for tag in tags]
+    texts += [label for tag in tags if isinstance(tag, ControlTag) for label in tag.labels or ()]
+    longest = max(texts, key=len, default="")
+    if len(longest) > MOST_CHARACTERS:
+        raise LabelingError(
+            f"The labeling config has a name or label of {len(longest):,} characters "
+            f'("{_short(longest)}"); the most is {MOST_CHARACTERS}.'
+        )
+
+
+def _names(tags: Sequence[ObjectTag | ControlTag]) -> str:
+    """Their names, of which a sentence can hold a few."""
+    shown = ", ".join(f'"{_short(tag.name)}"' for tag in tags[:5])
+    return shown if len(tags) <= 5 else f"{shown} and {len(tags) - 5} more"
+
+
+def _only_image(images: Sequence[ObjectTag]) -> ObjectTag:
+    if not images:
+        raise LabelingError("The labeling config has no <Image>; this backend labels images.")
+    if len(images) > 1:
+        names = _names(images)
+        raise LabelingError(
+            f"The labeling config has {len(images)} images ({names}); "
+            "this backend serves configs with one <Image>."
+        )
+    return images[0]
+
+
+def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
+    served = [tag for tag in controls if tag.tag in SERVED]
+    if not served:
+        found = ", ".join(sorted({f"<{tag.tag}>" for tag in controls})) or "none"
+        raise LabelingError(
+            f"The image has no control that this backend serves (found: {found}); "
+            f"it serves {', '.join(f'<{tag}>' for tag in SERVED)}."
+        )
+    if name is not None:
+        for tag in served:
+            if tag.name == name:
+                return tag
+        raise LabelingError(
+            f'The image has no control "{_short(name)}" that this backend serves (setting '
+            f'"control"); there {"is" if len(served) == 1 else "are"} {_names(served)}.'
+        )
+    # What is asked of each region goes with the control that draws the regions.
+    served = [tag for tag in served if not _is_per_region(tag)] or served
+    if len(served) > 1:
+        raise LabelingError(
+            f"The image has {len(served)} controls that this backend could serve "
+            f"({_names(served)}); "
+            f'name one in the setting "control", such as {{"control": "{served[0].name}"}}.'
+        )
+    return served[0]
+
+
+def _parse(config: str) -> LabelInterface:
+    if len(config) > MAX_CONFIG_CHARACTERS:
+        raise LabelingError(
+            f"The labeling config has {len(config):,} characters; the most is "
+            f"{MAX_CONFIG_CHARACTERS:,}."
+        )
+    # An entity can grow without bound or name a local file, and no labeling config needs one.
+    if "<!DOCTYPE" in config.upper() or "<!ENTITY" in config.upper():
+        raise LabelingError("The labeling config has a <!DOCTYPE> or an <!ENTITY>; remove it.")
+    if not config.strip():
+        raise LabelingError("The labeling config is empty; set up the labeling interface first.")
+    try:
+        return LabelInterface(config)
+    except Exception as error:  # noqa: BLE001 — the parser raises whatever its XML library does
+        if "Excessive depth" in str(error):
+            raise LabelingError(
+                "The labeling config's tags are nested more than 256 deep; make it simpler."
+            ) from None
+        detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        detail = detail.removesuffix(" (<string>, line 1)").rstrip(".")
+        raise LabelingError(f"The labeling config cannot be read: {detail}.") from None
+
+
+def _image_key(image: ObjectTag) -> str:
+    if "valueList" in (image.attr or {}):
+        raise LabelingError(
+            f'The <Image> "{image.name}" shows a list of images (valueList); this backend serves '
+            'one image a task: use value="$image".'
+        )
+    value = image.value or ""
+    if not value.startswith("$") or not value[1:].isidentifier():
+        raise LabelingError(
+            f'The <Image> "{image.name}" has value="{value[:80]}"; it must name one field of the '
+            'task\'s data, such as value="$image".'
+        )
+    return value[1:]
+
+
+def _to_names(tag: ControlTag) -> list[str]:
+    names = tag.to_name
+    return list(names) if isinstance(names, (list, tuple)) else [str(names)]
+
+
+def _attributes(tag: ControlTag) -> dict[str, str]:
+    """Label Studio reads names of attributes in any case."""
+    return {name.lower(): str(value) for name, value in (tag.attr or {}).items()}
+
+
+def _is_per_region(tag: ControlTag) -> bool:
+    return _attributes(tag).get("perregion", "false").lower() == "true"
+
+
+def _check_choices(control: ControlTag) -> None:
+    attributes = _attributes(control)
+    if attributes.get("choice", "single") == "multiple":
+        raise LabelingError(
+            f'The <Choices> "{control.name}" has choice="multiple"; this backend serves one '
+            'label an image: use choice="single".'
+        )
+    if _is_per_region(control):
+        raise LabelingError(
+            f'The <Choices> "{control.name}" is asked for each region (perRegion); this backend '
+            "serves one label an image: remove perRegion."
+        )
+    _check_not_dynamic(control, "choices")
+    if attributes.get("allownested", "false").lower() == "true":
+        raise LabelingError(
+            f'The <Choices> "{control.name}" has choices within choices (allowNested); this '
+            "backend serves one list of choices."
+        )
+    labels = control.labels or ()
+    if len(labels) < 2:
+        raise LabelingError(
+            f'The <Choices> "{control.name}" has {"one choice" if labels else "no choices"}; a '
+            "model needs at least two to choose between."
+        )
+
+
+def _check_labels(control: ControlTag) -> None:
+    where = f'The <{control.tag}> "{control.name}"'
+    _check_not_dynamic(control, "labels")
+    labels = control.labels or ()
+    if not labels:
+        raise LabelingError(f"{where} has no labels; a model needs at least one to look for.")
+    if BACKGROUND in labels:
+        raise LabelingError(
+            f'{where} has a label "{BACKGROUND}", which is this backend\'s own name for what has '
+            "no label; rename it."
+        )
+
+
+def _check_count(control: ControlTag) -> None:
+    task = SERVED[control.tag]
+    found, most = len(control.labels or ()), MOST_LABELS[task]
+    if found > most:
+        raise LabelingError(
+            f'The <{control.tag}> "{control.name}" has {found:,} labels; this backend serves at '
+            f"most {most:,} in a {task}."
+        )
+
+
+def _check_not_dynamic(control: ControlTag, what: str) -> None:
+    attributes = _attributes(control)
+    if attributes.get("dynamiclabels") or attributes.get("value", "").startswith("$"):
+        raise LabelingError(
+            f'The <{control.tag}> "{control.name}" takes its {what} from each task\'s data; this '
+            "backend needs them in the labeling config."
+        )
+
+
+def _score_threshold(control: ControlTag) -> float | None:
+    text = _attributes(control).get("model_score_threshold", "").strip()
+    if not text:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:  # nor is NaN
+        raise LabelingError(
+            f'The <{control.tag}> "{control.name}" has model_score_threshold="{_short(text)}"; it '
+            "must be a number from 0 to 1."
+        )
+    return threshold
+
+
+def _known_as(control: ControlTag) -> Mapping[str, tuple[str, ...]]:
+    known: dict[str, tuple[str, ...]] = {}
+    for label, tag in control.labels_attrs.items():
+        values = _attributes(tag).get("predicted_values", "").split(",")
+        names = tuple(name for name in map(str.strip, values) if name)
+        if names:
+            known[label] = names
+    return MappingProxyType(known)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def check_control(settings: ProjectSettings, control: Control) -> None:
+    """Check that a network can learn what the control asks for, by the one that is named.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if settings.network is not None and settings.network not in ARCHITECTURES[control.task]:
+        raise SettingsError(
+            f'Setting "network": "{settings.network}" is no network for {control.task}; choose one '
+            f"of {', '.join(ARCHITECTURES[control.task])}."
+        )
+    alone = control.task == "segmentation" and len(control.labels) == 1
+    if alone and settings.unlabelled == "ignore":
+        raise SettingsError(
+            f'Setting "unlabelled": the <{control.tag}> "{control.from_name}" has one label, '
+            "and what it does not cover must be background, or there is nothing to tell apart; "
+            'leave the setting out, or make it "background".'
+        )

@@ -1,0 +1,187 @@
+"""Object detection in Label Studio's format: `RectangleLabels`.
+
+A rectangle is given in percent of the image; a rotated one is turned clockwise about its top left
+corner, and is read as its upright hull, the smallest upright box around it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cdal.backend.annotations.format import Region, number, original_size, regions_of
+from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.settings import ProjectSettings
+from cdal.models.detection.boxes import LEAST_SIDE
+from cdal.models.predictions import Detections
+
+SCORE_THRESHOLD = 0.3
+"""Boxes of a lower confidence are not shown, unless the control says otherwise: a detector has
+hundreds of hardly probable ones."""
+
+SMALLEST_SIDE = 1.0
+"""Pixels; a box that is smaller shows nothing."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom as shares of the image's sides."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxesTruth:
+    """The boxes of an image; none is an image with nothing to find.
+
+    Attributes:
+        labels: the control's.
+        boxes: as shares of the image's sides, (K, 4) float32.
+        indices: among the labels, (K,) int64.
+    """
+
+    labels: tuple[str, ...]
+    boxes: npt.NDArray[np.float32]
+    indices: npt.NDArray[np.int64]
+    dropped: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The labels of the boxes."""
+        return frozenset(self.labels[index] for index in self.indices)
+
+    def unseen(self, side: int) -> int:
+        """Boxes that are less than a pixel wide or high there."""
+        sides = (self.boxes[:, 2:] - self.boxes[:, :2]) * side
+        return int((sides < LEAST_SIDE).any(1).sum())
+
+    def target(self, height: int, width: int) -> Tensor:
+        """Boxes in pixels and their classes, (K, 5) float32."""
+        scale = np.array([width, height, width, height], np.float32)
+        rows = np.column_stack((self.boxes * scale, self.indices))
+        return torch.from_numpy(rows.astype(np.float32))
+
+    def digest(self) -> str:
+        """A hash of boxes and labels."""
+        names = [self.labels[index] for index in self.indices]
+        return hashlib.sha256(self.boxes.tobytes() + repr(names).encode()).hexdigest()[:32]
+
+
+def to_result(
+    control: Control,
+    classes: Sequence[str],
+    finding: Detections,
+    size: tuple[int, int],
+    settings: ProjectSettings,  # noqa: ARG001 — none of them is of boxes
+) -> list[Region]:
+    """A rectangle for each box that is confident enough."""
+    threshold = SCORE_THRESHOLD if control.score_threshold is None else control.score_threshold
+    height, width = size
+    rows = zip(
+        finding.boxes.tolist(),
+        finding.labels.tolist(),
+        finding.confidences.tolist(),
+        strict=True,
+    )
+    result: list[Region] = []
+    for (left, top, right, bottom), index, confidence in rows:
+        if confidence < threshold or classes[index] not in control.labels:
+            continue
+        if not _is_visible((left, top, right, bottom), size):
+            continue
+        value = {
+            "x": round(left * 100, 4),
+            "y": round(top * 100, 4),
+            "width": round((right - left) * 100, 4),
+            "height": round((bottom - top) * 100, 4),
+            "rotation": 0,
+            "rectanglelabels": [classes[index]],
+        }
+        result.append(
+            {
+                "id": f"box{len(result)}",
+                "from_name": control.from_name,
+                "to_name": control.to_name,
+                "type": "rectanglelabels",
+                "original_width": width,
+                "original_height": height,
+                "image_rotation": 0,
+                "value": value,
+                "score": round(confidence, 4),
+            }
+        )
+    return result
+
+
+def read(
+    control: Control,
+    result: Sequence[Any],
+    settings: ProjectSettings,  # noqa: ARG001 — none of them is of boxes
+) -> BoxesTruth:
+    """The boxes, clipped to the image; those that are damaged or degenerate are left out."""
+    boxes: list[Box] = []
+    indices: list[int] = []
+    dropped = turned = 0
+    for region, label, value in regions_of(control, result):
+        if label is None:
+            continue
+        box = _box(value, original_size(region))
+        if box is None:
+            dropped += 1
+            continue
+        boxes.append(box)
+        indices.append(control.labels.index(label))
+        turned += bool((number(value.get("rotation")) or 0) % 90)
+    return BoxesTruth(
+        labels=control.labels,
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        indices=np.array(indices, np.int64),
+        dropped=dropped,
+        warnings=(_turned(turned),) if turned else (),
+    )
+
+
+def _turned(count: int) -> str:
+    if count == 1:
+        return "A rotated box was taken as its upright hull."
+    return f"{count} rotated boxes were taken as their upright hulls."
+
+
+def _box(value: Mapping[str, Any], size: tuple[int, int] | None) -> Box | None:
+    """The box, or its hull, clipped to the image; None where it is damaged or degenerate."""
+    x, y, width, height = (number(value.get(name)) for name in ("x", "y", "width", "height"))
+    angle = number(value.get("rotation", 0) or 0)
+    if x is None or y is None or width is None or height is None or angle is None:
+        return None
+    box = x, y, x + width, y + height
+    if angle % 360:
+        if size is None:  # an angle means nothing without the image's proportions
+            return None
+        box = _hull(x, y, width, height, math.radians(angle % 360), size[0] / size[1])
+    left, top, right, bottom = (min(max(side, 0.0), 100.0) / 100 for side in box)
+    clipped = left, top, right, bottom
+    return clipped if width > 0 and height > 0 and _is_visible(clipped, size) else None
+
+
+def _hull(x: float, y: float, width: float, height: float, angle: float, ratio: float) -> Box:
+    """The hull of a turned rectangle in percent; the ratio is the image's height by its width."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    across = (0.0, width * cosine, -height * ratio * sine)
+    down = (0.0, width / ratio * sine, height * cosine)
+    xs = (*across, across[1] + across[2])
+    ys = (*down, down[1] + down[2])
+    return x + min(xs), y + min(ys), x + max(xs), y + max(ys)
+
+
+def _is_visible(box: Box, size: tuple[int, int] | None) -> bool:
+    """At least a pixel wide and high; without the size in pixels, not empty."""
+    left, top, right, bottom = box
+    if size is None:
+        return right > left and bottom > top
+    tiny = SMALLEST_SIDE - 1e-3  # of percents that were rounded
+    return (right - left) * size[1] >= tiny and (bottom - top) * size[0] >= tiny

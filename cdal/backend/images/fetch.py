@@ -1,0 +1,270 @@
+"""Fetching a file over HTTP without being led to an address that is not allowed."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from socket import SHUT_RDWR, gaierror, socket
+from threading import Event, Timer
+from urllib.parse import urljoin
+
+import certifi
+from urllib3 import BaseHTTPResponse, HTTPResponse, PoolManager, Retry, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.util import Url
+from urllib3.util.connection import create_connection
+
+from cdal.backend.addresses import ANY_HOST, AllowedHosts, Resolver, resolve
+from cdal.backend.errors import ImageError
+from cdal.backend.images.source import ImageSource, parse_address
+
+# urllib3 logs addresses with their queries, which may be signatures.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+_MAX_REDIRECTS = 5
+_CONNECT_S = 5.0
+_CHUNK_BYTES = 1 << 16
+_CONNECTIONS = 32  # kept alive for each host
+# A host's Retry-After is not heeded: it could ask for hours.
+_RETRIES = Retry(
+    total=3,
+    connect=2,
+    read=1,
+    status=2,
+    other=0,
+    status_forcelist=(429, 500, 502, 503, 504),
+    backoff_factor=0.2,
+    respect_retry_after_header=False,
+    raise_on_status=False,
+)
+
+
+class Fetcher:
+    """Fetches files from Label Studio and from the hosts that are allowed.
+
+    Safe to use from many threads; connections are kept alive. Proxies, cookies and credentials
+    of the environment (``HTTP_PROXY``, ``.netrc``) are not used.
+
+    Args:
+        allowed: The hosts to fetch from, Label Studio itself apart.
+        max_bytes: The size from which on a file is refused.
+        timeout_s: Seconds in which an answer's headers, and then its body, must have come.
+        resolver: How names are resolved; for tests.
+    """
+
+    def __init__(
+        self,
+        allowed: AllowedHosts,
+        max_bytes: int,
+        timeout_s: float,
+        resolver: Resolver = resolve,
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+        tls = _tls_context()
+        self._own = _guarded_pools(ANY_HOST, timeout_s, resolver, tls)
+        self._others = _guarded_pools(allowed, timeout_s, resolver, tls)
+
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+        self._own.clear()
+        self._others.clear()
+
+    def fetch(self, source: ImageSource, address: Url) -> bytes:
+        """Get a file, following redirects; each is checked as if it had been the address given.
+
+        Raises:
+            ImageError: it cannot be had; the reason says why.
+        """
+        for _ in range(_MAX_REDIRECTS + 1):
+            own = source.owns(address)
+            name = "Label Studio" if own else f"The host {address.host}"
+            headers = dict(source.authorization()) if own else {}
+            try:
+                response = (self._own if own else self._others).request(
+                    "GET",
+                    str(address),
+                    headers={"User-Agent": "label-studio-cdal", **headers},
+                    redirect=False,
+                    preload_content=False,
+                    retries=_RETRIES,
+                )
+                target = response.get_redirect_location()
+                if not target and response.status != 200:
+                    response.close()
+                    raise _refusal(response.status, name, own=own)
+                body = self._body(response)
+            except (HTTPError, TimeoutError) as error:
+                raise ImageError(f"{name} {_failure(error)}.", passes=True) from error
+            if not target:
+                return body
+            address = _redirected(address, target)
+        raise ImageError(f"The image's address redirects more than {_MAX_REDIRECTS} times.")
+
+    def _body(self, response: BaseHTTPResponse) -> bytes:
+        too_large = ImageError(f"The image is larger than {self._max_bytes:,} bytes.")
+        body = bytearray()
+        try:
+            if (response.length_remaining or 0) > self._max_bytes:
+                raise too_large
+            with _deadline(self._timeout_s, response.shutdown):
+                for chunk in response.stream(_CHUNK_BYTES):
+                    body += chunk
+                    if len(body) > self._max_bytes:
+                        raise too_large
+        finally:
+            response.close()
+        return bytes(body)
+
+
+def _redirected(address: Url, target: str) -> Url:
+    try:
+        address = parse_address(urljoin(str(address), target))
+    except (ImageError, ValueError) as error:
+        raise ImageError("The image's address redirects to one that cannot be fetched.") from error
+    if (address.path or "").rstrip("/").endswith("/user/login"):
+        raise ImageError(
+            "Label Studio asks for a login: its access token is missing, expired or refused.",
+            passes=True,
+        )
+    return address
+
+
+def _refusal(status: int, name: str, *, own: bool) -> ImageError:
+    if status in (401, 403):
+        why = ": the access token may not read it." if own else "."
+        return ImageError(f"{name} refuses to hand out the image (status {status}){why}", own)
+    if status in (404, 410):
+        return ImageError(f"{name} has no such image (status {status}).")
+    reason = f"{name} answered with status {status} instead of the image."
+    return ImageError(reason, passes=status == 429 or status >= 500)
+
+
+def _failure(error: HTTPError | TimeoutError) -> str:
+    cause = error.reason if isinstance(error, MaxRetryError) else error
+    match cause:
+        case NameResolutionError():
+            return "has no address: its name cannot be resolved"
+        case NewConnectionError():
+            return "cannot be reached"
+        case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
+            return "did not answer in time"
+        case SSLError():
+            return "could not prove its identity: its certificate is not accepted"
+        case _:
+            return "broke off the connection before the whole image had come"
+
+
+@contextmanager
+def _deadline(seconds: float, abort: Callable[[], None]) -> Iterator[None]:
+    """Abort from another thread when time is up, and raise `TimeoutError`.
+
+    A socket's timeout starts anew with each byte that arrives, so that it alone would let a host
+    that sends a byte every few seconds hold a thread for days.
+    """
+    passed = Event()
+
+    def expire() -> None:
+        passed.set()
+        with suppress(OSError, RuntimeError, ValueError):  # it has just ended by itself
+            abort()
+
+    timer = Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if passed.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
+    if passed.is_set():  # what looked like the end was the abortion
+        raise TimeoutError
+
+
+def _guarded_pools(
+    allowed: AllowedHosts, timeout_s: float, resolver: Resolver, tls: ssl.SSLContext
+) -> PoolManager:
+    """Connection pools that connect to allowed addresses alone.
+
+    The name is resolved once, the addresses are checked, and the connection is made to one of
+    those very addresses, so there is no moment between check and use at which the name could come
+    to mean something else. TLS still verifies the name.
+    """
+
+    class Guard(HTTPConnection):
+        guarded = False
+
+        def _new_conn(self) -> socket:
+            try:
+                addresses = allowed.addresses(self.host, self.port, resolver)
+            except gaierror as error:
+                raise NameResolutionError(self.host, self, error) from error
+            self.guarded = True
+            return _connect(self, addresses)
+
+        def connect(self) -> None:
+            super().connect()
+            if not self.guarded:  # only if a urllib3 to come connects in another way
+                self.close()
+                raise NewConnectionError(self, "the address was not checked")
+
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3
+            sock = self.sock
+            with _deadline(timeout_s, lambda: sock.shutdown(SHUT_RDWR)):
+                return super().getresponse()
+
+    class GuardTLS(Guard, HTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Guard
+
+    class PoolTLS(HTTPSConnectionPool):
+        ConnectionCls = GuardTLS
+
+    pools = PoolManager(
+        num_pools=16,
+        maxsize=_CONNECTIONS,
+        timeout=Timeout(connect=_CONNECT_S, read=timeout_s),
+        ssl_context=tls,
+    )
+    pools.pool_classes_by_scheme = {"http": Pool, "https": PoolTLS}
+    return pools
+
+
+def _connect(connection: HTTPConnection, addresses: list[str]) -> socket:
+    failure: OSError | None = None
+    for address in addresses:
+        try:
+            return create_connection(
+                (address, connection.port),
+                connection.timeout,
+                socket_options=connection.socket_options,
+            )
+        except OSError as error:
+            failure = error
+    if isinstance(failure, TimeoutError):
+        raise ConnectTimeoutError(connection, "timed out") from failure
+    raise NewConnectionError(connection, "no address answers") from failure
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Trusts the system's authorities (and ``SSL_CERT_FILE``'s) and those of certifi."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context

@@ -1,0 +1,137 @@
+"""Where a project's images come from: what a task's data may name, and how it is reached."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote
+
+from urllib3.connection import port_by_scheme
+from urllib3.exceptions import LocationParseError
+from urllib3.util import Url, parse_url
+
+from cdal.backend.errors import ImageError
+
+# The storages whose files Label Studio resolves (io_storages: s3, gcs, azure_blob). Local-file
+# storage writes /data/local-files/ addresses; Redis storage holds tasks, not files.
+_STORAGES = ("s3://", "gs://", "azure-blob://")
+# The paths under which Label Studio serves images. Its token is sent to no other path, so that a
+# task cannot make the backend call Label Studio's API with the rights of the token's owner.
+_OWN_PATH = re.compile(
+    r"/data/upload/.+"
+    r"|/data/local-files/?"
+    r"|/storage-data/uploaded/?"
+    r"|/(tasks|projects)/[0-9]+/(resolve|presign)/?"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_MAX_LENGTH = 16_384
+_MOST_DECODINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """What is needed to reach a project's images.
+
+    Attributes:
+        url: Label Studio's address, such as ``http://localhost:8080`` or
+            ``https://example.com/label-studio``.
+        authorization: Gives the headers for a request to Label Studio; called for each one, and
+            their values go nowhere else.
+    """
+
+    url: str
+    authorization: Callable[[], Mapping[str, str]]
+
+    def locate(self, task_id: int, value: object) -> Url:
+        """The address at which to fetch the image that a task's data names.
+
+        Raises:
+            ImageError: the value is nothing that may be fetched; the reason says why.
+        """
+        if not isinstance(value, str):
+            raise ImageError(f"The task's image is a {type(value).__name__}, not an address.")
+        value = value.strip(" ")
+        if not value:
+            raise ImageError("The task names no image.")
+        if len(value) > _MAX_LENGTH:
+            raise ImageError("The image's address is too long.")
+        if _CONTROL.search(value):
+            raise ImageError("The image's address holds control characters.")
+        if value.startswith(_STORAGES):
+            file = urlsafe_b64encode(value.encode()).decode()
+            return parse_address(f"{self.url.rstrip('/')}/tasks/{task_id}/resolve/?fileuri={file}")
+        if value.startswith("/"):
+            return self._own_address(value)
+        return parse_address(value)
+
+    def owns(self, address: Url) -> bool:
+        """Whether Label Studio itself serves an image there, so that its token may be sent."""
+        home = parse_url(self.url)
+        base = (home.path or "").rstrip("/")
+        path = address.path or ""
+        if _origin(address) != _origin(home) or not path.startswith(base):
+            return False
+        # Label Studio keeps local files within its roots itself, and writes no such segment.
+        if _climbs(path) or any(map(_climbs, parse_qs(address.query or "").get("d", ()))):
+            return False
+        return _OWN_PATH.fullmatch(path.removeprefix(base)) is not None
+
+    def _own_address(self, value: str) -> Url:
+        home = parse_url(self.url)
+        base = (home.path or "").rstrip("/")
+        # Under a path of its own, Label Studio writes that path into uploads' addresses.
+        path = value if base and value.startswith(f"{base}/") else f"{base}{value}"
+        address = parse_address(f"{home.scheme}://{home.netloc}{path}")
+        if not self.owns(address):
+            raise ImageError("The image's address is not a path that Label Studio serves files at.")
+        return address
+
+
+def parse_address(text: str) -> Url:
+    """Parse an absolute http(s) address, by the parser of the client that will connect to it.
+
+    Raises:
+        ImageError: it is something else, or carries a user name, or a back slash where browsers
+            and clients disagree about what is the host.
+    """
+    before_query = re.split(r"[?#]", text, maxsplit=1)[0]
+    scheme, separator, rest = before_query.partition("://")
+    if not separator or scheme.lower() not in port_by_scheme:
+        raise ImageError(
+            "The image's address is none that can be fetched: it must be an upload, a local file "
+            "that Label Studio serves, an http(s) address, or a file of a connected cloud storage."
+        )
+    if "\\" in before_query:
+        raise ImageError("The image's address holds a back slash.")
+    if "@" in rest.partition("/")[0]:
+        raise ImageError("The image's address holds a user name or password.")
+    try:
+        address = parse_url(text)
+        # What the resolver would do, which knows no way to report a label that is too long.
+        (address.host or "").rstrip(".").encode("idna")
+    except (LocationParseError, UnicodeError):
+        address = Url()
+    if not address.host or address.auth or address.port == 0:
+        raise ImageError("The image's address names no valid host.")
+    return address
+
+
+def _climbs(path: str) -> bool:
+    """Whether a path has a dot segment, for anybody who decodes it, once or again and again.
+
+    A proxy before Label Studio may, and one may take a back slash for a slash.
+    """
+    for _ in range(_MOST_DECODINGS):
+        if not {".", ".."}.isdisjoint(re.split(r"[/\\]", path)):
+            return True
+        encoded, path = path, unquote(path)
+        if path == encoded:
+            return False
+    return True
+
+
+def _origin(address: Url) -> tuple[str | None, str, int | None]:
+    port = address.port or port_by_scheme.get(address.scheme or "")
+    return address.scheme, (address.host or "").rstrip("."), port

@@ -1,0 +1,168 @@
+"""A task's image: found, fetched, cached and decoded."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+from cdal.backend.addresses import AllowedHosts
+from cdal.backend.errors import ImageError
+from cdal.backend.images.cache import DiskCache
+from cdal.backend.images.decode import decode, inspect
+from cdal.backend.images.fetch import Fetcher
+from cdal.backend.images.source import ImageSource
+
+__all__ = ["AllowedHosts", "ImageError", "ImageSource", "ImageStore"]
+
+Prepared = TypeVar("Prepared")
+
+_DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
+
+
+class ImageStore:
+    """Images by task, from Label Studio and the hosts that are allowed, through a cache on disk.
+
+    Safe to use from many threads. Files of this machine are never read, whatever a task says.
+
+    Args:
+        cache_folder: Where fetched files are kept; made when first needed.
+        cache_bytes: How much may be kept; 0 keeps nothing.
+        allowed_hosts: The hosts that images may come from, Label Studio itself apart.
+        max_bytes: The largest file that is fetched.
+        max_pixels: The largest image that is decoded (three bytes for each pixel).
+        timeout_s: Seconds in which an answer's headers, and then its body, must have come.
+    """
+
+    def __init__(
+        self,
+        cache_folder: Path,
+        cache_bytes: int,
+        allowed_hosts: AllowedHosts,
+        max_bytes: int = 64 << 20,
+        max_pixels: int = 80_000_000,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._cache = DiskCache(cache_folder, cache_bytes)
+        self._fetcher = Fetcher(allowed_hosts, max_bytes, timeout_s)
+        self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
+
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+        self._fetcher.close()
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left half written in the cache."""
+        self._cache.remove_leftovers()
+
+    def read(self, source: ImageSource, task_id: int, value: object) -> Tensor:
+        """Decode a task's image.
+
+        Args:
+            source: Where the task's project gets its images.
+            task_id: The task.
+            value: What the task's data says that its image is.
+
+        Returns:
+            uint8 (3, H, W), RGB, upright.
+
+        Raises:
+            ImageError: it cannot be had or decoded.
+        """
+        data = self.bytes(source, task_id, value)
+        try:
+            return decode(data)
+        except ImageError:
+            self._cache.remove(_key(source, task_id, value))  # it may be mended where it is
+            raise
+
+    def bytes(self, source: ImageSource, task_id: int, value: object) -> bytes:
+        """A task's image as a file, whose header says that it is an image of a bearable size.
+
+        Raises:
+            ImageError: it cannot be had or is no such image.
+        """
+        if isinstance(value, str) and _DATA_URI.match(value):
+            data = _embedded(value, self._max_bytes)
+            inspect(data, self._max_pixels)
+            return data
+        key = _key(source, task_id, value)
+        cached = self._cache.get(key)
+        if cached is not None:
+            return cached
+        data = self._fetcher.fetch(source, source.locate(task_id, value))
+        # Only what has been inspected is kept, so what comes from the cache need not be: for
+        # small images that would cost as much as decoding them.
+        inspect(data, self._max_pixels)
+        self._cache.put(key, data)
+        return data
+
+    def stream(
+        self,
+        source: ImageSource,
+        items: Iterable[tuple[int, object]],
+        prepare: Callable[[Tensor], Prepared],
+        workers: int = 8,
+    ) -> Iterator[tuple[int, Prepared | ImageError]]:
+        """Read many images at once, a few ahead of the one that is waited for.
+
+        Args:
+            source: Where the tasks' project gets its images.
+            items: A task and what its data says that its image is, for each image.
+            prepare: Done by the workers to each image, uint8 (3, H, W), such as resizing.
+            workers: How many are fetched and decoded at the same time. At most three times as
+                many are held in memory.
+
+        Yields:
+            The task, and what `prepare` made of its image or why there is none, in the order of
+            the items.
+        """
+
+        def read(task_id: int, value: object) -> Prepared | ImageError:
+            try:
+                image = self.read(source, task_id, value)
+            except ImageError as error:
+                return error
+            return prepare(image)
+
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="cdal-images")
+        ahead: deque[tuple[int, Future[Prepared | ImageError]]] = deque()
+        try:
+            for task_id, value in items:
+                ahead.append((task_id, pool.submit(read, task_id, value)))
+                if len(ahead) > 3 * workers:
+                    first, image = ahead.popleft()
+                    yield first, image.result()
+            while ahead:
+                first, image = ahead.popleft()
+                yield first, image.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _embedded(value: str, max_bytes: int) -> bytes:
+    encoded = value.partition(",")[2]
+    if len(encoded) * 3 // 4 > max_bytes:
+        raise ImageError(f"The image is larger than {max_bytes:,} bytes.")
+    try:
+        return b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise ImageError("The image in the task's data is not valid base64.") from error
+
+
+def _key(source: ImageSource, task_id: int, value: object) -> str:
+    """A file name for the cache.
+
+    The task is part of it: whether a project may read a file is Label Studio's decision, which a
+    file fetched for another project's task must not bypass.
+    """
+    text = f"{source.url}\0{task_id}\0{value}"
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -1,0 +1,296 @@
+"""Jobs: what there is to do, who does it, and the record of what was done.
+
+The record in the store is the truth; huey carries job numbers from whoever asks to whoever works.
+A message that is lost or comes twice does no harm: pending jobs are sent again, and only one worker
+can claim a job.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Literal
+
+from huey import Huey
+from sqlalchemy import Select, delete, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from cdal.backend.jobs.rate_limit import Spacing
+from cdal.backend.store.store import Store, note
+from cdal.backend.store.tables import Job, Project, now
+
+log = logging.getLogger(__name__)
+
+JobKind = Literal[
+    "sync", "train", "score", "select", "queue", "rank", "map", "yardstick", "recheck", "prune"
+]
+
+# Jobs of one lane never run together for one project. Sync and queue both write the project's
+# queue; a training must not hold them up, nor hold up a new round's scores.
+LANES: dict[str, str] = {
+    "sync": "queue",
+    "queue": "queue",
+    "train": "train",
+    "score": "score",
+    "select": "score",
+    # It trains, too.
+    "yardstick": "train",
+    # What is only looked at holds up nothing.
+    "rank": "look",
+    "map": "look",
+    "recheck": "upkeep",
+    "prune": "upkeep",
+}
+# One of each at a time on this machine: two trainings would only slow each other down, and a
+# thread must always be left for the lanes in which labels are noticed and queues are filled.
+SHARED_LANES = frozenset({"train", "score", "look", "upkeep"})
+MAX_ATTEMPTS = 3
+MAX_DEATHS = 10
+"""Of a worker, while it ran one and the same job: then it is the job that kills it."""
+OFTEN = ("sync", "recheck")
+"""Asked for so often that of those which went well only the last is remembered."""
+LONGEST_WAIT_S = 300.0
+"""A job that waits for something outside, such as Label Studio, is tried at least this often."""
+
+
+GivenUp = Callable[[Session, Job], None]
+"""Told, in the same transaction, of a job that ended for good without having done its work."""
+
+
+class Jobs:
+    """Requests, claims and records jobs.
+
+    Args:
+        store: where they are recorded.
+        messages: what carries their numbers to the worker.
+        on_given_up: called for each job that fails for good or is cancelled.
+    """
+
+    def __init__(self, store: Store, messages: Huey, on_given_up: GivenUp) -> None:
+        self.store = store
+        self.huey = messages
+        self._on_given_up = on_given_up
+        self._work: Callable[[int], object] | None = None
+        # Registered here so that the web process, which runs no job, can send messages.
+        self._task = self.huey.task(name="work")(self._run)
+
+    def run_with(self, work: Callable[[int], object]) -> None:
+        """Set what a worker does with a job's number; the web process leaves it unset."""
+        self._work = work
+
+    def _run(self, job_id: int) -> None:
+        if self._work is None:
+            raise RuntimeError("This process sends jobs and runs none.")
+        self._work(job_id)
+
+    def request(self, session: Session, project_id: int, kind: JobKind, asked_by: str) -> int:
+        """Have a job done, in the transaction of whatever makes it necessary.
+
+        One that waits already is that job: a burst of requests makes one. Call `send_pending` when
+        the transaction is committed.
+        """
+        waiting = session.scalar(_waiting(project_id, kind))
+        if waiting is not None:
+            return waiting
+        job = Job(project_id=project_id, kind=kind, state="pending", asked_by=asked_by)
+        try:
+            with session.begin_nested():
+                session.add(job)
+        except IntegrityError:  # another process was faster
+            return session.scalars(_waiting(project_id, kind)).one()
+        return job.id
+
+    def ask(
+        self, project_id: int, kind: JobKind, asked_by: str, spacing: Spacing | None = None
+    ) -> int:
+        """Request a job and send it, unless one of its kind waits already.
+
+        Args:
+            project_id: the project's.
+            kind: the job's.
+            asked_by: who asked, for the record.
+            spacing: how often it may be asked for; what is asked too often waits.
+        """
+        with self.store.reading() as session:
+            waiting = session.scalar(_waiting(project_id, kind))
+        if waiting is not None:  # a burst of webhooks writes nothing
+            return waiting
+        with self.store.transaction() as session:
+            job_id = self.request(session, project_id, kind, asked_by)
+            delay_s = 0.0 if spacing is None else spacing.delay(project_id)
+            if delay_s > 0:
+                session.get_one(Job, job_id).not_before = now() + timedelta(seconds=delay_s)
+        self._send(job_id, delay_s or None)
+        return job_id
+
+    @staticmethod
+    def is_active(session: Session, project_id: int, kind: JobKind) -> bool:
+        """Whether a job of this kind waits or runs for a project."""
+        query = select(Job.id).where(
+            Job.project_id == project_id, Job.kind == kind, Job.state.in_(("pending", "running"))
+        )
+        return session.scalars(query).first() is not None
+
+    def send_pending(self, project_id: int | None = None) -> None:
+        """Send every job that waits: those just requested, and those whose message was lost."""
+        query = select(Job.id).filter_by(state="pending").order_by(Job.id)
+        if project_id is not None:
+            query = query.filter_by(project_id=project_id)
+        with self.store.reading() as session:
+            waiting = session.scalars(query).all()
+        for job_id in waiting:
+            self._send(job_id)
+
+    def _send(self, job_id: int, delay_s: float | None = None) -> None:
+        """Tell a worker of a job; where that fails, the minute's poll makes up for it."""
+        try:
+            if delay_s is None:
+                self._task(job_id)
+            else:
+                self._task.schedule((job_id,), delay=delay_s)
+        except Exception as error:  # noqa: BLE001 — what huey's storages raise is their own
+            log.warning("Job %d waits for the minute's poll: %s.", job_id, type(error).__name__)
+            # A commit that failed, as on a full disk, leaves huey's file locked for everybody.
+            with suppress(Exception):
+                self.huey.storage.close()
+
+    def claim(self, job_id: int) -> Job | None:
+        """Take a job that waits and may run now; None where it may not, or somebody has it."""
+        with self.store.transaction() as session:
+            job = session.get(Job, job_id, with_for_update=True)
+            if job is None or job.state != "pending" or self._lane_is_busy(session, job):
+                return None
+            if job.not_before is not None and job.not_before > now():
+                return None
+            job.state = "running"
+            job.started_at = now()
+            job.attempts += 1
+            return job
+
+    @staticmethod
+    def _lane_is_busy(session: Session, job: Job) -> bool:
+        lane = LANES[job.kind]
+        kinds = [kind for kind, of in LANES.items() if of == lane]
+        query = select(func.count(Job.id)).where(Job.state == "running", Job.kind.in_(kinds))
+        if lane not in SHARED_LANES:
+            query = query.where(Job.project_id == job.project_id)
+        return bool(session.scalar(query))
+
+    def cancel(self, session: Session, job_id: int, asked_by: str) -> bool:
+        """End a job that waits, or mark one that runs, which its worker sees within a second.
+
+        Returns:
+            Whether it has ended; False where it runs and will.
+        """
+        job = session.get_one(Job, job_id, with_for_update=True)
+        job.cancelled_by = asked_by
+        if job.state == "pending":
+            self._end_cancelled(session, job)
+        return job.state != "running"
+
+    def is_cancelled(self, job_id: int) -> bool:
+        """Whether somebody asked for a job's end."""
+        with self.store.reading() as session:
+            return session.get_one(Job, job_id).cancelled_by is not None
+
+    def report(self, job_id: int, progress: float, message: str) -> None:
+        """Record how far a job is, as a share in [0, 1], and what it does now."""
+        with self.store.transaction() as session:
+            job = session.get_one(Job, job_id)
+            job.progress, job.message = progress, message
+
+    def finish(
+        self, job_id: int, state: str, outcome: str | None = None, error: str | None = None
+    ) -> None:
+        """Record a job's end."""
+        with self.store.transaction() as session:
+            job = session.get_one(Job, job_id)
+            job.state, job.outcome, job.error = state, outcome, error
+            job.finished_at = now()
+            if state == "done":
+                job.progress = 1.0
+            else:
+                self._on_given_up(session, job)
+            if state == "done" and job.kind in OFTEN:
+                # Every label that is submitted asks for one; the last one's record is enough.
+                session.execute(
+                    delete(Job).where(
+                        Job.project_id == job.project_id,
+                        Job.kind == job.kind,
+                        Job.state == "done",
+                        Job.id < job.id,
+                    )
+                )
+
+    def put_back(
+        self,
+        job_id: int,
+        error: str | None = None,
+        delay_s: float | None = None,
+        counts: bool = True,
+    ) -> None:
+        """Let a job that runs wait again, unless one of its kind waits already.
+
+        Args:
+            job_id: a job that was stopped, or that failed in a way that may pass.
+            error: what happened.
+            delay_s: seconds until it is to be tried again; None: at the worker's next start.
+            counts: whether this was one of its attempts; not where it was stopped, or waits for
+                something outside.
+        """
+        with self.store.transaction() as session:
+            job = session.get_one(Job, job_id)
+            if job.state != "running":  # recorded before
+                return
+            job.error = error
+            if not counts:
+                job.attempts -= 1
+            self._wait_again(session, job)
+            if job.state != "pending" or delay_s is None:
+                return
+            job.not_before = now() + timedelta(seconds=delay_s)
+        self._send(job_id, delay_s)
+
+    def recover(self) -> list[str]:
+        """At a worker's start: jobs that a killed worker left running wait again.
+
+        Returns:
+            Which, in words.
+        """
+        with self.store.transaction() as session:
+            left = session.scalars(select(Job).filter_by(state="running")).all()
+            for job in left:
+                if job.attempts >= MAX_DEATHS and job.cancelled_by is None:
+                    job.state, job.finished_at = "failed", now()
+                    job.error = f"The worker died {job.attempts} times while it ran this job."
+                    note(session, job.project_id, f"Job {job.kind} failed: {job.error}", "error")
+                    session.get_one(Project, job.project_id).problem = job.error
+                    self._on_given_up(session, job)
+                else:
+                    self._wait_again(session, job)
+        ended = ("failed", "cancelled")
+        return sorted(f"{job.kind} (job {job.id})" for job in left if job.state not in ended)
+
+    def _wait_again(self, session: Session, job: Job) -> None:
+        if job.cancelled_by is not None:
+            self._end_cancelled(session, job)
+            return
+        waiting = session.scalar(_waiting(job.project_id, job.kind))
+        if waiting is not None:
+            job.state, job.outcome, job.finished_at = "done", f"Goes on as job {waiting}.", now()
+        else:
+            job.state, job.message = "pending", ""
+
+    def _end_cancelled(self, session: Session, job: Job) -> None:
+        job.state, job.finished_at = "cancelled", now()
+        job.outcome = f"Cancelled by {job.cancelled_by}."
+        text = f"Job {job.id} ({job.kind}): cancelled by {job.cancelled_by}"
+        note(session, job.project_id, text)
+        self._on_given_up(session, job)
+
+
+def _waiting(project_id: int, kind: str) -> Select[int]:
+    return select(Job.id).filter_by(project_id=project_id, kind=kind, state="pending")

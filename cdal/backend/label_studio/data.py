@@ -1,0 +1,91 @@
+"""What Label Studio says of a project and of what belongs to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectInfo:
+    """A project as Label Studio has it now."""
+
+    title: str
+    labeling_config: str
+    model_version: str
+    sampling: str
+    tasks: int
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MLBackendInfo:
+    """An ML backend that a project is connected to, by the address that Label Studio calls."""
+
+    url: str
+    extra_params: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookInfo:
+    """A webhook of a project."""
+
+    webhook_id: int
+    url: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A task as Label Studio has it now; `annotations` counts submitted ones, `skips` the rest.
+
+    Attributes:
+        labelled_at: when the newest annotation was submitted, in UTC.
+        annotators: numbers of those who annotated it.
+        seconds: that an annotation took, the mean over them.
+    """
+
+    task_id: int
+    data: Mapping[str, Any]
+    annotations: int
+    skips: int
+    updated_at: str
+    labelled_at: datetime | None = None
+    annotators: tuple[int, ...] = ()
+    seconds: float | None = None
+
+
+def condition(field: str, operator: str, kind: str, value: object) -> dict[str, object]:
+    """What a field of a task must fulfil; operator and kind are the Data Manager's names."""
+    return {
+        "filter": f"filter:tasks:{field}",
+        "operator": operator,
+        "type": kind,
+        "value": value,
+    }
+
+
+def query_of(conditions: Sequence[Mapping[str, object]]) -> str | None:
+    """What the tasks asked for must fulfil, all of it; None where there is nothing."""
+    if not conditions:
+        return None
+    return json.dumps({"filters": {"conjunction": "and", "items": list(conditions)}})
+
+
+def moment_of(time: object) -> datetime | None:
+    """A time as the store keeps it, None if it is none; the SDK leaves some as text."""
+    try:
+        moment = datetime.fromisoformat(time) if isinstance(time, str) else time
+    except ValueError:
+        return None
+    if not isinstance(moment, datetime):
+        return None
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def stamp(time: datetime) -> str:
+    """A time in UTC in the one spelling that Label Studio's filters read."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

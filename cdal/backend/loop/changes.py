@@ -1,0 +1,170 @@
+"""What changed in Label Studio since it was last read: tasks, labels, the project itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.errors import LabelStudioError
+from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.data import TaskInfo, stamp
+from cdal.backend.loop.connection import POLL
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.queue import watch_queue
+from cdal.backend.store.queries import count_labelled, count_tasks, forget_all_but
+from cdal.backend.store.store import Store
+from cdal.backend.store.tables import (
+    Annotator,
+    ModelVersion,
+    Prediction,
+    Project,
+    Submission,
+    Task,
+)
+
+CHUNK = 500
+
+OVERLAP = timedelta(seconds=10)
+"""Changes of the last seconds are read again, since they come out of order.
+
+Label Studio takes the time of a change before its database lets it write, so one that is later by
+that time may be seen first. Where the two clocks differ by more, the minute's poll finds it.
+"""
+
+
+def read_changes(work: Context) -> int:
+    """Bring the store's tasks up to date with Label Studio; returns how many were read for it."""
+    info = work.client.read_project()
+    # Refuses a config that can no longer be served.
+    control = served_control(info.labeling_config, work.settings.control)
+    with work.services.store.transaction() as session:
+        project = session.get_one(Project, work.project.id)
+        project.title = info.title
+        project.labeling_config = info.labeling_config
+        if control.image_key != work.control.image_key:
+            project.changes_seen = None  # every task has its image elsewhere now
+        if work.job.kind == "sync":  # a training may read this while a queue is being written
+            watch_queue(work, session, project, info)
+        since = project.changes_seen
+    work.control = control
+    if since is not None:
+        since = min(since, stamp(datetime.now(UTC) - OVERLAP))
+    read = list(_until_stopped(work, work.client.tasks(since)))
+    _save(work, read)
+    if _is_behind(work):
+        everything = list(_until_stopped(work, work.client.tasks()))
+        _save(work, everything)
+        with work.services.store.transaction() as session:
+            forget_all_but(session, work.project.id, {task.task_id for task in everything})
+        read = everything
+    return len(read)
+
+
+def _until_stopped(work: Context, tasks: Iterable[TaskInfo]) -> Iterator[TaskInfo]:
+    """A big project's tasks take a while to list."""
+    for task in tasks:
+        work.check_stop()
+        yield task
+
+
+def _is_behind(work: Context) -> bool:
+    """Whether something changed that leaves no newer time on a task: deletions, changes in bulk."""
+    tasks, labelled = work.client.count(), work.client.count(labelled=True)
+    with work.services.store.reading() as session:
+        known_tasks = count_tasks(session, work.project.id)
+        known_labelled = count_labelled(session, work.project.id)
+    if tasks != known_tasks or labelled < known_labelled:
+        return True
+    # More labels than were read just before: most likely somebody submitted one in between, and
+    # its own webhook is on the way. The minute's poll makes sure.
+    return work.job.asked_by == POLL and labelled > known_labelled
+
+
+def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
+    """Write tasks as Label Studio has them; an image that changed is no longer a bad one."""
+    key = work.control.image_key
+    tasks = list(tasks)
+    learn_names(work.services.store, work.client, work.project.id, tasks)
+    for start in range(0, len(tasks), CHUNK):
+        chunk = tasks[start : start + CHUNK]
+        with work.services.store.transaction() as session:
+            ids = [task.task_id for task in chunk]
+            moved: list[int] = []
+            known = {
+                row.task_id: row
+                for row in session.scalars(
+                    select(Task).where(Task.project_id == work.project.id, Task.task_id.in_(ids))
+                )
+            }
+            for task in chunk:
+                row = known.get(task.task_id)
+                image = task.data.get(key)
+                if row is None:
+                    row = Task(project_id=work.project.id, task_id=task.task_id, image=image)
+                    session.add(row)
+                elif row.image != image:
+                    row.image, row.image_problem = image, None
+                    moved.append(row.task_id)
+                row.annotations, row.skips = task.annotations, task.skips
+            record(session, work.project.id, chunk)
+            _forget_findings(session, work.project.id, moved)
+    if tasks:
+        # Not before all are written: what a kill kept from being written must be read again.
+        newest = max(task.updated_at for task in tasks)
+        with work.services.store.transaction() as session:
+            project = session.get_one(Project, work.project.id)
+            project.changes_seen = max(project.changes_seen or "", newest) or None
+
+
+def _forget_findings(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
+    """Forget what models said of tasks whose image is another one now; it is scored anew."""
+    if task_ids:
+        versions = select(ModelVersion.id).filter_by(project_id=project_id)
+        session.execute(
+            delete(Prediction).where(
+                Prediction.model_version_id.in_(versions), Prediction.task_id.in_(task_ids)
+            )
+        )
+
+
+def record(session: Session, project_id: int, tasks: Sequence[TaskInfo]) -> None:
+    """Remember when these tasks were labelled, and forget it of those that no longer are."""
+    ids = [task.task_id for task in tasks]
+    session.execute(
+        delete(Submission).where(Submission.project_id == project_id, Submission.task_id.in_(ids))
+    )
+    session.add_all(
+        Submission(
+            project_id=project_id,
+            task_id=task.task_id,
+            labelled_at=task.labelled_at,
+            annotators=list(task.annotators),
+            seconds=task.seconds,
+        )
+        for task in tasks
+        if task.annotations > 0 and task.labelled_at is not None
+    )
+
+
+def learn_names(
+    store: Store, client: LabelStudioClient, project_id: int, tasks: Iterable[TaskInfo]
+) -> None:
+    """Ask for people's names if somebody labelled whose name is not known yet.
+
+    Without leave to ask, they go by their numbers.
+    """
+    with store.reading() as session:
+        known = set(session.scalars(select(Annotator.number).filter_by(project_id=project_id)))
+    if not any(number not in known for task in tasks for number in task.annotators):
+        return
+    try:
+        names = client.people()
+    except LabelStudioError:
+        return
+    with store.transaction() as session:
+        for number, name in names.items():
+            session.merge(Annotator(project_id=project_id, number=number, name=name))

@@ -1,0 +1,128 @@
+"""Whether Label Studio still lists this backend, with which settings, and how its webhook is known.
+
+Whoever reaches `/setup` may say anything; what Label Studio itself says of the project counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from cdal.backend.errors import LabelStudioError, SettingsError
+from cdal.backend.label_studio.data import MLBackendInfo
+from cdal.backend.label_studio.webhook import HEADER, REFUSED, make_secret
+from cdal.backend.logs import never_show
+from cdal.backend.loop.context import Context
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.store import note
+from cdal.backend.store.tables import Project, now
+
+log = logging.getLogger(__name__)
+
+POLL = "the minute's poll"
+
+NOT_LISTED = (
+    "Label Studio lists no ML backend for this project, so nothing is done for it; connect the "
+    "backend in the project's Model settings."
+)
+
+_MAY_NOT = frozenset({401, 403, 404, 405})
+
+
+def is_connected(work: Context) -> bool:
+    """Whether the project is to be worked for; its webhook and its settings are seen to.
+
+    Label Studio is asked once a minute, and until it lists the backend: the very first time that
+    `/setup` is called, it does not yet.
+    """
+    project = work.project
+    known = project.connected_at is not None and project.webhook_guarded_at is not None
+    if known and work.job.asked_by not in (POLL, SET_UP, REFUSED):
+        return True
+    try:
+        backends = work.client.ml_backends()
+    except LabelStudioError as error:
+        if error.status in _MAY_NOT:  # the token may label and no more; there is nothing to see to
+            log.debug("project %d: %s", project.id, error)
+            return True
+        raise
+    _record(work, listed=bool(backends))
+    ours = _ours(backends, project.backend_host)
+    if ours is not None:
+        if work.job.asked_by == POLL:
+            _read_settings(work, ours)
+        _guard_webhook(work, ours)
+    return bool(backends)
+
+
+def _ours(backends: Sequence[MLBackendInfo], host: str | None) -> MLBackendInfo | None:
+    """Which of a project's ML backends is this one: the only one, or by its address."""
+    if len(backends) == 1:
+        return backends[0]
+    return next((b for b in backends if host is not None and urlsplit(b.url).netloc == host), None)
+
+
+def _record(work: Context, listed: bool) -> None:
+    if listed == (work.project.connected_at is not None):
+        return
+    with work.services.store.transaction() as session:
+        project = session.get_one(Project, work.project.id)
+        if listed:
+            project.connected_at = now()
+            if project.problem == NOT_LISTED:
+                project.problem = None
+            return
+        project.connected_at = None
+        project.problem = NOT_LISTED
+        note(session, project.id, NOT_LISTED, "warning")
+
+
+def _read_settings(work: Context, ours: MLBackendInfo) -> None:
+    """Take the settings that were typed in Label Studio, where somebody else set others here."""
+    try:
+        settings = ProjectSettings.parse(ours.extra_params)
+    except SettingsError:
+        return  # Label Studio asks with `/setup` what is wrong with them
+    if settings == work.settings:
+        return
+    with work.services.store.transaction() as session:
+        project = session.get_one(Project, work.project.id)
+        project.extra_params = ours.extra_params
+        note(session, project.id, "The settings were not those typed in Label Studio", "warning")
+
+
+def _guard_webhook(work: Context, ours: MLBackendInfo) -> None:
+    """Have Label Studio's webhook carry the secret."""
+    url = f"{ours.url.rstrip('/')}/webhook"
+    try:
+        found = [webhook for webhook in work.client.webhooks() if webhook.url == url]
+        if not found:
+            return
+        secret = _secret(work)
+        lacking = [webhook for webhook in found if webhook.headers.get(HEADER) != secret]
+        for webhook in lacking:
+            work.client.set_headers(webhook, {**webhook.headers, HEADER: secret})
+    except LabelStudioError as error:
+        # Without it the webhook is heard as before, as a hint and no more.
+        log.warning("project %d: its webhook bears no secret: %s", work.project.id, error)
+        return
+    if lacking or work.project.webhook_guarded_at is None:
+        with work.services.store.transaction() as session:
+            project = session.get_one(Project, work.project.id)
+            again = "again " if project.webhook_guarded_at is not None else ""
+            project.webhook_guarded_at = now()
+            note(session, project.id, f"Label Studio's webhook {again}carries the secret")
+
+
+def _secret(work: Context) -> str:
+    """The project's secret, remembered before it is given away."""
+    with work.services.store.transaction() as session:
+        project = session.get_one(Project, work.project.id)
+        if project.webhook_secret is None:
+            project.webhook_secret = make_secret()
+            never_show(project.webhook_secret)
+        return project.webhook_secret
+
+
+SET_UP = "set up"

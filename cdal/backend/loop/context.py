@@ -1,0 +1,143 @@
+"""What a job has at hand."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from sqlalchemy.orm import Session
+
+from cdal.backend.annotations.labeling_config import Control, served_control
+from cdal.backend.jobs.manager import JobKind, Jobs
+from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.loop.rounds import newest_round
+from cdal.backend.services import Services
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.failures import STORAGE, storage_problem
+from cdal.backend.store.tables import Job, Project, Round
+from cdal.models import Stopped
+
+log = logging.getLogger(__name__)
+
+LONGEST_S = 300.0
+
+REPORT_SECONDS = 0.5
+
+LOOK_SECONDS = 0.5
+"""How often the store is asked whether somebody, in whatever process, cancelled the job."""
+
+
+class Hiccups:
+    """Lets what is written or read here fail for a while, as when a database is restarted.
+
+    It is for what a job can do without, such as telling its progress: a training of hours must not
+    begin anew for it. What fails for longer than `LONGEST_S` is raised.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if error is None:
+            self._since = None
+        if not isinstance(error, STORAGE):
+            return False
+        clock = time.monotonic()
+        if self._since is None:
+            self._since = clock
+            log.warning("The job goes on without it for now: %s", storage_problem(error))
+        return clock - self._since < LONGEST_S
+
+
+@dataclass(slots=True)
+class Context:
+    """One job's run: its project as it was when the job began, and whom to tell."""
+
+    services: Services
+    job: Job
+    project: Project
+    settings: ProjectSettings
+    control: Control
+    client: LabelStudioClient
+    stop: Callable[[], bool]
+    _reported: float = field(default=0.0)
+    _hiccups: Hiccups = field(default_factory=Hiccups)
+
+    @classmethod
+    def of(cls, services: Services, job: Job, stop: Callable[[], bool]) -> Context:
+        with services.store.reading() as session:
+            project = session.get_one(Project, job.project_id)
+        settings = ProjectSettings.parse(project.extra_params)
+        return cls(
+            services=services,
+            job=job,
+            project=project,
+            settings=settings,
+            control=served_control(project.labeling_config, settings.control),
+            client=services.client(project),
+            stop=stop,
+        )
+
+    def report(self, share: float, message: str) -> None:
+        """Tell how far the job is, seldom enough to cost nothing.
+
+        Raises:
+            Stopped: the worker is to end, or somebody cancelled the job.
+        """
+        self.check_stop()
+        clock = time.monotonic()
+        if clock - self._reported >= REPORT_SECONDS:
+            self._reported = clock
+            with self._hiccups:
+                self.services.jobs.report(self.job.id, share, message)
+
+    def check_stop(self) -> None:
+        """Raise `Stopped` if the worker is to end or somebody cancelled the job."""
+        if self.stop():
+            raise Stopped
+
+    def check_cancelled(self, session: Session) -> None:
+        """Raise `Stopped` if somebody cancelled the job, before what it came to takes effect."""
+        if session.get_one(Job, self.job.id, populate_existing=True).cancelled_by is not None:
+            raise Stopped
+
+    def request(self, session: Session, kind: JobKind, asked_by: str) -> None:
+        """Have a job done for the same project; it is sent when this one has ended."""
+        self.services.jobs.request(session, self.project.id, kind, asked_by)
+
+    def newest_round(self, session: Session, *states: str) -> Round | None:
+        """The project's newest round in one of these states."""
+        return newest_round(session, self.project.id, *states)
+
+
+class Watch:
+    """Asked between the steps of a job: true once the worker ends or the job is cancelled."""
+
+    def __init__(self, jobs: Jobs, job_id: int, worker_ends: Callable[[], bool]) -> None:
+        self._jobs = jobs
+        self._job_id = job_id
+        self._worker_ends = worker_ends
+        self._cancelled = False
+        self._looked = time.monotonic()
+        self._hiccups = Hiccups()
+
+    def __call__(self) -> bool:
+        if self._cancelled or self._worker_ends():
+            return True
+        clock = time.monotonic()
+        if clock - self._looked >= LOOK_SECONDS:
+            self._looked = clock
+            with self._hiccups:
+                self._cancelled = self._jobs.is_cancelled(self._job_id)
+        return self._cancelled

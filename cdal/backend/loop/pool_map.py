@@ -1,0 +1,158 @@
+"""Map: lay out the pool by t-SNE of the serving model's features, for whoever wants to see it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cdal.backend.config import ServerConfig
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.loop.rounds import open_round
+from cdal.backend.store.tables import ModelVersion, Pick, Project, Task
+
+MOST_POINTS = 2000
+
+MOST_QUEUED = 600
+
+MOST_LABELLED = 600
+
+COMPONENTS = 50
+"""Of the features, which t-SNE starts from: much faster, and distances hardly change."""
+
+
+def run(work: Context) -> str:
+    """Lay out the images that the open round's model has scored, or a sample of them."""
+    with work.services.store.reading() as session:
+        current = work.newest_round(session, "open")
+        if current is None or current.model_version_id is None:
+            return "there is no model whose features could be laid out"
+        version = session.get_one(ModelVersion, current.model_version_id)
+        queued = session.scalars(
+            select(Pick.task_id).filter_by(round_id=current.id, state="queued").order_by(Pick.rank)
+        ).all()
+        labelled = session.scalars(
+            select(Task.task_id).where(Task.project_id == work.project.id, Task.annotations > 0)
+        ).all()
+    folder = work.services.config.scores_folder(work.project.id, version.number)
+    scores = Scores.load(folder)
+    if scores is None:
+        return "nothing has been scored yet"
+    rows = _sample(scores.task_ids.tolist(), list(queued), list(labelled), work.settings.seed)
+    some = scores.rows(torch.tensor(rows))
+    work.report(0.1, f"laying out {len(rows)} images")
+    places = lay_out(some.features.numpy(), work.settings.seed)
+    work.check_stop()
+    drawn = PoolMap(
+        version=version.number,
+        images=len(scores),
+        task_ids=some.task_ids.tolist(),
+        x=_rounded(places[:, 0]),
+        y=_rounded(places[:, 1]),
+        classes=some.probabilities.argmax(1).tolist(),
+        entropies=_rounded(some.uncertainties[:, 0].numpy()),
+    )
+    file = map_file(work.services.config.project_folder(work.project.id), version.number)
+    drawn.save(file)
+    for other in file.parent.glob("*.json"):
+        if other != file:
+            other.unlink(missing_ok=True)
+    return f"{len(rows)} of {len(scores)} images laid out"
+
+
+def lay_out(features: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
+    """A place in the unit square for each of N images, (N, 2), by t-SNE of (N, D) features."""
+    count = len(features)
+    if count < 5:  # too few for neighbours to mean anything
+        return np.column_stack((np.linspace(0.1, 0.9, count), np.full(count, 0.5)))
+    components = min(COMPONENTS, count, features.shape[1])
+    reduced = PCA(components, random_state=seed).fit_transform(features.astype(np.float64))
+    places = TSNE(
+        perplexity=min(30.0, (count - 1) / 3), init="pca", random_state=seed, n_jobs=1
+    ).fit_transform(reduced)
+    low, high = places.min(0), places.max(0)
+    scaled: npt.NDArray[np.float64] = (places - low) / np.maximum(high - low, 1e-9)
+    return scaled
+
+
+def _sample(every: list[int], queued: list[int], labelled: list[int], seed: int) -> list[int]:
+    """Rows of the images to show: the queue, and of the labelled and the rest some at random."""
+    if len(every) <= MOST_POINTS:
+        return list(range(len(every)))
+    draws = np.random.default_rng(seed)
+    front = queued[:MOST_QUEUED]
+    known = _some(draws, set(labelled) - set(front), MOST_LABELLED)
+    rest = set(every) - set(queued) - set(labelled)
+    shown = {*front, *known, *_some(draws, rest, MOST_POINTS - len(front) - len(known))}
+    return [row for row, task_id in enumerate(every) if task_id in shown]
+
+
+def _some(draws: np.random.Generator, tasks: set[int], most: int) -> list[int]:
+    ordered = sorted(tasks)
+    return draws.permutation(ordered)[:most].tolist() if ordered else []
+
+
+def _rounded(values: npt.NDArray[np.floating]) -> list[float]:
+    rounded: list[float] = np.round(values.astype(np.float64), 4).tolist()
+    return rounded
+
+
+@dataclass(frozen=True, slots=True)
+class PoolMap:
+    """Of one model version, N images; lists of the same length.
+
+    Attributes:
+        version: the model version's number.
+        images: how many there are; the map has a sample of them where they are many.
+        task_ids: of the points.
+        x: in [0, 1].
+        y: in [0, 1].
+        classes: index of each image's most probable class.
+        entropies: in bits, the mean over the image's regions.
+    """
+
+    version: int
+    images: int
+    task_ids: list[int]
+    x: list[float]
+    y: list[float]
+    classes: list[int]
+    entropies: list[float]
+
+    def save(self, file: Path) -> None:
+        """Write the file: all of it or, after a kill, nothing."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(asdict(self)))
+        unfinished.rename(file)
+
+    @classmethod
+    def load(cls, file: Path) -> PoolMap | None:
+        """What was saved; None where nothing was."""
+        try:
+            return cls(**json.loads(file.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+
+def newest_map(session: Session, config: ServerConfig, project: Project) -> PoolMap | None:
+    """The map by the open round's model; None where it has none, or none that is drawn."""
+    current = open_round(session, project)
+    if current is None or current.model_version_id is None:
+        return None
+    version = session.get_one(ModelVersion, current.model_version_id)
+    return PoolMap.load(map_file(config.project_folder(project.id), version.number))
+
+
+def map_file(project_folder: Path, version: int) -> Path:
+    """Where a model version's map lies."""
+    return project_folder / "maps" / f"{version}.json"

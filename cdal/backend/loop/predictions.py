@@ -1,0 +1,92 @@
+"""Predictions as Label Studio keeps them: what was said of an image, and its place in the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.annotations import Region, to_result
+from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.annotations.packing import unpack
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.queries import IDS_A_QUERY, chunks
+from cdal.backend.store.tables import ModelVersion, Pick, Prediction, Round
+from cdal.models import Classification, Detections, Finding, Segmentation
+
+QUEUED_SHARE = 0.9
+
+NOT_QUEUED_SCORE = 1.0
+"""The label stream serves ascending scores: first the queue, below 0.9, then what was predicted
+besides it."""
+
+FINDINGS: Mapping[str, type[Finding]] = {
+    "classification": Classification,
+    "detection": Detections,
+    "segmentation": Segmentation,
+}
+"""What a network says, by its task."""
+
+
+def rank_score(rank: int, ranked: int) -> float:
+    """The score that makes the label stream serve this rank, of so many, in its turn."""
+    return QUEUED_SHARE * (rank + 1) / (ranked + 1)
+
+
+def count_ranked(session: Session, current: Round) -> int:
+    """How many images a round ranked."""
+    return session.scalar(select(func.count()).where(Pick.round_id == current.id)) or 0
+
+
+def queue_scores(session: Session, current: Round, task_ids: Sequence[int]) -> dict[int, float]:
+    """The scores of those tasks that the round ranked, by task id."""
+    ranked = count_ranked(session, current)
+    found: dict[int, float] = {}
+    for ids in chunks(task_ids, IDS_A_QUERY):
+        rows = session.execute(
+            select(Pick.task_id, Pick.rank).where(
+                Pick.round_id == current.id, Pick.task_id.in_(ids)
+            )
+        )
+        found.update({task_id: rank_score(rank, ranked) for task_id, rank in rows})
+    return found
+
+
+def stored_findings(
+    session: Session, current: Round, task_ids: Sequence[int]
+) -> dict[int, dict[str, Any]]:
+    """What the round's model said of those tasks that it has scored, packed, by task id."""
+    if current.model_version_id is None:
+        return {}
+    found: dict[int, dict[str, Any]] = {}
+    for ids in chunks(task_ids, IDS_A_QUERY):
+        rows = session.execute(
+            select(Prediction.task_id, Prediction.finding).where(
+                Prediction.model_version_id == current.model_version_id,
+                Prediction.task_id.in_(ids),
+            )
+        )
+        found.update((task_id, finding) for task_id, finding in rows)
+    return found
+
+
+def classes_of(session: Session, current: Round) -> list[str]:
+    """The classes of the round's model in order; none where it has no model."""
+    if current.model_version_id is None:
+        return []
+    return list(session.get_one(ModelVersion, current.model_version_id).classes)
+
+
+def result_of(
+    control: Control, settings: ProjectSettings, classes: Sequence[str], packed: dict[str, Any]
+) -> list[Region]:
+    """What was said of an image, as the regions that Label Studio draws.
+
+    Nothing where it was said by a model of another task: the labeling config has changed since.
+    """
+    finding, size = unpack(packed)
+    if not isinstance(finding, FINDINGS[control.task]):
+        return []
+    return to_result(control, classes, finding, size, settings)

@@ -1,0 +1,168 @@
+"""Prune: forget what is of no use to later rounds, by the policy that the server's settings set."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Select, delete, func, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.loop.context import Context
+from cdal.backend.store.tables import (
+    Event,
+    Job,
+    ModelVersion,
+    Pick,
+    Prediction,
+    Project,
+    Round,
+    now,
+)
+
+CHUNK = 500
+"""Predictions removed from the store in one transaction: they may be large."""
+EVERY = timedelta(days=1)
+IDLE = timedelta(minutes=30)
+"""Nobody has labelled for so long: on SQLite, Label Studio answers annotators with errors while it
+deletes predictions, which takes it 4 ms each and more (docs/operations.md)."""
+QUEUE_VERSION = re.compile(r"CDAL round ([0-9]{1,9})\.[0-9]{1,9}")
+
+
+def run(work: Context) -> str:
+    """Remove weights, records and predictions that are older than the policy keeps."""
+    weights = forget_old_weights(work)
+    _forget_records(work)
+    queues = _forget_old_queues(work)
+    return f"{weights} old weights and the predictions of {queues} old queues removed"
+
+
+def request_if_due(work: Context, session: Session) -> None:
+    """Have a project pruned once a day."""
+    last = session.scalar(
+        select(func.max(Job.created_at)).filter_by(project_id=work.project.id, kind="prune")
+    )
+    if last is None or now() - last > EVERY:
+        work.request(session, "prune", "the daily pruning")
+
+
+def forget_old_scores(work: Context, current: Round) -> None:
+    """Remove the predictions and scores of the model versions before an open round's."""
+    if current.model_version_id is None:
+        return
+    with work.services.store.reading() as session:
+        versions = session.scalars(_superseded(work, session, current)).all()
+    for version in versions:
+        while (forgotten := _forget_some(work, current, version)) == CHUNK:
+            pass
+        if forgotten is not None:
+            folder = work.services.config.scores_folder(work.project.id, version.number)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _superseded(work: Context, session: Session, current: Round) -> Select[ModelVersion]:
+    """The model versions whose scores nobody needs any more."""
+    # An older version may serve again, and a newer round be scored with it just now.
+    needed = select(Round.model_version_id).where(
+        Round.project_id == work.project.id,
+        Round.number >= current.number,
+        Round.model_version_id.is_not(None),
+    )
+    serving = session.get_one(Project, work.project.id).serving_version_id
+    return select(ModelVersion).where(
+        ModelVersion.project_id == work.project.id,
+        ModelVersion.id.not_in(needed),
+        ModelVersion.id != serving,
+    )
+
+
+def _forget_some(work: Context, current: Round, version: ModelVersion) -> int | None:
+    """Remove some of a version's predictions, for others want to write, too.
+
+    Returns:
+        How many; None where it has come to be needed again.
+    """
+    with work.services.store.transaction() as session:
+        if version.id not in {v.id for v in session.scalars(_superseded(work, session, current))}:
+            return None
+        of_version = Prediction.model_version_id == version.id
+        some = session.scalars(select(Prediction.task_id).where(of_version).limit(CHUNK)).all()
+        session.execute(delete(Prediction).where(of_version, Prediction.task_id.in_(some)))
+        return len(some)
+
+
+def forget_old_weights(work: Context) -> int:
+    """Remove all weights but the newest ones and those that serve; how many were removed."""
+    config = work.services.config
+    with work.services.store.reading() as session:
+        serving = session.get_one(Project, work.project.id).serving_version_id
+        in_use = select(Round.model_version_id).where(
+            Round.project_id == work.project.id, Round.state != "closed"
+        )
+        old = session.execute(
+            select(ModelVersion.id, ModelVersion.number)
+            .filter_by(project_id=work.project.id)
+            .order_by(ModelVersion.number.desc())
+            .offset(config.keep_versions)
+        ).all()
+        kept = {serving, *session.scalars(in_use)}
+    folders = [
+        config.version_folder(work.project.id, number) for id_, number in old if id_ not in kept
+    ]
+    there = [folder for folder in folders if folder.exists()]
+    for folder in there:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(there)
+
+
+def _forget_records(work: Context) -> None:
+    """Remove old events, old jobs, and the ranking of old rounds; the rounds themselves stay."""
+    before = now() - timedelta(days=work.services.config.keep_days)
+    newest = select(func.max(Job.id)).group_by(Job.project_id, Job.kind)
+    closed = select(Round.id).where(Round.project_id == work.project.id, Round.closed_at < before)
+    with work.services.store.transaction() as session:
+        session.execute(delete(Event).where(Event.created_at < before))
+        session.execute(delete(Job).where(Job.finished_at < before, Job.id.not_in(newest)))
+        session.execute(delete(Pick).where(Pick.round_id.in_(closed)))
+
+
+def _forget_old_queues(work: Context) -> int:
+    """Remove old queues' predictions from Label Studio while nobody labels; how many queues."""
+    forgotten = 0
+    for version in _old_queues(work, work.client.prediction_counts()):
+        work.check_stop()
+        if not _is_idle(work):
+            break
+        work.client.delete_predictions(version)
+        forgotten += 1
+        work.report(0.5, f"{forgotten} old queues removed from Label Studio")
+    return forgotten
+
+
+def _old_queues(work: Context, counts: Mapping[str, int]) -> list[str]:
+    """The queue versions, also half ones, of rounds that were closed long ago; oldest first."""
+    before = now() - timedelta(days=work.services.config.keep_days)
+    with work.services.store.reading() as session:
+        followed = session.get_one(Project, work.project.id).queue_version
+        closed = set(
+            session.scalars(
+                select(Round.number).where(
+                    Round.project_id == work.project.id, Round.closed_at < before
+                )
+            )
+        )
+    found = []
+    for version in counts:
+        match = QUEUE_VERSION.fullmatch(version)
+        if match and version != followed and int(match[1]) in closed:
+            found.append((int(match[1]), version))
+    return [version for _, version in sorted(found)]
+
+
+def _is_idle(work: Context) -> bool:
+    with work.services.store.reading() as session:
+        seen = session.get_one(Project, work.project.id).changes_seen
+    newest = max((task.updated_at for task in work.client.tasks(seen)), default=seen)
+    return newest is None or datetime.now(UTC) - datetime.fromisoformat(newest) > IDLE

@@ -1,0 +1,280 @@
+"""Queue: put a round's images at the front of Label Studio's label stream, in order.
+
+A queue version is written once. What an interrupted import did is not known, so its images are
+written again under a new queue version, and Label Studio never follows the half one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from label_studio_sdk.label_interface import LabelInterface
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from cdal.backend.errors import LabelStudioError
+from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
+from cdal.backend.label_studio.data import ProjectInfo
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.predictions import (
+    classes_of,
+    count_ranked,
+    rank_score,
+    result_of,
+    stored_findings,
+)
+from cdal.backend.loop.prune import forget_old_scores
+from cdal.backend.loop.rounds import (
+    UNFINISHED,
+    begin_round,
+    close_older,
+    forget_older,
+    unlabelled_picks,
+)
+from cdal.backend.store.queries import IDS_A_QUERY, chunks, forget_all_but, waiting
+from cdal.backend.store.store import note
+from cdal.backend.store.tables import Pick, Project, Round, Task, now
+
+QUEUE_VERSION_PREFIX = "CDAL round "
+
+CHUNK = 2500
+"""Predictions in one import call: Label Studio recounts all tasks of the project after each."""
+
+CHUNK_CHARACTERS = 2**24
+"""Of JSON in one import call, about: brush strokes are long, and are built only to be sent."""
+
+
+def run(work: Context) -> str:
+    """Write the newest round's queue and let the label stream follow it."""
+    started = time.monotonic()
+    with work.services.store.reading() as session:
+        current = work.newest_round(session, "queueing")
+    if current is None:
+        return "no round waits to be queued"
+    version, picks = _new_edition(work, current)
+    if not picks:
+        return _nothing_to_queue(work, current)
+    _send(work, current, version, picks)
+    with work.services.store.reading() as session:
+        work.check_cancelled(session)  # from here on, the label stream follows it
+    work.client.serve(version)
+    view_id = work.client.show_queue(version, work.project.view_id)
+    with work.services.store.transaction() as session:
+        begun = session.get_one(Round, current.id)
+        # Not before: until now, `/predict` answers for the edition that the label stream follows.
+        begun.queue_version = version
+        # A training that ended meanwhile may have given it up; the label stream follows it now.
+        begun.state, begun.opened_at, begun.closed_at = "open", now(), None
+        begun.seconds = {**begun.seconds, "queue": time.monotonic() - started}
+        project = session.get_one(Project, work.project.id)
+        project.queue_version, project.view_id, project.problem = version, view_id, None
+        close_older(session, begun)
+        forget_older(session, begun)
+        note(session, project.id, f"Round {begun.number} is open: {len(picks)} images queued")
+    forget_old_scores(work, current)
+    return f'{len(picks)} images queued as "{version}"'
+
+
+def top_up(work: Context) -> str | None:
+    """Queue more of the open round's ranking while little of its queue is left."""
+    with work.services.store.transaction() as session:
+        current = work.newest_round(session, "open")
+        if current is None:
+            return None
+        interrupted = select(Pick.rank).filter_by(round_id=current.id, state="sending")
+        if session.scalars(interrupted).first() is not None:
+            # A kill interrupted an earlier top-up: write the whole queue anew.
+            current.state = "queueing"
+            work.request(session, "queue", "an interrupted top-up")
+            return "the queue is written anew"
+        reserve = work.settings.reserve_size
+        left = len(unlabelled_picks(session, current, "queued"))
+        if left >= reserve:
+            return None
+        more = unlabelled_picks(session, current, "ranked")[:reserve]
+        if not more:
+            return _rank_anew(work, session, current)
+        _mark(session, current, more, "sending")
+    version = current.queue_version or ""
+    # Whoever opened a task had it predicted: it has its place in the queue already.
+    there = work.client.tasks_with(version)
+    _send(work, current, version, [pick for pick in more if pick.task_id not in there])
+    with work.services.store.transaction() as session:
+        _mark(session, current, more, "queued")
+    return f"{len(more)} images more in the queue"
+
+
+def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
+    """A fresh queue version, and the picks that go in it, marked as on their way."""
+    wanted = current.budget + work.settings.reserve_size
+    # A name that was never used, also not before a backup from which the store was restored.
+    taken = work.client.prediction_counts()
+    with work.services.store.transaction() as session:
+        begun = session.get_one(Round, current.id)
+        picks = unlabelled_picks(session, begun)
+        # What was queued before stays queued; a new round starts with its first picks.
+        sent = sum(pick.state != "ranked" for pick in picks)
+        picks = picks[: max(wanted, sent)]
+        begun.editions += 1
+        while (version := queue_version(begun)) in taken:
+            begun.editions += 1
+        _mark(session, begun, picks, "sending")
+        return version, picks
+
+
+def queue_version(edition: Round) -> str:
+    """What Label Studio sees as the model version of a round's predictions."""
+    return f"{QUEUE_VERSION_PREFIX}{edition.number}.{edition.editions}"
+
+
+def _mark(session: Session, current: Round, picks: Sequence[Pick], state: str) -> None:
+    for ranks in chunks([pick.rank for pick in picks], IDS_A_QUERY):
+        session.execute(
+            update(Pick)
+            .where(Pick.round_id == current.id, Pick.rank.in_(ranks))
+            .values(state=state)
+        )
+
+
+def _send(work: Context, current: Round, version: str, picks: Sequence[Pick]) -> None:
+    """Import predictions for these picks and record them as queued."""
+    with work.services.store.reading() as session:
+        ranked = count_ranked(session, current)
+        findings = stored_findings(session, current, [pick.task_id for pick in picks])
+        classes = classes_of(session, current)
+    done = 0
+    chunk: list[dict[str, Any]] = []
+    characters = 0
+    for pick in picks:
+        work.report(done / len(picks), f"{done} of {len(picks)} images queued")
+        packed = findings.get(pick.task_id)
+        result = result_of(work.control, work.settings, classes, packed) if packed else []
+        prediction = {
+            "task": pick.task_id,
+            "result": result,
+            "score": rank_score(pick.rank, ranked),
+            "model_version": version,
+        }
+        chunk.append(prediction)
+        characters += len(json.dumps(prediction))
+        if len(chunk) == CHUNK or characters >= CHUNK_CHARACTERS:
+            _import(work, chunk)
+            done += len(chunk)
+            chunk, characters = [], 0
+    if chunk:
+        _import(work, chunk)
+    with work.services.store.transaction() as session:
+        _mark(session, current, picks, "queued")
+
+
+def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
+    """Import a chunk. What Label Studio leaves out is found, and queued without its result."""
+    try:
+        taken = work.client.import_predictions(predictions)
+    except LabelStudioError as error:
+        if error.status == 400:  # one unknown task fails a whole import
+            existing = work.client.task_ids()
+            with work.services.store.transaction() as session:
+                forget_all_but(session, work.project.id, existing)
+        raise
+    if taken == len(predictions):
+        return
+    interface = LabelInterface(work.project.labeling_config)
+    refused = {
+        prediction["task"]: problems
+        for prediction in predictions
+        if (problems := interface.validate_prediction(prediction, return_errors=True))
+    }
+    task_id, problems = next(iter(refused.items()), (None, []))
+    with work.services.store.transaction() as session:
+        note(
+            session,
+            work.project.id,
+            f"Label Studio left out {len(predictions) - taken} predictions; they are queued "
+            f"without a result. Task {task_id}: {'; '.join(problems)[:300]}",
+            "warning",
+        )
+    bare = [{**p, "result": []} for p in predictions if p["task"] in refused]
+    if len(bare) + taken != len(predictions) or work.client.import_predictions(bare) != len(bare):
+        raise LabelStudioError(
+            f"Label Studio took {taken} of {len(predictions)} predictions and did not say why."
+        )
+
+
+def _nothing_to_queue(work: Context, current: Round) -> str:
+    with work.services.store.transaction() as session:
+        begun = session.get_one(Round, current.id)
+        begun.state, begun.closed_at = "closed", now()
+        close_older(session, begun)
+        note(session, work.project.id, "Every image that can be used is labelled")
+    return "every image that can be used is labelled"
+
+
+def _rank_anew(work: Context, session: Session, current: Round) -> str | None:
+    """Begin a round where images wait that the open one has not ranked, such as new ones."""
+    if session.get_one(Project, work.project.id).paused_at is not None:
+        return None
+    ranked = select(Pick.task_id).where(Pick.round_id == current.id)
+    unranked = select(func.count()).where(waiting(work.project.id), Task.task_id.not_in(ranked))
+    if not session.scalar(unranked) or work.newest_round(session, *UNFINISHED) is not None:
+        return None
+    begin_round(session, work.services.jobs, work.project.id)
+    return "a round for the images that the last one had not ranked"
+
+
+SET_AGAIN = ", so the label stream does not follow the queue; the next round sets it again."
+
+
+def watch_queue(work: Context, session: Session, project: Project, info: ProjectInfo) -> None:
+    """Say so when somebody took the label stream off our queue.
+
+    One of our own queues that the store does not know is of a time after the backup that it was
+    restored from: then the open round's queue is written anew.
+    """
+    if work.newest_round(session, "queueing") is not None:
+        return  # it is about to be set
+    ours = project.queue_version
+    problem = None if ours is None else _problem(ours, info)
+    if problem is None:
+        if project.problem and project.problem.endswith(SET_AGAIN):
+            project.problem = None
+        return
+    version = info.model_version
+    other_queue = version != ours and version.startswith(QUEUE_VERSION_PREFIX)
+    if other_queue and _is_unknown(session, version):
+        current = work.newest_round(session, "open")
+        if current is not None:
+            current.state = "queueing"
+            work.request(session, "queue", "a label stream that is ahead of the store")
+            note(
+                session,
+                project.id,
+                f'The label stream follows "{version}", which this data folder, perhaps '
+                "restored from a backup, does not know; the queue is written anew.",
+                "warning",
+            )
+            return
+    if project.problem != problem:
+        project.problem = problem
+        note(session, project.id, problem, "warning")
+
+
+def _problem(ours: str, info: ProjectInfo) -> str | None:
+    """Why the label stream does not follow the queue; None where it does."""
+    if info.model_version != ours:
+        is_set = (
+            f'model version in Label Studio is "{info.model_version}", not the queue\'s "{ours}"'
+        )
+    elif info.sampling != UNCERTAINTY_SAMPLING:
+        is_set = f'task sampling in Label Studio is "{info.sampling}", not "{UNCERTAINTY_SAMPLING}"'
+    else:
+        return None
+    return f"The project's {is_set}{SET_AGAIN}"
+
+
+def _is_unknown(session: Session, queue_version: str) -> bool:
+    query = select(Round.id).filter_by(queue_version=queue_version)
+    return session.scalars(query).first() is None

@@ -1,0 +1,186 @@
+"""Rounds: how one begins, and what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.jobs.manager import JobKind, Jobs
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.queries import count_labelled
+from cdal.backend.store.store import note
+from cdal.backend.store.tables import Job, Pick, Project, Ranking, Round, Task, now
+
+UNFINISHED = ("scoring", "selecting", "queueing")
+"""States of a round that is being made; then it is open, and closed in the end."""
+
+MADE_BY: Mapping[str, JobKind] = {"scoring": "score", "selecting": "select", "queueing": "queue"}
+"""The kind of job that does what such a round waits for."""
+
+
+def begin_round(
+    session: Session,
+    jobs: Jobs,
+    project_id: int,
+    cold_start: str | None = None,
+    trained: bool = False,
+) -> Round:
+    """Begin a project's next round: score the pool with the serving model, select, queue.
+
+    Without a serving model the round is a random one, and `cold_start` says why. The settings are
+    those of now. The round open before it stays in the label stream until this one is queued; one
+    that was still being made is given up.
+
+    Args:
+        session: of the transaction that makes it necessary.
+        jobs: where its work is asked for.
+        project_id: the project's.
+        cold_start: why it is random, in words.
+        trained: a training leads to it, so that its labels are counted anew. Any other one takes
+            the place of the open round and goes on counting, or new images and changed settings
+            would put the next training off for ever.
+
+    Raises:
+        SettingsError: the project's settings cannot be used.
+    """
+    project = session.get_one(Project, project_id)
+    settings = ProjectSettings.parse(project.extra_params)
+    serving = project.serving_version_id
+    if serving is None and cold_start is None:
+        cold_start = "There is no trained model yet."
+    give_up_unfinished(session, project.id)
+    replaced = None if trained else newest_round(session, project.id, "open")
+    last = session.scalar(select(func.max(Round.number)).filter_by(project_id=project.id)) or 0
+    begun = Round(
+        project_id=project.id,
+        number=last + 1,
+        model_version_id=serving,
+        state="selecting" if serving is None else "scoring",
+        selector="random" if serving is None else settings.selector,
+        cold_start=cold_start if serving is None else None,
+        budget=settings.budget,
+        counts_from=None if replaced is None else counted_from(replaced),
+        # Another seed each round, or a random round would draw the same ranks again.
+        seed=settings.seed + last,
+    )
+    session.add(begun)
+    session.flush()
+    kind: JobKind = "select" if serving is None else "score"
+    jobs.request(session, project.id, kind, f"round {begun.number}")
+    if begun.cold_start:
+        note(session, project.id, f"Round {begun.number} is random: {begun.cold_start}")
+    return begun
+
+
+def counted_from(current: Round) -> int:
+    """Labelled images from which the next training is counted: those when it was last asked for."""
+    asked = current.training_asked
+    return current.labels if asked is None else asked
+
+
+def newest_round(session: Session, project_id: int, *states: str) -> Round | None:
+    """A project's newest round in one of these states."""
+    return session.scalars(
+        select(Round)
+        .where(Round.project_id == project_id, Round.state.in_(states))
+        .order_by(Round.number.desc())
+    ).first()
+
+
+def give_up_unfinished(session: Session, project_id: int) -> None:
+    """End the rounds that are still being made."""
+    unfinished = select(Round).where(Round.project_id == project_id, Round.state.in_(UNFINISHED))
+    for given_up in session.scalars(unfinished):
+        given_up.state, given_up.closed_at = "closed", now()
+
+
+def on_job_given_up(session: Session, job: Job) -> None:
+    """Give up the round that a job was making, where the job will not be done.
+
+    The open round goes on. A job of another kind that waits or runs makes a newer round, which
+    stays.
+    """
+    makers = set(MADE_BY.values())
+    if job.kind not in makers:
+        return
+    others = select(Job.id).where(
+        Job.project_id == job.project_id,
+        Job.id != job.id,
+        Job.kind.in_(makers),
+        Job.state.in_(("pending", "running")),
+    )
+    if session.scalars(others).first() is None:
+        give_up_unfinished(session, job.project_id)
+
+
+def close_older(session: Session, current: Round) -> None:
+    """End the rounds before this one, which the label stream now follows."""
+    older = select(Round).where(
+        Round.project_id == current.project_id,
+        Round.number < current.number,
+        Round.state != "closed",
+    )
+    for past in session.scalars(older):
+        past.state, past.closed_at = "closed", now()
+
+
+def unlabelled_picks(session: Session, current: Round, *states: str) -> list[Pick]:
+    """The round's picks, by rank, that nobody has labelled or skipped; in any or these states."""
+    query = (
+        select(Pick)
+        .join(Task, (Task.task_id == Pick.task_id) & (Task.project_id == current.project_id))
+        .where(Pick.round_id == current.id, Task.annotations == 0, Task.skips == 0)
+        .order_by(Pick.rank)
+    )
+    if states:
+        query = query.where(Pick.state.in_(states))
+    return list(session.scalars(query))
+
+
+def skipped_or_deleted(session: Session, current: Round) -> int:
+    """How many of the round's queued images will not be labelled."""
+    query = (
+        select(func.count())
+        .select_from(Pick)
+        .outerjoin(Task, (Task.task_id == Pick.task_id) & (Task.project_id == current.project_id))
+        .where(Pick.round_id == current.id, Pick.state == "queued")
+        .where(Task.task_id.is_(None) | ((Task.annotations == 0) & (Task.skips > 0)))
+    )
+    return session.scalar(query) or 0
+
+
+def has_its_budget(session: Session, current: Round, labelled: int) -> bool:
+    """Whether as many images as the round asked for are labelled."""
+    # A skipped or deleted image will never be labelled; the round must not wait for it.
+    settled = skipped_or_deleted(session, current)
+    return labelled - current.labels + settled >= current.budget
+
+
+def is_finished(session: Session, current: Round, labelled: int) -> bool:
+    """Whether as many images as the round asked for are labelled, or none of it is left."""
+    if has_its_budget(session, current, labelled):
+        return True
+    return not unlabelled_picks(session, current) and labelled > current.labels
+
+
+def forget_older(session: Session, current: Round) -> None:
+    """Forget the rankings of earlier rounds: they are of another pool."""
+    older = select(Round.id).where(
+        Round.project_id == current.project_id, Round.number < current.number
+    )
+    session.execute(delete(Ranking).where(Ranking.round_id.in_(older)))
+
+
+def open_round(session: Session, project: Project) -> Round | None:
+    """The round that the label stream follows."""
+    return session.scalars(
+        select(Round).filter_by(project_id=project.id, state="open").order_by(Round.number.desc())
+    ).first()
+
+
+def labels_in(session: Session, current: Round) -> int:
+    """How many images a round has had labelled, skipped and deleted ones among them."""
+    labelled = count_labelled(session, current.project_id) - current.labels
+    return max(0, labelled + skipped_or_deleted(session, current))

@@ -1,0 +1,319 @@
+"""Yardstick: train on the labels drawn at random alone, and see what the others have saved."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sqlalchemy import select
+
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.train import network_classes, network_to_train, recipe_of
+from cdal.backend.loop.training_images import (
+    TaskImages,
+    labelled_images,
+    least_classes,
+    read_truths,
+    split,
+    too_few,
+)
+from cdal.backend.store.tables import (
+    ModelVersion,
+    Pick,
+    RandomLabel,
+    Round,
+    Submission,
+    Yardstick,
+    now,
+)
+from cdal.models import DetectionNetwork, ModelError, TaskNetwork, choose_device, fit, load_network
+from cdal.models.detection.average_precision import resampled_precision
+
+MOST_VERSIONS = 20
+"""Of which the newest are compared: each is measured anew on the images of now."""
+
+
+def run(work: Context) -> str:
+    """Measure the random labels' worth, and record it; or record why that is not possible yet."""
+    truths = read_truths(work)
+    drawn = record_random_labels(work)
+    images = labelled_images(work, {t: truth for t, truth in truths.items() if t in drawn})
+    needed = least_classes(work.control)
+    why = _too_early(work, images, needed)
+    if why is not None:
+        return _record(work, {"known": False, "why": why})
+    device = choose_device(work.services.config.device)
+    folder = work.services.config.project_folder(work.project.id) / "yardstick"
+    network = network_to_train(work, images, _last(folder, device, work), device)
+    images, _problems = images.read(network, lambda share: work.report(0.1 * share, "reading"))
+    train, held_out = split(images, work.settings.held_out, needed)
+    fit(
+        network,
+        train,
+        held_out,
+        recipe_of(work.settings),
+        lambda fit: work.report(0.1 + 0.6 * fit.share, "training on the random labels alone"),
+        work.stop,
+    )
+    measure = _Measure(work, held_out, network.main_metric)
+    random = Measured(len(images), measure(network))
+    versions = _versions(work, network, measure, device)
+    if len(versions) < 2:
+        why = "two model versions that kept the held-out images apart are needed"
+        return _record(work, {"known": False, "why": why})
+    result = {
+        "known": True,
+        "why": None,
+        **estimate(versions, random, measure.metric, len(held_out)),
+    }
+    shutil.rmtree(folder, ignore_errors=True)
+    network.save(folder, "yardstick")
+    return _record(work, result)
+
+
+def record_random_labels(work: Context) -> set[int]:
+    """Tasks that were drawn at random and labelled in the round that drew them.
+
+    One that is labelled later was asked for by a selector: it is no random draw any more.
+    """
+    with work.services.store.reading() as session:
+        rounds = session.scalars(select(Round).filter_by(project_id=work.project.id)).all()
+        labelled = session.execute(
+            select(Submission.task_id, Submission.labelled_at).filter_by(project_id=work.project.id)
+        )
+        at = {task_id: moment for task_id, moment in labelled}  # noqa: C416 — rows are no pairs
+        known = set(
+            session.scalars(select(RandomLabel.task_id).filter_by(project_id=work.project.id))
+        )
+        drawn: set[int] = set()
+        for one in rounds:
+            picks = session.execute(
+                select(Pick.task_id, Pick.reason).filter_by(round_id=one.id, state="queued")
+            )
+            for task_id, reason in picks:
+                random = one.selector == "random" or reason.get("random")
+                if not random or reason.get("chosen_by") or task_id not in at:
+                    continue
+                if one.created_at <= at[task_id] <= (one.closed_at or now()):
+                    drawn.add(task_id)
+    new = sorted(drawn - known)
+    if new:
+        with work.services.store.transaction() as session:
+            session.add_all(RandomLabel(project_id=work.project.id, task_id=t) for t in new)
+    return known | drawn
+
+
+def _too_early(work: Context, images: TaskImages, needed: int) -> str | None:
+    """Why nothing can be said yet, None where it can."""
+    short = too_few((item.truth for item in images.items), work.settings.min_labels, needed)
+    if short is not None:
+        return f"of images drawn at random, {short[:1].lower()}{short[1:].rstrip('.')}"
+    _, held_out = split(images, work.settings.held_out, needed)
+    if len(held_out) < LEAST_IMAGES:
+        return (
+            f"{len(held_out)} of at least {LEAST_IMAGES} held-out images that were drawn at random "
+            "are labelled"
+        )
+    return None
+
+
+def _last(folder: Path, device: torch.device, work: Context) -> TaskNetwork | None:
+    """The network of the last time with the classes of now, which goes on as the serving model."""
+    classes = network_classes(work.control, work.settings)
+    try:
+        network = load_network(folder, device, classes, work.control.known_as)
+    except ModelError:
+        return None
+    return network if network.task == work.control.task else None
+
+
+def _versions(
+    work: Context, network: TaskNetwork, measure: _Measure, device: torch.device
+) -> list[Measured]:
+    """The model versions that never saw held-out images, on these, by their number of labels."""
+    with work.services.store.reading() as session:
+        rows = session.scalars(
+            select(ModelVersion)
+            .filter_by(project_id=work.project.id)
+            .order_by(ModelVersion.number.desc())
+            .limit(MOST_VERSIONS)
+        ).all()
+    # What was kept but did not serve belongs to no curve that anybody got; and one that did not
+    # know all classes of now, or knew others, was asked something else.
+    known = [
+        row
+        for row in reversed(rows)
+        if row.metrics and row.promoted and sorted(row.classes) == sorted(network.classes)
+    ]
+    measured = []
+    for done, row in enumerate(known):
+        work.report(0.7 + 0.3 * done / len(known), f"measuring model version {row.number}")
+        try:
+            folder = work.services.config.version_folder(work.project.id, row.number)
+            version = load_network(folder, device, network.classes)  # in the order of now
+        except ModelError:  # its weights are gone
+            continue
+        if version.task == network.task:
+            measured.append(Measured(row.labels, measure(version)))
+    return measured
+
+
+class _Measure:
+    """Measures networks on the same bootstrap samples of held-out images."""
+
+    def __init__(self, work: Context, held_out: TaskImages, metric: str) -> None:
+        self.metric = metric
+        self._stop = work.stop
+        self._held_out = held_out
+        self._samples = draw_samples(len(held_out), work.control.task)
+
+    def __call__(self, network: TaskNetwork) -> npt.NDArray[np.float64]:
+        """The metric on each sample, (B,); see ``Measured``."""
+        if isinstance(network, DetectionNetwork):
+            found, targets = network.find(network.read(self._held_out, self._stop), self._stop)
+            return np.array(
+                resampled_precision(
+                    found, targets, len(network.classes), self._samples.tolist(), self._stop
+                )
+            )
+        matrices: Sequence[tuple[tuple[int, ...], ...]] = [
+            network.evaluate(self._held_out.only(row), self._stop).confusion
+            for row in range(len(self._held_out))
+        ]
+        return values_of_confusions(np.array(matrices, np.float64), self._samples, self.metric)
+
+
+def _record(work: Context, result: dict[str, object]) -> str:
+    with work.services.store.transaction() as session:
+        newest = session.scalars(
+            select(ModelVersion.number)
+            .filter_by(project_id=work.project.id)
+            .order_by(ModelVersion.number.desc())
+        ).first()
+        session.add(Yardstick(project_id=work.project.id, version=newest or 0, result=result))
+    if not result["known"]:
+        return f"not known yet: {result['why']}"
+    return f"{result['saved']:.0f} labels saved"
+
+
+Confusions = npt.NDArray[np.float64]
+"""Of each of N images what was taken for what, (N, C, C)."""
+
+LEAST_IMAGES = 10
+"""Held-out images drawn at random, below which nothing is said."""
+
+RESAMPLES = 1000
+
+RESAMPLES_OF_BOXES = 200
+"""Each is a mean average precision, which takes a hundredth of a second."""
+
+INTERVAL = (5.0, 95.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A model on held-out images, and on bootstrap samples of them.
+
+    Attributes:
+        labels: that it was trained with, the held-out ones among them.
+        values: its metric on each of B samples, (B,); the first one is the images as they are.
+    """
+
+    labels: int
+    values: npt.NDArray[np.float64]
+
+
+def draw_samples(images: int, task: str, seed: int = 0) -> npt.NDArray[np.int64]:
+    """How often each of N images is in each bootstrap sample, (B, N); in the first one, once."""
+    count = RESAMPLES_OF_BOXES if task == "detection" else RESAMPLES
+    chances = np.full(images, 1 / images)
+    draws = np.random.default_rng(seed).multinomial(images, chances, size=count)
+    return np.vstack((np.ones((1, images), np.int64), draws))
+
+
+def estimate(
+    versions: Sequence[Measured], random: Measured, metric: str, images: int
+) -> dict[str, Any]:
+    """How many labels selection has saved, as JSON data.
+
+    Args:
+        versions: model versions, by number of labels.
+        random: the model of random labels alone, on the same samples.
+        metric: its name.
+        images: N, held-out images of which samples were drawn.
+
+    Returns:
+        "saved", an estimate, with "low" and "high", the ends of its 90% interval by bootstrap over
+        the held-out images; "needed", the selected labels that are worth the random ones;
+        "at_least" and "at_most", whether the curve begins above or ends below the random model, so
+        that the estimate is only a bound.
+    """
+    labels = [version.labels for version in versions]
+    curves = np.column_stack([version.values for version in versions])
+    wanted = random.values
+    needed = np.array(
+        [labels_needed(labels, curve, value) for curve, value in zip(curves, wanted, strict=True)]
+    )
+    saved = random.labels - needed
+    low, high = np.percentile(saved[1:], INTERVAL)
+    best = curves[0].max()
+    return {
+        "metric": metric,
+        "images": images,
+        "random": {"labels": random.labels, "value": float(wanted[0])},
+        "curve": [
+            {"labels": n, "value": float(value)} for n, value in zip(labels, curves[0], strict=True)
+        ],
+        "needed": float(needed[0]),
+        "saved": float(saved[0]),
+        "low": float(low),
+        "high": float(high),
+        "at_least": bool(wanted[0] <= curves[0, 0]),
+        "at_most": bool(wanted[0] > best),
+    }
+
+
+def labels_needed(labels: Sequence[int], curve: Sequence[float], value: float) -> float:
+    """With how many labels a curve first reaches a value, between its points in a straight line.
+
+    The curve counts as never falling, since a better model could have been kept. Outside it, the
+    answer is its first or last number of labels.
+    """
+    highest = np.maximum.accumulate(np.asarray(curve, np.float64))
+    at = int(np.searchsorted(highest, value, side="left"))
+    if at == 0:
+        return float(labels[0])
+    if at == len(labels):
+        return float(labels[-1])
+    share = (value - highest[at - 1]) / (highest[at] - highest[at - 1])
+    return float(labels[at - 1] + share * (labels[at] - labels[at - 1]))
+
+
+def values_of_confusions(
+    confusions: Confusions, samples: npt.NDArray[np.int64], metric: str
+) -> npt.NDArray[np.float64]:
+    """The metric of each sample, (B,), from what was taken for what in each image.
+
+    Args:
+        confusions: (N, C, C).
+        samples: (B, N), see ``draw_samples``.
+        metric: "accuracy" or "miou".
+    """
+    n, c, _ = confusions.shape
+    sums = (samples.astype(np.float64) @ confusions.reshape(n, c * c)).reshape(-1, c, c)
+    hits = np.diagonal(sums, axis1=1, axis2=2)
+    if metric == "accuracy":
+        total = sums.sum((1, 2))
+        recognised: npt.NDArray[np.float64] = hits.sum(1) / np.maximum(total, 1)
+        return recognised
+    union = sums.sum(1) + sums.sum(2) - hits
+    there = sums.sum(2) > 0
+    shares = np.where(there, hits / np.maximum(union, 1), 0.0)
+    means: npt.NDArray[np.float64] = shares.sum(1) / np.maximum(there.sum(1), 1)
+    return means

@@ -1,0 +1,231 @@
+"""Score: what the serving model says of every image, kept for selection and for predictions."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from sqlalchemy import delete, insert, select, update
+
+from cdal.backend.annotations.packing import pack
+from cdal.backend.errors import ImageError
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.loop.rounds import begin_round
+from cdal.backend.loop.training_images import SizedImage, check_there, record_problems
+from cdal.backend.loop.versions import serve_last_good
+from cdal.backend.store.queries import IDS_A_QUERY, chunks
+from cdal.backend.store.tables import ModelVersion, Prediction, Round, Task
+from cdal.models import ModelError, TaskNetwork, choose_device, load_network
+from cdal.selectors import Region, means_of_regions, mixtures_of_regions
+
+CHUNK = 1024
+"""Images whose scores are saved together: a kill loses no more work than this."""
+
+CHUNK_BYTES = 256 * 2**20
+"""And no more than this, which hundreds of classes make of fewer images: C×C mixtures each."""
+
+AWAY_AFTER = 200
+"""Where the first so many images are all away, so are the others."""
+
+ImagesOrProblems = Iterable[tuple[int, SizedImage | ImageError]]
+
+Scored = tuple[Scores, list[dict[str, Any]]]
+"""Some images' scores, and in the same order what is said of each, packed."""
+
+
+def run(work: Context) -> str:
+    """Score what the round's model has not scored yet, then have the round's images selected."""
+    started = time.monotonic()
+    with work.services.store.reading() as session:
+        current = work.newest_round(session, "scoring")
+        if current is None or current.model_version_id is None:
+            return "no round waits for scores"
+        version = session.get_one(ModelVersion, current.model_version_id)
+        known = set(
+            session.scalars(select(Prediction.task_id).filter_by(model_version_id=version.id))
+        )
+        tasks = session.execute(
+            select(Task.task_id, Task.image)
+            .where(Task.project_id == work.project.id)
+            .order_by(Task.task_id)
+        ).all()
+    folder = work.services.config.scores_folder(work.project.id, version.number)
+    if Scores.mixtures_an_image(folder) not in (None, _mixtures_an_image(work, version)):
+        shutil.rmtree(folder)  # the setting was changed, and the two don't go together
+    # Both must be there: a file may be lost, as when a data folder is restored without its scores.
+    known &= Scores.scored(folder)
+    todo = [(task_id, image) for task_id, image in tasks if task_id not in known]
+    try:
+        problems = _score(work, version, todo, len(tasks))
+    except ModelError:
+        if not serve_last_good(work.services, work.project.id):
+            raise
+        with work.services.store.transaction() as session:
+            begin_round(session, work.services.jobs, work.project.id)
+        return "its model cannot be loaded: a new round begins with the last good one"
+    with work.services.store.transaction() as session:
+        begun = session.get_one(Round, current.id)
+        work.check_cancelled(session)
+        if begun.state == "scoring":  # else a newer round has taken its place
+            begun.state = "selecting"
+            begun.seconds = {**begun.seconds, "score": time.monotonic() - started}
+            work.request(session, "select", f"round {begun.number}")
+    left_out = f", {problems} left out since they could not be used" if problems else ""
+    return f"{len(todo) - problems} images scored{left_out}"
+
+
+def score_images(
+    network: TaskNetwork,
+    images: ImagesOrProblems,
+    region: Region,
+    on_problem: Callable[[int, ImageError], None],
+) -> Iterator[Scored]:
+    """Scores of prepared images, a batch at a time; what leaves the device is small.
+
+    Args:
+        network: the model.
+        images: task ids with images as `SizedImage.preparer` makes them.
+        region: "class" or "image", see `ClassMixtures`.
+        on_problem: told of each image that could not be had, and why.
+    """
+    for ids, batch in _batches(images, network, on_problem):
+        yield from _score_batch(network, ids, batch, region)
+
+
+def _score_batch(
+    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
+) -> Iterator[Scored]:
+    """A batch's scores; where the device's memory is full, those of its halves."""
+    try:
+        scored = _forward(network, ids, batch, region)
+    except torch.OutOfMemoryError:
+        if len(ids) == 1:
+            raise
+        scored = None
+    if scored is not None:
+        yield scored
+        return
+    network.halve_batches()
+    half = len(ids) // 2
+    yield from _score_batch(network, ids[:half], batch[:half], region)
+    yield from _score_batch(network, ids[half:], batch[half:], region)
+
+
+def _forward(
+    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
+) -> Scored:
+    sizes = [image.size for image in batch]
+    predicted = network.predict(torch.stack([image.pixels for image in batch]))
+    mixtures = mixtures_of_regions(predicted.regions, region)
+    means = means_of_regions(predicted.regions)
+    scores = Scores(
+        task_ids=torch.tensor(ids),
+        probabilities=means.probabilities.cpu(),
+        uncertainties=means.uncertainties.cpu(),
+        features=predicted.features.cpu(),
+        mixtures=mixtures.mixtures.cpu(),
+        present=mixtures.present.cpu(),
+        region_counts=mixtures.region_counts.cpu(),
+    )
+    return scores, list(map(pack, predicted.findings(), sizes))
+
+
+def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]], total: int) -> int:
+    """Score those of the images that are to be scored, and save what was found, chunk by chunk.
+
+    Returns:
+        How many had a problem.
+    """
+    if not todo:
+        return 0
+    config = work.services.config
+    folder = config.version_folder(work.project.id, version.number)
+    network = load_network(folder, choose_device(config.device))
+    source = work.services.image_source(work.project)
+    images = work.services.images.stream(source, todo, prepare=SizedImage.preparer(network))
+    problems: dict[int, ImageError] = {}
+    chunk: list[Scored] = []
+    done = 0
+
+    def problem(task_id: int, why: ImageError) -> None:
+        problems[task_id] = why
+        work.check_stop()
+        if len(problems) == AWAY_AFTER and not done and len(todo) == total:
+            check_there(work, problems, len(problems))
+
+    for scored in score_images(network, images, region_of(work), problem):
+        chunk.append(scored)
+        done += len(scored[0])
+        if _is_full(chunk):
+            _save(work, version, chunk)
+            chunk = []
+        share = (done + len(problems)) / len(todo)
+        work.report(share, f"{done + len(problems)} of {len(todo)} images scored")
+    if chunk:
+        _save(work, version, chunk)
+    check_there(work, problems, total)
+    record_problems(work, problems)
+    return len(problems)
+
+
+def _is_full(chunk: Sequence[Scored]) -> bool:
+    images = sum(len(scores) for scores, _ in chunk)
+    return images >= CHUNK or sum(scores.nbytes for scores, _ in chunk) >= CHUNK_BYTES
+
+
+def region_of(work: Context) -> Region:
+    """One mixture a pseudo-label, or one an image where that is its only region."""
+    if work.settings.region != "auto":
+        return work.settings.region
+    return "image" if work.control.task == "classification" else "class"
+
+
+def _mixtures_an_image(work: Context, version: ModelVersion) -> int:
+    return len(version.classes) if region_of(work) == "class" else 1
+
+
+def _batches(
+    images: ImagesOrProblems, network: TaskNetwork, on_problem: Callable[[int, ImageError], None]
+) -> Iterator[tuple[list[int], list[SizedImage]]]:
+    ids: list[int] = []
+    batch: list[SizedImage] = []
+    for task_id, image in images:
+        if isinstance(image, ImageError):
+            on_problem(task_id, image)
+            continue
+        ids.append(task_id)
+        batch.append(image)
+        if len(ids) >= network.prediction_batch_size:
+            yield ids, batch
+            ids, batch = [], []
+    if ids:
+        yield ids, batch
+
+
+def _save(work: Context, version: ModelVersion, chunk: Sequence[Scored]) -> None:
+    """First the tensors, then the store: images that it does not know are scored again."""
+    scores = Scores.concatenate([scores for scores, _ in chunk])
+    scores.save(work.services.config.scores_folder(work.project.id, version.number))
+    findings = [finding for _, findings in chunk for finding in findings]
+    rows = [
+        {"model_version_id": version.id, "task_id": task_id, "finding": finding}
+        for task_id, finding in zip(scores.task_ids.tolist(), findings, strict=True)
+    ]
+    with work.services.store.transaction() as session:
+        for ids in chunks(scores.task_ids.tolist(), IDS_A_QUERY):
+            session.execute(
+                delete(Prediction).where(
+                    Prediction.model_version_id == version.id, Prediction.task_id.in_(ids)
+                )
+            )
+        session.execute(insert(Prediction), rows)
+        session.execute(
+            update(Task)
+            .where(Task.project_id == work.project.id, Task.image_problem.is_not(None))
+            .where(Task.task_id.in_(scores.task_ids.tolist()))
+            .values(image_problem=None)
+        )

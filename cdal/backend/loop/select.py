@@ -1,0 +1,190 @@
+"""Select: rank the unlabelled images, the most telling first."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.loop.changes import read_changes
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.store.queries import count_labelled
+from cdal.backend.store.store import note
+from cdal.backend.store.tables import ModelVersion, Round, Task
+from cdal.backend.store.tables import Pick as PickRow
+from cdal.selectors import Pick, Pool, Selection, make_selector
+
+RANKED_AT_LEAST = 1000
+RANKED_QUEUES = 10
+"""A round ranks many queues' worth at once, so that topping up the queue needs no selection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The pool as a selector takes it, with the task of each row."""
+
+    pool: Pool
+    task_ids: list[int]
+
+
+def run(work: Context) -> str:
+    """Rank the pool for the newest round, then have it queued."""
+    started = time.monotonic()
+    # What was labelled up to this moment is neither picked again nor counted as this round's.
+    read_changes(work)
+    with work.services.store.reading() as session:
+        current = work.newest_round(session, "selecting")
+        if current is None:
+            return "no round waits for a selection"
+        candidates = candidates_of(work, session, current)
+        labelled = count_labelled(session, work.project.id)
+    selection = _rank(work, current, candidates)
+    with work.services.store.transaction() as session:
+        begun = session.get_one(Round, current.id)
+        work.check_cancelled(session)
+        if begun.state != "selecting":
+            return f"round {begun.number} was given up for a newer one"
+        session.execute(delete(PickRow).where(PickRow.round_id == begun.id))
+        rows = [
+            {
+                "round_id": begun.id,
+                "rank": rank,
+                "task_id": candidates.task_ids[pick.index],
+                "state": "ranked",
+                "score": pick.score,
+                "reason": _with_tasks(pick.reason, candidates.task_ids),
+            }
+            for rank, pick in enumerate(selection.picks)
+        ]
+        if rows:
+            session.execute(insert(PickRow), rows)
+        counts_from = labelled if begun.counts_from is None else begun.counts_from
+        begun.labels = min(labelled, counts_from)  # fewer, where some were deleted
+        begun.warnings = list(selection.warnings)
+        begun.report = dict(selection.report)
+        begun.seconds = {**begun.seconds, "select": time.monotonic() - started}
+        begun.state = "queueing"
+        for warning in selection.warnings:
+            note(session, work.project.id, f"Round {begun.number}: {warning}", "warning")
+        work.request(session, "queue", f"round {begun.number}")
+    return f"{len(rows)} images ranked by {current.selector}"
+
+
+def candidates_of(work: Context, session: Session, current: Round) -> Candidates:
+    """Unlabelled images that can be used, and labelled ones to be different from.
+
+    A skipped image is neither: nobody labelled it, and it is not to be asked for again.
+    """
+    rows = session.execute(
+        select(Task.task_id, Task.annotations > 0)
+        .where(Task.project_id == work.project.id)
+        .where((Task.annotations > 0) | ((Task.skips == 0) & Task.image_problem.is_(None)))
+        .order_by(Task.task_id)
+    ).all()
+    labelled = {int(task_id): bool(is_labelled) for task_id, is_labelled in rows}
+    if current.model_version_id is None:
+        return _unseen(labelled)
+    version = session.get_one(ModelVersion, current.model_version_id)
+    scores = Scores.load(work.services.config.scores_folder(work.project.id, version.number))
+    if scores is None:
+        return _unseen(labelled)
+    known = torch.tensor(
+        [row for row, task_id in enumerate(scores.task_ids.tolist()) if task_id in labelled],
+        dtype=torch.int64,
+    )
+    scores = scores.rows(known)
+    task_ids = scores.task_ids.tolist()
+    pool = Pool(
+        mixtures=scores.mixtures,
+        present=scores.present,
+        labelled=torch.tensor([labelled[task_id] for task_id in task_ids], dtype=torch.bool),
+        features=scores.features,
+        probabilities=scores.probabilities,
+        uncertainties=scores.uncertainties,
+        region_counts=scores.region_counts,
+    )
+    return Candidates(pool, task_ids)
+
+
+def _unseen(labelled: Mapping[int, bool]) -> Candidates:
+    """A pool that no model has seen: enough for the random selector."""
+    count = len(labelled)
+    pool = Pool(
+        mixtures=torch.zeros(count, 1, 1),
+        present=torch.zeros(count, 1, dtype=torch.bool),
+        labelled=torch.tensor(list(labelled.values()), dtype=torch.bool),
+    )
+    return Candidates(pool, list(labelled))
+
+
+def _rank(work: Context, current: Round, candidates: Candidates) -> Selection:
+    """The selector's picks with, among them, those that are drawn at random as a yardstick."""
+    wanted = current.budget + work.settings.reserve_size
+    ranked = max(RANKED_QUEUES * wanted, RANKED_AT_LEAST)
+    ranked = min(ranked, len(candidates.pool.unlabelled))
+    share = 0.0 if current.selector == "random" else work.settings.random_share
+    if not share:
+        return _by_selector(work, current, candidates.pool, wanted, ranked)
+    # Drawn first: of all that is left, each image is as likely as any other.
+    drawn = make_selector("random").select(
+        candidates.pool, max(1, round(ranked * share)), current.seed
+    )
+    rest = _taken(candidates.pool, drawn.picks)
+    selection = _by_selector(work, current, rest, wanted, ranked - len(drawn.picks))
+    return replace(selection, picks=mixed(selection.picks, drawn.picks, share))
+
+
+def mixed(picks: Sequence[Pick], drawn: Sequence[Pick], share: float) -> tuple[Pick, ...]:
+    """Picks with random draws among them, so that any front of the queue has its share of these."""
+    marked = [replace(pick, reason={"random": True}) for pick in drawn]
+    found: list[Pick] = []
+    left, right = 0, 0
+    while left < len(picks) or right < len(marked):
+        due = math.floor((len(found) + 1) * share + 1e-9) > right
+        if right < len(marked) and (due or left == len(picks)):
+            found.append(marked[right])
+            right += 1
+        elif left < len(picks):
+            found.append(picks[left])
+            left += 1
+    return tuple(found)
+
+
+def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked: int) -> Selection:
+    """The selector's picks for the queue, and behind them more to top it up from."""
+    # Those of now, unless they are another selector's that was chosen while this round was made.
+    chosen = work.settings.selector == current.selector
+    selector = make_selector(current.selector, work.settings.selector_options if chosen else {})
+
+    def progress(share: float) -> None:
+        work.report(share, f"selecting by {current.selector}")
+
+    if current.selector != "cdal-rl":
+        return selector.select(pool, ranked, current.seed, progress)
+    # The policy learns for one budget; beyond it CDAL-CS goes on, by the same diversity.
+    first = selector.select(pool, wanted, current.seed, progress)
+    rest = make_selector("cdal-cs").select(
+        _taken(pool, first.picks), max(0, ranked - wanted), current.seed
+    )
+    return Selection(first.selector, first.picks + rest.picks, first.warnings, first.report)
+
+
+def _taken(pool: Pool, picks: Sequence[Pick]) -> Pool:
+    """The pool once these are as good as labelled."""
+    labelled = pool.labelled.clone()
+    labelled[[pick.index for pick in picks]] = True
+    return replace(pool, labelled=labelled)
+
+
+def _with_tasks(reason: Mapping[str, object], task_ids: list[int]) -> dict[str, object]:
+    """A pick's reason with its nearest centre named by task rather than by row of the pool."""
+    nearest = reason.get("nearest")
+    if not isinstance(nearest, int):
+        return dict(reason)
+    return {**reason, "nearest": task_ids[nearest]}

@@ -1,0 +1,278 @@
+"""Train: read the labels, fit a new model version, and let it serve if it is no worse."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from sqlalchemy import func, select
+
+from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.loop.changes import read_changes
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.rounds import UNFINISHED, begin_round, is_finished
+from cdal.backend.loop.training_images import (
+    TaskImages,
+    check_there,
+    labelled_images,
+    least_classes,
+    note_dropped,
+    read_truths,
+    record_problems,
+    split,
+    too_few,
+)
+from cdal.backend.loop.versions import serve_last_good
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.queries import count_labelled
+from cdal.backend.store.store import note
+from cdal.backend.store.tables import ModelVersion, Project
+from cdal.models import (
+    BACKGROUND,
+    FitProgress,
+    Metrics,
+    ModelError,
+    Recipe,
+    TaskNetwork,
+    choose_device,
+    choose_network,
+    fingerprint,
+    fit,
+    load_network,
+    make_network,
+)
+
+SIZES_LOOKED_AT = 100
+
+READING, FITTING = 0.1, 0.85  # shares of the job's progress
+
+OVERTAKEN = "is kept but does not serve, since another was chosen to serve while it was trained"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a new model version serves, and why, in words."""
+
+    promoted: bool
+    why: str
+
+
+def run(work: Context) -> str:
+    """Train on all labels, then begin the next round."""
+    started = time.monotonic()
+    read_changes(work)
+    truths = read_truths(work)
+    with work.services.store.transaction() as session:
+        session.get_one(Project, work.project.id).training_labels = count_labelled(
+            session, work.project.id
+        )
+    needed = least_classes(work.control)
+    short = too_few(truths.values(), work.settings.min_labels, needed)
+    if short is not None:
+        return _begin_without(work, short)
+    device = choose_device(work.services.config.device)
+    images = labelled_images(work, truths)
+    serving_id, serving = _serving_network(work, device)
+    network = network_to_train(work, images, serving, device)
+    images, problems = images.read(
+        network, lambda share: work.report(READING * share, "reading the images")
+    )
+    check_there(work, problems, len(truths))
+    record_problems(work, problems)
+    note_dropped(work, images, network.image_size)
+    short = too_few((item.truth for item in images.items), needed, needed)
+    if short is not None:
+        return _begin_without(work, f"{len(problems)} images could not be read. {short}")
+    started_from = serving_id if work.settings.warm_start else None
+    mark = _fingerprint(work, images, device)
+    if _is_newest(work, mark, started_from):
+        return _begin_without(work, "nothing has changed since the newest model version")
+    train, held_out = split(images, work.settings.held_out, needed)
+    report = fit(network, train, held_out, recipe_of(work.settings), _progress(work), work.stop)
+    work.report(READING + FITTING, "comparing with the serving model")
+    before = None
+    if serving is not None and len(held_out) and _kept_images_held_out(work):
+        before = serving.evaluate(held_out, work.stop)
+    verdict = judge(report.metrics, before, work.settings.tolerance)
+    version = ModelVersion(
+        project_id=work.project.id,
+        number=_next_number(work),
+        architecture=network.manifest.architecture,
+        classes=list(network.classes),
+        fingerprint=mark,
+        labels=len(truths),
+        metrics=report.metrics.to_dict() if report.metrics else {},
+        serving_metrics=before.to_dict() if before else None,
+        started_from=started_from,
+        promoted=verdict.promoted,
+        verdict=verdict.why,
+        seconds=time.monotonic() - started,
+    )
+    _save(work, network, version, serving_id)
+    return f"model version {version.number} {version.verdict}"
+
+
+def _begin_without(work: Context, why: str) -> str:
+    """Begin the next round, if one is due, without a new model: none was possible or needed."""
+    with work.services.store.transaction() as session:
+        current = work.newest_round(session, "open", *UNFINISHED)
+        labelled = count_labelled(session, work.project.id)
+        if current is None or (current.state == "open" and is_finished(session, current, labelled)):
+            begin_round(session, work.services.jobs, work.project.id, cold_start=why, trained=True)
+    return f"not trained: {why}"
+
+
+def _save(
+    work: Context, network: TaskNetwork, version: ModelVersion, compared_with: int | None
+) -> None:
+    """Write the weights, then make them known: a kill in between leaves the old state."""
+    folder = work.services.config.version_folder(work.project.id, version.number)
+    shutil.rmtree(folder, ignore_errors=True)  # of a training that was killed right here
+    network.save(folder, version.fingerprint)
+    with work.services.store.transaction() as session:
+        work.check_cancelled(session)
+        project = session.get_one(Project, work.project.id)
+        if project.serving_version_id not in (compared_with, None):
+            # Somebody rolled back meanwhile, to a version that this one was not compared with.
+            version.promoted, version.verdict = False, OVERTAKEN
+        elif project.serving_version_id is None and not version.promoted:
+            version.promoted, version.verdict = True, "serves, since no other one can any more"
+        session.add(version)
+        session.flush()
+        if version.promoted:
+            project.serving_version_id = version.id
+        note(session, project.id, f"Model version {version.number} {version.verdict}")
+        if work.settings.random_share:
+            work.request(session, "yardstick", f"model version {version.number}")
+        begun = begin_round(session, work.services.jobs, project.id, trained=True)
+        begun.seconds = {"train": version.seconds}
+
+
+def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, ...]:
+    """The classes of a network for this control, in order."""
+    if control.task == "segmentation" and settings.unlabelled == "background":
+        return (*control.labels, BACKGROUND)
+    return control.labels
+
+
+def judge(new: Metrics | None, serving: Metrics | None, tolerance: float) -> Verdict:
+    """A new version serves unless it is worse than the serving one by more than the tolerance."""
+    if new is None:
+        return Verdict(True, "serves; there are no held-out images yet to measure it on")
+    measured = f"{new.main_name} {new.main:.3f} on {new.images} held-out images"
+    if serving is None:
+        return Verdict(True, f"serves, as the first to be measured; {measured}")
+    compared = f"{measured}, before it {serving.main:.3f}"
+    if new.main < serving.main - tolerance:
+        return Verdict(False, f"kept but does not serve, since it is worse: {compared}")
+    return Verdict(True, f"serves; {compared}")
+
+
+def recipe_of(settings: ProjectSettings) -> Recipe:
+    """The training recipe that a project's settings ask for."""
+    return Recipe(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+    )
+
+
+def _fingerprint(work: Context, images: TaskImages, device: torch.device) -> str:
+    """Of all that a training goes by, but for the weights that it begins with."""
+    settings = work.settings
+    start = (settings.network, device.type, settings.image_size, settings.pretrained)
+    more = (settings.weights, settings.held_out, settings.warm_start)
+    chosen = " ".join(map(str, (*start, *more)))
+    digests = [f"{item.truth.digest()} {json.dumps(item.image)}" for item in images.items]
+    ids = [item.task_id for item in images.items]
+    classes = (work.control.tag, *network_classes(work.control, settings))
+    return fingerprint(ids, digests, recipe_of(settings), chosen, classes)
+
+
+def _is_newest(work: Context, mark: str, started_from: int | None) -> bool:
+    """Whether the newest version is what a training would come to, or goes on from that."""
+    with work.services.store.reading() as session:
+        newest = session.scalars(
+            select(ModelVersion)
+            .filter_by(project_id=work.project.id)
+            .order_by(ModelVersion.number.desc())
+        ).first()
+    if newest is None or newest.fingerprint != mark:
+        return False
+    return started_from in (newest.id, newest.started_from)
+
+
+def _next_number(work: Context) -> int:
+    with work.services.store.reading() as session:
+        query = select(func.max(ModelVersion.number)).filter_by(project_id=work.project.id)
+        return (session.scalar(query) or 0) + 1
+
+
+def _serving_network(work: Context, device: torch.device) -> tuple[int | None, TaskNetwork | None]:
+    """Which version serves, and its model with the classes of now, if it is one of this task."""
+    with work.services.store.reading() as session:
+        serving = session.get_one(Project, work.project.id).serving_version_id
+        if serving is None:
+            return None, None
+        number = session.get_one(ModelVersion, serving).number
+    try:
+        folder = work.services.config.version_folder(work.project.id, number)
+        network = load_network(folder, device)
+    except ModelError:
+        if not serve_last_good(work.services, work.project.id):
+            raise
+        return _serving_network(work, device)
+    if network.task != work.control.task:
+        return serving, None
+    classes = network_classes(work.control, work.settings)
+    if network.classes != classes:
+        network = network.with_classes(classes, work.control.known_as)
+    return serving, network
+
+
+def _kept_images_held_out(work: Context) -> bool:
+    """Whether the serving model has not seen the held-out images, so that it may be measured."""
+    with work.services.store.reading() as session:
+        serving = session.get_one(Project, work.project.id).serving_version_id
+        # One that was trained on every image, for want of others, has no metrics.
+        return serving is not None and bool(session.get_one(ModelVersion, serving).metrics)
+
+
+def network_to_train(
+    work: Context, images: TaskImages, serving: TaskNetwork | None, device: torch.device
+) -> TaskNetwork:
+    """The serving model to fine-tune, or a fresh network where that is asked for or needed."""
+    settings, task = work.settings, work.control.task
+    sizes = images.sizes(SIZES_LOOKED_AT) if settings.image_size is None else []
+    architecture, size = choose_network(task, device, sizes, settings.network, settings.image_size)
+    if serving is not None and settings.warm_start:
+        manifest = serving.manifest
+        if (manifest.architecture, manifest.image_size) == (architecture, size):
+            return copy.deepcopy(serving)
+    return make_network(
+        task=task,
+        architecture=architecture,
+        classes=network_classes(work.control, settings),
+        image_size=size,
+        device=device,
+        seed=settings.seed,
+        pretrained=settings.pretrained,
+        weights_folder=work.services.config.weights_folder,
+        weights_file=work.services.config.weights_file(settings.weights),
+    )
+
+
+def _progress(work: Context) -> Callable[[FitProgress], None]:
+    def report(fit: FitProgress) -> None:
+        metric = "" if fit.metric is None else f", held-out metric {fit.metric:.3f}"
+        work.report(
+            READING + FITTING * fit.share, f"training, epoch {fit.epoch} of {fit.epochs}{metric}"
+        )
+
+    return report

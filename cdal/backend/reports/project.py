@@ -1,0 +1,203 @@
+"""What a project is at, as JSON data: for the API, the command line and whoever watches.
+
+`cdal.backend.schema` describes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cdal.backend.loop.rounds import labels_in, open_round
+from cdal.backend.reports.jobs import JobView, job_status
+from cdal.backend.reports.state import Doing, state_of
+from cdal.backend.reports.view import LARGEST_ID, View, _time
+from cdal.backend.store.queries import count_labelled, count_tasks
+from cdal.backend.store.tables import Job, ModelVersion, Project, Round
+
+
+def project_status(session: Session, project: Project) -> dict[str, Any]:
+    """The whole state of one project as JSON data."""
+    versions = session.scalars(
+        select(ModelVersion).filter_by(project_id=project.id).order_by(ModelVersion.number)
+    ).all()
+    rounds = session.scalars(
+        select(Round).filter_by(project_id=project.id).order_by(Round.number)
+    ).all()
+    jobs = session.scalars(
+        select(Job).filter_by(project_id=project.id).order_by(Job.id.desc()).limit(20)
+    ).all()
+    numbers = {version.id: version.number for version in versions}
+    return {
+        "id": project.id,
+        "label_studio_id": project.label_studio_id,
+        "url": project.url,
+        "title": project.title,
+        "tasks": count_tasks(session, project.id),
+        "labelled": count_labelled(session, project.id),
+        "queue_version": project.queue_version,
+        "serving_version": numbers.get(project.serving_version_id or -1),
+        "paused_at": _time(project.paused_at),
+        "problem": project.problem,
+        "state": state_of(session, project).to_dict(),
+        "progress": _progress(session, project),
+        "metric": _metric(versions, project.serving_version_id),
+        "versions": [_version(version) for version in versions],
+        "rounds": [_round(r, numbers) for r in rounds],
+        "jobs": [job_status(job) for job in jobs],
+    }
+
+
+def _progress(session: Session, project: Project) -> dict[str, int] | None:
+    """How far people are with the open round."""
+    current = open_round(session, project)
+    if current is None:
+        return None
+    return {
+        "round": current.number,
+        "labels": labels_in(session, current),
+        "budget": current.budget,
+    }
+
+
+def _metric(versions: Sequence[ModelVersion], serving: int | None) -> dict[str, Any] | None:
+    """The serving version's metric, and what the version before it had on the same images."""
+    version = next((v for v in versions if v.id == serving), None)
+    if version is None or not version.metrics:
+        return None
+    name = version.metrics["main_name"]
+    before = (version.serving_metrics or {}).get("values", {}).get(name)
+    value = version.metrics["values"][name]
+    return {
+        "name": name,
+        "value": value,
+        "images": version.metrics.get("images"),
+        "before": before,
+        "moved": None if before is None else value - before,
+    }
+
+
+def _version(version: ModelVersion) -> dict[str, Any]:
+    metrics = version.metrics
+    return {
+        "number": version.number,
+        "architecture": version.architecture,
+        "labels": version.labels,
+        "metric": metrics.get("main_name"),
+        "value": metrics.get("values", {}).get(metrics.get("main_name")),
+        "promoted": version.promoted,
+        "verdict": version.verdict,
+        "seconds": version.seconds,
+        "created_at": _time(version.created_at),
+    }
+
+
+def _round(row: Round, numbers: dict[int, int]) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "state": row.state,
+        "version": numbers.get(row.model_version_id or -1),
+        "selector": row.selector,
+        "cold_start": row.cold_start,
+        "budget": row.budget,
+        "labels": row.labels,
+        "queue_version": row.queue_version,
+        "warnings": row.warnings,
+        "seconds": row.seconds,
+    }
+
+
+class VersionView(View):
+    """A model version."""
+
+    number: int
+    architecture: str
+    labels: int = Field(description="Labelled images that were known when it was trained.")
+    metric: str | None
+    value: float | None = Field(description="The metric on the held-out images.")
+    promoted: bool = Field(description="Whether it served when its training ended.")
+    verdict: str = Field(description="Why it did or did not.")
+    seconds: float
+    created_at: datetime
+
+
+class RoundView(View):
+    """A round: the pool scored, selected, queued and labelled."""
+
+    number: int
+    state: Literal["scoring", "selecting", "queueing", "open", "closed"]
+    version: int | None = Field(description="The model version; null where the round is random.")
+    selector: str
+    cold_start: str | None = Field(description="Why the round is random.")
+    budget: int
+    labels: int = Field(description="Labelled images when it was selected.")
+    queue_version: str | None
+    warnings: list[str]
+    seconds: dict[str, float] = Field(description="Seconds its jobs took, by kind.")
+
+
+class StateView(View):
+    """What a project is doing."""
+
+    doing: Doing
+    text: str = Field(description="All of it, in words.")
+    share: float | None = Field(description="Of the job that runs, from 0 to 1.")
+    seconds_left: float | None = Field(description="Until that job ends, by its pace so far.")
+
+
+class ProgressView(View):
+    """How far people are with the open round."""
+
+    round: int
+    labels: int = Field(description="Images labelled or skipped in it.")
+    budget: int
+
+
+class MetricView(View):
+    """The serving version's metric, and how it moved."""
+
+    name: str
+    value: float
+    images: int | None = Field(description="Held-out images that it was measured on.")
+    before: float | None = Field(
+        description="What the version before it had on the same images; null where there is none."
+    )
+    moved: float | None
+
+
+class ProjectView(View):
+    """A project and what it is at."""
+
+    id: int = Field(description="The backend's own number, which the other paths take.")
+    label_studio_id: int
+    url: str
+    title: str
+    tasks: int
+    labelled: int
+    queue_version: str | None
+    serving_version: int | None
+    paused_at: datetime | None
+    problem: str | None = Field(description="What an admin should see to.")
+    state: StateView
+    progress: ProgressView | None = Field(description="Null where no round is open.")
+    metric: MetricView | None = Field(description="Null where nothing has been measured.")
+    versions: list[VersionView]
+    rounds: list[RoundView]
+    jobs: list[JobView] = Field(description="The newest 20, the newest first.")
+
+
+class ProjectsView(View):
+    projects: list[ProjectView]
+
+
+class RollbackBody(BaseModel):
+    """Which model version is to serve."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: int = Field(ge=1, le=LARGEST_ID)

@@ -1,0 +1,189 @@
+"""Why an image was picked: the class mixtures that set it apart from its nearest image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.loop.rounds import open_round
+from cdal.backend.reports.view import View
+from cdal.backend.store.tables import Pick, Project, Task
+
+BARS = 5
+"""Classes of a mixture that are shown, the most probable in either image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """The probability of a class in a mixture of the image, and of the nearest one.
+
+    Attributes:
+        there: None where the nearest image has no such mixture.
+    """
+
+    name: str
+    index: int
+    here: float
+    there: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why one image was picked.
+
+    Attributes:
+        nearest: the task that the selector found nearest, labelled or picked before; None where
+            it compares with none.
+        shares: by class, how much of the distance it makes.
+        region: the class whose mixtures are compared; None for the one of the whole image.
+        bars: that mixture in both images.
+        rest: what the classes without a bar have together in this image.
+    """
+
+    nearest: int | None
+    shares: dict[str, float]
+    region: str | None
+    bars: tuple[Bar, ...]
+    rest: float
+
+    @property
+    def telling(self) -> tuple[Bar, ...]:
+        """The two classes that differ most between the two mixtures."""
+        order = sorted(self.bars, key=lambda bar: -abs(bar.here - (bar.there or 0.0)))
+        return tuple(order[:2])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        return asdict(self)
+
+
+def why_picked(
+    folder: Path, classes: Sequence[str], reasons: Mapping[int, Mapping[str, Any]]
+) -> dict[int, Why]:
+    """Why each of some images was picked.
+
+    Args:
+        folder: where the scores of the round's model lie.
+        classes: of that model.
+        reasons: as the selector gave them, by task.
+    """
+    near = {r["nearest"] for r in reasons.values() if isinstance(r.get("nearest"), int)}
+    scores = Scores.of_tasks(folder, {*reasons, *near})
+    if scores is None:
+        return {}
+    rows = {task: row for row, task in enumerate(scores.task_ids.tolist())}
+    return {
+        task: _why(scores, rows, classes, task, reason)
+        for task, reason in reasons.items()
+        if task in rows
+    }
+
+
+def _why(
+    scores: Scores,
+    rows: Mapping[int, int],
+    classes: Sequence[str],
+    task: int,
+    reason: Mapping[str, Any],
+) -> Why:
+    row = rows[task]
+    shares = {int(index): share for index, share in (reason.get("classes") or {}).items()}
+    nearest = reason.get("nearest")
+    other = rows.get(nearest) if isinstance(nearest, int) else None
+    by_class = scores.mixtures.shape[1] > 1
+    region = _region(scores, row, shares) if by_class else 0
+    here = scores.mixtures[row, region]
+    there = scores.mixtures[other, region] if other is not None else None
+    if other is not None and not scores.present[other, region]:
+        there = None
+    most = here if there is None else torch.maximum(here, there)
+    top = most.argsort(descending=True)[:BARS]
+    shown = top[here[top].argsort(descending=True, stable=True)].tolist()
+    bars = tuple(
+        Bar(classes[i], i, float(here[i]), None if there is None else float(there[i]))
+        for i in shown
+        if most[i] >= 0.005
+    )
+    return Why(
+        nearest=nearest if isinstance(nearest, int) else None,
+        shares={classes[index]: share for index, share in shares.items()},
+        region=classes[region] if by_class else None,
+        bars=bars,
+        rest=max(0.0, float(here.sum()) - sum(bar.here for bar in bars)),
+    )
+
+
+def _region(scores: Scores, row: int, shares: Mapping[int, float]) -> int:
+    """Of the classes that the image has, the one that made most of the distance."""
+    present = scores.present[row]
+    made = [index for index in sorted(shares, key=lambda i: -shares[i]) if present[index]]
+    if made:
+        return made[0]
+    return int(torch.where(present, scores.region_counts[row], -1).argmax())
+
+
+def queue_status(
+    session: Session, project: Project, first: int = 0, most: int | None = None
+) -> dict[str, Any]:
+    """The round that the label stream follows, and its images by rank, as JSON data.
+
+    Args:
+        session: to read with.
+        project: whose queue.
+        first: how many ranks to leave out.
+        most: how many images to tell of; None: all.
+    """
+    current = open_round(session, project)
+    if current is None:
+        return {"round": None, "selector": None, "picks": []}
+    query = (
+        select(Pick, Task.annotations, Task.skips)
+        .outerjoin(Task, (Task.task_id == Pick.task_id) & (Task.project_id == project.id))
+        .where(Pick.round_id == current.id)
+        .order_by(Pick.rank)
+        .offset(first)
+        .limit(most)
+    )
+    return {
+        "round": current.number,
+        "selector": current.selector,
+        "picks": [
+            {
+                "rank": pick.rank,
+                "task": pick.task_id,
+                "state": pick.state,
+                "score": pick.score,
+                "reason": pick.reason,
+                "labelled": bool(labels),
+                "skipped": not labels and bool(skips),
+            }
+            for pick, labels, skips in session.execute(query)
+        ],
+    }
+
+
+class PickView(View):
+    """An image that a round ranked."""
+
+    rank: int
+    task: int
+    state: Literal["ranked", "sending", "queued"]
+    score: float
+    reason: dict[str, Any]
+    labelled: bool
+    skipped: bool
+
+
+class QueueView(View):
+    """The round that the label stream follows, and its images by rank."""
+
+    round: int | None
+    selector: str | None
+    picks: list[PickView]

@@ -1,1 +1,0 @@
-"""What goes over HTTP, as the OpenAPI document describes it."""

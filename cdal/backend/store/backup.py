@@ -1,0 +1,97 @@
+"""A backup of the data folder, taken while web process and worker run."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import select
+
+from cdal.backend.config import ServerConfig
+from cdal.backend.errors import BackupError
+from cdal.backend.store.store import Store
+from cdal.backend.store.tables import ModelVersion, Project
+from cdal.models import ModelError, check_weights
+
+DATABASE = "cdal.sqlite"
+
+
+def back_up(config: ServerConfig, target: Path) -> int:
+    """Copy what cannot be made again to a new folder: database, weights and scores.
+
+    The database is copied first, as of one moment; the files that it names were there before it
+    named them, and are never changed. Fetched images and messages are left out. A database that
+    CDAL_DATABASE_URL names is not copied; its own tools must have done that before.
+
+    Args:
+        config: of the running backend.
+        target: the folder to be made; it appears when it is complete.
+
+    Returns:
+        How many model versions it holds.
+
+    Raises:
+        BackupError: there is no data folder, or the target cannot be written.
+    """
+    if target.exists():
+        raise BackupError(f"{target} exists; a backup is made in a new folder.")
+    if config.database_url is None and not (config.data_folder / DATABASE).exists():
+        raise BackupError(f"There is no database in the data folder {config.data_folder}.")
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True, mode=0o700)
+        copied = _copy(config, unfinished)
+        unfinished.rename(target)
+    except (OSError, sqlite3.Error) as error:
+        raise BackupError(f"The backup could not be written: {error}.") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return copied
+
+
+def _copy(config: ServerConfig, folder: Path) -> int:
+    copy = config.model_copy(update={"data_folder": folder})
+    if config.database_url is None:
+        with closing(sqlite3.connect(config.data_folder / DATABASE, timeout=30)) as database:
+            database.execute("VACUUM INTO ?", (str(folder / DATABASE),))
+    store = Store(copy.store_url)
+    copied = 0
+    try:
+        for project_id, number, serves in _versions(store):
+            weights = copy.version_folder(project_id, number)
+            _copy_folder(config.version_folder(project_id, number), weights)
+            _copy_folder(
+                config.scores_folder(project_id, number), copy.scores_folder(project_id, number)
+            )
+            copied += weights.exists()
+            if serves:
+                check_weights(weights)
+    except ModelError as error:
+        raise BackupError(f"A model that serves could not be backed up: {error}") from None
+    finally:
+        store.close()
+    return copied
+
+
+def _versions(store: Store) -> Iterator[tuple[int, int, bool]]:
+    """Project, number, and whether it serves, of every model version."""
+    with store.reading() as session:
+        serving = set(session.scalars(select(Project.serving_version_id)))
+        for version in session.scalars(select(ModelVersion)):
+            yield version.project_id, version.number, version.id in serving
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Copy the finished files of a folder; what is pruned at this moment is left out."""
+    files = [file for file in source.glob("*") if file.suffix != ".unfinished"]
+    for file in files:
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copy2(file, target / file.name)
+        except FileNotFoundError:
+            shutil.rmtree(target)
+            return

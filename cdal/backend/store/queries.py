@@ -1,0 +1,96 @@
+"""What is known of a project's tasks: how many, which may be asked for, which are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.errors import (
+    ActionError,
+)
+from cdal.backend.store.tables import Job, Project, Task
+
+
+def count_tasks(session: Session, project_id: int) -> int:
+    return session.scalar(select(func.count()).where(Task.project_id == project_id)) or 0
+
+
+def waiting(project_id: int) -> ColumnElement[bool]:
+    """The condition on tasks that a round may ask for them: neither labelled, skipped nor bad."""
+    return (
+        (Task.project_id == project_id)
+        & (Task.annotations == 0)
+        & (Task.skips == 0)
+        & Task.image_problem.is_(None)
+    )
+
+
+def count_labelled(session: Session, project_id: int) -> int:
+    """Images with a submitted annotation."""
+    query = select(func.count()).where(Task.project_id == project_id, Task.annotations > 0)
+    return session.scalar(query) or 0
+
+
+def count_unusable(session: Session, project_id: int) -> int:
+    """Images that could not be fetched or decoded."""
+    query = select(func.count()).where(
+        Task.project_id == project_id, Task.image_problem.is_not(None)
+    )
+    return session.scalar(query) or 0
+
+
+def forget_all_but(session: Session, project_id: int, existing: set[int]) -> None:
+    """Forget the tasks that Label Studio no longer has."""
+    known = session.scalars(select(Task.task_id).filter_by(project_id=project_id))
+    gone = [task_id for task_id in known if task_id not in existing]
+    for ids in chunks(gone, IDS_A_QUERY):
+        session.execute(delete(Task).where(Task.project_id == project_id, Task.task_id.in_(ids)))
+
+
+IDS_A_QUERY = 500
+"""Databases limit the parameters of one query."""
+
+T = TypeVar("T")
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in order, so many at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def find_project(session: Session, project_id: int) -> Project:
+    """A project by the store's number.
+
+    Raises:
+        ActionError: there is none.
+    """
+    project = session.get(Project, project_id)
+    if project is None:
+        raise ActionError(f"There is no project {project_id}.", 404)
+    return project
+
+
+def find_job(session: Session, job_id: int) -> Job:
+    """A job by its number.
+
+    Raises:
+        ActionError: there is none.
+    """
+    job = session.get(Job, job_id)
+    if job is None:
+        raise ActionError(f"There is no job {job_id}.", 404)
+    return job
+
+
+def find(session: Session, uid: str) -> Project | None:
+    """A project by Label Studio's "ID.createdAt"."""
+    return session.scalars(select(Project).filter_by(uid=uid)).one_or_none()
+
+
+def is_id(value: object) -> bool:
+    """Whether a value from outside may be asked for in a database as a number."""
+    return isinstance(value, int) and 0 <= value < 2**63

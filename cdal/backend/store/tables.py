@@ -1,0 +1,267 @@
+"""The tables of the store. Label Studio holds the truth about labels; here is what was done."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+def now() -> datetime:
+    """The time, without zone, in UTC: what every database stores alike."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        # A number that is asked for from outside may have 63 bits. SQLite's have, and it numbers
+        # rows by itself in an INTEGER alone.
+        int: BigInteger().with_variant(Integer(), "sqlite"),
+    }
+
+
+class Project(Base):
+    """A Label Studio project that this backend is connected to."""
+
+    __tablename__ = "projects"
+    # The number of one that was forgotten is not given to another.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(64), unique=True)  # "ID.createdAt" of Label Studio
+    label_studio_id: Mapped[int] = mapped_column(index=True)
+    url: Mapped[str] = mapped_column(Text)
+    access_token: Mapped[str | None] = mapped_column(Text)
+    title: Mapped[str] = mapped_column(Text, default="")
+    labeling_config: Mapped[str] = mapped_column(Text)
+    extra_params: Mapped[Any] = mapped_column(JSON)
+    serving_version_id: Mapped[int | None]
+    queue_version: Mapped[str | None] = mapped_column(String(120))
+    view_id: Mapped[int | None]
+    changes_seen: Mapped[str | None] = mapped_column(String(40))  # newest task change known
+    training_labels: Mapped[int] = mapped_column(default=0)  # there when one was last begun
+    problem: Mapped[str | None] = mapped_column(Text)  # what an admin should see to, in words
+    paused_at: Mapped[datetime | None]  # since then, nothing begins by itself
+    connected_at: Mapped[datetime | None]  # since then, Label Studio lists the backend for it
+    backend_host: Mapped[str | None] = mapped_column(Text)  # as Label Studio calls the backend
+    label_studio_errors: Mapped[int | None]  # jobs that it ended, ever
+    webhook_secret: Mapped[str | None] = mapped_column(Text)
+    webhook_guarded_at: Mapped[datetime | None]  # since then, Label Studio's webhook carries it
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Task(Base):
+    """A task as last read from Label Studio."""
+
+    __tablename__ = "tasks"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(primary_key=True)
+    image: Mapped[Any] = mapped_column(JSON)
+    annotations: Mapped[int] = mapped_column(default=0)  # submitted ones
+    skips: Mapped[int] = mapped_column(default=0)
+    image_problem: Mapped[str | None] = mapped_column(Text)
+
+
+class Submission(Base):
+    """When a task was last labelled, by whom, and how long they took, as Label Studio says."""
+
+    __tablename__ = "submissions"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(primary_key=True)
+    labelled_at: Mapped[datetime] = mapped_column(index=True)
+    annotators: Mapped[list[Any]]  # Label Studio's numbers of them
+    seconds: Mapped[float | None]  # an annotation, the mean over them
+
+
+class Annotator(Base):
+    """Somebody who labels, by the name that Label Studio has."""
+
+    __tablename__ = "annotators"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+
+
+class ModelVersion(Base):
+    """One trained set of weights."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (UniqueConstraint("project_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    number: Mapped[int]
+    architecture: Mapped[str] = mapped_column(String(80))
+    classes: Mapped[list[Any]]
+    fingerprint: Mapped[str] = mapped_column(String(80))
+    labels: Mapped[int]  # labelled images that were known, trained on or held out
+    metrics: Mapped[dict[str, Any]]  # on the held-out images
+    serving_metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # of the one before
+    started_from: Mapped[int | None]  # the version whose weights it began with; its id
+    promoted: Mapped[bool]
+    verdict: Mapped[str] = mapped_column(Text)  # why it was promoted or not, in words
+    seconds: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Round(Base):
+    """Score the pool, select, queue; it ends when its images are labelled or a new model comes."""
+
+    __tablename__ = "rounds"
+    __table_args__ = (UniqueConstraint("project_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    number: Mapped[int]
+    model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
+    state: Mapped[str] = mapped_column(String(20))  # scoring, selecting, queueing, open, closed
+    selector: Mapped[str] = mapped_column(String(40))
+    cold_start: Mapped[str | None] = mapped_column(Text)  # why it is random, in words
+    budget: Mapped[int]
+    seed: Mapped[int]
+    labels: Mapped[int] = mapped_column(default=0)  # labelled images from which it counts its own
+    counts_from: Mapped[int | None]  # the same, of the round whose place it takes
+    training_asked: Mapped[int | None]  # labelled images when it last asked for a training
+    editions: Mapped[int] = mapped_column(default=0)  # queue versions written for it
+    queue_version: Mapped[str | None] = mapped_column(String(120))
+    warnings: Mapped[list[Any]] = mapped_column(default=list)
+    report: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    seconds: Mapped[dict[str, Any]] = mapped_column(default=dict)  # by job kind
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    opened_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+
+
+class Pick(Base):
+    """An image that a round ranked. A round ranks more than it queues, to top the queue up from.
+
+    Its state is "ranked", "sending" while its prediction is on the way to Label Studio, then
+    "queued".
+    """
+
+    __tablename__ = "picks"
+
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
+    rank: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int]
+    state: Mapped[str] = mapped_column(String(10), default="ranked")
+    score: Mapped[float]
+    reason: Mapped[dict[str, Any]]
+
+
+class RandomLabel(Base):
+    """An image that was drawn at random, and labelled in the round that drew it."""
+
+    __tablename__ = "random_labels"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Yardstick(Base):
+    """What labels drawn at random have bought, measured after a training; see savings.py."""
+
+    __tablename__ = "yardsticks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    version: Mapped[int]  # number of the newest model version that it was compared with
+    result: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Ranking(Base):
+    """How another selector would have ranked a round's pool; asked for on a page, never queued."""
+
+    __tablename__ = "rankings"
+
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
+    selector: Mapped[str] = mapped_column(String(40), primary_key=True)
+    task_ids: Mapped[list[Any] | None] = mapped_column(JSON)  # by rank; None until it is made
+    problem: Mapped[str | None] = mapped_column(Text)  # why there is none, in words
+    seconds: Mapped[float] = mapped_column(default=0.0)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Prediction(Base):
+    """What a model version said of a task's image, packed; see findings.py."""
+
+    __tablename__ = "predictions"
+
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(primary_key=True)
+    finding: Mapped[dict[str, Any]]
+
+
+class Job(Base):
+    """A piece of work and its record."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        # A burst of requests makes one job: at most one of a kind waits for a project.
+        Index(
+            "one_pending_job",
+            "project_id",
+            "kind",
+            unique=True,
+            sqlite_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    asked_by: Mapped[str] = mapped_column(Text)
+    progress: Mapped[float] = mapped_column(default=0.0)
+    message: Mapped[str] = mapped_column(Text, default="")
+    outcome: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime | None]  # when a job that failed is to be tried again
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    cancelled_by: Mapped[str | None] = mapped_column(Text)  # who asked for its end, if anybody
+
+
+class Event(Base):
+    """Something that an admin may want to read about, in words."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("projects.id"), index=True)
+    level: Mapped[str] = mapped_column(String(10))
+    text: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
+class Heartbeat(Base):
+    """When the worker was last alive; one row."""
+
+    __tablename__ = "heartbeats"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int]
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]

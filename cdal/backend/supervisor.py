@@ -1,0 +1,120 @@
+"""The parent process of `cdal serve`: web and worker, started and stopped together.
+
+A module of its own to be run, without all that the command line needs: this process only waits, and
+would hold half a gigabyte of memory for nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from cdal.backend.config import ServerConfig, server_config
+from cdal.backend.logs import set_up_logging
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+STOP_SECONDS = 60.0
+"""How long the two may take to stop; a training stops within a batch."""
+
+
+def serve(config: ServerConfig) -> int:
+    """Run web process and worker until SIGTERM or SIGINT, or until one of them ends.
+
+    Returns:
+        0 after a signal, 1 where a process ended by itself.
+    """
+    stop = False
+
+    def on_signal(_number: int, _frame: object) -> None:
+        nonlocal stop
+        stop = True
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    # Sessions of their own: Ctrl-C reaches the parent alone, which stops them in order.
+    tie = end_with_parent(os.getpid())
+    worker_command = [sys.executable, "-m", "cdal", "worker"]
+    processes = {
+        name: subprocess.Popen(command, start_new_session=True, preexec_fn=tie)
+        for name, command in (("web process", web_command(config)), ("worker", worker_command))
+    }
+    ended = None
+    while not stop and ended is None:
+        time.sleep(0.1)
+        ended = next((name for name, p in processes.items() if p.poll() is not None), None)
+    if ended is not None:
+        log.error("The %s ended with code %s.", ended, processes[ended].returncode)
+    _stop(list(processes.values()))
+    return 0 if ended is None else 1
+
+
+def end_with_parent(parent: int) -> Callable[[], None]:
+    """What a new process does to be told to stop when its parent ends, even by SIGKILL."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def tie() -> None:
+        # Linux alone has it; elsewhere a kill of the parent leaves the two running.
+        if hasattr(libc, "prctl"):
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before this
+            os._exit(1)
+
+    return tie
+
+
+def serve_command(_config: ServerConfig) -> list[str]:
+    """The command that runs this parent."""
+    return [sys.executable, "-m", "cdal.backend.supervisor"]
+
+
+def web_command(config: ServerConfig) -> list[str]:
+    """The command that runs the web process."""
+    return [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--bind",
+        f"{config.host}:{config.port}",
+        "--workers",
+        "1",
+        "--threads",
+        str(config.threads),
+        "--timeout",
+        "0",
+        "--graceful-timeout",
+        "5",
+        "--log-level",
+        config.log_level.lower(),
+        "--logger-class",
+        "cdal.backend.web.gunicorn_logger.PlainLogger",
+        # All that run as one user would share it, and nobody has a use for it.
+        "--no-control-socket",
+        "cdal.backend.web.app:create_app()",
+    ]
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    of_the_environment = server_config()
+    set_up_logging(of_the_environment.log_level, of_the_environment.log_format)
+    sys.exit(serve(of_the_environment))

@@ -1,0 +1,269 @@
+"""Label Studio's ML backend protocol, as its own client code defines it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, Literal
+
+from flask import Blueprint, Response, g, jsonify, redirect, request, url_for
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.errors import LabelingError, RefusedError
+from cdal.backend.label_studio.webhook import HEADER, REFUSED, may_hint
+from cdal.backend.logs import now_about
+from cdal.backend.reports.view import ErrorView, View
+from cdal.backend.store.queries import find, is_id
+from cdal.backend.store.tables import Job, Project, Round
+from cdal.backend.web.model import CDALModel
+from cdal.backend.web.openapi import PROTOCOL, describe
+from cdal.backend.web.pages.site import is_browser
+from cdal.backend.web.request import json_body, services
+
+
+class Loose(BaseModel):
+    """What Label Studio sends; more than is named here may come along and is not looked at."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class SetupBody(Loose):
+    project: str = Field(description='"ID.createdAt" of the project.', examples=["12.1700000000"])
+    label_config: str = Field(alias="schema", description="The labeling config.")
+    hostname: str | None = None
+    access_token: str | None = None
+    extra_params: Any = Field(None, description="The project's settings, see the README.")
+
+
+class PredictBody(Loose):
+    tasks: list[dict[str, Any]]
+    project: str
+    label_config: str | None = None
+    params: Any = None
+
+
+class WebhookBody(Loose):
+    action: str = Field(examples=["ANNOTATION_CREATED", "START_TRAINING"])
+    project: Any = Field(None, description="The whole project, of which its id is read.")
+
+
+class JobStatusBody(Loose):
+    job: str | int
+
+
+class ValidateBody(Loose):
+    config: str = Field(description="The labeling config.")
+
+
+class HealthView(View):
+    status: Literal["UP"]
+    model_class: str
+
+
+class SetupView(View):
+    model_version: str = Field(description="The queue version; empty before the first round.")
+
+
+class PredictView(View):
+    results: list[Any] = Field(description="One a task, in their order.")
+
+
+class WebhookView(View):
+    status: Literal["accepted", "ignored"]
+    job: str | None = None
+    reason: str | None = None
+
+
+class VersionsView(View):
+    versions: list[str]
+
+
+class JobStatusView(View):
+    job_status: str
+    progress: float
+    message: str
+    error: str
+    created_at: str
+    finished_at: str | None
+
+
+class OkView(View):
+    status: Literal["ok"]
+
+
+JOB_STATUS = {
+    "pending": "queued",
+    "running": "started",
+    "done": "finished",
+    "failed": "failed",
+    "cancelled": "canceled",
+}
+
+# It ends up in the log and in the jobs' records, and whoever can reach this may send it.
+EVENT = re.compile(r"[A-Z_]{1,60}")
+
+NUMBER = re.compile(r"[0-9]{1,15}")
+
+protocol = Blueprint("protocol", __name__)
+
+
+@protocol.get("/")
+@describe(PROTOCOL, HealthView)
+def root() -> Response | WerkzeugResponse:
+    """Whether the web process is alive; browsers are sent on to the pages."""
+    # Label Studio asks /health; who opens the address in a browser wants to see something.
+    return redirect(url_for("pages.projects")) if is_browser() else health()
+
+
+@protocol.get("/health")
+@describe(PROTOCOL, HealthView)
+def health() -> Response:
+    """Whether the web process is alive."""
+    return jsonify(status="UP", model_class=CDALModel.__name__)
+
+
+@protocol.post("/setup")
+@describe(PROTOCOL, SetupView, SetupBody)
+def setup() -> Response:
+    """Connect a project, or hear of its settings."""
+    model = CDALModel.setup(services(), json_body(), request.host)
+    return jsonify(model_version=model.model_version)
+
+
+@protocol.post("/predict")
+@describe(PROTOCOL, PredictView, PredictBody)
+def predict() -> Response:
+    """Predictions for tasks."""
+    body = json_body()
+    tasks = body.get("tasks")
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise RefusedError('The field "tasks" must be a list of tasks.')
+    model = CDALModel(services(), _project(body.get("project")))
+    return jsonify(results=model.predict(tasks))
+
+
+@protocol.post("/webhook")
+@describe(PROTOCOL, WebhookView, WebhookBody)
+def webhook() -> Response | tuple[Response, int]:
+    """Hear that something happened in Label Studio."""
+    body = json_body()
+    event = body.get("action")
+    if not isinstance(event, str) or not EVENT.fullmatch(event):
+        raise RefusedError('The field "action" must name an event, such as ANNOTATION_CREATED.')
+    hinted = _hinted(body.get("project"))
+    heard = [project for project in hinted if _may_hint(project, event)]
+    for project in hinted:
+        if project not in heard:  # has Label Studio's webhook lost its secret?
+            services().jobs.ask(project.id, "sync", REFUSED, services().strangers)
+    if hinted and not heard:
+        return jsonify(error="This does not come from the webhook of the project."), 401
+    jobs = [CDALModel(services(), project).fit(event) for project in heard]
+    if not jobs:
+        return jsonify(status="ignored", reason="no such project is connected")
+    return jsonify(status="accepted", job=str(jobs[0]))
+
+
+@protocol.get("/versions")
+@describe(PROTOCOL, VersionsView)
+def versions() -> Response:
+    """The last queue versions."""
+    with services().store.reading() as session:
+        names = session.scalars(
+            select(Round.queue_version)
+            .where(Round.queue_version.is_not(None))
+            .order_by(Round.id.desc())
+            .limit(100)
+        )
+        return jsonify(versions=list(names))
+
+
+@protocol.post("/job_status")
+@describe(PROTOCOL, JobStatusView, JobStatusBody, also={410: ErrorView})
+def job_status() -> tuple[Response, int] | Response:
+    """What became of a job."""
+    number = str(json_body().get("job"))
+    with services().store.reading() as session:
+        job = session.get(Job, int(number)) if NUMBER.fullmatch(number) else None
+    if job is None:
+        return jsonify(error=f"There is no job {number[:20]}."), 410
+    return jsonify(
+        job_status=JOB_STATUS[job.state],
+        progress=job.progress,
+        message=job.message,
+        error=job.error or "",
+        created_at=job.created_at.isoformat(),
+        finished_at=job.finished_at.isoformat() if job.finished_at else None,
+    )
+
+
+@protocol.post("/validate")
+@describe(PROTOCOL, OkView, ValidateBody)
+def validate() -> Response:
+    """Whether a labeling config can be served."""
+    config = json_body().get("config")
+    if not isinstance(config, str):
+        raise RefusedError('The field "config" must be a labeling config.')
+    try:
+        served_control(config)
+    except LabelingError as error:
+        raise RefusedError(str(error)) from None
+    return jsonify(status="ok")
+
+
+@protocol.post("/delete")
+@describe(PROTOCOL, OkView, Loose)
+def delete() -> Response:
+    """Hear that a project was disconnected."""
+    # A hint like any other: what was learnt stays, in case the project is connected again.
+    json_body()
+    return jsonify(status="ok")
+
+
+@protocol.post("/duplicate_model")
+@describe(PROTOCOL, OkView, Loose)
+def duplicate_model() -> Response:
+    """Hear that a project was copied."""
+    # A project's model follows from its own labels; there is nothing to copy.
+    json_body()
+    return jsonify(status="ok")
+
+
+def _project(uid: object) -> Project:
+    with services().store.reading() as session:
+        project = find(session, uid) if isinstance(uid, str) else None
+    if project is None:
+        raise RefusedError("This project is not connected; connect it in its Model settings.")
+    now_about(project=project.id)
+    return project
+
+
+def _hinted(project: object) -> list[Project]:
+    """The connected projects that an event may be about: events do not say of which server."""
+    if not isinstance(project, dict) or not is_id(project.get("id")):
+        return []
+    uid = _uid(project)
+    with services().store.reading() as session:
+        found = list(session.scalars(select(Project).filter_by(label_studio_id=project["id"])))
+    return [p for p in found if uid is None or p.uid == uid]
+
+
+def _may_hint(project: Project, event: str) -> bool:
+    """Whether it is Label Studio that calls, as far as can be known.
+
+    It starts trainings by a call of its own, with the password where one is set, and no secret.
+    """
+    if event == "START_TRAINING" or g.has_password:
+        return True
+    return may_hint(project, request.headers.get(HEADER))
+
+
+def _uid(project: dict[str, Any]) -> str | None:
+    """Label Studio's "ID.createdAt" of a project that an event carries whole."""
+    try:
+        created = datetime.fromisoformat(str(project.get("created_at")))
+    except ValueError:
+        return None
+    return f"{project['id']}.{int(created.timestamp())}"

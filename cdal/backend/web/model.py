@@ -1,0 +1,152 @@
+"""The model as Label Studio's protocol sees it, by the contract of its ML backends, version 2."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cdal.backend.annotations.labeling_config import Control, served_control
+from cdal.backend.errors import ImageError
+from cdal.backend.loop.predictions import NOT_QUEUED_SCORE, queue_scores, result_of, stored_findings
+from cdal.backend.loop.score import score_images
+from cdal.backend.loop.training_images import SizedImage
+from cdal.backend.services import Services
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.queries import is_id
+from cdal.backend.store.tables import ModelVersion, Project, Round
+from cdal.backend.web.setup import SetupRequest, connect
+from cdal.models import ModelError, TaskNetwork
+
+log = logging.getLogger(__name__)
+
+NO_TASK = -1
+"""Stands for the id of a task that is only tried out."""
+
+Task = Mapping[str, Any]
+
+Result = list[dict[str, Any]]
+
+
+class CDALModel:
+    """One project's model: set up, predict, fit."""
+
+    def __init__(self, services: Services, project: Project) -> None:
+        self.services = services
+        self.project = project
+
+    @classmethod
+    def setup(cls, services: Services, body: Mapping[str, Any], host: str = "") -> Self:
+        """Connect a project as `/setup` asks for, at the address by which it calls.
+
+        Raises:
+            RefusedError: it cannot be served; the message says why and what to do.
+        """
+        return cls(services, connect(services, SetupRequest.of(body, host)))
+
+    @property
+    def model_version(self) -> str:
+        """The queue version: what Label Studio asks predictions for, and orders tasks by."""
+        return self.project.queue_version or ""
+
+    def predict(self, tasks: Sequence[Task]) -> list[dict[str, Any] | Result]:
+        """Predictions in the order of the tasks, one each, from the store where they are known.
+
+        Before the first round there is nothing to say, and nothing for Label Studio to keep: an
+        empty list a task.
+        """
+        with self.services.store.reading() as session:
+            current = self._queued_round(session)
+            if current is None:
+                return [[] for _ in tasks]
+            ids = [task["id"] if is_id(task.get("id")) else NO_TASK for task in tasks]
+            scores = queue_scores(session, current, ids)
+            findings = stored_findings(session, current, ids)
+            version = (
+                session.get_one(ModelVersion, current.model_version_id)
+                if current.model_version_id is not None
+                else None
+            )
+        # By row: a task that is only tried out has no id.
+        found = {row: findings[task_id] for row, task_id in enumerate(ids) if task_id in findings}
+        settings = ProjectSettings.parse(self.project.extra_params)
+        control = served_control(self.project.labeling_config, settings.control)
+        if version is not None and len(found) < len(tasks):
+            unseen = {row: task for row, task in enumerate(tasks) if row not in found}
+            found.update(self._run_network(version, control, unseen))
+        classes = version.classes if version is not None else []
+        return [
+            {
+                "result": (
+                    result_of(control, settings, classes, found[row]) if row in found else []
+                ),
+                "score": scores.get(task_id, NOT_QUEUED_SCORE),
+                "model_version": self.model_version,
+            }
+            for row, task_id in enumerate(ids)
+        ]
+
+    def fit(self, event: str) -> int:
+        """Have done what an event asks for; returns the job's number.
+
+        Of an event only its name counts: what changed is read back from Label Studio.
+        """
+        jobs, project = self.services.jobs, self.project
+        # Whether Label Studio lists this backend is seen to first; else anybody could have said so.
+        if event == "START_TRAINING" and project.connected_at is not None:
+            asked_by = "Start training in Label Studio"
+            return jobs.ask(project.id, "train", asked_by, self.services.trainings)
+        return jobs.ask(project.id, "sync", event, self.services.looks)
+
+    def _queued_round(self, session: Session) -> Round | None:
+        """The round that the label stream follows."""
+        if self.project.queue_version is None:
+            return None
+        return session.scalars(
+            select(Round).filter_by(
+                project_id=self.project.id, queue_version=self.project.queue_version
+            )
+        ).first()
+
+    def _run_network(
+        self, version: ModelVersion, control: Control, tasks: Mapping[int, Task]
+    ) -> dict[int, dict[str, Any]]:
+        """Predict images that no scoring pass has seen; one that can't be read gets nothing."""
+        folder = self.services.config.version_folder(self.project.id, version.number)
+        try:
+            network = self.services.networks.get(folder)
+        except ModelError as error:  # what was predicted before goes on being served
+            log.error("project %d: %s", self.project.id, error)  # noqa: TRY400 — a sentence
+            return {}
+        try:
+            return self._predict_with(network, control, tasks)
+        except torch.OutOfMemoryError:
+            log.warning("The GPU's memory is full; unseen images are predicted on the CPU.")
+        return self._predict_with(self.services.networks.move_to_cpu(folder), control, tasks)
+
+    def _predict_with(
+        self, network: TaskNetwork, control: Control, tasks: Mapping[int, Task]
+    ) -> dict[int, dict[str, Any]]:
+        images = self.services.images.stream(
+            self.services.image_source(self.project),
+            [(row, _image(task, control)) for row, task in tasks.items()],
+            prepare=SizedImage.preparer(network),
+        )
+
+        def problem(row: int, why: ImageError) -> None:
+            task_id = tasks[row].get("id")
+            log.warning("project %d: task %s: %s", self.project.id, task_id, why.reason)
+
+        found: dict[int, dict[str, Any]] = {}
+        for scores, findings in score_images(network, images, "image", problem):
+            found.update(zip(scores.task_ids.tolist(), findings, strict=True))
+        return found
+
+
+def _image(task: Task, control: Control) -> object:
+    data = task.get("data")
+    return data.get(control.image_key) if isinstance(data, dict) else None

@@ -1,0 +1,67 @@
+"""The comparison's page: what two selectors would ask for in this round; nothing is queued."""
+
+from __future__ import annotations
+
+from flask import request, url_for
+from werkzeug.wrappers import Response
+
+from cdal.backend.actions import Done
+from cdal.backend.errors import ActionError
+from cdal.backend.loop.comparison import SELECTORS, want
+from cdal.backend.loop.rounds import open_round
+from cdal.backend.reports.comparison import comparison_status
+from cdal.backend.reports.project import project_status
+from cdal.backend.store.store import note
+from cdal.backend.web.pages.actions import back
+from cdal.backend.web.pages.queue import Drawings
+from cdal.backend.web.pages.site import page, project_or_404, site
+from cdal.backend.web.request import ID, asked_by, services
+
+SHOWN = 18
+"""Images of each selector that are shown."""
+
+
+@site.get(f"/projects/<{ID}:number>/compare")
+def comparison(number: int) -> str:
+    with services().store.reading() as session:
+        project = project_or_404(session, number)
+        status = project_status(session, project)
+        current = open_round(session, project)
+        names = _names(current.selector if current is not None else SELECTORS[0])
+        told = comparison_status(session, services().config, project, names)
+        draw = None
+        if current is not None and told is not None:
+            shown = [task for one in told["selectors"] for task in one["picks"][:SHOWN]]
+            draw = Drawings.of(session, project, current, shown)
+    return page(
+        "comparison.html",
+        status=status,
+        names=names,
+        every=SELECTORS,
+        told=told,
+        draw=draw,
+        most=SHOWN,
+    )
+
+
+@site.post(f"/projects/<{ID}:number>/compare")
+def compare(number: int) -> Response:
+    names = _names(None)
+    with services().store.transaction() as session:
+        project = project_or_404(session, number)
+        current = open_round(session, project)
+        if current is None or current.model_version_id is None:
+            raise ActionError("There is no round with a model whose pool could be ranked.")
+        want(session, services().jobs, project, current, names, asked_by())
+        note(session, project.id, f"Comparison of {' and '.join(names)} asked for by {asked_by()}")
+    services().jobs.send_pending(number)
+    address = url_for("pages.comparison", number=number, a=names[0], b=names[1])
+    return back(address, Done(f"Both rank round {current.number}'s pool; nothing is queued."))
+
+
+def _names(first: str | None) -> list[str]:
+    """The two selectors that are asked for; by default the round's own against another."""
+    first = first or SELECTORS[0]
+    other = "entropy" if first != "entropy" else "cdal-cs"
+    names = [request.values.get("a", first), request.values.get("b", other)]
+    return [name if name in SELECTORS else first for name in names]

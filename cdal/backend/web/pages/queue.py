@@ -1,0 +1,159 @@
+"""The queue's page: the round's images in order, what the model says of each, and why it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import request
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cdal.backend.annotations.labeling_config import Control, served_control
+from cdal.backend.errors import LabelingError, SettingsError
+from cdal.backend.loop.comparison import QUICK, made, want
+from cdal.backend.loop.predictions import classes_of, stored_findings
+from cdal.backend.loop.rounds import open_round
+from cdal.backend.reports.comparison import ranks_of
+from cdal.backend.reports.project import project_status
+from cdal.backend.reports.queue import Why, queue_status, why_picked
+from cdal.backend.reports.view import LARGEST_ID
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.tables import ModelVersion, Pick, Project, Round, Task
+from cdal.backend.web.pages.drawing import Drawing, drawing_of
+from cdal.backend.web.pages.site import page, project_or_404, site
+from cdal.backend.web.request import ID, services
+
+PAGE = 24
+"""Images on a page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One image of the queue.
+
+    Attributes:
+        pick: as the API gives it.
+        drawing: what the model said of it, if it did.
+        why: why it was picked, where that is known.
+        nearest: what the model said of its nearest image.
+        nearest_is: what that image is to the queue, in words.
+        ranks: under every selector that has ranked the pool.
+    """
+
+    pick: Mapping[str, Any]
+    drawing: Drawing | None
+    why: Why | None
+    nearest: Drawing | None
+    nearest_is: str
+    ranks: Mapping[str, int | None]
+
+
+@site.get(f"/projects/<{ID}:number>/queue")
+def queue(number: int) -> str:
+    first = min(max(0, request.args.get("from", 0, type=int)), LARGEST_ID)
+    with services().store.reading() as session:
+        project = project_or_404(session, number)
+        status = project_status(session, project)
+        current = open_round(session, project)
+        told = queue_status(session, project, first, PAGE)
+        shown = [] if current is None else _shown(session, project, current, told["picks"])
+        ranked_by = [] if current is None else list(made(session, current))
+    if current is not None and not first:
+        _have_ranked(project, current)
+    return page(
+        "queue.html",
+        status=status,
+        queue=told,
+        shown=shown,
+        first=first,
+        page_size=PAGE,
+        ranked_by=ranked_by,
+        chance=current is not None and current.model_version_id is None,
+    )
+
+
+def _have_ranked(project: Project, current: Round) -> None:
+    """Have the other selectors rank this round, once: it is cheap, and only asked for here."""
+    if current.model_version_id is None:
+        return
+    with services().store.reading() as session:
+        known = made(session, current)
+    if all(name in known for name in QUICK):
+        return
+    with services().store.transaction() as session:
+        want(session, services().jobs, project, current, QUICK, "the queue's page")
+    services().jobs.send_pending(project.id)
+
+
+def _shown(
+    session: Session, project: Project, current: Round, picks: Sequence[Mapping[str, Any]]
+) -> list[Shown]:
+    reasons = {pick["task"]: pick["reason"] for pick in picks}
+    near = [r["nearest"] for r in reasons.values() if isinstance(r.get("nearest"), int)]
+    draw = Drawings.of(session, project, current, [*reasons, *near])
+    why: Mapping[int, Why] = {}
+    if current.model_version_id is not None:
+        version = session.get_one(ModelVersion, current.model_version_id)
+        folder = services().config.scores_folder(project.id, version.number)
+        why = why_picked(folder, version.classes, reasons)
+    ranks = ranks_of(made(session, current), list(reasons))
+    known = _what_they_are(session, current, near)
+    return [
+        Shown(
+            pick=pick,
+            drawing=draw(pick["task"]),
+            why=why.get(pick["task"]),
+            nearest=draw(pick["reason"].get("nearest")),
+            nearest_is=known.get(pick["reason"].get("nearest"), "queued before it"),
+            ranks=ranks[pick["task"]],
+        )
+        for pick in picks
+    ]
+
+
+def _what_they_are(session: Session, current: Round, task_ids: Sequence[int]) -> dict[int, str]:
+    """Which of these images are labelled, and which this round drew at random, in words."""
+    drawn = session.execute(
+        select(Pick.task_id, Pick.reason).where(
+            Pick.round_id == current.id, Pick.task_id.in_(task_ids)
+        )
+    )
+    words = {task: "drawn at random in this round" for task, why in drawn if why.get("random")}
+    labelled = select(Task.task_id).where(
+        Task.project_id == current.project_id, Task.annotations > 0, Task.task_id.in_(task_ids)
+    )
+    return words | dict.fromkeys(session.scalars(labelled), "labelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawings:
+    """What a round's model said of some images, to be drawn."""
+
+    control: Control | None
+    settings: ProjectSettings | None
+    classes: Sequence[str]
+    findings: Mapping[int, dict[str, Any]]
+
+    @classmethod
+    def of(
+        cls, session: Session, project: Project, current: Round, task_ids: Sequence[int]
+    ) -> Drawings:
+        try:
+            settings = ProjectSettings.parse(project.extra_params)
+            control = served_control(project.labeling_config, settings.control)
+        except (SettingsError, LabelingError):  # the project's own page says so
+            return cls(None, None, (), {})
+        findings = stored_findings(session, current, list(task_ids))
+        return cls(control, settings, classes_of(session, current), findings)
+
+    def __call__(self, task: int | None) -> Drawing | None:
+        if (
+            task is None
+            or task not in self.findings
+            or self.control is None
+            or self.settings is None
+        ):
+            return None
+        return drawing_of(self.control, self.settings, self.classes, self.findings[task])

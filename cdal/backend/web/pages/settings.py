@@ -1,0 +1,124 @@
+"""The settings' page: each with its help, checked before Label Studio is told."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from flask import request, url_for
+from pydantic.fields import FieldInfo
+from werkzeug.wrappers import Response
+
+from cdal.backend.actions import change_settings, known_settings
+from cdal.backend.errors import SettingsError
+from cdal.backend.reports.project import project_status
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.web.pages.actions import back
+from cdal.backend.web.pages.site import page, project_or_404, site
+from cdal.backend.web.request import ID, asked_by, services
+
+_NAMED = re.compile(r'"([a-z_]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One setting in the form.
+
+    Attributes:
+        choices: what it may be, where that is a list; empty: anything that passes the check.
+        value: what is typed in now; empty for the default.
+        default: in words.
+        numeric: whether a number keyboard helps.
+    """
+
+    name: str
+    help: str
+    choices: tuple[str, ...]
+    value: str
+    default: str
+    numeric: bool
+
+
+@site.get(f"/projects/<{ID}:number>/settings")
+def settings(number: int) -> str:
+    return _form(number, None, None)
+
+
+@site.post(f"/projects/<{ID}:number>/settings")
+def save_settings(number: int) -> Response | tuple[str, int]:
+    typed = {
+        name: request.form[name].strip()
+        for name in ProjectSettings.model_fields
+        if request.form.get(name, "").strip()
+    }
+    wanted = {name: _read(text, ProjectSettings.model_fields[name]) for name, text in typed.items()}
+    address = request.host_url.rstrip("/")
+    try:
+        done = change_settings(services(), number, wanted, asked_by(), address)
+    except SettingsError as error:
+        return _form(number, typed, str(error)), 400
+    return back(url_for("pages.settings", number=number), done)
+
+
+def _form(number: int, typed: Mapping[str, str] | None, problem: str | None) -> str:
+    with services().store.reading() as session:
+        project = project_or_404(session, number)
+        status = project_status(session, project)
+    if typed is None:
+        typed = {name: _text(value) for name, value in known_settings(project.extra_params).items()}
+    named = _NAMED.search(problem or "")
+    return page(
+        "settings.html",
+        status=status,
+        fields=[_field(name, typed.get(name, "")) for name in ProjectSettings.model_fields],
+        problem=problem,
+        wrong=named[1] if named else None,
+    )
+
+
+def _field(name: str, value: str) -> Field:
+    info = ProjectSettings.model_fields[name]
+    default: Any = info.get_default(call_default_factory=True)
+    kinds = _kinds(info)
+    choices = [_text(choice) for kind in kinds for choice in _choices(kind)]
+    return Field(
+        name=name,
+        help=info.description or "",
+        choices=tuple(choices),
+        value=value,
+        default="left to the backend" if default is None else _text(default),
+        numeric=bool({int, float} & set(kinds)),
+    )
+
+
+def _kinds(info: FieldInfo) -> tuple[Any, ...]:
+    """The types that a setting may have, None apart."""
+    kind = info.annotation
+    if kind is None or get_origin(kind) is Literal or not get_args(kind):
+        return (kind,)
+    if get_origin(kind) is dict:
+        return (dict,)
+    return tuple(one for one in get_args(kind) if one is not type(None))
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    if kind is bool:
+        return (True, False)
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def _read(text: str, info: FieldInfo) -> Any:
+    """What was typed, as JSON where it is meant to be more than text; the check comes after."""
+    if str in _kinds(info):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,95 @@
+"""The site: one blueprint with its templates and static files, and what every page needs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import unquote
+
+from flask import Blueprint, Response, abort, g, redirect, render_template, request, url_for
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from cdal.backend.errors import ActionError
+from cdal.backend.store.tables import Project
+from cdal.backend.text import duration
+from cdal.backend.web.pages import wording
+
+log = logging.getLogger(__name__)
+
+site = Blueprint(
+    "pages",
+    __name__,
+    template_folder="templates",
+    static_folder="static",
+    static_url_path="/pages",
+)
+
+site.add_app_template_filter(wording.seconds, "seconds")
+site.add_app_template_filter(wording.ago, "ago")
+site.add_app_template_filter(duration, "duration")
+site.add_app_template_filter(wording.metric_name, "metric_name")
+site.add_app_template_filter(wording.moved, "moved")
+site.add_app_template_filter(wording.count, "count")
+
+
+def is_browser() -> bool:
+    """Whether whoever asks would rather have a page than JSON, as browsers say they would."""
+    best = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    return best == "text/html"
+
+
+SAID = "cdal-said"
+"""The cookie that carries what was done to the page that is shown next."""
+
+
+def page(template: str, **values: Any) -> str:
+    """A page of its template, which begins with what was done, where something was."""
+    said = None
+    if "X-Live" not in request.headers and SAID in request.cookies:
+        said = g.said = unquote(request.cookies[SAID])[:500]
+    return render_template(f"pages/{template}", said=said, **values)
+
+
+@site.get("/projects/<path:address>")
+def elsewhere(address: str) -> BaseResponse:
+    """Of an address with a slash too many the page without it; else there is none."""
+    if not address.endswith("/"):
+        abort(404)
+    return redirect(f"/projects/{address.strip('/')}")
+
+
+@site.after_request
+def forget_said(answer: Response) -> Response:
+    if "said" in g:
+        answer.delete_cookie(SAID, path="/projects")
+    return answer
+
+
+@site.errorhandler(ActionError)
+def impossible(error: ActionError) -> tuple[str, int]:
+    return _failed("It cannot be done", str(error), error.status)
+
+
+@site.errorhandler(HTTPException)
+def refused(error: HTTPException) -> tuple[str, int]:
+    return _failed(error.name, error.description or "", error.code or 500)
+
+
+@site.errorhandler(Exception)
+def broken(error: Exception) -> tuple[str, int]:
+    log.exception("%s %s broke", request.method, request.path, exc_info=error)
+    return _failed("Internal error", "The backend's log says more.", 500)
+
+
+def _failed(title: str, text: str, status: int) -> tuple[str, int]:
+    return page("error.html", title=title, text=text, back=url_for("pages.projects")), status
+
+
+def project_or_404(session: Session, number: int) -> Project:
+    """A project by its number here."""
+    found = session.get(Project, number)
+    if found is None:
+        abort(404, f"There is no project {number} here.")
+    return found

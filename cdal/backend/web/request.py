@@ -1,0 +1,67 @@
+"""What every endpoint needs of the request that it answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from flask import current_app, g, request
+from flask.json.provider import DefaultJSONProvider
+
+from cdal.backend.errors import RefusedError
+from cdal.backend.services import Services
+
+ID = "int(max=2147483647)"
+"""Of a path: a number that any database can be asked for."""
+
+
+class StrictJSON(DefaultJSONProvider):
+    """JSON as its standard has it: nothing comes in that cannot be written down again."""
+
+    @staticmethod
+    def loads(s: str | bytes, **options: Any) -> Any:
+        """Read JSON.
+
+        Raises:
+            ValueError: it is none, or is nested too deeply to be read, or has half a character.
+        """
+        try:
+            value = json.loads(s, parse_constant=_refuse, **options)
+            text = s.decode("latin-1") if isinstance(s, bytes) else s
+            if "\\ud" in text or "\\uD" in text:
+                json.dumps(value, ensure_ascii=False).encode()
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def services() -> Services:
+    """What this process shares."""
+    return cast(Services, current_app.extensions["cdal"])
+
+
+def json_body() -> dict[str, Any]:
+    """The request's body.
+
+    Raises:
+        RefusedError: it is not a JSON object.
+    """
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:  # brackets within brackets, thousands deep
+        body = None
+    if not isinstance(body, dict):
+        raise RefusedError("The request's body must be a JSON object.")
+    return body
+
+
+def asked_by() -> str:
+    """The name that somebody gave with their password, else where they are."""
+    given = request.authorization
+    if g.get("has_password") and given is not None and given.username:
+        return str(given.username)
+    return f"somebody at {request.remote_addr or 'an unknown address'}"

@@ -1,0 +1,150 @@
+"""Who may ask, and what every answer tells the browser.
+
+The pages, where there are any, load nothing from elsewhere and hold no script or style within
+themselves; so text that comes from others cannot become either.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import threading
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, g, jsonify, request
+
+from cdal.backend.config import ServerConfig
+from cdal.backend.logs import now_about
+
+MAX_BODY_BYTES: Mapping[str, int] = {
+    "/predict": 128 * 2**20,  # "Retrieve predictions" sends thousands of tasks in one call
+    "/webhook": 32 * 2**20,  # an event holds what was submitted, brush strokes too
+    "/setup": 4 * 2**20,
+    "/validate": 4 * 2**20,
+}
+MAX_OTHER_BODY_BYTES = 2**20
+BIG_BODY_BYTES = 8 * 2**20
+"""Bodies beyond this, and those that do not say how large they are, are read one at a time: as JSON
+they take many times their size."""
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+# Who has no password cannot hold up those who have one by sending slowly.
+_big_body = {has_password: threading.Semaphore(1) for has_password in (True, False)}
+
+
+def guard(app: Flask, config: ServerConfig) -> None:
+    """Have every request checked, and every answer bear the headers."""
+
+    @app.before_request
+    def check() -> Response | None:
+        now_about(project=_project_of(request.path))
+        rule = request.url_rule.rule if request.url_rule is not None else ""
+        request.max_content_length = MAX_BODY_BYTES.get(rule, MAX_OTHER_BODY_BYTES)
+        if request.method not in _SAFE_METHODS and _is_from_another_site():
+            return _refusal(
+                "403 Forbidden",
+                "This was sent by another site's page, which may do nothing here. Behind a proxy, "
+                "have it pass the Host header on.",
+            )
+        return _admit(config)
+
+    @app.teardown_request
+    def release(_error: BaseException | None) -> None:
+        turn = g.pop("turn", None)
+        if turn is not None:
+            turn.release()
+
+    @app.after_request
+    def add_headers(answer: Response) -> Response:
+        for name, value in HEADERS.items():
+            answer.headers.setdefault(name, value)
+        if request.endpoint != "static":
+            answer.headers.setdefault("Cache-Control", "no-store")
+        return answer
+
+
+def _admit(config: ServerConfig) -> Response | None:
+    """Ask for the password where it is needed; a large body waits for its turn to be read."""
+    g.has_password = _has_password(config)
+    stranger = not g.has_password and _needs_password(config)
+    # What Label Studio's own webhook carries instead is checked where it is read.
+    if stranger and request.path != "/webhook":
+        return _ask_for_password()
+    if _may_be_big():
+        turn = _big_body[g.has_password]
+        turn.acquire()
+        g.turn = turn
+    return _ask_for_password() if stranger and _starts_training() else None
+
+
+def _project_of(path: str) -> int | None:
+    """Which project a path of the API names."""
+    found = re.match(r"/api/v1/projects/([0-9]{1,10})(/|$)", path)
+    return int(found[1]) if found else None
+
+
+def _has_password(config: ServerConfig) -> bool:
+    """Whether the right user name and password came along."""
+    user, password = config.basic_auth_user, config.basic_auth_pass
+    given = request.authorization
+    if user is None or password is None or given is None or given.type != "basic":
+        return False
+    same_user = hmac.compare_digest(_bytes(given.username), _bytes(user))
+    same_pass = hmac.compare_digest(_bytes(given.password), _bytes(password.get_secret_value()))
+    return same_user and same_pass
+
+
+def _needs_password(config: ServerConfig) -> bool:
+    return config.basic_auth_user is not None and request.path != "/health"
+
+
+def _ask_for_password() -> Response:
+    answer = _refusal("401 Unauthorized", "User name and password are required.")
+    answer.headers["WWW-Authenticate"] = 'Basic realm="CDAL"'
+    return answer
+
+
+def _may_be_big() -> bool:
+    if "Transfer-Encoding" in request.headers:  # in chunks, of which nobody knows how many come
+        return True
+    return (request.content_length or 0) > BIG_BODY_BYTES
+
+
+def _starts_training() -> bool:
+    body = request.get_json(silent=True)
+    return not isinstance(body, dict) or body.get("action") == "START_TRAINING"
+
+
+def _is_from_another_site() -> bool:
+    """Whether a browser says that it sends this for another site's page; others say nothing."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    try:
+        return origin is not None and urlsplit(origin).netloc != request.host
+    except ValueError:
+        return True
+
+
+def _refusal(status: str, sentence: str) -> Response:
+    answer = jsonify(error=sentence)
+    answer.status = status
+    return answer
+
+
+def _bytes(text: str | None) -> bytes:
+    return (text or "").encode("utf-8", "surrogateescape")

@@ -1,0 +1,113 @@
+"""``cdal select``: picks from a pool in a file, with nothing but arrays."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from cdal.selectors import SELECTORS, Pool, PoolError, Selection, make_selector
+from cdal.selectors.pool_file import load_pool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("pool", type=Path, metavar="POOL.npz", help="see docs/pool-format.md")
+    parser.add_argument(
+        "--selector", required=True, metavar="NAME", help=f"one of {', '.join(sorted(SELECTORS))}"
+    )
+    parser.add_argument("--budget", required=True, type=int, metavar="B", help="images to pick")
+    parser.add_argument(
+        "--labelled",
+        metavar="IDS",
+        help="rows that have a label, as 0,7,21 or a file of them; adds to those of the pool",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="K=V", help="of the selector; repeatable"
+    )
+    parser.add_argument("--device", default="cpu", help="where to compute; default: cpu")
+    parser.add_argument("--json", action="store_true", help="with scores and reasons")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the picked rows in order, one a line, or JSON; warnings go to standard error.
+
+    Returns:
+        0, or 2 where an argument or the file is wrong, which one sentence then says.
+    """
+    try:
+        selection = _select(arguments)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"cdal select: {error}\n")
+        return 2
+    if arguments.json:
+        result = dataclasses.asdict(selection)
+        sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")
+        return 0
+    for warning in selection.warnings:
+        sys.stderr.write(f"cdal select: {warning}\n")
+    sys.stdout.writelines(f"{index}\n" for index in selection.indices)
+    return 0
+
+
+def _select(arguments: argparse.Namespace) -> Selection:
+    selector = make_selector(arguments.selector, _options(arguments.option))
+    if arguments.seed < 0:
+        raise ValueError(f"the seed must be at least 0, not {arguments.seed}")
+    pool = load_pool(arguments.pool)
+    if arguments.labelled is not None:
+        pool = _with_labelled(pool, arguments.labelled)
+    unlabelled = len(pool.unlabelled)
+    if not 0 <= arguments.budget <= unlabelled:
+        raise ValueError(
+            f"the budget must be from 0 to {unlabelled}, the number of unlabelled images, "
+            f"not {arguments.budget}"
+        )
+    pool = pool.to(_device(arguments.device))
+    progress = _show_progress if sys.stderr.isatty() else None
+    return selector.select(pool, arguments.budget, arguments.seed, progress)
+
+
+def _show_progress(share: float) -> None:
+    """One line, written over, that is gone in the end."""
+    sys.stderr.write(f"\rselecting: {share:4.0%}" if share < 1 else "\r" + " " * 16 + "\r")
+    sys.stderr.flush()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # torch says "not compiled with CUDA" by an assertion
+        raise ValueError(f"the device {name} is not there") from None
+    return device
+
+
+def _options(given: list[str]) -> dict[str, str]:
+    options = {}
+    for option in given:
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--option must be name=value, not {option!r}")
+        options[name] = value
+    return options
+
+
+def _with_labelled(pool: Pool, given: str) -> Pool:
+    """The pool with these rows labelled too: a list of numbers, or a file of them."""
+    path = Path(given)
+    text = path.read_text(encoding="utf-8") if path.is_file() else given
+    labelled = pool.labelled.clone()
+    for word in text.replace(",", " ").split():
+        if not (word.isascii() and word.isdecimal()):
+            raise PoolError(f"--labelled: {word!r} is neither the number of a row nor a file")
+        row = int(word)
+        if row >= len(pool):
+            raise PoolError(f"--labelled: there is no row {row}, the pool has {len(pool)} images")
+        labelled[row] = True
+    return dataclasses.replace(pool, labelled=labelled)

@@ -1,0 +1,173 @@
+"""Image classification: one class an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from cdal.models.architecture import Defaults
+from cdal.models.augment import augment
+from cdal.models.class_rows import ClassRows
+from cdal.models.classification.architectures import CLASSIFIERS, ClassifierEntry, build_classifier
+from cdal.models.data import PreparedImages
+from cdal.models.errors import ModelError, Stopped
+from cdal.models.manifest import Manifest
+from cdal.models.network import Objective, TaskNetwork
+from cdal.models.predictions import Classification, Finding, Prediction
+from cdal.models.recipe import Recipe, class_weights
+from cdal.models.reports import ClassScore, Metrics
+
+
+class Classifier(nn.Module):
+    """A network in two parts: the trunk makes features of an image, the head scores its classes."""
+
+    def __init__(self, architecture: str, trunk: nn.Module, classes: int) -> None:
+        super().__init__()
+        last = trunk.get_submodule(CLASSIFIERS[architecture].head)
+        if not isinstance(last, nn.Linear):
+            raise TypeError(f"the head of {architecture} is no linear layer")
+        trunk.set_submodule(CLASSIFIERS[architecture].head, nn.Identity())
+        self.trunk = trunk
+        self.head = nn.Linear(last.in_features, classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images (B, 3, S, S) to features (B, D) and logits (B, C)."""
+        features: Tensor = self.trunk(images)
+        return features, self.head(features)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationPrediction(Prediction):
+    """The image is the region: ``regions`` are class probabilities, (B, C) float32."""
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Class probabilities, (B, C) float32, rows sum to 1."""
+        if not isinstance(self.regions, Tensor):
+            raise TypeError("a classified image is one region")
+        return self.regions
+
+    def findings(self) -> list[Finding]:
+        """The most probable class of each image."""
+        confidence, best = (values.tolist() for values in self.probabilities.cpu().max(1))
+        return [Classification(*pair) for pair in zip(best, confidence, strict=True)]
+
+
+class ClassificationNetwork(TaskNetwork):
+    """One of torchvision's classification networks with a head for the project's classes."""
+
+    task = "classification"
+    main_metric = "accuracy"
+    defaults = Defaults(
+        learning_rate=2e-3,
+        fine_tuning_rate=3e-4,
+        label_smoothing=0.1,
+        batch_size=(32, 64),
+        prediction_batch=64,
+        least_epochs=15,
+        most_epochs=50,
+        steps=500,
+        largest_side=(128, 224),  # 224 is what torchvision's weights were trained at
+        bytes_per_pixel=2048,  # resnet50
+    )
+    module: Classifier
+
+    @classmethod
+    def build(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Classifier:
+        if len(manifest.classes) < 2:
+            raise ModelError(
+                f'A classification network learns nothing of one class, "{manifest.classes[0]}"; '
+                "add a class."
+            )
+        trunk = build_classifier(
+            manifest.architecture, manifest.image_size, manifest.pretrained, weights
+        )
+        return Classifier(manifest.architecture, trunk, len(manifest.classes))
+
+    @property
+    def entry(self) -> ClassifierEntry:
+        return CLASSIFIERS[self.manifest.architecture]
+
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        return {"head.weight": ClassRows(), "head.bias": ClassRows()}
+
+    def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:  # noqa: ARG002
+        """An image's class stays as it is."""
+        if target.shape != () or not 0 <= int(target) < len(self.classes):
+            raise ModelError(
+                f"An image has class number {target.tolist()}, but the network has "
+                f"{len(self.classes)} classes, counted from 0."
+            )
+        return target.long()
+
+    def count_classes(self, target: Tensor) -> Tensor:
+        return functional.one_hot(target, len(self.classes))
+
+    def augment(
+        self, images: Tensor, targets: Sequence[Tensor], draws: Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Shift, flip and recolour, which leaves an image's class as it is."""
+        return augment(images, draws), list(targets)
+
+    def predict(self, batch: Tensor) -> ClassificationPrediction:
+        """Class probabilities and features of prepared images, (B, 3, S, S) uint8."""
+        features, logits = self._infer(batch)
+        return ClassificationPrediction(regions=logits.softmax(1), features=features)
+
+    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
+        """Accuracy, its mean over the classes, cross entropy and the confusion matrix."""
+        confusion = MulticlassConfusionMatrix(len(self.classes), validate_args=False)
+        loss = 0.0
+        order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
+        for batch, listed in images.batches(order):
+            if stop():
+                raise Stopped
+            targets = torch.stack(listed)
+            logits = self._infer(batch)[1].cpu()
+            loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
+            confusion.update(logits.argmax(1), targets)
+        return self._metrics(confusion.compute(), loss / len(images))
+
+    def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
+        """Cross entropy, smoothed, and weighted for rare classes."""
+        weights = class_weights(class_counts).to(self.device) if recipe.class_weights else None
+        smoothing = recipe.smoothing(self.defaults)
+
+        def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
+            if len(images) == 1:  # of which batch normalisation could make nothing
+                images, targets = images.repeat(2, 1, 1, 1), [*targets, *targets]
+            logits = self.module(self.normalise(images))[1]
+            wanted = torch.stack(list(targets)).to(self.device, non_blocking=True)
+            return functional.cross_entropy(logits, wanted, weights, label_smoothing=smoothing)
+
+        return loss
+
+    @torch.inference_mode()
+    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        with self.autocast():
+            features, logits = self.module(self.normalise(batch))
+        return features.float(), logits.float()
+
+    def _metrics(self, confusion: Tensor, loss: float) -> Metrics:
+        counts = confusion.sum(1)
+        right = confusion.diagonal()
+        recall = right / counts
+        return Metrics(
+            main_name=self.main_metric,
+            values={
+                "accuracy": float(right.sum() / counts.sum()),
+                "macro_accuracy": float(recall[counts > 0].mean()),
+                "loss": loss,
+            },
+            per_class={
+                name: ClassScore(int(counts[i]), float(recall[i]) if counts[i] else None)
+                for i, name in enumerate(self.classes)
+            },
+            confusion=tuple(tuple(row) for row in confusion.tolist()),
+            images=int(counts.sum()),
+        )

@@ -1,0 +1,89 @@
+"""Random changes of training images for detection: boxes stay on what they hold.
+
+Like augment.py, and for the same reasons, not torchvision's own transforms: every image of a batch
+has its own change, from a given generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from cdal.models.augment import recolour
+from cdal.models.detection.boxes import clipped
+
+ZOOM = 1.5
+"""An image is enlarged or reduced by at most this factor."""
+
+SHIFT = 0.25
+"""Its centre moves by at most this share of the side."""
+
+LEAST_VISIBLE = 0.3
+"""A box of which less than this share of its area is left inside the image is dropped."""
+
+
+def augment_boxes(
+    images: Tensor, targets: Sequence[Tensor], draws: Generator
+) -> tuple[Tensor, list[Tensor]]:
+    """Zoom, shift, flip and recolour each image at random, and move its boxes with it.
+
+    What moves in from outside has the image's mean colour: a mirror image, as for classification,
+    would show objects without boxes.
+
+    Args:
+        images: (B, 3, S, S) uint8.
+        targets: prepared.
+        draws: on the CPU.
+
+    Returns:
+        Images (B, 3, S, S) float32 in [0, 255], and targets.
+    """
+    count, size = len(images), images.shape[-1]
+    zooms = ZOOM ** (2 * torch.rand(count, generator=draws) - 1)
+    shifts = SHIFT * (2 * torch.rand((2, count), generator=draws) - 1)
+    flips = torch.where(torch.rand(count, generator=draws) < 0.5, -1.0, 1.0)
+    moved = place(images.float(), zooms, shifts, flips)
+    boxes = [
+        place_boxes(target, size, float(zooms[i]), shifts[:, i], float(flips[i]))
+        for i, target in enumerate(targets)
+    ]
+    return recolour(moved, draws), boxes
+
+
+def place(images: Tensor, zooms: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
+    """Enlarge (B, 3, S, S) images about their centres, mirror and then shift them.
+
+    Args:
+        images: float32.
+        zooms: factors, (B,).
+        shifts: to the right and down, as shares of the side, (2, B).
+        flips: -1 to mirror left and right, otherwise 1, (B,).
+    """
+    # From a position in the result to the one in the image; both run from -1 to 1.
+    matrices = torch.zeros((len(images), 2, 3))
+    matrices[:, 0, 0] = flips / zooms
+    matrices[:, 1, 1] = 1 / zooms
+    matrices[:, 0, 2] = -2 * shifts[0] * flips / zooms
+    matrices[:, 1, 2] = -2 * shifts[1] / zooms
+    grid = functional.affine_grid(
+        matrices.to(images.device), list(images.shape), align_corners=False
+    )
+    mean = images.mean((2, 3), keepdim=True)
+    return functional.grid_sample(images - mean, grid, align_corners=False) + mean
+
+
+def place_boxes(target: Tensor, size: int, zoom: float, shift: Tensor, flip: float) -> Tensor:
+    """The rows (K, 5) of an image that ``place`` has changed, without those that have left it."""
+    centre = size / 2
+    scale = torch.tensor([flip * zoom, zoom])
+    corners = (target[:, :4].view(-1, 2, 2) - centre) * scale + centre + shift * size
+    # Mirroring makes left and right change places.
+    corners = torch.cat([corners.amin(1), corners.amax(1)], 1)
+    whole = (corners[:, 2:] - corners[:, :2]).prod(1)
+    inside = corners.clamp(0, size)
+    visible = (inside[:, 2:] - inside[:, :2]).prod(1)
+    rows = torch.cat([corners, target[:, 4:]], 1)
+    return clipped(rows[visible >= LEAST_VISIBLE * whole], size)

@@ -1,0 +1,203 @@
+"""Object detection: boxes with a class each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Generator, Tensor, nn
+
+from cdal.models.architecture import Defaults
+from cdal.models.class_rows import ClassRows
+from cdal.models.data import PreparedImages
+from cdal.models.detection.architectures import DETECTORS, DetectorEntry, adopt, build_detector
+from cdal.models.detection.augment import augment_boxes
+from cdal.models.detection.average_precision import PrecisionMeter, confusion_of_boxes, mean
+from cdal.models.detection.boxes import rescaled
+from cdal.models.detection.family import Detected
+from cdal.models.errors import ModelError, Stopped
+from cdal.models.manifest import Manifest
+from cdal.models.network import Objective, TaskNetwork
+from cdal.models.predictions import Detections, Finding, Prediction
+from cdal.models.recipe import Recipe
+from cdal.models.reports import ClassScore, Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionPrediction(Prediction):
+    """A box is a region: ``regions`` are class vectors before non-maximum suppression.
+
+    Attributes:
+        detected: with the boxes after it, on the network's device.
+        image_size: the side S of the images that the boxes are in.
+    """
+
+    detected: Detected
+    image_size: int
+
+    def findings(self) -> list[Finding]:
+        """The boxes that are found in each image, as shares of its width and height.
+
+        An image is resized to a square, so the shares are the same whatever its size was.
+        """
+        counts = [len(scores) for scores in self.detected.scores]
+        boxes = (torch.cat(self.detected.boxes) / self.image_size).clamp(0, 1).cpu()
+        labels = torch.cat(self.detected.labels).cpu()
+        scores = torch.cat(self.detected.scores).cpu()
+        parts = (torch.split(values, counts) for values in (boxes, labels, scores))
+        return [Detections(b.clone(), c.clone(), s.clone()) for b, c, s in zip(*parts, strict=True)]
+
+
+class DetectionNetwork(TaskNetwork):
+    """One of torchvision's detectors with heads for the project's classes."""
+
+    task = "detection"
+    main_metric = "map_50"
+    defaults = Defaults(
+        learning_rate=2e-3,
+        fine_tuning_rate=3e-4,
+        label_smoothing=0.0,
+        batch_size=(8, 16),
+        prediction_batch=16,
+        least_epochs=10,
+        most_epochs=100,
+        steps=500,
+        largest_side=(224, 320),
+        bytes_per_pixel=4096,  # retinanet_resnet50_fpn_v2
+    )
+
+    @classmethod
+    def build(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+        module: nn.Module = build_detector(manifest, weights)
+        return module
+
+    @classmethod
+    def make(
+        cls, manifest: Manifest, device: torch.device, weights: Mapping[str, Tensor] | None = None
+    ) -> Self:
+        """See ``TaskNetwork.make``; weights may be those of the backbone as it classifies."""
+        network = cls(manifest, cls.layers(manifest, weights), device)
+        if weights is not None:
+            adopt(network.module, weights, manifest.architecture)
+        return network
+
+    @property
+    def entry(self) -> DetectorEntry:
+        return DETECTORS[self.manifest.architecture]
+
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        return self.entry.family.class_rows(self.module)
+
+    def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
+        """Boxes in pixels of the prepared image, cut off at its borders.
+
+        Those with a side of less than a pixel there are dropped.
+        """
+        if target.ndim != 2 or target.shape[1] != 5 or not target.isfinite().all():
+            raise ModelError(
+                "The boxes of an image must be rows of left, top, right, bottom and class, all of "
+                f"them finite; there is a tensor of shape {tuple(target.shape)}."
+            )
+        classes = target[:, 4]
+        wrong = classes[
+            (classes != classes.round()) | (classes < 0) | (classes >= len(self.classes))
+        ]
+        if len(wrong):
+            raise ModelError(
+                f"A box has class number {float(wrong[0]):g}, but the network has "
+                f"{len(self.classes)} classes, counted from 0."
+            )
+        return rescaled(target, height, width, self.image_size)
+
+    def count_classes(self, target: Tensor) -> Tensor:
+        return torch.bincount(target[:, 4].long(), minlength=len(self.classes))
+
+    def augment(
+        self, images: Tensor, targets: Sequence[Tensor], draws: Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Zoom, shift, flip and recolour, boxes with their images."""
+        return augment_boxes(images, targets, draws)
+
+    def predict(self, batch: Tensor) -> DetectionPrediction:
+        """Boxes and features of prepared images, (B, 3, S, S) uint8."""
+        found = self._infer(batch)
+        return DetectionPrediction(
+            found.candidates.regions(), found.features, found, self.image_size
+        )
+
+    def find(
+        self, images: PreparedImages, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+        """What is found in each image, and its target.
+
+        Returns:
+            Of each image "boxes", (K, 4) float32 in pixels of the prepared image, "labels", (K,)
+            int64, and "scores", (K,) float32, descending, on the CPU; and its target, (M, 5).
+
+        Raises:
+            Stopped: ``stop`` said so.
+        """
+        each: list[dict[str, Tensor]] = []
+        true: list[Tensor] = []
+        order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
+        for batch, targets in images.batches(order):
+            if stop():
+                raise Stopped
+            found = self._infer(batch)
+            each += [
+                {"boxes": b.cpu(), "labels": c.cpu(), "scores": s.cpu()}
+                for b, c, s in zip(found.boxes, found.labels, found.scores, strict=True)
+            ]
+            true += targets
+        return each, true
+
+    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
+        """Average precision by COCO's rules: "map_50" at an intersection over union of 0.5, and
+        "map", the mean over 0.5, 0.55, …, 0.95; for each class that at 0.5.
+        """
+        found, targets = self.find(images, stop)
+        meter = PrecisionMeter(len(self.classes))
+        meter.update(found, targets)
+        counts = self.count_classes(torch.cat(targets))
+        precision = meter.compute()
+        confusion = confusion_of_boxes(found, targets, len(self.classes))
+        return Metrics(
+            main_name=self.main_metric,
+            values={"map_50": mean(precision.at_50), "map": mean(precision.at_all)},
+            per_class={
+                name: ClassScore(int(counts[i]), precision.at_50[i])
+                for i, name in enumerate(self.classes)
+            },
+            confusion=tuple(tuple(row) for row in confusion.tolist()),
+            images=len(images),
+        )
+
+    def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:  # noqa: ARG002
+        """The sum of the detector's own losses.
+
+        They bring their own balance between objects and background, so label smoothing and class
+        weights don't apply.
+        """
+        family = self.entry.family
+
+        def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
+            if len(images) == 1:  # of which batch normalisation could make nothing
+                images, targets = images.repeat(2, 1, 1, 1), [*targets, *targets]
+            rows = [target.to(self.device, non_blocking=True) for target in targets]
+            labels = [of_image[:, 4].long() + family.background for of_image in rows]
+            wanted = [
+                {"boxes": of_image[:, :4], "labels": numbers}
+                for of_image, numbers in zip(rows, labels, strict=True)
+            ]
+            losses = family.losses(self.module, self.normalise(images), wanted)
+            return torch.stack(list(losses.values())).sum()
+
+        return loss
+
+    @torch.inference_mode()
+    def _infer(self, batch: Tensor) -> Detected:
+        family = self.entry.family
+        with self.autocast():
+            return family.detect(self.module, self.normalise(batch))

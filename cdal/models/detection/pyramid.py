@@ -1,0 +1,144 @@
+"""Detectors on a feature pyramid: RetinaNet and Faster R-CNN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from cdal.models.class_rows import ClassRows
+from cdal.models.detection.family import (
+    LEAST_SCORE,
+    MOST_BOXES,
+    Detected,
+    Family,
+    Model,
+    built,
+    detected,
+    image_list,
+)
+from cdal.models.detection.regions import BoxCandidates
+from cdal.models.manifest import Manifest
+
+USUAL_SIDE = 512
+"""The side of an image that torchvision's anchors in pixels are taken to be made for: their largest
+then covers the image. Those of other images are scaled with the side."""
+
+
+FASTER_RCNN: Mapping[str, int] = {
+    "rpn_pre_nms_top_n_train": 1000,
+    "rpn_post_nms_top_n_train": 300,
+    "rpn_pre_nms_top_n_test": 500,
+    "rpn_post_nms_top_n_test": 200,
+    "box_batch_size_per_image": 128,
+}
+"""Fewer proposals than torchvision's 1,000 to 2,000, which are made for photographs of 800 to 1,333
+pixels: with ours the second stage would cost more than all the rest."""
+
+
+class RetinaNet(Family):
+    """A sigmoid for each class, none for background, and a box for each of many anchors."""
+
+    background = 0
+
+    def build(
+        self,
+        manifest: Manifest,
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
+    ) -> Model:
+        model = built(
+            manifest, self.background, score_thresh=LEAST_SCORE, detections_per_img=MOST_BOXES
+        )
+        model.anchor_generator = scaled(model.anchor_generator, manifest.image_size)
+        return model
+
+    def class_rows(self, model: Model) -> dict[str, ClassRows]:
+        rows = ClassRows(groups=model.head.classification_head.num_anchors)
+        return {f"head.classification_head.cls_logits.{part}": rows for part in ("weight", "bias")}
+
+    def heads(self, model: Model) -> list[nn.Module]:
+        return [model.head]
+
+    def detect(self, model: Model, images: Tensor) -> Detected:
+        listed = image_list(images)
+        maps = list(model.backbone(images).values())
+        outputs = model.head(maps)
+        anchors = model.anchor_generator(listed, maps)
+        candidates = BoxCandidates.of(outputs["cls_logits"].sigmoid(), self.background)
+        each = model.head.classification_head.num_anchors
+        levels = [each * level.shape[2] * level.shape[3] for level in maps]
+        found = model.postprocess_detections(
+            {name: list(output.split(levels, 1)) for name, output in outputs.items()},
+            [list(image.split(levels)) for image in anchors],
+            listed.image_sizes,
+        )
+        return detected(candidates, deepest(model, maps), found, self.background)
+
+    def backbone_name(self, name: str) -> str:
+        return f"backbone.body.{name.removeprefix('features.')}"
+
+
+class FasterRcnn(Family):
+    """Boxes are proposed first; then each is given class scores, one of them background's."""
+
+    def build(
+        self,
+        manifest: Manifest,
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
+    ) -> Model:
+        model = built(
+            manifest,
+            self.background,
+            box_score_thresh=LEAST_SCORE,
+            box_detections_per_img=MOST_BOXES,
+            # Else an image may be left without any proposal, of which nothing could be said.
+            rpn_score_thresh=0.0,
+            **FASTER_RCNN,
+        )
+        model.rpn.anchor_generator = scaled(model.rpn.anchor_generator, manifest.image_size)
+        return model
+
+    def class_rows(self, model: Model) -> dict[str, ClassRows]:  # noqa: ARG002
+        found = {}
+        for part in ("weight", "bias"):
+            found[f"roi_heads.box_predictor.cls_score.{part}"] = ClassRows(before=1)
+            found[f"roi_heads.box_predictor.bbox_pred.{part}"] = ClassRows(before=1, each=4)
+        return found
+
+    def heads(self, model: Model) -> list[nn.Module]:
+        return [model.rpn.head, model.roi_heads.box_predictor]
+
+    def detect(self, model: Model, images: Tensor) -> Detected:
+        listed = image_list(images)
+        maps = model.backbone(images)
+        proposals, _ = model.rpn(listed, maps)
+        heads = model.roi_heads
+        pooled = heads.box_head(heads.box_roi_pool(maps, proposals, listed.image_sizes))
+        logits, regression = heads.box_predictor(pooled)
+        counts = [len(image) for image in proposals]
+        candidates = BoxCandidates.of(logits.softmax(-1).split(counts), self.background)
+        boxes, scores, labels = heads.postprocess_detections(
+            logits, regression, proposals, listed.image_sizes
+        )
+        found = [
+            {"boxes": b, "scores": s, "labels": n}
+            for b, s, n in zip(boxes, scores, labels, strict=True)
+        ]
+        return detected(candidates, deepest(model, list(maps.values())), found, self.background)
+
+    def backbone_name(self, name: str) -> str:
+        return f"backbone.body.{name.removeprefix('features.')}"
+
+
+def scaled(anchors: AnchorGenerator, image_size: int) -> AnchorGenerator:
+    """The same anchors for images of this side; see ``USUAL_SIDE``."""
+    sizes = tuple(
+        tuple(side * image_size / USUAL_SIDE for side in level) for level in anchors.sizes
+    )
+    return AnchorGenerator(sizes, anchors.aspect_ratios)
+
+
+def deepest(model: Model, maps: list[Tensor]) -> Tensor:
+    """The feature pyramid's map of the body's last layer; those after it are its reductions."""
+    return maps[len(model.backbone.body.return_layers) - 1]

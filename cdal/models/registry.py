@@ -1,0 +1,177 @@
+"""Making networks by name and loading them from folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from cdal.models import checkpoint
+from cdal.models.architecture import Architecture
+from cdal.models.classification.architectures import CLASSIFIERS, SMALL_IMAGE
+from cdal.models.classification.network import ClassificationNetwork
+from cdal.models.detection.architectures import DETECTORS
+from cdal.models.detection.network import DetectionNetwork
+from cdal.models.devices import choose_image_size
+from cdal.models.errors import ModelError
+from cdal.models.manifest import Manifest
+from cdal.models.network import TaskNetwork
+from cdal.models.pretrained import Pretrained, pretrained_weights
+from cdal.models.segmentation.architectures import SEGMENTERS
+from cdal.models.segmentation.network import SegmentationNetwork
+
+NETWORKS: Mapping[str, type[TaskNetwork]] = {
+    network.task: network
+    for network in (ClassificationNetwork, SegmentationNetwork, DetectionNetwork)
+}
+"""What serves each task."""
+
+ARCHITECTURES: Mapping[str, Mapping[str, Architecture]] = {
+    "classification": CLASSIFIERS,
+    "segmentation": SEGMENTERS,
+    "detection": DETECTORS,
+}
+"""The networks that can be chosen by name, by task."""
+
+
+def default_architecture(task: str, device: torch.device, image_size: int | None = None) -> str:
+    """The network for a task where none is named: the best of those that train in minutes.
+
+    To classify on CPU that is mobilenet_v3_small, but for images below a side of 64, which a
+    mobilenet would reduce to a single position, resnet18 learns more in the same time; see
+    docs/training.md.
+    """
+    _known_task(task)
+    on_cpu = device.type == "cpu"
+    if task == "classification" and on_cpu and image_size and image_size <= SMALL_IMAGE:
+        return "resnet18"
+    return DEFAULT_ARCHITECTURES[task][0 if on_cpu else 1]
+
+
+DEFAULT_ARCHITECTURES: Mapping[str, tuple[str, str]] = {
+    "classification": ("mobilenet_v3_small", "resnet18"),
+    "segmentation": ("lraspp_mobilenet_v3_large", "deeplabv3_resnet50"),
+    "detection": ("ssdlite320_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large"),
+}
+"""By task, on CPU and on CUDA."""
+
+
+def choose_network(
+    task: str,
+    device: torch.device,
+    sizes: Sequence[tuple[int, int]] = (),
+    architecture: str | None = None,
+    image_size: int | None = None,
+) -> tuple[str, int]:
+    """An architecture and the side of its images, chosen where they are not given.
+
+    Args:
+        task: a key of ``NETWORKS``.
+        device: where it shall run.
+        sizes: height and width of some of the images.
+        architecture: the one that is asked for.
+        image_size: the one that is asked for.
+
+    Raises:
+        ModelError: there is no such task or architecture, or it takes no images of that size.
+    """
+    _known_task(task)
+    side = image_size
+    if side is None:
+        side = choose_image_size(sizes, device, NETWORKS[task].defaults)
+    name = architecture or default_architecture(task, device, side)
+    only = known_architecture(task, name).image_size
+    if only is not None and image_size not in (None, only):
+        raise ModelError(f"{name} takes images of side {only}, not {image_size}.")
+    return name, only or side
+
+
+def make_network(
+    task: str = "classification",
+    architecture: str | None = None,
+    classes: Sequence[str] = (),
+    image_size: int | None = None,
+    device: torch.device | None = None,
+    seed: int = 0,
+    pretrained: Pretrained = "auto",
+    weights_folder: Path | None = None,
+    weights_file: Path | None = None,
+) -> TaskNetwork:
+    """A network that is yet to be trained.
+
+    Args:
+        task: a key of ``NETWORKS``.
+        architecture: its name; None: ``default_architecture``.
+        classes: their names in the order of the outputs.
+        image_size: the side S of its images; None: the largest that suits the device.
+        device: where it shall run; None: the CPU.
+        seed: of the weights that are drawn at random.
+        pretrained: whether to start from torchvision's weights; nothing is downloaded unless True.
+        weights_folder: where torchvision's weight files lie; None: torch's own cache.
+        weights_file: the user's own weights to start from instead, see ``checkpoint.read_own``.
+
+    Raises:
+        ModelError: an argument names something that there isn't, the message says what there is;
+            or the weights cannot be had or don't fit.
+    """
+    device = device or torch.device("cpu")
+    architecture, image_size = choose_network(task, device, (), architecture, image_size)
+    if weights_file is not None:
+        weights: Mapping[str, torch.Tensor] | None = checkpoint.read_own(weights_file)
+    else:
+        backbone = ARCHITECTURES[task][architecture].backbone
+        weights = pretrained_weights(architecture, backbone, pretrained, weights_folder)
+    manifest = Manifest(
+        task=task,
+        architecture=architecture,
+        classes=tuple(classes),
+        image_size=image_size,
+        seed=seed,
+        pretrained=weights is not None,
+    )
+    return NETWORKS[task].make(manifest, device, weights)
+
+
+def load_network(
+    folder: Path,
+    device: torch.device,
+    classes: Sequence[str] | None = None,
+    known_as: Mapping[str, Sequence[str]] | None = None,
+) -> TaskNetwork:
+    """The network that ``TaskNetwork.save`` wrote.
+
+    Args:
+        folder: with weights.safetensors and manifest.json.
+        device: where it runs.
+        classes: the classes it is to have; None: as saved. What was learnt of a class is kept by
+            its name; a new class starts from fresh weights.
+        known_as: see ``TaskNetwork.with_classes``.
+
+    Raises:
+        ModelError: a file is missing or damaged, or weights and manifest do not fit.
+    """
+    manifest, weights = checkpoint.read(folder)
+    _known_task(manifest.task)
+    known_architecture(manifest.task, manifest.architecture)
+    network = NETWORKS[manifest.task].restore(manifest, device, weights)
+    if classes is not None and tuple(classes) != manifest.classes:
+        return network.with_classes(classes, known_as)
+    return network
+
+
+def known_architecture(task: str, name: str) -> Architecture:
+    """The entry of an architecture.
+
+    Raises:
+        ModelError: the task has none of this name.
+    """
+    names = ARCHITECTURES[task]
+    if name not in names:
+        raise ModelError(f'The architecture "{name}" is not one of {", ".join(names)}.')
+    return names[name]
+
+
+def _known_task(task: str) -> None:
+    if task not in NETWORKS:
+        raise ModelError(f'The task "{task}" is not one of {", ".join(NETWORKS)}.')

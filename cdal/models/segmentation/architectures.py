@@ -1,0 +1,55 @@
+"""The segmentation networks that can be chosen by name: a new one is one entry of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torchvision.models
+from torch import nn
+
+from cdal.models.architecture import Architecture
+from cdal.models.segmentation.drn import drn_d_22
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterEntry(Architecture):
+    """A segmentation network, torchvision's of that name if nothing else is said.
+
+    It has two parts: ``backbone`` takes images to a dict of feature maps, the last of them the
+    deepest; ``classifier`` takes these to logits, from the dict itself or from its "out".
+
+    Attributes:
+        heads: the names of the layers that have an output a class.
+        make: makes it for a number of classes, where it is not torchvision's.
+    """
+
+    heads: tuple[str, ...] = ("classifier.4",)
+    make: Callable[[int], nn.Module] | None = None
+
+
+SEGMENTERS: Mapping[str, SegmenterEntry] = {
+    "lraspp_mobilenet_v3_large": SegmenterEntry(
+        "mobilenet_v3_large", heads=("classifier.low_classifier", "classifier.high_classifier")
+    ),
+    "deeplabv3_mobilenet_v3_large": SegmenterEntry("mobilenet_v3_large"),
+    "deeplabv3_resnet50": SegmenterEntry("resnet50"),
+    "deeplabv3_resnet101": SegmenterEntry("resnet101"),
+    "fcn_resnet50": SegmenterEntry("resnet50"),
+    "drn_d_22": SegmenterEntry(heads=("classifier",), make=drn_d_22),
+}
+
+
+def build_segmenter(name: str, classes: int) -> nn.Module:
+    """Build the network of this name, with weights as its authors initialise them."""
+    make = SEGMENTERS[name].make
+    if make is not None:
+        return make(classes)
+    module: nn.Module = torchvision.models.get_model(
+        name, weights=None, weights_backbone=None, num_classes=classes
+    )
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            # As for classifiers: mobilenet_v3's own 0.01 suits 600 epochs of ImageNet.
+            layer.momentum = 0.1
+    return module

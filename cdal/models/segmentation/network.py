@@ -1,0 +1,235 @@
+"""Semantic segmentation: one class a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torchmetrics.classification import MulticlassConfusionMatrix
+from torchvision.models.segmentation import LRASPP
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from cdal.models.architecture import Defaults
+from cdal.models.class_rows import ClassRows
+from cdal.models.data import PreparedImages
+from cdal.models.errors import ModelError, Stopped
+from cdal.models.manifest import Manifest
+from cdal.models.network import Objective, TaskNetwork
+from cdal.models.predictions import IGNORED, Finding, Prediction, Segmentation
+from cdal.models.recipe import Recipe, class_weights
+from cdal.models.reports import ClassScore, Metrics
+from cdal.models.segmentation.architectures import SEGMENTERS, SegmenterEntry, build_segmenter
+from cdal.models.segmentation.augment import augment_masks
+from cdal.models.segmentation.label_maps import label_map
+
+
+class Segmenter(nn.Module):
+    """A network in two parts, at its own stride: nothing is scaled up to the image's size."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.backbone = network.get_submodule("backbone")
+        self.classifier = network.get_submodule("classifier")
+        self._takes_all_maps = isinstance(network, LRASPP)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images (B, 3, S, S) to features (B, D) and logits (B, C, h, w)."""
+        maps: Mapping[str, Tensor] = self.backbone(images)
+        deepest = list(maps.values())[-1]
+        logits: Tensor = self.classifier(maps if self._takes_all_maps else deepest)
+        return deepest.mean((2, 3)), logits
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationPrediction(Prediction):
+    """A pixel is a region: ``regions`` are logits at the network's stride, (B, C, h, w) float32.
+
+    Attributes:
+        image_size: the side S of the images that the network has seen.
+    """
+
+    image_size: int
+
+    @property
+    def logits(self) -> Tensor:
+        """What the network says of each class before the softmax, (B, C, h, w) float32."""
+        if not isinstance(self.regions, Tensor):
+            raise TypeError("a segmented image is one map")
+        return self.regions
+
+    @torch.inference_mode()
+    def findings(self) -> list[Finding]:
+        """The most probable class of each pixel that the network has seen."""
+        confidences = self.logits.softmax(1).amax(1).cpu()
+        return [
+            Segmentation(label_map(logits, (self.image_size, self.image_size)).cpu(), confidence)
+            for logits, confidence in zip(self.logits, confidences, strict=True)
+        ]
+
+
+class SegmentationNetwork(TaskNetwork):
+    """One of the networks of segmenters.py for the project's classes."""
+
+    task = "segmentation"
+    main_metric = "miou"
+    defaults = Defaults(
+        learning_rate=5e-3,
+        fine_tuning_rate=3e-4,
+        label_smoothing=0.0,
+        batch_size=(4, 16),
+        prediction_batch=16,
+        least_epochs=30,
+        most_epochs=50,
+        steps=800,
+        largest_side=(192, 512),
+        bytes_per_pixel=8192,  # deeplabv3_resnet101 in float32
+    )
+    module: Segmenter
+
+    @classmethod
+    def build(
+        cls,
+        manifest: Manifest,
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG003 — the same layers for all
+    ) -> Segmenter:
+        if len(manifest.classes) < 2:
+            raise ModelError(
+                f'A segmentation network learns nothing of one class, "{manifest.classes[0]}", and '
+                "no background beside it; let unlabelled pixels be background, or add a class."
+            )
+        if len(manifest.classes) > IGNORED:
+            raise ModelError(f"A segmentation network has at most {IGNORED} classes.")
+        return Segmenter(build_segmenter(manifest.architecture, len(manifest.classes)))
+
+    @property
+    def entry(self) -> SegmenterEntry:
+        return SEGMENTERS[self.manifest.architecture]
+
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        heads = self.entry.heads
+        return {f"{head}.{part}": ClassRows() for head in heads for part in ("weight", "bias")}
+
+    def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
+        """Resize a mask as ``prepare`` does its image, each pixel being one of those it had."""
+        if target.dtype != torch.uint8 or target.shape != (height, width):
+            raise ModelError(
+                f"The mask of an image of {height} rows and {width} columns must be uint8 of that "
+                f"shape, not {target.dtype} of shape {tuple(target.shape)}."
+            )
+        unknown = (target >= len(self.classes)) & (target != IGNORED)
+        if unknown.any():
+            raise ModelError(
+                f"A mask has class number {int(target[unknown][0])}, but the network has "
+                f"{len(self.classes)} classes, counted from 0; {IGNORED} stands for none."
+            )
+        size = [self.image_size] * 2
+        resized: Tensor = transforms.resize(target[None], size, InterpolationMode.NEAREST_EXACT)
+        return resized[0]
+
+    def count_classes(self, target: Tensor) -> Tensor:
+        """Pixels of each class."""
+        return torch.bincount(target.flatten(), minlength=IGNORED + 1)[: len(self.classes)]
+
+    def augment(
+        self, images: Tensor, targets: Sequence[Tensor], draws: Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Scale, crop, flip and recolour; see augment_masks.py."""
+        masks = torch.stack(list(targets)).to(images.device, non_blocking=True)
+        images, masks = augment_masks(images, masks, draws)
+        return images, list(masks)
+
+    def predict(self, batch: Tensor) -> SegmentationPrediction:
+        """Logits and features of prepared images, (B, 3, S, S) uint8."""
+        features, logits = self._infer(batch)
+        return SegmentationPrediction(logits, features, self.image_size)
+
+    @torch.inference_mode()
+    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
+        """Intersection over union, accuracy, cross entropy and the confusion matrix.
+
+        All are of pixels at the network's size S; those that are ``IGNORED`` don't count.
+        """
+        confusion = MulticlassConfusionMatrix(
+            len(self.classes), ignore_index=IGNORED, validate_args=False
+        ).to(self.device)
+        loss = torch.zeros((), device=self.device)
+        order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
+        for batch, listed in images.batches(order):
+            if stop():
+                raise Stopped
+            masks = torch.stack(listed).to(self.device).long()
+            # One at a time, since many classes at the image's size fill the memory.
+            for logits, mask in zip(self._infer(batch)[1], masks, strict=True):
+                large = enlarge(logits[None], mask.shape)
+                loss += functional.cross_entropy(
+                    large, mask[None], ignore_index=IGNORED, reduction="sum"
+                )
+                confusion.update(label_map(logits, (mask.shape[0], mask.shape[1])).long(), mask)
+        return self._metrics(confusion.compute().cpu(), float(loss), len(images))
+
+    def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
+        """Cross entropy at the image's size, smoothed, and weighted for rare classes."""
+        if not class_counts.any():
+            raise ModelError("There is no labelled pixel to learn from.")
+        weights = torch.ones(len(self.classes))
+        if recipe.class_weights:
+            weights = class_weights(class_counts)
+        # A row for each value of a mask: those of no class weigh nothing.
+        weights = functional.pad(weights, (0, IGNORED + 1 - len(weights))).to(self.device)
+        smoothing = recipe.smoothing(self.defaults)
+
+        def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
+            if len(images) == 1:  # deeplabv3 normalises over one value an image
+                images, targets = images.repeat(2, 1, 1, 1), [*targets, *targets]
+            logits = self.module(self.normalise(images))[1].float()
+            wanted = torch.stack(list(targets)).to(self.device, non_blocking=True).long()
+            total = functional.cross_entropy(
+                enlarge(logits, wanted.shape[1:]),
+                wanted,
+                weights[: len(self.classes)],
+                ignore_index=IGNORED,
+                reduction="sum",
+                label_smoothing=smoothing,
+            )
+            # Where all pixels are ignored, the loss is 0, not 0 / 0.
+            return total / weights[wanted].sum().clamp(min=1e-6)
+
+        return loss
+
+    @torch.inference_mode()
+    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        with self.autocast():
+            features, logits = self.module(self.normalise(batch))
+        return features.float(), logits.float()
+
+    def _metrics(self, confusion: Tensor, loss: float, images: int) -> Metrics:
+        counts = confusion.sum(1)
+        known = counts > 0
+        if not known.any():
+            raise ModelError("There is no labelled pixel to measure the network on.")
+        right = confusion.diagonal()
+        overlap = right / (counts + confusion.sum(0) - right)
+        return Metrics(
+            main_name=self.main_metric,
+            values={
+                "miou": float(overlap[known].mean()),
+                "accuracy": float(right.sum() / counts.sum()),
+                "macro_accuracy": float((right / counts)[known].mean()),
+                "loss": loss / int(counts.sum()),
+            },
+            per_class={
+                name: ClassScore(int(counts[i]), float(overlap[i]) if known[i] else None)
+                for i, name in enumerate(self.classes)
+            },
+            confusion=tuple(tuple(row) for row in confusion.tolist()),
+            images=images,
+        )
+
+
+def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits (B, C, h, w) at another size, between their pixels' centres linearly."""
+    return functional.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)

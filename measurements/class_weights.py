@@ -1,0 +1,76 @@
+"""What the weights of classes in the loss do where classes are rare.
+
+    python -m measurements.class_weights IMAGES RESULTS random cdal-cs
+
+RESULTS is the --out of a finished `cdal benchmark` of the class folders IMAGES. Of each selector
+and seed, a network is trained anew on all that was labelled at the end, with each kind of weights,
+and measured on the test images: the accuracy in per cent, mean over the seeds with the smallest
+and the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from cdal.benchmark.folder import Json, read_json
+from cdal.datasets import ImageSet, LabelledImages, open_images
+from cdal.models import Recipe, choose_device, fit, make_network
+from cdal.models.recipe import class_weights
+
+POWERS = {"inverse": 1.0, "root": 0.5, "none": 0.0}
+
+
+def named(images: ImageSet, names: Sequence[str]) -> LabelledImages:
+    """The images of these names."""
+    known = {example.name: example for example in images.examples}
+    return LabelledImages(images, [known[name] for name in names])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("selectors", nargs="+")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    images = open_images(options.images, task="classification")
+    record = read_json(options.results / "results.json")
+    test = named(images, read_json(options.results / "images.json")["test"])
+    print("| picked by | " + " | ".join(POWERS) + " |\n|---|" + "---|" * len(POWERS))
+    for selector in options.selectors:
+        runs = [run for run in record["runs"] if run["selector"] == selector]
+        cells = []
+        for power in POWERS.values():
+            found = [100 * accuracy(images, test, record["settings"], run, power) for run in runs]
+            mean = sum(found) / len(found)
+            cells.append(f"{mean:.1f} ({min(found):.1f} to {max(found):.1f})")
+        print(f"| {selector} | {' | '.join(cells)} |", flush=True)
+
+
+def accuracy(
+    images: ImageSet, test: LabelledImages, settings: Json, run: Json, power: float
+) -> float:
+    """On the test images, of a network that has learnt all that was labelled in a run."""
+    names = [name for step in run["steps"] for name in step["picked"]]
+    network = make_network(
+        "classification",
+        settings["network"],
+        images.classes,
+        settings["image_size"],
+        choose_device(),
+        seed=run["seed"],
+        pretrained=False,
+    )
+    vars(network)["class_weights"] = partial(class_weights, power=power)
+    fit(network, named(images, names), None, Recipe(seed=run["seed"]))
+    return network.evaluate(test).main
+
+
+if __name__ == "__main__":
+    main()

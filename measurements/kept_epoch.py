@@ -1,0 +1,135 @@
+"""Which epoch's weights to keep: the best on the held-out images, or the last.
+
+    python measurements/kept_epoch.py --images cifar10.zip --network resnet18:32 --labels 20 50 100
+
+Draws labelled images, holds a fifth of them back as the backend does, trains to the end, and
+measures every epoch on test images as well. From that follows what each rule would have kept:
+"best" is the best epoch on the held-out images, the last among equals, and the training ends when
+half of the epochs have brought nothing better; "last" trains to the end. Means over the seeds, in
+per cent of the main metric, with the standard error of their difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+
+from cdal.datasets import ImageSet, LabelledImages, open_images
+from cdal.models import Recipe, choose_device, fit, make_network
+from cdal.models.data import Dataset
+from cdal.models.reports import Metrics
+
+COLUMNS = (
+    "labels", "held out", "best", "last", "gain", "least of best", "least of last",
+    "best below half of last", "epochs that best trains",
+)  # fmt: skip
+
+HELD_OUT = 0.2
+
+PATIENCE = 0.5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, required=True, help="labelled images, any layout")
+    parser.add_argument("--network", required=True, help="name:side")
+    parser.add_argument("--labels", type=int, nargs="+", default=[20, 50, 100])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--test-images", type=int, default=300)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    if not options.network.partition(":")[2].isdecimal():
+        parser.error("--network must be name:side, such as resnet18:32")
+    torch.set_num_threads(options.threads)
+    images = open_images(options.images)
+    drawn = random.Random(0).sample(images.test, min(options.test_images, len(images.test)))
+    test = LabelledImages(images, drawn)
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    for count in options.labels:
+        runs = [Run(images, test, count, seed, options) for seed in range(options.seeds)]
+        print(f"| {count} | {round(HELD_OUT * count)} | {row(runs)} |", flush=True)
+
+
+class Run:
+    """One training, to the end.
+
+    Attributes:
+        held_out: the main metric on the held-out images after each epoch.
+        tested: the same on the test images.
+        patience: the epochs without a better one after which "best" ends the training.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        test: LabelledImages,
+        count: int,
+        seed: int,
+        options: argparse.Namespace,
+    ) -> None:
+        drawn = random.Random(seed).sample(images.train, count)
+        held = round(HELD_OUT * count)
+        name, _, side = options.network.partition(":")
+        network = make_network(
+            images.task,
+            name,
+            images.classes,
+            int(side),
+            choose_device(options.device),
+            seed=seed,
+            pretrained=False,
+        )
+        self.tested: list[float] = []
+        measured = network.read(test, lambda: False)
+        evaluate = network.evaluate
+
+        def evaluate_both(data: Dataset, stop: Callable[[], bool]) -> Metrics:
+            self.tested.append(network.measure(measured, stop).main)
+            return evaluate(data, stop)
+
+        vars(network)["evaluate"] = evaluate_both  # what a training asks for after each epoch
+        report = fit(
+            network,
+            LabelledImages(images, drawn[held:]),
+            LabelledImages(images, drawn[:held]),
+            Recipe(seed=seed),
+        )
+        del vars(network)["evaluate"]  # or the two would keep each other in memory
+        self.held_out = report.held_out
+        self.patience = max(1, round(PATIENCE * report.plan.epochs))
+
+    def best(self) -> tuple[int, int]:
+        """The epoch that "best" keeps, and the one after which it ends, both from 0."""
+        kept = 0
+        for epoch, metric in enumerate(self.held_out):
+            if metric >= self.held_out[kept]:
+                kept = epoch
+            if epoch - kept >= self.patience:
+                return kept, epoch
+        return kept, len(self.held_out) - 1
+
+
+def row(runs: Sequence[Run]) -> str:
+    """The cells of one number of labels."""
+    choices = [run.best() for run in runs]
+    best = [100 * run.tested[kept] for run, (kept, _) in zip(runs, choices, strict=True)]
+    last = [100 * run.tested[-1] for run in runs]
+    gains = [b - a for a, b in zip(best, last, strict=True)]
+    error = stdev(gains) / sqrt(len(gains)) if len(gains) > 1 else 0.0
+    poor = sum(a < b / 2 for a, b in zip(best, last, strict=True))
+    share = mean((end + 1) / len(run.tested) for run, (_, end) in zip(runs, choices, strict=True))
+    return (
+        f"{mean(best):.1f} | {mean(last):.1f} | {mean(gains):+.1f} ± {error:.1f} | "
+        f"{min(best):.1f} | {min(last):.1f} | {poor} | {100 * share:.0f}%"
+    )
+
+
+if __name__ == "__main__":
+    main()

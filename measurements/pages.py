@@ -1,0 +1,248 @@
+"""How long each page takes for a project of 100,000 tasks.
+
+    python measurements/pages.py
+
+Fills a store and score files as a loop of 20 rounds leaves them, without a Label Studio, and asks
+the web application for each page: what the server takes, the browser's drawing apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from sqlalchemy import insert
+
+from cdal.backend.annotations.packing import pack
+from cdal.backend.config import ServerConfig
+from cdal.backend.loop.pool_map import PoolMap, map_file
+from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.services import Services
+from cdal.backend.store.tables import (
+    Event,
+    ModelVersion,
+    Pick,
+    Prediction,
+    Project,
+    Ranking,
+    Round,
+    Submission,
+    Task,
+    now,
+)
+from cdal.backend.web.app import create_app
+from cdal.models import Classification
+from cdal.selectors import mixtures_of_vectors
+from cdal.selectors.uncertainty import uncertainties_of
+
+CLASSES = [f"class {letter}" for letter in "abcdefghij"]
+FEATURES = 512
+ROUNDS = 20
+RANKED = 1000
+CHUNK = 1024
+POINTS = 2000
+CONFIG = (
+    '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
+    + "".join(f'<Choice value="{name}"/>' for name in CLASSES)
+    + "</Choices></View>"
+)
+PATHS = ("", "/queue", "/pool", "/compare", "/settings")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        config = ServerConfig(
+            MODEL_DIR=Path(name),
+            LABEL_STUDIO_URL="http://localhost:1",
+            LABEL_STUDIO_API_KEY=SecretStr("none"),
+            LOG_LEVEL="ERROR",
+        )
+        app = create_app(config)
+        services: Services = app.extensions["cdal"]
+        sys.stderr.write(f"Filling the store with {options.tasks:,} tasks …\n")
+        _fill(services, options.tasks)
+        browser = app.test_client()
+        print(f"| page of a project of {options.tasks:,} tasks | median | most | processor |")
+        print("|---|---|---|---|")
+        for path in ("/projects", *(f"/projects/1{page}" for page in PATHS)):
+            times = [_seconds(browser, path) for _ in range(options.repeats)]
+            began = time.process_time()
+            _seconds(browser, path)
+            worked = time.process_time() - began
+            print(
+                f"| `{path}` | {statistics.median(times):.2f} s | {max(times):.2f} s "
+                f"| {worked:.2f} s |"
+            )
+
+
+def _seconds(browser: FlaskClient, path: str) -> float:
+    started = time.perf_counter()
+    answer = browser.get(path)
+    answer.get_data()
+    if answer.status_code != 200:
+        raise SystemExit(f"{path} answers {answer.status}")
+    return time.perf_counter() - started
+
+
+def _fill(services: Services, tasks: int) -> None:
+    labelled = min(ROUNDS * 250, tasks // 2)
+    with services.store.transaction() as session:
+        session.add(
+            Project(
+                uid="1.1",
+                label_studio_id=1,
+                url="http://localhost:1",
+                title="Many images",
+                labeling_config=CONFIG,
+                extra_params=None,
+            )
+        )
+        session.flush()
+        session.execute(
+            insert(Task),
+            [
+                {
+                    "project_id": 1,
+                    "task_id": n,
+                    "image": f"/data/upload/1/{n}.jpg",
+                    "annotations": int(n <= labelled),
+                    "skips": 0,
+                }
+                for n in range(1, tasks + 1)
+            ],
+        )
+        session.execute(
+            insert(Submission),
+            [
+                {
+                    "project_id": 1,
+                    "task_id": n,
+                    "labelled_at": now() - timedelta(minutes=labelled - n),
+                    "annotators": [n % 4],
+                    "seconds": 4.0,
+                }
+                for n in range(1, labelled + 1)
+            ],
+        )
+        session.add_all(Event(project_id=1, level="info", text=f"Event {n}") for n in range(500))
+        for number in range(1, ROUNDS + 1):
+            session.add(_version(number))
+            session.add(_round(number))
+        session.flush()
+        session.get_one(Project, 1).serving_version_id = ROUNDS
+    _fill_scores(services, tasks, labelled)
+
+
+def _version(number: int) -> ModelVersion:
+    matrix = [[9 if i == j else 1 for j in range(len(CLASSES))] for i in range(len(CLASSES))]
+    return ModelVersion(
+        project_id=1,
+        number=number,
+        architecture="resnet18",
+        classes=CLASSES,
+        fingerprint=str(number),
+        labels=250 * number,
+        metrics={
+            "main_name": "accuracy",
+            "values": {"accuracy": 0.4 + number / 50},
+            "images": 180,
+            "per_class": {name: {"count": 18, "score": 0.5} for name in CLASSES},
+            "confusion": matrix,
+        },
+        promoted=True,
+        verdict="serves; accuracy on held-out images",
+        seconds=60.0,
+    )
+
+
+def _round(number: int) -> Round:
+    return Round(
+        project_id=1,
+        number=number,
+        model_version_id=number,
+        state="open" if number == ROUNDS else "closed",
+        selector="cdal-cs",
+        budget=250,
+        seed=0,
+        labels=250 * number,
+        seconds={"train": 60.0, "score": 90.0, "select": 2.0, "queue": 1.0},
+    )
+
+
+def _fill_scores(services: Services, tasks: int, labelled: int) -> None:
+    """What the last version said of every image, and what was made of it."""
+    torch.manual_seed(0)
+    folder = services.config.scores_folder(1, ROUNDS)
+    for start in range(1, tasks + 1, CHUNK):
+        ids = torch.arange(start, min(start + CHUNK, tasks + 1))
+        probabilities = torch.rand(len(ids), len(CLASSES)).pow(6)
+        probabilities /= probabilities.sum(1, keepdim=True)
+        mixtures = mixtures_of_vectors(probabilities)
+        Scores(
+            task_ids=ids,
+            probabilities=probabilities,
+            uncertainties=uncertainties_of(probabilities).float(),
+            features=torch.rand(len(ids), FEATURES),
+            mixtures=mixtures.mixtures,
+            present=mixtures.present,
+            region_counts=mixtures.region_counts,
+        ).save(folder)
+        with services.store.transaction() as session:
+            session.execute(
+                insert(Prediction),
+                [
+                    {
+                        "model_version_id": ROUNDS,
+                        "task_id": task,
+                        "finding": pack(Classification(index, 0.6), (480, 640)),
+                    }
+                    for task, index in zip(
+                        ids.tolist(), probabilities.argmax(1).tolist(), strict=True
+                    )
+                ],
+            )
+    ranked = list(range(labelled + 1, labelled + RANKED + 1))
+    with services.store.transaction() as session:
+        for number in range(1, ROUNDS + 1):
+            session.execute(
+                insert(Pick),
+                [
+                    {
+                        "round_id": number,
+                        "rank": rank,
+                        "task_id": task,
+                        "state": "queued" if rank < 500 else "ranked",
+                        "score": 1.0,
+                        "reason": {"nearest": rank + 1, "classes": {"1": 0.7, "2": 0.3}},
+                    }
+                    for rank, task in enumerate(ranked)
+                ],
+            )
+        for name in ("cdal-cs", "cd-greedy", "core-set", "entropy", "margin", "least-confidence"):
+            session.add(Ranking(round_id=ROUNDS, selector=name, task_ids=ranked))
+    points = list(range(1, tasks + 1, max(1, tasks // POINTS)))[:POINTS]
+    PoolMap(
+        version=ROUNDS,
+        images=tasks,
+        task_ids=points,
+        x=torch.rand(len(points)).tolist(),
+        y=torch.rand(len(points)).tolist(),
+        classes=[n % len(CLASSES) for n in points],
+        entropies=torch.rand(len(points)).tolist(),
+    ).save(map_file(services.config.project_folder(1), ROUNDS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Whatever an annotation holds, it is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.annotated import LABELS, control_of
+
+from cdal.backend.annotations import FORMATS, truth_of
+from cdal.backend.settings import ProjectSettings
+from cdal.models.predictions import IGNORED
+
+numbers = st.integers() | st.floats() | st.floats(-10, 110)
+scalars = st.none() | st.booleans() | numbers | st.text(max_size=5) | st.sampled_from(LABELS)
+json = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+names = st.lists(st.sampled_from([*LABELS, "gone"]) | json, max_size=3)
+bytes_ = st.lists(st.integers(-1, 256) | numbers, max_size=20) | st.binary(max_size=20).map(list)
+VALUES = {
+    "x": numbers, "y": numbers, "width": numbers, "height": numbers, "rotation": numbers,
+    "points": st.lists(st.lists(numbers, min_size=1, max_size=3), max_size=6), "rle": bytes_,
+    "choices": names, "rectanglelabels": names, "brushlabels": names, "polygonlabels": names,
+}  # fmt: skip
+
+
+def regions(tag: str) -> st.SearchStrategy[Any]:
+    """Some close to what is right, some far from it."""
+    value = st.fixed_dictionaries({}, optional={k: v | json for k, v in VALUES.items()})
+    close = st.fixed_dictionaries(
+        {"from_name": st.just("what"), "type": st.just(tag.lower()), "value": value | json},
+        optional={"original_width": st.integers(0, 5) | json, "original_height": st.just(3) | json},
+    )
+    return close | json
+
+
+@pytest.mark.parametrize("tag", FORMATS)
+@given(data=st.data(), unlabelled=st.sampled_from(["background", "ignore"]))
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+def test_no_annotation_breaks_the_reader(tag: str, data: Any, unlabelled: Any) -> None:
+    result = data.draw(st.lists(regions(tag), max_size=4) | json)
+    control = control_of(tag)
+    truth = truth_of(control, [{"result": result}], ProjectSettings(unlabelled=unlabelled))
+    if truth is None:
+        return
+    assert truth.digest()
+    assert truth.dropped >= 0
+    assert truth.classes <= set(LABELS)
+    target = truth.target(7, 9)
+    if control.task == "segmentation":
+        assert target.shape == (7, 9)
+        assert set(target.unique().tolist()) <= {0, 1, 2, 3, IGNORED}
+    if control.task == "detection":
+        assert target.shape[1] == 5
+        left, top, right, bottom, _ = target.T
+        assert ((left >= 0) & (left < right) & (right <= 9)).all()
+        assert ((top >= 0) & (top < bottom) & (bottom <= 7)).all()

@@ -1,0 +1,208 @@
+"""RectangleLabels: predictions out, boxes in."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from support.annotated import LABELS, config_of, control_of, read, refusals, region
+from torch import Tensor
+
+from cdal.backend.annotations import rectangles
+from cdal.backend.settings import ProjectSettings
+from cdal.models.predictions import BACKGROUND, Detections
+
+TAG = "RectangleLabels"
+SETTINGS = ProjectSettings()
+SIZE = (200, 400)
+
+
+def box(x: Any, y: Any, width: Any, height: Any, label: str = "car", **more: Any) -> Any:
+    value = {"x": x, "y": y, "width": width, "height": height, "rectanglelabels": [label]}
+    return region(TAG, {**value, **more}, SIZE)
+
+
+def target(*regions: Any) -> Tensor:
+    return read(TAG, regions).target(*SIZE)
+
+
+def detections(*boxes: tuple[float, ...]) -> Detections:
+    """Each is left, top, right, bottom, class, confidence."""
+    rows = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 6)
+    return Detections(rows[:, :4], rows[:, 4].long(), rows[:, 5])
+
+
+def predicted(finding: Detections, attributes: str = "", **more: Any) -> list[Any]:
+    control = control_of(TAG, attributes=attributes)
+    result = rectangles.to_result(control, more.get("classes", LABELS), finding, SIZE, SETTINGS)
+    assert refusals(config_of(TAG), result) == []
+    return result
+
+
+def test_a_prediction_is_one_that_label_studio_takes() -> None:
+    assert predicted(detections((0.25, 0.5, 0.75, 1.0, 1, 0.87654), (0, 0, 1, 1, 2, 0.5))) == [
+        {
+            "id": "box0",
+            "from_name": "what",
+            "to_name": "image",
+            "type": "rectanglelabels",
+            "original_width": 400,
+            "original_height": 200,
+            "image_rotation": 0,
+            "value": {
+                "x": 25.0,
+                "y": 50.0,
+                "width": 50.0,
+                "height": 50.0,
+                "rotation": 0,
+                "rectanglelabels": ["road"],
+            },
+            "score": 0.8765,
+        },
+        {
+            "id": "box1",
+            "from_name": "what",
+            "to_name": "image",
+            "type": "rectanglelabels",
+            "original_width": 400,
+            "original_height": 200,
+            "image_rotation": 0,
+            "value": {
+                "x": 0.0,
+                "y": 0.0,
+                "width": 100.0,
+                "height": 100.0,
+                "rotation": 0,
+                "rectanglelabels": ["car"],
+            },
+            "score": 0.5,
+        },
+    ]
+
+
+def test_what_is_predicted_is_what_is_read() -> None:
+    boxes = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)) * 0.7
+    whole = torch.cat((boxes, boxes + 0.3), 1)
+    finding = Detections(whole, torch.arange(50) % 3, torch.full((50,), 0.9))
+    truth = read(TAG, predicted(finding))
+    expected = torch.cat((whole * torch.tensor([400, 200, 400, 200]), finding.labels[:, None]), 1)
+    torch.testing.assert_close(truth.target(*SIZE), expected, atol=1e-3, rtol=0)
+    assert truth.target(*SIZE).dtype == torch.float32
+    assert (truth.dropped, truth.warnings) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("attributes", "scores"),
+    [
+        ("", [0.9, 0.3]),
+        ('model_score_threshold="0.5"', [0.9]),
+        ('model_score_threshold="0"', [0.9, 0.3, 0.29]),
+    ],
+)
+def test_boxes_below_the_threshold_are_not_shown(attributes: str, scores: list[float]) -> None:
+    finding = detections(*((0, 0, 1, 1, 0, score) for score in (0.9, 0.30001, 0.29)))
+    assert [item["score"] for item in predicted(finding, attributes)] == scores
+
+
+def test_classes_that_are_no_labels_are_not_shown() -> None:
+    finding = detections(*((0, 0, 1, 1, index, 0.9) for index in range(3)))
+    result = predicted(finding, classes=("sky", "river", BACKGROUND))
+    assert [item["value"]["rectanglelabels"] for item in result] == [["sky"]]
+
+
+def test_boxes_of_no_size_are_not_shown() -> None:
+    assert predicted(detections((0.5, 0.5, 0.5, 0.9, 0, 0.9), (0.5, 0.5, 0.4, 0.9, 0, 0.9))) == []
+
+
+def test_boxes_are_clipped_to_the_image() -> None:
+    assert target(box(-10, 50, 30, 80)).tolist() == [[0, 100, 80, 200, 2]]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        box(10, 10, 0, 10),
+        box(10, 10, -5, 10),
+        box(10, 10, 0.2, 10),  # 0.8 pixels
+        box(10, 10, 10, 0.4),
+        box(100, 10, 10, 10),
+        box(99.9, 10, 10, 10),
+        box(200, 10, 10, 10),
+        box(math.nan, 10, 10, 10),
+        box(10, 10, math.inf, 10),
+        box("10", 10, 10, 10),
+        box(True, 10, 10, 10),
+        box(None, 10, 10, 10),
+        box(10**400, 10, 10, 10),
+        box(1e308, 1e308, 1e308, 1e308, rotation=30),
+        box(10, 10, 10, 10, rotation="x"),
+        box(10, 10, 10, 10, rotation=math.nan),
+    ],
+)
+def test_damaged_and_degenerate_boxes_are_left_out_and_counted(damaged: Any) -> None:
+    truth = read(TAG, [damaged, box(10, 10, 10, 10)])
+    assert truth.target(*SIZE).tolist() == [[40, 20, 80, 40, 2]]
+    assert truth.dropped == 1
+
+
+def test_a_box_of_one_pixel_counts() -> None:
+    assert target(box(10, 10, 0.25, 0.5)).tolist() == [[40, 20, 41, 21, 2]]
+
+
+def test_no_box_is_a_negative() -> None:
+    truth = read(TAG, [])
+    assert truth.target(*SIZE).shape == (0, 5)
+    assert truth.target(*SIZE).dtype == torch.float32
+    assert truth.classes == frozenset()
+
+
+def test_a_label_that_is_gone_is_no_box() -> None:
+    assert target(box(10, 10, 10, 10, label="river")).shape == (0, 5)
+
+
+def test_a_quarter_turn_is_about_the_top_left_corner() -> None:
+    """From (80, 40), 120 pixels wide and 40 high: now it lies left and below of its corner."""
+    truth = read(TAG, [box(20, 20, 30, 20, rotation=90)])
+    torch.testing.assert_close(
+        truth.target(*SIZE), torch.tensor([[40.0, 40, 80, 160, 2]]), atol=1e-3, rtol=0
+    )
+    assert truth.warnings == ()
+
+
+def test_a_rotated_box_is_its_upright_hull() -> None:
+    """A square of 40√2 pixels, turned by 45° about (200, 40), is a diamond of 80 by 80."""
+    side = 40 * math.sqrt(2)
+    turned = box(50, 20, side / 4, side / 2, rotation=45)
+    truth = read(TAG, [turned])
+    torch.testing.assert_close(
+        truth.target(*SIZE), torch.tensor([[160.0, 40, 240, 120, 2]]), atol=1e-3, rtol=0
+    )
+    assert truth.warnings == ("A rotated box was taken as its upright hull.",)
+    again = read(TAG, [turned, turned, box(10, 10, 10, 10)])
+    assert again.warnings == ("2 rotated boxes were taken as their upright hulls.",)
+
+
+def test_an_angle_means_nothing_without_the_images_proportions() -> None:
+    turned = box(50, 20, 10, 10, rotation=45)
+    upright = box(50, 20, 10, 10)
+    for item in (turned, upright):
+        del item["original_width"]
+    truth = read(TAG, [turned, upright])
+    assert truth.dropped == 1
+    torch.testing.assert_close(truth.target(*SIZE), torch.tensor([[200.0, 40, 240, 60, 2]]))
+
+
+def test_the_digest_changes_with_what_is_said() -> None:
+    said = [
+        [],
+        [box(10, 10, 10, 10)],
+        [box(10, 10, 10, 11)],
+        [box(10, 10, 10, 10, "sky")],
+        [box(10, 10, 10, 10)] * 2,
+    ]
+    assert len({read(TAG, result).digest() for result in said}) == len(said)
+    moved = {**box(10, 10, 10, 10), "id": "another"}
+    assert read(TAG, [moved]).digest() == read(TAG, said[1]).digest()
+    assert read(TAG, said[3]).classes == {"sky"}

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
+from pathlib import Path
+from threading import Lock, current_thread
+
+import pytest
+import torch
+from PIL import Image
+from support.loopback import Answer, Loopback, reply
+from torch import Tensor
+
+from cdal.backend.images.store import AllowedHosts, ImageError, ImageSource, ImageStore
+
+
+def png(grey: int, size: int = 1) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (size, size), (grey, grey, grey)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def label_studio() -> Iterator[Loopback]:
+    with Loopback() as server:
+        yield server
+
+
+@pytest.fixture
+def source(label_studio: Loopback) -> ImageSource:
+    return ImageSource(label_studio.url, lambda: {"Authorization": "Token secret"})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ImageStore]:
+    images = ImageStore(tmp_path, 1_000_000, AllowedHosts(), max_bytes=1000, max_pixels=100)
+    yield images
+    images.close()
+
+
+def path(number: int) -> str:
+    return f"/data/upload/1/{number}.png"
+
+
+def refusal(store: ImageStore, source: ImageSource, value: object) -> str:
+    with pytest.raises(ImageError) as refused:
+        store.read(source, 1, value)
+    return refused.value.reason
+
+
+def test_an_image_is_fetched_once(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    label_studio.routes[path(1)] = reply(png(7, size=2))
+    for _ in range(3):
+        assert store.read(source, 1, path(1)).tolist() == [[[7, 7], [7, 7]]] * 3
+    assert store.bytes(source, 1, path(1)) == png(7, size=2)
+    assert len(label_studio.requests) == 1
+
+
+def test_the_cache_outlives_the_process(
+    tmp_path: Path, label_studio: Loopback, source: ImageSource
+) -> None:
+    label_studio.routes[path(1)] = reply(png(7))
+    for _ in range(2):
+        images = ImageStore(tmp_path, 1_000_000, AllowedHosts())
+        assert images.read(source, 1, path(1)).tolist() == [[[7]]] * 3
+        images.close()
+    assert len(label_studio.requests) == 1
+
+
+def test_a_file_is_kept_for_its_task_alone(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    """Another project's task must ask Label Studio, which may refuse it."""
+    label_studio.routes[path(1)] = reply(png(7))
+    store.read(source, 1, path(1))
+    label_studio.routes[path(1)] = reply(status=403)
+    store.read(source, 1, path(1))
+    with pytest.raises(ImageError, match="refuses to hand out the image"):
+        store.read(source, 2, path(1))
+
+
+def test_what_is_no_image_is_not_kept(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    label_studio.routes[path(1)] = reply(b"<!doctype html><title>Log in</title>")
+    assert "perhaps a login page" in refusal(store, source, path(1))
+    label_studio.routes[path(1)] = reply(png(7))
+    assert store.read(source, 1, path(1)).tolist() == [[[7]]] * 3
+
+
+def test_a_damaged_image_is_fetched_anew(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    damaged = bytearray(png(7))
+    damaged[-20] ^= 255  # in the pixels: the header is well
+    label_studio.routes[path(1)] = reply(bytes(damaged))
+    assert refusal(store, source, path(1)) == "The image is damaged or incomplete."
+    label_studio.routes[path(1)] = reply(png(7))
+    assert store.read(source, 1, path(1)).tolist() == [[[7]]] * 3
+
+
+def test_limits(store: ImageStore, label_studio: Loopback, source: ImageSource) -> None:
+    label_studio.routes[path(1)] = reply(png(7, size=11))
+    assert refusal(store, source, path(1)) == (
+        "The image has 11 x 11 pixels; at most 100 are allowed."
+    )
+    label_studio.routes[path(2)] = reply(bytes(1001))
+    assert refusal(store, source, path(2)) == "The image is larger than 1,000 bytes."
+
+
+@pytest.mark.parametrize("value", [None, 5, ["/data/upload/1/1.png"], {}, "\ud800", "file:///a"])
+def test_odd_values(store: ImageStore, source: ImageSource, value: object) -> None:
+    refusal(store, source, value)
+
+
+def test_embedded_images(
+    store: ImageStore, label_studio: Loopback, source: ImageSource, tmp_path: Path
+) -> None:
+    encoded = b64encode(png(7)).decode()
+    for start in ("data:image/png;base64,", "DATA:image/PNG;base64,"):
+        assert store.read(source, 1, f"{start}{encoded}").tolist() == [[[7]]] * 3
+    start = "data:image/png;base64,"
+    assert refusal(store, source, f"{start}{encoded}!") == (
+        "The image in the task's data is not valid base64."
+    )
+    large = b64encode(bytes(1005)).decode()
+    assert refusal(store, source, start + large) == "The image is larger than 1,000 bytes."
+    large = b64encode(png(7, size=11)).decode()
+    assert refusal(store, source, start + large) == (
+        "The image has 11 x 11 pixels; at most 100 are allowed."
+    )
+    assert refusal(store, source, start) == "The image is empty: it has zero bytes."
+    refusal(store, source, "data:image/png,raw")
+    refusal(store, source, f"data:text/html;base64,{encoded}")
+    assert label_studio.requests == []
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- Many at once
+
+
+def gauge(label_studio: Loopback, count: int, seconds: float) -> list[int]:
+    """Serve images 0 to count - 1, each after a while; the answer is filled with how many ran."""
+    running, seen, lock = [0], [0], Lock()
+
+    def slow(number: int) -> Answer:
+        def write(handler: BaseHTTPRequestHandler) -> None:
+            with lock:
+                running[0] += 1
+                seen[0] = max(seen[0], running[0])
+            time.sleep(seconds)
+            with lock:
+                running[0] -= 1
+            reply(png(number))(handler)
+
+        return write
+
+    for number in range(count):
+        label_studio.routes[path(number)] = slow(number)
+    return seen
+
+
+def as_it_is(image: Tensor) -> Tensor:
+    return image
+
+
+def greys(results: Iterator[tuple[int, Tensor | ImageError]]) -> list[tuple[int, int | str]]:
+    return [
+        (task, image.reason if isinstance(image, ImageError) else int(image[0, 0, 0]))
+        for task, image in results
+    ]
+
+
+def test_a_stream_keeps_the_order(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    def after(seconds: float, number: int) -> Answer:
+        def write(handler: BaseHTTPRequestHandler) -> None:
+            time.sleep(seconds)
+            reply(png(number))(handler)
+
+        return write
+
+    for number in range(20):  # the earlier of four, the slower
+        label_studio.routes[path(number)] = after(0.02 * (3 - number % 4), number)
+    items = [(100 + number, path(number)) for number in range(20)]
+    expected = [(100 + number, number) for number in range(20)]
+    for _ in ("fetched", "cached"):
+        assert greys(store.stream(source, items, as_it_is, workers=4)) == expected
+
+
+def test_a_stream_works_on_several_at_once(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    seen = gauge(label_studio, 16, 0.05)
+    assert (
+        len(list(store.stream(source, [(n, path(n)) for n in range(16)], as_it_is, workers=4)))
+        == 16
+    )
+    assert seen == [4]
+
+
+def test_a_stream_says_what_failed_and_goes_on(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    label_studio.routes[path(1)] = reply(png(7))
+    items: list[tuple[int, object]] = [(1, path(1)), (2, path(2)), (3, None), (1, path(1))]
+    assert greys(store.stream(source, items, as_it_is)) == [
+        (1, 7),
+        (2, "Label Studio has no such image (status 404)."),
+        (3, "The task's image is a NoneType, not an address."),
+        (1, 7),
+    ]
+
+
+def test_a_stream_runs_ahead_only_so_far(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    label_studio.routes[path(1)] = reply(png(7))
+    taken = []
+
+    def items() -> Iterator[tuple[int, object]]:
+        for number in range(100):
+            taken.append(number)
+            yield number, path(1)
+
+    stream = store.stream(source, items(), as_it_is, workers=2)
+    assert taken == []
+    for given in range(1, 5):
+        next(stream)
+        assert len(taken) == given + 3 * 2
+    stream.close()  # type: ignore[attr-defined]
+    assert len(taken) == 10
+
+
+def test_images_are_prepared_by_the_workers(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    label_studio.routes[path(1)] = reply(png(7))
+    threads = []
+
+    def double(image: Tensor) -> Tensor:
+        threads.append(current_thread().name)
+        return image * 2
+
+    assert greys(store.stream(source, [(1, path(1)), (2, None)], prepare=double))[0] == (1, 14)
+    [thread] = threads  # and what is no image is not prepared
+    assert thread.startswith("cdal-images")
+
+
+def test_a_mistake_in_prepare_is_not_hidden(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    label_studio.routes[path(1)] = reply(png(7))
+
+    def mistake(image: Tensor) -> Tensor:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(store.stream(source, [(1, path(1))], prepare=mistake))
+
+
+def test_an_empty_stream(store: ImageStore, source: ImageSource) -> None:
+    assert list(store.stream(source, [], as_it_is)) == []
+
+
+def test_images_stack_into_a_batch(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    file = BytesIO()
+    Image.new("L", (1, 1), 9).save(file, "JPEG", quality=100)
+    label_studio.routes[path(1)] = reply(png(7))
+    label_studio.routes[path(2)] = reply(file.getvalue())
+    images = [
+        image
+        for _, image in store.stream(source, [(1, path(1)), (2, path(2))], as_it_is)
+        if isinstance(image, Tensor)
+    ]
+    assert torch.equal(torch.stack(images)[:, 0, 0, 0], torch.tensor([7, 9], dtype=torch.uint8))

@@ -1,0 +1,248 @@
+"""Jobs: one of a burst, one at a time, none lost by a kill, and no pickle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from sqlalchemy import select
+from support.offline import add_project, job_of, jobs_of, make_services
+from support.servers import PostgreSQL, RedisServer
+
+from cdal.backend.jobs.manager import LANES, MAX_DEATHS, JobKind
+from cdal.backend.services import Services
+from cdal.backend.store.tables import Job, Project, Round, now
+
+
+@pytest.fixture(params=["files", "servers"])
+def services(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Services]:
+    """On files, or on PostgreSQL and Redis."""
+    changes = {}
+    if request.param == "servers":
+        redis_server: RedisServer = request.getfixturevalue("redis_server")
+        postgresql: PostgreSQL = request.getfixturevalue("postgresql")
+        changes = {"database_url": postgresql.new_database(), "redis_url": redis_server.url}
+    made = make_services(tmp_path, **changes)
+    made.jobs.huey.flush()
+    add_project(made)
+    yield made
+    made.store.close()
+
+
+def ask(services: Services, kind: JobKind, project: int = 1) -> int:
+    return services.jobs.ask(project, kind, "test")
+
+
+def messages(services: Services) -> int:
+    """How many messages wait for a worker."""
+    return len(services.jobs.huey)
+
+
+def test_a_burst_of_requests_makes_one_job_and_one_message(services: Services) -> None:
+    numbers = {ask(services, "sync") for _ in range(50)}
+    assert len(numbers) == 1
+    assert jobs_of(services) == [("sync", "pending")]
+    assert messages(services) == 1
+
+
+def test_a_burst_from_many_threads_makes_one_job(services: Services) -> None:
+    barrier = threading.Barrier(8)
+    numbers = []
+
+    def press() -> None:
+        barrier.wait()
+        numbers.append(ask(services, "train"))
+
+    threads = [threading.Thread(target=press) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(numbers) == 8
+    assert len(set(numbers)) == 1
+
+
+def test_what_comes_while_a_job_runs_makes_one_more(services: Services) -> None:
+    first = ask(services, "train")
+    assert services.jobs.claim(first)
+    assert ask(services, "train") == ask(services, "train") != first
+    assert jobs_of(services) == [("train", "running"), ("train", "pending")]
+
+
+def test_two_claims_of_one_job_give_one(services: Services) -> None:
+    job_id = ask(services, "sync")
+    barrier = threading.Barrier(8)
+    claimed: list[Job] = []
+
+    def claim() -> None:
+        barrier.wait()
+        job = services.jobs.claim(job_id)
+        if job is not None:
+            claimed.append(job)
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [job.id for job in claimed] == [job_id]
+    assert job_of(services, job_id).attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("running", "asked", "same_project", "may_run"),
+    [
+        ("train", "train", True, False),
+        ("train", "train", False, False),  # two trainings would only slow each other down
+        ("train", "score", True, True),
+        ("train", "sync", True, True),
+        ("train", "queue", True, True),
+        ("score", "select", True, False),
+        ("score", "score", False, False),
+        ("sync", "queue", True, False),  # both write the project's queue
+        ("queue", "sync", True, False),
+        ("sync", "queue", False, True),
+        ("sync", "sync", False, True),
+        ("rank", "map", False, False),  # else a few projects' would leave no thread for a sync
+        ("prune", "recheck", False, False),
+        ("prune", "rank", True, True),
+    ],
+)
+def test_lanes(
+    services: Services, running: JobKind, asked: JobKind, same_project: bool, may_run: bool
+) -> None:
+    add_project(services, uid="13.1", label_studio_id=13)
+    assert services.jobs.claim(ask(services, running))
+    waiting = ask(services, asked, project=1 if same_project else 2)
+    assert (services.jobs.claim(waiting) is not None) == may_run
+
+
+def test_every_kind_has_a_lane() -> None:
+    assert set(LANES) == set(get_args(JobKind))
+
+
+def test_unknown_and_finished_jobs_cannot_be_claimed(services: Services) -> None:
+    assert services.jobs.claim(99) is None
+    job_id = ask(services, "sync")
+    services.jobs.claim(job_id)
+    services.jobs.finish(job_id, "done", outcome="all well")
+    assert services.jobs.claim(job_id) is None
+    job = job_of(services, job_id)
+    assert (job.state, job.outcome, job.progress) == ("done", "all well", 1.0)
+    assert job.started_at is not None
+    assert job.finished_at is not None
+
+
+def test_of_looks_that_went_well_the_last_one_is_remembered(services: Services) -> None:
+    """Every label that is submitted asks for one."""
+    services.jobs.finish(ask(services, "sync"), "failed", error="Label Studio was away.")
+    for _ in range(3):
+        services.jobs.finish(ask(services, "sync"), "done")
+    services.jobs.finish(ask(services, "train"), "done")
+    services.jobs.finish(ask(services, "train"), "done")
+    kept = [("sync", "failed"), ("sync", "done"), ("train", "done"), ("train", "done")]
+    assert jobs_of(services) == kept
+
+
+def test_progress(services: Services) -> None:
+    job_id = ask(services, "train")
+    services.jobs.report(job_id, 0.25, "reading")
+    assert (job_of(services, job_id).progress, job_of(services, job_id).message) == (
+        0.25,
+        "reading",
+    )
+
+
+def test_after_a_kill_the_job_waits_again_and_its_attempts_count(services: Services) -> None:
+    job_id = ask(services, "train")
+    for attempt in range(1, MAX_DEATHS + 1):
+        job = services.jobs.claim(job_id)
+        assert job is not None
+        assert job.attempts == attempt
+        # A new worker; the last one was killed.
+        assert services.jobs.recover() == (["train (job 1)"] if attempt < MAX_DEATHS else [])
+    job = job_of(services, job_id)
+    assert job.state == "failed"
+    assert job.error == "The worker died 10 times while it ran this job."
+    assert services.jobs.recover() == []
+    with services.store.reading() as session:
+        assert session.get_one(Project, 1).problem == job.error
+
+
+def test_a_round_whose_job_kills_every_worker_is_given_up(services: Services) -> None:
+    with services.store.transaction() as session:
+        session.add(Round(project_id=1, number=2, state="scoring", selector="x", budget=5, seed=0))
+    job_id = ask(services, "score")
+    for _ in range(MAX_DEATHS):
+        services.jobs.claim(job_id)
+        services.jobs.recover()
+    with services.store.reading() as session:
+        assert session.scalars(select(Round.state)).all() == ["closed"]
+
+
+def test_after_a_kill_a_job_goes_on_as_the_one_that_was_asked_for_meanwhile(
+    services: Services,
+) -> None:
+    first = ask(services, "train")
+    services.jobs.claim(first)
+    second = ask(services, "train")
+    services.jobs.recover()
+    assert jobs_of(services) == [("train", "done"), ("train", "pending")]
+    assert job_of(services, first).outcome == f"Goes on as job {second}."
+
+
+def test_put_back_with_a_delay_waits_for_it(services: Services) -> None:
+    job_id = ask(services, "sync")
+    services.jobs.claim(job_id)
+    services.jobs.huey.flush()
+    services.jobs.put_back(job_id, error="Label Studio was away", delay_s=60)
+    assert services.jobs.claim(job_id) is None  # its message may come early, from `send_pending`
+    job = job_of(services, job_id)
+    assert (job.state, job.error) == ("pending", "Label Studio was away")
+    assert job.not_before is not None
+    assert timedelta(seconds=50) < job.not_before - now() <= timedelta(seconds=60)
+    message = services.jobs.huey.dequeue()
+    assert job.not_before <= message.eta <= job.not_before + timedelta(seconds=10)
+
+    with services.store.transaction() as session:
+        session.get_one(Job, job_id).not_before = now() - timedelta(seconds=1)
+    assert services.jobs.claim(job_id)
+
+
+def test_a_job_that_was_stopped_waits_for_the_next_worker(services: Services) -> None:
+    job_id = ask(services, "train")
+    services.jobs.claim(job_id)
+    services.jobs.huey.flush()
+    services.jobs.put_back(job_id, counts=False)
+    services.jobs.put_back(job_id, counts=False)  # recorded anew, since the disk was full
+    assert jobs_of(services) == [("train", "pending")]
+    assert job_of(services, job_id).attempts == 0  # it is not one that failed
+    assert messages(services) == 0
+    services.jobs.send_pending()
+    assert messages(services) == 1
+
+
+def test_lost_messages_are_sent_again(services: Services) -> None:
+    ask(services, "sync")
+    ask(services, "train")
+    services.jobs.huey.flush()
+    services.jobs.send_pending(project_id=2)
+    assert messages(services) == 0
+    services.jobs.send_pending()
+    assert messages(services) == 2
+
+
+def test_a_request_is_part_of_its_transaction(services: Services) -> None:
+    with pytest.raises(ZeroDivisionError), services.store.transaction() as session:  # noqa: PT012
+        services.jobs.request(session, 1, "train", "test")
+        1 / 0  # noqa: B018
+    assert jobs_of(services) == []
+
+
+def test_the_web_process_runs_no_job(services: Services) -> None:
+    with pytest.raises(RuntimeError, match="sends jobs and runs none"):
+        services.jobs._run(1)

@@ -1,0 +1,176 @@
+"""Whose events are heard: offline, and with Label Studio's own webhook."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from flask.testing import FlaskClient
+from support.offline import add_project, basic, jobs_of, make_browser, services_of
+
+from cdal.backend.label_studio.webhook import HEADER, REFUSED, make_secret
+from cdal.backend.services import Services
+from cdal.backend.store.tables import Job
+
+CREATED = "2023-11-14T22:13:20.123456Z"  # as Label Studio has it of 12.1700000000
+
+
+def event(action: str = "ANNOTATION_CREATED") -> dict[str, Any]:
+    return {"action": action, "project": {"id": 12, "created_at": CREATED}}
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> FlaskClient:
+    made = make_browser(tmp_path, BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="pass-word")
+    add_project(services_of(made), webhook_secret="the-secret")
+    return made
+
+
+@pytest.mark.parametrize("headers", [{}, {HEADER: ""}, {HEADER: "wrong"}, {HEADER: "the-secret-"}])
+def test_once_the_webhook_bears_a_secret_others_are_refused(
+    browser: FlaskClient, headers: dict[str, str]
+) -> None:
+    answer = browser.post("/webhook", json=event(), headers=headers)
+    assert answer.status_code == 401
+    assert answer.get_json() == {"error": "This does not come from the webhook of the project."}
+
+
+def test_a_stranger_starts_a_look_at_the_webhook_seldom(browser: FlaskClient) -> None:
+    services = services_of(browser)
+    began = time.monotonic()
+    looks = 0
+    for _ in range(30):
+        assert browser.post("/webhook", json=event()).status_code == 401
+        looks += finish_all(services)
+    assert 1 <= looks <= 1 + (time.monotonic() - began) / 10 + 1
+    with services.store.reading() as session:
+        assert {job.asked_by for job in session.query(Job)} == {REFUSED}
+
+
+def test_with_the_secret_or_the_password_it_is_heard(browser: FlaskClient) -> None:
+    for headers in ({HEADER: "the-secret"}, basic("ann", "pass-word")):
+        answer = browser.post("/webhook", json=event(), headers=headers)
+        assert answer.get_json() == {"status": "accepted", "job": "1"}
+    assert jobs_of(services_of(browser)) == [("sync", "pending")]
+
+
+def test_the_secret_starts_no_training(browser: FlaskClient) -> None:
+    answer = browser.post("/webhook", json=event("START_TRAINING"), headers={HEADER: "the-secret"})
+    assert answer.status_code == 401
+    assert jobs_of(services_of(browser)) == []
+
+
+def test_before_label_studio_was_given_the_secret_events_are_heard(tmp_path: Path) -> None:
+    browser = make_browser(tmp_path)
+    add_project(services_of(browser), webhook_secret="the-secret", webhook_guarded_at=None)
+    assert browser.post("/webhook", json=event()).status_code == 200
+
+
+def test_the_secret_is_one_projects(browser: FlaskClient) -> None:
+    """Another server's project of the same number has one of its own."""
+    services = services_of(browser)
+    add_project(services, uid="12.1800000000", webhook_secret="another")
+    unknown = {"action": "ANNOTATION_CREATED", "project": {"id": 12}}
+    browser.post("/webhook", json=unknown, headers={HEADER: "another"})
+    with services.store.reading() as session:
+        asked = {job.project_id: job.asked_by for job in session.query(Job)}
+    assert asked == {1: REFUSED, 2: "ANNOTATION_CREATED"}
+
+
+def test_events_of_projects_that_label_studio_does_not_list_start_no_training(
+    tmp_path: Path,
+) -> None:
+    browser = make_browser(tmp_path)
+    add_project(services_of(browser), connected_at=None)
+    browser.post("/webhook", json=event("START_TRAINING"))
+    assert jobs_of(services_of(browser)) == [("sync", "pending")]
+
+
+def finish_all(services: Services) -> int:
+    """Do what may begin now; how many jobs that was."""
+    with services.store.reading() as session:
+        waiting = [job.id for job in session.query(Job).filter_by(state="pending")]
+    claimed = [job_id for job_id in waiting if services.jobs.claim(job_id)]
+    for job_id in claimed:
+        services.jobs.finish(job_id, "done")
+    return len(claimed)
+
+
+@pytest.mark.parametrize(
+    ("action", "at_once", "each_s"), [("ANNOTATION_CREATED", 120, 0.5), ("START_TRAINING", 3, 60.0)]
+)
+def test_a_flood_of_events_makes_no_flood_of_work(
+    tmp_path: Path, action: str, at_once: int, each_s: float
+) -> None:
+    browser = make_browser(tmp_path)
+    services = services_of(browser)
+    add_project(services)
+    began = time.monotonic()
+    done = 0
+    for _ in range(3 * at_once):  # each comes when the one before has been done, if it may be
+        assert browser.post("/webhook", json=event(action)).status_code == 200
+        done += finish_all(services)
+    assert at_once <= done <= at_once + (time.monotonic() - began) / each_s + 1
+    with services.store.reading() as session:
+        (waiting,) = session.query(Job).filter_by(state="pending")
+        assert waiting.not_before is not None
+
+
+def test_secrets_differ_and_go_into_a_header() -> None:
+    found = {make_secret() for _ in range(100)}
+    assert len(found) == 100
+    assert all(len(secret) >= 43 and secret.isascii() and secret.isprintable() for secret in found)
+
+
+@pytest.mark.label_studio
+def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
+    make_scenario: Callable[..., Any], start_backend: Callable[..., Any]
+) -> None:
+    server = start_backend(
+        BASIC_AUTH_USER="ann",
+        BASIC_AUTH_PASS="pass-word",
+        CDAL_LOG_FORMAT="json",
+        LOG_LEVEL="DEBUG",
+    )
+    scenario = make_scenario(40, server=server, connect=False, budget=5)
+    webhooks = scenario.project.sdk.webhooks
+    scenario.connect()
+    scenario.wait_for_round(1)
+
+    (webhook,) = webhooks.list(project=str(scenario.number))
+    secret = webhook.headers[HEADER]
+    assert len(secret) >= 43
+    hint = {"action": "ANNOTATION_CREATED", "project": {"id": scenario.number}}
+    refused = httpx.post(f"{server.url}/webhook", json=hint)
+    assert refused.status_code == 401
+    heard = httpx.post(f"{server.url}/webhook", json=hint, headers={HEADER: secret})
+    assert heard.status_code == 200
+
+    # It is Label Studio's own event that is heard: the minute's poll would come too late.
+    scenario.label(scenario.queue()[:3])
+    scenario.wait("3 labels", lambda status: status["labelled"] == 3, seconds=20)
+
+    # Somebody takes the header away: the next event is refused, and has it set again.
+    webhooks.update(id=webhook.id, url=webhook.url, headers={"X-Other": "kept"})
+
+    def is_set_again(_: dict[str, Any]) -> bool:
+        (now,) = webhooks.list(project=str(scenario.number))
+        return bool(now.headers == {"X-Other": "kept", HEADER: secret})
+
+    scenario.label(scenario.queue()[3:4])
+    scenario.wait("the header", is_set_again, seconds=30)
+
+    # What was logged meanwhile, at its most talkative: an object a line, and none of the secrets.
+    assert server.get("/ready")["ready"]
+    text = server.log.read_text()
+    for hidden in (secret, "pass-word", scenario.label_studio.token):
+        assert hidden not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    done = [line for line in lines if line["logger"] == "cdal.backend.loop.runner"]
+    assert any(line["project"] == 1 and line["round"] == 1 and line["job"] for line in done)
+    assert any(line["logger"] == "gunicorn.error" for line in lines)

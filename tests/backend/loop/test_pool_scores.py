@@ -1,0 +1,68 @@
+"""Scores in files: whole or not there."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from cdal.backend.loop.pool_scores import Scores
+
+
+def scores(task_ids: list[int], value: float = 0.5) -> Scores:
+    count = len(task_ids)
+    return Scores(
+        task_ids=torch.tensor(task_ids),
+        probabilities=torch.full((count, 2), value),
+        uncertainties=torch.full((count, 3), value),
+        features=torch.arange(count * 3, dtype=torch.float32).reshape(count, 3),
+        mixtures=torch.full((count, 1, 2), value),
+        present=torch.ones(count, 1, dtype=torch.bool),
+        region_counts=torch.ones(count, 2, dtype=torch.int64),
+    )
+
+
+def test_what_was_saved_in_parts_is_loaded_as_one(tmp_path: Path) -> None:
+    assert Scores.load(tmp_path / "scores") is None
+    scores([3, 1]).save(tmp_path / "scores")
+    scores([2]).save(tmp_path / "scores")
+    loaded = Scores.load(tmp_path / "scores")
+    assert loaded is not None
+    assert len(loaded) == 3
+    assert sorted(loaded.task_ids.tolist()) == [1, 2, 3]
+    # Each row is still that of its task.
+    row = loaded.task_ids.tolist().index(1)
+    assert loaded.features[row].tolist() == [3, 4, 5]
+
+
+def test_an_image_that_was_scored_twice_is_there_once(tmp_path: Path) -> None:
+    scores([1, 2]).save(tmp_path)
+    scores([2, 3]).save(tmp_path)
+    loaded = Scores.load(tmp_path)
+    assert loaded is not None
+    assert sorted(loaded.task_ids.tolist()) == [1, 2, 3]
+
+
+def test_a_kill_while_saving_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scores([1]).save(tmp_path)
+    assert Scores.load(tmp_path) is None
+    scores([1]).save(tmp_path)
+    loaded = Scores.load(tmp_path)
+    assert loaded is not None
+    assert loaded.task_ids.tolist() == [1]
+
+
+def test_rows() -> None:
+    some = scores([7, 8, 9]).rows(torch.tensor([2, 0]))
+    assert some.task_ids.tolist() == [9, 7]
+    assert {len(getattr(some, field.name)) for field in fields(Scores)} == {2}

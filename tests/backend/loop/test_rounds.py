@@ -1,0 +1,146 @@
+"""How a round begins, and when it is finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from support.offline import (
+    add_project,
+    add_round,
+    add_tasks,
+    add_version,
+    jobs_of,
+    make_services,
+)
+
+from cdal.backend.loop.rounds import (
+    begin_round,
+    close_older,
+    is_finished,
+    skipped_or_deleted,
+    unlabelled_picks,
+)
+from cdal.backend.services import Services
+from cdal.backend.store.tables import Project, Round, Task
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+@pytest.fixture
+def project(services: Services) -> Project:
+    return add_project(services)
+
+
+def begin(services: Services, project: Project, **settings: Any) -> Round:
+    with services.store.transaction() as session:
+        session.get_one(Project, project.id).extra_params = settings
+        return begin_round(session, services.jobs, project.id)
+
+
+def state_of(services: Services, number: int) -> str:
+    with services.store.reading() as session:
+        return session.scalars(select(Round.state).filter_by(number=number)).one()
+
+
+def test_without_a_model_it_is_random_and_says_so(services: Services, project: Project) -> None:
+    begun = begin(services, project, selector="entropy", seed=5, budget=3)
+    assert (begun.number, begun.state, begun.selector) == (1, "selecting", "random")
+    assert (begun.cold_start, begun.seed) == ("There is no trained model yet.", 5)
+    assert jobs_of(services) == [("select", "pending")]
+
+
+def test_with_a_model_it_is_scored_first(services: Services, project: Project) -> None:
+    version = add_version(services, project)
+    begun = begin(services, project, selector="entropy")
+    assert (begun.state, begun.selector, begun.cold_start) == ("scoring", "entropy", None)
+    assert begun.model_version_id == version.id
+    assert jobs_of(services) == [("score", "pending")]
+
+
+def test_every_round_has_another_seed(services: Services, project: Project) -> None:
+    assert [begin(services, project).seed for _ in range(3)] == [0, 1, 2]
+
+
+def test_the_open_round_stays_and_one_in_the_making_is_given_up(
+    services: Services, project: Project
+) -> None:
+    add_round(services, project, [1], state="open", number=1)
+    add_round(services, project, [1], state="selecting", number=2)
+    assert begin(services, project).number == 3
+    assert (state_of(services, 1), state_of(services, 2)) == ("open", "closed")
+
+
+def test_when_it_is_queued_the_older_ones_end(services: Services, project: Project) -> None:
+    add_round(services, project, [1], number=1)
+    newest = add_round(services, project, [1], number=2)
+    with services.store.transaction() as session:
+        close_older(session, session.get_one(Round, newest.id))
+    assert (state_of(services, 1), state_of(services, 2)) == ("closed", "open")
+
+
+@pytest.fixture
+def ranked(services: Services, project: Project) -> Round:
+    """Budget 2; tasks 1 to 4 are queued, 5 is ranked, and one was labelled before it began."""
+    add_tasks(services, project, [1, 2, 3, 4, 5])
+    add_tasks(services, project, [6], annotations=1)
+    return add_round(services, project, [3, 1, 4, 2, 5], queued=4, labels=1)
+
+
+def change(services: Services, task_id: int, **changes: int) -> None:
+    with services.store.transaction() as session:
+        for name, value in changes.items():
+            setattr(session.get_one(Task, (1, task_id)), name, value)
+
+
+def delete(services: Services, task_id: int) -> None:
+    with services.store.transaction() as session:
+        session.delete(session.get_one(Task, (1, task_id)))
+
+
+def finished(services: Services, made: Round, labelled: int) -> bool:
+    with services.store.reading() as session:
+        return is_finished(session, made, labelled)
+
+
+def test_it_is_finished_when_the_budget_is_labelled(services: Services, ranked: Round) -> None:
+    assert not finished(services, ranked, labelled=2)
+    assert finished(services, ranked, labelled=3)
+
+
+def test_skipped_and_deleted_images_count_as_settled(services: Services, ranked: Round) -> None:
+    change(services, 3, skips=1)
+    assert finished(services, ranked, labelled=2)
+    delete(services, 1)
+    assert finished(services, ranked, labelled=1)
+    with services.store.reading() as session:
+        assert skipped_or_deleted(session, ranked) == 2
+
+
+def test_an_image_that_one_skipped_and_another_labelled_counts_once(
+    services: Services, ranked: Round
+) -> None:
+    change(services, 3, skips=1, annotations=1)
+    assert not finished(services, ranked, labelled=2)
+
+
+def test_it_is_finished_when_nothing_is_left_of_it(services: Services, project: Project) -> None:
+    add_tasks(services, project, [1])
+    made = add_round(services, project, [1], queued=1, budget=50)
+    assert not finished(services, made, labelled=0)
+    change(services, 1, annotations=1)
+    assert finished(services, made, labelled=1)
+
+
+def test_what_is_left_of_it_by_rank(services: Services, ranked: Round) -> None:
+    change(services, 1, annotations=1)
+    change(services, 4, skips=1)
+    delete(services, 5)
+    with services.store.reading() as session:
+        assert [pick.task_id for pick in unlabelled_picks(session, ranked)] == [3, 2]
+        assert [pick.task_id for pick in unlabelled_picks(session, ranked, "ranked")] == []

@@ -1,0 +1,98 @@
+"""A scoring pass: what is scored anew, and what is not."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.offline import (
+    FakeLabelStudio,
+    add_project,
+    add_round,
+    add_version,
+    make_services,
+    make_work,
+)
+
+from cdal.backend.loop import score
+from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.services import Services
+from cdal.backend.store.tables import Project, Round, Task
+from cdal.models import TaskNetwork, make_network
+
+CLASSES = ("cat", "dog")
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    """A round whose model is to score the pool."""
+    made = make_services(tmp_path)
+    project = add_project(made)
+    version = add_version(made, project)
+    make_network("classification", "mobilenet_v3_small", CLASSES, 32).save(
+        made.config.version_folder(1, 1)
+    )
+    add_round(made, project, [], state="scoring", model_version_id=version.id)
+    return made
+
+
+def add_image(services: Services, task_id: int) -> None:
+    file = BytesIO()
+    Image.new("RGB", (40, 30), (task_id, 0, 0)).save(file, "PNG")
+    image = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    with services.store.transaction() as session:
+        session.add(Task(project_id=1, task_id=task_id, image=image))
+
+
+def run(services: Services, **settings: str) -> str:
+    """Score in a round, new where the last one is beyond that."""
+    with services.store.transaction() as session:
+        project = session.get_one(Project, 1)
+        project.extra_params = settings
+        session.get_one(Round, 1).state = "scoring"
+    outcome = score.run(make_work(services, project, FakeLabelStudio(), "score"))
+    services.jobs.finish(1, "done")
+    return outcome
+
+
+def kept(services: Services) -> Scores:
+    scores = Scores.load(services.config.scores_folder(1, 1))
+    assert scores is not None
+    return scores
+
+
+def test_only_what_is_new_is_scored(services: Services) -> None:
+    add_image(services, 1)
+    add_image(services, 2)
+    assert run(services) == "2 images scored"
+    add_image(services, 3)
+    assert run(services) == "1 images scored"
+    assert kept(services).task_ids.tolist() == [1, 2, 3]
+
+
+def test_all_is_scored_anew_for_other_class_mixtures(services: Services) -> None:
+    add_image(services, 1)
+    add_image(services, 2)
+    run(services)
+    assert kept(services).mixtures.shape == (2, 1, 2)
+    add_image(services, 3)
+    assert run(services, region="class") == "3 images scored"
+    assert kept(services).task_ids.tolist() == [1, 2, 3]
+    assert kept(services).mixtures.shape == (3, 2, 2)
+    assert run(services, region="class") == "0 images scored"
+
+
+def test_scores_are_saved_once_they_take_much_memory(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 2)
+    for task_id in range(1, 6):
+        add_image(services, task_id)
+    assert run(services) == "5 images scored"
+    folder = services.config.scores_folder(1, 1)
+    assert len(list(folder.glob("*.safetensors"))) == 3
+    assert kept(services).task_ids.tolist() == [1, 2, 3, 4, 5]

@@ -1,0 +1,163 @@
+"""Labelled images as a network learns from them."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from PIL import Image
+from support.loopback import Loopback, in_turn, reply
+from torch import Tensor
+
+from cdal.backend.annotations.choices import ChoiceTruth
+from cdal.backend.images import retry
+from cdal.backend.images.retry import Patience
+from cdal.backend.images.store import AllowedHosts, ImageError, ImageSource, ImageStore
+from cdal.backend.loop import training_images
+from cdal.backend.loop.training_images import LabelledImage, TaskImages
+from cdal.models import Stopped, TaskNetwork
+
+
+def picture(width: int, height: int, grey: int = 0) -> str:
+    file = BytesIO()
+    Image.new("L", (width, height), grey).save(file, "PNG")
+    return "data:image/png;base64," + b64encode(file.getvalue()).decode()
+
+
+ITEMS = [
+    LabelledImage(7, picture(4, 3, 10), ChoiceTruth("dog", 1)),
+    LabelledImage(5, "/etc/passwd", ChoiceTruth("cat", 0)),
+    LabelledImage(6, picture(2, 2, 20), ChoiceTruth("cat", 0)),
+]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> TaskImages:
+    store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
+    return TaskImages(store, ImageSource("http://label-studio.test", dict), ITEMS)
+
+
+class FirstPixel:
+    """Takes one pixel of an image, and of a target only how large its image was."""
+
+    def prepare(self, image: Tensor) -> Tensor:
+        return image[:, :1, :1]
+
+    def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
+        return torch.tensor([int(target), height, width], dtype=torch.uint8)
+
+
+NETWORK = cast(TaskNetwork, FirstPixel())
+
+
+def test_an_image_and_its_class(images: TaskImages) -> None:
+    assert len(images) == 3
+    image, target = images[0]
+    assert (tuple(image.shape), image.dtype, target) == ((3, 3, 4), torch.uint8, torch.tensor(1))
+    assert image[0, 0].tolist() == [10] * 4
+
+
+def test_one_that_cannot_be_had_says_why(images: TaskImages) -> None:
+    with pytest.raises(ImageError, match="not a path that Label Studio serves files at"):
+        images[1]
+
+
+def test_sizes_of_those_that_can_be_read(images: TaskImages) -> None:
+    assert images.sizes(3) == [(3, 4), (2, 2)]
+    assert images.sizes(1) == [(3, 4)]
+
+
+def test_reading_leaves_out_what_cannot_be_had_and_says_why(images: TaskImages) -> None:
+    shares: list[float] = []
+    readable, problems = images.read(NETWORK, shares.append)
+    assert [item.task_id for item in readable.items] == [7, 6]
+    assert list(problems) == [5]
+    assert shares == [1 / 3, 2 / 3, 1]
+    # What was prepared is kept: it is not read again.
+    assert tuple(readable[0][0].shape) == (3, 1, 1)
+    assert [readable[n][0].flatten().tolist() for n in (0, 1)] == [[10] * 3, [20] * 3]
+    assert [readable[n][1].tolist() for n in (0, 1)] == [[1, 3, 4], [0, 2, 2]]
+
+
+def test_beyond_the_memory_limit_images_are_read_anew(
+    images: TaskImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_images, "MEMORY_LIMIT", 5)  # a pixel and its target have six bytes
+    readable, _ = images.read(NETWORK, lambda _: None)
+    assert tuple(readable[0][0].shape) == (3, 1, 1)
+    assert tuple(readable[1][0].shape) == (3, 2, 2)  # as it was sent; the network prepares it
+
+
+def test_where(images: TaskImages) -> None:
+    some = images.where(lambda item: "cat" in item.truth.classes)
+    assert [item.task_id for item in some.items] == [5, 6]
+    assert len(images.where(lambda _: False)) == 0
+
+
+def test_nothing_to_read(images: TaskImages) -> None:
+    none, problems = images.where(lambda _: False).read(NETWORK, lambda _: None)
+    assert (len(none), problems) == (0, {})
+
+
+@pytest.fixture
+def label_studio() -> Iterator[Loopback]:
+    with Loopback() as server:
+        yield server
+
+
+def fetched(
+    label_studio: Loopback, folder: Path, tasks: int = 1, waiting: Patience | None = None
+) -> TaskImages:
+    """Images that lie on a server, none of which is kept."""
+    store = ImageStore(folder, 0, AllowedHosts())
+    items = [
+        LabelledImage(task, f"/data/upload/1/{task}.png", ChoiceTruth("cat", 0))
+        for task in range(tasks)
+    ]
+    return TaskImages(store, ImageSource(label_studio.url, dict), items, patience=waiting)
+
+
+def test_an_image_that_is_away_for_a_moment_is_waited_for(
+    label_studio: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
+    file = BytesIO()
+    Image.new("RGB", (4, 3)).save(file, "PNG")
+    away = [reply(status=502)] * 6  # two requests and a repetition each
+    label_studio.routes["/data/upload/1/0.png"] = in_turn(*away, reply(file.getvalue()))
+    assert tuple(fetched(label_studio, tmp_path)[0][0].shape) == (3, 3, 4)
+
+
+def test_once_one_was_waited_for_in_vain_no_other_is(
+    label_studio: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "LONGEST_S", 0.0)
+    label_studio.routes["/data/upload/1/0.png"] = reply(status=502)
+    label_studio.routes["/data/upload/1/1.png"] = reply(status=502)
+    images = fetched(label_studio, tmp_path, tasks=2)
+    with pytest.raises(ImageError, match="answered with status 502"):
+        images[0]
+    monkeypatch.setattr(retry, "LONGEST_S", 600.0)
+    began = time.monotonic()
+    with pytest.raises(ImageError, match="answered with status 502"):
+        images.where(lambda item: item.task_id == 1)[0]
+    assert time.monotonic() - began < 60
+
+
+def test_one_that_is_gone_is_not_waited_for(label_studio: Loopback, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="has no such image"):
+        fetched(label_studio, tmp_path)[0]
+    assert len(label_studio.requests) == 1
+
+
+def test_who_waits_hears_that_the_job_is_to_stop(label_studio: Loopback, tmp_path: Path) -> None:
+    label_studio.routes["/data/upload/1/0.png"] = reply(status=502)
+    waiting = Patience(stop=lambda: True)
+    with pytest.raises(Stopped):
+        fetched(label_studio, tmp_path, waiting=waiting)[0]

@@ -1,0 +1,262 @@
+"""Which model serves, and what is trained."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from sqlalchemy import select
+from support.offline import FakeLabelStudio, add_project, add_version, make_services, make_work
+
+from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.label_studio.data import TaskInfo
+from cdal.backend.loop import train
+from cdal.backend.loop.train import (
+    _kept_images_held_out,
+    _serving_network,
+    judge,
+    network_classes,
+    recipe_of,
+)
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.tables import ModelVersion, Project, Round
+from cdal.models import BACKGROUND, Metrics, TaskNetwork, make_network
+
+
+def metrics(value: float, images: int = 20) -> Metrics:
+    return Metrics("accuracy", {"accuracy": value}, {}, (), images)
+
+
+# Which model serves.
+
+
+def test_the_first_version_serves() -> None:
+    verdict = judge(metrics(0.1), None, 0.02)
+    assert verdict.promoted
+    assert verdict.why == (
+        "serves, as the first to be measured; accuracy 0.100 on 20 held-out images"
+    )
+
+
+def test_a_better_one_serves() -> None:
+    verdict = judge(metrics(0.8), metrics(0.7), 0.02)
+    assert verdict.promoted
+    assert verdict.why == "serves; accuracy 0.800 on 20 held-out images, before it 0.700"
+
+
+def test_a_worse_one_is_kept_and_does_not_serve() -> None:
+    verdict = judge(metrics(0.6), metrics(0.7), 0.02)
+    assert not verdict.promoted
+    assert verdict.why == (
+        "kept but does not serve, since it is worse: accuracy 0.600 on 20 held-out images, before "
+        "it 0.700"
+    )
+
+
+@pytest.mark.parametrize(
+    ("new", "tolerance", "promoted"),
+    [
+        (0.5, 0.25, True),  # worse by the tolerance exactly (all three are exact in binary)
+        (0.4999, 0.25, False),
+        (0.75, 0.0, True),
+        (0.7499, 0.0, False),
+        (0.0, 1.0, True),
+    ],
+)
+def test_the_edge_of_the_tolerance(new: float, tolerance: float, promoted: bool) -> None:
+    assert judge(metrics(new), metrics(0.75), tolerance).promoted == promoted
+
+
+def test_without_held_out_images_it_serves_and_says_that_it_was_not_measured() -> None:
+    verdict = judge(None, None, 0.02)
+    assert verdict.promoted
+    assert "no held-out images yet" in verdict.why
+
+
+@pytest.mark.parametrize(("measured", "fair"), [(True, True), (False, False)])
+def test_a_model_that_was_trained_on_every_image_is_not_measured_on_them(
+    tmp_path: Path, measured: bool, fair: bool
+) -> None:
+    """It would look better than any that was not."""
+    services = make_services(tmp_path)
+    project = add_project(services)
+    assert not _kept_images_held_out(make_work(services, project, FakeLabelStudio(), "train"))
+    version = add_version(services, project)
+    if not measured:
+        with services.store.transaction() as session:
+            session.merge(version).metrics = {}
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    assert _kept_images_held_out(work) == fair
+
+
+# Settings.
+
+
+def test_the_recipe_is_that_of_the_settings() -> None:
+    settings = ProjectSettings(epochs=7, batch_size=16, learning_rate=0.01, seed=3)
+    recipe = recipe_of(settings)
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.seed) == (7, 16, 0.01, 3)
+
+
+@pytest.mark.parametrize(
+    ("tag", "unlabelled", "background"),
+    [
+        ("BrushLabels", "background", True),
+        ("PolygonLabels", "background", True),
+        ("BrushLabels", "ignore", False),
+        ("RectangleLabels", "background", False),
+        ("Choices", "background", False),
+    ],
+)
+def test_what_has_no_label_is_a_class_where_pixels_are_classified(
+    tag: str, unlabelled: Any, background: bool
+) -> None:
+    control = served_control(config(tag))
+    classes = network_classes(control, ProjectSettings(unlabelled=unlabelled))
+    assert classes == ("cat", "dog", *([BACKGROUND] if background else []))
+
+
+def config(tag: str, labels: str = '<Label value="cat"/><Label value="dog"/>') -> str:
+    if tag == "Choices":
+        labels = labels.replace("<Label", "<Choice")
+    return (
+        f'<View><Image name="image" value="$image"/><{tag} name="label" toName="image">{labels}'
+        f"</{tag}></View>"
+    )
+
+
+def served_by_cats_and_dogs(tmp_path: Path, labeling_config: str) -> TaskNetwork | None:
+    """The network to go on from, in a project that has been served by one of cats and dogs."""
+    services = make_services(tmp_path)
+    project = add_project(services, labeling_config=labeling_config)
+    version = add_version(services, project)
+    network = make_network(
+        architecture="mobilenet_v3_small",
+        classes=("cat", "dog"),
+        image_size=32,
+        pretrained=False,
+    )
+    network.save(services.config.version_folder(project.id, version.number), "f")
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    return _serving_network(work, torch.device("cpu"))[1]
+
+
+def test_a_renamed_label_is_known_by_its_former_name(tmp_path: Path) -> None:
+    labels = '<Label value="dog"/><Label value="feline" predicted_values="tiger, cat"/>'
+    network = served_by_cats_and_dogs(tmp_path, config("Choices", labels))
+    assert network is not None
+    assert network.classes == ("dog", "feline")
+    before = make_network(
+        architecture="mobilenet_v3_small", classes=("cat", "dog"), image_size=32, pretrained=False
+    )
+    head = before.module.get_submodule("head").state_dict()["weight"]
+    now = network.module.get_submodule("head").state_dict()["weight"]
+    assert torch.equal(now, head[[1, 0]])
+
+
+def test_a_model_of_another_task_is_not_gone_on_from(tmp_path: Path) -> None:
+    assert served_by_cats_and_dogs(tmp_path, config("RectangleLabels")) is None
+
+
+def new_version(project: Project) -> tuple[TaskNetwork, ModelVersion]:
+    """One that a training has come to, not yet in the store."""
+    network = make_network(
+        task="classification",
+        architecture="mobilenet_v3_small",
+        classes=("cat", "dog"),
+        image_size=32,
+        device=torch.device("cpu"),
+        pretrained=False,
+    )
+    version = ModelVersion(
+        project_id=project.id,
+        number=3,
+        architecture="mobilenet_v3_small",
+        classes=["cat", "dog"],
+        fingerprint="f",
+        labels=9,
+        metrics={},
+        promoted=True,
+        verdict="serves",
+        seconds=1.0,
+    )
+    return network, version
+
+
+def test_one_that_is_trained_after_all_weights_were_lost_serves(tmp_path: Path) -> None:
+    """The training itself found the damage, and had nothing serve meanwhile."""
+    services = make_services(tmp_path)
+    project = add_project(services)
+    add_version(services, project)
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    with services.store.transaction() as session:
+        session.get_one(Project, project.id).serving_version_id = None
+    network, new = new_version(project)
+    train._save(work, network, new, None)
+    assert (new.promoted, new.verdict) == (True, "serves")
+    with services.store.reading() as session:
+        assert session.get_one(Project, project.id).serving_version_id == new.id
+
+
+def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    first, second = (add_version(services, project, number=number) for number in (1, 2))
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    with services.store.transaction() as session:  # while it trains
+        session.get_one(Project, project.id).serving_version_id = first.id
+    network, new = new_version(project)
+    train._save(work, network, new, second.id)
+    assert (new.promoted, new.verdict) == (False, train.OVERTAKEN)
+    with services.store.reading() as session:
+        assert session.get_one(Project, project.id).serving_version_id == first.id
+        begun = session.scalars(select(Round)).one()
+    assert begun.model_version_id == first.id != second.id
+
+
+def coloured(red: int) -> str:
+    """An image that needs no server."""
+    file = BytesIO()
+    Image.new("RGB", (40, 30), (red, 0, 0)).save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+
+
+def test_a_training_is_repeated_only_where_it_would_come_to_something_else(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    client = FakeLabelStudio()
+    for task_id in range(1, 7):
+        data = {"image": coloured(40 * task_id)}
+        client.known[task_id] = TaskInfo(task_id, data, 1, 0, "2026-01-01T00:00:00Z")
+        value = {"choices": ["dog" if task_id % 2 else "cat"]}
+        given = {"from_name": "label", "to_name": "image", "type": "choices", "value": value}
+        client.given[task_id] = [{"result": [given], "was_cancelled": False}]
+
+    def outcome(**more: Any) -> str:
+        short = {"network": "mobilenet_v3_small", "image_size": 32, "epochs": 1, "min_labels": 2}
+        work = make_work(services, project, client, "train", **short, **more)
+        said = train.run(work)
+        services.jobs.finish(work.job.id, "done")
+        return said[: len("model version 1")]
+
+    def roll_back() -> None:
+        with services.store.transaction() as session:
+            first = session.scalars(select(ModelVersion).filter_by(number=1)).one()
+            session.get_one(Project, project.id).serving_version_id = first.id
+
+    assert outcome() == "model version 1"
+    assert outcome() == "not trained: no"
+    assert outcome(warm_start=False) == "model version 2"
+    assert outcome(warm_start=False) == "not trained: no"
+    client.known[1] = replace(client.known[1], data={"image": coloured(250)})
+    assert outcome(warm_start=False) == "model version 3"
+    assert outcome() == "model version 4"
+    assert outcome() == "not trained: no"
+    roll_back()
+    assert outcome() == "model version 5"

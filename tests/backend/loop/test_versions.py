@@ -1,0 +1,108 @@
+"""Damaged weights: the last good model goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from sqlalchemy import select
+from support.offline import (
+    FakeLabelStudio,
+    add_project,
+    add_round,
+    add_version,
+    jobs_of,
+    make_services,
+    make_work,
+)
+
+from cdal.backend.loop import score, train
+from cdal.backend.loop.versions import serve_last_good
+from cdal.backend.services import Services
+from cdal.backend.store.tables import Event, ModelVersion, Project, Round, Task
+from cdal.backend.web.model import CDALModel
+from cdal.models import make_network
+
+
+def save(services: Services, number: int, damaged: bool = False) -> None:
+    folder = services.config.version_folder(1, number)
+    make_network("classification", "mobilenet_v3_small", ("cat", "dog"), 32).save(folder)
+    if damaged:
+        (folder / "weights.safetensors").write_bytes(b"lost")
+
+
+def serving(services: Services) -> int | None:
+    with services.store.reading() as session:
+        return session.get_one(Project, 1).serving_version_id
+
+
+def test_the_newest_good_one_that_was_promoted_serves(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    versions = [add_version(services, project, number=number) for number in range(1, 6)]
+    for number in (1, 2):
+        save(services, number)  # the weights of the third were pruned
+    save(services, 4, damaged=True)
+    save(services, 5, damaged=True)
+    with services.store.transaction() as session:
+        session.get_one(ModelVersion, versions[1].id).promoted = False
+    assert serve_last_good(services, 1)
+    assert serving(services) == versions[0].id
+    with services.store.reading() as session:
+        assert not session.get_one(ModelVersion, versions[4].id).promoted
+        (text,) = session.scalars(select(Event.text).filter_by(level="error"))
+    assert text.startswith("Model version 5 cannot be loaded, so model version 1 serves again: ")
+    assert not serve_last_good(services, 1)
+
+
+def test_without_any_none_serves(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    add_version(services, add_project(services))
+    assert serve_last_good(services, 1)
+    assert serving(services) is None
+    assert not serve_last_good(services, 1)
+
+
+def test_a_scoring_pass_whose_model_is_damaged_begins_a_round_with_the_last_good_one(
+    tmp_path: Path,
+) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    versions = [add_version(services, project, number=number) for number in (1, 2)]
+    save(services, 1)
+    save(services, 2, damaged=True)
+    with services.store.transaction() as session:
+        session.add(Task(project_id=1, task_id=7, image="/data/upload/7.png"))
+    add_round(services, project, [], state="scoring", model_version_id=versions[1].id)
+    score.run(make_work(services, project, FakeLabelStudio(), "score"))
+    with services.store.reading() as session:
+        rounds = session.execute(select(Round.state, Round.model_version_id)).all()
+    assert [tuple(r) for r in rounds] == [
+        ("closed", versions[1].id),
+        ("scoring", versions[0].id),
+    ]
+    assert ("score", "pending") in jobs_of(services)
+
+
+def test_a_training_goes_on_from_the_last_good_one(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    versions = [add_version(services, project, number=number) for number in (1, 2)]
+    save(services, 1)
+    save(services, 2, damaged=True)
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    assert train._serving_network(work, torch.device("cpu"))[1] is not None
+    assert serving(services) == versions[0].id
+
+
+def test_what_was_predicted_goes_on_being_served(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    version = add_version(services, project, {7: "cat"})
+    save(services, 1, damaged=True)
+    add_round(services, project, [7], queue_version="CDAL round 1.1", model_version_id=version.id)
+    with services.store.reading() as session:
+        project = session.get_one(Project, 1)
+    known, unseen = CDALModel(services, project).predict([{"id": 7}, {"id": 8, "data": {}}])
+    assert known["result"][0]["value"]["choices"] == ["cat"]
+    assert unseen["result"] == []

@@ -1,0 +1,88 @@
+"""The pool's map, and how it is laid out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.offline import FakeLabelStudio, add_project, make_services, make_work
+from support.pooled import pooled_project
+
+from cdal.backend.loop import pool_map
+from cdal.backend.loop.pool_map import PoolMap, map_file, newest_map
+from cdal.backend.reports.pool_map import pool_status
+from cdal.backend.services import Services
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+def test_every_image_is_on_it_with_what_has_become_of_it(services: Services) -> None:
+    project, _ = pooled_project(services)
+    old = map_file(services.config.project_folder(project.id), 0)
+    PoolMap(0, 0, [], [], [], [], []).save(old)
+    outcome = pool_map.run(make_work(services, project, FakeLabelStudio(), "map"))
+    assert outcome == "6 of 6 images laid out"
+    assert not old.exists()
+    with services.store.reading() as session:
+        drawn = newest_map(session, services.config, project)
+        assert drawn is not None
+        told = pool_status(session, project, drawn)
+    states = {point["task"]: point["state"] for point in told["points"]}
+    assert states == {
+        1: "labelled",
+        2: "unlabelled",
+        3: "queued",
+        4: "queued",
+        5: "unlabelled",
+        6: "queued",
+    }
+    rounds = {point["task"]: point["round"] for point in told["points"]}
+    assert (rounds[3], rounds[2], rounds[1]) == (2, None, None)
+    assert told["counts"] == {"labelled": 1, "queued": 3, "unlabelled": 2}
+    assert {point["class"] for point in told["points"] if point["task"] in (3, 5)} == {1}
+    for point in told["points"]:
+        assert 0 <= point["x"] <= 1
+        assert 0 <= point["y"] <= 1
+
+
+def test_a_damaged_file_is_none(services: Services, tmp_path: Path) -> None:
+    file = tmp_path / "map.json"
+    assert PoolMap.load(file) is None
+    file.write_text('{"version": 1')
+    assert PoolMap.load(file) is None
+
+
+def test_without_a_model_there_is_nothing_to_lay_out(services: Services) -> None:
+    project = add_project(services)
+    outcome = pool_map.run(make_work(services, project, FakeLabelStudio(), "map"))
+    assert outcome == "there is no model whose features could be laid out"
+
+
+def test_of_many_images_the_queue_and_some_of_the_rest() -> None:
+    every, queued, labelled = list(range(10_000)), list(range(100)), list(range(5000, 7000))
+    rows = pool_map._sample(every, queued, labelled, seed=0)
+    assert len(rows) == pool_map.MOST_POINTS
+    assert set(queued) <= set(rows)
+    assert len(set(labelled) & set(rows)) == pool_map.MOST_LABELLED
+    assert rows == pool_map._sample(every, queued, labelled, seed=0)
+
+
+def test_groups_stay_together() -> None:
+    draws = np.random.default_rng(0)
+    centres = np.repeat(np.eye(3, 20) * 50, 20, axis=0)
+    places = pool_map.lay_out((centres + draws.normal(size=(60, 20))).astype(np.float32), seed=0)
+    groups = places.reshape(3, 20, 2)
+    within = np.linalg.norm(groups - groups.mean(1, keepdims=True), axis=2).max()
+    apart = np.linalg.norm(groups.mean(1)[:, None] - groups.mean(1)[None], axis=2)
+    assert within < apart[np.triu_indices(3, 1)].min()
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_few_images(count: int) -> None:
+    places = pool_map.lay_out(np.eye(count, 4, dtype=np.float32), seed=0)
+    assert places.shape == (count, 2)
+    assert np.isfinite(places).all()

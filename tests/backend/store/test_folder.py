@@ -1,0 +1,142 @@
+"""What is checked before anything runs on a data folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.offline import add_project, jobs_of, make_config, make_services
+from support.processes import environment
+
+from cdal.backend.errors import DataFolderError
+from cdal.backend.services import Services
+from cdal.backend.store.folder import check_data_folder
+
+
+def damage(file: Path) -> None:
+    """Overwrite pages in the middle, as a dying disk does."""
+    for journal in file.parent.glob(f"{file.name}-*"):
+        journal.unlink()
+    with file.open("r+b") as opened:
+        opened.seek(4096)
+        opened.write(os.urandom(8192))
+
+
+def close(services: Services) -> None:
+    """Bring all that was written into the database's own file."""
+    with closing(sqlite3.connect(services.config.data_folder / "cdal.sqlite")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    services.store.close()
+    services.jobs.huey.storage.close()
+
+
+def command(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cdal", name],
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_new_and_a_used_folder_are_sound(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    check_data_folder(config)
+    services = make_services(tmp_path)
+    add_project(services)
+    check_data_folder(config)  # also while it is in use
+
+
+@pytest.mark.parametrize("name", ["serve", "worker"])
+def test_a_damaged_database_is_told_in_a_sentence_and_left_as_it_is(
+    tmp_path: Path, name: str
+) -> None:
+    services = make_services(tmp_path)
+    add_project(services)
+    close(services)
+    database = tmp_path / "cdal.sqlite"
+    damage(database)
+    before = database.read_bytes()
+    done = command(tmp_path, name)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"cdal: The database {database} is damaged; move it away and restore a backup, as "
+        "docs/operations.md says."
+    )
+    assert "Traceback" not in done.stderr
+    assert database.read_bytes() == before
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "cdal.sqlite").write_bytes(b"a letter to my aunt" * 100)
+    with pytest.raises(DataFolderError, match="is damaged"):
+        check_data_folder(make_config(tmp_path))
+
+
+def test_damaged_messages_are_made_anew_and_no_job_is_lost(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    add_project(services)
+    services.jobs.ask(1, "train", "test")
+    close(services)
+    damage(services.config.jobs_file)
+    check_data_folder(services.config)
+    again = make_services(tmp_path)
+    assert jobs_of(again) == [("train", "pending")]
+    again.jobs.send_pending()
+    assert len(again.jobs.huey) == 1
+
+
+@pytest.mark.parametrize("url", ["postgresql://host:many/name", "sqlite:////no/such/folder/f"])
+def test_an_address_that_is_no_databases_is_told(tmp_path: Path, url: str) -> None:
+    with pytest.raises(DataFolderError, match="CDAL_DATABASE_URL"):
+        check_data_folder(make_config(tmp_path, database_url=url))
+
+
+@pytest.fixture
+def locked_away() -> Iterator[Path]:
+    """A data folder that was used, and that its user may now read and not write."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    services = make_services(folder)
+    add_project(services)
+    close(services)
+    for path in folder.rglob("*"):
+        path.chmod(0o444 if path.is_file() else 0o555)
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+# Nothing stops root from writing, so root becomes nobody once all is imported.
+AS_NOBODY = (
+    "import os, sys, cdal.backend.commands as c, cdal.backend.web.app\n"
+    "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+    "sys.exit(c.{name}())"
+)
+
+
+@pytest.mark.parametrize("name", ["serve", "worker"])
+def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(
+    locked_away: Path, name: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY.format(name=name)],
+        env=environment(locked_away),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"cdal: The data folder {locked_away} cannot be written: Permission denied."
+    )
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,42 @@
+"""What a killed process leaves behind is removed, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from support.offline import add_project, add_version, make_services
+
+from cdal.backend.store.folder import remove_leftovers
+
+
+def test_only_what_nothing_knows_of_goes(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    add_version(services, project)
+    config = services.config
+    kept = [
+        config.version_folder(project.id, 1) / "weights.safetensors",
+        config.scores_folder(project.id, 1) / "00000000.safetensors",
+        config.images_folder / "ab" / "abcdef",
+        config.images_folder / "ab" / "tmp-being-written",
+    ]
+    gone = [
+        config.version_folder(project.id, 1).with_name(".2-abc") / "weights.safetensors",
+        config.version_folder(project.id, 2) / "manifest.json",
+        config.scores_folder(project.id, 1) / "00000001.unfinished",
+        config.scores_folder(project.id, 2) / "00000000.safetensors",
+        config.version_folder(9, 1) / "weights.safetensors",  # of a project that was forgotten
+        config.images_folder / "ab" / "tmp-killed",
+    ]
+    for file in (*kept, *gone):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"0")
+    os.utime(gone[-1], (time.time() - 100,) * 2)
+    services.images.remove_leftovers()
+    assert remove_leftovers(services.config, services.store) == 5  # besides the cache's own
+    assert [file for file in kept if not file.exists()] == []
+    assert [file for file in gone if file.exists()] == []
+    assert not config.version_folder(project.id, 2).exists()
+    assert remove_leftovers(services.config, services.store) == 0

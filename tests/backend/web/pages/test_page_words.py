@@ -1,0 +1,72 @@
+"""How figures, times and advice are written on the pages."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from cdal.backend.errors import advice_on
+from cdal.backend.store.tables import now
+from cdal.backend.web.pages import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "—"),
+        (0.44, "0.4 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (185, "3 min 5 s"),
+        (3725, "1 h 2 min"),
+    ],
+)
+def test_times(value: float | None, words: str) -> None:
+    assert wording.seconds(value) == words
+
+
+def test_how_long_ago() -> None:
+    assert wording.ago(None) == "—"
+    assert wording.ago(now()) == "just now"
+    assert wording.ago(now() - timedelta(minutes=3)) == "3 minutes ago"
+    assert wording.ago(f"{(now() - timedelta(hours=5)).isoformat()}Z") == "5 hours ago"
+
+
+def test_movement_needs_no_colour() -> None:
+    assert [wording.moved(x) for x in (0.031, -0.2, 0.0001, None)] == [
+        "up 0.031",
+        "down 0.200",
+        "unchanged",
+        "",
+    ]
+
+
+def test_names_and_counts() -> None:
+    assert [wording.metric_name(n) for n in ("map_50", "miou", "accuracy", None)] == [
+        "mAP@0.5",
+        "mIoU",
+        "accuracy",
+        "metric",
+    ]
+    assert (wording.count(1, "image"), wording.count(1200, "image")) == ("1 image", "1,200 images")
+
+
+@pytest.mark.parametrize(
+    ("problem", "advice"),
+    [
+        ("Label Studio could not be asked to read the project: ConnectError", "Label Studio runs"),
+        ("Label Studio refused to import the predictions: 403 no", "access token of a user"),
+        ('Setting "budget" must be at least 1, not 0.', 'under "Settings"'),
+        ("The labeling config has no <Image>; this backend labels images.", "labeling interface"),
+        ('The <Choices> "label" has choice="multiple"; use …', "labeling interface"),
+        ("Internal error, see the log: KeyError", "the backend's log"),
+        ("Something that nobody foresaw", "start the step again"),
+    ],
+)
+def test_every_problem_has_something_to_do(problem: str, advice: str) -> None:
+    assert advice in (advice_on(problem) or "")
+
+
+def test_no_problem_needs_no_advice() -> None:
+    assert advice_on(None) is None

@@ -1,0 +1,343 @@
+"""The pages as they are answered: figures, words, refusals; without a browser."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from support.offline import (
+    FakeLabelStudio,
+    add_project,
+    add_round,
+    add_tasks,
+    jobs_of,
+    make_browser,
+    make_work,
+    picture,
+    services_of,
+)
+from support.pooled import pooled_project
+from werkzeug.test import TestResponse
+
+from cdal.backend.images.cache import DiskCache
+from cdal.backend.loop import comparison, pool_map
+from cdal.backend.loop.comparison import QUICK
+from cdal.backend.store.tables import Event, ModelVersion, Pick, Project, Submission, Yardstick, now
+
+PAGES = ["", "/queue", "/pool", "/compare", "/settings", "/confirm/rescore"]
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> FlaskClient:
+    return make_browser(tmp_path)
+
+
+@pytest.fixture
+def pooled(browser: FlaskClient) -> FlaskClient:
+    """Project 1 with a round, a model and a measured confusion."""
+    project, _ = pooled_project(services_of(browser))
+    with services_of(browser).store.transaction() as session:
+        version = session.scalars(select(ModelVersion)).one()
+        version.metrics = {
+            "main_name": "accuracy",
+            "values": {"accuracy": 0.75},
+            "images": 8,
+            "per_class": {
+                "cat": {"count": 4, "score": 0.5},
+                "dog": {"count": 4, "score": 1.0},
+            },
+            "confusion": [[2, 2], [0, 4]],
+        }
+        version.serving_metrics = {"main_name": "accuracy", "values": {"accuracy": 0.5}}
+        session.get_one(Project, project.id).title = "Pets & <friends>"
+    return browser
+
+
+def text(answer: TestResponse) -> str:
+    """What a page says, without its tags."""
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    body = re.sub(r"<[^>]+>", " ", answer.get_data(as_text=True))
+    return " ".join(html.unescape(body).split())
+
+
+def test_browsers_are_sent_to_the_pages_and_others_told_that_it_is_up(
+    browser: FlaskClient,
+) -> None:
+    answer = browser.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/projects")
+    for accept in ("*/*", "application/json"):
+        answer = browser.get("/", headers={"Accept": accept})
+        assert answer.get_json() == {"status": "UP", "model_class": "CDALModel"}
+
+
+def test_no_project_yet_says_how_to_connect_one(browser: FlaskClient) -> None:
+    said = text(browser.get("/projects"))
+    assert "No project is connected yet" in said
+    assert "http://localhost" in said
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_of_a_project_that_has_just_been_connected(
+    browser: FlaskClient, path: str
+) -> None:
+    add_project(services_of(browser))
+    assert browser.get(f"/projects/1{path}").status_code == 200
+
+
+def test_figures_are_those_of_the_api_and_of_the_store(pooled: FlaskClient) -> None:
+    told: dict[str, Any] = pooled.get("/api/v1/projects/1").get_json()
+    said = text(pooled.get("/projects/1"))
+    assert told["state"]["text"] == "waiting for 2 labels of round 2"
+    assert told["state"]["text"] in said
+    assert f"Labelled {told['labelled']} of {told['tasks']} images" in said
+    assert (told["labelled"], told["tasks"]) == (1, 6)
+    assert (told["metric"]["value"], told["metric"]["moved"]) == (0.75, 0.25)
+    assert "Held-out accuracy 0.750 up 0.250 from 0.500" in said
+    quality = pooled.get("/api/v1/projects/1/versions/1").get_json()
+    (worst,) = quality["confused"]
+    assert f"{worst['true']} {worst['taken_for']} 50% (2)" in said
+    queue = pooled.get("/api/v1/projects/1/queue").get_json()["picks"]
+    page = pooled.get("/projects/1/queue").get_data(as_text=True)
+    shown = [int(task) for task in re.findall(r'id="rank-\d+">\s*.*?Task (\d+)<', page, re.S)]
+    with services_of(pooled).store.reading() as session:
+        stored = list(session.scalars(select(Pick.task_id).order_by(Pick.rank)))
+    assert shown == [pick["task"] for pick in queue] == stored
+
+
+def test_the_queue_says_why_an_image_is_first(pooled: FlaskClient) -> None:
+    said = text(pooled.get("/projects/1/queue"))
+    assert "The first is task 3: in it the model sees" in said
+    assert "dog at 90% rather than 10%" in said
+    assert "compared with the nearest image (labelled)" in said
+    assert "The model says dog, 75% sure" in said
+    assert "What sets it apart: dog 60%, cat 40%" in said
+
+
+def test_the_queue_has_the_ranks_of_the_other_selectors(pooled: FlaskClient) -> None:
+    services = services_of(pooled)
+    assert "is being worked out" in text(pooled.get("/projects/1/queue"))
+    assert jobs_of(services) == [("rank", "pending")]
+    pooled.get("/projects/1/queue")
+    assert jobs_of(services) == [("rank", "pending")]
+    with services.store.reading() as session:
+        project = session.get_one(Project, 1)
+    comparison.run(make_work(services, project, FakeLabelStudio(), "rank"))
+    said = text(pooled.get("/projects/1/queue"))
+    assert "entropy 5" in said
+    assert all(name in said for name in QUICK)
+
+
+def test_a_random_round_is_said_to_be_one(browser: FlaskClient) -> None:
+    project = add_project(services_of(browser))
+    add_tasks(services_of(browser), project, [1, 2])
+    add_round(services_of(browser), project, [2, 1], queued=2)
+    said = text(browser.get("/projects/1/queue"))
+    assert "This first round is drawn at random" in said
+    assert "Drawn at random: there is no model yet" in said
+
+
+def test_the_pool_is_drawn_by_the_worker_and_then_shown(pooled: FlaskClient) -> None:
+    services = services_of(pooled)
+    assert "the map is being drawn" in text(pooled.get("/projects/1/pool"))
+    assert jobs_of(services) == [("map", "pending")]
+    with services.store.reading() as session:
+        project = session.get_one(Project, 1)
+    pool_map.run(make_work(services, project, FakeLabelStudio(), "map"))
+    told = pooled.get("/api/v1/projects/1/pool").get_json()
+    for colour, legend in (
+        ("class", "dog (2)"),
+        ("uncertainty", "0.8 to 1.0 bits (2)"),
+        ("round", "round 2 (3)"),
+        ("nonsense", "dog (2)"),
+    ):
+        answer = pooled.get(f"/projects/1/pool?colour={colour}")
+        assert legend in text(answer)
+        assert answer.get_data(as_text=True).count("<g data-task=") == len(told["points"]) == 6
+    assert "queued (3) labelled (1) unlabelled (2)" in text(pooled.get("/projects/1/pool"))
+
+
+def test_what_others_wrote_is_only_text(pooled: FlaskClient) -> None:
+    for path in ("/projects", *(f"/projects/1{path}" for path in PAGES)):
+        body = pooled.get(path).get_data(as_text=True)
+        assert "<friends>" not in body
+        assert "<script>" not in body
+        assert "style=" not in body
+        assert "onclick" not in body
+
+
+def test_an_action_is_done_said_and_logged(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/actions/train")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/projects/1")
+    assert "Job 1 trains on the labels of now." in text(pooled.get("/projects/1"))
+    # Once: what is loaded next has nothing to say.
+    assert "Job 1 trains on the labels of now." not in text(pooled.get("/projects/1"))
+    assert jobs_of(services_of(pooled)) == [("train", "pending")]
+    with services_of(pooled).store.reading() as session:
+        assert session.scalars(select(Event.text)).all() == [
+            "Training asked for by somebody at 127.0.0.1"
+        ]
+
+
+def test_who_did_it_is_who_gave_the_password(tmp_path: Path) -> None:
+    browser = make_browser(tmp_path, BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="p")
+    add_project(services_of(browser))
+    browser.post("/projects/1/actions/pause", auth=("ann", "p"))
+    with services_of(browser).store.reading() as session:
+        assert session.scalars(select(Event.text)).all() == ["Paused by ann"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/projects/1/actions/resume", 409, "Project 1 is not paused."),
+        ("/projects/1/actions/dance", 404, "There is no such action."),
+        ("/projects/9/actions/train", 404, "There is no project 9."),
+        ("/projects/1/actions/cancel", 400, "Which job?"),
+        ("/projects/1/first", 409, "None of these images can be queued"),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_a_page(
+    pooled: FlaskClient, path: str, status: int, words: str
+) -> None:
+    answer = pooled.post(path)
+    assert answer.status_code == status
+    assert answer.content_type.startswith("text/html")
+    assert words in html.unescape(answer.get_data(as_text=True))
+
+
+@pytest.mark.parametrize("number", [-1, 10**30, "x", "1" * 5000])
+def test_a_number_that_no_database_has_is_asked_for_anew(
+    pooled: FlaskClient, number: object
+) -> None:
+    for name, field in (("cancel", "job"), ("retry", "job"), ("roll-back", "version")):
+        answer = pooled.post(f"/projects/1/actions/{name}", data={field: number})
+        assert answer.status_code == 400
+        assert f"Which {field}? Go back and choose one." in answer.get_data(as_text=True)
+        assert pooled.get(f"/projects/1/confirm/{name}?{field}={number}").status_code == 200
+
+
+def test_the_queue_ends(pooled: FlaskClient) -> None:
+    assert "The queue ends before this page." in text(
+        pooled.get(f"/projects/1/queue?from={10**30}")
+    )
+
+
+def test_a_selector_may_be_compared_with_itself(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/compare", data={"a": "entropy", "b": "entropy"})
+    assert answer.status_code == 303
+    assert pooled.get(answer.headers["Location"]).status_code == 200
+
+
+def test_another_sites_page_can_do_nothing(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/actions/train", headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+    assert jobs_of(services_of(pooled)) == []
+
+
+def test_no_page_where_there_is_no_project(browser: FlaskClient) -> None:
+    answer = browser.get("/projects/7")
+    assert answer.status_code == 404
+    assert "There is no project 7 here." in html.unescape(answer.get_data(as_text=True))
+
+
+def test_settings_that_are_wrong_are_said_beside_their_field(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/settings", data={"budget": "0", "seed": "3"})
+    assert answer.status_code == 400
+    body = html.unescape(answer.get_data(as_text=True))
+    assert 'Setting "budget" must be at least 1, not 0.' in body
+    # What was typed is still there to be mended.
+    assert 'name="budget" value="0"' in body
+    assert 'name="seed" value="3"' in body
+    assert body.count('aria-invalid="true"') == 1
+
+
+def test_a_thumbnail_that_cannot_be_had_is_a_drawing(pooled: FlaskClient) -> None:
+    answer = pooled.get("/projects/1/tasks/99/thumbnail")
+    assert (answer.status_code, answer.content_type) == (404, "image/svg+xml")
+    assert pooled.get("/projects/7/tasks/1/thumbnail").status_code == 404
+
+
+def test_the_folder_of_thumbnails_is_looked_through_once(
+    browser: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[DiskCache] = []
+    monkeypatch.setattr(DiskCache, "_sweep", lambda cache: looks.append(cache))
+    services = services_of(browser)
+    add_tasks(services, add_project(services), [1, 2, 3], image=picture())
+    for task in (1, 2, 3, 1):
+        answer = browser.get(f"/projects/1/tasks/{task}/thumbnail")
+        assert (answer.status_code, answer.content_type) == (200, "image/webp")
+    assert len(looks) == 1
+
+
+def test_the_nearest_image_may_be_one_that_the_round_drew_at_random(pooled: FlaskClient) -> None:
+    with services_of(pooled).store.transaction() as session:
+        picks = session.scalars(select(Pick).order_by(Pick.rank)).all()
+        picks[0].reason = {"nearest": picks[1].task_id, "classes": {"1": 1.0}}
+        picks[1].reason = {"random": True}
+    said = text(pooled.get("/projects/1/queue"))
+    assert "compared with the nearest image (drawn at random in this round)" in said
+    assert "Drawn at random, as a yardstick for the others." in said
+
+
+def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
+    services = services_of(pooled)
+    with services.store.transaction() as session:
+        session.add(
+            Submission(project_id=1, task_id=1, labelled_at=now(), annotators=[3], seconds=4.0)
+        )
+        point = {"labels": 40, "value": 0.5}
+        known = {"known": True, "why": None, "random": point, "curve": [point], "saved": 12.0}
+        measured = {"metric": "accuracy", "images": 20, "needed": 28.0, "low": -3.0, "high": 30.0}
+        bounds = {"at_least": False, "at_most": False}
+        session.add(Yardstick(project_id=1, version=1, result={**known, **measured, **bounds}))
+        session.get_one(Project, 1).extra_params = {"random_share": 0.25}
+    told = pooled.get("/api/v1/projects/1/throughput").get_json()
+    assert (told["labels"], told["annotators"][0]["name"]) == (1, "annotator 3")
+    assert told["over_time"]["bars"][0]["labels"] == 1
+    savings = pooled.get("/api/v1/projects/1/savings").get_json()
+    assert (savings["saved"], savings["random"]["labels"]) == (12.0, 40)
+    compared = pooled.get("/api/v1/projects/1/comparison?a=entropy&b=core-set").get_json()
+    assert [one["name"] for one in compared["selectors"]] == ["entropy", "core-set"]
+    said = text(pooled.get("/projects/1"))
+    assert "About 12 labels saved against random" in said
+    assert "No difference from random can be told yet" in said
+    assert "About 12 labels saved against random: between -3 and 30 with 90% confidence" in said
+    with services.store.transaction() as session:
+        row = session.scalars(select(Yardstick)).one()
+        row.result = {**row.result, "saved": -90.0, "low": -90.0, "at_most": True}
+    said = text(pooled.get("/projects/1"))
+    assert "At least 90 labels lost against random" in said
+    assert "annotator 3 1 4.0 s" in said
+
+
+def test_the_api_says_what_is_not_there(browser: FlaskClient) -> None:
+    add_project(services_of(browser))
+    for path in ("versions/1", "pool", "comparison"):
+        answer = browser.get(f"/api/v1/projects/1/{path}")
+        assert answer.status_code == 404
+        assert answer.get_json()["error"]
+    assert browser.get("/api/v1/projects/1/savings").get_json()["known"] is False
+    assert browser.get("/api/v1/projects/1/comparison?a=nothing").status_code == 400
+
+
+def test_a_slash_too_many_leads_to_the_page(pooled: FlaskClient) -> None:
+    assert pooled.get("/projects/").status_code == 200
+    answer = pooled.get("/projects/1/queue/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/projects/1/queue")
+    # Whatever is in it, it leads nowhere else.
+    answer = pooled.get("/projects///example.com/", follow_redirects=True)
+    assert (answer.status_code, answer.request.url) == (
+        404,
+        "http://localhost/projects/example.com",
+    )
+
+
+def test_an_address_that_there_is_not_is_answered_with_a_page(pooled: FlaskClient) -> None:
+    answer = pooled.get("/projects/1/nothing")
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")

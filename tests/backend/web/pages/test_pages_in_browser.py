@@ -1,0 +1,248 @@
+"""The pages in a real browser, on a real loop with a real Label Studio.
+
+The tests share one project and go through it in order, as an admin would.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+from support.admin import DESKTOP, PATIENCE_MS, PHONE, Admin, admin
+from support.scenario import Scenario
+
+from cdal.demo.backend import round_is_open
+
+pytestmark = pytest.mark.label_studio
+
+PATHS = ["", "/queue", "/pool", "/compare", "/settings", "/confirm/rescore"]
+
+
+@pytest.fixture(scope="module")
+def loop(make_scenario: Callable[..., Scenario]) -> Scenario:
+    """Two rounds of CIFAR-10, of which the second is open."""
+    scenario = make_scenario(48, budget=12, held_out=0.4)
+    scenario.wait_for_round(1)
+    scenario.label_stream(12)
+    scenario.wait_for_round(2)
+    return scenario
+
+
+@pytest.fixture(scope="module")
+def ann(chromium: Browser, loop: Scenario) -> Iterator[Admin]:
+    with admin(chromium, loop.backend, loop.status()["id"], DESKTOP) as one:
+        yield one
+
+
+def test_the_queue_shows_the_images_and_why_they_come(ann: Admin, loop: Scenario) -> None:
+    thumbnails: list[int] = []
+    ann.page.on(
+        "response",
+        lambda r: thumbnails.append(r.status) if r.url.endswith("/thumbnail") else None,
+    )
+    ann.open("/queue")
+    ann.sees("Why these images, and why this one first?")
+    first = loop.queue()[0]
+    ann.sees(f"The first is task {first}:")
+    card = ann.page.locator("#rank-1")
+    expect(card.locator("svg.bars")).to_have_attribute("aria-label", re.compile(r"\d+%"))
+    address = card.get_by_role("link", name=f"Task {first} in Label Studio").get_attribute("href")
+    assert address == f"{loop.label_studio.url}/projects/{loop.number}/data?task={first}"
+    ann.page.wait_for_load_state("networkidle")
+    assert thumbnails
+    assert set(thumbnails) == {200}
+    # The worker ranks the pool by the other selectors for who looks at it.
+    while not card.locator("details").count():
+        ann.page.wait_for_timeout(500)
+        ann.open("/queue")
+    card.locator("summary").click()
+    expect(card.get_by_role("row", name=re.compile("cdal-cs"))).to_contain_text("1")
+
+
+def test_images_chosen_on_the_map_come_next(ann: Admin, loop: Scenario) -> None:
+    ann.open("/pool")
+    ann.page.wait_for_selector("#map")  # the page loads itself anew when the map is drawn
+    field = ann.page.locator("#map")
+    free = ann.page.locator("#map g[data-free]").last
+    task = int(free.get_attribute("data-task") or 0)
+    free.hover(force=True)
+    expect(ann.page.locator("#tip")).to_contain_text(f"Task {task}")
+    free.click(force=True)
+    ann.sees("Chosen: 1 image")
+    # By keyboard: to a neighbour, choose it, and take back all of it.
+    field.focus()
+    ann.page.keyboard.press("ArrowLeft")
+    ann.page.keyboard.press("ArrowRight")
+    expect(ann.page.locator("#map-said")).to_contain_text("Task")
+    ann.page.keyboard.press("Escape")
+    ann.sees("Chosen: 0 images")
+    box = field.bounding_box()
+    assert box is not None
+    ann.page.mouse.move(box["x"] + 2, box["y"] + 2)
+    ann.page.mouse.down()
+    ann.page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.7)
+    ann.page.mouse.up()
+    chosen = [int(t) for t in ann.page.input_value("#chosen-tasks").split(",")]
+    assert len(chosen) > 1
+    ann.press("Queue them next")
+    ann.sees("come first as soon as the queue is written anew")
+    loop.wait("the new queue", lambda _: set(loop.queue()[: len(chosen)]) == set(chosen))
+    assert loop.annotator().next_task() == loop.queue()[0]
+
+
+def test_two_selectors_are_compared_and_nothing_is_queued(ann: Admin, loop: Scenario) -> None:
+    before = loop.queue()
+    ann.open("/compare")
+    ann.page.get_by_label("with").select_option("core-set")
+    ann.press("Compare")
+    ann.sees("They agree on")
+    ann.sees("core-set", "table")
+    assert loop.queue() == before
+
+
+def test_settings_are_checked_and_kept_where_label_studio_has_them(
+    ann: Admin, loop: Scenario
+) -> None:
+    ann.open("/settings")
+    ann.page.get_by_label("Budget").fill("none")
+    ann.press("Save the settings")
+    ann.sees('Setting "budget" must be a whole number')
+    ann.page.get_by_label("Budget").fill("9")
+    ann.page.get_by_label("Epochs").fill("400")
+    ann.press("Save the settings")
+    ann.sees("The settings are changed: budget 12 → 9, epochs 2 → 400.")
+    (connected,) = loop.project.sdk.ml.list(project=loop.number)
+    assert (connected.extra_params["budget"], connected.extra_params["epochs"]) == (9, 400)
+
+
+def test_a_training_is_seen_as_it_runs_and_can_be_cancelled(ann: Admin, loop: Scenario) -> None:
+    loop.label_stream(2)
+    ann.open()
+    ann.page.evaluate("window.notLoadedAnew = true")
+    button = ann.page.get_by_role("button", name="Start training")
+    button.focus()
+    ann.page.keyboard.press("Enter")
+    ann.sees("trains on the labels of now")
+    ann.page.evaluate("window.notLoadedAnew = true")
+    state = ann.page.locator("#state .state")
+    expect(state).to_have_text(re.compile(r"training, \d+%, .+ left"), timeout=PATIENCE_MS)
+    shown = state.inner_text()
+    expect(state).not_to_have_text(shown, timeout=PATIENCE_MS)
+    assert ann.page.evaluate("window.notLoadedAnew")
+    ann.press("Cancel the training", "Cancel the job")
+    ann.sees("cancelled by somebody at 127.0.0.1", "#events-part")
+    loop.settle()
+    assert len(loop.status()["versions"]) == 1
+
+
+def test_a_second_version_and_the_way_back(ann: Admin, loop: Scenario) -> None:
+    ann.open("/settings")
+    ann.page.get_by_label("Epochs").fill("2")
+    ann.page.get_by_label("Tolerance", exact=True).fill("1")  # whatever it has learnt in two epochs
+    ann.press("Save the settings")
+    ann.sees("epochs 400 → 2")
+    ann.open()
+    ann.press("Start training")
+    ann.sees("Model version 2 serves", "#events-part")
+    loop.wait("version 2", lambda s: s["serving_version"] == 2)
+    loop.settle()
+    ann.open()
+    ann.press("Let it serve", "Let it serve")
+    ann.sees("Model version 1 serves, by somebody at 127.0.0.1", "#events-part")
+    assert loop.status()["serving_version"] == 1
+    loop.settle()
+
+
+def test_rescoring_asks_first(ann: Admin, loop: Scenario) -> None:
+    newest = loop.status()["rounds"][-1]["number"]
+    ann.open()
+    ann.page.get_by_role("link", name="Rescore the pool").click()
+    ann.sees("This cannot be undone")
+    ann.page.get_by_role("link", name="Leave everything as it is").click()
+    assert loop.status()["rounds"][-1]["number"] == newest
+    ann.press("Rescore the pool", "Rescore")
+    ann.sees(f"Round {newest + 1} asked for by somebody at 127.0.0.1")
+    loop.wait("the new round", round_is_open(newest + 1))
+
+
+def test_pause_and_resume(ann: Admin, loop: Scenario) -> None:
+    ann.open()
+    ann.press("Pause")
+    ann.sees("paused, with", "#state")
+    assert loop.status()["paused_at"] is not None
+    ann.press("Resume")
+    ann.sees("goes on")
+    assert loop.status()["paused_at"] is None
+
+
+def test_an_error_is_shown_with_what_to_do_and_goes_away(ann: Admin, loop: Scenario) -> None:
+    ann.open()
+    config = loop.project.sdk.projects.get(id=loop.number).label_config
+    assert config is not None
+    several = config.replace('choice="single"', 'choice="multiple"')
+    assert several != config
+    loop.project.sdk.projects.update(id=loop.number, label_config=several)
+    ann.sees("Something needs you", "#state")
+    ann.sees('use choice="single"', "#state")
+    ann.sees("change the labeling interface in Label Studio", "#state")
+    ann.press("Try the reading again")
+    ann.sees("(sync) was to do")
+    ann.sees("Something needs you", "#state")  # it is as wrong as before
+    loop.project.sdk.projects.update(id=loop.number, label_config=config)
+    expect(ann.page.locator("#state")).not_to_contain_text(
+        "Something needs you", timeout=PATIENCE_MS
+    )
+
+
+def test_figures_on_the_page_are_those_of_the_api(ann: Admin, loop: Scenario) -> None:
+    loop.settle()
+    status = loop.status()
+    ann.open()
+    assert status["metric"] is not None
+    ann.sees(f"{status['metric']['value']:.3f}", "#state")
+    ann.sees(f"of {status['tasks']} images", "#state")
+    rows = ann.page.locator("#curve-part tbody tr")
+    assert rows.count() == len(status["versions"])
+    for row, version in zip(rows.all(), reversed(status["versions"]), strict=True):
+        expect(row).to_contain_text(f"{version['value']:.3f}")
+        expect(row).to_contain_text(version["verdict"])
+    expect(ann.page.locator("#people-part")).to_contain_text("admin@example.com")
+
+
+@pytest.mark.parametrize(("window", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_every_page_is_accessible_fits_and_asks_nobody_else(
+    chromium: Browser, loop: Scenario, window: dict[str, int], scheme: str
+) -> None:
+    with admin(chromium, loop.backend, loop.status()["id"], window, scheme) as one:
+        for path in PATHS:
+            one.open(path)
+            one.page.wait_for_load_state("networkidle")
+            if path == "/pool":
+                one.page.wait_for_selector("#map")
+            assert one.findings() == [], path
+            assert one.overflow() <= 0, path
+        one.page.goto(f"{loop.backend.url}/")
+        expect(one.page).to_have_url(f"{loop.backend.url}/projects")
+        assert one.findings() == []
+        assert one.elsewhere == []
+        assert one.faults == []
+
+
+def test_all_of_it_can_be_reached_by_keyboard(chromium: Browser, loop: Scenario) -> None:
+    with admin(chromium, loop.backend, loop.status()["id"], DESKTOP) as one:
+        one.open()
+        one.page.keyboard.press("Tab")
+        expect(one.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        one.page.keyboard.press("Enter")
+        one.page.keyboard.press("Tab")
+        expect(one.page.get_by_role("link", name="Open in Label Studio")).to_be_focused()
+        one.page.keyboard.press("Tab")
+        expect(one.page.get_by_role("button", name="Start training")).to_be_focused()
+
+
+def test_nothing_was_asked_of_anybody_else_and_no_script_failed(ann: Admin) -> None:
+    assert ann.elsewhere == []
+    # A form that is refused is a failed request to the console, too.
+    assert [fault for fault in ann.faults if "400 (BAD REQUEST)" not in fault] == []

@@ -1,0 +1,143 @@
+"""Predictions of images that no scoring pass has seen: the network runs."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from support.offline import add_project, add_round, add_version, choice, make_services
+
+from cdal.backend.services import Services
+from cdal.backend.store.queries import is_id
+from cdal.backend.store.tables import ModelVersion, Project
+from cdal.backend.web.model import CDALModel
+from cdal.models import make_network
+
+STORED = choice("dog")
+
+
+def picture(colour: str) -> str:
+    file = BytesIO()
+    Image.new("RGB", (40, 30), colour).save(file, "PNG")
+    return "data:image/png;base64," + b64encode(file.getvalue()).decode()
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+@pytest.fixture
+def model(services: Services) -> CDALModel:
+    """A project whose network has scored task 1, and whose queue is 2, 1."""
+    project = add_project(services)
+    version = add_version(services, project, {1: "dog"})
+    network = make_network(
+        architecture="mobilenet_v3_small",
+        classes=("cat", "dog"),
+        image_size=32,
+        device=torch.device("cpu"),
+        seed=0,
+        pretrained=False,
+    )
+    network.save(services.config.version_folder(project.id, version.number), "f")
+    add_round(services, project, [2, 1], queue_version="CDAL 1.1", model_version_id=version.id)
+    with services.store.reading() as session:
+        return CDALModel(services, session.get_one(Project, project.id))
+
+
+def task(number: int | None, colour: str = "red") -> dict[str, Any]:
+    made: dict[str, Any] = {"data": {"image": picture(colour)}}
+    return made if number is None else {**made, "id": number}
+
+
+def predict(model: CDALModel, tasks: list[dict[str, Any]]) -> list[Any]:
+    return list(model.predict(tasks))
+
+
+def labels(answers: list[Any]) -> list[str | None]:
+    return [a["result"][0]["value"]["choices"][0] if a["result"] else None for a in answers]
+
+
+def test_known_tasks_come_from_the_store(model: CDALModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(CDALModel, "_run_network", never)
+    assert [a["result"] for a in predict(model, [{"id": 1}, {"id": 1}])] == [STORED, STORED]
+
+
+def test_unseen_ones_are_predicted_each_in_its_place(model: CDALModel) -> None:
+    """A task that is only tried out has no id; one that is new is there twice."""
+    answers = predict(model, [task(9, "blue"), {"id": 1}, task(None), task(9, "blue"), task(2)])
+    assert len(answers) == 5
+    assert labels(answers)[1] == "dog"
+    assert all(label in ("cat", "dog") for label in labels(answers))
+    assert answers[0] == answers[3]
+    (region,) = answers[0]["result"]
+    assert (region["from_name"], region["to_name"], region["type"]) == ("label", "image", "choices")
+    assert 0.5 <= region["score"] <= 1
+    # The stream serves what is queued first, then what was predicted beside it.
+    assert [a["score"] for a in answers] == pytest.approx([1.0, 0.6, 1.0, 1.0, 0.3])
+    assert {a["model_version"] for a in answers} == {"CDAL 1.1"}
+
+
+def test_predictions_of_the_network_are_those_of_the_network(
+    model: CDALModel, services: Services
+) -> None:
+    network = services.networks.get(services.config.version_folder(1, 1))
+    pixels = torch.zeros(3, 30, 40, dtype=torch.uint8)
+    pixels[0] = 255
+    prediction = network.predict(network.prepare(pixels)[None])
+    assert isinstance(prediction.regions, torch.Tensor)
+    expected = prediction.regions[0]
+    (answer,) = predict(model, [task(None, "red")])
+    assert answer["result"][0]["value"]["choices"] == [("cat", "dog")[int(expected.argmax())]]
+    assert answer["result"][0]["score"] == pytest.approx(float(expected.max()), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, [], "x", {}, {"image": None}, {"image": 5}, {"image": "/etc/passwd"},
+     {"image": "data:image/png;base64,AAAA"}, {"other": "x"}],
+)  # fmt: skip
+def test_an_image_that_cannot_be_had_gets_no_result(model: CDALModel, data: Any) -> None:
+    answers = predict(model, [{"id": 8, "data": data}, task(None)])
+    assert labels(answers)[0] is None
+    assert labels(answers)[1] in ("cat", "dog")
+
+
+def test_a_queue_version_that_no_round_has_is_as_good_as_none(
+    model: CDALModel, services: Services
+) -> None:
+    with services.store.transaction() as session:
+        session.get_one(Project, 1).queue_version = "another"
+        model.project = session.get_one(Project, 1)
+    assert predict(model, [{"id": 1}]) == [[]]
+
+
+def test_the_version_that_made_the_round_predicts_not_a_later_one(
+    model: CDALModel, services: Services
+) -> None:
+    with services.store.transaction() as session:
+        later = ModelVersion(
+            project_id=1, number=2, architecture="a", classes=["x"], fingerprint="g", labels=9,
+            metrics={}, promoted=True, verdict="serves", seconds=1.0,
+        )  # fmt: skip
+        session.add(later)
+        session.flush()
+        session.get_one(Project, 1).serving_version_id = later.id
+    assert labels(predict(model, [task(None)]))[0] in ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("value", "answer"),
+    [(5, True), (0, True), (-1, False), (2**63, False), ("5", False), (5.0, False), (None, False)],
+)
+def test_what_is_an_id(value: object, answer: bool) -> None:
+    assert is_id(value) == answer

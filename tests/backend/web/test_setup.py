@@ -1,0 +1,394 @@
+"""Connecting a project: whose token is used, and what is remembered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.offline import CONFIG, UID, jobs_of, let_sign_in, make_services
+
+from cdal.backend.errors import LabelStudioError, RefusedError
+from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.services import Services
+from cdal.backend.store.tables import Event, Project, now
+from cdal.backend.web import setup
+from cdal.backend.web.setup import SetupRequest, connect
+from cdal.models import ARCHITECTURES
+
+SERVERS_KEY = "the-servers-key"
+HANDED_OVER = "handed-over-token"
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Which tokens may read the project, and which were tried.
+
+    The check of a token is a fake here: what a real Label Studio says is in test_app.py.
+    """
+    good = {SERVERS_KEY, HANDED_OVER}
+    return {"good": good, "tried": let_sign_in(monkeypatch, good)}
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+def request(**changes: Any) -> SetupRequest:
+    body = {
+        "project": UID,
+        "schema": CONFIG,
+        "hostname": "http://handed-over.test",
+        "access_token": HANDED_OVER,
+        "extra_params": None,
+    }
+    return SetupRequest.of({**body, **changes})
+
+
+def token_in_use(services: Services, project: Project) -> str:
+    token: str = services.client(project)._sdk._client_wrapper._tokens_client._api_key
+    return token
+
+
+def test_the_servers_own_key_comes_first(services: Services, tokens: dict[str, Any]) -> None:
+    project = connect(services, request())
+    assert tokens["tried"] == [SERVERS_KEY]
+    assert project.access_token is None  # what is not needed is not kept
+    assert token_in_use(services, project) == SERVERS_KEY
+
+
+def test_where_it_may_not_read_the_project_the_handed_over_token_is_used(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    tokens["good"].discard(SERVERS_KEY)
+    project = connect(services, request())
+    assert tokens["tried"] == [SERVERS_KEY, HANDED_OVER]
+    assert project.access_token == HANDED_OVER
+    assert token_in_use(services, project) == HANDED_OVER  # by the jobs, too
+
+
+def test_once_the_servers_key_is_mended_it_is_used_again(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    tokens["good"].discard(SERVERS_KEY)
+    connect(services, request())
+    tokens["good"].add(SERVERS_KEY)
+    project = connect(services, request())
+    assert project.access_token is None
+    assert token_in_use(services, project) == SERVERS_KEY
+
+
+def test_without_a_key_the_handed_over_address_and_token_are_used(
+    tmp_path: Path, tokens: dict[str, Any]
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    project = connect(services, request())
+    assert (project.url, project.access_token) == ("http://handed-over.test", HANDED_OVER)
+
+
+def test_the_operators_address_is_not_overruled(services: Services, tokens: dict[str, Any]) -> None:
+    assert connect(services, request(hostname="http://evil.test")).url == (
+        "http://label-studio.test:8080"
+    )
+
+
+def test_a_token_that_worked_is_not_tried_again(services: Services, tokens: dict[str, Any]) -> None:
+    for _ in range(5):
+        connect(services, request())
+    assert tokens["tried"] == [SERVERS_KEY]
+
+
+def test_a_token_that_did_not_is(services: Services, tokens: dict[str, Any]) -> None:
+    tokens["good"].clear()
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            connect(services, request())
+    assert len(tokens["tried"]) == 4
+
+
+def test_setting_up_again_changes_nothing_and_asks_for_nothing(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    first = connect(services, request())
+    assert jobs_of(services) == [("sync", "pending")]
+    job = services.jobs.claim(1)
+    assert job is not None
+    services.jobs.finish(job.id, "done")
+    with services.store.transaction() as session:
+        session.get_one(Project, first.id).connected_at = now()
+    again = connect(services, request())
+    assert again.id == first.id
+    assert jobs_of(services) == [("sync", "done")]
+    with services.store.reading() as session:
+        assert session.query(Event).count() == 1
+
+
+def test_new_settings_are_remembered_and_looked_into(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    connect(services, request())
+    services.jobs.finish(1, "done")
+    project = connect(services, request(extra_params={"budget": 5}))
+    assert project.extra_params == {"budget": 5}
+    assert jobs_of(services) == [("sync", "done"), ("sync", "pending")]
+
+
+def test_a_project_that_was_made_anew_under_the_same_number_is_another(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    first = connect(services, request())
+    second = connect(services, request(project="12.1800000000"))
+    assert first.id != second.id
+    assert first.label_studio_id == second.label_studio_id == 12
+
+
+@pytest.mark.parametrize("hostname", ["", "label-studio:8080", "ftp://x", "http://", "http://["])
+def test_addresses_that_are_none(tmp_path: Path, tokens: dict[str, Any], hostname: str) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    with pytest.raises(RefusedError, match="is not the address of a Label Studio"):
+        connect(services, request(hostname=hostname))
+
+
+def test_an_address_with_a_password_is_refused_without_repeating_it(
+    tmp_path: Path, tokens: dict[str, Any]
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    with pytest.raises(RefusedError) as caught:
+        connect(services, request(hostname="http://ann:pass-word@label-studio.test"))
+    assert "pass-word" not in str(caught.value)
+
+
+def test_no_secret_is_logged_or_told(
+    services: Services, tokens: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    connect(services, request())
+    tokens["good"].clear()
+    setup._checked.clear()
+    with pytest.raises(RefusedError) as caught:
+        connect(services, request())
+    for secret in (SERVERS_KEY, HANDED_OVER):
+        assert secret not in caplog.text
+        assert secret not in str(caught.value)
+
+
+@pytest.fixture
+def strange_server() -> Iterator[str]:
+    """A web server that is no Label Studio: it answers everything with a page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_server_that_is_no_label_studio(strange_server: str) -> None:
+    with pytest.raises(LabelStudioError) as caught:
+        LabelStudioClient(strange_server, "token", 1, retries=0).read_project()
+    assert str(caught.value) == "What answered when asked to read the project is no Label Studio."
+
+
+def test_a_server_that_is_not_there() -> None:
+    client = LabelStudioClient("http://127.0.0.1:9", "token", 1, timeout_s=1, retries=0)
+    with pytest.raises(LabelStudioError) as caught:
+        client.read_project()
+    assert str(caught.value) == (
+        "Label Studio could not be asked to read the project: ConnectError"
+    )
+    assert caught.value.status is None
+
+
+BOXES = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
+
+
+BRUSH = BOXES.replace("Rectangle", "Brush").replace('<Label value="dog"/>', "")
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "sentence"),
+    [
+        (
+            BRUSH,
+            {"unlabelled": "ignore"},
+            'Setting "unlabelled": the <BrushLabels> "label" has one label, and what it does not '
+            "cover must be background, or there is nothing to tell apart; leave the setting out, "
+            'or make it "background".',
+        ),
+        (
+            BOXES,
+            {"network": "resnet18"},
+            'Setting "network": "resnet18" is no network for detection; choose one of '
+            f"{', '.join(ARCHITECTURES['detection'])}.",
+        ),
+        (
+            CONFIG.replace("</View>", BOXES.partition("/>")[2].replace('"label"', '"box"')),
+            None,
+            'The image has 2 controls that this backend could serve ("label", "box"); name one in '
+            'the setting "control", such as {"control": "label"}.',
+        ),
+        (
+            CONFIG,
+            {"weights": "../../etc/passwd"},
+            'Setting "weights": the backend has no folder for weights; set CDAL_WEIGHTS_FOLDER for '
+            "it.",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_with_the_project_are_refused(
+    services: Services, tokens: dict[str, Any], config: str, settings: Any, sentence: str
+) -> None:
+    with pytest.raises(RefusedError) as caught:
+        connect(services, request(schema=config, extra_params=settings))
+    assert str(caught.value) == sentence
+    assert tokens["tried"] == []
+
+
+@pytest.mark.parametrize(
+    ("config", "unlabelled"),
+    [(BRUSH, "background"), (BOXES.replace("Rectangle", "Brush"), "ignore")],
+)
+def test_one_label_is_told_from_background_and_two_from_each_other(
+    services: Services, tokens: dict[str, Any], config: str, unlabelled: str
+) -> None:
+    assert connect(services, request(schema=config, extra_params={"unlabelled": unlabelled})).id
+
+
+def test_with_two_controls_the_setting_chooses(services: Services, tokens: dict[str, Any]) -> None:
+    config = CONFIG.replace("</View>", BOXES.partition("/>")[2].replace('"label"', '"box"'))
+    settings = {"control": "box", "network": "ssdlite320_mobilenet_v3_large"}
+    assert connect(services, request(schema=config, extra_params=settings)).id
+
+
+def test_until_label_studio_lists_the_backend_it_is_looked_for(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    """The first time that it calls `/setup`, it has not even recorded the backend."""
+    connect(services, request())
+    services.jobs.finish(1, "done")
+    connect(services, request())
+    assert jobs_of(services) == [("sync", "done"), ("sync", "pending")]
+
+
+def test_a_project_of_another_age_is_refused(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number alone is easily guessed, and the server's own key may read any project."""
+    let_sign_in(monkeypatch, created=1_700_000_000)
+    assert connect(services, request()).uid == UID
+    with pytest.raises(RefusedError) as caught:
+        connect(services, request(project="12.1700000001"))
+    assert str(caught.value) == (
+        'Project 12 of Label Studio was created at another time than the field "project" says.'
+    )
+
+
+@pytest.mark.parametrize(
+    "hostname",
+    [
+        "http://169.254.169.254",
+        "http://[fe80::1]:8080",
+        "http://[::ffff:169.254.169.254]",
+        "http://[64:ff9b::a9fe:a9fe]",
+        "http://2852039166",  # 169.254.169.254 as one number
+        "http://100.100.100.200",
+        "http://[fd00:ec2::254]",
+        "http://168.63.129.16",
+        "http://192.0.0.192",
+        "http://0.0.0.0:8080",
+        "http://224.0.0.1",
+    ],
+)
+def test_no_label_studio_is_where_clouds_keep_their_secrets(
+    tmp_path: Path, tokens: dict[str, Any], hostname: str
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    with pytest.raises(RefusedError, match="has an address that no Label Studio has"):
+        connect(services, request(hostname=hostname))
+    assert tokens["tried"] == []
+
+
+@pytest.mark.parametrize("hostname", ["http://127.0.0.1:8080", "http://10.1.2.3", "http://[::1]"])
+def test_it_may_be_on_this_machine_or_in_a_private_network(
+    tmp_path: Path, tokens: dict[str, Any], hostname: str
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    assert connect(services, request(hostname=hostname)).url == hostname
+
+
+def test_what_a_server_says_that_anybody_named_is_not_passed_on(
+    tmp_path: Path, tokens: dict[str, Any]
+) -> None:
+    tokens["good"].clear()
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    with pytest.raises(RefusedError, match=r"\(it answered 401\); set"):
+        connect(services, request(hostname="http://127.0.0.1:8080"))
+
+
+@pytest.fixture
+def redirecting_server(strange_server: str) -> Iterator[str]:
+    """A web server that sends whoever asks on to another host."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", strange_server.replace("127.0.0.1", "localhost"))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_server_that_leads_on_to_another_is_not_followed(redirecting_server: str) -> None:
+    with pytest.raises(LabelStudioError) as caught:
+        LabelStudioClient(redirecting_server, "token", 1, retries=0).read_project()
+    assert str(caught.value) == (
+        "Label Studio could not be asked to read the project: it redirects to "
+        "an address that is not its own"
+    )
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        "12",
+        "12.",
+        "012.1700000000",
+        "12.01700000000",
+        "0.1700000000",
+        "12.0",
+        "-12.1",
+        " 12.1",
+        "١.1",
+    ],
+)
+def test_a_project_is_named_as_label_studio_names_it_alone(uid: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        request(project=uid)
+    assert str(caught.value) == (
+        'The field "project" must be Label Studio\'s, such as "12.1700000000".'
+    )

@@ -1,0 +1,136 @@
+"""What is said of a wrong environment variable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from support.offline import make_config
+from support.processes import environment
+
+from cdal.backend import commands
+from cdal.backend.config import server_config
+from cdal.demo.process import free_port
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        (
+            {"PORT": "many"},
+            "cdal: the environment variable PORT is wrong: input should be a valid integer, "
+            "unable to parse string as an integer.\n",
+        ),
+        (
+            {"CDAL_THREADS": "0"},
+            "cdal: the environment variable CDAL_THREADS is wrong: input should be greater than "
+            "or equal to 1.\n",
+        ),
+        (
+            {"LOG_LEVEL": "loud"},
+            "cdal: the environment variable LOG_LEVEL is wrong: input should be 'DEBUG', 'INFO', "
+            "'WARNING' or 'ERROR'.\n",
+        ),
+        (
+            {"CDAL_DATABASE_URL": "postgres://ann:hush@host/name"},
+            "cdal: the environment variable CDAL_DATABASE_URL is wrong: it must begin with "
+            "postgresql://, postgresql+psycopg://, sqlite:///.\n",
+        ),
+        (
+            {"CDAL_REDIS_URL": "host:6379"},
+            "cdal: the environment variable CDAL_REDIS_URL is wrong: it must begin with "
+            "redis://, rediss://, unix://.\n",
+        ),
+        (
+            {"BASIC_AUTH_USER": "ann"},
+            "cdal: BASIC_AUTH_USER and BASIC_AUTH_PASS go together; set both or none.\n",
+        ),
+        (
+            {"LABEL_STUDIO_API_KEY": "a-secret"},
+            "cdal: LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the server it is for.\n",
+        ),
+        (
+            {"MODEL_DIR": "/proc/none"},
+            "cdal: the data folder (MODEL_DIR) cannot be made: No such file or directory\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [commands.serve, commands.web, commands.worker])
+def test_a_wrong_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: object,
+    variables: dict[str, str],
+    sentence: str,
+) -> None:
+    for name in ("PORT", "LOG_LEVEL", "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    server_config.cache_clear()
+    assert callable(command)
+    assert command() == 2
+    assert capsys.readouterr().err == sentence
+
+
+@pytest.mark.parametrize("command", [commands.serve, commands.web, commands.worker])
+def test_a_database_that_is_away_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: object,
+) -> None:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    url = f"postgresql://ann:hush@127.0.0.1:{free_port()}/name"
+    monkeypatch.setenv("CDAL_DATABASE_URL", url)
+    monkeypatch.setattr("os.nice", lambda _: 0)  # of the tests' own process
+    server_config.cache_clear()
+    assert callable(command)
+    assert command() == 1
+    said = capsys.readouterr().err
+    begin = "cdal: The database of CDAL_DATABASE_URL cannot be opened, "
+    assert said.startswith(f"{begin}{url.replace('hush', '***')}: ")
+    assert said.count("\n") == 1
+
+
+def test_a_queue_that_is_away_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.setenv("CDAL_REDIS_URL", f"redis://:hush@127.0.0.1:{free_port()}/0")
+    monkeypatch.setattr("os.nice", lambda _: 0)
+    server_config.cache_clear()
+    assert commands.worker() == 1
+    said = capsys.readouterr().err
+    assert said.startswith("cdal: The queue of messages cannot be used: Error ")
+    assert "hush" not in said
+    assert said.count("\n") == 1
+
+
+def test_a_missing_library_is_named_with_what_brings_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cdal.backend.config.find_spec", lambda _: None)
+    for changes, extra in (
+        ({"database_url": "postgresql://host/name"}, "postgresql"),
+        ({"redis_url": "redis://host"}, "redis"),
+    ):
+        with pytest.raises(ValidationError, match=rf"label-studio-cdal\[{extra}\]"):
+            make_config(tmp_path, **changes)
+
+
+def test_the_process_ends_with_2(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "cdal", "serve"],
+        env=environment(tmp_path, PORT="many"),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("cdal: the environment variable PORT is wrong: ")
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from support.colours import Colours, small_network
+from torch import nn
+
+from cdal.models import ARCHITECTURES, Recipe, fit, make_network
+from cdal.models.classification.architectures import CLASSIFIERS, build_classifier
+from cdal.models.classification.network import ClassificationPrediction
+
+FEATURES = {
+    "mobilenet_v3_small": 1024,
+    "mobilenet_v3_large": 1280,
+    "resnet18": 512,
+    "resnet50": 2048,
+    "vgg16": 4096,
+}
+
+
+@pytest.mark.parametrize("image_size", [32, 96])
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES["classification"]))
+def test_every_network_predicts(name: str, image_size: int) -> None:
+    network = make_network(
+        architecture=name, classes=("a", "b", "c"), image_size=image_size, pretrained=False
+    )
+    batch = torch.randint(0, 256, (2, 3, image_size, image_size), dtype=torch.uint8)
+    prediction = network.predict(batch)
+    assert isinstance(prediction, ClassificationPrediction)
+    assert prediction.probabilities.shape == (2, 3)
+    assert prediction.features.shape == (2, FEATURES[name])
+    assert bool(prediction.features.isfinite().all())
+
+
+def stem(module: nn.Module) -> tuple[int, ...]:
+    convolution = module.get_submodule("conv1")
+    assert isinstance(convolution, nn.Conv2d)
+    return convolution.kernel_size
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_resnet_has_a_small_stem_for_small_images_only(name: str) -> None:
+    assert stem(build_classifier(name, 32, pretrained=False)) == (3, 3)
+    assert stem(build_classifier(name, 64, pretrained=False)) == (7, 7)
+
+
+def test_pretrained_weights_keep_the_stem_that_they_were_trained_with() -> None:
+    assert stem(build_classifier("resnet18", 32, pretrained=True)) == (7, 7)
+
+
+def test_running_statistics_keep_up_with_a_short_training() -> None:
+    network = build_classifier("mobilenet_v3_small", 32, pretrained=False)
+    momenta = {layer.momentum for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)}
+    assert momenta == {0.1}
+
+
+def test_vgg16_learns_at_a_rate_of_its_own() -> None:
+    network = make_network(
+        architecture="vgg16", classes=("red", "green"), image_size=32, pretrained=False
+    )
+    plan = fit(network, Colours([0, 1]), None, Recipe(epochs=1)).plan
+    assert plan.learning_rate == 2e-4
+
+
+def test_a_rate_of_its_own_is_for_networks_from_scratch_where_none_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = replace(CLASSIFIERS["mobilenet_v3_small"], learning_rate=1e-5)
+    monkeypatch.setitem(CLASSIFIERS, "mobilenet_v3_small", entry)  # type: ignore[misc]
+    network, data = small_network(), Colours([0, 1, 2])
+    assert fit(network, data, None, Recipe(epochs=1)).plan.learning_rate == 1e-5
+    asked = Recipe(epochs=1, learning_rate=1e-3)
+    assert fit(network, data, None, asked).plan.learning_rate == 1e-3
+    network.manifest = replace(network.manifest, pretrained=True)
+    tuned = fit(network, data, None, Recipe(epochs=1)).plan.learning_rate
+    assert tuned == network.defaults.fine_tuning_rate

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cdal.models.detection.average_precision import (
+    PrecisionMeter,
+    confusion_of_boxes,
+    mean,
+    resampled_precision,
+)
+from cdal.models.errors import ModelError, Stopped
+
+
+def found(rows: list[list[float]]) -> dict[str, Tensor]:
+    """Rows of left, top, right, bottom, class and score."""
+    table = torch.tensor(rows).view(-1, 6)
+    return {"boxes": table[:, :4], "labels": table[:, 4].long(), "scores": table[:, 5]}
+
+
+def test_a_box_found_exactly_and_one_missed() -> None:
+    meter = PrecisionMeter(3)
+    truth = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0], [20.0, 20.0, 40.0, 40.0, 1.0]])
+    meter.update([found([[0, 0, 10, 10, 0, 0.9]])], [truth])
+    precision = meter.compute()
+    assert list(precision.at_50) == [pytest.approx(1), 0, None]
+    assert list(precision.at_all) == [pytest.approx(1), 0, None]
+    assert mean(precision.at_50) == pytest.approx(0.5)
+
+
+def test_a_box_that_overlaps_by_two_thirds_counts_at_four_of_ten_thresholds() -> None:
+    # 10 by 10 pixels against 10 by 15: the intersection over union is 100 / 150, which is above
+    # 0.50, 0.55, 0.60 and 0.65.
+    meter = PrecisionMeter(1)
+    meter.update([found([[0, 0, 10, 15, 0, 0.9]])], [torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0]])])
+    precision = meter.compute()
+    assert list(precision.at_50) == [pytest.approx(1)]
+    assert list(precision.at_all) == [pytest.approx(0.4)]
+
+
+def test_a_class_that_is_only_found_has_no_precision() -> None:
+    meter = PrecisionMeter(2)
+    truth = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0]])
+    meter.update([found([[0, 0, 10, 10, 0, 0.9], [0, 0, 9, 9, 1, 0.8]])], [truth])
+    assert list(meter.compute().at_50) == [pytest.approx(1), None]
+
+
+def test_wrong_boxes_before_right_ones_cost_precision() -> None:
+    # The first of two guesses is wrong, so the precision is a half wherever there is recall.
+    meter = PrecisionMeter(1)
+    rows = [[50.0, 50.0, 60.0, 60.0, 0.0, 0.9], [0.0, 0.0, 10.0, 10.0, 0.0, 0.8]]
+    meter.update([found(rows)], [torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0]])])
+    assert list(meter.compute().at_50) == [pytest.approx(0.5)]
+
+
+def test_images_without_boxes_and_without_finds_are_measured() -> None:
+    meter = PrecisionMeter(2)
+    meter.update([found([])], [torch.zeros(0, 5)])
+    assert list(meter.compute().at_50) == [None, None]
+    assert mean(meter.compute().at_50) == 0
+
+
+def test_without_pycocotools_measuring_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_PYCOCOTOOLS_AVAILABLE", "_FASTER_COCO_EVAL_AVAILABLE"):
+        monkeypatch.setattr(f"torchmetrics.detection.mean_ap.{name}", False)
+    with pytest.raises(ModelError, match="measured with pycocotools, which is not installed here"):
+        PrecisionMeter(1)
+
+
+def test_a_sample_counts_an_image_as_often_as_it_was_drawn() -> None:
+    truth = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0]])
+    images = [found([[0, 0, 10, 10, 0, 0.9]]), found([[50, 50, 60, 60, 0, 0.8]])]
+    targets = [truth, truth]
+    samples = [[1, 1], [2, 0], [0, 2], [3, 1]]
+    # The right box comes first, so that the precision is 1 up to the recall that it gives.
+    wanted = [51 / 101, 1, 0, 76 / 101]
+    assert resampled_precision(images, targets, 1, samples) == pytest.approx(wanted)
+
+
+def test_resampling_can_be_stopped() -> None:
+    with pytest.raises(Stopped):
+        resampled_precision([], [], 1, [[]], lambda: True)
+
+
+TRUTH = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0], [20.0, 20.0, 40.0, 40.0, 1.0]])
+
+
+def test_the_most_confident_box_says_what_an_object_is_taken_for() -> None:
+    both = found([[0, 0, 10, 11, 1, 0.9], [0, 0, 10, 10, 0, 0.8]])
+    assert confusion_of_boxes([both], [TRUTH], 2).tolist() == [[0, 1, 0], [0, 0, 1]]
+
+
+def test_a_box_that_overlaps_by_less_than_half_is_of_something_else() -> None:
+    aside = found([[5, 0, 15, 10, 0, 0.9], [20, 20, 40, 40, 1, 0.1]])
+    assert confusion_of_boxes([aside], [TRUTH], 2).tolist() == [[0, 0, 1], [0, 1, 0]]
+
+
+def test_images_are_counted_together_and_may_be_empty() -> None:
+    nothing = found([])
+    images = [nothing, found([[0, 0, 10, 10, 0, 0.9]]), nothing]
+    targets = [TRUTH, TRUTH, torch.zeros(0, 5)]
+    assert confusion_of_boxes(images, targets, 2).tolist() == [[1, 0, 1], [0, 0, 2]]

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.colours import Colours, small_network
+
+from cdal.models import (
+    ClassificationNetwork,
+    FitReport,
+    ModelError,
+    choose_network,
+    default_architecture,
+    load_network,
+    make_network,
+)
+from cdal.models.classification.architectures import CLASSIFIERS, ClassifierEntry
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "image_size", "name"),
+    [
+        ("cpu", None, "mobilenet_v3_small"),
+        ("cpu", 32, "resnet18"),
+        ("cpu", 64, "mobilenet_v3_small"),
+        ("cpu", 128, "mobilenet_v3_small"),
+        ("cuda", 32, "resnet18"),
+        ("cuda", 224, "resnet18"),
+    ],
+)
+def test_the_default_suits_the_device_and_the_images(
+    device: str, image_size: int | None, name: str
+) -> None:
+    assert default_architecture("classification", torch.device(device), image_size) == name
+
+
+def test_the_size_follows_the_images_unless_asked_for() -> None:
+    sizes = [(100, 90)]
+    assert choose_network("classification", CPU, sizes) == ("mobilenet_v3_small", 96)
+    assert choose_network("classification", CPU, sizes, image_size=64)[1] == 64
+    assert choose_network("classification", CPU, [(32, 32)]) == ("resnet18", 32)
+
+
+def test_a_network_that_takes_one_size_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = ClassifierEntry("vgg16", image_size=224, head="classifier.6")
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", entry)
+    assert choose_network("classification", CPU, [(32, 32)], "vgg16") == ("vgg16", 224)
+    with pytest.raises(ModelError, match=r"^vgg16 takes images of side 224, not 64\.$"):
+        choose_network("classification", CPU, (), "vgg16", 64)
+
+
+def test_makes_the_default() -> None:
+    network = make_network(classes=("a", "b"), pretrained=False)
+    assert network.manifest.architecture == "mobilenet_v3_small"
+    assert network.manifest.image_size == 128
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            {"task": "poetry"},
+            'The task "poetry" is not one of classification, segmentation, detection.',
+        ),
+        (
+            {"architecture": "alexnet"},
+            'The architecture "alexnet" is not one of mobilenet_v3_small, mobilenet_v3_large, '
+            "resnet18, resnet50, vgg16.",
+        ),
+        ({"classes": ()}, "A network needs at least one class."),
+        ({"image_size": 0}, "image_size must be at least 32; it is 0."),
+    ],
+)
+def test_refuses(arguments: dict[str, Any], sentence: str) -> None:
+    settings: dict[str, Any] = {"classes": ("a", "b"), "pretrained": False} | arguments
+    with pytest.raises(ModelError) as error:
+        make_network(**settings)
+    assert str(error.value) == sentence
+
+
+def test_weights_are_fixed_by_the_seed_and_leave_the_process_alone() -> None:
+    before = torch.get_rng_state()
+    first, second, other = small_network(seed=1), small_network(seed=1), small_network(seed=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    batch = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(first.predict(batch).features, second.predict(batch).features)
+    assert not torch.equal(first.predict(batch).features, other.predict(batch).features)
+
+
+@pytest.fixture(scope="module")
+def folder(
+    trained: tuple[ClassificationNetwork, FitReport], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("networks") / "version"
+    trained[0].save(folder)
+    return folder
+
+
+class TestLoadWithOtherClasses:
+    """Renaming, adding, removing and reordering labels between trainings."""
+
+    def test_reordered(self, folder: Path) -> None:
+        network = load_network(folder, CPU, classes=("blue", "red", "green"))
+        data = Colours([2, 0, 1] * 5, seed=1)
+        data.targets = [0, 1, 2] * 5
+        assert network.evaluate(data).main >= 0.9
+
+    def test_removed(self, folder: Path) -> None:
+        network = load_network(folder, CPU, classes=("green", "blue"))
+        data = Colours([1, 2] * 5, seed=1)
+        data.targets = [0, 1] * 5
+        assert network.evaluate(data).main >= 0.9
+
+    def test_added(self, folder: Path) -> None:
+        network = load_network(folder, CPU, classes=("red", "green", "blue", "yellow"))
+        assert network.evaluate(Colours([0, 1, 2] * 5, seed=1)).main >= 0.9
+        assert network.manifest.classes == ("red", "green", "blue", "yellow")
+
+    def test_all_new(self, folder: Path) -> None:
+        network = load_network(folder, CPU, classes=("one", "two"))
+        prediction = network.predict(torch.zeros((1, 3, 32, 32), dtype=torch.uint8))
+        assert isinstance(prediction.regions, torch.Tensor)
+        assert prediction.regions.shape == (1, 2)
+
+    def test_the_same(self, folder: Path) -> None:
+        same = load_network(folder, CPU, classes=["red", "green", "blue"])
+        assert same.manifest == load_network(folder, CPU).manifest

@@ -1,0 +1,1 @@
+"""What several tests need: servers, projects, images, fakes that say so."""

@@ -1,0 +1,103 @@
+"""The worker that kills itself at a chosen point, and the web process. For tests alone.
+
+A point is just before or just after a commit, a rename, or a call that changes Label Studio; its
+name says which. With no point to die at, it runs on and writes down which points it passed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import gunicorn.app.wsgiapp
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+import cdal.backend
+import cdal.backend.web.app  # which gunicorn imports by its name
+from cdal.backend import commands
+from cdal.backend.label_studio.client import LabelStudioClient
+
+OURS = str(Path(cdal.backend.__file__).parent)
+# Whose callers are of interest, not they themselves.
+BENEATH = ("store", "scores", "checkpoint", "killed")
+
+
+def watch(passed: Path, fatal: str | None) -> None:
+    """Have every point written down, and the fatal one be the last."""
+
+    def at(when: str, what: str) -> None:
+        name = f"{when} {what} in {place()}"
+        with passed.open("a") as file:
+            file.write(f"{name}\n")
+        if name == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrap(owner: type, name: str) -> None:
+        original: Callable[..., Any] = getattr(owner, name)
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            at("before", name)
+            answer = original(*arguments, **named)
+            at("after", name)
+            return answer
+
+        setattr(owner, name, watched)
+
+    wrap(Path, "rename")
+    for method in ("import_predictions", "serve", "show_queue"):
+        wrap(LabelStudioClient, method)
+
+    # What `report` writes is of no consequence, and far too often.
+    def counts(session: Session) -> bool:
+        reads = session.get_bind().get_execution_options().get("sqlite_begin") == "DEFERRED"
+        return not reads and not place().startswith("jobs.report")
+
+    for when in ("before", "after"):
+
+        def committing(session: Session, when: str = when) -> None:
+            if counts(session):
+                at(when, "commit")
+
+        event.listen(Session, f"{when}_commit", committing)
+
+
+def place() -> str:
+    """The function of the backend that is at work, and the kind of job."""
+    frame: FrameType | None = sys._getframe(1)
+    where, kind = "", ""
+    while frame is not None:
+        file = Path(frame.f_code.co_filename)
+        if not where and str(file).startswith(OURS) and file.stem not in BENEATH:
+            where = f"{file.stem}.{frame.f_code.co_name}"
+        if frame.f_code.co_name == "run_job" and frame.f_locals.get("job") is not None:
+            kind = f" of {frame.f_locals['job'].kind}"
+        frame = frame.f_back
+    return where + kind
+
+
+def worker(environment: Mapping[str, str], log: Path, passed: Path, fatal: str | None) -> None:
+    """Run the worker until it dies."""
+    _begin(environment, log)
+    watch(passed, fatal)
+    sys.exit(commands.worker())
+
+
+def web(environment: Mapping[str, str], log: Path, arguments: Sequence[str]) -> None:
+    """Run the web process as `cdal serve` does."""
+    _begin(environment, log)
+    sys.argv = list(arguments)
+    gunicorn.app.wsgiapp.run()
+
+
+def _begin(environment: Mapping[str, str], log: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)

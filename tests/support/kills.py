@@ -1,0 +1,218 @@
+"""A backend whose processes are killed and started again, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cdal.backend.jobs.manager import MAX_DEATHS
+from cdal.backend.supervisor import web_command
+from cdal.demo.backend import BackendServer
+from cdal.demo.label_studio import LabelStudioServer
+from cdal.demo.process import free_port
+from support import killed
+from support.offline import make_config
+from support.processes import children, environment
+from support.scenario import Scenario
+
+PATIENCE = 600.0
+GIVEN_UP = f"The worker died {MAX_DEATHS} times while it ran this job."
+RESUMED = re.compile(r"After a kill, resumed: ")
+
+
+class KillableBackend(BackendServer):
+    """Web process and worker, each started, killed and watched by itself."""
+
+    def __init__(self, folder: Path, label_studio: LabelStudioServer) -> None:
+        port = free_port()
+        super().__init__(folder, port, label_studio.url, label_studio.token)
+        folder.mkdir(exist_ok=True)
+        self.passed = folder / "passed.txt"
+        self.passed.touch()
+        self._environment = environment(self.data_folder, **self.environment)
+        self._config = make_config(self.data_folder, host="127.0.0.1", PORT=port)
+        self._web: BaseProcess | None = None
+        self._worker: BaseProcess | None = None
+        self.kills: Counter[str] = Counter()
+        """How often what was killed, and where."""
+        self.worker_kills = 0
+        self._said_before = 0
+
+    def start_web(self) -> None:
+        self._web = self._start(killed.web, web_command(self._config)[2:])
+        self.wait_until_up(f"{self.url}/health", 120)
+
+    def start_worker(self, fatal: str | None = None) -> None:
+        """Start it; it dies at the fatal point."""
+        self._said_before = self.times_resumed()
+        self._worker = self._start(killed.worker, self.passed, fatal)
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> BaseProcess:
+        # Forked from a process that has imported everything: that would take most of the time.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["killed"])
+        process = context.Process(target=target, args=(self._environment, self.log, *arguments))
+        process.start()
+        return process
+
+    def kill_web(self, where: str = "at a random moment") -> None:
+        self._kill(self._web)
+        self.kills[f"web {where}"] += 1
+
+    def kill_worker(self, where: str = "at a random moment") -> None:
+        self._kill(self._worker)
+        self.kills[f"worker {where}"] += 1
+        self.worker_kills += 1
+
+    @staticmethod
+    def _kill(process: BaseProcess | None) -> None:
+        assert process is not None
+        assert process.pid is not None
+        assert process.is_alive()
+        for pid in [process.pid, *children(process.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        process.join()
+
+    def worker_died_at(self, fatal: str) -> bool:
+        """Whether the worker has killed itself; counted once."""
+        assert self._worker is not None
+        code = self._worker.exitcode
+        if code is None:
+            return False
+        assert code == -signal.SIGKILL, f"the worker ended with code {code}; see {self.log}"
+        self.kills[f"worker {fatal}"] += 1
+        self.worker_kills += 1
+        return True
+
+    def worker_runs(self) -> bool:
+        return self._worker is not None and self._worker.is_alive()
+
+    def times_resumed(self) -> int:
+        """How often a worker has said what it resumed."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return sum(bool(RESUMED.search(line)) for line in lines)
+
+    def said_what_it_resumed(self) -> bool:
+        """Whether the worker that runs has said so, once."""
+        return self.times_resumed() == self._said_before + 1
+
+    def points(self) -> list[str]:
+        """The names of the points that come again and again, each once, in order."""
+        return [
+            name
+            for name, times in Counter(self.passed.read_text().splitlines()).items()
+            if times > 1
+        ]
+
+    def stop(self) -> None:
+        for process in (self._web, self._worker):
+            if process is not None:
+                process.terminate()
+                process.join(60)
+                process.close()
+
+
+def drive(
+    scenario: Scenario, backend: KillableBackend, fatal: str, most_labels: int = 1000
+) -> bool:
+    """Label until the worker dies at a point; whether it did before so many were labelled."""
+    annotator = scenario.annotator()
+    labelled = 0
+    deadline = time.monotonic() + PATIENCE
+    while not backend.worker_died_at(fatal):
+        assert time.monotonic() < deadline, f'the worker never came to "{fatal}"'
+        if labelled >= most_labels:
+            return False
+        if scenario.is_idle(scenario.status()):  # it waits for somebody to label
+            labelled += len(label_some(scenario, annotator, 1))
+        time.sleep(0.5)
+    return True
+
+
+def label_some(scenario: Scenario, annotator: Any, count: int) -> list[int]:
+    """Label what the stream serves; fewer where it has nothing."""
+    labelled = []
+    for _ in range(count):
+        task = annotator.next_task()
+        if task is None:
+            break
+        annotator.submit(task, scenario.truth[task])
+        labelled.append(task)
+    return labelled
+
+
+def check_invariants(scenario: Scenario, backend: KillableBackend) -> None:
+    """What must be true whatever was killed, once nothing is left to do."""
+    status = scenario.settle()
+    assert status["problem"] is None
+    _check_jobs(backend, status)
+    _check_predictions(scenario)
+    _check_files(backend, status)
+    # One that is killed while it starts has no time to say it; the next one does.
+    assert backend.said_what_it_resumed()
+    assert "Traceback" not in backend.log.read_text()
+    assert (
+        status["queue_version"]
+        == scenario.project.sdk.projects.get(id=scenario.number).model_version
+    )
+    # The stream serves the queue in its order, then what is topped up.
+    with closing(sqlite3.connect(backend.data_folder / "cdal.sqlite")) as store:
+        labelled = {t for (t,) in store.execute("SELECT task_id FROM tasks WHERE annotations > 0")}
+    waiting = [task for task in scenario.queue() if task not in labelled]
+    assert scenario.label_stream(3) == waiting[:3]
+
+
+def check_all_labels_are_trained_on(scenario: Scenario) -> None:
+    """No submitted label is missing from the next training."""
+    answer = httpx.get(
+        f"{scenario.label_studio.url}/api/projects/{scenario.number}",
+        headers={"Authorization": f"Token {scenario.label_studio.token}"},
+    ).json()
+    scenario.project.start_training(scenario.connection)
+    scenario.wait(
+        "a model of all labels",
+        lambda s: (
+            bool(s["versions"])
+            and s["versions"][-1]["labels"] == answer["num_tasks_with_annotations"]
+        ),
+    )
+
+
+def _check_jobs(backend: KillableBackend, status: dict[str, Any]) -> None:
+    with closing(sqlite3.connect(backend.data_folder / "cdal.sqlite")) as store:
+        ends = set(store.execute("SELECT state, error FROM jobs WHERE state != 'done'"))
+        marks = [mark for (mark,) in store.execute("SELECT fingerprint FROM model_versions")]
+    # Whoever kills at each point of a job kills some jobs so often that they are given up.
+    assert ends <= {("failed", GIVEN_UP)}, "a job was lost"
+    assert len(marks) == len(set(marks)), "a training was done twice with effect"
+    numbers = [version["number"] for version in status["versions"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert [r["number"] for r in status["rounds"]] == list(range(1, len(status["rounds"]) + 1))
+    assert [r["state"] for r in status["rounds"]].count("open") == 1
+
+
+def _check_predictions(scenario: Scenario) -> None:
+    given = scenario.project.sdk.predictions.list(project=scenario.number)
+    pairs = Counter((prediction.task, prediction.model_version) for prediction in given)
+    assert max(pairs.values()) == 1, "a task has two predictions of one queue version"
+
+
+def _check_files(backend: KillableBackend, status: dict[str, Any]) -> None:
+    folder = backend.data_folder / "projects" / str(status["id"])
+    versions = {str(version["number"]) for version in status["versions"]}
+    weights = {path.name for path in (folder / "versions").iterdir()}
+    assert weights <= versions, "weights of no version"
+    assert {path.name for path in (folder / "scores").iterdir()} <= versions
+    assert not list(folder.rglob("*.unfinished"))

@@ -1,0 +1,381 @@
+"""The backend's parts without a Label Studio, for tests of what needs none or of its faults."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flask.testing import FlaskClient
+from PIL import Image
+
+from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.annotations.packing import pack
+from cdal.backend.config import ServerConfig
+from cdal.backend.errors import LabelStudioError
+from cdal.backend.jobs.manager import JobKind
+from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
+from cdal.backend.label_studio.data import MLBackendInfo, ProjectInfo, TaskInfo, WebhookInfo
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.services import Services
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.tables import Job, ModelVersion, Pick, Prediction, Project, Round, Task, now
+from cdal.backend.web import setup
+from cdal.backend.web.app import create_app
+from cdal.models import Classification, make_network
+
+URL = "http://label-studio.test:8080"
+
+BACKEND = "http://backend.test:9090"
+
+UID = "12.1700000000"
+
+CONFIG = (
+    '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
+    '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
+)
+
+
+def make_config(folder: Path, **changes: Any) -> ServerConfig:
+    """A configuration that takes nothing from the environment of the tests."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"LABEL_STUDIO_URL": URL, "LABEL_STUDIO_API_KEY": "the-servers-key"}
+    return ServerConfig(**{**values, "MODEL_DIR": folder, **changes})
+
+
+def make_services(folder: Path, **changes: Any) -> Services:
+    return Services.open(make_config(folder, **changes), on_job_given_up)
+
+
+def make_browser(folder: Path, **changes: Any) -> FlaskClient:
+    """A client of a fresh web application; `services_of` has what is behind it."""
+    return create_app(make_config(folder, **changes)).test_client()
+
+
+def services_of(browser: FlaskClient) -> Services:
+    services: Services = browser.application.extensions["cdal"]
+    return services
+
+
+def add_project(services: Services, **changes: Any) -> Project:
+    """A connected project."""
+    values = {
+        "uid": UID,
+        "label_studio_id": 12,
+        "url": URL,
+        "labeling_config": CONFIG,
+        "extra_params": None,
+        "connected_at": now(),
+        "webhook_guarded_at": now(),
+    }
+    with services.store.transaction() as session:
+        project = Project(**{**values, **changes})
+        session.add(project)
+    return project
+
+
+def add_tasks(services: Services, project: Project, ids: Sequence[int], **changes: Any) -> None:
+    with services.store.transaction() as session:
+        for number in ids:
+            row = Task(project_id=project.id, task_id=number, image=f"/data/upload/{number}.png")
+            for name, value in changes.items():
+                setattr(row, name, value)
+            session.add(row)
+
+
+def add_version(
+    services: Services,
+    project: Project,
+    said: Mapping[int, str] | None = None,
+    number: int = 1,
+) -> ModelVersion:
+    """A serving model version that has said "cat" or "dog" of these tasks."""
+    with services.store.transaction() as session:
+        version = ModelVersion(
+            project_id=project.id,
+            number=number,
+            architecture="resnet18",
+            classes=["cat", "dog"],
+            fingerprint="f",
+            labels=4,
+            metrics={"main_name": "accuracy", "values": {"accuracy": 0.75}},
+            promoted=True,
+            verdict="serves",
+            seconds=1.5,
+        )
+        session.add(version)
+        session.flush()
+        session.get_one(Project, project.id).serving_version_id = version.id
+        for task_id, label in (said or {}).items():
+            finding = pack(Classification(version.classes.index(label), 0.75), (30, 40))
+            session.add(Prediction(model_version_id=version.id, task_id=task_id, finding=finding))
+    return version
+
+
+def write_network(
+    services: Services, project: Project, number: int, task: str = "classification"
+) -> None:
+    """Untrained weights for a model version."""
+    networks = {
+        "classification": "mobilenet_v3_small",
+        "segmentation": "lraspp_mobilenet_v3_large",
+        "detection": "ssdlite320_mobilenet_v3_large",
+    }
+    network = make_network(
+        task=task,
+        architecture=networks[task],
+        classes=("cat", "dog"),
+        image_size=32,
+        device=torch.device("cpu"),
+        pretrained=False,
+    )
+    network.save(services.config.version_folder(project.id, number))
+
+
+def choice(label: str) -> list[dict[str, Any]]:
+    """The result that Label Studio gets of what `add_version` said."""
+    return [
+        {
+            "from_name": "label",
+            "to_name": "image",
+            "type": "choices",
+            "value": {"choices": [label]},
+            "score": 0.75,
+        }
+    ]
+
+
+def add_round(
+    services: Services,
+    project: Project,
+    task_ids: Sequence[int],
+    state: str = "open",
+    queued: int = 0,
+    **changes: Any,
+) -> Round:
+    """A round that ranked these tasks in this order, of which the first are queued."""
+    values = {"number": 1, "selector": "random", "budget": 2, "seed": 0, "editions": 0}
+    with services.store.transaction() as session:
+        made = Round(project_id=project.id, state=state, **{**values, **changes})
+        session.add(made)
+        session.flush()
+        for rank, task_id in enumerate(task_ids):
+            session.add(
+                Pick(
+                    round_id=made.id,
+                    rank=rank,
+                    task_id=task_id,
+                    state="queued" if rank < queued else "ranked",
+                    score=0.0,
+                    reason={},
+                )
+            )
+        if made.queue_version:
+            session.get_one(Project, project.id).queue_version = made.queue_version
+    return made
+
+
+def pick_states(services: Services, made: Round) -> dict[int, str]:
+    """State by task id."""
+    with services.store.reading() as session:
+        return {p.task_id: p.state for p in session.query(Pick).filter_by(round_id=made.id)}
+
+
+def picture() -> str:
+    """An image that needs no server."""
+    file = BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+
+
+def job_of(services: Services, job_id: int) -> Job:
+    with services.store.reading() as session:
+        return session.get_one(Job, job_id)
+
+
+def jobs_of(services: Services) -> list[tuple[str, str]]:
+    """Kind and state of every job, in the order in which they were asked for."""
+    with services.store.reading() as session:
+        return [(job.kind, job.state) for job in session.query(Job).order_by(Job.id)]
+
+
+@dataclass
+class FakeLabelStudio:
+    """A stand-in for `LabelStudioClient`: one project in memory.
+
+    It is a fake: only it can fail at a chosen call, or leave out a chosen prediction. What the
+    real one does is in test_loop.py and test_situations.py.
+    """
+
+    info: ProjectInfo = field(default_factory=lambda: ProjectInfo("Pets", CONFIG, "", "", 0))
+    known: dict[int, TaskInfo] = field(default_factory=dict)
+    given: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    refuses: Callable[[Mapping[str, Any]], bool] = lambda _: False
+    failures: list[LabelStudioError | None] = field(default_factory=list)
+    imports: list[list[dict[str, Any]]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    project: int = 12
+    url: str = URL
+    backends: list[MLBackendInfo] = field(default_factory=lambda: [MLBackendInfo(BACKEND, None)])
+    hooks: list[WebhookInfo] = field(
+        default_factory=lambda: [WebhookInfo(1, f"{BACKEND}/webhook", {})]
+    )
+
+    def close(self) -> None:
+        pass
+
+    def ml_backends(self) -> list[MLBackendInfo]:
+        return self.backends
+
+    def webhooks(self) -> list[WebhookInfo]:
+        return self.hooks
+
+    def set_headers(self, webhook: WebhookInfo, headers: Mapping[str, str]) -> None:
+        self.calls.append("headers")
+        self.hooks = [
+            replace(hook, headers=dict(headers)) if hook == webhook else hook for hook in self.hooks
+        ]
+
+    def add_tasks(self, ids: Sequence[int]) -> None:
+        for number in ids:
+            self.known[number] = TaskInfo(
+                number, {"image": f"/data/upload/{number}.png"}, 0, 0, "2026-01-01T00:00:00Z"
+            )
+
+    def label(self, task_id: int, annotations: int = 1, skips: int = 0, at: str = "") -> None:
+        self.known[task_id] = replace(
+            self.known[task_id],
+            annotations=annotations,
+            skips=skips,
+            updated_at=at or "2026-01-02T00:00:00Z",
+        )
+
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": "Token t"}
+
+    def read_project(self) -> ProjectInfo:
+        return self.info
+
+    def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
+        since = changed_since or ""
+        return iter([task for task in self.known.values() if task.updated_at >= since])
+
+    def count(self, labelled: bool | None = None) -> int:
+        found = self.known.values()
+        return sum(labelled is None or (task.annotations > 0) == labelled for task in found)
+
+    def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        return iter(self.given.items())
+
+    def people(self) -> dict[int, str]:
+        return {1: "Ada Lovelace"}
+
+    def task_ids(self) -> set[int]:
+        return set(self.known)
+
+    def import_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> int:
+        self.calls.append("import")
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
+        if any(p["task"] not in self.known for p in predictions):
+            raise LabelStudioError("Label Studio refused to import the predictions: 400", 400)
+        taken = [dict(p) for p in predictions if not self.refuses(p)]
+        self.imports.append(taken)
+        return len(taken)
+
+    def prediction_counts(self) -> dict[str, int]:
+        found = [p["model_version"] for chunk in self.imports for p in chunk]
+        return dict(Counter(found))
+
+    def delete_predictions(self, version: str) -> None:
+        self.calls.append(f"delete {version}")
+        self.imports = [
+            [p for p in chunk if p["model_version"] != version] for chunk in self.imports
+        ]
+
+    def tasks_with(self, version: str) -> set[int]:
+        return {p["task"] for chunk in self.imports for p in chunk if p["model_version"] == version}
+
+    def serve(self, queue_version: str) -> None:
+        self.calls.append("serve")
+        self.info = replace(self.info, model_version=queue_version, sampling=UNCERTAINTY_SAMPLING)
+
+    def show_queue(self, queue_version: str, view_id: int | None) -> int:
+        self.calls.append("show")
+        return view_id or 7
+
+    def stream(self) -> list[int]:
+        """The task ids that the label stream serves, in order: Label Studio's own rule."""
+        version = self.info.model_version
+        found = [p for chunk in self.imports for p in chunk if p["model_version"] == version]
+        return [p["task"] for p in sorted(found, key=lambda p: p["score"])]
+
+
+def let_sign_in(
+    monkeypatch: pytest.MonkeyPatch, good: set[str] | None = None, created: int | None = None
+) -> list[str]:
+    """Let `/setup` find a project, created then, that may be read with these tokens, or with any.
+
+    Returns:
+        The tokens that were tried.
+    """
+    tried: list[str] = []
+
+    class OneProject(FakeLabelStudio):
+        def __init__(self, _url: str, token: str, _number: int, **_: Any) -> None:
+            super().__init__()
+            self.token = token
+
+        def read_project(self) -> ProjectInfo:
+            tried.append(self.token)
+            if good is not None and self.token not in good:
+                raise LabelStudioError("Label Studio refused to read the project: 401", 401)
+            age = None if created is None else datetime.fromtimestamp(created, UTC)
+            return replace(self.info, created_at=age)
+
+    monkeypatch.setattr(setup, "LabelStudioClient", OneProject)
+    monkeypatch.setattr(setup, "_checked", {})
+    return tried
+
+
+def make_work(
+    services: Services,
+    project: Project,
+    client: FakeLabelStudio,
+    kind: JobKind = "sync",
+    asked_by: str = "test",
+    stop: Callable[[], bool] = lambda: False,
+    **settings: Any,
+) -> Context:
+    """What a running job of this kind has at hand; the project as it is in the store now.
+
+    Settings that are given become the project's.
+    """
+    with services.store.transaction() as session:
+        job = Job(project_id=project.id, kind=kind, state="running", asked_by=asked_by)
+        session.add(job)
+        current = session.get_one(Project, project.id)
+        current.extra_params = settings or current.extra_params
+    parsed = ProjectSettings.parse(current.extra_params)
+    return Context(
+        services=services,
+        job=job,
+        project=current,
+        settings=parsed,
+        control=served_control(current.labeling_config, parsed.control),
+        client=client,  # type: ignore[arg-type]
+        stop=stop,
+    )
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
