@@ -230,7 +230,7 @@ def _sentence(error: ValidationError) -> str:
     name = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":
         close = difflib.get_close_matches(name, ProjectSettings.model_fields, n=1)
-        hint = f'did you mean "{close[0]}"?' if close else "see the settings table in the README."
+        hint = f'did you mean "{close[0]}"?' if close else "see docs/settings.md."
         return f'There is no setting "{_short(name)}"; {hint}'
     if not name:
         return first["msg"].removeprefix("Value error, ")

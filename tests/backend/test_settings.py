@@ -72,7 +72,7 @@ def test_the_reserve_is_as_large_as_the_budget_unless_set() -> None:
         ),
         (
             {"y" * 100: 1},
-            f'There is no setting "{"y" * 37}..."; see the settings table in the README.',
+            f'There is no setting "{"y" * 37}..."; see docs/settings.md.',
         ),
         (
             "[1]",

@@ -35,7 +35,7 @@ class SetupBody(Loose):
     label_config: str = Field(alias="schema", description="The labeling config.")
     hostname: str | None = None
     access_token: str | None = None
-    extra_params: Any = Field(None, description="The project's settings, see the README.")
+    extra_params: Any = Field(None, description="The project's settings, see docs/settings.md.")
 
 
 class PredictBody(Loose):

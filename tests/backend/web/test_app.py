@@ -61,7 +61,7 @@ BAD_SETTINGS: list[tuple[Any, str]] = [
         f'Setting "network": there is no network "resnet81" here; choose one of {NETWORKS}.',
     ),
     ({"bugdet": 5}, 'There is no setting "bugdet"; did you mean "budget"?'),
-    ({"colour": 5}, 'There is no setting "colour"; see the settings table in the README.'),
+    ({"colour": 5}, 'There is no setting "colour"; see docs/settings.md.'),
     ([1], 'The extra params are a list; they must be a JSON object, such as {"budget": 50}.'),
     (7, 'The extra params are a number; they must be a JSON object, such as {"budget": 50}.'),
     (

@@ -1,4 +1,4 @@
-"""The README's tables are the code's. `python tests/test_readme.py` writes them."""
+"""The tables of docs/settings.md match the code; `python tests/test_settings_docs.py` does it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from cdal.backend.config import ServerConfig
 from cdal.backend.settings import ProjectSettings
 
-README = Path(__file__).parents[1] / "README.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
 def table(model: type[BaseModel], prefix: str = "") -> str:
@@ -37,11 +37,11 @@ def with_tables(text: str) -> str:
     return text
 
 
-def test_the_tables_are_those_of_the_code() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert with_tables(text) == text, "run: python tests/test_readme.py"
+def test_the_tables_match_the_code() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run: python tests/test_settings_docs.py"
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
-    sys.stdout.write("README.md written\n")
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write("docs/settings.md written\n")
