@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import func, select
 from support.offline import (
     FakeLabelStudio,
+    add_failure,
     add_project,
     add_round,
     add_tasks,
@@ -126,7 +127,7 @@ def test_a_round_that_stands_still_does_not_keep_from_rescoring(
     services: Services, project: Project
 ) -> None:
     add_round(services, project, [1], state="queueing")
-    services.jobs.finish(services.jobs.ask(project.id, "queue", "test"), "failed", error="away")
+    add_failure(services, services.jobs.ask(project.id, "queue", "test"), "away")
     actions.rescore(services, project.id, "ann")
     assert rounds(services) == [(1, "closed", None), (2, "selecting", None)]
 
@@ -284,7 +285,7 @@ def test_a_job_of_a_round_is_tried_again_where_the_round_stands(
     services: Services, project: Project
 ) -> None:
     add_round(services, project, [1], state="queueing")
-    services.jobs.finish(services.jobs.ask(project.id, "score", "test"), "failed", error="away")
+    add_failure(services, services.jobs.ask(project.id, "score", "test"), "away")
     actions.retry(services, 1, "ann")
     assert jobs_of(services) == [("score", "failed"), ("queue", "pending")]
 

@@ -183,6 +183,13 @@ def add_round(
     return made
 
 
+def add_failure(services: Services, job_id: int, error: str) -> None:
+    """A job that failed and left its round unfinished, as older data folders may have it."""
+    with services.store.transaction() as session:
+        job = session.get_one(Job, job_id)
+        job.state, job.error, job.finished_at = "failed", error, now()
+
+
 def pick_states(services: Services, made: Round) -> dict[int, str]:
     """State by task id."""
     with services.store.reading() as session:

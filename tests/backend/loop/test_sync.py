@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from support.offline import (
     FakeLabelStudio,
+    add_failure,
     add_project,
     add_round,
     add_tasks,
@@ -24,7 +25,7 @@ from support.offline import (
 )
 
 from cdal.backend.label_studio.data import stamp
-from cdal.backend.loop import queue, rounds, sync
+from cdal.backend.loop import changes, queue, rounds, sync
 from cdal.backend.loop import select as select_job
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Job, Prediction, Project, Round, Task, now
@@ -352,18 +353,42 @@ def test_a_round_whose_job_has_failed_goes_on_after_a_while(
     state: str,
     kind: Any,
 ) -> None:
-    """Label Studio was away for longer than a job is tried for."""
+    """Such a round comes from an older data folder: now it is given up together with its job."""
     version = add_version(services, project)
     add_round(services, project, [], state=state, model_version_id=version.id)
     job_id = services.jobs.ask(project.id, kind, "test")
     assert run(services, project, label_studio).endswith("nothing to do")  # on its way
-    services.jobs.finish(job_id, "failed", error="Label Studio was away.")
+    add_failure(services, job_id, "Label Studio was away.")
     assert run(services, project, label_studio).endswith("nothing to do")  # not at once
     with services.store.transaction() as session:
         session.get_one(Job, job_id).finished_at = now() - sync.RESUME_AFTER - timedelta(seconds=1)
     assert run(services, project, label_studio).endswith("round 1 goes on")
     assert requested(services) == [(kind, "failed"), (kind, "pending")]
     assert run(services, project, label_studio).endswith("nothing to do")
+
+
+def test_a_round_without_any_job_goes_on_at_once(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    """Such a round comes from a restored backup whose old jobs were pruned."""
+    add_round(services, project, [], state="selecting")
+    assert run(services, project, label_studio).endswith("round 1 goes on")
+    assert requested(services) == [("select", "pending")]
+
+
+def test_the_open_round_goes_on_when_the_next_one_fails(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    version = add_version(services, project)
+    add_tasks(services, project, range(1, 11))
+    add_round(services, project, range(1, 11), queued=4)
+    add_round(services, project, [], state="scoring", number=2, model_version_id=version.id)
+    failing = services.jobs.ask(project.id, "score", "test")
+    services.jobs.finish(failing, "failed", error="The weights are of another network.")
+    label_studio.label(1)
+    assert run(services, project, label_studio).endswith("nothing to do")
+    label_studio.label(2)
+    assert run(services, project, label_studio).endswith("2 new labels, a training is due")
 
 
 def test_a_first_round_that_failed_is_not_begun_again_at_every_label(
@@ -395,7 +420,7 @@ def test_a_kill_while_changes_are_written_loses_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is not written yet is older than what is, and must be read again."""
-    monkeypatch.setattr(sync, "CHUNK", 4)
+    monkeypatch.setattr(changes, "CHUNK", 4)
     label_studio.add_tasks(range(1, 11))
     run(services, project, label_studio)
     label_studio.label(1, skips=1, annotations=0, at="2026-03-02T00:00:00Z")
