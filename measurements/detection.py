@@ -82,7 +82,7 @@ def regions(network: TaskNetwork, images: PreparedImages) -> None:
     share of the classes of an image some box's highest probability names (recall), and which
     share of the classes that are named an image has (precision).
     """
-    box_regions.MOST_REGIONS = 100_000
+    box_regions.MAX_REGIONS = 100_000
     vectors: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     for batch, of_batch in images.batches(torch.split(torch.arange(len(images)), 16)):

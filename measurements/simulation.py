@@ -143,7 +143,7 @@ def bare_training(network: Any, images: HeldImages, recipe: Recipe) -> None:
     network.module.train()
     step = 0
     for _ in range(plan.epochs):
-        for batch, targets in images.batches(batch_order(len(images), plan.steps_an_epoch, draws)):
+        for batch, targets in images.batches(batch_order(len(images), plan.steps_per_epoch, draws)):
             changed, wanted = network.augment(batch, targets, draws)
             optimiser.zero_grad(set_to_none=True)
             with network.autocast(plan.mixed_precision):

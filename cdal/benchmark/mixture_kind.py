@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from cdal.models import DetectionPrediction, Prediction
-from cdal.models.detection.regions import LEAST_CONFIDENCE
+from cdal.models.detection.regions import MIN_CONFIDENCE
 from cdal.selectors import (
     ClassMixtures,
     Region,
@@ -33,7 +33,7 @@ class MixtureKind:
     region: Region
     weights: Weights = "entropy"
     classes: tuple[int, ...] | None = None
-    confidence: float = LEAST_CONFIDENCE
+    confidence: float = MIN_CONFIDENCE
     background: bool = False
 
     def mixtures(self, predicted: Prediction) -> ClassMixtures:

@@ -31,9 +31,9 @@ class Defaults:
         label_smoothing: share of the target that is spread over all classes.
         batch_size: images in a training step, on CPU and on CUDA, where they fit.
         prediction_batch: images in a batch for prediction on CPU.
-        least_epochs, most_epochs, steps: a training has about so many steps, but epochs between
+        min_epochs, max_epochs, steps: a training has about so many steps, but epochs between
             these two.
-        largest_side: of the network's input where none is asked for, on CPU and on CUDA.
+        max_side: of the network's input where none is asked for, on CPU and on CUDA.
         bytes_per_pixel: what a training step keeps for each input pixel, the most of all the
             task's networks.
     """
@@ -43,8 +43,8 @@ class Defaults:
     label_smoothing: float
     batch_size: tuple[int, int]
     prediction_batch: int
-    least_epochs: int
-    most_epochs: int
+    min_epochs: int
+    max_epochs: int
     steps: int
-    largest_side: tuple[int, int]
+    max_side: tuple[int, int]
     bytes_per_pixel: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -39,3 +39,15 @@ def carry_over(old: Tensor, new: Tensor, rows: ClassRows, origins: Sequence[int 
     for index, origin in enumerate(origins):
         if origin is not None:
             learnt[:, rows.before + index] = known[:, rows.before + origin]
+
+
+def class_origins(
+    old: Sequence[str], new: Sequence[str], known_as: Mapping[str, Sequence[str]]
+) -> list[int | None]:
+    """For each new class the index of the old one that it was, None where it was none."""
+    origins: list[int | None] = []
+    for name in new:
+        others = [other for other in known_as.get(name, ()) if other not in new]
+        found = [known for known in (name, *others) if known in old]
+        origins.append(old.index(found[0]) if found else None)
+    return origins

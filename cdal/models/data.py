@@ -18,7 +18,7 @@ MEMORY_LIMIT = 2**30
 LOADER_THREADS = min(8, os.cpu_count() or 1)
 
 Example = tuple[Tensor, Tensor]
-"""An image and its target, see targets.py."""
+"""An image and its target, see predictions.py."""
 
 
 class Dataset(Protocol):
@@ -27,7 +27,7 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Example:
-        """An image, (3, H, W) uint8, and its target, see targets.py."""
+        """An image, (3, H, W) uint8, and its target, see predictions.py."""
         ...
 
 

@@ -81,7 +81,7 @@ def choose_image_size(
         device: where the network will run.
         defaults: of the task.
     """
-    largest = defaults.largest_side[0 if device.type == "cpu" else 1]
+    largest = defaults.max_side[0 if device.type == "cpu" else 1]
     if not sizes:
         return largest
     side: float = median(math.sqrt(height * width) for height, width in sizes)

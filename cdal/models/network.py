@@ -14,12 +14,13 @@ from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models import checkpoint
 from cdal.models.architecture import Architecture, Defaults
-from cdal.models.class_rows import ClassRows, carry_over
+from cdal.models.class_rows import ClassRows, carry_over, class_origins
 from cdal.models.data import Dataset, Example, PreparedImages
 from cdal.models.devices import free_memory, prediction_batch_size, seeded
 from cdal.models.errors import ModelError
 from cdal.models.manifest import Manifest
 from cdal.models.predictions import Prediction
+from cdal.models.pretrained import adopt
 from cdal.models.recipe import Recipe
 from cdal.models.reports import Metrics
 
@@ -69,7 +70,7 @@ class TaskNetwork(ABC):
         """
         module = cls.layers(manifest, weights)
         if weights is not None:
-            checkpoint.adopt(module, weights, manifest.architecture)
+            adopt(module, weights, manifest.architecture)
         return cls(manifest, module, device)
 
     @classmethod
@@ -184,7 +185,7 @@ class TaskNetwork(ABC):
         """An image as ``prepare`` makes it, and its target made to fit.
 
         Raises:
-            ModelError: the image or the target is not such as targets.py describes.
+            ModelError: the image or the target has the wrong type or shape; see predictions.py.
         """
         return self.prepare(image), self.prepare_target(target, image.shape[1], image.shape[2])
 
@@ -291,15 +292,3 @@ class TaskNetwork(ABC):
         if data_fingerprint is not None:
             self.manifest = replace(self.manifest, data_fingerprint=data_fingerprint)
         checkpoint.write(folder, self.manifest, self.module.state_dict())
-
-
-def class_origins(
-    old: Sequence[str], new: Sequence[str], known_as: Mapping[str, Sequence[str]]
-) -> list[int | None]:
-    """For each new class the index of the old one that it was, None where it was none."""
-    origins: list[int | None] = []
-    for name in new:
-        others = [other for other in known_as.get(name, ()) if other not in new]
-        found = [known for known in (name, *others) if known in old]
-        origins.append(old.index(found[0]) if found else None)
-    return origins

@@ -1,4 +1,13 @@
-"""What a network says of one image, small enough to keep: an answer on the CPU, a kind a task."""
+"""What networks say about images, and what they learn to say: predictions, findings and targets.
+
+A *prediction* is a network's output for a batch, on its device. A *finding* is the part of it that
+is kept per image, on the CPU. A *target* is the correct answer for one image, as one tensor:
+
+- Classification: the index of its class, () int64.
+- Segmentation: the index of each pixel's class, (H, W) uint8; ``IGNORED`` pixels do not count.
+- Detection: one row per box, (K, 5) float32: left, top, right and bottom in pixels, and the index
+  of its class. An image without boxes, K = 0, is a negative example.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +17,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+IGNORED = 255
+"""The class index of a pixel whose class is unknown."""
+
+BACKGROUND = "(background)"
+"""The class of a segmentation network for everything that has none of the project's labels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The image's most probable class.
+    """The most probable class of an image.
 
     Attributes:
         label: its index among the network's classes.
@@ -27,9 +42,9 @@ class Detections:
     """The boxes of K objects, the most confident first.
 
     Attributes:
-        boxes: left, top, right, bottom as shares of the image's width and height, (K, 4) float32
-            in [0, 1].
-        labels: indices of classes, (K,) int64.
+        boxes: left, top, right and bottom as shares of the image's width and height, (K, 4)
+            float32 in [0, 1].
+        labels: class indices, (K,) int64.
         confidences: (K,) float32.
     """
 
@@ -43,9 +58,10 @@ class Segmentation:
     """The class of every pixel.
 
     Attributes:
-        labels: index of the most probable class, (S, S) uint8 for an image that the network has
-            seen at side S: a finer map would only be smoother.
-        confidences: probability of that class, (h, w) float32, at the network's own stride.
+        labels: index of the most probable class, (S, S) uint8, where S is the side at which the
+            network saw the image: a finer map would only be smoother.
+        confidences: the probability of the most probable class, (h, w) float32, at the network's
+            own stride.
     """
 
     labels: Tensor
@@ -55,17 +71,17 @@ class Segmentation:
 Finding = Classification | Detections | Segmentation
 
 Regions = Tensor | Sequence[Tensor]
-"""Class vectors of the regions of B images: (B, C) probabilities where the image is the region,
-(B, C, h, w) logits where a pixel is, and for boxes a (K, C) tensor of probabilities an image."""
+"""The class vectors of the regions of B images: probabilities (B, C) where the image is the region,
+logits (B, C, h, w) where each pixel is one, and for boxes probabilities (K, C) per image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction(ABC):
-    """What every task's network says of B images.
+    """What a network says about B images, whatever its task.
 
     Attributes:
-        regions: of which Contextual Diversity is made; see ``Regions``.
-        features: one vector an image, (B, D) float32.
+        regions: what Contextual Diversity is computed from; see ``Regions``.
+        features: one vector per image, (B, D) float32.
     """
 
     regions: Regions
@@ -76,11 +92,4 @@ class Prediction(ABC):
 
     @abstractmethod
     def findings(self) -> list[Finding]:
-        """What is kept of each image, on the CPU; nothing in it depends on the image's own size."""
-
-
-IGNORED = 255
-"""Stands for the class of a pixel of which nothing is known."""
-
-BACKGROUND = "(background)"
-"""The class of a segmentation network that stands for all that is none of the project's labels."""
+        """The findings of each image, on the CPU, independent of the image's own size."""

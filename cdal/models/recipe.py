@@ -74,7 +74,7 @@ class Recipe:
         return Plan(
             epochs=epochs,
             batch_size=batch_size,
-            steps_an_epoch=steps,
+            steps_per_epoch=steps,
             learning_rate=self.learning_rate or peak,
             mixed_precision=mixed,
         )
@@ -94,14 +94,14 @@ class Plan:
 
     epochs: int
     batch_size: int
-    steps_an_epoch: int
+    steps_per_epoch: int
     learning_rate: float
     mixed_precision: bool
 
     @property
     def steps(self) -> int:
         """Of the optimiser."""
-        return self.epochs * self.steps_an_epoch
+        return self.epochs * self.steps_per_epoch
 
 
 def default_epochs(images: int, batch_size: int, defaults: Defaults) -> int:
@@ -110,9 +110,9 @@ def default_epochs(images: int, batch_size: int, defaults: Defaults) -> int:
     A small set needs many epochs, since what a network needs to learn is steps; a large one has
     enough steps in few epochs.
     """
-    steps_an_epoch = math.ceil(images / batch_size)
-    epochs = round(defaults.steps / steps_an_epoch)
-    return max(defaults.least_epochs, min(defaults.most_epochs, epochs))
+    steps_per_epoch = math.ceil(images / batch_size)
+    epochs = round(defaults.steps / steps_per_epoch)
+    return max(defaults.min_epochs, min(defaults.max_epochs, epochs))
 
 
 def learning_rate_share(step: int, steps: int, warmup: float) -> float:

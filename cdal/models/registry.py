@@ -17,7 +17,7 @@ from cdal.models.devices import choose_image_size
 from cdal.models.errors import ModelError
 from cdal.models.manifest import Manifest
 from cdal.models.network import TaskNetwork
-from cdal.models.pretrained import Pretrained, pretrained_weights
+from cdal.models.pretrained import Pretrained, pretrained_weights, read_weights_file
 from cdal.models.segmentation.architectures import SEGMENTERS
 from cdal.models.segmentation.network import SegmentationNetwork
 
@@ -109,7 +109,7 @@ def make_network(
         seed: of the weights that are drawn at random.
         pretrained: whether to start from torchvision's weights; nothing is downloaded unless True.
         weights_folder: where torchvision's weight files lie; None: torch's own cache.
-        weights_file: the user's own weights to start from instead, see ``checkpoint.read_own``.
+        weights_file: weights of the user's own to start from instead.
 
     Raises:
         ModelError: an argument names something that there isn't, the message says what there is;
@@ -118,7 +118,7 @@ def make_network(
     device = device or torch.device("cpu")
     architecture, image_size = choose_network(task, device, (), architecture, image_size)
     if weights_file is not None:
-        weights: Mapping[str, torch.Tensor] | None = checkpoint.read_own(weights_file)
+        weights: Mapping[str, torch.Tensor] | None = read_weights_file(weights_file)
     else:
         backbone = ARCHITECTURES[task][architecture].backbone
         weights = pretrained_weights(architecture, backbone, pretrained, weights_folder)

@@ -73,7 +73,7 @@ def fit(
         with seeded(recipe.seed, network.device):
             for epoch in range(1, plan.epochs + 1):
                 network.module.train()
-                order = batch_order(len(images), plan.steps_an_epoch, draws)
+                order = batch_order(len(images), plan.steps_per_epoch, draws)
                 total = torch.zeros((), device=network.device)
                 for number, (batch, targets) in enumerate(images.batches(order)):
                     if stop():
@@ -194,7 +194,7 @@ class _Teller:
         self._tell(0, READING * share)
 
     def stepped(self, epoch: int, steps: int) -> None:
-        done = (epoch - 1) * self._plan.steps_an_epoch + steps
+        done = (epoch - 1) * self._plan.steps_per_epoch + steps
         self._tell(epoch, READING + (1 - READING) * done / self._plan.steps)
 
     def finished(self, epoch: int, loss: float, metrics: Metrics | None) -> None:

@@ -36,7 +36,8 @@ from cdal.backend.jobs.messages import open_messages
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.store.tables import Project
 from cdal.models import ModelError, load_network, make_network
-from cdal.models.checkpoint import MANIFEST, WEIGHTS, read_own
+from cdal.models.checkpoint import MANIFEST, WEIGHTS
+from cdal.models.pretrained import read_weights_file
 from cdal.selectors import PoolError, make_selector
 from cdal.selectors.pool_file import load_pool
 
@@ -153,7 +154,7 @@ def test_as_weights_of_ones_own(tmp_path: Path, bomb: bytes, suffix: str) -> Non
     file = tmp_path / f"weights{suffix}"
     file.write_bytes(bomb)
     with pytest.raises(ModelError, match="does not hold readable weights"):
-        read_own(file)
+        read_weights_file(file)
 
 
 def test_as_pretrained_weights(tmp_path: Path, bomb: bytes) -> None:

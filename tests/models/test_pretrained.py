@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision.models
+from support.colours import small_network
 from torch import nn
+from torchvision.models import mobilenet_v3_small, resnet18
 
-from cdal.models import ModelError, make_network
+from cdal.models import ModelError, TaskNetwork, load_network, make_network
 from cdal.models import pretrained as module
 from cdal.models.pretrained import Pretrained, pretrained_weights
 
+CPU = torch.device("cpu")
 FILE = "mobilenet_v3_small-047dcff4.pth"
 
 
@@ -35,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("no_network")
-class TestWeights:
+class TestTorchvisionsWeights:
     @pytest.mark.parametrize("pretrained", ["auto", True])
     def test_from_a_folder(self, folder: Path, pretrained: Pretrained) -> None:
         network = make_network(
@@ -82,7 +85,7 @@ class TestWeights:
 
     def test_of_another_network(self, tmp_path: Path) -> None:
         torch.save(nn.Linear(2, 2).state_dict(), tmp_path / FILE)
-        with pytest.raises(ModelError, match=r"^The weights don't fit mobilenet_v3_small: "):
+        with pytest.raises(ModelError, match="fit mobilenet_v3_small: "):
             make_network(
                 architecture="mobilenet_v3_small", classes=("a", "b"), weights_folder=tmp_path
             )
@@ -94,6 +97,94 @@ class TestWeights:
         assert not (tmp_path / "ran").exists()
         pickle.loads(pickle.dumps(Malicious(tmp_path / "ran")))
         assert (tmp_path / "ran").exists()  # so the file would have done it
+
+
+class TestWeightsFile:
+    """Weights that the user provides."""
+
+    @pytest.fixture
+    def published(self) -> dict[str, torch.Tensor]:
+        """A network as torchvision has it, with another number of classes."""
+        with torch.random.fork_rng():
+            torch.manual_seed(11)
+            weights: dict[str, torch.Tensor] = mobilenet_v3_small(num_classes=7).state_dict()
+        return weights
+
+    def make(self, file: Path) -> TaskNetwork:
+        return make_network(
+            architecture="mobilenet_v3_small", classes=("a", "b"), image_size=32, weights_file=file
+        )
+
+    @pytest.mark.parametrize("wrap", [None, "state_dict", "model", "model_state_dict"])
+    @pytest.mark.parametrize("prefix", ["", "module."])
+    def test_a_state_dict(
+        self,
+        published: dict[str, torch.Tensor],
+        tmp_path: Path,
+        wrap: str | None,
+        prefix: str,
+    ) -> None:
+        weights = {prefix + name: tensor for name, tensor in published.items()}
+        torch.save({wrap: weights, "epoch": 3} if wrap else weights, tmp_path / "own.pth")
+        network = self.make(tmp_path / "own.pth")
+        assert network.manifest.pretrained
+        trunk = network.module.get_submodule("trunk").state_dict()
+        assert all(torch.equal(tensor, published[name]) for name, tensor in trunk.items())
+
+    def test_the_weights_of_an_earlier_version(self, tmp_path: Path) -> None:
+        earlier = small_network()
+        earlier.save(tmp_path / "version")
+        network = self.make(tmp_path / "version" / "weights.safetensors")
+        weights = earlier.module.state_dict()
+        for name, tensor in network.module.state_dict().items():
+            assert torch.equal(tensor, weights[name]) == (not name.startswith("head.")), name
+
+    @pytest.mark.parametrize("side", [32, 64])
+    def test_the_stem_is_that_of_the_weights(self, tmp_path: Path, side: int) -> None:
+        """From scratch, resnet18 has one of its own for small images."""
+        earlier = make_network("classification", "resnet18", ("a", "b"), side, pretrained=False)
+        earlier.save(tmp_path / "earlier")
+        own = tmp_path / "earlier/weights.safetensors"
+        made = make_network("classification", "resnet18", ("a", "b"), 32, weights_file=own)
+        made.save(tmp_path / "made")
+        loaded = load_network(tmp_path / "made", CPU, ("b", "a"))
+        stem = loaded.module.state_dict()["trunk.conv1.weight"]
+        assert torch.equal(stem, earlier.module.state_dict()["trunk.conv1.weight"])
+
+    def test_another_network(self, tmp_path: Path) -> None:
+        torch.save(resnet18().state_dict(), tmp_path / "own.pth")
+        with pytest.raises(ModelError, match=r"fit mobilenet_v3_small: only \d+ of "):
+            self.make(tmp_path / "own.pth")
+
+    @pytest.mark.parametrize("content", [{"epoch": 3}, [torch.zeros(2)], {"model": {}}])
+    def test_no_tensors_by_name(self, tmp_path: Path, content: object) -> None:
+        torch.save(content, tmp_path / "own.pth")
+        with pytest.raises(ModelError, match="does not hold a state dict"):
+            self.make(tmp_path / "own.pth")
+
+    @pytest.mark.parametrize(
+        "content", [torch.full((2,), torch.nan), torch.empty(2, device="meta")], ids=["nan", "meta"]
+    )
+    def test_no_numbers(self, tmp_path: Path, content: torch.Tensor) -> None:
+        torch.save({"conv1.weight": torch.zeros(2), "conv1.bias": content}, tmp_path / "own.pth")
+        with pytest.raises(ModelError, match=r"conv1\.bias"):
+            self.make(tmp_path / "own.pth")
+
+    @pytest.mark.parametrize("name", ["own.pth", "own.safetensors"])
+    def test_damaged_or_missing(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(ModelError, match="There is no file"):
+            self.make(tmp_path / name)
+        (tmp_path / name).write_bytes(b"half a file")
+        with pytest.raises(ModelError, match="does not hold readable weights"):
+            self.make(tmp_path / name)
+
+    def test_cannot_run_code(self, tmp_path: Path) -> None:
+        torch.save({"conv1": Malicious(tmp_path / "ran")}, tmp_path / "own.pth")
+        with pytest.raises(ModelError) as error:
+            self.make(tmp_path / "own.pth")
+        assert str(tmp_path / "own.pth") in str(error.value)
+        assert "save only the network's state_dict()" in str(error.value)
+        assert not (tmp_path / "ran").exists()
 
 
 class Malicious:

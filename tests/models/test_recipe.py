@@ -34,7 +34,7 @@ def test_a_plan_follows_the_recipe() -> None:
     recipe = Recipe(epochs=8, batch_size=10, learning_rate=0.5)
     plan = recipe.plan(25, CPU, image_size=64, pretrained=False, defaults=DEFAULTS)
     assert (plan.epochs, plan.batch_size, plan.learning_rate) == (8, 10, 0.5)
-    assert (plan.steps_an_epoch, plan.steps) == (3, 24)
+    assert (plan.steps_per_epoch, plan.steps) == (3, 24)
     assert not plan.mixed_precision
 
 

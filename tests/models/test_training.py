@@ -190,7 +190,7 @@ def test_no_batch_has_one_image_unless_that_is_wanted(
     plan = Recipe(batch_size=batch_size).plan(
         images, torch.device("cpu"), 32, False, ClassificationNetwork.defaults
     )
-    order = batch_order(images, plan.steps_an_epoch, torch.Generator().manual_seed(0))
+    order = batch_order(images, plan.steps_per_epoch, torch.Generator().manual_seed(0))
     assert [len(indices) for indices in order] == sizes
 
 

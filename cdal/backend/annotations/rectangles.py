@@ -20,7 +20,7 @@ from torch import Tensor
 from cdal.backend.annotations.format import Region, number, original_size, regions_of
 from cdal.backend.annotations.labeling_config import Control
 from cdal.backend.settings import ProjectSettings
-from cdal.models.detection.boxes import LEAST_SIDE
+from cdal.models.detection.boxes import MIN_SIDE
 from cdal.models.predictions import Detections
 
 SCORE_THRESHOLD = 0.3
@@ -58,7 +58,7 @@ class BoxesTruth:
     def unseen(self, side: int) -> int:
         """Boxes that are less than a pixel wide or high there."""
         sides = (self.boxes[:, 2:] - self.boxes[:, :2]) * side
-        return int((sides < LEAST_SIDE).any(1).sum())
+        return int((sides < MIN_SIDE).any(1).sum())
 
     def target(self, height: int, width: int) -> Tensor:
         """Boxes in pixels and their classes, (K, 5) float32."""

@@ -33,7 +33,7 @@ from cdal.backend.store.tables import (
     now,
 )
 from cdal.models import DetectionNetwork, ModelError, TaskNetwork, choose_device, fit, load_network
-from cdal.models.detection.average_precision import resampled_precision
+from cdal.models.detection.metrics import resampled_precision
 
 MOST_VERSIONS = 20
 """Of which the newest are compared: each is measured anew on the images of now."""

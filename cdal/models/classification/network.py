@@ -69,10 +69,10 @@ class ClassificationNetwork(TaskNetwork):
         label_smoothing=0.1,
         batch_size=(32, 64),
         prediction_batch=64,
-        least_epochs=15,
-        most_epochs=50,
+        min_epochs=15,
+        max_epochs=50,
         steps=500,
-        largest_side=(128, 224),  # 224 is what torchvision's weights were trained at
+        max_side=(128, 224),  # 224 is what torchvision's weights were trained at
         bytes_per_pixel=2048,  # resnet50
     )
     module: Classifier

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from cdal.models import checkpoint
+from cdal.models import pretrained
 from cdal.models.architecture import Architecture
 from cdal.models.detection.family import AsPrepared, Family, Model, in_float32
 from cdal.models.detection.pyramid import FasterRcnn, RetinaNet
@@ -52,7 +52,7 @@ def build_detector(manifest: Manifest, weights: Mapping[str, Tensor] | None = No
     in_float32(model.backbone, *family.heads(model))
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 0.1  # see classifiers.py
+            layer.momentum = 0.1  # as for classification
     return model
 
 
@@ -73,4 +73,4 @@ def adopt(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
     if 2 * len(fitting) >= len(weights):
         model.load_state_dict({**own, **fitting})
     else:
-        checkpoint.adopt(model, weights, name)
+        pretrained.adopt(model, weights, name)

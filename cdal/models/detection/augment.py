@@ -21,7 +21,7 @@ ZOOM = 1.5
 SHIFT = 0.25
 """Its centre moves by at most this share of the side."""
 
-LEAST_VISIBLE = 0.3
+MIN_VISIBLE = 0.3
 """A box of which less than this share of its area is left inside the image is dropped."""
 
 
@@ -86,4 +86,4 @@ def place_boxes(target: Tensor, size: int, zoom: float, shift: Tensor, flip: flo
     inside = corners.clamp(0, size)
     visible = (inside[:, 2:] - inside[:, :2]).prod(1)
     rows = torch.cat([corners, target[:, 4:]], 1)
-    return clipped(rows[visible >= LEAST_VISIBLE * whole], size)
+    return clipped(rows[visible >= MIN_VISIBLE * whole], size)

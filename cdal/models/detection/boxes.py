@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LEAST_SIDE = 1.0
+MIN_SIDE = 1.0
 """Boxes with a side below this many pixels of the network's input are dropped: there is nothing
 left of such an object to be seen, and detectors refuse a box without an area."""
 
@@ -26,5 +26,5 @@ def clipped(target: Tensor, size: int) -> Tensor:
     """
     corners = target[:, :4].clamp(0, size)
     sides = corners[:, 2:] - corners[:, :2]
-    kept = (sides >= LEAST_SIDE).all(1)
+    kept = (sides >= MIN_SIDE).all(1)
     return torch.cat([corners, target[:, 4:]], 1)[kept]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torchvision.models
@@ -23,10 +23,10 @@ from cdal.models.manifest import Manifest
 Model = Any
 """A detector of torchvision, which declares no types for its parts."""
 
-LEAST_SCORE = 0.05
+MIN_SCORE = 0.05
 """A box below this score is not found."""
 
-MOST_BOXES = 100
+MAX_BOXES = 100
 """Boxes that are kept of an image at most, as in COCO's metric."""
 
 
@@ -47,6 +47,30 @@ class Detected:
     boxes: list[Tensor]
     labels: list[Tensor]
     scores: list[Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        candidates: BoxCandidates,
+        deepest: Tensor,
+        found: list[dict[str, Tensor]],
+        background: int,
+    ) -> Self:
+        """Collect what the parts of a detector return.
+
+        Args:
+            candidates: the boxes before non-maximum suppression.
+            deepest: the feature map (B, D, h, w) whose mean is the image's feature vector.
+            found: "boxes", "labels" and "scores" of each image after non-maximum suppression.
+            background: the number of classes that precede the project's own.
+        """
+        return cls(
+            candidates=candidates,
+            features=deepest.float().mean((2, 3)),
+            boxes=[image["boxes"].float() for image in found],
+            labels=[image["labels"] - background for image in found],
+            scores=[image["scores"].float() for image in found],
+        )
 
 
 class AsPrepared(nn.Module):
@@ -107,8 +131,8 @@ class Family(ABC):
         """The name here of a tensor of the backbone's, as the network that classifies has it."""
 
 
-def built(manifest: Manifest, background: int, **settings: float) -> Model:
-    """Build torchvision's detector, with random weights in all its parts."""
+def torchvision_detector(manifest: Manifest, background: int, **settings: float) -> Model:
+    """Build torchvision's detector with random weights in all its parts."""
     return torchvision.models.get_model(
         manifest.architecture,
         weights=None,
@@ -139,15 +163,3 @@ def in_float32(*layers: nn.Module) -> None:
 def image_list(images: Tensor) -> ImageList:
     """A batch, as torchvision's parts take it."""
     return ImageList(images, [(images.shape[2], images.shape[3])] * len(images))
-
-
-def detected(
-    candidates: BoxCandidates, last: Tensor, found: list[dict[str, Tensor]], background: int
-) -> Detected:
-    return Detected(
-        candidates=candidates,
-        features=last.float().mean((2, 3)),
-        boxes=[image["boxes"].float() for image in found],
-        labels=[image["labels"] - background for image in found],
-        scores=[image["scores"].float() for image in found],
-    )

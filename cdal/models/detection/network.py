@@ -14,9 +14,9 @@ from cdal.models.class_rows import ClassRows
 from cdal.models.data import PreparedImages
 from cdal.models.detection.architectures import DETECTORS, DetectorEntry, adopt, build_detector
 from cdal.models.detection.augment import augment_boxes
-from cdal.models.detection.average_precision import PrecisionMeter, confusion_of_boxes, mean
 from cdal.models.detection.boxes import rescaled
 from cdal.models.detection.family import Detected
+from cdal.models.detection.metrics import PrecisionMeter, box_confusion, mean_over_classes
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.manifest import Manifest
 from cdal.models.network import Objective, TaskNetwork
@@ -61,10 +61,10 @@ class DetectionNetwork(TaskNetwork):
         label_smoothing=0.0,
         batch_size=(8, 16),
         prediction_batch=16,
-        least_epochs=10,
-        most_epochs=100,
+        min_epochs=10,
+        max_epochs=100,
         steps=500,
-        largest_side=(224, 320),
+        max_side=(224, 320),
         bytes_per_pixel=4096,  # retinanet_resnet50_fpn_v2
     )
 
@@ -162,10 +162,13 @@ class DetectionNetwork(TaskNetwork):
         meter.update(found, targets)
         counts = self.count_classes(torch.cat(targets))
         precision = meter.compute()
-        confusion = confusion_of_boxes(found, targets, len(self.classes))
+        confusion = box_confusion(found, targets, len(self.classes))
         return Metrics(
             main_name=self.main_metric,
-            values={"map_50": mean(precision.at_50), "map": mean(precision.at_all)},
+            values={
+                "map_50": mean_over_classes(precision.at_50),
+                "map": mean_over_classes(precision.at_all),
+            },
             per_class={
                 name: ClassScore(int(counts[i]), precision.at_50[i])
                 for i, name in enumerate(self.classes)

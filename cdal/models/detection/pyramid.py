@@ -9,14 +9,13 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from cdal.models.class_rows import ClassRows
 from cdal.models.detection.family import (
-    LEAST_SCORE,
-    MOST_BOXES,
+    MAX_BOXES,
+    MIN_SCORE,
     Detected,
     Family,
     Model,
-    built,
-    detected,
     image_list,
+    torchvision_detector,
 )
 from cdal.models.detection.regions import BoxCandidates
 from cdal.models.manifest import Manifest
@@ -47,8 +46,8 @@ class RetinaNet(Family):
         manifest: Manifest,
         weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
     ) -> Model:
-        model = built(
-            manifest, self.background, score_thresh=LEAST_SCORE, detections_per_img=MOST_BOXES
+        model = torchvision_detector(
+            manifest, self.background, score_thresh=MIN_SCORE, detections_per_img=MAX_BOXES
         )
         model.anchor_generator = scaled(model.anchor_generator, manifest.image_size)
         return model
@@ -73,7 +72,7 @@ class RetinaNet(Family):
             [list(image.split(levels)) for image in anchors],
             listed.image_sizes,
         )
-        return detected(candidates, deepest(model, maps), found, self.background)
+        return Detected.of(candidates, deepest(model, maps), found, self.background)
 
     def backbone_name(self, name: str) -> str:
         return f"backbone.body.{name.removeprefix('features.')}"
@@ -87,11 +86,11 @@ class FasterRcnn(Family):
         manifest: Manifest,
         weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
     ) -> Model:
-        model = built(
+        model = torchvision_detector(
             manifest,
             self.background,
-            box_score_thresh=LEAST_SCORE,
-            box_detections_per_img=MOST_BOXES,
+            box_score_thresh=MIN_SCORE,
+            box_detections_per_img=MAX_BOXES,
             # Else an image may be left without any proposal, of which nothing could be said.
             rpn_score_thresh=0.0,
             **FASTER_RCNN,
@@ -125,7 +124,7 @@ class FasterRcnn(Family):
             {"boxes": b, "scores": s, "labels": n}
             for b, s, n in zip(boxes, scores, labels, strict=True)
         ]
-        return detected(candidates, deepest(model, list(maps.values())), found, self.background)
+        return Detected.of(candidates, deepest(model, list(maps.values())), found, self.background)
 
     def backbone_name(self, name: str) -> str:
         return f"backbone.body.{name.removeprefix('features.')}"

@@ -8,11 +8,11 @@ from typing import Self
 
 from torch import Tensor
 
-LEAST_CONFIDENCE = 0.05
+MIN_CONFIDENCE = 0.05
 """A box of which the detector is less sure that it shows anything is no region, if not asked for;
 see docs/training.md."""
 
-MOST_REGIONS = 100
+MAX_REGIONS = 100
 """Of an image."""
 
 
@@ -22,7 +22,7 @@ class BoxCandidates:
 
     Attributes:
         vectors: class probabilities of K boxes an image, the most confident first, (K, C), or
-            (K, 1 + C) with background's before them; K is at most ``MOST_REGIONS``.
+            (K, 1 + C) with background's before them; K is at most ``MAX_REGIONS``.
         background: 1 with background, else 0.
     """
 
@@ -35,7 +35,7 @@ class BoxCandidates:
         return cls([_best(vectors, background) for vectors in images], background)
 
     def regions(
-        self, confidence: float = LEAST_CONFIDENCE, keep_background: bool = False
+        self, confidence: float = MIN_CONFIDENCE, keep_background: bool = False
     ) -> list[Tensor]:
         """Class vectors of the regions of each image.
 
@@ -59,7 +59,7 @@ class BoxCandidates:
 
 def _best(vectors: Tensor, background: int) -> Tensor:
     confidence = _confidence(vectors, background)
-    return vectors[confidence.topk(min(MOST_REGIONS, len(vectors))).indices]
+    return vectors[confidence.topk(min(MAX_REGIONS, len(vectors))).indices]
 
 
 def _confidence(vectors: Tensor, background: int) -> Tensor:

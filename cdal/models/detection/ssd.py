@@ -17,14 +17,13 @@ from torchvision.ops import box_iou
 
 from cdal.models.class_rows import ClassRows
 from cdal.models.detection.family import (
-    LEAST_SCORE,
-    MOST_BOXES,
+    MAX_BOXES,
+    MIN_SCORE,
     Detected,
     Family,
     Model,
-    built,
-    detected,
     image_list,
+    torchvision_detector,
 )
 from cdal.models.detection.regions import BoxCandidates
 from cdal.models.manifest import Manifest
@@ -38,8 +37,8 @@ class Ssd(Family):
         manifest: Manifest,
         weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
     ) -> Model:
-        return built(
-            manifest, self.background, score_thresh=LEAST_SCORE, detections_per_img=MOST_BOXES
+        return torchvision_detector(
+            manifest, self.background, score_thresh=MIN_SCORE, detections_per_img=MAX_BOXES
         )
 
     def class_rows(self, model: Model) -> dict[str, ClassRows]:
@@ -65,7 +64,7 @@ class Ssd(Family):
         candidates = BoxCandidates.of(outputs["cls_logits"].softmax(-1), self.background)
         found = model.postprocess_detections(outputs, anchors, listed.image_sizes)
         # The second map is the end of the network that classifies; those after it are ever smaller.
-        return detected(candidates, maps[1], found, self.background)
+        return Detected.of(candidates, maps[1], found, self.background)
 
     def losses(
         self, model: Model, images: Tensor, targets: list[dict[str, Tensor]]
@@ -141,9 +140,9 @@ class SsdLite(Ssd):
             size,
             1 + len(manifest.classes),
             head=head,
-            score_thresh=LEAST_SCORE,
+            score_thresh=MIN_SCORE,
             nms_thresh=0.55,
-            detections_per_img=MOST_BOXES,
+            detections_per_img=MAX_BOXES,
             topk_candidates=300,
         )
 

@@ -72,7 +72,7 @@ class SegmentationPrediction(Prediction):
 
 
 class SegmentationNetwork(TaskNetwork):
-    """One of the networks of segmenters.py for the project's classes."""
+    """A segmentation network for the classes of a project."""
 
     task = "segmentation"
     main_metric = "miou"
@@ -82,10 +82,10 @@ class SegmentationNetwork(TaskNetwork):
         label_smoothing=0.0,
         batch_size=(4, 16),
         prediction_batch=16,
-        least_epochs=30,
-        most_epochs=50,
+        min_epochs=30,
+        max_epochs=50,
         steps=800,
-        largest_side=(192, 512),
+        max_side=(192, 512),
         bytes_per_pixel=8192,  # deeplabv3_resnet101 in float32
     )
     module: Segmenter
@@ -137,7 +137,7 @@ class SegmentationNetwork(TaskNetwork):
     def augment(
         self, images: Tensor, targets: Sequence[Tensor], draws: Generator
     ) -> tuple[Tensor, list[Tensor]]:
-        """Scale, crop, flip and recolour; see augment_masks.py."""
+        """Scale, crop, flip and recolour, masks with their images."""
         masks = torch.stack(list(targets)).to(images.device, non_blocking=True)
         images, masks = augment_masks(images, masks, draws)
         return images, list(masks)

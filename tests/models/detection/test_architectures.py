@@ -22,7 +22,7 @@ from cdal.models import (
 from cdal.models.detection.architectures import DETECTORS
 from cdal.models.detection.family import AsPrepared
 from cdal.models.detection.pyramid import FasterRcnn
-from cdal.models.detection.regions import LEAST_CONFIDENCE, MOST_REGIONS, BoxCandidates
+from cdal.models.detection.regions import MAX_REGIONS, MIN_CONFIDENCE, BoxCandidates
 from cdal.models.recipe import Recipe
 
 SIZES = {"ssd300_vgg16": 300}
@@ -96,7 +96,7 @@ def test_regions_are_class_vectors_before_non_maximum_suppression(name: str) -> 
     background = DETECTORS[name].family.background
     for vectors in prediction.regions:
         assert vectors.dtype == torch.float32
-        assert 1 <= len(vectors) <= MOST_REGIONS
+        assert 1 <= len(vectors) <= MAX_REGIONS
         assert vectors.shape[1] == 3
         assert (vectors >= 0).all()
         # A softmax has lost background's share; each sigmoid stands for itself.
@@ -248,14 +248,14 @@ def test_background_is_kept_as_the_last_class() -> None:
 
 
 def test_one_vector_is_kept_however_little_confident() -> None:
-    vectors = torch.full((5, 2), LEAST_CONFIDENCE / 10)
-    vectors[3] = LEAST_CONFIDENCE / 5
+    vectors = torch.full((5, 2), MIN_CONFIDENCE / 10)
+    vectors[3] = MIN_CONFIDENCE / 5
     assert BoxCandidates.of([vectors], 0).regions()[0].tolist() == vectors[[3]].tolist()
 
 
 def test_no_more_vectors_than_regions_are_kept() -> None:
     candidates = BoxCandidates.of([torch.full((1000, 2), 0.5)], 0)
-    assert len(candidates.vectors[0]) == len(candidates.regions()[0]) == MOST_REGIONS
+    assert len(candidates.vectors[0]) == len(candidates.regions()[0]) == MAX_REGIONS
 
 
 def test_images_are_neither_resized_nor_normalised_again() -> None:

@@ -18,7 +18,7 @@ from cdal.models import (
     load_network,
     make_network,
 )
-from cdal.models.detection.family import MOST_BOXES, Detected
+from cdal.models.detection.family import MAX_BOXES, Detected
 from cdal.models.detection.network import DetectionPrediction
 from cdal.models.detection.regions import BoxCandidates
 
@@ -145,7 +145,7 @@ def test_findings_are_sorted_and_limited(learnt: tuple[DetectionNetwork, FitRepo
     batch = torch.stack([network.prepare(image) for image, _ in Rectangles(4).examples])
     for finding in network.predict(batch).findings():
         assert isinstance(finding, Detections)
-        assert 1 <= len(finding.boxes) <= MOST_BOXES
+        assert 1 <= len(finding.boxes) <= MAX_BOXES
         assert (finding.confidences.diff() <= 0).all()
         assert ((finding.boxes >= 0) & (finding.boxes <= 1)).all()
         assert set(finding.labels.tolist()) <= {0, 1}

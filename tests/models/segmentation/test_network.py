@@ -325,7 +325,7 @@ class TestSaveAndLoad:
 def test_default_network() -> None:
     network = make_network("segmentation", classes=("a", "b"), pretrained=False)
     assert network.manifest.architecture == "lraspp_mobilenet_v3_large"
-    assert network.image_size == network.defaults.largest_side[0]
+    assert network.image_size == network.defaults.max_side[0]
 
 
 def test_one_class_and_no_background_is_refused() -> None:

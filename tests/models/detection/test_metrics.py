@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdal.models.detection.average_precision import (
+from cdal.models.detection.metrics import (
     PrecisionMeter,
-    confusion_of_boxes,
-    mean,
+    box_confusion,
+    mean_over_classes,
     resampled_precision,
 )
 from cdal.models.errors import ModelError, Stopped
@@ -26,7 +26,7 @@ def test_a_box_found_exactly_and_one_missed() -> None:
     precision = meter.compute()
     assert list(precision.at_50) == [pytest.approx(1), 0, None]
     assert list(precision.at_all) == [pytest.approx(1), 0, None]
-    assert mean(precision.at_50) == pytest.approx(0.5)
+    assert mean_over_classes(precision.at_50) == pytest.approx(0.5)
 
 
 def test_a_box_that_overlaps_by_two_thirds_counts_at_four_of_ten_thresholds() -> None:
@@ -58,7 +58,7 @@ def test_images_without_boxes_and_without_finds_are_measured() -> None:
     meter = PrecisionMeter(2)
     meter.update([found([])], [torch.zeros(0, 5)])
     assert list(meter.compute().at_50) == [None, None]
-    assert mean(meter.compute().at_50) == 0
+    assert mean_over_classes(meter.compute().at_50) == 0
 
 
 def test_without_pycocotools_measuring_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,16 +88,16 @@ TRUTH = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0], [20.0, 20.0, 40.0, 40.0, 1.0]
 
 def test_the_most_confident_box_says_what_an_object_is_taken_for() -> None:
     both = found([[0, 0, 10, 11, 1, 0.9], [0, 0, 10, 10, 0, 0.8]])
-    assert confusion_of_boxes([both], [TRUTH], 2).tolist() == [[0, 1, 0], [0, 0, 1]]
+    assert box_confusion([both], [TRUTH], 2).tolist() == [[0, 1, 0], [0, 0, 1]]
 
 
 def test_a_box_that_overlaps_by_less_than_half_is_of_something_else() -> None:
     aside = found([[5, 0, 15, 10, 0, 0.9], [20, 20, 40, 40, 1, 0.1]])
-    assert confusion_of_boxes([aside], [TRUTH], 2).tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert box_confusion([aside], [TRUTH], 2).tolist() == [[0, 0, 1], [0, 1, 0]]
 
 
 def test_images_are_counted_together_and_may_be_empty() -> None:
     nothing = found([])
     images = [nothing, found([[0, 0, 10, 10, 0, 0.9]]), nothing]
     targets = [TRUTH, TRUTH, torch.zeros(0, 5)]
-    assert confusion_of_boxes(images, targets, 2).tolist() == [[1, 0, 1], [0, 0, 2]]
+    assert box_confusion(images, targets, 2).tolist() == [[1, 0, 1], [0, 0, 2]]

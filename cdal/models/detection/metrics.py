@@ -103,11 +103,11 @@ def resampled_precision(
         rows = [row for row, count in enumerate(sample) for _ in range(count)]
         meter = PrecisionMeter(classes, [0.5])
         meter.update([found[row] for row in rows], [targets[row] for row in rows])
-        values.append(mean(meter.compute().at_50))
+        values.append(mean_over_classes(meter.compute().at_50))
     return values
 
 
-def mean(values: Sequence[float | None]) -> float:
+def mean_over_classes(values: Sequence[float | None]) -> float:
     """The mean over the classes that have boxes; 0 where none has."""
     known = [value for value in values if value is not None]
     return float(torch.tensor(known).mean()) if known else 0.0
@@ -117,7 +117,7 @@ OVERLAP = 0.5
 """Least intersection over union of a found box that is taken to be of the object."""
 
 
-def confusion_of_boxes(
+def box_confusion(
     found: Sequence[Mapping[str, Tensor]], targets: Sequence[Tensor], classes: int
 ) -> Tensor:
     """Count what is found where there is an object: of what overlaps, the most confident counts.
