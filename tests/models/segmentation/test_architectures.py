@@ -7,7 +7,7 @@ from support.shapes import Shapes, shapes_network
 from torch import nn
 
 from cdal.models import Recipe
-from cdal.models.checkpoint import adopt
+from cdal.models.pretrained import adopt
 from cdal.models.segmentation.architectures import SEGMENTERS, build_segmenter
 from cdal.models.segmentation.network import Segmenter
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cdal.models.checkpoint import adopt
+from cdal.models.pretrained import adopt
 from cdal.models.segmentation.drn import CHANNELS, Backbone, ResidualBlock, drn_d_22
 from cdal.models.segmentation.network import Segmenter
 
