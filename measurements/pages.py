@@ -54,7 +54,7 @@ CONFIG = (
     + "".join(f'<Choice value="{name}"/>' for name in CLASSES)
     + "</Choices></View>"
 )
-PATHS = ("", "/queue", "/pool", "/compare", "/settings")
+PATHS = ("", "/queue", "/pool-map", "/comparison", "/settings")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from cdal.backend.store.queries import IDS_A_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Pick, Project, Round, Task
 
 
-def pool_status(session: Session, project: Project, drawn: PoolMap) -> dict[str, Any]:
+def pool_map_status(session: Session, project: Project, drawn: PoolMap) -> dict[str, Any]:
     """The map with what has become of each image, as JSON data."""
     version = session.scalars(
         select(ModelVersion).filter_by(project_id=project.id, number=drawn.version)
@@ -96,7 +96,7 @@ class PointView(View):
     round: int | None = Field(description="That queued it last.")
 
 
-class PoolView(View):
+class PoolMapView(View):
     """The pool's map."""
 
     version: int

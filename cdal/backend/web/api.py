@@ -15,7 +15,7 @@ from cdal.backend.loop.pool_map import newest_map
 from cdal.backend.reports.comparison import ComparisonQuery, ComparisonView, comparison_status
 from cdal.backend.reports.events import EventsQuery, EventsView, events_status
 from cdal.backend.reports.jobs import JobsQuery, JobsView, JobView, job_status, jobs_status
-from cdal.backend.reports.pool_map import PoolView, pool_status
+from cdal.backend.reports.pool_map import PoolMapView, pool_map_status
 from cdal.backend.reports.project import ProjectsView, ProjectView, RollbackBody, project_status
 from cdal.backend.reports.quality import QualityView, SavingsView, quality_status
 from cdal.backend.reports.queue import QueueView, queue_status
@@ -95,16 +95,16 @@ def throughput(number: int) -> Answer:
         return throughput_status(session, find_project(session, number))
 
 
-@api.get(f"/projects/<{ID}:number>/pool")
-@checked(API, PoolView)
-def pool(number: int) -> Answer:
+@api.get(f"/projects/<{ID}:number>/pool-map")
+@checked(API, PoolMapView)
+def pool_map(number: int) -> Answer:
     """The pool's map, once somebody has looked at its page."""
     with services().store.reading() as session:
         found = find_project(session, number)
         drawn = newest_map(session, services().config, found)
         if drawn is None:
             raise ActionError("There is no map yet; open the pool's page.", 404)
-        return pool_status(session, found, drawn)
+        return pool_map_status(session, found, drawn)
 
 
 @api.get(f"/projects/<{ID}:number>/comparison")

@@ -11,7 +11,7 @@ from support.pooled import pooled_project
 
 from cdal.backend.loop import pool_map
 from cdal.backend.loop.pool_map import PoolMap, map_file, newest_map
-from cdal.backend.reports.pool_map import pool_status
+from cdal.backend.reports.pool_map import pool_map_status
 from cdal.backend.services import Services
 
 
@@ -30,7 +30,7 @@ def test_every_image_is_on_it_with_what_has_become_of_it(services: Services) -> 
     with services.store.reading() as session:
         drawn = newest_map(session, services.config, project)
         assert drawn is not None
-        told = pool_status(session, project, drawn)
+        told = pool_map_status(session, project, drawn)
     states = {point["task"]: point["state"] for point in told["points"]}
     assert states == {
         1: "labelled",

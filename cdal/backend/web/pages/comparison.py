@@ -21,7 +21,7 @@ SHOWN = 18
 """Images of each selector that are shown."""
 
 
-@site.get(f"/projects/<{ID}:number>/compare")
+@site.get(f"/projects/<{ID}:number>/comparison")
 def comparison(number: int) -> str:
     with services().store.reading() as session:
         project = project_or_404(session, number)
@@ -44,7 +44,7 @@ def comparison(number: int) -> str:
     )
 
 
-@site.post(f"/projects/<{ID}:number>/compare")
+@site.post(f"/projects/<{ID}:number>/comparison")
 def compare(number: int) -> Response:
     names = _names(None)
     with services().store.transaction() as session:

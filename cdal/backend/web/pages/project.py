@@ -29,7 +29,7 @@ WORDS = {
     "sync": "reading",
     "rank": "comparison",
     "map": "map",
-    "yardstick": "yardstick",
+    "yardstick": "savings estimate",
     "recheck": "check of the images",
     "prune": "pruning",
 }

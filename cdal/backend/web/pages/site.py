@@ -15,6 +15,7 @@ from cdal.backend.errors import ActionError
 from cdal.backend.store.tables import Project
 from cdal.backend.text import duration
 from cdal.backend.web.pages import wording
+from cdal.backend.web.request import ID
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ site = Blueprint(
     static_folder="static",
     static_url_path="/pages",
 )
+
+MOVED = {"pool": "pages.pool_map", "compare": "pages.comparison"}
+"""Old last part of a page's address, and the endpoint that answers now."""
 
 site.add_app_template_filter(wording.seconds, "seconds")
 site.add_app_template_filter(wording.ago, "ago")
@@ -53,11 +57,17 @@ def page(template: str, **values: Any) -> str:
 
 
 @site.get("/projects/<path:address>")
-def elsewhere(address: str) -> BaseResponse:
-    """Of an address with a slash too many the page without it; else there is none."""
+def without_slash(address: str) -> BaseResponse:
+    """Redirect an address with a trailing slash to the page without it; any other is not found."""
     if not address.endswith("/"):
         abort(404)
     return redirect(f"/projects/{address.strip('/')}")
+
+
+@site.get(f"/projects/<{ID}:number>/<any({', '.join(MOVED)}):old>")
+def moved(number: int, old: str) -> BaseResponse:
+    """Redirect a bookmark of a page that has a new address."""
+    return redirect(url_for(MOVED[old], number=number), 301)
 
 
 @site.after_request

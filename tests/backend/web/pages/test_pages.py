@@ -29,7 +29,7 @@ from cdal.backend.loop import comparison, pool_map
 from cdal.backend.loop.comparison import QUICK
 from cdal.backend.store.tables import Event, ModelVersion, Pick, Project, Submission, Yardstick, now
 
-PAGES = ["", "/queue", "/pool", "/compare", "/settings", "/confirm/rescore"]
+PAGES = ["", "/queue", "/pool-map", "/comparison", "/settings", "/confirm/rescore"]
 
 
 @pytest.fixture
@@ -143,22 +143,22 @@ def test_a_random_round_is_said_to_be_one(browser: FlaskClient) -> None:
 
 def test_the_pool_is_drawn_by_the_worker_and_then_shown(pooled: FlaskClient) -> None:
     services = services_of(pooled)
-    assert "the map is being drawn" in text(pooled.get("/projects/1/pool"))
+    assert "the map is being drawn" in text(pooled.get("/projects/1/pool-map"))
     assert jobs_of(services) == [("map", "pending")]
     with services.store.reading() as session:
         project = session.get_one(Project, 1)
     pool_map.run(make_work(services, project, FakeLabelStudio(), "map"))
-    told = pooled.get("/api/v1/projects/1/pool").get_json()
+    told = pooled.get("/api/v1/projects/1/pool-map").get_json()
     for colour, legend in (
         ("class", "dog (2)"),
         ("uncertainty", "0.8 to 1.0 bits (2)"),
         ("round", "round 2 (3)"),
         ("nonsense", "dog (2)"),
     ):
-        answer = pooled.get(f"/projects/1/pool?colour={colour}")
+        answer = pooled.get(f"/projects/1/pool-map?colour={colour}")
         assert legend in text(answer)
         assert answer.get_data(as_text=True).count("<g data-task=") == len(told["points"]) == 6
-    assert "queued (3) labelled (1) unlabelled (2)" in text(pooled.get("/projects/1/pool"))
+    assert "queued (3) labelled (1) unlabelled (2)" in text(pooled.get("/projects/1/pool-map"))
 
 
 def test_what_others_wrote_is_only_text(pooled: FlaskClient) -> None:
@@ -228,7 +228,7 @@ def test_the_queue_ends(pooled: FlaskClient) -> None:
 
 
 def test_a_selector_may_be_compared_with_itself(pooled: FlaskClient) -> None:
-    answer = pooled.post("/projects/1/compare", data={"a": "entropy", "b": "entropy"})
+    answer = pooled.post("/projects/1/comparison", data={"a": "entropy", "b": "entropy"})
     assert answer.status_code == 303
     assert pooled.get(answer.headers["Location"]).status_code == 200
 
@@ -282,7 +282,7 @@ def test_the_nearest_image_may_be_one_that_the_round_drew_at_random(pooled: Flas
         picks[1].reason = {"random": True}
     said = text(pooled.get("/projects/1/queue"))
     assert "compared with the nearest image (drawn at random in this round)" in said
-    assert "Drawn at random, as a yardstick for the others." in said
+    assert "Drawn at random, to measure" in said
 
 
 def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
@@ -318,7 +318,7 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
 
 def test_the_api_says_what_is_not_there(browser: FlaskClient) -> None:
     add_project(services_of(browser))
-    for path in ("versions/1", "pool", "comparison"):
+    for path in ("versions/1", "pool-map", "comparison"):
         answer = browser.get(f"/api/v1/projects/1/{path}")
         assert answer.status_code == 404
         assert answer.get_json()["error"]
@@ -336,6 +336,12 @@ def test_a_slash_too_many_leads_to_the_page(pooled: FlaskClient) -> None:
         404,
         "http://localhost/projects/example.com",
     )
+
+
+@pytest.mark.parametrize(("old", "new"), [("pool", "pool-map"), ("compare", "comparison")])
+def test_an_old_address_leads_to_the_page(pooled: FlaskClient, old: str, new: str) -> None:
+    answer = pooled.get(f"/projects/1/{old}")
+    assert (answer.status_code, answer.headers["Location"]) == (301, f"/projects/1/{new}")
 
 
 def test_an_address_that_there_is_not_is_answered_with_a_page(pooled: FlaskClient) -> None:

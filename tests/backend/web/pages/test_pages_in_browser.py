@@ -17,7 +17,7 @@ from cdal.demo.backend import round_is_open
 
 pytestmark = pytest.mark.label_studio
 
-PATHS = ["", "/queue", "/pool", "/compare", "/settings", "/confirm/rescore"]
+PATHS = ["", "/queue", "/pool-map", "/comparison", "/settings", "/confirm/rescore"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_queue_shows_the_images_and_why_they_come(ann: Admin, loop: Scenario
 
 
 def test_images_chosen_on_the_map_come_next(ann: Admin, loop: Scenario) -> None:
-    ann.open("/pool")
+    ann.open("/pool-map")
     ann.page.wait_for_selector("#map")  # the page loads itself anew when the map is drawn
     field = ann.page.locator("#map")
     free = ann.page.locator("#map g[data-free]").last
@@ -94,7 +94,7 @@ def test_images_chosen_on_the_map_come_next(ann: Admin, loop: Scenario) -> None:
 
 def test_two_selectors_are_compared_and_nothing_is_queued(ann: Admin, loop: Scenario) -> None:
     before = loop.queue()
-    ann.open("/compare")
+    ann.open("/comparison")
     ann.page.get_by_label("with").select_option("core-set")
     ann.press("Compare")
     ann.sees("They agree on")
@@ -219,7 +219,7 @@ def test_every_page_is_accessible_fits_and_asks_nobody_else(
         for path in PATHS:
             one.open(path)
             one.page.wait_for_load_state("networkidle")
-            if path == "/pool":
+            if path == "/pool-map":
                 one.page.wait_for_selector("#map")
             assert one.findings() == [], path
             assert one.overflow() <= 0, path

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from cdal.backend.loop.pool_map import newest_map
 from cdal.backend.loop.rounds import open_round
-from cdal.backend.reports.pool_map import pool_status
+from cdal.backend.reports.pool_map import pool_map_status
 from cdal.backend.reports.project import project_status
 from cdal.backend.store.tables import Job
 from cdal.backend.web.pages.site import page, project_or_404, site
@@ -42,8 +42,8 @@ class Point:
     text: str
 
 
-@site.get(f"/projects/<{ID}:number>/pool")
-def pool(number: int) -> str:
+@site.get(f"/projects/<{ID}:number>/pool-map")
+def pool_map(number: int) -> str:
     colour = request.args.get("colour", COLOURS[0])
     colour = colour if colour in COLOURS else COLOURS[0]
     with services().store.reading() as session:
@@ -52,7 +52,7 @@ def pool(number: int) -> str:
         current = open_round(session, project)
         has_model = current is not None and current.model_version_id is not None
         drawn = newest_map(session, services().config, project)
-        told = pool_status(session, project, drawn) if drawn is not None else None
+        told = pool_map_status(session, project, drawn) if drawn is not None else None
         job = session.scalars(
             select(Job).filter_by(project_id=number, kind="map").order_by(Job.id.desc())
         ).first()
@@ -60,7 +60,7 @@ def pool(number: int) -> str:
         services().jobs.ask(number, "map", "the pool's page")
     points, legend = _points(told, colour) if told is not None else ([], [])
     return page(
-        "pool.html",
+        "pool_map.html",
         status=status,
         pool=told,
         points=points,
