@@ -37,13 +37,13 @@ from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.tables import ModelVersion, Pick, Prediction, Project, Round
 from cdal.datasets import ImageSet, open_images
+from cdal.demo.annotator import truth
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer, round_is_open
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
 from cdal.demo.pictures import Picture, choose, copy_pictures, pictures_of
 from cdal.demo.process import free_port
 from cdal.demo.project import LabelStudioProject, choices_config
-from cdal.demo.regions import truth
 from cdal.models import load_network
 
 CLIENTS = 8

@@ -17,9 +17,10 @@ from pathlib import Path
 import httpx
 
 from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.demo.annotator import Annotator
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
 from cdal.demo.process import free_port
-from cdal.demo.project import Annotator, LabelStudioProject, choices_config
+from cdal.demo.project import LabelStudioProject, choices_config
 
 TASKS = 5000
 SIZES = (100, 1000, 5000)

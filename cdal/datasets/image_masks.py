@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from cdal.datasets.errors import DatasetError
-from cdal.datasets.image_set import Example, ImageSet
+from cdal.datasets.image_set import SPLITS, Example, ImageSet, hold_back, split_to_test_with
 from cdal.datasets.pixels import SUFFIXES, decode_mask
 from cdal.datasets.sources import Source
-from cdal.datasets.splits import SPLITS, hold_back, split_to_test_with
 from cdal.models.predictions import IGNORED
 
 NO_CLASS = frozenset({"unlabelled", "unlabeled", "void", "ignore", "ignored"})

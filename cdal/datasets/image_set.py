@@ -1,14 +1,19 @@
-"""Labelled images and what is true of each."""
+"""A set of labelled images, and its split into training and test images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from random import Random
 
 from torch import Tensor
 
 from cdal.datasets.pixels import decode, upright_size
 from cdal.datasets.sources import Source
+
+SPLITS = ("train", "val", "test")
+TEST_SHARE = 0.25
+"""The share of examples that is held back for testing if the files define no test split."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,3 +90,18 @@ class ImageSet:
     def test(self) -> tuple[Example, ...]:
         """Those to measure with."""
         return tuple(example for example in self.examples if example.is_test)
+
+
+def split_to_test_with(splits: Sequence[str | None]) -> str | None:
+    """The split to measure with: "test", "val" where there is none, or None without either."""
+    return next((name for name in ("test", "val") if name in splits), None)
+
+
+def hold_back(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
+    """The examples, by name; a random share of them are test examples, if none is yet."""
+    ordered = sorted(examples, key=lambda example: example.name)
+    if any(example.is_test for example in ordered):
+        return tuple(ordered)
+    count = round(len(ordered) * TEST_SHARE)
+    test = set(Random(seed).sample(range(len(ordered)), count))  # noqa: S311 — no secret
+    return tuple(replace(example, is_test=row in test) for row, example in enumerate(ordered))

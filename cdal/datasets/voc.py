@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from cdal.datasets.errors import DatasetError
-from cdal.datasets.image_set import Example, ImageSet
+from cdal.datasets.image_set import Example, ImageSet, hold_back, split_to_test_with
 from cdal.datasets.pixels import SUFFIXES
 from cdal.datasets.sources import LARGEST_TEXT, Source
-from cdal.datasets.splits import hold_back, split_to_test_with
 
 NEEDED = (
     "JPEGImages/NAME.jpg with Annotations/NAME.xml, and, where it is known which images are to "

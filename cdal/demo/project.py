@@ -10,11 +10,23 @@ from typing import Any
 import httpx
 from label_studio_sdk import LabelStudio
 
-from cdal.demo import regions
+from cdal.datasets import Example, ImageSet
 from cdal.demo.process import DemoError
-from cdal.demo.regions import CONTROL, IMAGE, Region
+from cdal.models.predictions import IGNORED
 
 TIMEOUT_S = 120.0
+
+CONTROL = "label"
+"""The name of the tag to label with, whatever the task."""
+
+IMAGE = "image"
+"""The name of the image tag, and of the field of a task's data that holds the image."""
+
+LARGEST_UNCOVERED_SHARE = 0.2
+LOOKED_AT = 20
+
+MIN_LABELS = 10
+"""The backend's own, below which it trains nothing."""
 
 
 class LabelStudioProject:
@@ -97,45 +109,6 @@ class LabelStudioProject:
         return {"Authorization": headers["Authorization"]}
 
 
-class Annotator:
-    """Somebody who works through a project's label stream."""
-
-    def __init__(self, url: str, token: str, project: int) -> None:
-        self.url = url
-        self.project = project
-        self._headers = {"Authorization": f"Token {token}"}
-
-    def next_task(self) -> int | None:
-        """Ask for the next task, as "Label All Tasks" does; None where there is none."""
-        answer = httpx.get(
-            f"{self.url}/api/projects/{self.project}/next",
-            headers=self._headers,
-            timeout=TIMEOUT_S,
-        )
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            return None
-        answer.raise_for_status()
-        return int(answer.json()["id"])
-
-    def submit(self, task: int, said: str | Sequence[Region]) -> None:
-        """Submit what a person says of an image: a class, or the regions of ``regions``."""
-        result = regions.choice(said) if isinstance(said, str) else list(said)
-        self._annotate(task, {"result": result, "lead_time": 1.0})
-
-    def skip(self, task: int) -> None:
-        """Skip a task, as a person does."""
-        self._annotate(task, {"result": [], "was_cancelled": True})
-
-    def _annotate(self, task: int, annotation: Mapping[str, Any]) -> None:
-        answer = httpx.post(
-            f"{self.url}/api/tasks/{task}/annotations",
-            json=annotation,
-            headers=self._headers,
-            timeout=TIMEOUT_S,
-        )
-        answer.raise_for_status()
-
-
 def choices_config(classes: Sequence[str]) -> str:
     """The labeling config of image classification."""
     return _config("Choices", "Choice", classes, ' choice="single" showInline="true"')
@@ -165,3 +138,32 @@ def _config(control: str, label: str, classes: Sequence[str], attributes: str = 
         f'<View><Image name="{IMAGE}" value="$image"/>'
         f'<{control} name="{CONTROL}" toName="{IMAGE}"{attributes}>{labels}</{control}></View>'
     )
+
+
+def project_settings(
+    images: ImageSet, to_label: Sequence[Example], budget: int | None
+) -> dict[str, Any]:
+    """What the demo types in the project's Model page.
+
+    Args:
+        images: the set.
+        to_label: the examples in the project.
+        budget: images a round asks for; None: a fifteenth of them, at least 10 and at most 100.
+    """
+    settings: dict[str, Any] = {"budget": budget or max(10, min(100, len(to_label) // 15))}
+    if settings["budget"] < MIN_LABELS:
+        settings["min_labels"] = max(2, settings["budget"])  # so that every round trains
+    if images.task == "segmentation" and _uncovered_share(to_label) < LARGEST_UNCOVERED_SHARE:
+        settings["unlabelled"] = "ignore"
+    return settings
+
+
+def _uncovered_share(examples: Sequence[Example]) -> float:
+    """The share of pixels that have no class, over some masks.
+
+    Where it is small, every pixel is meant to have a class, and what has none is a pixel that was
+    left out; where it is large, it is all that is none of the classes: background.
+    """
+    masks = [example.target() for example in examples[:LOOKED_AT]]
+    uncovered = sum(int((mask == IGNORED).sum()) for mask in masks)
+    return uncovered / max(1, sum(mask.numel() for mask in masks))

@@ -17,15 +17,14 @@ from rich.markup import escape
 from cdal.datasets import TASKS, DatasetError, Example, ImageSet, open_images
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer, round_is_open
-from cdal.demo.drawn import write_scenes
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
 from cdal.demo.pictures import COPIES, choose, copy_pictures, known_examples, pictures_of
 from cdal.demo.process import DemoError, require_free
-from cdal.demo.project import LABELING_CONFIGS, LabelStudioProject
-from cdal.demo.project_settings import project_settings
+from cdal.demo.project import LABELING_CONFIGS, LabelStudioProject, project_settings
+from cdal.demo.scenes.files import write_scenes
 from cdal.demo.state import State
 from cdal.demo.steps import step
-from cdal.demo.unattended import Unattended, show_job
+from cdal.demo.unattended import Unattended
 
 FOLDER = Path(".demo")
 SEED = 0
@@ -179,9 +178,7 @@ def _project(
             state.connected = True
             state.save(set_up.folder)
     with step(console, "Making the first round") as now:
-        backend.wait_for(
-            project.number, "round", round_is_open(1), ROUND_SECONDS, lambda s: show_job(now, s)
-        )
+        backend.wait_for(project.number, "round", round_is_open(1), ROUND_SECONDS, now.show_job)
     return project
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -33,6 +34,12 @@ class Step:
             self._printed = time.monotonic()
             done = "" if share is None else f" ({share:.0%})"
             self._console.print(f"  {self.text}{done}", highlight=False, soft_wrap=True)
+
+    def show_job(self, status: Mapping[str, Any]) -> None:
+        """Show which job the backend is running, given its status of a project."""
+        running = [job for job in status["jobs"] if job["state"] == "running" and job["message"]]
+        if running:
+            self.show(running[0]["message"].capitalize(), running[0]["progress"])
 
 
 @contextmanager

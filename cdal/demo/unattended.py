@@ -6,20 +6,19 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from cdal.datasets import Example, ImageSet, LabelledImages
+from cdal.demo.annotator import Annotator, truth
 from cdal.demo.backend import BackendServer, round_is_open
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.pictures import Picture
 from cdal.demo.process import DemoError
-from cdal.demo.project import Annotator, LabelStudioProject
-from cdal.demo.regions import truth
-from cdal.demo.steps import Step, step
+from cdal.demo.project import LabelStudioProject
+from cdal.demo.steps import step
 from cdal.models import Metrics, load_network
 
 TRAINING_SECONDS = 3600.0
@@ -95,7 +94,7 @@ class Unattended:
                 f"round {number + 1}",
                 round_is_open(number + 1),
                 TRAINING_SECONDS,
-                lambda status: show_job(now, status),
+                now.show_job,
             )
         if len(after["versions"]) == trained_before:
             raise DemoError(f"Round {number} was labelled, but no model was trained.")
@@ -120,13 +119,6 @@ class Unattended:
             project=self.project.number, page_size=1000, include="id,data"
         )
         return {int(task.id): by_address[task.data["image"]] for task in tasks}
-
-
-def show_job(now: Step, status: Mapping[str, Any]) -> None:
-    """Show what the backend is at."""
-    running = [job for job in status["jobs"] if job["state"] == "running" and job["message"]]
-    if running:
-        now.show(running[0]["message"].capitalize(), running[0]["progress"])
 
 
 def version_folder(data: Path, project: int, version: int) -> Path:

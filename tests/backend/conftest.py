@@ -18,10 +18,10 @@ from support.servers import DatabaseServer, PostgreSQL, RedisServer, find_progra
 from cdal.datasets import ImageSet, open_images
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer
-from cdal.demo.drawn import write_scenes
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
 from cdal.demo.process import free_port
 from cdal.demo.project import LABELING_CONFIGS, choices_config
+from cdal.demo.scenes.files import write_scenes
 
 CHROMIUM = Path("/usr/bin/chromium")
 

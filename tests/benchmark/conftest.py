@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cdal.demo.drawn import write_scenes
+from cdal.demo.scenes.files import write_scenes
 
 
 @pytest.fixture(scope="session")

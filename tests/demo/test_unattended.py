@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from cdal.datasets import ImageSet, open_images
-from cdal.demo.drawn import write_scenes
+from cdal.demo.scenes.files import write_scenes
 from cdal.demo.unattended import Row, measure, table
 from cdal.models import BACKGROUND, Metrics, make_network
 

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cdal.datasets import Example, ImageSet
+from cdal.demo.annotator import Annotator, truth
 from cdal.demo.backend import BackendServer, round_is_open
 from cdal.demo.label_studio import LabelStudioServer
-from cdal.demo.project import Annotator, LabelStudioProject
-from cdal.demo.regions import truth
+from cdal.demo.project import LabelStudioProject
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from support.annotated import mean_iou, predicted, read, region, returned, segmentation
 
-from cdal.demo.scenes import CLASSES, draw_scene
+from cdal.demo.scenes.scene import CLASSES, draw_scene
 
 TAG = "PolygonLabels"
 

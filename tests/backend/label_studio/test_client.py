@@ -11,8 +11,9 @@ import pytest
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio import client as client_module
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING, LabelStudioClient
+from cdal.demo.annotator import Annotator
 from cdal.demo.label_studio import LabelStudioServer
-from cdal.demo.project import Annotator, LabelStudioProject, choices_config
+from cdal.demo.project import LabelStudioProject, choices_config
 
 pytestmark = pytest.mark.label_studio
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cdal.demo.drawn import write_scenes
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.run import Options, run
+from cdal.demo.scenes.files import write_scenes
 from cdal.demo.state import State
 
 

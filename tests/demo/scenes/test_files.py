@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from cdal.datasets import TASKS, Example, open_images
-from cdal.demo.drawn import SIZES, write_scenes
-from cdal.demo.scenes import CLASSES, Scene, draw_scene
+from cdal.demo.scenes.files import SIZES, write_scenes
+from cdal.demo.scenes.scene import CLASSES, Scene, draw_scene
 
 SEED = 5
 COUNT = 12

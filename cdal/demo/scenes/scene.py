@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from cdal.demo.brush import Brush
-from cdal.demo.objects import OBJECTS
-from cdal.demo.surroundings import SURROUNDINGS, Ground
+from cdal.demo.scenes.brush import Brush
+from cdal.demo.scenes.objects import OBJECTS
+from cdal.demo.scenes.surroundings import SURROUNDINGS, Ground
 
 CLASSES = tuple(OBJECTS)
 """The classes in order; class i has the value i + 1 in a mask, where 0 is background."""

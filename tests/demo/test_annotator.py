@@ -10,8 +10,8 @@ from label_studio_sdk.converter import brush
 from label_studio_sdk.label_interface import LabelInterface
 from torch import Tensor
 
+from cdal.demo.annotator import Region, choice, painted, rectangles, truth
 from cdal.demo.project import LABELING_CONFIGS
-from cdal.demo.regions import Region, choice, painted, rectangles, truth
 
 CLASSES = ("road", "car", "tree")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cdal.demo.scenes import (
+from cdal.demo.scenes.scene import (
     CLASSES,
     SHARES,
     TYPICAL,
@@ -28,7 +28,7 @@ def scenes() -> list[Scene]:
 
 
 DIGEST = """
-from cdal.demo.scenes import draw_scene
+from cdal.demo.scenes.scene import draw_scene
 from hashlib import sha256
 
 def digest(seed, index):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
-from cdal.demo.brush import Brush, Colour, hsv, mix, shade
+from cdal.demo.scenes.brush import Brush, Colour, hsv, mix, shade
 
 GLASS = (176, 212, 230)
 DARK = (48, 48, 54)

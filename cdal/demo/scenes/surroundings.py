@@ -7,7 +7,7 @@ from random import Random
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from cdal.demo.brush import Colour, mix, shade
+from cdal.demo.scenes.brush import Colour, mix, shade
 
 WHITE = (255, 255, 255)
 

@@ -1,22 +1,60 @@
-"""What a person says of an image, as Label Studio's results."""
+"""A simulated annotator, who labels through Label Studio's API as a person does in the browser."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import httpx
 import numpy as np
 from label_studio_sdk.converter import brush
 from torch import Tensor
 
 from cdal.datasets import Example, ImageSet
-
-CONTROL = "label"
-IMAGE = "image"
+from cdal.demo.project import CONTROL, IMAGE, TIMEOUT_S
 
 Region = dict[str, Any]
 """One entry of an annotation's "result"."""
+
+
+class Annotator:
+    """Somebody who works through a project's label stream."""
+
+    def __init__(self, url: str, token: str, project: int) -> None:
+        self.url = url
+        self.project = project
+        self._headers = {"Authorization": f"Token {token}"}
+
+    def next_task(self) -> int | None:
+        """Ask for the next task, as "Label All Tasks" does; None where there is none."""
+        answer = httpx.get(
+            f"{self.url}/api/projects/{self.project}/next",
+            headers=self._headers,
+            timeout=TIMEOUT_S,
+        )
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        answer.raise_for_status()
+        return int(answer.json()["id"])
+
+    def submit(self, task: int, said: str | Sequence[Region]) -> None:
+        """Submit what a person says of an image: a class, or its regions."""
+        result = choice(said) if isinstance(said, str) else list(said)
+        self._annotate(task, {"result": result, "lead_time": 1.0})
+
+    def skip(self, task: int) -> None:
+        """Skip a task, as a person does."""
+        self._annotate(task, {"result": [], "was_cancelled": True})
+
+    def _annotate(self, task: int, annotation: Mapping[str, Any]) -> None:
+        answer = httpx.post(
+            f"{self.url}/api/tasks/{task}/annotations",
+            json=annotation,
+            headers=self._headers,
+            timeout=TIMEOUT_S,
+        )
+        answer.raise_for_status()
 
 
 def truth(images: ImageSet, example: Example) -> list[Region]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cdal.datasets import TASKS
-from cdal.demo.scenes import CLASSES, Scene, draw_scene
+from cdal.demo.scenes.scene import CLASSES, Scene, draw_scene
 from cdal.models.predictions import IGNORED
 
 SIZES: Mapping[str, int] = {"classification": 96, "segmentation": 160, "detection": 160}
