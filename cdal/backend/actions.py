@@ -6,7 +6,7 @@ sent that follow. The worker, in another process, sees it within a second or two
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from cdal.backend.store.folder import forget_files, forget_rows
 from cdal.backend.store.queries import IDS_A_QUERY, chunks, find_job, find_project, waiting
 from cdal.backend.store.store import note
 from cdal.backend.store.tables import Job, ModelVersion, Pick, Project, Task, now
-from cdal.backend.text import _name
+from cdal.backend.text import requester
 from cdal.models import ModelError, load_network
 
 
@@ -46,9 +46,9 @@ def retrain(services: Services, project_id: int, by: str) -> Done:
     with services.store.transaction() as session:
         project = find_project(session, project_id)
         before = _active(session, project, "train")
-        job_id = services.jobs.request(session, project.id, "train", _name(by))
+        job_id = services.jobs.request(session, project.id, "train", requester(by))
         if not any(job.id == job_id for job in before):
-            note(session, project.id, f"Training asked for by {_name(by)}")
+            note(session, project.id, f"Training asked for by {requester(by)}")
         running = next((job.id for job in before if job.state == "running"), None)
     services.jobs.send_pending(project_id)
     if running is not None:
@@ -71,7 +71,12 @@ def rescore(services: Services, project_id: int, by: str) -> Done:
                 f"Round {making.number} is being made already: job {busy[0].id} ({busy[0].kind}) "
                 f"{_doing(busy[0])}. Wait for it, or cancel that job first."
             )
-        done = _begin_round(services, session, project, f"Round {{}} asked for by {_name(by)}")
+        done = _begin_round(
+            services,
+            session,
+            project,
+            lambda number: f"Round {number} asked for by {requester(by)}",
+        )
     services.jobs.send_pending(project_id)
     return done
 
@@ -98,8 +103,10 @@ def roll_back(services: Services, project_id: int, number: int, by: str) -> Done
         if version.id == project.serving_version_id:
             raise ActionError(f"Model version {number} serves already.")
         project.serving_version_id = version.id
-        said = f"Model version {number} serves, by {_name(by)}; round {{}} begins with it"
-        done = _begin_round(services, session, project, said)
+        said = f"Model version {number} serves, by {requester(by)}"
+        done = _begin_round(
+            services, session, project, lambda new: f"{said}; round {new} begins with it"
+        )
     services.jobs.send_pending(project_id)
     return done
 
@@ -117,7 +124,7 @@ def pause(services: Services, project_id: int, by: str) -> Done:
         if project.paused_at is not None:
             raise ActionError(f"Project {project_id} is paused already.")
         project.paused_at = now()
-        note(session, project.id, f"Paused by {_name(by)}")
+        note(session, project.id, f"Paused by {requester(by)}")
         under_way = _active(session, project, "train", *MADE_BY.values())
     ending = "".join(f" Job {job.id} ({job.kind}) {_doing(job)}." for job in under_way)
     return Done(f"Project {project_id} is paused: nothing new begins by itself.{ending}")
@@ -134,8 +141,8 @@ def resume(services: Services, project_id: int, by: str) -> Done:
         if project.paused_at is None:
             raise ActionError(f"Project {project_id} is not paused.")
         project.paused_at = None
-        note(session, project.id, f"Resumed by {_name(by)}")
-        job_id = services.jobs.request(session, project.id, "sync", _name(by))
+        note(session, project.id, f"Resumed by {requester(by)}")
+        job_id = services.jobs.request(session, project.id, "sync", requester(by))
     services.jobs.send_pending(project_id)
     return Done(f"Project {project_id} goes on; job {job_id} looks what is due.", job_id)
 
@@ -155,7 +162,9 @@ def forget(services: Services, project_id: int, by: str) -> Done:
                 "it, or cancel it first."
             )
         forget_rows(session, project_id)
-        note(session, None, f'Project {project_id} ("{project.title}") forgotten by {_name(by)}')
+        note(
+            session, None, f'Project {project_id} ("{project.title}") forgotten by {requester(by)}'
+        )
     forget_files(services.config, project_id)
     return Done(
         f"Project {project_id} is forgotten. What is in Label Studio stays; where this backend is "
@@ -175,9 +184,11 @@ def cancel(services: Services, job_id: int, by: str) -> Done:
         job = find_job(session, job_id)
         if job.finished_at is not None:
             raise ActionError(f"Job {job_id} ({job.kind}) has ended already: it is {job.state}.")
-        ended = services.jobs.cancel(session, job_id, _name(by))
+        ended = services.jobs.cancel(session, job_id, requester(by))
         if not ended:
-            note(session, job.project_id, f"Job {job_id} ({job.kind}): end asked by {_name(by)}")
+            note(
+                session, job.project_id, f"Job {job_id} ({job.kind}): end asked by {requester(by)}"
+            )
         alive = worker_status(session)["alive"]
     if ended:
         return Done(f"Job {job_id} ({job.kind}) is cancelled.", job_id)
@@ -200,25 +211,29 @@ def retry(services: Services, job_id: int, by: str) -> Done:
             )
         project = find_project(session, job.project_id)
         making = newest_round(session, project.id, *UNFINISHED)
-        said = f"Job {job_id} ({job.kind}) tried again by {_name(by)}"
+        said = f"Job {job_id} ({job.kind}) tried again by {requester(by)}"
         if job.kind in MADE_BY.values() and making is None:  # its round was given up
-            done = _begin_round(services, session, project, said + ", as round {}")
+            done = _begin_round(
+                services, session, project, lambda number: f"{said}, as round {number}"
+            )
         else:
             kind = MADE_BY[making.state] if job.kind in MADE_BY.values() and making else job.kind
-            again = services.jobs.request(session, project.id, cast(JobKind, kind), _name(by))
+            again = services.jobs.request(session, project.id, cast(JobKind, kind), requester(by))
             note(session, project.id, f"{said}, as job {again}")
             done = Done(f"Job {again} does what job {job_id} ({job.kind}) was to do.", again)
     services.jobs.send_pending(project.id)
     return done
 
 
-def _begin_round(services: Services, session: Session, project: Project, said: str) -> Done:
-    """Begin a round, `said` with its number noted; a pause holds up only what begins by itself."""
+def _begin_round(
+    services: Services, session: Session, project: Project, event: Callable[[int], str]
+) -> Done:
+    """Begin a round, also in a paused project, and note the event, made from its number."""
     try:
         begun = begin_round(session, services.jobs, project.id)
     except SettingsError as error:
         raise ActionError(f"No round can begin: {error}") from None
-    said = said.format(begun.number)
+    said = event(begun.number)
     note(session, project.id, said)
     job_id = services.jobs.request(
         session, project.id, MADE_BY[begun.state], f"round {begun.number}"
@@ -271,6 +286,7 @@ def queue_next(services: Services, project_id: int, task_ids: Sequence[int], by:
         ActionError: there is no such project, no round is open, or none of the images waits.
     """
     wanted = list(dict.fromkeys(task_ids))
+    who = requester(by)
     if len(wanted) > MOST:
         raise ActionError(f"At most {MOST} images can be queued next at once, not {len(wanted)}.")
     with services.store.transaction() as session:
@@ -301,7 +317,10 @@ def queue_next(services: Services, project_id: int, task_ids: Sequence[int], by:
                 "task_id": task,
                 "state": known[task].state if task in known else "ranked",
                 "score": known[task].score if task in known else 0.0,
-                "reason": {**(known[task].reason if task in known else {}), "chosen_by": by}
+                "reason": {
+                    **(known[task].reason if task in known else {}),
+                    "chosen_by": who,
+                }
                 if task in there
                 else known[task].reason,
             }
@@ -312,8 +331,8 @@ def queue_next(services: Services, project_id: int, task_ids: Sequence[int], by:
         # A queue version is written once: the new order goes out under a new one.
         current.state = "queueing"
         images = "1 image" if len(first) == 1 else f"{len(first)} images"
-        note(session, project.id, f"Round {current.number}: {images} put first by {by}")
-        job = services.jobs.request(session, project.id, "queue", by)
+        note(session, project.id, f"Round {current.number}: {images} put first by {who}")
+        job = services.jobs.request(session, project.id, "queue", who)
     services.jobs.send_pending(project_id)
     left_out = len(wanted) - len(first)
     more = f" {left_out} are labelled, skipped or gone, and were left out." if left_out else ""

@@ -25,7 +25,7 @@ from cdal.backend.services import Services
 from cdal.backend.store.folder import check_database
 from cdal.backend.store.queries import find_project
 from cdal.backend.store.tables import Project
-from cdal.backend.text import _duration, _short
+from cdal.backend.text import estimate, one_line
 
 WATCH_SECONDS = 2.0
 
@@ -153,7 +153,7 @@ def projects_text(data: Data) -> str:
         rows.append(
             (
                 str(project["id"]),
-                _short(project["title"], 40) or "—",
+                one_line(project["title"], 40) or "—",
                 f"{project['labelled']} of {project['tasks']}",
                 f"{newest['number']} ({newest['state']})" if newest else "—",
                 str(project["serving_version"] or "—"),
@@ -175,7 +175,7 @@ def jobs_text(data: Data) -> str:
                 str(job["project"]),
                 job["kind"],
                 job["state"],
-                _short(job["asked_by"], 40),
+                one_line(job["asked_by"], 40),
                 _what(job),
             )
         )
@@ -187,7 +187,7 @@ _NONE = "No project is connected yet."
 
 def _project(project: Data) -> str:
     lines = [
-        f"Project {project['id']}: {_short(project['title'], 60) or 'without a title'} "
+        f"Project {project['id']}: {one_line(project['title'], 60) or 'without a title'} "
         f"(project {project['label_studio_id']} of {project['url']})",
         f"  {project['labelled']} of {project['tasks']} images labelled",
     ]
@@ -215,13 +215,13 @@ def _doing(job: Data) -> str:
 def _what(job: Data) -> str:
     """What a job does now, or what came of it."""
     if job["state"] == "running":
-        left = "" if job["seconds_left"] is None else f", {_duration(job['seconds_left'])} left"
+        left = "" if job["seconds_left"] is None else f", {estimate(job['seconds_left'])} left"
         ending = ", is being cancelled" if job["cancelled_by"] else ""
         message = f": {job['message']}" if job["message"] else ""
         return f"{job['progress']:.0%}{left}{ending}{message}"
     if job["state"] == "pending":
         return job["error"] or ""
-    return _short(job["error"] or job["outcome"] or "", 100)
+    return one_line(job["error"] or job["outcome"] or "", 100)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

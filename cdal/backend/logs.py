@@ -1,4 +1,4 @@
-"""One way of logging for every process: lines for people or JSON for programs, without secrets."""
+"""Logging, the same in every process: lines for people or JSON for programs, without secrets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typing import Any
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 HIDDEN = "***"
 LEAST_SECRET = 4
-"""Anything shorter would be found in every other word."""
+"""Characters; anything shorter would be found inside ordinary words."""
 
-ABOUT = ("project", "round", "job")
+CONTEXT = ("project", "round", "job")
+"""The numbers that each JSON line carries, null where they are not known."""
 
-# Secrets that nobody has named, by how they are written.
+# What secrets look like that nobody has named.
 _PATTERNS = (
     re.compile(r"(?i)(\b(?:token|bearer|basic)\s+)[\w.+/=-]{16,}"),
     re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)"),
@@ -29,26 +30,26 @@ _PATTERNS = (
     ),
 )
 _secrets: set[str] = set()
-_about: ContextVar[Mapping[str, int]] = ContextVar("about", default={})  # noqa: B039 — never changed
+_context: ContextVar[Mapping[str, int]] = ContextVar("log", default={})  # noqa: B039 — not mutated
 
 
 def set_up_logging(level: str, style: str = "text") -> None:
-    """Log to standard error; requests to Label Studio are not worth a line each.
+    """Log to standard error; a request to Label Studio is not worth a line.
 
     Args:
-        level: as `logging` names it.
+        level: a level's name in `logging`.
         style: "text" or "json".
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JSONLines() if style == "json" else Lines(LINE))
-    handler.addFilter(_in_a_sentence)
+    handler.addFilter(_shorten_storage_errors)
     logging.basicConfig(level=level, handlers=[handler])
     for chatty in ("httpx", "huey"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-def _in_a_sentence(record: logging.LogRecord) -> bool:
-    """What huey cannot read or write, such as on a full disk, is no fault of the code's."""
+def _shorten_storage_errors(record: logging.LogRecord) -> bool:
+    """Drop huey's traceback where its file cannot be read or written: the code is not at fault."""
     error = record.exc_info[1] if record.exc_info else None
     if record.name.startswith("huey") and isinstance(error, sqlite3.Error):
         record.msg, record.args = f"{record.getMessage()} {error}", ()
@@ -57,12 +58,12 @@ def _in_a_sentence(record: logging.LogRecord) -> bool:
 
 
 def never_show(*secrets: str | None) -> None:
-    """Keep these out of every line from now on."""
+    """Hide these secrets in every line from now on."""
     _secrets.update(s for s in secrets if s is not None and len(s) >= LEAST_SECRET)
 
 
 def redact(text: str) -> str:
-    """A text without the secrets that are known, or that look like some."""
+    """The text without known secrets and without anything that looks like one."""
     for secret in _secrets:
         text = text.replace(secret, HIDDEN)
     for pattern in _PATTERNS:
@@ -70,20 +71,20 @@ def redact(text: str) -> str:
     return text
 
 
-def now_about(**numbers: int | None) -> None:
-    """Say what this thread's lines are about from now on: of project, round and job."""
-    _about.set({name: value for name, value in numbers.items() if value is not None})
+def set_log_context(**numbers: int | None) -> None:
+    """Say which project, round and job this thread's lines are about from now on."""
+    _context.set({name: value for name, value in numbers.items() if value is not None})
 
 
 @contextmanager
-def about(**numbers: int | None) -> Iterator[None]:
-    """Say what this thread's lines are about for a while."""
-    before = _about.get()
-    now_about(**numbers)
+def log_context(**numbers: int | None) -> Iterator[None]:
+    """Say which project, round and job this thread's lines are about inside a `with` block."""
+    before = _context.get()
+    set_log_context(**numbers)
     try:
         yield
     finally:
-        _about.set(before)
+        _context.set(before)
 
 
 class Lines(logging.Formatter):
@@ -94,20 +95,20 @@ class Lines(logging.Formatter):
 
 
 class JSONLines(logging.Formatter):
-    """An object a line: time, level, logger and message, and what it is about where that is known.
+    """One JSON object per line: time, level, logger, message, and the numbers in `CONTEXT`.
 
-    `exception` holds a traceback, where there is one.
+    `exception` holds the traceback, if there is one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC)
-        known = _about.get()
+        known = _context.get()
         entry: dict[str, Any] = {
             "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
             "message": redact(record.getMessage()),
-            **{name: getattr(record, name, known.get(name)) for name in ABOUT},
+            **{name: getattr(record, name, known.get(name)) for name in CONTEXT},
         }
         if record.exc_info:
             entry["exception"] = redact(self.formatException(record.exc_info))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cdal.backend.errors import SettingsError
+from cdal.backend.text import one_line
 from cdal.models import ARCHITECTURES
 from cdal.selectors import OptionError, make_selector
 
@@ -200,7 +201,7 @@ def _check_characters(typed: Mapping[str, Any]) -> None:
         try:
             json.dumps({name: value}, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            shown = _short(name.encode(errors="replace").decode())
+            shown = one_line(name.encode(errors="replace").decode())
             raise SettingsError(
                 f'Setting "{shown}" holds half a character (a lone surrogate); type its text anew.'
             ) from None
@@ -231,7 +232,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         close = difflib.get_close_matches(name, ProjectSettings.model_fields, n=1)
         hint = f'did you mean "{close[0]}"?' if close else "see docs/settings.md."
-        return f'There is no setting "{_short(name)}"; {hint}'
+        return f'There is no setting "{one_line(name)}"; {hint}'
     if not name:
         return first["msg"].removeprefix("Value error, ")
     if name == "pretrained":  # a choice of two types, each with a fault of its own
@@ -239,11 +240,7 @@ def _sentence(error: ValidationError) -> str:
     else:
         must_be = _MUST_BE.get(first["type"], "something else").format(**first.get("ctx", {}))
     given = json.dumps(first["input"], ensure_ascii=False)
-    return f'Setting "{name}" must be {must_be}, not {_short(given)}.'
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."
+    return f'Setting "{name}" must be {must_be}, not {one_line(given)}.'
 
 
 def _json_type(value: object) -> str:

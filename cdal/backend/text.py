@@ -1,32 +1,24 @@
-"""Texts for people: names cut short, durations in words, one line that a terminal can show."""
+"""Texts for people: one line that any terminal or page can show, and times in words."""
 
 from __future__ import annotations
 
 LONGEST_NAME = 80
+LONGEST_QUOTE = 40
 
 
-def _name(by: str) -> str:
-    """Who asked, as it may stand in a record: one line, not too long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in by).split())
-    return line[:LONGEST_NAME] or "somebody"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _short(text: str, most: int) -> str:
-    """One line that holds nothing a terminal would obey."""
+def one_line(text: str, most: int = LONGEST_QUOTE) -> str:
+    """The text as one line of at most `most` characters, without control characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def requester(name: str) -> str:
+    """Who requested something, as records and messages show it."""
+    return one_line(name, LONGEST_NAME) or "somebody"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the largest unit that says enough: "40 seconds", "2 minutes", "3 hours"."""
+    """A time in the largest unit that says enough: "40 seconds", "2 minutes", "3 hours"."""
     for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= 1.5 * unit or (unit == 60 and seconds >= 57.5):
             count = max(1, round(seconds / unit))
@@ -37,6 +29,6 @@ def duration(seconds: float) -> str:
     return f"{count} second{'' if count == 1 else 's'}"
 
 
-def about(seconds: float) -> str:
-    """A time that is only foretold."""
+def estimate(seconds: float) -> str:
+    """A time that is only predicted: "a few seconds", "about 2 minutes"."""
     return "a few seconds" if seconds < 7.5 else f"about {duration(seconds)}"

@@ -1,4 +1,4 @@
-"""Logging, as a process of its own sets it up; and what no line shows."""
+"""Logging as each process sets it up, and the secrets that no line shows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cdal.backend.logs import (
     LINE,
     JSONLines,
     Lines,
-    _in_a_sentence,
-    about,
+    _shorten_storage_errors,
+    log_context,
     never_show,
-    now_about,
     redact,
+    set_log_context,
 )
 
 PROGRAM = """
@@ -28,9 +28,9 @@ import logging
 import sqlite3
 from cdal.backend.logs import set_up_logging
 set_up_logging("{level}", "{style}")
-logging.getLogger("cdal.test").info("of ours")
+logging.getLogger("cdal.test").info("our line")
 logging.getLogger("httpx").info("HTTP Request: GET http://host/?secret")
-logging.getLogger("httpx").warning("of httpx")
+logging.getLogger("httpx").warning("httpx's line")
 """
 
 
@@ -45,18 +45,18 @@ def run(level: str, style: str) -> list[str]:
 @pytest.mark.parametrize(
     ("level", "lines"),
     [
-        ("INFO", ["INFO cdal.test: of ours", "WARNING httpx: of httpx"]),
-        ("DEBUG", ["INFO cdal.test: of ours", "WARNING httpx: of httpx"]),
+        ("INFO", ["INFO cdal.test: our line", "WARNING httpx: httpx's line"]),
+        ("DEBUG", ["INFO cdal.test: our line", "WARNING httpx: httpx's line"]),
         ("ERROR", []),
     ],
 )
-def test_every_request_to_label_studio_is_not_worth_a_line(level: str, lines: list[str]) -> None:
+def test_requests_to_label_studio_are_not_logged(level: str, lines: list[str]) -> None:
     assert [line.split(" ", 2)[2] for line in run(level, "text")] == lines
 
 
 def test_json_lines() -> None:
     first, second = map(json.loads, run("INFO", "json"))
-    assert (first["level"], first["logger"], first["message"]) == ("INFO", "cdal.test", "of ours")
+    assert (first["level"], first["logger"], first["message"]) == ("INFO", "cdal.test", "our line")
     assert first["time"].endswith("Z")
     assert (first["project"], first["round"], first["job"]) == (None, None, None)
     assert second["level"] == "WARNING"
@@ -74,17 +74,17 @@ def entry(message: str, **extra: Any) -> dict[str, Any]:
     return found
 
 
-def test_each_line_says_what_it_is_about() -> None:
-    with about(project=3, round=4, job=5):
+def test_each_line_carries_its_project_round_and_job() -> None:
+    with log_context(project=3, round=4, job=5):
         found = entry("inside")
         assert (found["project"], found["round"], found["job"]) == (3, 4, 5)
-        with about(project=6):
+        with log_context(project=6):
             assert (entry("x")["project"], entry("x")["job"]) == (6, None)
         assert entry("x", project=9)["project"] == 9  # the line itself knows better
     assert entry("outside")["project"] is None
-    now_about(project=7, job=None)
+    set_log_context(project=7, job=None)
     assert (entry("x")["project"], entry("x")["job"]) == (7, None)
-    now_about()
+    set_log_context()
 
 
 def test_a_message_of_many_lines_is_one_line_and_a_traceback_is_a_field() -> None:
@@ -127,7 +127,7 @@ def test_what_looks_like_a_secret_is_hidden(text: str) -> None:
         "http://host:8080/path",
     ],
 )
-def test_what_is_none_stays(text: str) -> None:
+def test_ordinary_text_is_left_alone(text: str) -> None:
     assert redact(text) == text
 
 
@@ -135,21 +135,21 @@ def test_known_secrets_are_hidden_wherever_they_are(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(logs, "_secrets", set())
     never_show("pass:wörd", None, "", "abc")
     try:
-        int("of pass:wörd")
+        int("says pass:wörd")
     except ValueError:
         made = record("x pass:wörd y abc", exc_info=sys.exc_info())
     for formatter in (Lines("%(message)s"), JSONLines()):
         line = formatter.format(made)
         assert "wörd" not in line
-        assert "x *** y abc" in line  # what is so short would be found everywhere
+        assert "x *** y abc" in line  # too short to be hidden
 
 
-def test_a_full_disk_that_huey_met_is_a_line() -> None:
+def test_a_full_disk_in_huey_is_one_line_without_a_traceback() -> None:
     record = logging.LogRecord(
         "huey.consumer", logging.ERROR, "", 0, "Error reading %s", None, None
     )
     record.args = ("queue",)
     error = sqlite3.OperationalError("database or disk is full")
     record.exc_info = (type(error), error, None)
-    assert _in_a_sentence(record)
+    assert _shorten_storage_errors(record)
     assert Lines(LINE).format(record).endswith("Error reading queue database or disk is full")

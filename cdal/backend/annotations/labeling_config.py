@@ -14,6 +14,7 @@ from label_studio_sdk.label_interface.object_tags import ObjectTag
 
 from cdal.backend.errors import LabelingError, SettingsError
 from cdal.backend.settings import ProjectSettings
+from cdal.backend.text import one_line
 from cdal.models import ARCHITECTURES
 from cdal.models.predictions import BACKGROUND, IGNORED
 
@@ -121,13 +122,13 @@ def _check_lengths(tags: Sequence[ObjectTag | ControlTag]) -> None:
     if len(longest) > MOST_CHARACTERS:
         raise LabelingError(
             f"The labeling config has a name or label of {len(longest):,} characters "
-            f'("{_short(longest)}"); the most is {MOST_CHARACTERS}.'
+            f'("{one_line(longest)}"); the most is {MOST_CHARACTERS}.'
         )
 
 
 def _names(tags: Sequence[ObjectTag | ControlTag]) -> str:
     """Their names, of which a sentence can hold a few."""
-    shown = ", ".join(f'"{_short(tag.name)}"' for tag in tags[:5])
+    shown = ", ".join(f'"{one_line(tag.name)}"' for tag in tags[:5])
     return shown if len(tags) <= 5 else f"{shown} and {len(tags) - 5} more"
 
 
@@ -156,7 +157,7 @@ def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
             if tag.name == name:
                 return tag
         raise LabelingError(
-            f'The image has no control "{_short(name)}" that this backend serves (setting '
+            f'The image has no control "{one_line(name)}" that this backend serves (setting '
             f'"control"); there {"is" if len(served) == 1 else "are"} {_names(served)}.'
         )
     # What is asked of each region goes with the control that draws the regions.
@@ -202,8 +203,8 @@ def _image_key(image: ObjectTag) -> str:
     value = image.value or ""
     if not value.startswith("$") or not value[1:].isidentifier():
         raise LabelingError(
-            f'The <Image> "{image.name}" has value="{value[:80]}"; it must name one field of the '
-            'task\'s data, such as value="$image".'
+            f'The <Image> "{image.name}" has value="{one_line(value)}"; it must name one field of '
+            'the task\'s data, such as value="$image".'
         )
     return value[1:]
 
@@ -290,8 +291,8 @@ def _score_threshold(control: ControlTag) -> float | None:
         threshold = -1.0
     if not 0 <= threshold <= 1:  # nor is NaN
         raise LabelingError(
-            f'The <{control.tag}> "{control.name}" has model_score_threshold="{_short(text)}"; it '
-            "must be a number from 0 to 1."
+            f'The <{control.tag}> "{control.name}" has model_score_threshold="{one_line(text)}"; '
+            "it must be a number from 0 to 1."
         )
     return threshold
 
@@ -304,10 +305,6 @@ def _known_as(control: ControlTag) -> Mapping[str, tuple[str, ...]]:
         if names:
             known[label] = names
     return MappingProxyType(known)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def check_control(settings: ProjectSettings, control: Control) -> None:

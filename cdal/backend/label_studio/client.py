@@ -23,6 +23,7 @@ from cdal.backend.label_studio.data import (
     stamp,
 )
 from cdal.backend.label_studio.transport import open_http
+from cdal.backend.text import one_line
 
 PAGE = 1000
 
@@ -324,4 +325,4 @@ def _failure(error: httpx.HTTPError) -> str:
 def _refusal(error: ApiError) -> str:
     body = error.body
     detail = body.get("detail") if isinstance(body, dict) else None
-    return f"{error.status_code} {detail or ''}".strip()[:200]
+    return one_line(f"{error.status_code} {detail or ''}", 200)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from cdal.backend.jobs.faults import Fault, fault_of
 from cdal.backend.jobs.manager import LONGEST_WAIT_S, MAX_ATTEMPTS
-from cdal.backend.logs import about
+from cdal.backend.logs import log_context
 from cdal.backend.loop import (
     comparison,
     pool_map,
@@ -59,7 +59,7 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
         return
     if job is None:
         return
-    with about(project=job.project_id, round=_round_of(services, job), job=job.id):
+    with log_context(project=job.project_id, round=_round_of(services, job), job=job.id):
         if _run(services, job, stop):
             services.jobs.send_pending()
 

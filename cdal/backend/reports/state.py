@@ -14,7 +14,7 @@ from cdal.backend.loop.rounds import labels_in, open_round
 from cdal.backend.reports.jobs import seconds_left
 from cdal.backend.store.queries import count_tasks, waiting
 from cdal.backend.store.tables import Job, Project, now
-from cdal.backend.text import about, duration
+from cdal.backend.text import duration, estimate
 
 Doing = Literal["empty", "working", "waiting", "labelling", "finished", "paused"]
 
@@ -82,7 +82,7 @@ def _of_job(job: Job, at: datetime) -> State:
     left = seconds_left(job)
     if left is None:
         return State("working", f"{what}, just begun", job.progress)
-    text = f"{what}, {job.progress:.0%}, {about(left)} left"
+    text = f"{what}, {job.progress:.0%}, {estimate(left)} left"
     return State("working", text, job.progress, left)
 
 

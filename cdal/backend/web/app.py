@@ -17,6 +17,7 @@ from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.reports.health import Readiness
 from cdal.backend.services import Services
 from cdal.backend.store.failures import storage_problem
+from cdal.backend.text import one_line
 from cdal.backend.web.api import api
 from cdal.backend.web.ml_backend import protocol
 from cdal.backend.web.monitoring import add_metrics, operation
@@ -80,5 +81,4 @@ def _answer_errors(app: Flask) -> None:
 
 def status_text(message: str) -> str:
     """A message as the reason of an HTTP status line: one line, Latin-1, not too long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
-    return line.encode("latin-1", "replace").decode("latin-1")[:500]
+    return one_line(message, 500).encode("latin-1", "replace").decode("latin-1")

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.errors import LabelingError, RefusedError
 from cdal.backend.label_studio.webhook import HEADER, REFUSED, may_hint
-from cdal.backend.logs import now_about
+from cdal.backend.logs import set_log_context
 from cdal.backend.reports.view import ErrorView, View
 from cdal.backend.store.queries import find, is_id
 from cdal.backend.store.tables import Job, Project, Round
@@ -236,7 +236,7 @@ def _project(uid: object) -> Project:
         project = find(session, uid) if isinstance(uid, str) else None
     if project is None:
         raise RefusedError("This project is not connected; connect it in its Model settings.")
-    now_about(project=project.id)
+    set_log_context(project=project.id)
     return project
 
 

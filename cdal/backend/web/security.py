@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, g, jsonify, request
 
 from cdal.backend.config import ServerConfig
-from cdal.backend.logs import now_about
+from cdal.backend.logs import set_log_context
 
 MAX_BODY_BYTES: Mapping[str, int] = {
     "/predict": 128 * 2**20,  # "Retrieve predictions" sends thousands of tasks in one call
@@ -50,7 +50,7 @@ def guard(app: Flask, config: ServerConfig) -> None:
 
     @app.before_request
     def check() -> Response | None:
-        now_about(project=_project_of(request.path))
+        set_log_context(project=_project_of(request.path))
         rule = request.url_rule.rule if request.url_rule is not None else ""
         request.max_content_length = MAX_BODY_BYTES.get(rule, MAX_OTHER_BODY_BYTES)
         if request.method not in _SAFE_METHODS and _is_from_another_site():

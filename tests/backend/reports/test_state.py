@@ -12,7 +12,6 @@ from support.offline import add_project, add_round, add_tasks, make_services
 from cdal.backend.reports.state import State, state_of
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, now
-from cdal.backend.text import about, duration
 
 
 @pytest.fixture
@@ -113,25 +112,3 @@ def test_the_beginning_and_the_end(services: Services, project: Project) -> None
     assert state(services, project).text == "every image that can be used is labelled"
     add_tasks(services, project, [2])
     assert state(services, project).text == "the next round is about to begin"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "1 second"),
-        (8, "8 seconds"),
-        (43, "45 seconds"),
-        (58, "1 minute"),
-        (89, "1 minute"),
-        (91, "2 minutes"),
-        (3600, "60 minutes"),
-        (5400, "2 hours"),
-        (36 * 3600, "2 days"),
-    ],
-)
-def test_durations(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
-
-
-def test_what_is_foretold_is_rough() -> None:
-    assert (about(3), about(20)) == ("a few seconds", "about 20 seconds")
