@@ -48,7 +48,7 @@ def retrain(services: Services, project_id: int, by: str) -> Done:
         before = _active(session, project, "train")
         job_id = services.jobs.request(session, project.id, "train", requester(by))
         if not any(job.id == job_id for job in before):
-            note(session, project.id, f"Training asked for by {requester(by)}")
+            note(session, project.id, f"Training requested by {requester(by)}")
         running = next((job.id for job in before if job.state == "running"), None)
     services.jobs.send_pending(project_id)
     if running is not None:
@@ -75,7 +75,7 @@ def rescore(services: Services, project_id: int, by: str) -> Done:
             services,
             session,
             project,
-            lambda number: f"Round {number} asked for by {requester(by)}",
+            lambda number: f"Round {number} requested by {requester(by)}",
         )
     services.jobs.send_pending(project_id)
     return done

@@ -98,7 +98,7 @@ def test_a_training_is_asked_for_once(services: Services, project: Project) -> N
     assert done.text == "Job 1 trains on the labels of now."
     assert jobs_of(services) == [("train", "pending")]
     assert len(services.jobs.huey) >= 1
-    assert events(services) == ["Training asked for by ann [31m"]
+    assert events(services) == ["Training requested by ann [31m"]
 
     services.jobs.claim(1)
     later = actions.retrain(services, project.id, "bob")
@@ -110,8 +110,8 @@ def test_rescoring_begins_a_round_with_the_serving_model(
 ) -> None:
     version = add_version(services, project)
     add_round(services, project, [1], model_version_id=version.id)
-    done = actions.rescore(services, project.id, "ann")
-    assert done.text == "Round 2 asked for by ann."
+    done = actions.rescore(services, project.id, "{ann}")
+    assert done.text == "Round 2 requested by {ann}."
     assert rounds(services) == [(1, "open", version.id), (2, "scoring", version.id)]
     assert jobs_of(services) == [("score", "pending")]
     assert done.job == 1
