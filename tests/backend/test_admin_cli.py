@@ -129,7 +129,7 @@ def test_steering(services: Services, cdal: object) -> None:
     assert job_of(services, 1).asked_by == "ann on the command line"
     assert cdal("cancel", 1)[1] == "Job 1 (train) is cancelled.\n"
     assert cdal("retry", 1)[1] == "Job 2 does what job 1 (train) was to do.\n"
-    assert cdal("rescore", 1)[1] == "Round 2 asked for by ann on the command line.\n"
+    assert cdal("rescore", 1)[1] == "Round 2 requested by ann on the command line.\n"
     assert cdal("pause", 1)[1] == (
         "Project 1 is paused: nothing new begins by itself. Job 2 (train) waits. "
         "Job 3 (score) waits.\n"
@@ -141,7 +141,7 @@ def test_steering(services: Services, cdal: object) -> None:
     assert [kind for kind, _ in jobs_of(services)] == ["train", "train", "score", "sync"]
     with services.store.reading() as session:
         assert session.scalars(select(Event.text)).first() == (
-            "Training asked for by ann on the command line"
+            "Training requested by ann on the command line"
         )
     assert cdal("forget", 1)[1].startswith("Project 1 is forgotten. What is in Label Studio stays")
     assert cdal("projects")[1] == "No project is connected yet.\n"

@@ -53,7 +53,7 @@ def compare(number: int) -> Response:
         if current is None or current.model_version_id is None:
             raise ActionError("There is no round with a model whose pool could be ranked.")
         want(session, services().jobs, project, current, names, asked_by())
-        note(session, project.id, f"Comparison of {' and '.join(names)} asked for by {asked_by()}")
+        note(session, project.id, f"Comparison of {' and '.join(names)} requested by {asked_by()}")
     services().jobs.send_pending(number)
     address = url_for("pages.comparison", number=number, a=names[0], b=names[1])
     return back(address, Done(f"Both rank round {current.number}'s pool; nothing is queued."))

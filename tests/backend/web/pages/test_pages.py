@@ -179,7 +179,7 @@ def test_an_action_is_done_said_and_logged(pooled: FlaskClient) -> None:
     assert jobs_of(services_of(pooled)) == [("train", "pending")]
     with services_of(pooled).store.reading() as session:
         assert session.scalars(select(Event.text)).all() == [
-            "Training asked for by somebody at 127.0.0.1"
+            "Training requested by somebody at 127.0.0.1"
         ]
 
 

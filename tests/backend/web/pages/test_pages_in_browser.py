@@ -163,7 +163,7 @@ def test_rescoring_asks_first(ann: Admin, loop: Scenario) -> None:
     ann.page.get_by_role("link", name="Leave everything as it is").click()
     assert loop.status()["rounds"][-1]["number"] == newest
     ann.press("Rescore the pool", "Rescore")
-    ann.sees(f"Round {newest + 1} asked for by somebody at 127.0.0.1")
+    ann.sees(f"Round {newest + 1} requested by somebody at 127.0.0.1")
     loop.wait("the new round", round_is_open(newest + 1))
 
 
