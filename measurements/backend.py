@@ -29,7 +29,7 @@ from sqlalchemy import delete, select, update
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.config import ServerConfig
 from cdal.backend.images.decode import decode
-from cdal.backend.jobs.manager import JobKind
+from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.loop.predictions import classes_of, result_of
 from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.loop.runner import run_job

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.labeling_config import check_control, served_control
 from cdal.backend.errors import ActionError, LabelingError, LabelStudioError, SettingsError
-from cdal.backend.jobs.manager import LANES, JobKind
-from cdal.backend.loop.rounds import MADE_BY, UNFINISHED, begin_round, newest_round
+from cdal.backend.jobs.kinds import KINDS, JobKind
+from cdal.backend.loop.rounds import MADE_BY, begin_round, open_round, unfinished_round
 from cdal.backend.reports.health import worker_status
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
@@ -65,7 +65,7 @@ def rescore(services: Services, project_id: int, by: str) -> Done:
     with services.store.transaction() as session:
         project = find_project(session, project_id)
         busy = _active(session, project, *MADE_BY.values())
-        making = newest_round(session, project.id, *UNFINISHED)
+        making = unfinished_round(session, project)
         if making is not None and busy:
             raise ActionError(
                 f"Round {making.number} is being made already: job {busy[0].id} ({busy[0].kind}) "
@@ -155,7 +155,7 @@ def forget(services: Services, project_id: int, by: str) -> Done:
     """
     with services.store.transaction() as session:
         project = find_project(session, project_id)
-        busy = [job for job in _active(session, project, *LANES) if job.state == "running"]
+        busy = [job for job in _active(session, project, *KINDS) if job.state == "running"]
         if busy:
             raise ActionError(
                 f"Job {busy[0].id} ({busy[0].kind}) of project {project_id} is under way. Wait for "
@@ -210,7 +210,7 @@ def retry(services: Services, job_id: int, by: str) -> Done:
                 "cancelled can be tried again."
             )
         project = find_project(session, job.project_id)
-        making = newest_round(session, project.id, *UNFINISHED)
+        making = unfinished_round(session, project)
         said = f"Job {job_id} ({job.kind}) tried again by {requester(by)}"
         if job.kind in MADE_BY.values() and making is None:  # its round was given up
             done = _begin_round(
@@ -233,12 +233,9 @@ def _begin_round(
         begun = begin_round(session, services.jobs, project.id)
     except SettingsError as error:
         raise ActionError(f"No round can begin: {error}") from None
-    said = event(begun.number)
+    said = event(begun.round.number)
     note(session, project.id, said)
-    job_id = services.jobs.request(
-        session, project.id, MADE_BY[begun.state], f"round {begun.number}"
-    )
-    return Done(f"{said}.", job_id)
+    return Done(f"{said}.", begun.job)
 
 
 def _check_network(services: Services, project: Project, version: ModelVersion) -> None:
@@ -291,7 +288,7 @@ def queue_next(services: Services, project_id: int, task_ids: Sequence[int], by:
         raise ActionError(f"At most {MOST} images can be queued next at once, not {len(wanted)}.")
     with services.store.transaction() as session:
         project = find_project(session, project_id)
-        current = newest_round(session, project.id, "open")
+        current = open_round(session, project)
         if current is None:
             raise ActionError("No round is open; try again when the next one is queued.")
         picks = session.scalars(

@@ -20,7 +20,7 @@ from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.annotations.packing import pack
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import LabelStudioError
-from cdal.backend.jobs.manager import JobKind
+from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
 from cdal.backend.label_studio.data import MLBackendInfo, ProjectInfo, TaskInfo, WebhookInfo
 from cdal.backend.loop.context import Context

@@ -11,47 +11,22 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Literal
 
 from huey import Huey
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from cdal.backend.jobs.kinds import KINDS, SHARED_LANES, JobKind
 from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.store.store import Store, note
 from cdal.backend.store.tables import Job, Project, now
 
 log = logging.getLogger(__name__)
 
-JobKind = Literal[
-    "sync", "train", "score", "select", "queue", "rank", "map", "yardstick", "recheck", "prune"
-]
-
-# Jobs of one lane never run together for one project. Sync and queue both write the project's
-# queue; a training must not hold them up, nor hold up a new round's scores.
-LANES: dict[str, str] = {
-    "sync": "queue",
-    "queue": "queue",
-    "train": "train",
-    "score": "score",
-    "select": "score",
-    # It trains, too.
-    "yardstick": "train",
-    # What is only looked at holds up nothing.
-    "rank": "look",
-    "map": "look",
-    "recheck": "upkeep",
-    "prune": "upkeep",
-}
-# One of each at a time on this machine: two trainings would only slow each other down, and a
-# thread must always be left for the lanes in which labels are noticed and queues are filled.
-SHARED_LANES = frozenset({"train", "score", "look", "upkeep"})
 MAX_ATTEMPTS = 3
 MAX_DEATHS = 10
 """Of a worker, while it ran one and the same job: then it is the job that kills it."""
-OFTEN = ("sync", "recheck")
-"""Asked for so often that of those which went well only the last is remembered."""
 LONGEST_WAIT_S = 300.0
 """A job that waits for something outside, such as Label Studio, is tried at least this often."""
 
@@ -172,8 +147,8 @@ class Jobs:
 
     @staticmethod
     def _lane_is_busy(session: Session, job: Job) -> bool:
-        lane = LANES[job.kind]
-        kinds = [kind for kind, of in LANES.items() if of == lane]
+        lane = KINDS[job.kind].lane
+        kinds = [kind for kind, known in KINDS.items() if known.lane == lane]
         query = select(func.count(Job.id)).where(Job.state == "running", Job.kind.in_(kinds))
         if lane not in SHARED_LANES:
             query = query.where(Job.project_id == job.project_id)
@@ -214,7 +189,7 @@ class Jobs:
                 job.progress = 1.0
             else:
                 self._on_given_up(session, job)
-            if state == "done" and job.kind in OFTEN:
+            if state == "done" and KINDS[job.kind].is_frequent:
                 # Every label that is submitted asks for one; the last one's record is enough.
                 session.execute(
                     delete(Job).where(

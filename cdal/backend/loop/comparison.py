@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.manager import Jobs
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.rounds import open_round
 from cdal.backend.loop.select import Candidates, candidates_of
 from cdal.backend.settings import SelectorName
 from cdal.backend.store.tables import Pick, Project, Ranking, Round
@@ -22,7 +23,7 @@ from cdal.selectors import PoolError, make_selector
 def run(work: Context) -> str:
     """Make the rankings of the open round that were asked for and are not made yet."""
     with work.services.store.reading() as session:
-        current = work.newest_round(session, "open")
+        current = open_round(session, work.project)
         if current is None:
             return "no round is open"
         wanted = session.scalars(

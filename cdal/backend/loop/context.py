@@ -11,7 +11,8 @@ from types import TracebackType
 from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.labeling_config import Control, served_control
-from cdal.backend.jobs.manager import JobKind, Jobs
+from cdal.backend.jobs.kinds import JobKind
+from cdal.backend.jobs.manager import Jobs
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.loop.rounds import newest_round
 from cdal.backend.services import Services

@@ -33,7 +33,7 @@ COMPONENTS = 50
 def run(work: Context) -> str:
     """Lay out the images that the open round's model has scored, or a sample of them."""
     with work.services.store.reading() as session:
-        current = work.newest_round(session, "open")
+        current = open_round(session, work.project)
         if current is None or current.model_version_id is None:
             return "there is no model whose features could be laid out"
         version = session.get_one(ModelVersion, current.model_version_id)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from label_studio_sdk.label_interface import LabelInterface
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from cdal.backend.errors import LabelStudioError
@@ -28,15 +28,14 @@ from cdal.backend.loop.predictions import (
 )
 from cdal.backend.loop.prune import forget_old_scores
 from cdal.backend.loop.rounds import (
-    UNFINISHED,
-    begin_round,
     close_older,
     forget_older,
+    open_round,
     unlabelled_picks,
 )
-from cdal.backend.store.queries import IDS_A_QUERY, chunks, forget_all_but, waiting
+from cdal.backend.store.queries import IDS_A_QUERY, chunks, forget_all_but
 from cdal.backend.store.store import note
-from cdal.backend.store.tables import Pick, Project, Round, Task, now
+from cdal.backend.store.tables import Pick, Project, Round, now
 
 QUEUE_VERSION_PREFIX = "CDAL round "
 
@@ -67,7 +66,7 @@ def run(work: Context) -> str:
         # Not before: until now, `/predict` answers for the edition that the label stream follows.
         begun.queue_version = version
         # A training that ended meanwhile may have given it up; the label stream follows it now.
-        begun.state, begun.opened_at, begun.closed_at = "open", now(), None
+        begun.state, begun.closed_at = "open", None
         begun.seconds = {**begun.seconds, "queue": time.monotonic() - started}
         project = session.get_one(Project, work.project.id)
         project.queue_version, project.view_id, project.problem = version, view_id, None
@@ -81,7 +80,7 @@ def run(work: Context) -> str:
 def top_up(work: Context) -> str | None:
     """Queue more of the open round's ranking while little of its queue is left."""
     with work.services.store.transaction() as session:
-        current = work.newest_round(session, "open")
+        current = open_round(session, work.project)
         if current is None:
             return None
         interrupted = select(Pick.rank).filter_by(round_id=current.id, state="sending")
@@ -96,7 +95,7 @@ def top_up(work: Context) -> str | None:
             return None
         more = unlabelled_picks(session, current, "ranked")[:reserve]
         if not more:
-            return _rank_anew(work, session, current)
+            return None
         _mark(session, current, more, "sending")
     version = current.queue_version or ""
     # Whoever opened a task had it predicted: it has its place in the queue already.
@@ -213,18 +212,6 @@ def _nothing_to_queue(work: Context, current: Round) -> str:
     return "every image that can be used is labelled"
 
 
-def _rank_anew(work: Context, session: Session, current: Round) -> str | None:
-    """Begin a round where images wait that the open one has not ranked, such as new ones."""
-    if session.get_one(Project, work.project.id).paused_at is not None:
-        return None
-    ranked = select(Pick.task_id).where(Pick.round_id == current.id)
-    unranked = select(func.count()).where(waiting(work.project.id), Task.task_id.not_in(ranked))
-    if not session.scalar(unranked) or work.newest_round(session, *UNFINISHED) is not None:
-        return None
-    begin_round(session, work.services.jobs, work.project.id)
-    return "a round for the images that the last one had not ranked"
-
-
 SET_AGAIN = ", so the label stream does not follow the queue; the next round sets it again."
 
 
@@ -245,7 +232,7 @@ def watch_queue(work: Context, session: Session, project: Project, info: Project
     version = info.model_version
     other_queue = version != ours and version.startswith(QUEUE_VERSION_PREFIX)
     if other_queue and _is_unknown(session, version):
-        current = work.newest_round(session, "open")
+        current = open_round(session, work.project)
         if current is not None:
             current.state = "queueing"
             work.request(session, "queue", "a label stream that is ahead of the store")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.jobs.manager import JobKind, Jobs
+from cdal.backend.jobs.kinds import JobKind
+from cdal.backend.jobs.manager import Jobs
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import count_labelled
 from cdal.backend.store.store import note
@@ -20,27 +23,34 @@ MADE_BY: Mapping[str, JobKind] = {"scoring": "score", "selecting": "select", "qu
 """The kind of job that does what such a round waits for."""
 
 
+class Begun(NamedTuple):
+    """A round that has just begun, and the number of the job that takes its first step."""
+
+    round: Round
+    job: int
+
+
 def begin_round(
     session: Session,
     jobs: Jobs,
     project_id: int,
     cold_start: str | None = None,
     trained: bool = False,
-) -> Round:
+) -> Begun:
     """Begin a project's next round: score the pool with the serving model, select, queue.
 
-    Without a serving model the round is a random one, and `cold_start` says why. The settings are
-    those of now. The round open before it stays in the label stream until this one is queued; one
-    that was still being made is given up.
+    Without a serving model the round is random, and `cold_start` says why. It uses the project's
+    current settings. The open round stays in the label stream until this one is queued; one that
+    is still being made is given up.
 
     Args:
-        session: of the transaction that makes it necessary.
-        jobs: where its work is asked for.
-        project_id: the project's.
+        session: of the transaction that makes the round necessary.
+        jobs: takes the request for its first job.
+        project_id: of the project.
         cold_start: why it is random, in words.
-        trained: a training leads to it, so that its labels are counted anew. Any other one takes
-            the place of the open round and goes on counting, or new images and changed settings
-            would put the next training off for ever.
+        trained: whether a training led to it, so that it counts labels from its own beginning. Any
+            other round takes the place of the open one and keeps its count, or else new images and
+            changed settings could put off the next training for ever.
 
     Raises:
         SettingsError: the project's settings cannot be used.
@@ -51,7 +61,7 @@ def begin_round(
     if serving is None and cold_start is None:
         cold_start = "There is no trained model yet."
     give_up_unfinished(session, project.id)
-    replaced = None if trained else newest_round(session, project.id, "open")
+    replaced = None if trained else open_round(session, project)
     last = session.scalar(select(func.max(Round.number)).filter_by(project_id=project.id)) or 0
     begun = Round(
         project_id=project.id,
@@ -62,22 +72,31 @@ def begin_round(
         cold_start=cold_start if serving is None else None,
         budget=settings.budget,
         counts_from=None if replaced is None else counted_from(replaced),
-        # Another seed each round, or a random round would draw the same ranks again.
+        # A different seed in each round, or a random round would draw the same ranks again.
         seed=settings.seed + last,
     )
     session.add(begun)
     session.flush()
-    kind: JobKind = "select" if serving is None else "score"
-    jobs.request(session, project.id, kind, f"round {begun.number}")
+    job = jobs.request(session, project.id, MADE_BY[begun.state], f"round {begun.number}")
     if begun.cold_start:
         note(session, project.id, f"Round {begun.number} is random: {begun.cold_start}")
-    return begun
+    return Begun(begun, job)
 
 
 def counted_from(current: Round) -> int:
-    """Labelled images from which the next training is counted: those when it was last asked for."""
+    """Labelled images from which a round's labels count: when it began, or last asked to train."""
     asked = current.training_asked
     return current.labels if asked is None else asked
+
+
+def open_round(session: Session, project: Project) -> Round | None:
+    """The round that the label stream follows."""
+    return newest_round(session, project.id, "open")
+
+
+def unfinished_round(session: Session, project: Project) -> Round | None:
+    """The round that is being made."""
+    return newest_round(session, project.id, *UNFINISHED)
 
 
 def newest_round(session: Session, project_id: int, *states: str) -> Round | None:
@@ -128,15 +147,30 @@ def close_older(session: Session, current: Round) -> None:
 
 def unlabelled_picks(session: Session, current: Round, *states: str) -> list[Pick]:
     """The round's picks, by rank, that nobody has labelled or skipped; in any or these states."""
-    query = (
-        select(Pick)
-        .join(Task, (Task.task_id == Pick.task_id) & (Task.project_id == current.project_id))
-        .where(Pick.round_id == current.id, Task.annotations == 0, Task.skips == 0)
-        .order_by(Pick.rank)
-    )
+    query = select(Pick).where(_is_unlabelled(current)).order_by(Pick.rank)
     if states:
         query = query.where(Pick.state.in_(states))
     return list(session.scalars(query))
+
+
+def count_unlabelled_picks(session: Session, current: Round) -> Counter[str]:
+    """How many of the round's picks nobody has labelled or skipped, by the state of the pick."""
+    query = select(Pick.state, func.count()).where(_is_unlabelled(current)).group_by(Pick.state)
+    counts: Counter[str] = Counter()
+    for state, count in session.execute(query):
+        counts[state] = count
+    return counts
+
+
+def _is_unlabelled(current: Round) -> ColumnElement[bool]:
+    """The condition on a round's picks and their tasks; it joins the two tables."""
+    return (
+        (Pick.round_id == current.id)
+        & (Task.project_id == current.project_id)
+        & (Task.task_id == Pick.task_id)
+        & (Task.annotations == 0)
+        & (Task.skips == 0)
+    )
 
 
 def skipped_or_deleted(session: Session, current: Round) -> int:
@@ -151,33 +185,12 @@ def skipped_or_deleted(session: Session, current: Round) -> int:
     return session.scalar(query) or 0
 
 
-def has_its_budget(session: Session, current: Round, labelled: int) -> bool:
-    """Whether as many images as the round asked for are labelled."""
-    # A skipped or deleted image will never be labelled; the round must not wait for it.
-    settled = skipped_or_deleted(session, current)
-    return labelled - current.labels + settled >= current.budget
-
-
-def is_finished(session: Session, current: Round, labelled: int) -> bool:
-    """Whether as many images as the round asked for are labelled, or none of it is left."""
-    if has_its_budget(session, current, labelled):
-        return True
-    return not unlabelled_picks(session, current) and labelled > current.labels
-
-
 def forget_older(session: Session, current: Round) -> None:
     """Forget the rankings of earlier rounds: they are of another pool."""
     older = select(Round.id).where(
         Round.project_id == current.project_id, Round.number < current.number
     )
     session.execute(delete(Ranking).where(Ranking.round_id.in_(older)))
-
-
-def open_round(session: Session, project: Project) -> Round | None:
-    """The round that the label stream follows."""
-    return session.scalars(
-        select(Round).filter_by(project_id=project.id, state="open").order_by(Round.number.desc())
-    ).first()
 
 
 def labels_in(session: Session, current: Round) -> int:

@@ -67,7 +67,6 @@ def run(work: Context) -> str:
         counts_from = labelled if begun.counts_from is None else begun.counts_from
         begun.labels = min(labelled, counts_from)  # fewer, where some were deleted
         begun.warnings = list(selection.warnings)
-        begun.report = dict(selection.report)
         begun.seconds = {**begun.seconds, "select": time.monotonic() - started}
         begun.state = "queueing"
         for warning in selection.warnings:

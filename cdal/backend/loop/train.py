@@ -15,7 +15,8 @@ from sqlalchemy import func, select
 from cdal.backend.annotations.labeling_config import Control
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.rounds import UNFINISHED, begin_round, is_finished
+from cdal.backend.loop.due import decide, read_facts
+from cdal.backend.loop.rounds import begin_round
 from cdal.backend.loop.training_images import (
     TaskImages,
     check_there,
@@ -120,9 +121,8 @@ def run(work: Context) -> str:
 def _begin_without(work: Context, why: str) -> str:
     """Begin the next round, if one is due, without a new model: none was possible or needed."""
     with work.services.store.transaction() as session:
-        current = work.newest_round(session, "open", *UNFINISHED)
-        labelled = count_labelled(session, work.project.id)
-        if current is None or (current.state == "open" and is_finished(session, current, labelled)):
+        facts = read_facts(session, work.project.id, work.settings, without_model=True)
+        if decide(facts).step == "begin a round":
             begin_round(session, work.services.jobs, work.project.id, cold_start=why, trained=True)
     return f"not trained: {why}"
 
@@ -150,7 +150,7 @@ def _save(
         if work.settings.random_share:
             work.request(session, "yardstick", f"model version {version.number}")
         begun = begin_round(session, work.services.jobs, project.id, trained=True)
-        begun.seconds = {"train": version.seconds}
+        begun.round.seconds = {"train": version.seconds}
 
 
 def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.jobs.manager import JobKind
+from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.reports.view import Limited, View, _time
 from cdal.backend.store.tables import Job, now
 

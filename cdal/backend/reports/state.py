@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.jobs.kinds import KINDS, STEPS
 from cdal.backend.loop.rounds import labels_in, open_round
 from cdal.backend.reports.jobs import seconds_left
 from cdal.backend.store.queries import count_tasks, waiting
@@ -17,15 +17,6 @@ from cdal.backend.store.tables import Job, Project, now
 from cdal.backend.text import duration, estimate
 
 Doing = Literal["empty", "working", "waiting", "labelling", "finished", "paused"]
-
-DOES: Mapping[str, str] = {
-    "train": "training",
-    "score": "scoring",
-    "select": "selecting",
-    "queue": "queueing",
-    "sync": "reading what changed",
-}
-"""What a job's kind does, of those that move a round on; the most important first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +52,7 @@ def state_of(session: Session, project: Project) -> State:
             .order_by(Job.state)  # one that runs hides one that waits
         )
     }
-    # A sync is under way at every label: worth telling only where nothing else is known.
-    busy = [jobs[kind] for kind in DOES if kind in jobs and kind != "sync"]
+    busy = [jobs[kind] for kind in STEPS if kind in jobs]
     for job in sorted(busy, key=lambda job: job.state != "running"):
         return _of_job(job, now())
     if count_tasks(session, project.id) == 0:
@@ -73,7 +63,7 @@ def state_of(session: Session, project: Project) -> State:
 
 
 def _of_job(job: Job, at: datetime) -> State:
-    what = DOES[job.kind]
+    what = KINDS[job.kind].name
     if job.state == "pending":
         if job.not_before is not None and job.not_before > at:
             seconds = (job.not_before - at).total_seconds()

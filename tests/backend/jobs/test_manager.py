@@ -6,14 +6,14 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from sqlalchemy import select
 from support.offline import add_project, job_of, jobs_of, make_services
 from support.servers import PostgreSQL, RedisServer
 
-from cdal.backend.jobs.manager import LANES, MAX_DEATHS, JobKind
+from cdal.backend.jobs.kinds import JobKind
+from cdal.backend.jobs.manager import MAX_DEATHS
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, Round, now
 
@@ -119,10 +119,6 @@ def test_lanes(
     assert services.jobs.claim(ask(services, running))
     waiting = ask(services, asked, project=1 if same_project else 2)
     assert (services.jobs.claim(waiting) is not None) == may_run
-
-
-def test_every_kind_has_a_lane() -> None:
-    assert set(LANES) == set(get_args(JobKind))
 
 
 def test_unknown_and_finished_jobs_cannot_be_claimed(services: Services) -> None:

@@ -345,26 +345,6 @@ def test_an_interrupted_top_up_of_the_first_rank_is_noticed(
     assert top_up(services, project, label_studio) == "the queue is written anew"
 
 
-def test_images_that_the_round_has_not_ranked_begin_a_new_one(
-    services: Services, project: Project, label_studio: FakeLabelStudio
-) -> None:
-    open_queue(services, project, label_studio)
-    add_tasks(services, project, [20])
-    label(services, *RANKING)
-    assert "had not ranked" in str(top_up(services, project, label_studio))
-    assert jobs_of(services)[-1] == ("select", "pending")
-
-
-def test_images_that_cannot_be_used_begin_none(
-    services: Services, project: Project, label_studio: FakeLabelStudio
-) -> None:
-    open_queue(services, project, label_studio)
-    add_tasks(services, project, [20], image_problem="It is not there.")
-    add_tasks(services, project, [21], skips=1)
-    label(services, *RANKING)
-    assert top_up(services, project, label_studio) is None
-
-
 @pytest.mark.parametrize("state", ["scoring", "selecting"])
 def test_while_the_next_round_is_being_made_the_open_one_is_topped_up(
     services: Services, project: Project, label_studio: FakeLabelStudio, state: str

@@ -1,4 +1,4 @@
-"""How a round begins, and when it is finished."""
+"""How a round begins, and what is left of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.offline import (
 from cdal.backend.loop.rounds import (
     begin_round,
     close_older,
-    is_finished,
+    count_unlabelled_picks,
     skipped_or_deleted,
     unlabelled_picks,
 )
@@ -40,7 +40,7 @@ def project(services: Services) -> Project:
 def begin(services: Services, project: Project, **settings: Any) -> Round:
     with services.store.transaction() as session:
         session.get_one(Project, project.id).extra_params = settings
-        return begin_round(session, services.jobs, project.id)
+        return begin_round(session, services.jobs, project.id).round
 
 
 def state_of(services: Services, number: int) -> str:
@@ -103,38 +103,12 @@ def delete(services: Services, task_id: int) -> None:
         session.delete(session.get_one(Task, (1, task_id)))
 
 
-def finished(services: Services, made: Round, labelled: int) -> bool:
-    with services.store.reading() as session:
-        return is_finished(session, made, labelled)
-
-
-def test_it_is_finished_when_the_budget_is_labelled(services: Services, ranked: Round) -> None:
-    assert not finished(services, ranked, labelled=2)
-    assert finished(services, ranked, labelled=3)
-
-
-def test_skipped_and_deleted_images_count_as_settled(services: Services, ranked: Round) -> None:
+def test_skipped_and_deleted_images_will_not_be_labelled(services: Services, ranked: Round) -> None:
     change(services, 3, skips=1)
-    assert finished(services, ranked, labelled=2)
+    change(services, 2, skips=1, annotations=1)  # one person skipped it, another labelled it
     delete(services, 1)
-    assert finished(services, ranked, labelled=1)
     with services.store.reading() as session:
         assert skipped_or_deleted(session, ranked) == 2
-
-
-def test_an_image_that_one_skipped_and_another_labelled_counts_once(
-    services: Services, ranked: Round
-) -> None:
-    change(services, 3, skips=1, annotations=1)
-    assert not finished(services, ranked, labelled=2)
-
-
-def test_it_is_finished_when_nothing_is_left_of_it(services: Services, project: Project) -> None:
-    add_tasks(services, project, [1])
-    made = add_round(services, project, [1], queued=1, budget=50)
-    assert not finished(services, made, labelled=0)
-    change(services, 1, annotations=1)
-    assert finished(services, made, labelled=1)
 
 
 def test_what_is_left_of_it_by_rank(services: Services, ranked: Round) -> None:
@@ -144,3 +118,4 @@ def test_what_is_left_of_it_by_rank(services: Services, ranked: Round) -> None:
     with services.store.reading() as session:
         assert [pick.task_id for pick in unlabelled_picks(session, ranked)] == [3, 2]
         assert [pick.task_id for pick in unlabelled_picks(session, ranked, "ranked")] == []
+        assert count_unlabelled_picks(session, ranked) == {"queued": 2}

@@ -25,7 +25,7 @@ from support.offline import (
 )
 
 from cdal.backend.label_studio.data import stamp
-from cdal.backend.loop import changes, queue, rounds, sync
+from cdal.backend.loop import changes, due, queue, rounds, sync
 from cdal.backend.loop import select as select_job
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Job, Prediction, Project, Round, Task, now
@@ -200,7 +200,7 @@ class TestAnOpenRound:
         label_studio.label(1)
         assert "a training" not in run(services, project, label_studio)
         with services.store.transaction() as session:
-            number = rounds.begin_round(session, services.jobs, project.id).number
+            number = rounds.begin_round(session, services.jobs, project.id).round.number
         selecting = make_work(services, project, label_studio, "select")
         select_job.run(selecting)
         services.jobs.finish(selecting.job.id, "done")
@@ -274,6 +274,20 @@ def test_the_end_of_a_pool_with_a_skipped_and_a_bad_image_is_an_end(
         outcome = run(services, project, label_studio)
         assert outcome.endswith("every image that can be used is labelled")
     assert requested(services) == []
+
+
+def test_a_training_and_a_round_for_new_images_begin_together(
+    services: Services, project: Project, label_studio: FakeLabelStudio, open_round: Round
+) -> None:
+    """People go on labelling while the model trains."""
+    label_studio.add_tasks([11])
+    for task_id in range(1, 11):
+        label_studio.label(task_id)
+    outcome = run(services, project, label_studio)
+    assert "10 new labels, a training is due" in outcome
+    assert "had not ranked" in outcome
+    assert requested(services) == [("train", "pending"), ("select", "pending")]
+    assert run(services, project, label_studio).endswith("nothing to do")
 
 
 @pytest.fixture
@@ -361,7 +375,7 @@ def test_a_round_whose_job_has_failed_goes_on_after_a_while(
     add_failure(services, job_id, "Label Studio was away.")
     assert run(services, project, label_studio).endswith("nothing to do")  # not at once
     with services.store.transaction() as session:
-        session.get_one(Job, job_id).finished_at = now() - sync.RESUME_AFTER - timedelta(seconds=1)
+        session.get_one(Job, job_id).finished_at = now() - due.RESUME_AFTER - timedelta(seconds=1)
     assert run(services, project, label_studio).endswith("round 1 goes on")
     assert requested(services) == [(kind, "failed"), (kind, "pending")]
     assert run(services, project, label_studio).endswith("nothing to do")
@@ -403,7 +417,7 @@ def test_a_first_round_that_failed_is_not_begun_again_at_every_label(
     assert outcome.endswith("a round failed, and is tried again in a few minutes")
     with services.store.transaction() as session:
         job = session.get_one(Job, failed)
-        job.finished_at = now() - sync.RESUME_AFTER
+        job.finished_at = now() - due.RESUME_AFTER
     assert run(services, project, label_studio).endswith("a round is due")
 
 

@@ -8,32 +8,19 @@ from sqlalchemy import select
 
 from cdal.backend.actions import known_settings
 from cdal.backend.errors import advice_on
+from cdal.backend.jobs.kinds import KINDS, STEPS
 from cdal.backend.reports.events import events_status
 from cdal.backend.reports.project import project_status
 from cdal.backend.reports.quality import quality_status
 from cdal.backend.reports.savings import savings_status
-from cdal.backend.reports.state import DOES
 from cdal.backend.reports.throughput import throughput_status
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.backend.web.pages.charts import Bar, Curve, columns, learning_curve
 from cdal.backend.web.pages.site import page, project_or_404, site
 from cdal.backend.web.request import ID, services
 
-STEPS = ("train", "score", "select", "queue")
-
 EVENTS = 40
 """The newest are shown."""
-
-WORDS = {
-    **DOES,
-    "sync": "reading",
-    "rank": "comparison",
-    "map": "map",
-    "yardstick": "savings estimate",
-    "recheck": "check of the images",
-    "prune": "pruning",
-}
-"""What a job's kind is called."""
 
 
 @site.get(f"/projects/<{ID}:number>")
@@ -65,7 +52,7 @@ def project(number: int) -> str:
         events=events,
         failed=next((job for job in status["jobs"] if job["state"] == "failed"), None),
         steps=STEPS,
-        steps_words=WORDS,
+        steps_words={kind: known.name for kind, known in KINDS.items()},
     )
 
 

@@ -1,0 +1,341 @@
+"""What is due: the one place that decides when a training or a round begins by itself.
+
+`read_facts` reads what the decision depends on, and `decide` applies the first of `RULES` that
+holds. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from cdal.backend.jobs.kinds import JobKind
+from cdal.backend.jobs.manager import Jobs
+from cdal.backend.loop.rounds import (
+    MADE_BY,
+    count_unlabelled_picks,
+    open_round,
+    skipped_or_deleted,
+    unfinished_round,
+)
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.queries import count_labelled, count_tasks, waiting
+from cdal.backend.store.tables import Job, Pick, Project, Round, Submission, Task, now
+
+RESUME_AFTER = timedelta(minutes=5)
+"""A round that failed is tried again after this long: Label Studio may have been away."""
+
+FEW = 0.05
+"""Fewer new labels than this share of all are not worth a training while others may follow."""
+
+PAUSE = timedelta(minutes=2)
+"""Nobody has labelled for this long: no other label is about to follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRound:
+    """The round that the label stream follows.
+
+    Attributes:
+        number: of the round.
+        budget: labels that it asks for.
+        labels: labelled images when it began.
+        training_asked: labelled images when it last requested a training; None if it has not.
+        settled: queued images that were skipped or deleted, and so will never be labelled.
+        left: ranked images that are neither labelled nor skipped.
+        unranked: images that can be labelled but are not in its ranking; counted only when nearly
+            all of the ranking is labelled.
+    """
+
+    number: int
+    budget: int
+    labels: int = 0
+    training_asked: int | None = None
+    settled: int = 0
+    left: int = 1
+    unranked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedRound:
+    """A round that is being scored, selected or queued.
+
+    Attributes:
+        number: of the round.
+        next_job: the kind of job that takes it further.
+        has_job: whether that job is waiting or running.
+    """
+
+    number: int
+    next_job: JobKind
+    has_job: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the decision depends on. Counts are numbers of images.
+
+    Attributes:
+        budget: setting: labels per round.
+        min_labels: setting: labels needed before anything is trained.
+        train_every: setting: new labels that cause a training before the budget is met.
+        paused: whether somebody paused the project.
+        tasks: all images of the project.
+        waiting: images that can be labelled: not labelled, not skipped and without a problem.
+        labelled: images with a submitted annotation.
+        learnt: labelled images when a training last began.
+        label_just_came: whether the newest label is younger than `PAUSE`.
+        serving: whether a model serves.
+        training: whether a training is waiting or running.
+        round_just_failed: whether the last job of a round failed less than `RESUME_AFTER` ago.
+        open: the open round, if there is one.
+        unfinished: the round that is being made, if there is one.
+        without_model: whether a training has just ended without a new model.
+    """
+
+    budget: int
+    min_labels: int
+    train_every: int | None = None
+    paused: bool = False
+    tasks: int = 0
+    waiting: int = 0
+    labelled: int = 0
+    learnt: int = 0
+    label_just_came: bool = False
+    serving: bool = False
+    training: bool = False
+    round_just_failed: bool = False
+    open: OpenRound | None = None
+    unfinished: UnfinishedRound | None = None
+    without_model: bool = False
+
+    @property
+    def new_labels(self) -> int:
+        """Labels since the open round began or last requested a training."""
+        if self.open is None:
+            return self.labelled
+        asked = self.open.training_asked
+        return self.labelled - (self.open.labels if asked is None else asked)
+
+    @property
+    def round_has_its_budget(self) -> bool:
+        """Whether as many images as the open round asks for are labelled or settled."""
+        if self.open is None:
+            return False
+        return self.labelled - self.open.labels + self.open.settled >= self.open.budget
+
+    @property
+    def round_is_finished(self) -> bool:
+        """Whether the open round has its budget, or none of its images is left to label."""
+        if self.open is None:
+            return False
+        used_up = self.open.left == 0 and self.labelled > self.open.labels
+        return self.round_has_its_budget or used_up
+
+    @property
+    def more_may_follow(self) -> bool:
+        """Whether few labels are new and one just came: training on each would waste hours."""
+        few = self.labelled - self.learnt < min(self.budget, FEW * self.labelled)
+        return few and self.label_just_came
+
+    @property
+    def round_earned_training(self) -> bool:
+        """Whether the open round's labels are worth a training."""
+        if self.open is None:
+            return False
+        if self.open.training_asked is not None:
+            # A training that failed is not requested again until as many more are labelled.
+            enough = self.new_labels >= self.open.budget
+        else:
+            enough = self.round_has_its_budget or (
+                self.round_is_finished and not self.more_may_follow
+            )
+        early = self.train_every is not None and self.new_labels >= self.train_every
+        return enough or (early and self.labelled >= self.min_labels)
+
+    @property
+    def labels_earned_training(self) -> bool:
+        """Whether, without an open round, the labels are worth a training.
+
+        That is so for the first model, and once no image is left from which to make a round.
+        """
+        if self.serving and self.waiting:
+            return False
+        enough = self.labelled >= self.min_labels and self.labelled > self.learnt
+        return enough and not self.more_may_follow
+
+
+Step = Literal["train", "begin a round", "resume the round"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table.
+
+    Attributes:
+        holds: the condition; rows above did not hold.
+        step: what to do; None for nothing.
+        text: what the job that looked reports, filled in from the facts; None for nothing.
+        why: why the step is done, for the record of the job that does it.
+    """
+
+    holds: Callable[[Facts], bool]
+    step: Step | None = None
+    text: str | None = None
+    why: str = ""
+
+
+RULES = (
+    # A training that made no model must not leave the people who label without a queue.
+    Rule(
+        lambda f: (
+            f.without_model and f.unfinished is None and (f.open is None or f.round_is_finished)
+        ),
+        "begin a round",
+        "a round is due without a new model",
+    ),
+    Rule(lambda f: f.without_model),
+    # Whatever else is due waits until the pause ends.
+    Rule(lambda f: f.paused, text="the project is paused"),
+    # A round that is being made comes to its end first.
+    Rule(lambda f: f.unfinished is not None and f.unfinished.has_job),
+    Rule(lambda f: f.unfinished is not None and f.round_just_failed),
+    Rule(
+        lambda f: f.unfinished is not None,
+        "resume the round",
+        "round {f.unfinished.number} goes on",
+        "round {f.unfinished.number}, which had stopped here",
+    ),
+    # No round is open.
+    Rule(lambda f: f.open is None and not f.tasks, text="the project has no tasks yet"),
+    Rule(
+        lambda f: f.open is None and f.labels_earned_training,
+        "train",
+        "a training is due",
+        "{f.labelled} labels and no round to label",
+    ),
+    Rule(
+        lambda f: f.open is None and not f.waiting,
+        text="every image that can be used is labelled",
+    ),
+    Rule(lambda f: f.open is None and f.training, text="a training is under way"),
+    Rule(
+        lambda f: f.open is None and f.round_just_failed,
+        text="a round failed, and is tried again in a few minutes",
+    ),
+    Rule(lambda f: f.open is None, "begin a round", "a round is due"),
+    # A round is open.
+    Rule(
+        lambda f: f.round_earned_training and not f.training,
+        "train",
+        "{f.new_labels} new labels, a training is due",
+        "{f.new_labels} new labels in round {f.open.number}",
+    ),
+    Rule(
+        lambda f: f.open is not None and f.open.unranked > 0 and f.round_just_failed,
+        text="a round failed, and is tried again in a few minutes",
+    ),
+    Rule(
+        lambda f: f.open is not None and f.open.unranked > 0,
+        "begin a round",
+        "a round is due for the images that the last one had not ranked",
+    ),
+    Rule(lambda _: True),  # people label the open round
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done next; the attributes are those of `Rule`, filled in."""
+
+    step: Step | None
+    text: str | None
+    why: str
+
+
+def rule_for(facts: Facts) -> Rule:
+    """The first rule that holds."""
+    return next(rule for rule in RULES if rule.holds(facts))
+
+
+def decide(facts: Facts) -> Decision:
+    """What is due."""
+    rule = rule_for(facts)
+    text = None if rule.text is None else rule.text.format(f=facts)
+    return Decision(rule.step, text, rule.why.format(f=facts))
+
+
+def read_facts(
+    session: Session, project_id: int, settings: ProjectSettings, without_model: bool = False
+) -> Facts:
+    """What the store knows of a project; `without_model` as in `Facts`."""
+    project = session.get_one(Project, project_id)
+    current = open_round(session, project)
+    return Facts(
+        budget=settings.budget,
+        min_labels=settings.min_labels,
+        train_every=settings.train_every,
+        paused=project.paused_at is not None,
+        tasks=count_tasks(session, project_id),
+        waiting=_count(session, waiting(project_id)),
+        labelled=count_labelled(session, project_id),
+        learnt=project.training_labels,
+        label_just_came=_label_just_came(session, project_id),
+        serving=project.serving_version_id is not None,
+        training=Jobs.is_active(session, project_id, "train"),
+        round_just_failed=_round_just_failed(session, project_id),
+        open=None if current is None else _read_open(session, current, settings),
+        unfinished=_read_unfinished(session, project),
+        without_model=without_model,
+    )
+
+
+def _read_open(session: Session, current: Round, settings: ProjectSettings) -> OpenRound:
+    left = count_unlabelled_picks(session, current)
+    used_up = left["ranked"] + left["sending"] == 0 and left["queued"] < settings.reserve_size
+    ranked = select(Pick.task_id).where(Pick.round_id == current.id)
+    unranked = waiting(current.project_id) & Task.task_id.not_in(ranked)
+    return OpenRound(
+        number=current.number,
+        budget=current.budget,
+        labels=current.labels,
+        training_asked=current.training_asked,
+        settled=skipped_or_deleted(session, current),
+        left=sum(left.values()),
+        unranked=_count(session, unranked) if used_up else 0,
+    )
+
+
+def _read_unfinished(session: Session, project: Project) -> UnfinishedRound | None:
+    unfinished = unfinished_round(session, project)
+    if unfinished is None:
+        return None
+    kind = MADE_BY[unfinished.state]
+    return UnfinishedRound(unfinished.number, kind, Jobs.is_active(session, project.id, kind))
+
+
+def _label_just_came(session: Session, project_id: int) -> bool:
+    newest = select(func.max(Submission.labelled_at)).filter_by(project_id=project_id)
+    last = session.scalar(newest)
+    # A clock that is ahead must not put a training off for hours.
+    return last is not None and abs(now() - last) < PAUSE
+
+
+def _round_just_failed(session: Session, project_id: int) -> bool:
+    last = session.scalars(
+        select(Job)
+        .where(Job.project_id == project_id, Job.kind.in_(MADE_BY.values()))
+        .order_by(Job.id.desc())
+    ).first()
+    if last is None or last.finished_at is None or last.state != "failed":
+        return False
+    return now() - last.finished_at < RESUME_AFTER
+
+
+def _count(session: Session, condition: ColumnElement[bool]) -> int:
+    return session.scalar(select(func.count()).where(condition)) or 0
