@@ -1,4 +1,4 @@
-"""The networks that the web process keeps."""
+"""The networks and the Label Studio clients that a process keeps."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.offline import add_project, make_services
 
-from cdal.backend.services import LoadedNetworks
+from cdal.backend.services import LoadedNetworks, _client
 from cdal.models import ModelError, make_network
 
 
@@ -54,3 +55,15 @@ def test_the_least_recently_used_goes_first(folders: list[Path]) -> None:
 def test_one_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         LoadedNetworks("cpu").get(tmp_path / "none")
+
+
+def test_a_client_closes_its_connections_when_nobody_uses_it_any_more(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    client = services.client(add_project(services))
+    connections = client._http
+    _client.cache_clear()  # as when other projects take its place
+    authorization = client.authorization  # which the images of a training go on using
+    del client
+    assert not connections.is_closed
+    del authorization
+    assert connections.is_closed

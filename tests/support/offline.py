@@ -222,7 +222,7 @@ class FakeLabelStudio:
     real one does is in test_loop.py and test_situations.py.
     """
 
-    info: ProjectInfo = field(default_factory=lambda: ProjectInfo("Pets", CONFIG, "", "", 0))
+    info: ProjectInfo = field(default_factory=lambda: ProjectInfo("Pets", CONFIG, "", ""))
     known: dict[int, TaskInfo] = field(default_factory=dict)
     given: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     refuses: Callable[[Mapping[str, Any]], bool] = lambda _: False

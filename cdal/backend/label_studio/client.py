@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,8 @@ class LabelStudioClient:
             max_retries=retries,
             httpx_client=self._http,
         )
+        # Whoever drops a client cannot know whether a job still uses it, so the last one closes it.
+        weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
@@ -76,7 +79,6 @@ class LabelStudioClient:
             labeling_config=project.label_config or "",
             model_version=project.model_version or "",
             sampling=str(project.sampling or ""),
-            tasks=project.task_number or 0,
             created_at=project.created_at,
         )
 

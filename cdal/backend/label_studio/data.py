@@ -17,7 +17,6 @@ class ProjectInfo:
     labeling_config: str
     model_version: str
     sampling: str
-    tasks: int
     created_at: datetime | None = None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.rounds import round_of_queue
 from cdal.backend.store.tables import (
     Event,
     Job,
@@ -28,7 +28,6 @@ EVERY = timedelta(days=1)
 IDLE = timedelta(minutes=30)
 """Nobody has labelled for so long: on SQLite, Label Studio answers annotators with errors while it
 deletes predictions, which takes it 4 ms each and more (docs/operations.md)."""
-QUEUE_VERSION = re.compile(r"CDAL round ([0-9]{1,9})\.[0-9]{1,9}")
 
 
 def run(work: Context) -> str:
@@ -155,9 +154,9 @@ def _old_queues(work: Context, counts: Mapping[str, int]) -> list[str]:
         )
     found = []
     for version in counts:
-        match = QUEUE_VERSION.fullmatch(version)
-        if match and version != followed and int(match[1]) in closed:
-            found.append((int(match[1]), version))
+        number = round_of_queue(version)
+        if number in closed and version != followed:
+            found.append((number, version))
     return [version for _, version in sorted(found)]
 
 

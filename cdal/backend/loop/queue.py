@@ -31,13 +31,13 @@ from cdal.backend.loop.rounds import (
     close_older,
     forget_older,
     open_round,
+    queue_version,
+    round_of_queue,
     unlabelled_picks,
 )
 from cdal.backend.store.queries import IDS_A_QUERY, chunks, forget_all_but
 from cdal.backend.store.store import note
 from cdal.backend.store.tables import Pick, Project, Round, now
-
-QUEUE_VERSION_PREFIX = "CDAL round "
 
 CHUNK = 2500
 """Predictions in one import call: Label Studio recounts all tasks of the project after each."""
@@ -122,11 +122,6 @@ def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
             begun.editions += 1
         _mark(session, begun, picks, "sending")
         return version, picks
-
-
-def queue_version(edition: Round) -> str:
-    """What Label Studio sees as the model version of a round's predictions."""
-    return f"{QUEUE_VERSION_PREFIX}{edition.number}.{edition.editions}"
 
 
 def _mark(session: Session, current: Round, picks: Sequence[Pick], state: str) -> None:
@@ -230,7 +225,7 @@ def watch_queue(work: Context, session: Session, project: Project, info: Project
             project.problem = None
         return
     version = info.model_version
-    other_queue = version != ours and version.startswith(QUEUE_VERSION_PREFIX)
+    other_queue = version != ours and round_of_queue(version) is not None
     if other_queue and _is_unknown(session, version):
         current = open_round(session, work.project)
         if current is not None:

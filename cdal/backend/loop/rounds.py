@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,6 +22,20 @@ UNFINISHED = ("scoring", "selecting", "queueing")
 
 MADE_BY: Mapping[str, JobKind] = {"scoring": "score", "selecting": "select", "queueing": "queue"}
 """The kind of job that does what such a round waits for."""
+
+
+_QUEUE_VERSION = re.compile(r"CDAL round ([0-9]{1,9})\.[0-9]{1,9}")
+
+
+def queue_version(current: Round) -> str:
+    """What Label Studio sees as the model version of the newest edition of a round's queue."""
+    return f"CDAL round {current.number}.{current.editions}"
+
+
+def round_of_queue(version: str) -> int | None:
+    """The number of the round that a queue version belongs to; None if it is not one of ours."""
+    match = _QUEUE_VERSION.fullmatch(version)
+    return int(match[1]) if match else None
 
 
 class Begun(NamedTuple):

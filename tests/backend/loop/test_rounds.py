@@ -20,6 +20,8 @@ from cdal.backend.loop.rounds import (
     begin_round,
     close_older,
     count_unlabelled_picks,
+    queue_version,
+    round_of_queue,
     skipped_or_deleted,
     unlabelled_picks,
 )
@@ -119,3 +121,9 @@ def test_what_is_left_of_it_by_rank(services: Services, ranked: Round) -> None:
         assert [pick.task_id for pick in unlabelled_picks(session, ranked)] == [3, 2]
         assert [pick.task_id for pick in unlabelled_picks(session, ranked, "ranked")] == []
         assert count_unlabelled_picks(session, ranked) == {"queued": 2}
+
+
+def test_the_name_of_a_queue_tells_its_round() -> None:
+    assert queue_version(Round(number=12, editions=3)) == "CDAL round 12.3"
+    assert round_of_queue("CDAL round 12.3") == 12
+    assert [round_of_queue(other) for other in ("", "CDAL", "CDAL round 1", "x 1.1")] == [None] * 4
