@@ -44,6 +44,7 @@ ALLOWED = {
         "numpy",
         "safetensors",
         "PIL",
+        "alembic",
         "certifi",
         "cv2",
         "flask",

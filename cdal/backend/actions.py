@@ -21,7 +21,7 @@ from cdal.backend.loop.rounds import MADE_BY, begin_round, open_round, unfinishe
 from cdal.backend.reports.health import worker_status
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.folder import forget_files, forget_rows
+from cdal.backend.store.forgetting import forget_files, forget_rows
 from cdal.backend.store.queries import IDS_A_QUERY, chunks, find_job, find_project, waiting
 from cdal.backend.store.store import note
 from cdal.backend.store.tables import Job, ModelVersion, Pick, Project, Task, now

@@ -65,7 +65,7 @@ def backup(target: Path) -> int:
         return 2
     try:
         versions = back_up(config, target.absolute())
-    except BackupError as error:
+    except (BackupError, DataFolderError) as error:
         sys.stderr.write(f"cdal: {error}\n")
         return 1
     what = f"{versions} model versions with their scores"

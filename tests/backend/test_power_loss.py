@@ -25,7 +25,7 @@ from cdal.backend.label_studio.data import MLBackendInfo
 from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.loop.runner import run_job
 from cdal.backend.services import Services
-from cdal.backend.store.folder import remove_leftovers
+from cdal.backend.store.leftovers import remove_leftovers
 from cdal.backend.store.tables import Job, ModelVersion, Project, Task
 
 SETTINGS = {

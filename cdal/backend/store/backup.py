@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import select
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import BackupError
+from cdal.backend.store.folder import check_database
+from cdal.backend.store.sqlite_file import copy_database
 from cdal.backend.store.store import Store
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.models import ModelError, check_weights
@@ -35,11 +36,13 @@ def back_up(config: ServerConfig, target: Path) -> int:
 
     Raises:
         BackupError: there is no data folder, or the target cannot be written.
+        DataFolderError: the database cannot be used, or is not of this version.
     """
     if target.exists():
         raise BackupError(f"{target} exists; a backup is made in a new folder.")
     if config.database_url is None and not (config.data_folder / DATABASE).exists():
         raise BackupError(f"There is no database in the data folder {config.data_folder}.")
+    check_database(config)
     unfinished = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -56,8 +59,7 @@ def back_up(config: ServerConfig, target: Path) -> int:
 def _copy(config: ServerConfig, folder: Path) -> int:
     copy = config.model_copy(update={"data_folder": folder})
     if config.database_url is None:
-        with closing(sqlite3.connect(config.data_folder / DATABASE, timeout=30)) as database:
-            database.execute("VACUUM INTO ?", (str(folder / DATABASE),))
+        copy_database(config.data_folder / DATABASE, folder / DATABASE)
     store = Store(copy.store_url)
     copied = 0
     try:

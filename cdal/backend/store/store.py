@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, inspect
 from sqlalchemy.orm import Session, sessionmaker
 
 from cdal.backend.store.engine import READING, open_engine
-from cdal.backend.store.tables import Base, Event
+from cdal.backend.store.schema import upgrade
+from cdal.backend.store.tables import Event
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +23,17 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        """Open the database at a SQLAlchemy address and make what tables and columns it lacks."""
+        """Open the database at a SQLAlchemy address, and upgrade it to this version.
+
+        Raises:
+            DataFolderError: a newer version of the backend has written it.
+        """
         self.engine = open_engine(url)
-        with self.engine.begin() as connection:
-            Base.metadata.create_all(connection)
-            _add_columns(connection)
+        try:
+            upgrade(self.engine)
+        except Exception:
+            self.engine.dispose()
+            raise
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(
             self.engine.execution_options(**READING[self.engine.dialect.name]),
@@ -56,15 +62,3 @@ def note(session: Session, project_id: int | None, text: str, level: str = "info
     where = f"project {project_id}: " if project_id is not None else ""
     extra = {"project": project_id} if project_id is not None else {}
     log.log(logging.getLevelNamesMapping()[level.upper()], "%s%s", where, text, extra=extra)
-
-
-def _add_columns(connection: Connection) -> None:
-    """Add what columns a database of an earlier version lacks; new ones may always be empty."""
-    for table in Base.metadata.sorted_tables:
-        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in known:
-                kind = column.type.compile(connection.dialect)
-                connection.exec_driver_sql(
-                    f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"
-                )

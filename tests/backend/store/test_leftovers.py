@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.offline import add_project, add_version, make_services
 
-from cdal.backend.store.folder import remove_leftovers
+from cdal.backend.store.leftovers import remove_leftovers
 
 
 def test_only_what_nothing_knows_of_goes(tmp_path: Path) -> None:

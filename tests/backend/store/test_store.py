@@ -11,23 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from cdal.backend.store.store import Store, note
-from cdal.backend.store.tables import Base, Event, Job, Project
-
-# The columns of the first version's tables, which every database has.
-FIRST = {
-    "projects": "id uid label_studio_id url access_token title labeling_config extra_params "
-    "serving_version_id queue_version view_id changes_seen training_labels problem created_at",
-    "events": "id project_id level text created_at",
-    "jobs": "id project_id kind state asked_by progress message outcome error attempts not_before "
-    "created_at started_at finished_at",
-    "model_versions": "id project_id number architecture classes fingerprint labels metrics "
-    "serving_metrics promoted verdict seconds created_at",
-    "tasks": "project_id task_id image annotations skips image_problem",
-    "predictions": "model_version_id task_id finding",
-    "rounds": "id project_id number model_version_id state selector cold_start budget seed labels "
-    "training_asked editions queue_version warnings report seconds created_at opened_at closed_at",
-    "picks": "round_id rank task_id state score reason",
-}
+from cdal.backend.store.tables import Event, Job, Project
 
 
 @pytest.fixture
@@ -111,26 +95,3 @@ def test_an_event_is_recorded_and_logged(store: Store, caplog: pytest.LogCapture
     with store.reading() as session:
         event = session.scalars(select(Event)).one()
     assert (event.level, event.text) == ("warning", "Something odd")
-
-
-def test_a_database_of_an_earlier_version_gets_what_it_lacks(store: Store) -> None:
-    address = store.engine.url.render_as_string()
-    with store.engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE projects DROP COLUMN paused_at")
-        connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN cancelled_by")
-    store.close()
-    opened = Store(address)
-    with opened.transaction() as session:
-        session.add(
-            Project(uid="1", label_studio_id=1, url="", labeling_config="", extra_params=None)
-        )
-    with opened.reading() as session:
-        assert session.get_one(Project, 1).paused_at is None
-    opened.close()
-
-
-def test_every_column_that_is_added_later_may_be_empty() -> None:
-    for table in Base.metadata.sorted_tables:
-        for column in table.columns:
-            if table.name in FIRST and column.name not in FIRST[table.name].split():
-                assert column.nullable, f"{table.name}.{column.name}"

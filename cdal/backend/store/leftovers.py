@@ -1,0 +1,45 @@
+"""Files that a killed process left behind, half written or half removed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import select
+
+from cdal.backend.config import ServerConfig
+from cdal.backend.store.store import Store
+from cdal.backend.store.tables import ModelVersion, Project
+
+
+def remove_leftovers(config: ServerConfig, store: Store) -> int:
+    """Remove them; how many there were.
+
+    To be called while nothing is trained or scored: at the start of the one worker.
+    """
+    found = list(_leftovers(config, store))
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(found)
+
+
+def _leftovers(config: ServerConfig, store: Store) -> Iterator[Path]:
+    with store.reading() as session:
+        projects = {str(number) for number in session.scalars(select(Project.id))}
+        pairs = session.execute(select(ModelVersion.project_id, ModelVersion.number)).all()
+    known = {(str(project), str(number)) for project, number in pairs}
+    for project in (config.data_folder / "projects").glob("*"):
+        if project.name not in projects:  # it was being forgotten
+            yield project
+            continue
+        # Unfinished weights are in a folder whose name begins with a dot.
+        for folder in [*project.glob("versions/*"), *project.glob("scores/*")]:
+            if (project.name, folder.name) not in known:
+                yield folder
+        for scores in project.glob("scores/*/*.unfinished"):
+            if (project.name, scores.parent.name) in known:
+                yield scores

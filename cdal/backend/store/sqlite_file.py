@@ -1,0 +1,44 @@
+"""A SQLite database as a file: whether it is sound, and copies of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+
+def is_sound(file: Path) -> bool:
+    """Whether a database can be read from beginning to end; one that does not exist is sound."""
+    if not file.exists():
+        return True
+    try:
+        with closing(sqlite3.connect(file, timeout=30)) as database:
+            return bool(database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.OperationalError:  # it is locked, or the disk fails: not damage
+        return True
+    except sqlite3.DatabaseError:
+        return False
+
+
+def copy_database(file: Path, target: Path) -> None:
+    """Copy a database as of one moment, also while others use it.
+
+    The copy is on the disk, complete and with the permissions of the original, before it gets its
+    name. An earlier copy of that name is replaced.
+
+    Raises:
+        sqlite3.Error: the database cannot be read, or the copy cannot be written.
+        OSError: the copy cannot be written.
+    """
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    try:
+        unfinished.touch(file.stat().st_mode & 0o777)
+        with (
+            closing(sqlite3.connect(file, timeout=30)) as source,
+            closing(sqlite3.connect(unfinished)) as copy,
+        ):
+            source.backup(copy)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
