@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # What each part may import, besides the standard library and itself.
 ALLOWED = {
     "cdal.selectors": {"torch", "numpy", "safetensors"},
-    "cdal.models": {"torch", "torchvision", "torchmetrics", "safetensors", "numpy"},
+    "cdal.models": {"torch", "torchvision", "torchmetrics", "safetensors", "numpy", "timm"},
     # Of cdal.models, what targets look like.
     "cdal.datasets": {"cdal.models", "torch", "torchvision", "numpy", "PIL", "defusedxml"},
     "cdal.benchmark": {

