@@ -17,9 +17,9 @@ import torch
 import torchvision.models
 from torch import Tensor
 
-from cdal.models.checkpoint import read_own
 from cdal.models.durable import put_in_place
 from cdal.models.errors import ModelError
+from cdal.models.pretrained import read_weights_file
 
 EMBEDDED = "tf_efficientnet_lite0"
 """The network whose weights are installed with this package, by one of its dependencies."""
@@ -101,7 +101,7 @@ def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[
     """
     for file in _local_files(published, sources.folder):
         if file.is_file():
-            return read_own(file), name_of_source(file)
+            return read_weights_file(file), name_of_source(file)
     advice = (
         f"Put {published.name}.safetensors into {sources.kept}, or choose timm:{EMBEDDED}, "
         "whose weights are installed."
@@ -127,7 +127,7 @@ def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[
             f"The pretrained weights of {published.name} could not be downloaded from {address} "
             f"({error}). {advice}"
         ) from error
-    return read_own(file), address
+    return read_weights_file(file), address
 
 
 def name_of_source(file: Path) -> str:
