@@ -1,6 +1,6 @@
-"""Networks for images: made by name, trained, measured, saved and loaded.
+"""Networks for images: created by name, trained, measured, saved and loaded.
 
-They know nothing of Label Studio, of files other than their own, or of selectors.
+They know nothing about Label Studio, selectors, or any files but their own.
 """
 
 from cdal.models.checkpoint import check_weights

@@ -1,4 +1,4 @@
-"""What every network that can be chosen by name says of itself."""
+"""An architecture in a task's table of networks, and the defaults of a task."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """An entry of a task's table of networks.
+    """An entry in a task's table of networks.
 
     Attributes:
-        backbone: the network of torchvision whose ImageNet weights it may start from; None where
+        backbone: the torchvision network whose ImageNet weights it may start from; None if
             torchvision has none.
-        image_size: the only side S that its images may have; None where any multiple of 32 will do.
-        learning_rate: AdamW's at its peak from scratch, where it is not the task's.
+        image_size: the only image side S it accepts; None if any multiple of 32 will do.
+        learning_rate: AdamW's peak learning rate from scratch; None: the task's.
     """
 
     backbone: str | None = None
@@ -23,19 +23,20 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """One task's defaults, measured as docs/training.md says.
+    """The defaults of a task; docs/training.md describes how they were measured.
 
     Attributes:
-        learning_rate: AdamW's at its peak, for a network with weights drawn at random.
-        fine_tuning_rate: the same, for one that starts from pretrained weights.
-        label_smoothing: share of the target that is spread over all classes.
-        batch_size: images in a training step, on CPU and on CUDA, where they fit.
-        prediction_batch: images in a batch for prediction on CPU.
-        min_epochs, max_epochs, steps: a training has about so many steps, but epochs between
-            these two.
-        max_side: of the network's input where none is asked for, on CPU and on CUDA.
-        bytes_per_pixel: what a training step keeps for each input pixel, the most of all the
-            task's networks.
+        learning_rate: AdamW's peak learning rate for randomly initialised weights.
+        fine_tuning_rate: AdamW's peak learning rate for pretrained weights.
+        label_smoothing: the share of the target that is spread over all classes.
+        batch_size: images per training step on CPU and on CUDA, memory permitting.
+        prediction_batch: images per prediction batch on CPU.
+        min_epochs: the fewest epochs of a training.
+        max_epochs: the most epochs of a training.
+        steps: the number of training steps to aim for within these limits.
+        max_side: the largest input side chosen by default, on CPU and on CUDA.
+        bytes_per_pixel: memory that a training step needs per input pixel, in the task's largest
+            network.
     """
 
     learning_rate: float

@@ -1,8 +1,7 @@
-"""Random changes that leave an image's class as it is.
+"""Random changes of training images that preserve their class.
 
-torchvision's own transforms draw one set of parameters for a whole batch, from the process's
-generator. Here every image of a batch has its own, from a given generator, at the cost of one
-gather for the batch.
+torchvision's transforms draw one set of parameters per batch, from the process's generator. Here
+each image has its own, drawn from a given generator, at the cost of one gather per batch.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ import torch
 from torch import Generator, Tensor
 
 SHIFT = 1 / 8
-"""An image moves by at most this share of its side; what moves in is its own mirror image."""
+"""The largest shift, as a share of the side; the gap is filled by mirroring the image."""
 
 COLOUR = 0.2
-"""Brightness, contrast and saturation change by at most this factor."""
+"""The largest relative change of brightness, contrast and saturation."""
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -24,7 +23,7 @@ def augment(images: Tensor, generator: Generator) -> Tensor:
 
     Args:
         images: (B, 3, S, S) uint8.
-        generator: on the CPU, so that the draws are the same on every device.
+        generator: a CPU generator, so that the draws are the same on every device.
 
     Returns:
         (B, 3, S, S) float32 in [0, 255].
@@ -33,7 +32,12 @@ def augment(images: Tensor, generator: Generator) -> Tensor:
 
 
 def shift_and_flip(images: Tensor, generator: Generator) -> Tensor:
-    """Move each image by up to ``SHIFT`` in both directions and mirror half of them."""
+    """Shift each image by up to ``SHIFT`` in both directions and mirror half of them.
+
+    Args:
+        images: (B, C, S, S) of any type.
+        generator: a CPU generator.
+    """
     count, channels, size, _ = images.shape
     reach = round(size * SHIFT)
     shifts = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator)
@@ -61,6 +65,6 @@ def recolour(images: Tensor, generator: Generator) -> Tensor:
 
 
 def _mirrored(positions: Tensor, size: int) -> Tensor:
-    """Positions outside [0, size) reflected at the border, which is not repeated."""
+    """Reflect positions outside [0, size) at the border, without repeating the border."""
     last = size - 1
     return last - (last - positions.abs()).abs()

@@ -1,4 +1,4 @@
-"""Which device to use, and what fits on it."""
+"""The device that a network runs on, and what fits into its memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cdal.models.errors import ModelError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called ``name``: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+    """The device of this name: "auto" (CUDA if available), "cpu", "cuda" or "cuda:N".
 
     Raises:
-        ModelError: there is no such device.
+        ModelError: the device does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -30,38 +30,25 @@ def choose_device(name: str = "auto") -> torch.device:
         raise ModelError(f'The device "{name}" is not one of auto, cpu, cuda and cuda:N.')
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise ModelError(f'There is no device "{name}": torch sees {count} CUDA devices here.')
+        raise ModelError(f'The device "{name}" does not exist: torch finds {count} CUDA devices.')
     return device
 
 
 def training_batch_size(device: torch.device, image_size: int, defaults: Defaults) -> int:
-    """Images in a training step: few, since small sets need steps."""
+    """Images per training step: few, because small data sets need many steps."""
     cpu, cuda = defaults.batch_size
     return cpu if device.type == "cpu" else min(cuda, _fitting(device, image_size, defaults))
 
 
-def free_memory() -> None:
-    """Give back memory that is kept for later use: another process may need it.
-
-    Torch keeps the GPU's, and glibc what was freed of the computer's: 120 MiB after a training of
-    a small network.
-    """
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
-
-
 def prediction_batch_size(device: torch.device, image_size: int, defaults: Defaults) -> int:
-    """Images in a batch for prediction, which keeps no activations."""
+    """Images per prediction batch: more than for training, as no activations are kept."""
     if device.type == "cpu":
         return defaults.prediction_batch
     return min(1024, 4 * _fitting(device, image_size, defaults))
 
 
 def _fitting(device: torch.device, image_size: int, defaults: Defaults) -> int:
-    """The power of two of images that train in a quarter of the device's memory."""
+    """The number of images, a power of two, that train in a quarter of the device's memory."""
     memory = torch.cuda.get_device_properties(device).total_memory
     images = memory // 4 // (defaults.bytes_per_pixel * image_size**2)
     return 1 << max(1, int(images).bit_length() - 1)
@@ -70,16 +57,16 @@ def _fitting(device: torch.device, image_size: int, defaults: Defaults) -> int:
 def choose_image_size(
     sizes: Sequence[tuple[int, int]], device: torch.device, defaults: Defaults
 ) -> int:
-    """The side S to which a project's images are resized.
+    """The side S, in pixels, to which a project's images are resized.
 
     It is the median of the images' geometric mean sides, rounded to a multiple of 32 (the stride
-    of all our networks), at least 32, and at most the task's largest side, since time grows with
+    of all our networks), at least 32, and at most the task's largest side, because time grows with
     the area.
 
     Args:
         sizes: height and width of some of the images.
         device: where the network will run.
-        defaults: of the task.
+        defaults: the task's defaults.
     """
     largest = defaults.max_side[0 if device.type == "cpu" else 1]
     if not sizes:
@@ -88,13 +75,26 @@ def choose_image_size(
     return min(largest, max(32, 32 * round(side / 32)))
 
 
+def free_memory() -> None:
+    """Return cached memory to the system, where another process may need it.
+
+    torch caches GPU memory, and glibc caches freed main memory: 120 MiB after training a small
+    network.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's default generators inside the block and restore them after it.
+    """Seed torch's default generators within the block and restore them afterwards.
 
-    Weight initialisation and dropout take no generator of their own, so they need this. The
-    default generators belong to the process: if another thread draws from them meanwhile, both
-    still get random numbers, but not the same ones in every run.
+    Weight initialisation and dropout accept no generator, so they need this. The default generators
+    belong to the process: if another thread draws from them at the same time, both still get random
+    numbers, but not the same ones in every run.
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""Files that outlast a power loss: on the disk before their name is."""
+"""Files that survive a power loss: their content reaches the disk before their name does."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 
 def sync_file(file: Path) -> None:
-    """Have a file's content on the disk."""
+    """Flush a file's content to the disk."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
 
 
 def put_in_place(unfinished: Path, place: Path) -> None:
-    """Give a file its name: after a power loss it is there whole, or not at all."""
+    """Rename a finished file: after a power loss it is complete or does not exist."""
     sync_file(unfinished)
     unfinished.rename(place)
     sync_folder(place.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Flush a folder's entries to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

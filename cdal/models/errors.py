@@ -1,9 +1,9 @@
-"""What can go wrong with a network. Every message is a sentence that a user can act on."""
+"""Errors about networks. Every message is a sentence that a user can act on."""
 
 
 class ModelError(Exception):
-    """A network that cannot be made, loaded, trained or used as asked."""
+    """A network cannot be created, loaded, trained or used as requested."""
 
 
-class Stopped(Exception):  # noqa: N818 (a request that was followed, not an error)
-    """Training ended because its caller asked for it; the weights are those of that moment."""
+class Stopped(Exception):  # noqa: N818 (a request was followed; nothing failed)
+    """Work ended early because the caller requested it; weights stay as they are at that point."""

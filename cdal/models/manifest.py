@@ -1,4 +1,4 @@
-"""What a set of weights is: enough to rebuild its network, or to refuse to."""
+"""The description of a saved network: enough to rebuild it, or to refuse to."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Manifest:
     """A network without its weights.
 
     Attributes:
-        task: "classification".
-        architecture: a name in the registry.
+        task: "classification", "segmentation" or "detection".
+        architecture: its name in the registry.
         classes: the names of the C classes, in the order of the network's outputs.
-        image_size: the side S to which images are resized.
+        image_size: the side S, in pixels, to which images are resized.
+        seed: the seed of the initial weights.
+        pretrained: whether training started from weights that were trained on other images.
         mean: subtracted from each channel of an image in [0, 1].
-        std: what each channel is then divided by.
-        seed: of the initial weights.
-        pretrained: whether training began with weights that were trained on other images.
-        data_fingerprint: of what it was trained on, see ``fingerprint``; "" before training.
-        versions: of python, torch and torchvision, for the record.
-        format: of this manifest.
+        std: each channel is then divided by this.
+        data_fingerprint: the ``fingerprint`` of its training; "" before training.
+        versions: the versions of python, torch and torchvision, for the record.
+        format: the format number of the manifest.
     """
 
     task: str
@@ -64,27 +64,27 @@ class Manifest:
             raise ModelError("A network needs at least one class.")
         repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if repeated:
-            raise ModelError(f"Classes must differ; repeated: {', '.join(repeated)}.")
+            raise ModelError(f"Class names must be unique; repeated: {', '.join(repeated)}.")
         if self.image_size < 32:
             raise ModelError(f"image_size must be at least 32; it is {self.image_size}.")
 
     def to_json(self) -> str:
-        """This manifest as a JSON object, for people to read too."""
+        """This manifest as an indented JSON object."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Read what ``to_json`` wrote.
+        """Read a manifest that ``to_json`` wrote.
 
         Raises:
-            ModelError: it is not a manifest, or one of a format that this version can't read.
+            ModelError: the text is not a manifest, or its format is not supported.
         """
         try:
             data = json.loads(text)
         except ValueError as error:
             raise ModelError(f"The manifest is not JSON: {error}.") from error
         if not isinstance(data, dict) or "format" not in data:
-            raise ModelError("The manifest is not a JSON object with a format.")
+            raise ModelError("The manifest is not a JSON object with a format number.")
         if data["format"] != FORMAT:
             raise ModelError(
                 f"The manifest has format {data['format']!r}; this version reads format {FORMAT}."
@@ -109,11 +109,11 @@ _LENGTHS = {"classes": None, "mean": 3, "std": 3}
 
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a manifest with their types checked and their lists made tuples."""
+    """The fields of a manifest, with their types checked and lists converted to tuples."""
     names = {f.name for f in fields(Manifest)}
     if set(data) != names:
-        odd = ", ".join(sorted(set(data) ^ names))
-        raise ModelError(f"The manifest lacks these fields or has too many: {odd}.")
+        wrong = ", ".join(sorted(set(data) ^ names))
+        raise ModelError(f"These fields of the manifest are missing or unknown: {wrong}.")
     checked: dict[str, Any] = {}
     for name, kind in _KINDS.items():
         value = data[name]
@@ -136,13 +136,13 @@ def fingerprint(
     architecture: str,
     classes: Sequence[str],
 ) -> str:
-    """A hash of all that decides what a training learns; the order of the images is not part of it.
+    """A hash of everything that determines what a training learns, except the images' order.
 
     Args:
-        ids: one an image.
-        labels: one an image, in the same order.
-        recipe: how it is trained.
-        architecture: which network.
+        ids: one per image.
+        labels: one per image, in the same order.
+        recipe: the recipe of the training.
+        architecture: the network's name.
         classes: its classes in order.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A task network: what the loop needs of any network, whatever its task."""
+"""A task network: the interface that all networks share, whatever their task."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ from cdal.models.recipe import Recipe
 from cdal.models.reports import Metrics
 
 Objective = Callable[[Tensor, Sequence[Tensor]], Tensor]
-"""The loss of a batch: images (B, 3, S, S) float32 in [0, 255] and targets in, a scalar out."""
+"""The scalar loss of a batch: images (B, 3, S, S) float32 in [0, 255], and their targets."""
 
 
 class TaskNetwork(ABC):
     """A network for one task, with its classes and image size, on one device.
 
-    A network may be used from several threads to prepare and predict, but not while it is
-    trained.
+    Several threads may prepare images and predict at the same time, but not during training.
 
     Attributes:
-        task: what it is for.
-        main_metric: the one of its metrics by which models are compared; more is better.
-        defaults: of its training and prediction.
+        task: "classification", "segmentation" or "detection".
+        main_metric: the metric by which models are compared; higher is better.
+        defaults: the task's defaults for training and prediction.
+        manifest: the description that is saved with its weights.
+        device: where it runs.
+        module: its layers.
     """
 
     task: ClassVar[str]
@@ -48,7 +50,7 @@ class TaskNetwork(ABC):
         self.manifest = manifest
         self.device = device
         self._halved = 0
-        # The layout that convolutions run fastest in: nearly twice on CPU for mobilenet_v3.
+        # The fastest memory layout for convolutions: nearly twice as fast for mobilenet_v3 on CPU.
         self.module = module.to(device).to(memory_format=torch.channels_last).eval()
         self._mean = torch.tensor(manifest.mean, device=device).view(3, 1, 1) * 255
         self._std = torch.tensor(manifest.std, device=device).view(3, 1, 1) * 255
@@ -57,16 +59,17 @@ class TaskNetwork(ABC):
     def make(
         cls, manifest: Manifest, device: torch.device, weights: Mapping[str, Tensor] | None = None
     ) -> Self:
-        """A network with weights as its authors initialise them, drawn by the manifest's seed.
+        """A new network, initialised as its authors do, with the manifest's seed.
 
         Args:
-            manifest: what to make.
-            device: where it shall run.
-            weights: from other networks, by name; those of the same name and shape are taken.
+            manifest: the description of the network.
+            device: where it runs.
+            weights: pretrained weights by name; those that match by name and shape replace the
+                random ones.
 
         Raises:
-            ModelError: less than half of the network can be taken from the weights, or the classes
-                are too few or too many.
+            ModelError: the weights cover less than half of the network, or there are too few or too
+                many classes.
         """
         module = cls.layers(manifest, weights)
         if weights is not None:
@@ -77,10 +80,10 @@ class TaskNetwork(ABC):
     def restore(
         cls, manifest: Manifest, device: torch.device, weights: Mapping[str, Tensor]
     ) -> Self:
-        """A saved network.
+        """A saved network, given its manifest and all of its weights.
 
         Raises:
-            ModelError: the weights don't fit the manifest.
+            ModelError: the weights do not fit the manifest.
         """
         module = cls.layers(manifest, weights)
         checkpoint.fill(module, weights)
@@ -88,7 +91,7 @@ class TaskNetwork(ABC):
 
     @classmethod
     def layers(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None) -> nn.Module:
-        """See ``build``; random weights are drawn by the manifest's seed."""
+        """Call ``build`` with the random number generators seeded as the manifest says."""
         with seeded(manifest.seed, torch.device("cpu")):
             return cls.build(manifest, weights)
 
@@ -98,32 +101,33 @@ class TaskNetwork(ABC):
         """The layers of the manifest's architecture, for its classes and image size.
 
         Args:
-            manifest: what to build.
-            weights: what the layers shall take, by any names. Some networks have other layers
-                where they start from scratch; then those are built that the weights are of.
+            manifest: the description of the network.
+            weights: weights that will be loaded into the layers, under any names. Some networks
+                have different layers when they start from scratch; given weights, the layers that
+                these weights belong to are built.
 
         Raises:
-            ModelError: it can learn nothing of so few classes, or is not made for so many.
+            ModelError: there are too few classes to learn anything, or too many for this task.
         """
 
     @property
     @abstractmethod
     def entry(self) -> Architecture:
-        """What the task's table of networks says of this one."""
+        """This network's entry in the task's table of networks."""
 
     @abstractmethod
     def class_rows(self) -> Mapping[str, ClassRows]:
-        """Which tensors of the module's state have rows for the classes, by name."""
+        """Where each tensor of the module's state has rows for classes, by the tensor's name."""
 
     def with_classes(
         self, classes: Sequence[str], known_as: Mapping[str, Sequence[str]] | None = None
     ) -> Self:
-        """This network for other classes; what it knows of a class is kept by its name.
+        """This network for other classes; what it has learnt about a class is kept by its name.
 
         Args:
-            classes: the new ones in order.
-            known_as: for a new class, the names that it may have here; the first one that is here,
-                and is not among the new classes itself, counts.
+            classes: the new classes in order.
+            known_as: the earlier names of a new class. If this network does not have the class
+                itself, the first earlier name that it has, and that is not a new class, is used.
         """
         manifest = replace(self.manifest, classes=tuple(classes))
         old = self.module.state_dict()
@@ -145,22 +149,22 @@ class TaskNetwork(ABC):
 
     @property
     def image_size(self) -> int:
-        """The side S of the images that the layers take."""
+        """The side S, in pixels, of the layers' input."""
         return self.manifest.image_size
 
     @property
     def prediction_batch_size(self) -> int:
-        """Images in a batch for prediction."""
+        """The number of images per prediction batch."""
         size = prediction_batch_size(self.device, self.image_size, self.defaults)
         return max(1, size >> self._halved)
 
     def halve_batches(self) -> None:
-        """Predict in smaller batches from now on: another process needs the device's memory."""
+        """Halve the prediction batch size from now on, because the device's memory is full."""
         self._halved += 1
         free_memory()
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Resize an image to the network's size, whatever its shape, so that nothing is cut off.
+        """Resize an image to the network's input size without cropping, whatever its shape.
 
         Args:
             image: (3, H, W) uint8.
@@ -169,7 +173,7 @@ class TaskNetwork(ABC):
             (3, S, S) uint8.
 
         Raises:
-            ModelError: it is not such an image.
+            ModelError: the image has another type or shape, or is empty.
         """
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
             raise ModelError(
@@ -182,7 +186,7 @@ class TaskNetwork(ABC):
         return resized
 
     def prepare_example(self, image: Tensor, target: Tensor) -> Example:
-        """An image as ``prepare`` makes it, and its target made to fit.
+        """A prepared image and its target, adjusted to match.
 
         Raises:
             ModelError: the image or the target has the wrong type or shape; see predictions.py.
@@ -191,29 +195,29 @@ class TaskNetwork(ABC):
 
     @abstractmethod
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
-        """The target of an image of this height and width, for the image as prepared.
+        """Adjust the target of an image of this height and width to the prepared image.
 
         Raises:
-            ModelError: it is no target of this task, or has a class that the network has not.
+            ModelError: the target does not suit the task, or has a class that the network lacks.
         """
 
     @abstractmethod
     def count_classes(self, target: Tensor) -> Tensor:
-        """How often each class occurs in a prepared target (images, pixels or boxes), (C,)."""
+        """The number of images, pixels or boxes of each class in a prepared target, (C,)."""
 
     @abstractmethod
     def augment(
         self, images: Tensor, targets: Sequence[Tensor], draws: Generator
     ) -> tuple[Tensor, list[Tensor]]:
-        """Change training images at random, each in its own way, and their targets with them.
+        """Randomly change training images, each on its own, and their targets accordingly.
 
         Args:
-            images: (B, 3, S, S) uint8, prepared, on any device.
-            targets: prepared.
-            draws: on the CPU, so that the draws are the same on every device.
+            images: prepared images, (B, 3, S, S) uint8, on any device.
+            targets: their prepared targets.
+            draws: a CPU generator, so that the draws are the same on every device.
 
         Returns:
-            Images (B, 3, S, S) float32 in [0, 255], on the same device, and targets.
+            Images (B, 3, S, S) float32 in [0, 255] on the same device, and their targets.
         """
 
     def read(
@@ -222,7 +226,12 @@ class TaskNetwork(ABC):
         stop: Callable[[], bool],
         progress: Callable[[float], None] = lambda _: None,
     ) -> PreparedImages:
-        """All images of a data set as ``prepare`` makes them, if they are not so already."""
+        """Prepare all images of a data set, unless it is prepared already.
+
+        Raises:
+            ModelError: an image or target is invalid.
+            Stopped: ``stop`` returned True.
+        """
         if isinstance(data, PreparedImages):
             return data
         images = PreparedImages(data, self)
@@ -230,30 +239,30 @@ class TaskNetwork(ABC):
         return images
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S) in [0, 255], of any type, as the layers take them."""
+        """Convert images (B, 3, S, S) in [0, 255], of any type, to the layers' input."""
         images = images.to(self.device, torch.float32, memory_format=torch.channels_last)
         return (images - self._mean) / self._std
 
     def autocast(self, enabled: bool = True) -> torch.autocast:
-        """Mixed precision where the device gains by it."""
+        """Mixed precision if enabled and faster on this device."""
         cuda = self.device.type == "cuda"
-        # Where bfloat16 is only emulated, as before Ampere, float16 is what the device is made for.
+        # GPUs before Ampere only emulate bfloat16 but support float16.
         native = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
         half = torch.bfloat16 if native else torch.float16
         return torch.autocast(self.device.type, dtype=half, enabled=enabled and cuda)
 
     @abstractmethod
     def predict(self, batch: Tensor) -> Prediction:
-        """What the network says of prepared images, (B, 3, S, S) uint8, on any device."""
+        """Predict for prepared images, (B, 3, S, S) uint8, on any device."""
 
     def evaluate(self, data: Dataset, stop: Callable[[], bool] = lambda: False) -> Metrics:
         """Measure the network on labelled images.
 
-        Where the device's memory is full, it begins anew in smaller batches.
+        If the device runs out of memory, it starts again with smaller batches.
 
         Raises:
-            ModelError: there are none, or one has a class that the network does not have.
-            Stopped: ``stop`` said so.
+            ModelError: there are no images, or one has a class that the network lacks.
+            Stopped: ``stop`` returned True.
         """
         if len(data) == 0:
             raise ModelError("There are no labelled images to measure the network on.")
@@ -268,26 +277,31 @@ class TaskNetwork(ABC):
 
     @abstractmethod
     def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
-        """See ``evaluate``; there is at least one image."""
+        """Measure the network on at least one prepared image.
+
+        Raises:
+            torch.OutOfMemoryError: a batch does not fit into the device's memory.
+            Stopped: ``stop`` returned True.
+        """
 
     @abstractmethod
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
-        """The loss to train with.
+        """The loss function to train with.
 
         Args:
             class_counts: how often each class occurs in the training targets, (C,) float64.
-            recipe: with nothing left open that the loss needs.
+            recipe: the recipe of the training.
         """
 
     def save(self, folder: Path, data_fingerprint: str | None = None) -> None:
-        """Write weights.safetensors and manifest.json to a new folder, all or nothing.
+        """Save weights and manifest to a new folder, completely or not at all.
 
         Args:
-            folder: must not exist.
-            data_fingerprint: of what the network was trained on; None: as it was.
+            folder: a folder that does not exist yet.
+            data_fingerprint: the fingerprint of the training; None: keep the manifest's.
 
         Raises:
-            ModelError: the folder exists.
+            ModelError: the folder already exists.
         """
         if data_fingerprint is not None:
             self.manifest = replace(self.manifest, data_fingerprint=data_fingerprint)

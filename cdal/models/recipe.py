@@ -1,4 +1,4 @@
-"""How a network is trained, as data. The loop that follows it is in training.py."""
+"""How a network is trained, as data; training.py has the loop that follows it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from cdal.models.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The settings of a training. ``None`` means: chosen when the data and the device are known.
+    """The settings of a training. ``None`` is replaced once the data and the device are known.
 
     Attributes:
         epochs: passes over the training images; None: see ``default_epochs``.
-        batch_size: images in a step; None: see ``training_batch_size``.
-        learning_rate: AdamW's at its peak; None: the architecture's own or else the task's, which
-            is lower for a network that starts from pretrained weights.
-        weight_decay: AdamW's, on matrices and convolutions, not on biases and norms.
-        warmup: share of the steps in which the learning rate rises to its peak.
-        label_smoothing: share of the target that is spread over all classes; None: the task's.
-        augmentation: random changes of place, size and colour, as suits the task.
-        class_weights: give rare classes more say in the loss, by the inverse root of their number.
-        mixed_precision: None: on CUDA only.
-        seed: fixes every random choice.
+        batch_size: images per step; None: see ``training_batch_size``.
+        learning_rate: AdamW's peak learning rate; None: the architecture's own or else the task's,
+            which is lower if the network starts from pretrained weights.
+        weight_decay: AdamW's weight decay on matrices and convolutions; biases and norms have none.
+        warmup: the share of the steps during which the learning rate rises to its peak.
+        label_smoothing: the share of the target that is spread over all classes; None: the task's.
+        augmentation: whether to change images randomly in position, size and colour.
+        class_weights: whether to weight classes by the inverse square root of their frequency.
+        mixed_precision: whether to use mixed precision; None: on CUDA only.
+        seed: the seed of all random choices.
     """
 
     epochs: int | None = None
@@ -63,13 +63,13 @@ class Recipe:
         pretrained: bool,
         defaults: Defaults,
     ) -> Plan:
-        """The numbers that this recipe comes to for a data set, a device and a network."""
+        """This recipe with every value settled for a data set, a device and a network."""
         batch_size = self.batch_size or training_batch_size(device, image_size, defaults)
         epochs = self.epochs or default_epochs(images, batch_size, defaults)
         peak = defaults.fine_tuning_rate if pretrained else defaults.learning_rate
         mixed = device.type == "cuda" if self.mixed_precision is None else self.mixed_precision
         steps = math.ceil(images / batch_size)
-        if batch_size > 1:  # no batch of one image, with which batch normalisation can do nothing
+        if batch_size > 1:  # batch normalisation cannot train on a single image
             steps = min(steps, max(1, images // 2))
         return Plan(
             epochs=epochs,
@@ -80,7 +80,7 @@ class Recipe:
         )
 
     def smoothing(self, defaults: Defaults) -> float:
-        """The label smoothing, the task's own where none is asked for."""
+        """The label smoothing; the task's own unless the recipe sets it."""
         return defaults.label_smoothing if self.label_smoothing is None else self.label_smoothing
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A recipe with nothing left open; the fields are those of ``Recipe``."""
+    """A recipe with every value settled; for the fields see ``Recipe``."""
 
     epochs: int
     batch_size: int
@@ -100,15 +100,15 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Of the optimiser."""
+        """The number of optimiser steps in the whole training."""
         return self.epochs * self.steps_per_epoch
 
 
 def default_epochs(images: int, batch_size: int, defaults: Defaults) -> int:
-    """Epochs for a set of this size.
+    """The number of epochs for this many images.
 
-    A small set needs many epochs, since what a network needs to learn is steps; a large one has
-    enough steps in few epochs.
+    A network needs a certain number of steps: a small data set needs many epochs to provide them,
+    a large one needs few.
     """
     steps_per_epoch = math.ceil(images / batch_size)
     epochs = round(defaults.steps / steps_per_epoch)
@@ -116,7 +116,7 @@ def default_epochs(images: int, batch_size: int, defaults: Defaults) -> int:
 
 
 def learning_rate_share(step: int, steps: int, warmup: float) -> float:
-    """The share of the peak learning rate at a step: a linear rise, then half a cosine to zero."""
+    """The learning rate at a step, relative to its peak: a linear rise, then half a cosine to 0."""
     rising = max(1, round(steps * warmup))
     if step < rising:
         return (step + 1) / rising
@@ -124,19 +124,19 @@ def learning_rate_share(step: int, steps: int, warmup: float) -> float:
 
 
 def class_weights(counts: Tensor, power: float = 0.5) -> Tensor:
-    """The weight of each class, (C,) float32: falls with a power of how often it occurs.
+    """The weight of each class in the loss, (C,) float32: ``counts ** -power``, normalised.
 
-    By the inverse, each of three images of a rare class counts as much as a hundred of a frequent
-    one, and the network comes to see little else; without weights it does not see the rare class.
-    Between them lies the root; docs/training.md has figures.
+    With the inverse frequency (power 1), three images of a rare class count as much as a hundred of
+    a frequent one, and the network predicts the rare class too often; without weights it never
+    does. The inverse root lies between them; docs/training.md has figures.
 
     Args:
         counts: how often each class occurs, (C,).
-        power: 0 weighs all alike, 1 gives every class the same say.
+        power: 0 gives each example the same weight, 1 each class.
 
     Returns:
-        A class that never occurs has weight 0, so that label smoothing does not teach it either;
-        over all that is counted the mean weight is 1.
+        Weights whose mean over all counted examples is 1. A class that never occurs has weight 0,
+        so that label smoothing does not teach it either.
     """
     weights = torch.where(counts > 0, counts.double().clamp(min=1) ** -power, 0)
     return (weights * counts.sum() / (weights * counts).sum()).float()

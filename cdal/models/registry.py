@@ -1,4 +1,4 @@
-"""Making networks by name and loading them from folders."""
+"""The registry of networks: create them by name, and load them from folders."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ NETWORKS: Mapping[str, type[TaskNetwork]] = {
     network.task: network
     for network in (ClassificationNetwork, SegmentationNetwork, DetectionNetwork)
 }
-"""What serves each task."""
+"""The class of networks for each task."""
 
 ARCHITECTURES: Mapping[str, Mapping[str, Architecture]] = {
     "classification": CLASSIFIERS,
     "segmentation": SEGMENTERS,
     "detection": DETECTORS,
 }
-"""The networks that can be chosen by name, by task."""
+"""The architectures of each task by name."""
 
 
 def default_architecture(task: str, device: torch.device, image_size: int | None = None) -> str:
-    """The network for a task where none is named: the best of those that train in minutes.
+    """The default architecture of a task: the best of those that train in minutes.
 
-    To classify on CPU that is mobilenet_v3_small, but for images below a side of 64, which a
-    mobilenet would reduce to a single position, resnet18 learns more in the same time; see
+    For classification on CPU that is mobilenet_v3_small; but a mobilenet would reduce images below
+    a side of 64 to a single position, and resnet18 learns more from them in the same time: see
     docs/training.md.
+
+    Raises:
+        ModelError: the task is unknown.
     """
     _known_task(task)
     on_cpu = device.type == "cpu"
@@ -54,7 +57,7 @@ DEFAULT_ARCHITECTURES: Mapping[str, tuple[str, str]] = {
     "segmentation": ("lraspp_mobilenet_v3_large", "deeplabv3_resnet50"),
     "detection": ("ssdlite320_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large"),
 }
-"""By task, on CPU and on CUDA."""
+"""The default architecture of each task, on CPU and on CUDA."""
 
 
 def choose_network(
@@ -64,17 +67,17 @@ def choose_network(
     architecture: str | None = None,
     image_size: int | None = None,
 ) -> tuple[str, int]:
-    """An architecture and the side of its images, chosen where they are not given.
+    """The architecture and image side to use; each is chosen automatically unless given.
 
     Args:
         task: a key of ``NETWORKS``.
-        device: where it shall run.
+        device: where the network will run.
         sizes: height and width of some of the images.
-        architecture: the one that is asked for.
-        image_size: the one that is asked for.
+        architecture: the requested architecture; None: the default.
+        image_size: the requested side; None: one that suits the images and the device.
 
     Raises:
-        ModelError: there is no such task or architecture, or it takes no images of that size.
+        ModelError: the task or architecture is unknown, or does not accept images of this size.
     """
     _known_task(task)
     side = image_size
@@ -83,7 +86,7 @@ def choose_network(
     name = architecture or default_architecture(task, device, side)
     only = known_architecture(task, name).image_size
     if only is not None and image_size not in (None, only):
-        raise ModelError(f"{name} takes images of side {only}, not {image_size}.")
+        raise ModelError(f"{name} accepts only images of side {only}, not {image_size}.")
     return name, only or side
 
 
@@ -98,22 +101,22 @@ def make_network(
     weights_folder: Path | None = None,
     weights_file: Path | None = None,
 ) -> TaskNetwork:
-    """A network that is yet to be trained.
+    """Create an untrained network.
 
     Args:
         task: a key of ``NETWORKS``.
         architecture: its name; None: ``default_architecture``.
-        classes: their names in the order of the outputs.
-        image_size: the side S of its images; None: the largest that suits the device.
-        device: where it shall run; None: the CPU.
-        seed: of the weights that are drawn at random.
-        pretrained: whether to start from torchvision's weights; nothing is downloaded unless True.
-        weights_folder: where torchvision's weight files lie; None: torch's own cache.
-        weights_file: weights of the user's own to start from instead.
+        classes: the class names, in the order of the outputs.
+        image_size: the side S of its input; None: the largest that suits the device.
+        device: where it runs; None: the CPU.
+        seed: the seed of the random weights.
+        pretrained: whether to start from torchvision's weights; see ``Pretrained``.
+        weights_folder: the folder of torchvision's weight files; None: torch's own cache.
+        weights_file: a file with weights of the user's own to start from instead.
 
     Raises:
-        ModelError: an argument names something that there isn't, the message says what there is;
-            or the weights cannot be had or don't fit.
+        ModelError: an argument is unknown or impossible, or the weights are unavailable or do not
+            fit.
     """
     device = device or torch.device("cpu")
     architecture, image_size = choose_network(task, device, (), architecture, image_size)
@@ -139,17 +142,17 @@ def load_network(
     classes: Sequence[str] | None = None,
     known_as: Mapping[str, Sequence[str]] | None = None,
 ) -> TaskNetwork:
-    """The network that ``TaskNetwork.save`` wrote.
+    """Load a network that ``TaskNetwork.save`` wrote.
 
     Args:
-        folder: with weights.safetensors and manifest.json.
+        folder: the folder with its weights and manifest.
         device: where it runs.
-        classes: the classes it is to have; None: as saved. What was learnt of a class is kept by
-            its name; a new class starts from fresh weights.
-        known_as: see ``TaskNetwork.with_classes``.
+        classes: the classes it should have; None: as saved. What it has learnt about a class is
+            kept by its name; new classes start from random weights.
+        known_as: earlier names of the classes; see ``TaskNetwork.with_classes``.
 
     Raises:
-        ModelError: a file is missing or damaged, or weights and manifest do not fit.
+        ModelError: a file is missing or damaged, or the weights do not fit the manifest.
     """
     manifest, weights = checkpoint.read(folder)
     _known_task(manifest.task)
@@ -164,7 +167,7 @@ def known_architecture(task: str, name: str) -> Architecture:
     """The entry of an architecture.
 
     Raises:
-        ModelError: the task has none of this name.
+        ModelError: the task has no architecture of this name.
     """
     names = ARCHITECTURES[task]
     if name not in names:

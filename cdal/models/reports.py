@@ -1,4 +1,4 @@
-"""What a network reports of its training and of its quality, all of it JSON data."""
+"""Reports on the quality of a network and on its training, as JSON data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cdal.models.recipe import Plan, Recipe
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How well one class is recognised.
+    """How well a network recognises one class.
 
     Attributes:
-        count: images of that class; for segmentation pixels.
-        score: for classification the share of them that are recognised, for segmentation the
-            intersection over union; None without any.
+        count: the number of images, pixels or boxes of that class.
+        score: for classification the share that is recognised, for segmentation the intersection
+            over union, for detection the average precision at 0.5; None if there are none.
     """
 
     count: int
@@ -28,13 +28,14 @@ class Metrics:
     """The quality of a network on N labelled images.
 
     Attributes:
-        main_name: the one of ``values`` by which networks are compared; more is better.
-        values: by name; for classification "accuracy", "macro_accuracy" (the mean over the
-            classes that have images) and "loss" (cross entropy, nats); for segmentation the same
-            of pixels, and "miou", the mean intersection over union of the classes that have any.
+        main_name: the key in ``values`` by which networks are compared; higher is better.
+        values: by name. For classification: "accuracy", "macro_accuracy" (the mean over the
+            classes that have images) and "loss" (cross entropy, nats). For segmentation: the same
+            per pixel, and "miou", the mean intersection over union of the classes that have pixels.
+            For detection: "map_50" and "map", see ``AveragePrecision``.
         per_class: by class name.
-        confusion: images (pixels, boxes) of the class of the row that were taken for the class of
-            the column; for detection the last column is for boxes where nothing was found.
+        confusion: the number of images, pixels or boxes whose class is the row's and that were
+            predicted as the column's; for detection, the last column counts missed objects.
         images: N.
     """
 
@@ -56,14 +57,14 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class FitProgress:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
-        epoch: the epoch that is running, from 1; 0 while the images are read.
-        epochs: how many there will be.
-        share: of the whole work, in [0, 1].
-        loss: mean over the steps of the last whole epoch.
-        metric: the main metric on the held-out images after the last whole epoch.
+        epoch: the current epoch, from 1; 0 while the images are read.
+        epochs: the total number of epochs.
+        share: the completed share of all work, in [0, 1].
+        loss: the mean loss of the last complete epoch.
+        metric: the main metric on the held-out images after the last complete epoch.
     """
 
     epoch: int
@@ -75,17 +76,17 @@ class FitProgress:
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What a training did.
+    """The report of a finished training.
 
     Attributes:
-        recipe: that was followed.
-        plan: what it came to.
-        images: trained on.
-        held_out_images: measured on.
-        seconds: wall clock, reading the images included.
-        losses: mean training loss of each epoch.
-        held_out: main metric of each epoch; empty without held-out images.
-        metrics: of the last epoch on the held-out images; None without any.
+        recipe: the recipe that was requested.
+        plan: the recipe with every value settled.
+        images: the number of training images.
+        held_out_images: the number of held-out images.
+        seconds: wall-clock time, including reading the images.
+        losses: the mean training loss of each epoch.
+        held_out: the main metric after each epoch; empty without held-out images.
+        metrics: the metrics on the held-out images after the last epoch; None without any.
     """
 
     recipe: Recipe

@@ -1,7 +1,7 @@
-"""The training loop on one page: AdamW, a linear warm-up, then half a cosine to the end.
+"""The training loop: AdamW, a linear warm-up, then a half-cosine decay.
 
-The weights kept are the last ones. The best epoch on the held-out images would be mostly a lucky
-one where these are few, and a lucky one is early: `measurements/kept_epoch.py` measures it.
+The last weights are kept. With few held-out images, the best epoch on them is mostly a lucky one,
+and lucky epochs come early: see `measurements/kept_epoch.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cdal.models.recipe import Plan, Recipe, learning_rate_share
 from cdal.models.reports import FitProgress, FitReport, Metrics
 
 READING = 0.1
-"""The share of the progress that reading the images is given."""
+"""The share of the progress attributed to reading the images."""
 
 
 def fit(
@@ -35,26 +35,26 @@ def fit(
     progress: Callable[[FitProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FitReport:
-    """Train a network from the weights it has.
+    """Train a network, starting from its current weights.
 
     Args:
         network: is changed in place.
-        train: what to learn from.
-        held_out: what to measure on after each epoch; None or no images: nothing is measured.
-        recipe: how; a learning rate that is left open is the architecture's own.
-        progress: told after each epoch, and every second.
-        stop: asked before each step.
+        train: the images to learn from.
+        held_out: the images to measure on after each epoch; None or empty: nothing is measured.
+        recipe: if it has no learning rate, the architecture's own is used.
+        progress: called after each epoch, and about once per second.
+        stop: called before each step; True stops the training.
 
     Raises:
-        ModelError: there is nothing to learn from, or the loss became infinite.
-        Stopped: ``stop`` said so; the weights are those of that moment.
+        ModelError: there are no images to learn from, or the loss is not finite.
+        Stopped: ``stop`` returned True; the network keeps the weights of that step.
     """
     if len(train) == 0:
         raise ModelError("There are no labelled images to learn from.")
     rate = network.entry.learning_rate
     if recipe.learning_rate is None and rate is not None and not network.manifest.pretrained:
         recipe = replace(recipe, learning_rate=rate)
-    begun = time.monotonic()
+    started = time.monotonic()
     plan = recipe.plan(
         len(train),
         network.device,
@@ -62,8 +62,8 @@ def fit(
         network.manifest.pretrained,
         network.defaults,
     )
-    teller = _Teller(plan, progress)
-    images = network.read(train, stop, teller.reading)
+    reporter = _ProgressReporter(plan, progress)
+    images = network.read(train, stop, reporter.reading)
     measured = network.read(held_out, stop) if held_out is not None and len(held_out) else None
     step = _Stepper(network, images.class_counts, recipe, plan)
     draws = Generator().manual_seed(recipe.seed)
@@ -82,16 +82,16 @@ def fit(
                     if recipe.augmentation:
                         batch, targets = network.augment(batch, targets, draws)
                     total += step(batch, targets)
-                    teller.stepped(epoch, number + 1)
+                    reporter.stepped(epoch, number + 1)
                 losses.append(float(total) / len(order))
                 if not math.isfinite(losses[-1]):
                     raise ModelError(
-                        f"The loss is no number in epoch {epoch}; a lower learning_rate may help."
+                        f"The loss is not finite in epoch {epoch}; a lower learning_rate may help."
                     )
                 network.module.eval()
                 if measured:
                     history.append(network.evaluate(measured, stop))
-                teller.finished(epoch, losses[-1], history[-1] if history else None)
+                reporter.finished(epoch, losses[-1], history[-1] if history else None)
     finally:
         network.module.eval()
     return FitReport(
@@ -99,7 +99,7 @@ def fit(
         plan=plan,
         images=len(images),
         held_out_images=0 if measured is None else len(measured),
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - started,
         losses=tuple(losses),
         held_out=tuple(metrics.main for metrics in history),
         metrics=history[-1] if history else None,
@@ -107,17 +107,17 @@ def fit(
 
 
 def batch_order(images: int, steps: int, draws: Generator) -> tuple[Tensor, ...]:
-    """A random order of all images in batches of nearly equal size.
+    """A random order of all images, in ``steps`` batches of nearly equal size.
 
-    So the last batch is never the odd image out, with which batch normalisation can do nothing;
-    where one image is all there is, it comes twice.
+    Batch normalisation cannot train on a single image. Equal sizes avoid a last batch of one image;
+    if there is only one image, it is used twice.
     """
     order = torch.randperm(images, generator=draws)
     return (order if images > 1 else order.repeat(2)).tensor_split(steps)
 
 
 class _Stepper:
-    """The optimiser and all that belongs to one of its steps."""
+    """An optimiser step, with mixed precision, the learning rate schedule and batch splitting."""
 
     def __init__(self, network: TaskNetwork, counts: Tensor, recipe: Recipe, plan: Plan) -> None:
         self._network = network
@@ -139,8 +139,8 @@ class _Stepper:
     def __call__(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """Take one step and return its loss, a scalar on the device.
 
-        Where the device's memory is full, the batch is halved, again and again, from then on: the
-        gradients of the parts add up to nearly those of the whole.
+        If the device runs out of memory, this batch and all later ones are split in halves until
+        they fit: the gradients of the parts add up to nearly those of the whole batch.
         """
         while (loss := self._gradients(images, targets)) is None:
             self._parts *= 2
@@ -151,9 +151,9 @@ class _Stepper:
         return loss
 
     def _gradients(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor | None:
-        """The loss, and its gradients in place; None where they don't fit into the memory."""
+        """Compute the loss and, in place, its gradients; None if they do not fit into memory."""
         self._optimiser.zero_grad(set_to_none=True)
-        # Of one image batch normalisation can make nothing.
+        # Batch normalisation cannot train on a single image.
         parts = max(1, min(self._parts, len(images) // 2))
         total = torch.zeros((), device=self._network.device)
         try:
@@ -172,7 +172,7 @@ class _Stepper:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weights that decay (matrices, convolutions) and those that don't (biases, norms)."""
+    """Parameters with weight decay (matrices, convolutions) and without (biases, norms)."""
     parameters = list(module.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -180,29 +180,29 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, o
     ]
 
 
-class _Teller:
-    """Tells the caller how far the training is: after every epoch, and every second."""
+class _ProgressReporter:
+    """Reports the progress of a training after each epoch, and about once per second."""
 
     def __init__(self, plan: Plan, progress: Callable[[FitProgress], None]) -> None:
         self._plan = plan
         self._progress = progress
-        self._told = time.monotonic()
+        self._reported_at = time.monotonic()
         self._loss: float | None = None
         self._metric: float | None = None
 
     def reading(self, share: float) -> None:
-        self._tell(0, READING * share)
+        self._report(0, READING * share)
 
     def stepped(self, epoch: int, steps: int) -> None:
         done = (epoch - 1) * self._plan.steps_per_epoch + steps
-        self._tell(epoch, READING + (1 - READING) * done / self._plan.steps)
+        self._report(epoch, READING + (1 - READING) * done / self._plan.steps)
 
     def finished(self, epoch: int, loss: float, metrics: Metrics | None) -> None:
         self._loss = loss
         self._metric = None if metrics is None else metrics.main
-        self._tell(epoch, READING + (1 - READING) * epoch / self._plan.epochs, at_once=True)
+        self._report(epoch, READING + (1 - READING) * epoch / self._plan.epochs, at_once=True)
 
-    def _tell(self, epoch: int, share: float, at_once: bool = False) -> None:
-        if at_once or time.monotonic() - self._told >= 1:
-            self._told = time.monotonic()
+    def _report(self, epoch: int, share: float, at_once: bool = False) -> None:
+        if at_once or time.monotonic() - self._reported_at >= 1:
+            self._reported_at = time.monotonic()
             self._progress(FitProgress(epoch, self._plan.epochs, share, self._loss, self._metric))

@@ -99,10 +99,10 @@ def test_masks_of_one_class_are_refused_in_a_sentence(
     (data / "classes.txt").write_text("disc\n")
     given = ["--dataset", str(data), "--out", str(tmp_path / "out"), "--initial", "6"]
     assert main(["benchmark", *given, "--step", "3", "--image-size", "32"]) == 2
-    assert capsys.readouterr().err == (
-        'cdal benchmark: A segmentation network learns nothing of one class, "disc", and no '
-        "background beside it; let unlabelled pixels be background, or add a class.\n"
-    )
+    refusal = capsys.readouterr().err
+    assert refusal.startswith("cdal benchmark: ")
+    assert 'only "disc"' in refusal
+    assert refusal.endswith("or add a class.\n")
 
 
 @pytest.mark.parametrize("missing", ["--dataset", "--out"])

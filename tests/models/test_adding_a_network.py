@@ -1,4 +1,4 @@
-"""docs/adding-a-network.md, done as it says."""
+"""The examples of docs/adding-a-network.md work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIDE = 64
 
 
 def documented() -> dict[str, Any]:
-    """The entries that the document shows, by name."""
+    """The entries in the document, by name."""
     block = re.search(r"```python\n(# CLASSIFIERS.*?)```", DOCS.read_text(), re.DOTALL)
     assert block is not None
     entries: dict[str, Any] = eval("{" + block[1] + "}", NAMES)
@@ -43,7 +43,7 @@ def documented() -> dict[str, Any]:
 
 
 class Halves:
-    """Images whose left half is bright: of class 0 as a whole, there, and in a box."""
+    """Images with a bright left half, which is class 0 in every task."""
 
     def __init__(self, task: str) -> None:
         self._target: dict[str, Tensor] = {
@@ -65,7 +65,7 @@ class Halves:
 @pytest.mark.parametrize(
     ("task", "name"), list(zip(TABLES, documented(), strict=True)), ids=list(documented())
 )
-def test_one_line_is_enough(
+def test_a_new_network_takes_one_line(
     task: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert name not in ARCHITECTURES[task]

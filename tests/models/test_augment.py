@@ -6,7 +6,7 @@ from torch import Generator
 from cdal.models.augment import SHIFT, augment, recolour, shift_and_flip
 
 
-def test_every_image_is_shifted_and_flipped_on_its_own() -> None:
+def test_each_image_is_shifted_and_flipped_independently() -> None:
     size, count = 16, 200
     columns = torch.arange(size, dtype=torch.uint8).expand(3, size, size)
     moved = shift_and_flip(columns.expand(count, -1, -1, -1), Generator().manual_seed(0))
@@ -16,7 +16,7 @@ def test_every_image_is_shifted_and_flipped_on_its_own() -> None:
     outcomes = set()
     for image in moved:
         row = image[0, 0].int()
-        assert bool((image == image[0, 0]).all())  # columns stay columns, channels stay alike
+        assert bool((image == image[0, 0]).all())  # columns stay columns, channels stay equal
         flipped = bool(row[8] < row[7])
         upright = row.flip(0) if flipped else row
         shift = int(upright[8]) - 8
@@ -26,13 +26,13 @@ def test_every_image_is_shifted_and_flipped_on_its_own() -> None:
     assert outcomes == {(s, f) for s in range(-reach, reach + 1) for f in (False, True)}
 
 
-def test_rows_move_but_are_never_upside_down() -> None:
+def test_images_are_never_upside_down() -> None:
     rows = torch.arange(16, dtype=torch.uint8).view(16, 1).expand(64, 3, 16, 16)
     moved = shift_and_flip(rows, Generator().manual_seed(0))[:, 0, 4:12, 0].int()
     assert bool((moved.diff(dim=1) == 1).all())
 
 
-def test_colours_change_mildly_and_stay_colours() -> None:
+def test_colours_change_slightly_and_stay_in_range() -> None:
     images = torch.randint(0, 256, (50, 3, 8, 8), generator=Generator().manual_seed(1)).float()
     changed = recolour(images, Generator().manual_seed(0))
     assert float(changed.min()) >= 0
@@ -47,7 +47,7 @@ def test_grey_stays_grey() -> None:
     assert torch.allclose(changed[:, 0], changed[:, 2], atol=1e-3)
 
 
-def test_is_fixed_by_the_generator_and_leaves_the_process_alone() -> None:
+def test_depends_on_the_generator_and_not_on_the_process() -> None:
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     before = torch.get_rng_state()
     first = augment(images, Generator().manual_seed(5))

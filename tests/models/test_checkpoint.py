@@ -25,7 +25,7 @@ def saved(folder: Path) -> ClassificationNetwork:
     return network
 
 
-def test_what_is_loaded_predicts_the_same(tmp_path: Path) -> None:
+def test_a_loaded_network_predicts_the_same(tmp_path: Path) -> None:
     network = saved(tmp_path / "version")
     loaded = load_network(tmp_path / "version", CPU)
     assert loaded.manifest == network.manifest
@@ -33,14 +33,14 @@ def test_what_is_loaded_predicts_the_same(tmp_path: Path) -> None:
     assert torch.equal(loaded.predict(batch).probabilities, network.predict(batch).probabilities)
 
 
-def test_nothing_but_its_files_is_left(tmp_path: Path) -> None:
+def test_only_its_files_remain(tmp_path: Path) -> None:
     saved(tmp_path / "a" / "version")
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
     files = ("manifest.json", "weights.safetensors", "weights.sha256")
     assert names == ["a", "a/version", *(f"a/version/{file}" for file in files)]
 
 
-def test_a_bit_that_flipped_is_noticed(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_detected(tmp_path: Path) -> None:
     saved(tmp_path / "version")
     weights = tmp_path / "version" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
@@ -48,46 +48,46 @@ def test_a_bit_that_flipped_is_noticed(tmp_path: Path) -> None:
     weights.write_bytes(content)
     with pytest.raises(ModelError, match="checksum differs"):
         load_network(tmp_path / "version", CPU)
-    (tmp_path / "version" / "weights.sha256").unlink()  # as in folders of earlier versions
+    (tmp_path / "version" / "weights.sha256").unlink()  # earlier versions wrote none
     load_network(tmp_path / "version", CPU)
 
 
-def test_the_files_are_on_the_disk_before_their_name_is(
+def test_files_are_flushed_before_the_folder_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or a power loss would leave a version whose weights are empty."""
-    happened: list[str] = []
+    """Otherwise a power loss could leave a version with empty weights."""
+    events: list[str] = []
     fsync, rename = os.fsync, Path.rename
 
     def note_fsync(descriptor: int) -> None:
-        happened.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        events.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
         fsync(descriptor)
 
     def note_rename(path: Path, target: Path) -> Path:
-        happened.append("rename")
+        events.append("rename")
         return rename(path, target)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "rename", note_rename)
     saved(tmp_path / "a" / "version")
-    assert happened[:3] == ["weights.safetensors", "manifest.json", "weights.sha256"]
-    assert happened[3].startswith(".version-")
-    assert happened[4:] == ["rename", "a"]
+    assert events[:3] == ["weights.safetensors", "manifest.json", "weights.sha256"]
+    assert events[3].startswith(".version-")
+    assert events[4:] == ["rename", "a"]
 
 
-def test_the_fingerprint_goes_into_the_manifest(tmp_path: Path) -> None:
+def test_the_fingerprint_is_saved_in_the_manifest(tmp_path: Path) -> None:
     network = small_network()
     network.save(tmp_path / "version", data_fingerprint="f" * 64)
     assert load_network(tmp_path / "version", CPU).manifest.data_fingerprint == "f" * 64
 
 
-def test_never_overwrites(tmp_path: Path) -> None:
+def test_an_existing_folder_is_never_overwritten(tmp_path: Path) -> None:
     network = saved(tmp_path / "version")
     with pytest.raises(ModelError, match="version already exists"):
         network.save(tmp_path / "version")
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("disk full")
 
@@ -98,7 +98,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors"])
-def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path, name: str) -> None:
     saved(tmp_path / "version")
     (tmp_path / "version" / name).unlink()
     with pytest.raises(ModelError, match=rf"{name}.* is missing\.$"):
@@ -128,22 +128,11 @@ def test_weights_that_do_not_fit_the_manifest_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("field", "sentence"),
-    [
-        ("task", 'The task "poetry" is not one of classification, segmentation, detection.'),
-        (
-            "architecture",
-            'The architecture "poetry" is not one of mobilenet_v3_small, mobilenet_v3_large, '
-            "resnet18, resnet50, vgg16.",
-        ),
-    ],
+    ("field", "known"), [("task", "segmentation"), ("architecture", "mobilenet_v3_small")]
 )
-def test_an_unknown_name_in_the_manifest_is_refused(
-    tmp_path: Path, field: str, sentence: str
-) -> None:
+def test_an_unknown_name_in_the_manifest_is_refused(tmp_path: Path, field: str, known: str) -> None:
     network = saved(tmp_path / "version")
     manifest = replace(network.manifest, **{field: "poetry"})
     (tmp_path / "version" / "manifest.json").write_text(manifest.to_json())
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(ModelError, match=rf'{field} "poetry".*{known}'):
         load_network(tmp_path / "version", CPU)
-    assert str(error.value) == sentence

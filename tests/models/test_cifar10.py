@@ -1,4 +1,4 @@
-"""Real training on real images: what the recipe is for."""
+"""Real training on real images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.data
 
 
 class Zipped:
-    """Some images of one split, drawn at random."""
+    """Random images of one split."""
 
     def __init__(self, path: Path, split: str, count: int) -> None:
         with zipfile.ZipFile(path) as archive:
@@ -39,7 +39,7 @@ class Zipped:
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), torch.tensor(target)
 
 
-def test_learns_clearly_more_than_chance(cifar10: Path) -> None:
+def test_learns_clearly_better_than_chance(cifar10: Path) -> None:
     train, test = Zipped(cifar10, "train", 300), Zipped(cifar10, "test", 300)
     network = make_network(
         architecture="mobilenet_v3_small", classes=train.classes, image_size=32, pretrained=False

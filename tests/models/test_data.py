@@ -13,7 +13,7 @@ from cdal.models.data import PreparedImages
 
 
 class Counted(Colours):
-    """Knows how often each image was read."""
+    """Counts how often each image is read."""
 
     def __init__(self, targets: list[int]) -> None:
         super().__init__(targets)
@@ -27,7 +27,7 @@ class Counted(Colours):
 
 
 class Untouched:
-    """Prepares nothing, and knows four classes."""
+    """Leaves examples as they are, and has four classes."""
 
     image_size = 32
 
@@ -45,11 +45,11 @@ def prepared(data: Colours, memory_limit: int) -> PreparedImages:
 
 
 ORDER = (torch.tensor([4, 0]), torch.tensor([3]), torch.tensor([2, 1]))
-BYTES = 5 * 4 * 32 * 32  # with a mask each
+BYTES = 5 * 4 * 32 * 32  # each with a mask
 
 
 @pytest.mark.parametrize(("memory_limit", "reads"), [(BYTES, 1), (BYTES - 1, 2)])
-def test_batches_in_the_order_asked_for(memory_limit: int, reads: int) -> None:
+def test_batches_come_in_the_requested_order(memory_limit: int, reads: int) -> None:
     data = Counted([0, 1, 2, 3, 0])
     images = prepared(data, memory_limit)
     batches = list(images.batches(ORDER))
@@ -61,7 +61,7 @@ def test_batches_in_the_order_asked_for(memory_limit: int, reads: int) -> None:
 
 
 @pytest.mark.parametrize("memory_limit", [BYTES, 0])
-def test_is_a_data_set_itself(memory_limit: int) -> None:
+def test_prepared_images_are_a_data_set(memory_limit: int) -> None:
     data = Colours([0, 1, 2, 3, 0])
     images = prepared(data, memory_limit)
     assert len(images) == 5
@@ -69,7 +69,7 @@ def test_is_a_data_set_itself(memory_limit: int) -> None:
     assert images[3][1] == 3
 
 
-def test_tells_how_far_it_is() -> None:
+def test_reports_its_progress() -> None:
     shares: list[float] = []
     images = PreparedImages(Colours([0, 1]), Untouched())
     images.load(shares.append, lambda: False)
@@ -77,7 +77,7 @@ def test_tells_how_far_it_is() -> None:
 
 
 @pytest.mark.parametrize("memory_limit", [BYTES, 0])
-def test_counts_the_classes(memory_limit: int) -> None:
+def test_classes_are_counted(memory_limit: int) -> None:
     assert prepared(Colours([0, 1, 3, 3, 0]), memory_limit).class_counts.tolist() == [2, 1, 0, 2]
 
 
@@ -89,7 +89,7 @@ def test_stops_between_images() -> None:
     assert sum(data.reads) < 500
 
 
-def test_an_image_that_cannot_be_read_is_the_callers_to_know() -> None:
+def test_the_caller_learns_of_an_image_that_cannot_be_read() -> None:
     class Broken(Colours):
         def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
             raise OSError("no such image")

@@ -15,22 +15,22 @@ CUDA = torch.device("cuda")
 DEFAULTS = ClassificationNetwork.defaults
 
 
-def test_the_cpu_is_always_there() -> None:
+def test_the_cpu_is_always_available() -> None:
     assert choose_device("cpu") == CPU
 
 
-def test_auto_takes_what_there_is() -> None:
+def test_auto_prefers_cuda() -> None:
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "meta", "cuda:x"])
 def test_refuses_unknown_names(name: str) -> None:
-    with pytest.raises(ModelError, match=rf'^The device "{name}" is not one of auto, cpu'):
+    with pytest.raises(ModelError, match=rf'device "{name}".*auto, cpu, cuda'):
         choose_device(name)
 
 
-def test_refuses_a_device_that_is_not_there() -> None:
-    with pytest.raises(ModelError, match=r'^There is no device "cuda:99": torch sees '):
+def test_refuses_a_device_that_does_not_exist() -> None:
+    with pytest.raises(ModelError, match=r'"cuda:99" does not exist: torch finds \d'):
         choose_device("cuda:99")
 
 
@@ -57,8 +57,8 @@ def test_batches_on_the_cpu() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
-def test_batches_on_cuda_are_smaller_for_larger_images() -> None:
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_larger_images_mean_smaller_batches() -> None:
     sizes = [prediction_batch_size(CUDA, size, DEFAULTS) for size in (64, 512, 4096)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] >= 1

@@ -28,47 +28,45 @@ def test_json_round_trip() -> None:
     assert json.loads(written.to_json())["classes"] == ["cat", "Hündin"]
 
 
-def test_records_the_versions_that_made_it() -> None:
+def test_records_versions() -> None:
     assert manifest().versions["python"] == platform.python_version()
     assert set(manifest().versions) == {"python", "torch", "torchvision"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "message"),
     [
-        ({"classes": ()}, "A network needs at least one class."),
-        ({"classes": ("a", "b", "a")}, "Classes must differ; repeated: a."),
-        ({"image_size": 16}, "image_size must be at least 32; it is 16."),
+        ({"classes": ()}, "at least one class"),
+        ({"classes": ("a", "b", "a")}, "repeated: a\\."),
+        ({"image_size": 16}, "image_size must be at least 32; it is 16"),
     ],
 )
-def test_refuses(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ModelError) as error:
+def test_refuses(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         manifest(**changes)
-    assert str(error.value) == sentence
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "message"),
     [
-        ({"format": 2}, "The manifest has format 2; this version reads format 1."),
-        ({"format": "1"}, "The manifest has format '1'; this version reads format 1."),
-        ({"image_size": "64"}, "The manifest's image_size cannot be '64'."),
-        ({"image_size": True}, "The manifest's image_size cannot be True."),
-        ({"classes": "cat"}, "The manifest's classes cannot be 'cat'."),
-        ({"classes": ["cat", 1]}, "The manifest's classes cannot be ['cat', 1]."),
-        ({"mean": [0.5, 0.5]}, "The manifest's mean cannot be [0.5, 0.5]."),
-        ({"colour": "red"}, "The manifest lacks these fields or has too many: colour."),
+        ({"format": 2}, "format 2; .*format 1"),
+        ({"format": "1"}, "format '1'; .*format 1"),
+        ({"image_size": "64"}, "image_size cannot be '64'"),
+        ({"image_size": True}, "image_size cannot be True"),
+        ({"classes": "cat"}, "classes cannot be 'cat'"),
+        ({"classes": ["cat", 1]}, r"classes cannot be \['cat', 1\]"),
+        ({"mean": [0.5, 0.5]}, r"mean cannot be \[0\.5, 0\.5\]"),
+        ({"colour": "red"}, r"unknown: colour\."),
     ],
 )
-def test_refuses_to_read(changes: dict[str, Any], sentence: str) -> None:
+def test_refuses_to_read(changes: dict[str, Any], message: str) -> None:
     text = json.dumps(json.loads(manifest().to_json()) | changes)
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(ModelError, match=message):
         Manifest.from_json(text)
-    assert str(error.value) == sentence
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null"])
-def test_refuses_what_is_no_manifest(text: str) -> None:
+def test_refuses_anything_but_a_manifest(text: str) -> None:
     with pytest.raises(ModelError, match=r"^The manifest is not "):
         Manifest.from_json(text)
 
@@ -76,7 +74,7 @@ def test_refuses_what_is_no_manifest(text: str) -> None:
 def test_refuses_a_missing_field() -> None:
     content = json.loads(manifest().to_json())
     del content["seed"]
-    with pytest.raises(ModelError, match=r"too many: seed\.$"):
+    with pytest.raises(ModelError, match=r"missing or unknown: seed\."):
         Manifest.from_json(json.dumps(content))
 
 
@@ -110,6 +108,6 @@ class TestFingerprint:
         }
         assert len(prints) == 7
 
-    def test_wants_a_label_for_each_image(self) -> None:
+    def test_needs_one_label_per_image(self) -> None:
         with pytest.raises(ValueError, match="zip"):
             fingerprint([1, 2], ["a"], Recipe(), "r", ["a"])

@@ -11,14 +11,14 @@ from cdal.models import ModelError
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 1, 1), (3, 300, 20), (3, 33, 64)])
-def test_prepare_resizes_whatever_the_shape(shape: tuple[int, ...]) -> None:
+def test_prepare_resizes_any_shape(shape: tuple[int, ...]) -> None:
     prepared = small_network().prepare(torch.full(shape, 7, dtype=torch.uint8))
     assert prepared.shape == (3, 32, 32)
     assert prepared.dtype == torch.uint8
     assert bool((prepared == 7).all())
 
 
-def test_prepare_cuts_nothing_off() -> None:
+def test_prepare_does_not_crop() -> None:
     image = torch.zeros((3, 64, 128), dtype=torch.uint8)
     image[:, :, :32] = 200  # the left quarter
     prepared = small_network().prepare(image)[0]
@@ -34,7 +34,7 @@ def test_prepare_cuts_nothing_off() -> None:
         torch.zeros((32, 32), dtype=torch.uint8),
     ],
 )
-def test_prepare_refuses_what_is_no_image(image: Tensor) -> None:
+def test_prepare_refuses_anything_but_an_image(image: Tensor) -> None:
     with pytest.raises(ModelError, match=r"^An image must be uint8 of shape \(3, H, W\), not"):
         small_network().prepare(image)
 
@@ -65,7 +65,7 @@ def test_normalise_by_hand() -> None:
 def test_a_gpu_that_only_emulates_bfloat16_computes_in_float16(
     monkeypatch: pytest.MonkeyPatch, native: bool, half: torch.dtype
 ) -> None:
-    # Stands in for a GPU, which cannot be had here: an A100, and a T4, which emulates bfloat16.
+    # Simulates an A100, and a T4, which only emulates bfloat16.
     def supported(including_emulation: bool = True) -> bool:
         return native or including_emulation
 

@@ -1,7 +1,6 @@
-"""A GPU whose memory is full: batches halve, and the work goes on.
+"""When a GPU runs out of memory, batches are halved and the work goes on.
 
-There is no GPU here. The networks are real and on the CPU, and fake the one thing: beyond so many
-images in a batch they raise what CUDA would.
+These tests need no GPU: real networks on the CPU raise CUDA's error for batches above a limit.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ DATA = Colours([0, 1, 2] * 16)
 
 
 def with_memory_for(network: ClassificationNetwork, images: int) -> list[int]:
-    """Let a network have memory for so many images; returns the sizes of the batches to come."""
+    """Limit a network's memory to this many images; returns a list of the batch sizes to come."""
     sizes: list[int] = []
 
     def full(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -34,7 +33,7 @@ def with_memory_for(network: ClassificationNetwork, images: int) -> list[int]:
     return sizes
 
 
-def test_a_training_goes_on_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_goes_on_with_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     network = small_network()
     sizes = with_memory_for(network, 5)
     steps: list[float] = []
@@ -46,14 +45,14 @@ def test_a_training_goes_on_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.optim.AdamW, "step", counted)
     report = fit(network, DATA, None, RECIPE)
-    # It is tried with 16 and 8 images once, and then three batches an epoch in quarters.
+    # 16 and 8 images are tried once; then there are three batches per epoch, each in quarters.
     assert sizes == [16, 8, *[4] * 4 * 3 * 2]
     assert len(steps) == report.plan.steps == 6
     assert all(loss > 0 for loss in report.losses)
 
 
-def test_the_gradients_of_the_parts_are_those_of_the_whole() -> None:
-    """But for batch normalisation, which is left out here."""
+def test_the_gradients_of_the_parts_add_up_to_those_of_the_whole() -> None:
+    """Except with batch normalisation, which is disabled here."""
     weights = []
     for memory in (16, 4):
         network = small_network()
@@ -69,7 +68,7 @@ def test_the_gradients_of_the_parts_are_those_of_the_whole() -> None:
     assert torch.allclose(*weights, atol=1e-5)
 
 
-def test_a_measurement_goes_on_in_halves() -> None:
+def test_measuring_goes_on_with_smaller_batches() -> None:
     network = small_network()
     whole = network.evaluate(DATA)
     sizes = with_memory_for(network, 20)
@@ -78,7 +77,7 @@ def test_a_measurement_goes_on_in_halves() -> None:
     assert network.prediction_batch_size == 16
 
 
-def test_without_memory_for_the_least_it_says_so() -> None:
+def test_without_memory_for_a_single_image_it_fails() -> None:
     network = small_network()
     with_memory_for(network, 0)
     with pytest.raises(torch.OutOfMemoryError):

@@ -22,14 +22,14 @@ FILE = "mobilenet_v3_small-047dcff4.pth"
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise module.URLError("no network here")
+        raise module.URLError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a weight file as torchvision publishes it, but with weights of our own."""
+    """A folder with a weight file in torchvision's format, with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(11)
         published = torchvision.models.mobilenet_v3_small()
@@ -54,27 +54,28 @@ class TestTorchvisionsWeights:
         assert trunk
         assert all(torch.equal(tensor, published[name]) for name, tensor in trunk.items())
 
-    def test_not_wanted(self, folder: Path) -> None:
+    def test_not_requested(self, folder: Path) -> None:
         assert pretrained_weights("a network", "mobilenet_v3_small", False, folder) is None
 
-    def test_not_there_is_said_once(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_missing_weights_are_logged_once(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with caplog.at_level(logging.INFO, logger="cdal"):
             for _ in range(2):
                 network = make_network(
                     architecture="mobilenet_v3_small", classes=("a", "b"), weights_folder=tmp_path
                 )
         assert not network.manifest.pretrained
-        assert caplog.messages == [
-            f"No pretrained weights for mobilenet_v3_small: {tmp_path / FILE} does not exist, "
-            "so training starts from scratch."
-        ]
+        (message,) = caplog.messages
+        assert str(tmp_path / FILE) in message
+        assert "from scratch" in message
 
     def test_torchvision_has_none(self, tmp_path: Path) -> None:
         assert pretrained_weights("drn_d_22", None, "auto", tmp_path) is None
-        with pytest.raises(ModelError, match=r"^torchvision has no pretrained weights for drn_d_"):
+        with pytest.raises(ModelError, match="no pretrained weights for drn_d_22"):
             pretrained_weights("drn_d_22", None, True, tmp_path)
 
-    def test_asked_for_but_not_to_be_had(self, tmp_path: Path) -> None:
+    def test_requested_but_not_available(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=rf"could not be downloaded .*Put {FILE} into"):
             pretrained_weights("a network", "mobilenet_v3_small", True, tmp_path)
 
@@ -83,20 +84,20 @@ class TestTorchvisionsWeights:
         with pytest.raises(ModelError, match="does not hold readable weights"):
             pretrained_weights("a network", "mobilenet_v3_small", "auto", tmp_path)
 
-    def test_of_another_network(self, tmp_path: Path) -> None:
+    def test_weights_of_another_network(self, tmp_path: Path) -> None:
         torch.save(nn.Linear(2, 2).state_dict(), tmp_path / FILE)
         with pytest.raises(ModelError, match="fit mobilenet_v3_small: "):
             make_network(
                 architecture="mobilenet_v3_small", classes=("a", "b"), weights_folder=tmp_path
             )
 
-    def test_cannot_run_code(self, tmp_path: Path) -> None:
+    def test_code_in_a_file_does_not_run(self, tmp_path: Path) -> None:
         torch.save({"conv1": Malicious(tmp_path / "ran")}, tmp_path / FILE)
         with pytest.raises(ModelError, match="does not hold readable weights"):
             pretrained_weights("a network", "mobilenet_v3_small", "auto", tmp_path)
         assert not (tmp_path / "ran").exists()
         pickle.loads(pickle.dumps(Malicious(tmp_path / "ran")))
-        assert (tmp_path / "ran").exists()  # so the file would have done it
+        assert (tmp_path / "ran").exists()  # so it is the loader that prevented it
 
 
 class TestWeightsFile:
@@ -104,7 +105,7 @@ class TestWeightsFile:
 
     @pytest.fixture
     def published(self) -> dict[str, torch.Tensor]:
-        """A network as torchvision has it, with another number of classes."""
+        """Weights of torchvision's network for another number of classes."""
         with torch.random.fork_rng():
             torch.manual_seed(11)
             weights: dict[str, torch.Tensor] = mobilenet_v3_small(num_classes=7).state_dict()
@@ -140,8 +141,8 @@ class TestWeightsFile:
             assert torch.equal(tensor, weights[name]) == (not name.startswith("head.")), name
 
     @pytest.mark.parametrize("side", [32, 64])
-    def test_the_stem_is_that_of_the_weights(self, tmp_path: Path, side: int) -> None:
-        """From scratch, resnet18 has one of its own for small images."""
+    def test_the_weights_decide_which_stem_is_built(self, tmp_path: Path, side: int) -> None:
+        """From scratch, resnet18 has a special stem for small images."""
         earlier = make_network("classification", "resnet18", ("a", "b"), side, pretrained=False)
         earlier.save(tmp_path / "earlier")
         own = tmp_path / "earlier/weights.safetensors"
@@ -157,7 +158,7 @@ class TestWeightsFile:
             self.make(tmp_path / "own.pth")
 
     @pytest.mark.parametrize("content", [{"epoch": 3}, [torch.zeros(2)], {"model": {}}])
-    def test_no_tensors_by_name(self, tmp_path: Path, content: object) -> None:
+    def test_no_named_tensors(self, tmp_path: Path, content: object) -> None:
         torch.save(content, tmp_path / "own.pth")
         with pytest.raises(ModelError, match="does not hold a state dict"):
             self.make(tmp_path / "own.pth")
@@ -165,7 +166,7 @@ class TestWeightsFile:
     @pytest.mark.parametrize(
         "content", [torch.full((2,), torch.nan), torch.empty(2, device="meta")], ids=["nan", "meta"]
     )
-    def test_no_numbers(self, tmp_path: Path, content: torch.Tensor) -> None:
+    def test_values_that_are_not_finite(self, tmp_path: Path, content: torch.Tensor) -> None:
         torch.save({"conv1.weight": torch.zeros(2), "conv1.bias": content}, tmp_path / "own.pth")
         with pytest.raises(ModelError, match=r"conv1\.bias"):
             self.make(tmp_path / "own.pth")
@@ -178,7 +179,7 @@ class TestWeightsFile:
         with pytest.raises(ModelError, match="does not hold readable weights"):
             self.make(tmp_path / name)
 
-    def test_cannot_run_code(self, tmp_path: Path) -> None:
+    def test_code_in_a_file_does_not_run(self, tmp_path: Path) -> None:
         torch.save({"conv1": Malicious(tmp_path / "ran")}, tmp_path / "own.pth")
         with pytest.raises(ModelError) as error:
             self.make(tmp_path / "own.pth")

@@ -38,51 +38,43 @@ def test_the_default_suits_the_device_and_the_images(
     assert default_architecture("classification", torch.device(device), image_size) == name
 
 
-def test_the_size_follows_the_images_unless_asked_for() -> None:
+def test_the_size_follows_the_images_unless_given() -> None:
     sizes = [(100, 90)]
     assert choose_network("classification", CPU, sizes) == ("mobilenet_v3_small", 96)
     assert choose_network("classification", CPU, sizes, image_size=64)[1] == 64
     assert choose_network("classification", CPU, [(32, 32)]) == ("resnet18", 32)
 
 
-def test_a_network_that_takes_one_size_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_accepts_one_size_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = ClassifierEntry("vgg16", image_size=224, head="classifier.6")
     monkeypatch.setitem(CLASSIFIERS, "vgg16", entry)
     assert choose_network("classification", CPU, [(32, 32)], "vgg16") == ("vgg16", 224)
-    with pytest.raises(ModelError, match=r"^vgg16 takes images of side 224, not 64\.$"):
+    with pytest.raises(ModelError, match=r"vgg16 .*224, not 64"):
         choose_network("classification", CPU, (), "vgg16", 64)
 
 
-def test_makes_the_default() -> None:
+def test_creates_the_default() -> None:
     network = make_network(classes=("a", "b"), pretrained=False)
     assert network.manifest.architecture == "mobilenet_v3_small"
     assert network.manifest.image_size == 128
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
-        (
-            {"task": "poetry"},
-            'The task "poetry" is not one of classification, segmentation, detection.',
-        ),
-        (
-            {"architecture": "alexnet"},
-            'The architecture "alexnet" is not one of mobilenet_v3_small, mobilenet_v3_large, '
-            "resnet18, resnet50, vgg16.",
-        ),
-        ({"classes": ()}, "A network needs at least one class."),
-        ({"image_size": 0}, "image_size must be at least 32; it is 0."),
+        ({"task": "poetry"}, '"poetry".*classification, segmentation, detection'),
+        ({"architecture": "alexnet"}, '"alexnet".*mobilenet_v3_small, .*resnet18'),
+        ({"classes": ()}, "at least one class"),
+        ({"image_size": 0}, "image_size must be at least 32; it is 0"),
     ],
 )
-def test_refuses(arguments: dict[str, Any], sentence: str) -> None:
+def test_refuses(arguments: dict[str, Any], message: str) -> None:
     settings: dict[str, Any] = {"classes": ("a", "b"), "pretrained": False} | arguments
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(ModelError, match=message):
         make_network(**settings)
-    assert str(error.value) == sentence
 
 
-def test_weights_are_fixed_by_the_seed_and_leave_the_process_alone() -> None:
+def test_weights_depend_on_the_seed_and_not_on_the_process() -> None:
     before = torch.get_rng_state()
     first, second, other = small_network(seed=1), small_network(seed=1), small_network(seed=2)
     assert torch.equal(torch.get_rng_state(), before)

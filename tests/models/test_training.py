@@ -25,7 +25,7 @@ from cdal.models.training import batch_order
 QUICK = Recipe(epochs=3, batch_size=8)
 
 
-def learnt(network: ClassificationNetwork, **settings: Any) -> FitReport:
+def train(network: ClassificationNetwork, **settings: Any) -> FitReport:
     return fit(network, Colours([0, 1, 2] * 8), Colours([0, 1, 2] * 2, seed=1), Recipe(**settings))
 
 
@@ -37,8 +37,8 @@ def test_learns(trained: tuple[ClassificationNetwork, FitReport]) -> None:
     assert network.evaluate(Colours([0, 1, 2] * 4, seed=2)).main >= 0.9
 
 
-def test_reports_what_it_did() -> None:
-    report = learnt(small_network(), epochs=3, batch_size=8)
+def test_the_report() -> None:
+    report = train(small_network(), epochs=3, batch_size=8)
     assert (report.images, report.held_out_images) == (24, 6)
     assert report.plan.epochs == len(report.losses) == len(report.held_out) == 3
     assert report.plan.steps == 9
@@ -46,7 +46,7 @@ def test_reports_what_it_did() -> None:
     assert json.loads(json.dumps(report.to_dict()))["plan"]["batch_size"] == 8
 
 
-def test_measures_as_it_will_be_used() -> None:
+def test_metrics_are_those_of_the_trained_network() -> None:
     network, held_out = small_network(), Colours([0, 1, 2] * 2, seed=1)
     report = fit(network, Colours([0, 1, 2] * 8), held_out, QUICK)
     assert report.metrics == network.evaluate(held_out)
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
     before = torch.get_rng_state()
     threads = torch.get_num_threads()
     networks = [small_network() for _ in range(3)]
-    reports = [learnt(n, epochs=2, seed=seed) for n, seed in zip(networks, (4, 4, 5), strict=True)]
+    reports = [train(n, epochs=2, seed=seed) for n, seed in zip(networks, (4, 4, 5), strict=True)]
     states = [network.module.state_dict() for network in networks]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert reports[0].losses == reports[1].losses
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
 
 
 class Scripted:
-    """Held-out metrics as a test sets them, and the weights at each measurement."""
+    """Returns given metrics, and records the weights at each measurement."""
 
     def __init__(self, network: ClassificationNetwork, values: list[float]) -> None:
         self._network = network
@@ -78,13 +78,13 @@ class Scripted:
         return Metrics("accuracy", {"accuracy": next(self._values)}, {}, (), 1)
 
 
-def test_keeps_the_last_epoch_whatever_a_handful_of_images_says(
+def test_keeps_the_last_epoch_even_if_an_earlier_one_measured_better(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network = small_network()
     scripted = Scripted(network, [0.1, 0.9, 0.3, 0.2])
     monkeypatch.setattr(network, "evaluate", scripted)
-    report = learnt(network, epochs=4)
+    report = train(network, epochs=4)
     assert report.held_out == (0.1, 0.9, 0.3, 0.2)
     assert report.metrics is not None
     assert report.metrics.main == 0.2
@@ -105,8 +105,8 @@ def test_any_number_of_images_trains(count: int) -> None:
     assert report.images == count
 
 
-def test_images_may_be_learnt_one_at_a_time() -> None:
-    report = learnt(small_network(), epochs=1, batch_size=1)
+def test_a_batch_may_be_one_image() -> None:
+    report = train(small_network(), epochs=1, batch_size=1)
     assert report.plan.batch_size == 1
     assert math.isfinite(report.losses[-1])
 
@@ -117,11 +117,11 @@ def test_no_images() -> None:
 
 
 def test_an_unknown_class() -> None:
-    with pytest.raises(ModelError, match="class number 3"):
+    with pytest.raises(ModelError, match="class index 3"):
         fit(small_network(), Colours([0, 3]), None, QUICK)
 
 
-def test_a_loss_that_is_no_number() -> None:
+def test_a_loss_that_is_not_finite() -> None:
     network = small_network()
     with torch.no_grad():
         network.module.head.weight.fill_(float("inf"))
@@ -131,16 +131,16 @@ def test_a_loss_that_is_no_number() -> None:
 
 def test_stops_at_the_next_step() -> None:
     network = small_network()
-    asked = 0
+    calls = 0
 
     def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 24 + 6 + 2  # the images are read, two steps are taken
+        nonlocal calls
+        calls += 1
+        return calls > 24 + 6 + 2  # the images are read, two steps are taken
 
     with pytest.raises(Stopped):
         fit(network, Colours([0, 1, 2] * 8), Colours([0, 1, 2] * 2), QUICK, stop=stop)
-    assert asked == 33
+    assert calls == 33
     assert not network.module.training
 
 
@@ -148,34 +148,36 @@ def test_trains_in_a_thread_while_another_network_predicts() -> None:
     trained, serving = small_network(), small_network(seed=1)
     batch = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     wanted = serving.predict(batch).probabilities
-    thread = threading.Thread(target=learnt, args=(trained,), kwargs={"epochs": 6})
+    thread = threading.Thread(target=train, args=(trained,), kwargs={"epochs": 6})
     thread.start()
     while thread.is_alive():
         assert torch.equal(serving.predict(batch).probabilities, wanted)
     thread.join()
 
 
-def test_tells_how_far_it_is() -> None:
-    told: list[FitProgress] = []
-    fit(small_network(), Colours([0, 1, 2] * 4), Colours([0]), QUICK, progress=told.append)
-    ends = [p for p in told if p.metric is not None or p.loss is not None]
+def test_reports_progress_after_each_epoch() -> None:
+    reports: list[FitProgress] = []
+    fit(small_network(), Colours([0, 1, 2] * 4), Colours([0]), QUICK, progress=reports.append)
+    ends = [p for p in reports if p.metric is not None or p.loss is not None]
     assert [p.epoch for p in ends] == [1, 2, 3]
     assert ends[-1].share == pytest.approx(1.0)
-    shares = [p.share for p in told]
+    shares = [p.share for p in reports]
     assert shares == sorted(shares)
-    assert all(p.epochs == 3 for p in told)
+    assert all(p.epochs == 3 for p in reports)
 
 
-def test_tells_every_second_while_images_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_progress_every_second_while_images_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = iter(range(10_000))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    told: list[FitProgress] = []
-    fit(small_network(), Colours([0, 1]), None, Recipe(epochs=1), progress=told.append)
-    assert [p.epoch for p in told[:2]] == [0, 0]
-    assert [p.share for p in told[:2]] == pytest.approx([0.05, 0.1])
+    reports: list[FitProgress] = []
+    fit(small_network(), Colours([0, 1]), None, Recipe(epochs=1), progress=reports.append)
+    assert [p.epoch for p in reports[:2]] == [0, 0]
+    assert [p.share for p in reports[:2]] == pytest.approx([0.05, 0.1])
 
 
-def test_batches_are_of_nearly_equal_size() -> None:
+def test_batches_have_nearly_equal_sizes() -> None:
     order = batch_order(33, 2, torch.Generator().manual_seed(0))
     assert [len(indices) for indices in order] == [17, 16]
     assert sorted(torch.cat(order).tolist()) == list(range(33))
@@ -184,7 +186,7 @@ def test_batches_are_of_nearly_equal_size() -> None:
 @pytest.mark.parametrize(
     ("images", "batch_size", "sizes"), [(3, 2, [3]), (5, 2, [3, 2]), (3, 1, [1, 1, 1])]
 )
-def test_no_batch_has_one_image_unless_that_is_wanted(
+def test_no_batch_has_one_image_unless_requested(
     images: int, batch_size: int, sizes: list[int]
 ) -> None:
     plan = Recipe(batch_size=batch_size).plan(
@@ -200,5 +202,5 @@ def test_prepared_images_are_not_prepared_again() -> None:
     assert network.read(images, lambda: False) is images
 
 
-def test_a_single_image_comes_twice() -> None:
+def test_a_single_image_is_used_twice() -> None:
     assert [indices.tolist() for indices in batch_order(1, 1, torch.Generator())] == [[0, 0]]

@@ -1,4 +1,4 @@
-"""A data set that is learnt in a few steps, and the fastest network to learn it."""
+"""A classification data set that is learnt in a few steps, and the fastest network for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COLOURS = ((220, 40, 40), (40, 200, 60), (50, 60, 220), (220, 210, 50))
 
 
 class Colours:
-    """Plain images, each of the colour of its class with a little noise: learnt in a few steps."""
+    """Images in the colour of their class, with a little noise."""
 
     def __init__(self, targets: list[int], size: int = 32, seed: int = 0) -> None:
         self.targets = targets
@@ -36,7 +36,7 @@ class Colours:
 def small_network(
     classes: tuple[str, ...] = ("red", "green", "blue"), seed: int = 0
 ) -> ClassificationNetwork:
-    """The fastest network, for tests of everything that is not about the network itself."""
+    """The fastest network, for tests that are not about the network itself."""
     network = make_network(
         architecture="mobilenet_v3_small",
         classes=classes,

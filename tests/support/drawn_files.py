@@ -1,4 +1,4 @@
-"""Small data sets, made by hand, as folders and zips."""
+"""Small data sets of drawn images, as folders and zips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def picture(width: int, height: int, kind: str = "PNG", orientation: int = 1) -> bytes:
-    """An image whose left upper pixel is red and whose others are blue."""
+    """An image whose top left pixel is red; all others are blue."""
     image = Image.new("RGB", (width, height), (0, 0, 255))
     image.putpixel((0, 0), (255, 0, 0))
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""A data set for detection that is learnt in a few steps: plain rectangles on a noisy ground."""
+"""A detection data set that is learnt in a few steps, and the fastest network for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ COLOURS = ((220, 30, 30), (30, 30, 220))
 
 
 class Rectangles:
-    """Grey images, 96 high and 128 wide, with none, one or two rectangles of the classes' colours.
+    """Noisy grey images, 96 high and 128 wide, with up to two rectangles in their class's colour.
 
-    Sides are 24 to 48 pixels, and no two rectangles overlap: one is in the left half, one in the
-    right.
+    Their sides are 24 to 48 pixels. They do not overlap: one is in the left half, one in the right.
     """
 
     def __init__(self, count: int, seed: int = 0) -> None:
@@ -47,7 +46,7 @@ class Rectangles:
 def small_detector(
     classes: tuple[str, ...] = CLASSES, seed: int = 0, image_size: int = 64
 ) -> DetectionNetwork:
-    """The fastest detector, for tests of everything that is not about the network itself."""
+    """The fastest detector, for tests that are not about the network itself."""
     network = make_network(
         "detection",
         "ssdlite320_mobilenet_v3_large",

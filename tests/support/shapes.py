@@ -1,4 +1,4 @@
-"""A segmentation data set that is learnt in a few steps, and the fastest network to learn it."""
+"""A segmentation data set that is learnt in a few steps, and the fastest network for it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from cdal.models import BACKGROUND, SegmentationNetwork, make_network
 
 COLOURS = ((220, 40, 40), (50, 60, 220), (120, 130, 120))
-"""Of rectangles, discs and the background."""
+"""The colours of rectangles, discs and the background."""
 
 
 class Shapes:
-    """A red rectangle and a blue disc on grey in each image, with a little noise."""
+    """Images of a red rectangle and a blue disc on grey, with a little noise."""
 
     def __init__(self, count: int, size: tuple[int, int] = (64, 64), seed: int = 0) -> None:
         draws = torch.Generator().manual_seed(seed)
@@ -31,7 +31,7 @@ def shapes_network(
     seed: int = 0,
     architecture: str = "lraspp_mobilenet_v3_large",
 ) -> SegmentationNetwork:
-    """A network, by default the fastest."""
+    """A segmentation network, by default the fastest."""
     network = make_network(
         task="segmentation",
         architecture=architecture,

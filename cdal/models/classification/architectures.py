@@ -1,4 +1,4 @@
-"""The classification networks that can be chosen by name: a new one is one entry of the table."""
+"""The table of classification networks: each one is a single entry."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from cdal.models.architecture import Architecture
 
 SMALL_IMAGE = 63
-"""Up to this side, resnet's own stem would leave less than 16 by 16 pixels; see ``small_stem``."""
+"""Up to this side, resnet's own stem would leave fewer than 16×16 positions; see ``small_stem``."""
 
-OF_SMALL_STEM = (64, 3, 3, 3)
-"""The shape of a tensor that a resnet has with no other stem than ``small_stem``."""
+SMALL_STEM_SHAPE = (64, 3, 3, 3)
+"""The shape of a convolution that a resnet only has with ``small_stem``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,9 @@ class ClassifierEntry(Architecture):
     """A classification network of torchvision.
 
     Attributes:
-        head: the name of its last linear layer; what goes into that layer are the features.
-        small: changes the network for images of side ``SMALL_IMAGE`` or less.
+        head: the name of its last linear layer, whose input are the features.
+        small: adapts the network to images of side ``SMALL_IMAGE`` or less; None: it stays as it
+            is.
     """
 
     head: str = ""
@@ -31,10 +32,9 @@ class ClassifierEntry(Architecture):
 
 
 def small_stem(resnet: nn.Module) -> None:
-    """Replace the 7×7 convolution and the pooling, of stride 4 together, by a 3×3 one of stride 2.
+    """Replace the 7×7 convolution and the pooling (stride 4 in total) by a 3×3 one of stride 2.
 
-    Stride 1, the usual choice for CIFAR-10, costs about three times as much; see
-    docs/training.md.
+    Stride 1, the usual choice for CIFAR-10, costs about three times as much: see docs/training.md.
     """
     resnet.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)
     nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -46,7 +46,7 @@ CLASSIFIERS: Mapping[str, ClassifierEntry] = {
     "mobilenet_v3_large": ClassifierEntry("mobilenet_v3_large", head="classifier.3"),
     "resnet18": ClassifierEntry("resnet18", head="fc", small=small_stem),
     "resnet50": ClassifierEntry("resnet50", head="fc", small=small_stem),
-    # Without batch normalisation it learns nothing at the others' rate.
+    # Without batch normalisation, it learns nothing at the default rate.
     "vgg16": ClassifierEntry("vgg16", head="classifier.6", learning_rate=2e-4),
 }
 
@@ -54,21 +54,25 @@ CLASSIFIERS: Mapping[str, ClassifierEntry] = {
 def build_classifier(
     name: str, image_size: int, pretrained: bool, weights: Mapping[str, Tensor] | None = None
 ) -> nn.Module:
-    """Build torchvision's network of this name, with weights as torchvision initialises them.
+    """Build torchvision's network of this name, randomly initialised as in torchvision.
 
-    A network that is to take weights keeps the stem that they were trained with.
+    Args:
+        name: a key of ``CLASSIFIERS``.
+        image_size: the side of its images.
+        pretrained: whether the network starts from pretrained weights.
+        weights: the weights that will be loaded, if any; the stem is the one they belong to.
     """
     module: nn.Module = torchvision.models.get_model(name, weights=None)
     small = CLASSIFIERS[name].small
     if weights is None:
         wanted = image_size <= SMALL_IMAGE and not pretrained
     else:
-        wanted = any(tensor.shape == OF_SMALL_STEM for tensor in weights.values())
+        wanted = any(tensor.shape == SMALL_STEM_SHAPE for tensor in weights.values())
     if small is not None and wanted:
         small(module)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            # mobilenet_v3's own 0.01 suits 600 epochs of ImageNet: after the few hundred steps
-            # of a small set the running statistics would still be half their initial values.
+            # mobilenet_v3's own 0.01 suits 600 epochs of ImageNet: after the few hundred steps on
+            # a small set, the running statistics would still be half their initial values.
             layer.momentum = 0.1
     return module

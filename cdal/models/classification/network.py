@@ -1,4 +1,4 @@
-"""Image classification: one class an image."""
+"""Image classification: one class per image."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from cdal.models.reports import ClassScore, Metrics
 
 
 class Classifier(nn.Module):
-    """A network in two parts: the trunk makes features of an image, the head scores its classes."""
+    """A network in two parts: the trunk computes an image's features, the head its class scores."""
 
     def __init__(self, architecture: str, trunk: nn.Module, classes: int) -> None:
         super().__init__()
         last = trunk.get_submodule(CLASSIFIERS[architecture].head)
         if not isinstance(last, nn.Linear):
-            raise TypeError(f"the head of {architecture} is no linear layer")
+            raise TypeError(f"the head of {architecture} is not a linear layer")
         trunk.set_submodule(CLASSIFIERS[architecture].head, nn.Identity())
         self.trunk = trunk
         self.head = nn.Linear(last.in_features, classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, 3, S, S) to features (B, D) and logits (B, C)."""
+        """Compute features (B, D) and logits (B, C) of normalised images (B, 3, S, S)."""
         features: Tensor = self.trunk(images)
         return features, self.head(features)
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationPrediction(Prediction):
-    """The image is the region: ``regions`` are class probabilities, (B, C) float32."""
+    """Predicted classes; each image is one region, so ``regions`` are (B, C) probabilities."""
 
     @property
     def probabilities(self) -> Tensor:
-        """Class probabilities, (B, C) float32, rows sum to 1."""
+        """Class probabilities, (B, C) float32, whose rows sum to 1."""
         if not isinstance(self.regions, Tensor):
-            raise TypeError("a classified image is one region")
+            raise TypeError("the regions of a classification must be one tensor")
         return self.regions
 
     def findings(self) -> list[Finding]:
@@ -59,7 +59,7 @@ class ClassificationPrediction(Prediction):
 
 
 class ClassificationNetwork(TaskNetwork):
-    """One of torchvision's classification networks with a head for the project's classes."""
+    """A classification network of torchvision with a head for the project's classes."""
 
     task = "classification"
     main_metric = "accuracy"
@@ -72,7 +72,7 @@ class ClassificationNetwork(TaskNetwork):
         min_epochs=15,
         max_epochs=50,
         steps=500,
-        max_side=(128, 224),  # 224 is what torchvision's weights were trained at
+        max_side=(128, 224),  # torchvision's weights were trained at 224
         bytes_per_pixel=2048,  # resnet50
     )
     module: Classifier
@@ -81,8 +81,8 @@ class ClassificationNetwork(TaskNetwork):
     def build(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Classifier:
         if len(manifest.classes) < 2:
             raise ModelError(
-                f'A classification network learns nothing of one class, "{manifest.classes[0]}"; '
-                "add a class."
+                "Classification needs at least two classes; there is only "
+                f'"{manifest.classes[0]}". Add a class.'
             )
         trunk = build_classifier(
             manifest.architecture, manifest.image_size, manifest.pretrained, weights
@@ -97,10 +97,10 @@ class ClassificationNetwork(TaskNetwork):
         return {"head.weight": ClassRows(), "head.bias": ClassRows()}
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:  # noqa: ARG002
-        """An image's class stays as it is."""
+        """Check the class index of an image, which does not depend on the image's size."""
         if target.shape != () or not 0 <= int(target) < len(self.classes):
             raise ModelError(
-                f"An image has class number {target.tolist()}, but the network has "
+                f"An image has the class index {target.tolist()}, but the network has "
                 f"{len(self.classes)} classes, counted from 0."
             )
         return target.long()
@@ -111,16 +111,16 @@ class ClassificationNetwork(TaskNetwork):
     def augment(
         self, images: Tensor, targets: Sequence[Tensor], draws: Generator
     ) -> tuple[Tensor, list[Tensor]]:
-        """Shift, flip and recolour, which leaves an image's class as it is."""
+        """Shift, flip and recolour the images; their classes stay the same."""
         return augment(images, draws), list(targets)
 
     def predict(self, batch: Tensor) -> ClassificationPrediction:
-        """Class probabilities and features of prepared images, (B, 3, S, S) uint8."""
+        """Predict class probabilities and features of prepared images, (B, 3, S, S) uint8."""
         features, logits = self._infer(batch)
         return ClassificationPrediction(regions=logits.softmax(1), features=features)
 
     def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
-        """Accuracy, its mean over the classes, cross entropy and the confusion matrix."""
+        """Measure accuracy, its mean over classes, cross entropy and the confusion matrix."""
         confusion = MulticlassConfusionMatrix(len(self.classes), validate_args=False)
         loss = 0.0
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
@@ -134,12 +134,12 @@ class ClassificationNetwork(TaskNetwork):
         return self._metrics(confusion.compute(), loss / len(images))
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
-        """Cross entropy, smoothed, and weighted for rare classes."""
+        """Cross entropy with label smoothing and class weights, as the recipe says."""
         weights = class_weights(class_counts).to(self.device) if recipe.class_weights else None
         smoothing = recipe.smoothing(self.defaults)
 
         def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
-            if len(images) == 1:  # of which batch normalisation could make nothing
+            if len(images) == 1:  # batch normalisation cannot train on a single image
                 images, targets = images.repeat(2, 1, 1, 1), [*targets, *targets]
             logits = self.module(self.normalise(images))[1]
             wanted = torch.stack(list(targets)).to(self.device, non_blocking=True)

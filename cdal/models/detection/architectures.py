@@ -1,4 +1,4 @@
-"""The detectors that can be chosen by name: a new one of a known family is one entry."""
+"""The table of detectors: each one of a known family is a single entry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DetectorEntry(Architecture):
     """A detector of torchvision.
 
     Attributes:
-        family: what kind of detector it is.
+        family: how detectors of its kind are built and run.
     """
 
     family: Family
@@ -28,7 +28,7 @@ class DetectorEntry(Architecture):
 
 DETECTORS: Mapping[str, DetectorEntry] = {
     "ssdlite320_mobilenet_v3_large": DetectorEntry(backbone="mobilenet_v3_large", family=SsdLite()),
-    # Without batch normalisation it diverges at the others' rate.
+    # Without batch normalisation, it diverges at the default rate.
     "ssd300_vgg16": DetectorEntry(
         backbone="vgg16", image_size=300, family=Ssd(), learning_rate=2e-4
     ),
@@ -40,11 +40,11 @@ DETECTORS: Mapping[str, DetectorEntry] = {
 
 
 def build_detector(manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Model:
-    """Build a detector for images as ours are prepared, with random weights.
+    """Build a randomly initialised detector for prepared images.
 
     Args:
-        manifest: what to build.
-        weights: see ``TaskNetwork.build``.
+        manifest: the description of the detector.
+        weights: the weights that will be loaded, if any; see ``TaskNetwork.build``.
     """
     family = DETECTORS[manifest.architecture].family
     model = family.build(manifest, weights)
@@ -52,15 +52,20 @@ def build_detector(manifest: Manifest, weights: Mapping[str, Tensor] | None = No
     in_float32(model.backbone, *family.heads(model))
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 0.1  # as for classification
+            layer.momentum = 0.1  # as for classification, see build_classifier
     return model
 
 
 def adopt(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
-    """Take the weights of the network that classifies, or those of a whole detector.
+    """Load the weights of a detector's classification backbone, or those of a whole detector.
+
+    Args:
+        model: the detector.
+        weights: weights by name.
+        name: a key of ``DETECTORS``.
 
     Raises:
-        ModelError: they fit neither.
+        ModelError: the weights fit neither.
     """
     family = DETECTORS[name].family
     own = model.state_dict()
@@ -69,7 +74,7 @@ def adopt(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
         ours = family.backbone_name(theirs)
         if ours in own and own[ours].shape == tensor.shape:
             fitting[ours] = tensor
-    # Heads are many small tensors, so half of the detector's own would be too much to ask.
+    # The heads have many small tensors, so "half of the detector" would require too much.
     if 2 * len(fitting) >= len(weights):
         model.load_state_dict({**own, **fitting})
     else:

@@ -1,7 +1,6 @@
-"""Random changes of training images for detection: boxes stay on what they hold.
+"""Random changes of training images for detection: boxes move with their objects.
 
-Like augment.py, and for the same reasons, not torchvision's own transforms: every image of a batch
-has its own change, from a given generator.
+As for classification, each image in a batch is changed on its own, from a given generator.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ ZOOM = 1.5
 """An image is enlarged or reduced by at most this factor."""
 
 SHIFT = 0.25
-"""Its centre moves by at most this share of the side."""
+"""The image's centre moves by at most this share of the side."""
 
 MIN_VISIBLE = 0.3
-"""A box of which less than this share of its area is left inside the image is dropped."""
+"""A box is dropped if less than this share of its area remains inside the image."""
 
 
 def augment_boxes(
     images: Tensor, targets: Sequence[Tensor], draws: Generator
 ) -> tuple[Tensor, list[Tensor]]:
-    """Zoom, shift, flip and recolour each image at random, and move its boxes with it.
+    """Randomly zoom, shift, flip and recolour each image, and move its boxes accordingly.
 
-    What moves in from outside has the image's mean colour: a mirror image, as for classification,
-    would show objects without boxes.
+    The area around an image is filled with its mean colour: mirroring the image, as for
+    classification, would show objects without boxes.
 
     Args:
         images: (B, 3, S, S) uint8.
-        targets: prepared.
-        draws: on the CPU.
+        targets: the prepared targets, (K, 5) per image.
+        draws: a CPU generator, so that the draws are the same on every device.
 
     Returns:
         Images (B, 3, S, S) float32 in [0, 255], and targets.
@@ -54,15 +53,15 @@ def augment_boxes(
 
 
 def place(images: Tensor, zooms: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-    """Enlarge (B, 3, S, S) images about their centres, mirror and then shift them.
+    """Enlarge images about their centres, mirror and then shift them.
 
     Args:
-        images: float32.
+        images: (B, 3, S, S) float32.
         zooms: factors, (B,).
         shifts: to the right and down, as shares of the side, (2, B).
-        flips: -1 to mirror left and right, otherwise 1, (B,).
+        flips: -1 to swap left and right, otherwise 1, (B,).
     """
-    # From a position in the result to the one in the image; both run from -1 to 1.
+    # Maps a position in the result to one in the image; both range from -1 to 1.
     matrices = torch.zeros((len(images), 2, 3))
     matrices[:, 0, 0] = flips / zooms
     matrices[:, 1, 1] = 1 / zooms
@@ -76,11 +75,11 @@ def place(images: Tensor, zooms: Tensor, shifts: Tensor, flips: Tensor) -> Tenso
 
 
 def place_boxes(target: Tensor, size: int, zoom: float, shift: Tensor, flip: float) -> Tensor:
-    """The rows (K, 5) of an image that ``place`` has changed, without those that have left it."""
+    """Move an image's boxes (K, 5) as ``place`` moves the image; drop those that leave it."""
     centre = size / 2
     scale = torch.tensor([flip * zoom, zoom])
     corners = (target[:, :4].view(-1, 2, 2) - centre) * scale + centre + shift * size
-    # Mirroring makes left and right change places.
+    # Mirroring swaps left and right.
     corners = torch.cat([corners.amin(1), corners.amax(1)], 1)
     whole = (corners[:, 2:] - corners[:, :2]).prod(1)
     inside = corners.clamp(0, size)

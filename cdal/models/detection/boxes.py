@@ -1,4 +1,4 @@
-"""Rows of a detection target: left, top, right, bottom in pixels, and the index of a class."""
+"""The rows of detection targets: left, top, right, bottom in pixels, and a class index."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import torch
 from torch import Tensor
 
 MIN_SIDE = 1.0
-"""Boxes with a side below this many pixels of the network's input are dropped: there is nothing
-left of such an object to be seen, and detectors refuse a box without an area."""
+"""Boxes with a shorter side than this, in pixels of the network's input, are dropped: nothing of
+such an object is visible, and detectors reject boxes without an area."""
 
 
 def rescaled(target: Tensor, height: int, width: int, size: int) -> Tensor:
-    """Rows (K, 5) of an image of this height and width, for that image resized to a square.
+    """Rescale the rows (K, 5) of an image of this height and width to a square of side ``size``.
 
     Returns:
-        (K', 5) float32; without boxes that are too small or lie outside.
+        (K', 5) float32, without boxes that are too small or outside the image.
     """
     scale = torch.tensor([size / width, size / height, size / width, size / height, 1.0])
     return clipped(target.float() * scale.to(target.device), size)
 
 
 def clipped(target: Tensor, size: int) -> Tensor:
-    """Cut rows (K, 5) off at the borders of a square image and drop those of which too little is
-    left, (K', 5).
+    """Clip rows (K, 5) to a square image of side ``size``, and drop boxes that become too small.
+
+    Returns:
+        (K', 5).
     """
     corners = target[:, :4].clamp(0, size)
     sides = corners[:, 2:] - corners[:, :2]

@@ -1,7 +1,7 @@
-"""A family of torchvision's detectors: what the table of detectors needs of each.
+"""Families of torchvision's detectors: how they are built, run and taken apart.
 
-A detector is run in its parts, once an image: the boxes before non-maximum suppression, of which
-Contextual Diversity is made, and those after it come of one forward pass.
+A detector is run part by part, so that one forward pass gives the boxes before non-maximum
+suppression, from which Contextual Diversity is computed, and those after it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from cdal.models.detection.regions import BoxCandidates
 from cdal.models.manifest import Manifest
 
 Model = Any
-"""A detector of torchvision, which declares no types for its parts."""
+"""A detector of torchvision, whose parts have no declared types."""
 
 MIN_SCORE = 0.05
-"""A box below this score is not found."""
+"""Boxes with a lower score are discarded."""
 
 MAX_BOXES = 100
-"""Boxes that are kept of an image at most, as in COCO's metric."""
+"""The maximum number of boxes per image, as in COCO's metric."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detected:
-    """What a detector says of B images.
+    """The output of a detector for B images.
 
     Attributes:
         candidates: the most confident boxes before non-maximum suppression.
         features: (B, D) float32.
-        boxes: left, top, right, bottom in pixels after it, a (K, 4) tensor an image.
-        labels: indices of classes, (K,) int64 an image.
-        scores: (K,) float32 an image, descending.
+        boxes: left, top, right, bottom in pixels after non-maximum suppression, (K, 4) per image.
+        labels: class indices, (K,) int64 per image.
+        scores: (K,) float32 per image, descending.
     """
 
     candidates: BoxCandidates
@@ -74,7 +74,7 @@ class Detected:
 
 
 class AsPrepared(nn.Module):
-    """In place of torchvision's resizing and normalising: our images come prepared."""
+    """Replaces torchvision's resizing and normalisation, because images are prepared already."""
 
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
@@ -82,53 +82,53 @@ class AsPrepared(nn.Module):
         return image_list(torch.stack(images)), targets
 
     def postprocess(self, found: list[Any], *_: object) -> list[Any]:
-        """Boxes stay where they are."""
+        """Return boxes unchanged."""
         return found
 
 
 class Family(ABC):
-    """How the detectors of a family are built, run and taken apart."""
+    """How detectors of one family are built, run and taken apart."""
 
     background: ClassVar[int] = 1
-    """How many classes come before the project's own."""
+    """The number of classes that precede the project's own."""
 
     @abstractmethod
     def build(self, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Model:
-        """The detector with random weights, all of which can be trained.
+        """The detector with random weights, all of them trainable.
 
         Args:
-            manifest: what to build.
-            weights: see ``TaskNetwork.build``.
+            manifest: the description of the detector.
+            weights: the weights that will be loaded, if any; see ``TaskNetwork.build``.
         """
 
     @abstractmethod
     def class_rows(self, model: Model) -> dict[str, ClassRows]:
-        """See ``TaskNetwork.class_rows``."""
+        """Where each tensor of the detector's state has rows for classes, by the tensor's name."""
 
     @abstractmethod
     def heads(self, model: Model) -> list[nn.Module]:
-        """The layers that say what and where the boxes are."""
+        """The layers that predict the classes and positions of boxes."""
 
     @abstractmethod
     def detect(self, model: Model, images: Tensor) -> Detected:
-        """Run it on normalised images, (B, 3, S, S)."""
+        """Run the detector on normalised images, (B, 3, S, S)."""
 
     def losses(
         self, model: Model, images: Tensor, targets: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """The parts of the loss of normalised images, (B, 3, S, S), while it is trained.
+        """The terms of the loss, by name.
 
         Args:
-            model: the detector.
-            images: normalised.
-            targets: of each image boxes, (K, 4), and labels, (K,), background counted.
+            model: the detector, in training mode.
+            images: normalised images, (B, 3, S, S).
+            targets: "boxes" (K, 4) and "labels" (K,) of each image; labels count the background.
         """
         found: dict[str, Tensor] = model(list(images), targets)
         return found
 
     @abstractmethod
     def backbone_name(self, name: str) -> str:
-        """The name here of a tensor of the backbone's, as the network that classifies has it."""
+        """The detector's name for a tensor that has this name in its classification backbone."""
 
 
 def torchvision_detector(manifest: Manifest, background: int, **settings: float) -> Model:
@@ -143,10 +143,10 @@ def torchvision_detector(manifest: Manifest, background: int, **settings: float)
 
 
 def in_float32(*layers: nn.Module) -> None:
-    """Have layers give float32 also where they reckon in mixed precision.
+    """Convert the outputs of layers to float32, in mixed precision too.
 
-    Anchors take their type from the feature maps, and bfloat16 knows only every second pixel
-    above 256.
+    Anchors inherit their type from the feature maps, and above 256 bfloat16 only represents every
+    second pixel.
     """
 
     def cast(_: nn.Module, __: object, output: Any) -> Any:
@@ -161,5 +161,5 @@ def in_float32(*layers: nn.Module) -> None:
 
 
 def image_list(images: Tensor) -> ImageList:
-    """A batch, as torchvision's parts take it."""
+    """A batch of images (B, 3, S, S) in the type that torchvision's parts expect."""
     return ImageList(images, [(images.shape[2], images.shape[3])] * len(images))

@@ -1,4 +1,4 @@
-"""Average precision of detections, by COCO's rules."""
+"""Metrics of detections: average precision by COCO's rules, and confusion between classes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from cdal.models.errors import ModelError, Stopped
 
 @dataclass(frozen=True, slots=True)
 class AveragePrecision:
-    """The precision of detections, averaged over the recall.
+    """The average precision of each of C classes; None for a class without boxes.
 
     Attributes:
-        at_50: where a box with an intersection over union of 0.5 counts as found, a value for
-            each of C classes; None for a class without boxes.
+        at_50: a box counts as found at an intersection over union of at least 0.5.
         at_all: the mean over the thresholds 0.5, 0.55, …, 0.95.
     """
 
@@ -27,11 +26,11 @@ class AveragePrecision:
 
 
 class PrecisionMeter:
-    """Collects found and true boxes of images.
+    """Computes the average precision of found boxes, image by image.
 
     Args:
         classes: C.
-        thresholds: of the intersection over union, ascending, the first one 0.5; None: COCO's ten.
+        thresholds: of the intersection over union, ascending from 0.5; None: COCO's ten.
 
     Raises:
         ModelError: pycocotools is not installed.
@@ -39,13 +38,13 @@ class PrecisionMeter:
 
     def __init__(self, classes: int, thresholds: list[float] | None = None) -> None:
         try:
-            # Not all who train classifiers have what this metric needs.
+            # Imported here, because only detection needs pycocotools.
             from torchmetrics.detection import MeanAveragePrecision
 
             self._metric = MeanAveragePrecision(iou_thresholds=thresholds, extended_summary=True)
         except ImportError as error:
             raise ModelError(
-                "Detectors are measured with pycocotools, which is not installed here: "
+                "Measuring detectors needs pycocotools, which is not installed. Run: "
                 "pip install pycocotools"
             ) from error
         self._classes = classes
@@ -54,22 +53,22 @@ class PrecisionMeter:
         """Add images.
 
         Args:
-            found: boxes (K, 4), scores (K,) and labels (K,) of each, on the CPU.
-            targets: rows (K, 5) of each.
+            found: "boxes" (K, 4), "scores" (K,) and "labels" (K,) of each image, on the CPU.
+            targets: the target (M, 5) of each image.
         """
         true = [{"boxes": rows[:, :4], "labels": rows[:, 4].long()} for rows in targets]
         self._metric.update(list(found), true)
 
     def compute(self) -> AveragePrecision:
-        """Average precision over all images so far."""
+        """The average precision over all images added so far."""
         summary = self._metric.compute()
-        # Thresholds, 101 recalls, seen classes; then all areas, and at most 100 boxes an image.
+        # Thresholds × 101 recalls × seen classes, for all areas and at most 100 boxes per image.
         precision = summary["precision"][:, :, :, 0, -1]
         at_50: list[float | None] = [None] * self._classes
         at_all = list(at_50)
         for column, label in enumerate(summary["classes"].reshape(-1).tolist()):
             values = precision[:, :, column]
-            if (values >= 0).all():  # otherwise the class has no boxes, but was found
+            if (values >= 0).all():  # otherwise the class was found but has no boxes
                 at_50[label], at_all[label] = float(values[0].mean()), float(values.mean())
         return AveragePrecision(tuple(at_50), tuple(at_all))
 
@@ -81,20 +80,20 @@ def resampled_precision(
     counts: Sequence[Sequence[int]],
     stop: Callable[[], bool] = lambda: False,
 ) -> list[float]:
-    """Average precision at 0.5, mean over the classes, of bootstrap samples of images.
+    """The mean average precision at 0.5 of each of B bootstrap samples of images.
 
     Args:
-        found: of each of N images, see ``PrecisionMeter.update``.
-        targets: of each.
+        found: the found boxes of N images; see ``PrecisionMeter.update``.
+        targets: their targets.
         classes: C.
-        counts: how often each image is in each of B samples, (B, N).
-        stop: asked before each sample.
+        counts: how often each image occurs in each sample, (B, N).
+        stop: called before each sample; True stops the computation.
 
     Returns:
-        Of each sample.
+        B values in [0, 1].
 
     Raises:
-        Stopped: ``stop`` said so.
+        Stopped: ``stop`` returned True.
     """
     values = []
     for sample in counts:
@@ -108,34 +107,36 @@ def resampled_precision(
 
 
 def mean_over_classes(values: Sequence[float | None]) -> float:
-    """The mean over the classes that have boxes; 0 where none has."""
+    """The mean over the classes that have boxes; 0 if none has."""
     known = [value for value in values if value is not None]
     return float(torch.tensor(known).mean()) if known else 0.0
 
 
 OVERLAP = 0.5
-"""Least intersection over union of a found box that is taken to be of the object."""
+"""A found box belongs to an object from this intersection over union."""
 
 
 def box_confusion(
     found: Sequence[Mapping[str, Tensor]], targets: Sequence[Tensor], classes: int
 ) -> Tensor:
-    """Count what is found where there is an object: of what overlaps, the most confident counts.
+    """Count which classes are found for the objects of which class.
+
+    For each object, the most confident of the boxes that overlap it counts.
 
     Args:
-        found: of each image boxes (K, 4) and labels (K,), the most confident first.
-        targets: of each image rows of left, top, right, bottom and class, (M, 5).
+        found: "boxes" (K, 4) and "labels" (K,) of each image, the most confident first.
+        targets: the target (M, 5) of each image.
         classes: C.
 
     Returns:
-        (C, C + 1) int64: rows are the objects' classes, columns what is found there; the last one
-        is for objects where nothing is.
+        (C, C + 1) int64: a row per class of object, a column per class found, and a last column for
+        objects that are missed.
     """
     confusion = torch.zeros((classes, classes + 1), dtype=torch.int64)
     for image, target in zip(found, targets, strict=True):
         overlaps = box_iou(target[:, :4], image["boxes"]) >= OVERLAP
         overlaps = torch.cat((overlaps, torch.ones(len(target), 1, dtype=torch.bool)), 1)
         labels = torch.cat((image["labels"], torch.tensor([classes])))
-        first = overlaps.int().argmax(1)  # of equals the first
+        first = overlaps.int().argmax(1)  # the first of equal ones, so the most confident
         confusion.index_put_((target[:, 4].long(), labels[first]), torch.tensor(1), accumulate=True)
     return confusion

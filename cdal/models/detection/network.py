@@ -1,4 +1,4 @@
-"""Object detection: boxes with a class each."""
+"""Object detection: boxes, each with a class."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from cdal.models.reports import ClassScore, Metrics
 
 @dataclass(frozen=True, slots=True)
 class DetectionPrediction(Prediction):
-    """A box is a region: ``regions`` are class vectors before non-maximum suppression.
+    """Detected boxes: ``regions`` are the class vectors of boxes before non-maximum suppression.
 
     Attributes:
-        detected: with the boxes after it, on the network's device.
-        image_size: the side S of the images that the boxes are in.
+        detected: the detector's output, on the network's device.
+        image_size: the side S of the prepared images.
     """
 
     detected: Detected
     image_size: int
 
     def findings(self) -> list[Finding]:
-        """The boxes that are found in each image, as shares of its width and height.
+        """The boxes found in each image, as shares of its width and height.
 
-        An image is resized to a square, so the shares are the same whatever its size was.
+        An image is resized to a square without cropping, so the shares hold at its original size.
         """
         counts = [len(scores) for scores in self.detected.scores]
         boxes = (torch.cat(self.detected.boxes) / self.image_size).clamp(0, 1).cpu()
@@ -51,7 +51,7 @@ class DetectionPrediction(Prediction):
 
 
 class DetectionNetwork(TaskNetwork):
-    """One of torchvision's detectors with heads for the project's classes."""
+    """A detector of torchvision with heads for the project's classes."""
 
     task = "detection"
     main_metric = "map_50"
@@ -77,7 +77,7 @@ class DetectionNetwork(TaskNetwork):
     def make(
         cls, manifest: Manifest, device: torch.device, weights: Mapping[str, Tensor] | None = None
     ) -> Self:
-        """See ``TaskNetwork.make``; weights may be those of the backbone as it classifies."""
+        """A new detector; ``weights`` may also be those of its classification backbone."""
         network = cls(manifest, cls.layers(manifest, weights), device)
         if weights is not None:
             adopt(network.module, weights, manifest.architecture)
@@ -91,14 +91,14 @@ class DetectionNetwork(TaskNetwork):
         return self.entry.family.class_rows(self.module)
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
-        """Boxes in pixels of the prepared image, cut off at its borders.
+        """Rescale boxes to pixels of the prepared image and clip them to it.
 
-        Those with a side of less than a pixel there are dropped.
+        Boxes with a side shorter than ``MIN_SIDE`` there are dropped.
         """
         if target.ndim != 2 or target.shape[1] != 5 or not target.isfinite().all():
             raise ModelError(
-                "The boxes of an image must be rows of left, top, right, bottom and class, all of "
-                f"them finite; there is a tensor of shape {tuple(target.shape)}."
+                "The boxes of an image must be finite rows of left, top, right, bottom and class; "
+                f"this target has the shape {tuple(target.shape)}."
             )
         classes = target[:, 4]
         wrong = classes[
@@ -106,7 +106,7 @@ class DetectionNetwork(TaskNetwork):
         ]
         if len(wrong):
             raise ModelError(
-                f"A box has class number {float(wrong[0]):g}, but the network has "
+                f"A box has the class index {float(wrong[0]):g}, but the network has "
                 f"{len(self.classes)} classes, counted from 0."
             )
         return rescaled(target, height, width, self.image_size)
@@ -117,11 +117,11 @@ class DetectionNetwork(TaskNetwork):
     def augment(
         self, images: Tensor, targets: Sequence[Tensor], draws: Generator
     ) -> tuple[Tensor, list[Tensor]]:
-        """Zoom, shift, flip and recolour, boxes with their images."""
+        """Zoom, shift, flip and recolour the images, and move their boxes with them."""
         return augment_boxes(images, targets, draws)
 
     def predict(self, batch: Tensor) -> DetectionPrediction:
-        """Boxes and features of prepared images, (B, 3, S, S) uint8."""
+        """Predict boxes and features of prepared images, (B, 3, S, S) uint8."""
         found = self._infer(batch)
         return DetectionPrediction(
             found.candidates.regions(), found.features, found, self.image_size
@@ -130,14 +130,15 @@ class DetectionNetwork(TaskNetwork):
     def find(
         self, images: PreparedImages, stop: Callable[[], bool] = lambda: False
     ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
-        """What is found in each image, and its target.
+        """Detect the objects of labelled images.
 
         Returns:
-            Of each image "boxes", (K, 4) float32 in pixels of the prepared image, "labels", (K,)
-            int64, and "scores", (K,) float32, descending, on the CPU; and its target, (M, 5).
+            For each image, on the CPU: "boxes", (K, 4) float32 in pixels of the prepared image,
+            "labels", (K,) int64, and "scores", (K,) float32, descending. And the target of each
+            image, (M, 5).
 
         Raises:
-            Stopped: ``stop`` said so.
+            Stopped: ``stop`` returned True.
         """
         each: list[dict[str, Tensor]] = []
         true: list[Tensor] = []
@@ -154,8 +155,10 @@ class DetectionNetwork(TaskNetwork):
         return each, true
 
     def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
-        """Average precision by COCO's rules: "map_50" at an intersection over union of 0.5, and
-        "map", the mean over 0.5, 0.55, …, 0.95; for each class that at 0.5.
+        """Measure average precision by COCO's rules, and the confusion matrix.
+
+        "map_50" is the mean over classes at an intersection over union of 0.5, "map" the mean over
+        0.5, 0.55, …, 0.95 as well.
         """
         found, targets = self.find(images, stop)
         meter = PrecisionMeter(len(self.classes))
@@ -180,13 +183,13 @@ class DetectionNetwork(TaskNetwork):
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:  # noqa: ARG002
         """The sum of the detector's own losses.
 
-        They bring their own balance between objects and background, so label smoothing and class
-        weights don't apply.
+        These balance objects and background themselves, so label smoothing and class weights do not
+        apply.
         """
         family = self.entry.family
 
         def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
-            if len(images) == 1:  # of which batch normalisation could make nothing
+            if len(images) == 1:  # batch normalisation cannot train on a single image
                 images, targets = images.repeat(2, 1, 1, 1), [*targets, *targets]
             rows = [target.to(self.device, non_blocking=True) for target in targets]
             labels = [of_image[:, 4].long() + family.background for of_image in rows]

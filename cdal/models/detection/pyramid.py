@@ -21,8 +21,8 @@ from cdal.models.detection.regions import BoxCandidates
 from cdal.models.manifest import Manifest
 
 USUAL_SIDE = 512
-"""The side of an image that torchvision's anchors in pixels are taken to be made for: their largest
-then covers the image. Those of other images are scaled with the side."""
+"""The image side that torchvision's anchors, which are in pixels, are assumed to suit: the largest
+one covers such an image. For other sides the anchors are scaled."""
 
 
 FASTER_RCNN: Mapping[str, int] = {
@@ -32,19 +32,19 @@ FASTER_RCNN: Mapping[str, int] = {
     "rpn_post_nms_top_n_test": 200,
     "box_batch_size_per_image": 128,
 }
-"""Fewer proposals than torchvision's 1,000 to 2,000, which are made for photographs of 800 to 1,333
-pixels: with ours the second stage would cost more than all the rest."""
+"""Fewer proposals than torchvision's 1,000 to 2,000, which suit photographs of 800 to 1,333 pixels:
+with smaller images, the second stage would cost more than everything else."""
 
 
 class RetinaNet(Family):
-    """A sigmoid for each class, none for background, and a box for each of many anchors."""
+    """For each anchor, a box and a sigmoid per class; there is no background class."""
 
     background = 0
 
     def build(
         self,
         manifest: Manifest,
-        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — does not depend on them
     ) -> Model:
         model = torchvision_detector(
             manifest, self.background, score_thresh=MIN_SCORE, detections_per_img=MAX_BOXES
@@ -79,19 +79,19 @@ class RetinaNet(Family):
 
 
 class FasterRcnn(Family):
-    """Boxes are proposed first; then each is given class scores, one of them background's."""
+    """Proposes boxes first, then scores the classes of each, including background."""
 
     def build(
         self,
         manifest: Manifest,
-        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — does not depend on them
     ) -> Model:
         model = torchvision_detector(
             manifest,
             self.background,
             box_score_thresh=MIN_SCORE,
             box_detections_per_img=MAX_BOXES,
-            # Else an image may be left without any proposal, of which nothing could be said.
+            # Otherwise an image may have no proposals, and so no regions.
             rpn_score_thresh=0.0,
             **FASTER_RCNN,
         )
@@ -131,7 +131,7 @@ class FasterRcnn(Family):
 
 
 def scaled(anchors: AnchorGenerator, image_size: int) -> AnchorGenerator:
-    """The same anchors for images of this side; see ``USUAL_SIDE``."""
+    """The anchors scaled to images of this side; see ``USUAL_SIDE``."""
     sizes = tuple(
         tuple(side * image_size / USUAL_SIDE for side in level) for level in anchors.sizes
     )
@@ -139,5 +139,5 @@ def scaled(anchors: AnchorGenerator, image_size: int) -> AnchorGenerator:
 
 
 def deepest(model: Model, maps: list[Tensor]) -> Tensor:
-    """The feature pyramid's map of the body's last layer; those after it are its reductions."""
+    """The pyramid's map of the body's last layer; the later maps are reductions of it."""
     return maps[len(model.backbone.body.return_layers) - 1]

@@ -1,4 +1,4 @@
-"""Which of the boxes before non-maximum suppression are regions of an image."""
+"""The regions of an image in detection: its confident boxes before non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import Self
 from torch import Tensor
 
 MIN_CONFIDENCE = 0.05
-"""A box of which the detector is less sure that it shows anything is no region, if not asked for;
-see docs/training.md."""
+"""The confidence from which a box is a region by default: see docs/training.md."""
 
 MAX_REGIONS = 100
-"""Of an image."""
+"""The maximum number of regions per image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxCandidates:
-    """The most confident boxes of each image: it is sure that they show something, if not what.
+    """The boxes of each image that most confidently show an object, of whatever class.
 
     Attributes:
-        vectors: class probabilities of K boxes an image, the most confident first, (K, C), or
-            (K, 1 + C) with background's before them; K is at most ``MAX_REGIONS``.
-        background: 1 with background, else 0.
+        vectors: class probabilities of K boxes per image, the most confident first, (K, C), or
+            (K, 1 + C) with the background first; K is at most ``MAX_REGIONS``.
+        background: 1 with a background class, otherwise 0.
     """
 
     vectors: list[Tensor]
@@ -31,7 +30,7 @@ class BoxCandidates:
 
     @classmethod
     def of(cls, images: Iterable[Tensor], background: int) -> Self:
-        """Of the vectors of all boxes, (A, background + C) an image."""
+        """Select the candidates among all boxes, given (A, background + C) vectors per image."""
         return cls([_best(vectors, background) for vectors in images], background)
 
     def regions(
@@ -40,12 +39,13 @@ class BoxCandidates:
         """Class vectors of the regions of each image.
 
         Args:
-            confidence: least of a region; the most confident box of an image is one in any case.
-            keep_background: as one class more, the last one, where the detector has it; else
-                vectors are without it, and don't sum to 1.
+            confidence: the confidence from which a box is a region; the most confident box of an
+                image always is one.
+            keep_background: whether to keep the background, if the detector has it, as the last
+                class; without it, vectors do not sum to 1.
 
         Returns:
-            Of each image (R, C) float32, or (R, C + 1) with background.
+            For each image (R, C) float32, or (R, C + 1) with background.
         """
         found = []
         for vectors in self.vectors:

@@ -1,4 +1,4 @@
-"""SSD: class scores, one of them background's, and a box for each of many anchors."""
+"""Single-shot detectors: SSD and SSDlite."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from cdal.models.manifest import Manifest
 
 
 class Ssd(Family):
-    """Single shot: class scores, one of them background's, and a box for each of many anchors."""
+    """For each anchor, a box and class scores that include background."""
 
     def build(
         self,
         manifest: Manifest,
-        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — the same layers for all
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — does not depend on them
     ) -> Model:
         return torchvision_detector(
             manifest, self.background, score_thresh=MIN_SCORE, detections_per_img=MAX_BOXES
@@ -46,7 +46,7 @@ class Ssd(Family):
         anchors = model.anchor_generator.num_anchors_per_location()
         found = {}
         for name, layer in convolutions:
-            # Those of ssdlite are preceded by a convolution that knows nothing of classes.
+            # In SSDlite, a depthwise convolution without rows for classes precedes each of these.
             if isinstance(layer, nn.Conv2d) and layer.groups == 1:
                 rows = ClassRows(groups=anchors[int(name.split(".")[0])], before=1)
                 for part in ("weight", "bias"):
@@ -63,17 +63,17 @@ class Ssd(Family):
         anchors = model.anchor_generator(listed, maps)
         candidates = BoxCandidates.of(outputs["cls_logits"].softmax(-1), self.background)
         found = model.postprocess_detections(outputs, anchors, listed.image_sizes)
-        # The second map is the end of the network that classifies; those after it are ever smaller.
+        # The second map is the last of the classification backbone; later maps shrink further.
         return Detected.of(candidates, maps[1], found, self.background)
 
     def losses(
         self, model: Model, images: Tensor, targets: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Torchvision's, and one of the images without boxes, which have none there.
+        """Torchvision's losses, and one for images without boxes, which torchvision ignores.
 
-        SSD learns of background from the three hardest anchors for each that has an object, so
-        from nothing where there is no object. Here an image without boxes has as many of them as
-        the others have on average, at least three, and no more than there are.
+        For each anchor with an object, SSD learns background from the three hardest anchors
+        without one, so it learns nothing from an image without objects. Here such an image
+        contributes as many anchors as the other images do on average, and at least three.
         """
         maps = list(model.backbone(images).values())
         outputs = model.head(maps)
@@ -90,13 +90,13 @@ class Ssd(Family):
             objects = int(sum((found >= 0).sum() for found in matched))
             hardest = round(model.neg_to_pos_ratio * max(1, objects / max(1, int((~empty).sum()))))
             background = -outputs["cls_logits"][empty.to(images.device)].log_softmax(-1)[..., 0]
-            # Divided by what torchvision divides its own losses by.
+            # Normalised as torchvision normalises its own losses.
             hard = background.topk(min(hardest, background.shape[1]), 1).values
             losses["negatives"] = hard.sum() / max(1, objects)
         return losses
 
     def backbone_name(self, name: str) -> str:
-        """The layers up to the fourth pooling, then the rest."""
+        """The layers before the fourth pooling are in one part, the rest in another."""
         found = re.fullmatch(r"features\.(\d+)\.(.*)", name)
         if found is None:
             return name
@@ -105,25 +105,26 @@ class Ssd(Family):
 
 
 class SsdLite(Ssd):
-    """SSD with depthwise convolutions on a mobilenet_v3_large."""
+    """SSD with depthwise separable convolutions, on a mobilenet_v3_large."""
 
     last_strided = 13
-    """The block of mobilenet_v3_large that leads from stride 16 to 32; it is cut in two."""
+    """The block of mobilenet_v3_large that goes from stride 16 to 32; it is split in two."""
 
-    of_wide_blocks = (960, 160, 1, 1)
-    """The shape of a tensor that only a mobilenet_v3_large has whose last blocks are wide."""
+    wide_block_shape = (960, 160, 1, 1)
+    """The shape of a tensor that only a mobilenet_v3_large with wide last blocks has."""
 
     def build(self, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Model:
-        """As torchvision builds it, which builds it with its own pretrained weights only.
+        """The detector as torchvision builds it, with wide or narrow last blocks.
 
-        Without such weights the last blocks are half as wide (Table 6 of the mobilenet's paper):
-        from scratch, and in whole detectors that others have trained.
+        The last blocks are wide with ImageNet weights, and half as wide (Table 6 of the MobileNetV3
+        paper) from scratch and in published detectors. torchvision's own function only builds the
+        wide ones together with its own weights.
         """
         norm = partial(nn.BatchNorm2d, eps=0.001)
         if weights is None:
             wide = manifest.pretrained
         else:
-            wide = any(tensor.shape == self.of_wide_blocks for tensor in weights.values())
+            wide = any(tensor.shape == self.wide_block_shape for tensor in weights.values())
         trunk = torchvision.models.mobilenet_v3_large(
             weights=None, norm_layer=norm, reduced_tail=not wide
         )
@@ -147,7 +148,7 @@ class SsdLite(Ssd):
         )
 
     def backbone_name(self, name: str) -> str:
-        """The blocks up to the first layer of the one that is cut in two, then the rest."""
+        """The blocks up to the split are in one part, the rest in another."""
         cut = self.last_strided
         found = re.fullmatch(r"features\.(\d+)\.(.*)", name)
         if found is None:

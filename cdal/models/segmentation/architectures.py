@@ -1,4 +1,4 @@
-"""The segmentation networks that can be chosen by name: a new one is one entry of the table."""
+"""The table of segmentation networks: each one is a single entry."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cdal.models.segmentation.drn import drn_d_22
 
 @dataclass(frozen=True, slots=True)
 class SegmenterEntry(Architecture):
-    """A segmentation network, torchvision's of that name if nothing else is said.
+    """A segmentation network: torchvision's of the same name unless ``make`` is given.
 
-    It has two parts: ``backbone`` takes images to a dict of feature maps, the last of them the
-    deepest; ``classifier`` takes these to logits, from the dict itself or from its "out".
+    The network has two parts: ``backbone`` turns images into a dict of feature maps, the deepest
+    last; ``classifier`` turns the deepest map, or for LR-ASPP the whole dict, into logits.
 
     Attributes:
-        heads: the names of the layers that have an output a class.
-        make: makes it for a number of classes, where it is not torchvision's.
+        heads: the names of the layers with one output per class.
+        make: creates the network for a number of classes; None: torchvision does.
     """
 
     heads: tuple[str, ...] = ("classifier.4",)
@@ -41,7 +41,7 @@ SEGMENTERS: Mapping[str, SegmenterEntry] = {
 
 
 def build_segmenter(name: str, classes: int) -> nn.Module:
-    """Build the network of this name, with weights as its authors initialise them."""
+    """Build the network of this name, randomly initialised as its authors do."""
     make = SEGMENTERS[name].make
     if make is not None:
         return make(classes)
@@ -50,6 +50,6 @@ def build_segmenter(name: str, classes: int) -> nn.Module:
     )
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            # As for classifiers: mobilenet_v3's own 0.01 suits 600 epochs of ImageNet.
+            # As for classification: mobilenet_v3's own 0.01 suits 600 epochs of ImageNet.
             layer.momentum = 0.1
     return module

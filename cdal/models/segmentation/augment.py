@@ -1,4 +1,4 @@
-"""Random changes of images and their masks together."""
+"""Random changes of training images for segmentation: masks change with their images."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from cdal.models.augment import recolour
 from cdal.models.predictions import IGNORED
 
 SCALE = 2.0
-"""An image is shown larger or smaller by at most this factor, all powers of it equally likely."""
+"""An image is enlarged or reduced by at most this factor, log-uniformly."""
 
 GREY = 114.0
-"""What is seen beyond the image's border, about the mean of photographs."""
+"""The value of pixels beyond the image's border, about the mean of photographs."""
 
 
 def augment_masks(images: Tensor, masks: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-    """Scale, crop, flip and recolour each image at random, and its mask with it.
+    """Randomly scale, crop, flip and recolour each image, and its mask accordingly.
 
-    A larger image is cropped to its old size, a smaller one lies somewhere in it; what surrounds
-    it there is ``IGNORED``.
+    An enlarged image is cropped to its original size. A reduced image is placed at random, and the
+    pixels around it are ``IGNORED``.
 
     Args:
         images: (B, 3, S, S) uint8.
         masks: (B, S, S) uint8, on the same device.
-        draws: on the CPU, so that the draws are the same on every device.
+        draws: a CPU generator, so that the draws are the same on every device.
 
     Returns:
-        (B, 3, S, S) float32 in [0, 255], and masks as they came.
+        Images (B, 3, S, S) float32 in [0, 255], and masks (B, S, S) uint8.
     """
     grid = functional.affine_grid(
         random_windows(len(images), draws).to(images.device), list(images.shape), False
     )
-    shown = _seen(images.float() - GREY, grid, "bilinear") + GREY
-    # A grid sample is 0 beyond the border, so IGNORED has to be 0 meanwhile.
-    classes = _seen(masks[:, None].float() - IGNORED, grid, "nearest") + IGNORED
+    shown = _sample(images.float() - GREY, grid, "bilinear") + GREY
+    # grid_sample returns 0 beyond the border, so IGNORED has to be 0 for the moment.
+    classes = _sample(masks[:, None].float() - IGNORED, grid, "nearest") + IGNORED
     return recolour(shown, draws), classes[:, 0].round().to(torch.uint8)
 
 
 def random_windows(count: int, draws: Generator) -> Tensor:
-    """What part of each image is shown, as ``affine_grid`` takes it: (count, 2, 3) float32."""
+    """The part of each image to show, as matrices for ``affine_grid``, (count, 2, 3) float32."""
     scale, across, down, flip = torch.rand((4, count), generator=draws)
-    side = SCALE ** (1 - 2 * scale)  # of the window, where the image's is 1
+    side = SCALE ** (1 - 2 * scale)  # of the window, relative to the image
     room = (1 - side).abs()
     windows = torch.zeros((count, 2, 3))
     windows[:, 0, 0] = torch.where(flip < 0.5, -side, side)
@@ -52,5 +52,5 @@ def random_windows(count: int, draws: Generator) -> Tensor:
     return windows
 
 
-def _seen(maps: Tensor, grid: Tensor, mode: str) -> Tensor:
+def _sample(maps: Tensor, grid: Tensor, mode: str) -> Tensor:
     return functional.grid_sample(maps, grid, mode=mode, align_corners=False)

@@ -1,8 +1,8 @@
 """DRN-D-22, the dilated residual network of Yu, Koltun and Funkhouser (CVPR 2017).
 
-It keeps an eighth of the image's resolution to the end: where a residual network would halve it
-for the last two levels, these convolve with gaps instead, and two levels without shortcuts, of
-smaller dilation, smooth the grid that the gaps leave (Sec. 4 of the paper, Fig. 5, version D).
+Its feature maps keep an eighth of the image's resolution: where a residual network halves the
+resolution for the last two levels, this one dilates its convolutions instead, and two levels of
+smaller dilation without shortcuts remove the gridding artefacts (Sec. 4, Fig. 5, version D).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from torch import Tensor, nn
 
 CHANNELS = 512
-"""Of the last feature map."""
+"""The number of channels of the last feature map."""
 
 
 class ResidualBlock(nn.Module):
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Levels 0 to 8; their parameters are named as in the weights that the authors publish."""
+    """Levels 0 to 8; parameter names match the weights that the authors publish."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Backbone(nn.Module):
         self.layer8 = _smooth(CHANNELS, CHANNELS)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (B, 3, S, S) to {"out": (B, 512, S / 8, S / 8)}."""
+        """Compute {"out": (B, 512, S / 8, S / 8)} of images (B, 3, S, S)."""
         maps = images
         for level in self.children():
             maps = level(maps)
@@ -61,7 +61,7 @@ class Backbone(nn.Module):
 
 
 class DilatedResidualNetwork(nn.Module):
-    """The backbone and a 1×1 convolution that scores the classes, at an eighth of the side."""
+    """The backbone, and a 1×1 convolution for class logits at an eighth of the side."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -69,13 +69,13 @@ class DilatedResidualNetwork(nn.Module):
         self.classifier = nn.Conv2d(CHANNELS, classes, kernel_size=1)
         for layer in self.backbone.modules():
             if isinstance(layer, nn.Conv2d):
-                # As the authors do; for the classifier theirs would give logits of ten and more.
+                # As the authors do, but not for the classifier, whose logits would exceed ten.
                 outputs = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels
                 nn.init.normal_(layer.weight, std=math.sqrt(2 / outputs))
 
 
 def drn_d_22(classes: int) -> DilatedResidualNetwork:
-    """DRN-D-22 for so many classes."""
+    """DRN-D-22 for this number of classes."""
     return DilatedResidualNetwork(classes)
 
 

@@ -1,4 +1,4 @@
-"""From logits at a network's stride to a class for each pixel of an image."""
+"""Label maps: the class of each pixel, from logits at a network's stride."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.nn import functional
 
 
 def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """The most probable class of each pixel, the first of equals.
+    """The most probable class of each pixel; of equal classes the first.
 
-    It is what argmax finds in logits interpolated bilinearly (``align_corners=False``), many times
-    faster: no map of all classes at the image's size is made, and a class is only looked at in
-    the rows in which it can be the highest.
+    The result is the argmax of bilinearly interpolated logits (``align_corners=False``), but many
+    times faster: there is no map of all classes at full size, and each class is evaluated only in
+    the rows where it can be the highest.
 
     Args:
-        logits: (C, h, w) float32, C at most 255.
+        logits: (C, h, w) float32; C is at most 255.
         size: H and W.
 
     Returns:
@@ -28,16 +28,16 @@ def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
     across = logits @ interpolation(logits.shape[2], width, logits.device).T
     labels = torch.zeros(size, dtype=torch.uint8, device=logits.device)
     highest = torch.full(size, -math.inf, device=logits.device)
-    for label, (first, last) in enumerate(_rows_to_look_at(logits)):
+    for label, (first, last) in enumerate(_candidate_rows(logits)):
         if first > last:
             continue
-        # Half a pixel of the logits beyond both ends, which is where the borders' rows are, too.
+        # Half a row of logits beyond both ends, which includes the rows at the borders.
         rows = slice(
             math.floor(first * height / logits.shape[1]),
             math.ceil((last + 1) * height / logits.shape[1]),
         )
         maps = down[rows] @ across[label]
-        # Labels rise, so the largest of those that were the highest so far is the last of them.
+        # Labels ascend, so the maximum is the last label that set a new highest value.
         higher = (maps > highest[rows]).view(torch.uint8).mul_(label)
         torch.maximum(labels[rows], higher, out=labels[rows])
         torch.maximum(highest[rows], maps, out=highest[rows])
@@ -45,17 +45,17 @@ def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def interpolation(old: int, new: int, device: torch.device) -> Tensor:
-    """The matrix that takes ``old`` values to ``new`` ones, linearly between, (new, old)."""
+    """The matrix (new, old) that interpolates ``old`` values linearly to ``new`` ones."""
     units = torch.eye(old, device=device)[None]
     return functional.interpolate(units, size=new, mode="linear", align_corners=False)[0].T
 
 
-def _rows_to_look_at(logits: Tensor) -> list[tuple[int, int]]:
-    """The first and the last row of logits around which each class can be the highest.
+def _candidate_rows(logits: Tensor) -> list[tuple[int, int]]:
+    """The first and last row of logits near which each class can be the highest.
 
-    Between four logits, an interpolated class is nowhere above the highest of its four, and the
-    highest class nowhere below the lowest four of any class. Only classes whose highest reaches
-    the best of these lowest count there.
+    Within a cell of four neighbouring logits, the interpolated value of a class lies between the
+    minimum and the maximum of its four logits. So a class can only be the highest in a cell where
+    its maximum reaches the largest of all classes' minima.
     """
     corners = (min(2, logits.shape[1]), min(2, logits.shape[2]))
     lowest = -functional.max_pool2d(-logits[None], corners, stride=1)

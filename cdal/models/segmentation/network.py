@@ -1,4 +1,4 @@
-"""Semantic segmentation: one class a pixel."""
+"""Semantic segmentation: one class per pixel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cdal.models.segmentation.label_maps import label_map
 
 
 class Segmenter(nn.Module):
-    """A network in two parts, at its own stride: nothing is scaled up to the image's size."""
+    """A backbone and a classifier, whose logits stay at the network's own stride."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Segmenter(nn.Module):
         self._takes_all_maps = isinstance(network, LRASPP)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, 3, S, S) to features (B, D) and logits (B, C, h, w)."""
+        """Compute features (B, D) and logits (B, C, h, w) of normalised images (B, 3, S, S)."""
         maps: Mapping[str, Tensor] = self.backbone(images)
         deepest = list(maps.values())[-1]
         logits: Tensor = self.classifier(maps if self._takes_all_maps else deepest)
@@ -46,24 +46,24 @@ class Segmenter(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class SegmentationPrediction(Prediction):
-    """A pixel is a region: ``regions`` are logits at the network's stride, (B, C, h, w) float32.
+    """Predicted pixel classes: ``regions`` are (B, C, h, w) logits at the network's stride.
 
     Attributes:
-        image_size: the side S of the images that the network has seen.
+        image_size: the side S of the prepared images.
     """
 
     image_size: int
 
     @property
     def logits(self) -> Tensor:
-        """What the network says of each class before the softmax, (B, C, h, w) float32."""
+        """Class logits at the network's stride, (B, C, h, w) float32."""
         if not isinstance(self.regions, Tensor):
-            raise TypeError("a segmented image is one map")
+            raise TypeError("the regions of a segmentation must be one tensor")
         return self.regions
 
     @torch.inference_mode()
     def findings(self) -> list[Finding]:
-        """The most probable class of each pixel that the network has seen."""
+        """The most probable class of each pixel of the prepared images."""
         confidences = self.logits.softmax(1).amax(1).cpu()
         return [
             Segmentation(label_map(logits, (self.image_size, self.image_size)).cpu(), confidence)
@@ -94,15 +94,19 @@ class SegmentationNetwork(TaskNetwork):
     def build(
         cls,
         manifest: Manifest,
-        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG003 — the same layers for all
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG003 — does not depend on them
     ) -> Segmenter:
         if len(manifest.classes) < 2:
             raise ModelError(
-                f'A segmentation network learns nothing of one class, "{manifest.classes[0]}", and '
-                "no background beside it; let unlabelled pixels be background, or add a class."
+                "Segmentation needs at least two classes; there is only "
+                f'"{manifest.classes[0]}". '
+                "Treat unlabelled pixels as background, or add a class."
             )
         if len(manifest.classes) > IGNORED:
-            raise ModelError(f"A segmentation network has at most {IGNORED} classes.")
+            raise ModelError(
+                f"Segmentation supports at most {IGNORED} classes; "
+                f"there are {len(manifest.classes)}."
+            )
         return Segmenter(build_segmenter(manifest.architecture, len(manifest.classes)))
 
     @property
@@ -114,7 +118,7 @@ class SegmentationNetwork(TaskNetwork):
         return {f"{head}.{part}": ClassRows() for head in heads for part in ("weight", "bias")}
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
-        """Resize a mask as ``prepare`` does its image, each pixel being one of those it had."""
+        """Resize a mask to match its prepared image, taking the nearest pixel's class."""
         if target.dtype != torch.uint8 or target.shape != (height, width):
             raise ModelError(
                 f"The mask of an image of {height} rows and {width} columns must be uint8 of that "
@@ -123,15 +127,15 @@ class SegmentationNetwork(TaskNetwork):
         unknown = (target >= len(self.classes)) & (target != IGNORED)
         if unknown.any():
             raise ModelError(
-                f"A mask has class number {int(target[unknown][0])}, but the network has "
-                f"{len(self.classes)} classes, counted from 0; {IGNORED} stands for none."
+                f"A mask has the class index {int(target[unknown][0])}, but the network has "
+                f"{len(self.classes)} classes, counted from 0; {IGNORED} means unknown."
             )
         size = [self.image_size] * 2
         resized: Tensor = transforms.resize(target[None], size, InterpolationMode.NEAREST_EXACT)
         return resized[0]
 
     def count_classes(self, target: Tensor) -> Tensor:
-        """Pixels of each class."""
+        """The number of pixels of each class, (C,)."""
         return torch.bincount(target.flatten(), minlength=IGNORED + 1)[: len(self.classes)]
 
     def augment(
@@ -143,15 +147,15 @@ class SegmentationNetwork(TaskNetwork):
         return images, list(masks)
 
     def predict(self, batch: Tensor) -> SegmentationPrediction:
-        """Logits and features of prepared images, (B, 3, S, S) uint8."""
+        """Predict logits and features of prepared images, (B, 3, S, S) uint8."""
         features, logits = self._infer(batch)
         return SegmentationPrediction(logits, features, self.image_size)
 
     @torch.inference_mode()
     def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
-        """Intersection over union, accuracy, cross entropy and the confusion matrix.
+        """Measure intersection over union, accuracy, cross entropy and the confusion matrix.
 
-        All are of pixels at the network's size S; those that are ``IGNORED`` don't count.
+        All are measured on pixels at the network's input size S; ``IGNORED`` pixels do not count.
         """
         confusion = MulticlassConfusionMatrix(
             len(self.classes), ignore_index=IGNORED, validate_args=False
@@ -162,7 +166,7 @@ class SegmentationNetwork(TaskNetwork):
             if stop():
                 raise Stopped
             masks = torch.stack(listed).to(self.device).long()
-            # One at a time, since many classes at the image's size fill the memory.
+            # One image at a time, because logits of many classes at full size fill the memory.
             for logits, mask in zip(self._infer(batch)[1], masks, strict=True):
                 large = enlarge(logits[None], mask.shape)
                 loss += functional.cross_entropy(
@@ -172,18 +176,18 @@ class SegmentationNetwork(TaskNetwork):
         return self._metrics(confusion.compute().cpu(), float(loss), len(images))
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
-        """Cross entropy at the image's size, smoothed, and weighted for rare classes."""
+        """Cross entropy at full size with label smoothing and class weights, as the recipe says."""
         if not class_counts.any():
-            raise ModelError("There is no labelled pixel to learn from.")
+            raise ModelError("There are no labelled pixels to learn from.")
         weights = torch.ones(len(self.classes))
         if recipe.class_weights:
             weights = class_weights(class_counts)
-        # A row for each value of a mask: those of no class weigh nothing.
+        # One entry per possible mask value; values that are not a class have weight 0.
         weights = functional.pad(weights, (0, IGNORED + 1 - len(weights))).to(self.device)
         smoothing = recipe.smoothing(self.defaults)
 
         def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
-            if len(images) == 1:  # deeplabv3 normalises over one value an image
+            if len(images) == 1:  # deeplabv3 normalises over one value per image
                 images, targets = images.repeat(2, 1, 1, 1), [*targets, *targets]
             logits = self.module(self.normalise(images))[1].float()
             wanted = torch.stack(list(targets)).to(self.device, non_blocking=True).long()
@@ -195,7 +199,7 @@ class SegmentationNetwork(TaskNetwork):
                 reduction="sum",
                 label_smoothing=smoothing,
             )
-            # Where all pixels are ignored, the loss is 0, not 0 / 0.
+            # If all pixels are ignored, the loss is 0 and not 0 / 0.
             return total / weights[wanted].sum().clamp(min=1e-6)
 
         return loss
@@ -210,7 +214,7 @@ class SegmentationNetwork(TaskNetwork):
         counts = confusion.sum(1)
         known = counts > 0
         if not known.any():
-            raise ModelError("There is no labelled pixel to measure the network on.")
+            raise ModelError("There are no labelled pixels to measure the network on.")
         right = confusion.diagonal()
         overlap = right / (counts + confusion.sum(0) - right)
         return Metrics(
@@ -231,5 +235,5 @@ class SegmentationNetwork(TaskNetwork):
 
 
 def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits (B, C, h, w) at another size, between their pixels' centres linearly."""
+    """Resize logits (B, C, h, w) bilinearly to another height and width."""
     return functional.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)

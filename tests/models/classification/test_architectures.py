@@ -46,17 +46,17 @@ def test_resnet_has_a_small_stem_for_small_images_only(name: str) -> None:
     assert stem(build_classifier(name, 64, pretrained=False)) == (7, 7)
 
 
-def test_pretrained_weights_keep_the_stem_that_they_were_trained_with() -> None:
+def test_pretrained_weights_keep_their_stem() -> None:
     assert stem(build_classifier("resnet18", 32, pretrained=True)) == (7, 7)
 
 
-def test_running_statistics_keep_up_with_a_short_training() -> None:
+def test_running_statistics_adapt_in_a_short_training() -> None:
     network = build_classifier("mobilenet_v3_small", 32, pretrained=False)
     momenta = {layer.momentum for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)}
     assert momenta == {0.1}
 
 
-def test_vgg16_learns_at_a_rate_of_its_own() -> None:
+def test_vgg16_has_its_own_learning_rate() -> None:
     network = make_network(
         architecture="vgg16", classes=("red", "green"), image_size=32, pretrained=False
     )
@@ -64,15 +64,15 @@ def test_vgg16_learns_at_a_rate_of_its_own() -> None:
     assert plan.learning_rate == 2e-4
 
 
-def test_a_rate_of_its_own_is_for_networks_from_scratch_where_none_is_asked_for(
+def test_an_architectures_learning_rate_is_for_training_from_scratch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     entry = replace(CLASSIFIERS["mobilenet_v3_small"], learning_rate=1e-5)
     monkeypatch.setitem(CLASSIFIERS, "mobilenet_v3_small", entry)  # type: ignore[misc]
     network, data = small_network(), Colours([0, 1, 2])
     assert fit(network, data, None, Recipe(epochs=1)).plan.learning_rate == 1e-5
-    asked = Recipe(epochs=1, learning_rate=1e-3)
-    assert fit(network, data, None, asked).plan.learning_rate == 1e-3
+    given = Recipe(epochs=1, learning_rate=1e-3)
+    assert fit(network, data, None, given).plan.learning_rate == 1e-3
     network.manifest = replace(network.manifest, pretrained=True)
     tuned = fit(network, data, None, Recipe(epochs=1)).plan.learning_rate
     assert tuned == network.defaults.fine_tuning_rate

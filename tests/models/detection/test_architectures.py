@@ -32,7 +32,7 @@ CLASSES = ("cat", "dog", "owl")
 
 @cache
 def network(name: str, classes: tuple[str, ...] = CLASSES) -> DetectionNetwork:
-    """A detector at its smallest size; not to be changed."""
+    """A detector at its smallest size; do not change it."""
     made = make_network("detection", name, classes, SIZES.get(name, 64), pretrained=False)
     assert isinstance(made, DetectionNetwork)
     return made
@@ -43,7 +43,7 @@ def prepared(made: DetectionNetwork, count: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_every_detector_takes_a_step_also_on_images_without_boxes(name: str) -> None:
+def test_every_detector_learns_from_images_with_and_without_boxes(name: str) -> None:
     made = network(name)
     targets = [torch.tensor([[4.0, 8.0, 40.0, 50.0, 2.0]]), torch.zeros(0, 5)]
     made.module.train()
@@ -58,7 +58,7 @@ def test_every_detector_takes_a_step_also_on_images_without_boxes(name: str) -> 
 
 
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name not in SIZES])
-def test_images_without_boxes_are_learnt_from(name: str) -> None:
+def test_images_without_boxes_lower_the_loss(name: str) -> None:
     manifest = Manifest("detection", name, CLASSES, 64, 0, False)
     made = DetectionNetwork.make(manifest, torch.device("cpu"))
     batch = prepared(made, 2).float()
@@ -75,7 +75,7 @@ def test_images_without_boxes_are_learnt_from(name: str) -> None:
     assert 0 < losses[-1] < losses[0]
 
 
-def test_an_image_full_of_boxes_asks_for_no_more_negatives_than_there_are_anchors() -> None:
+def test_there_are_never_more_negatives_than_anchors() -> None:
     made = network("ssdlite320_mobilenet_v3_large")
     corners = torch.rand((200, 2, 2), generator=torch.Generator().manual_seed(0)) * 48
     boxes = torch.cat([corners.amin(1), corners.amax(1) + 16, torch.zeros(200, 1)], 1)
@@ -99,14 +99,14 @@ def test_regions_are_class_vectors_before_non_maximum_suppression(name: str) -> 
         assert 1 <= len(vectors) <= MAX_REGIONS
         assert vectors.shape[1] == 3
         assert (vectors >= 0).all()
-        # A softmax has lost background's share; each sigmoid stands for itself.
+        # A softmax lacks the background's share; sigmoids are independent.
         assert (vectors <= 1).all() if background == 0 else (vectors.sum(1) <= 1 + 1e-6).all()
         scores = vectors.amax(1) if background == 0 else vectors.sum(1)
         assert torch.allclose(scores, scores.sort(descending=True).values, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_findings_are_what_torchvisions_own_forward_pass_gives(name: str) -> None:
+def test_findings_match_torchvisions_own_forward_pass(name: str) -> None:
     made = network(name)
     batch = prepared(made, 2)
     findings = made.predict(batch).findings()
@@ -122,10 +122,10 @@ def test_findings_are_what_torchvisions_own_forward_pass_gives(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_imagenet_weights_of_its_backbone_are_taken(name: str) -> None:
+def test_imagenet_weights_of_its_backbone_are_loaded(name: str) -> None:
     backbone = DETECTORS[name].backbone
     assert backbone is not None
-    with torch.device("meta"):  # names and shapes, without a number
+    with torch.device("meta"):  # names and shapes without values
         shapes = torchvision.models.get_model(backbone, weights=None).state_dict()
     weights = {
         key: torch.tensor(1000.0 + number).expand(tensor.shape)
@@ -135,7 +135,7 @@ def test_imagenet_weights_of_its_backbone_are_taken(name: str) -> None:
     made = DetectionNetwork.make(manifest, torch.device("cpu"), weights)
     own = {float(tensor.flatten()[-1]) for tensor in made.module.state_dict().values()}
     left = {key.split(".")[0] for key, tensor in weights.items() if float(tensor.max()) not in own}
-    assert left in ({"classifier"}, {"fc"})  # the layers that say what an image shows
+    assert left in ({"classifier"}, {"fc"})  # the classification layers
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,10 @@ def test_imagenet_weights_of_its_backbone_are_taken(name: str) -> None:
         ("retinanet_resnet50_fpn_v2", 2),
     ],
 )
-def test_weights_of_a_whole_detector_are_taken_but_for_other_classes(
+def test_weights_of_a_whole_detector_are_loaded_except_for_the_classes(
     name: str, of_classes: int, tmp_path: Path
 ) -> None:
-    """Also where torchvision builds other layers around the backbone's own weights."""
+    """Even if torchvision builds other layers for pretrained backbones."""
     theirs = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=91)
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     made = make_network(
@@ -164,8 +164,8 @@ def test_weights_of_a_whole_detector_are_taken_but_for_other_classes(
     )
 
 
-def test_weights_of_an_earlier_version_are_those_that_it_has_from_now_on(tmp_path: Path) -> None:
-    """One that began from scratch, which has other layers than one that began pretrained."""
+def test_weights_of_an_earlier_version_are_kept(tmp_path: Path) -> None:
+    """It started from scratch, and so has other layers than a pretrained one."""
     earlier = make_network("detection", None, CLASSES, 64, seed=1, pretrained=False)
     earlier.save(tmp_path / "earlier")
     own = tmp_path / "earlier/weights.safetensors"
@@ -179,8 +179,8 @@ def test_weights_of_an_earlier_version_are_those_that_it_has_from_now_on(tmp_pat
     assert changed == set(loaded.class_rows())
 
 
-def said_of_classes(made: DetectionNetwork) -> dict[str, Tensor]:
-    """What the layers that know classes say of each, of the same features."""
+def class_outputs(made: DetectionNetwork) -> dict[str, Tensor]:
+    """The outputs of the layers with rows for classes, by class, for fixed features."""
     draws = torch.Generator().manual_seed(0)
     model: Any = made.module
     with torch.inference_mode():
@@ -206,25 +206,25 @@ def test_weights_of_something_else_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "classes"),
     [
-        # One is gone, one is new, and the others have changed places.
+        # One class is removed, one is new, and the others are reordered.
         *((name, ("owl", "bee", "cat")) for name in DETECTORS),
         ("ssdlite320_mobilenet_v3_large", ("owl", "cat", "dog")),
         ("ssdlite320_mobilenet_v3_large", ("dog",)),
         ("ssdlite320_mobilenet_v3_large", ("bee", "cat", "dog", "owl")),
     ],
 )
-def test_what_is_known_of_a_class_is_kept_by_its_name(name: str, classes: Sequence[str]) -> None:
-    before = said_of_classes(network(name))
-    after = said_of_classes(network(name).with_classes(classes))
+def test_classes_keep_their_weights_by_name(name: str, classes: Sequence[str]) -> None:
+    before = class_outputs(network(name))
+    after = class_outputs(network(name).with_classes(classes))
     assert {*classes} <= {*after} <= {*classes, "background"}
     for known in before.keys() & after.keys():
         assert torch.allclose(before[known], after[known], atol=1e-5)
 
 
-def test_a_renamed_class_keeps_what_is_known_of_it() -> None:
+def test_a_renamed_class_keeps_its_weights() -> None:
     made = network("fasterrcnn_mobilenet_v3_large_fpn")
     renamed = made.with_classes(("cat", "wolf", "owl"), {"wolf": ("dog",)})
-    assert torch.allclose(said_of_classes(made)["dog"], said_of_classes(renamed)["wolf"])
+    assert torch.allclose(class_outputs(made)["dog"], class_outputs(renamed)["wolf"])
 
 
 def test_the_most_confident_vectors_come_first() -> None:
@@ -233,7 +233,7 @@ def test_the_most_confident_vectors_come_first() -> None:
     assert regions.tolist() == vectors[[1, 3, 0], 1:].tolist()
 
 
-def test_a_detector_without_background_is_as_sure_of_a_box_as_of_its_first_class() -> None:
+def test_without_background_the_confidence_is_that_of_the_best_class() -> None:
     vectors = torch.tensor([[0.1, 0.2], [0.9, 0.01], [0.3, 0.3]])
     candidates = BoxCandidates.of([vectors], background=0)
     assert candidates.regions()[0].tolist() == vectors[[1, 2, 0]].tolist()
@@ -247,13 +247,13 @@ def test_background_is_kept_as_the_last_class() -> None:
     assert regions.tolist() == vectors[[1, 0]][:, [1, 2, 0]].tolist()
 
 
-def test_one_vector_is_kept_however_little_confident() -> None:
+def test_the_most_confident_vector_is_always_kept() -> None:
     vectors = torch.full((5, 2), MIN_CONFIDENCE / 10)
     vectors[3] = MIN_CONFIDENCE / 5
     assert BoxCandidates.of([vectors], 0).regions()[0].tolist() == vectors[[3]].tolist()
 
 
-def test_no_more_vectors_than_regions_are_kept() -> None:
+def test_the_number_of_vectors_is_limited() -> None:
     candidates = BoxCandidates.of([torch.full((1000, 2), 0.5)], 0)
     assert len(candidates.vectors[0]) == len(candidates.regions()[0]) == MAX_REGIONS
 
@@ -268,7 +268,7 @@ def test_images_are_neither_resized_nor_normalised_again() -> None:
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_anchors_cover_the_image_whatever_its_size(name: str) -> None:
-    """The largest anchor is about as long as the image, the smallest at most a fifth."""
+    """The largest anchor is about as long as the image, the smallest at most a fifth of it."""
     made = network(name)
     model: Any = made.module
     maps = model.backbone(torch.zeros(1, 3, made.image_size, made.image_size))
@@ -281,7 +281,7 @@ def test_anchors_cover_the_image_whatever_its_size(name: str) -> None:
     assert longest.min() <= side / 5 + 1e-3
 
 
-def test_in_mixed_precision_boxes_are_reckoned_in_float32() -> None:
+def test_in_mixed_precision_boxes_are_computed_in_float32() -> None:
     made = network("retinanet_resnet50_fpn_v2")
     images = made.normalise(prepared(made, 1))
     model: Any = made.module

@@ -20,7 +20,7 @@ def with_rectangle(rows: list[list[int]], size: int = 64) -> tuple[Tensor, Tenso
 
 
 def bounds(image: Tensor) -> list[int]:
-    """Left, top, right and bottom of what is brighter than the middle of black and white."""
+    """Left, top, right and bottom of the pixels above the mean of minimum and maximum."""
     bright = image.mean(0) > (image.max() + image.min()) / 2
     rows, columns = bright.any(1).nonzero(), bright.any(0).nonzero()
     return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
@@ -46,7 +46,7 @@ def moved(
         (1.5, (0.25, 0.0), 1.0, [12, 8, 36, 44]),
     ],
 )
-def test_boxes_move_as_their_objects_do(
+def test_boxes_move_with_their_objects(
     zoom: float, shift: tuple[float, float], flip: float, expected: list[int]
 ) -> None:
     image, target = moved([8, 16, 24, 40, 1], zoom, shift, flip)
@@ -64,13 +64,13 @@ def test_random_changes_keep_boxes_on_their_objects() -> None:
         assert rows[0, :4].tolist() == pytest.approx(bounds(changed), abs=1.01)
 
 
-def test_every_image_has_its_own_change() -> None:
+def test_each_image_changes_independently() -> None:
     image, target = with_rectangle([[20, 24, 44, 44, 1]])
     _, targets = augment_boxes(image.expand(8, -1, -1, -1), [target] * 8, generator())
     assert len({tuple(rows[0].tolist()) for rows in targets}) == 8
 
 
-def test_the_generator_fixes_the_changes() -> None:
+def test_changes_depend_on_the_generator_only() -> None:
     image, target = with_rectangle([[20, 24, 44, 44, 1]])
     batch = image.expand(4, -1, -1, -1)
     first, boxes = augment_boxes(batch, [target] * 4, generator(3))
@@ -80,14 +80,14 @@ def test_the_generator_fixes_the_changes() -> None:
     assert all(torch.equal(*pair) for pair in zip(boxes, same, strict=True))
 
 
-def test_boxes_that_have_nearly_left_the_image_are_dropped() -> None:
-    # Shifted by 16 pixels to the left: 4 of 16 columns stay of the first, 8 of the second.
+def test_boxes_that_nearly_leave_the_image_are_dropped() -> None:
+    # After a shift of 16 pixels to the left, 4 of 16 columns of the first remain, 8 of the second.
     target = torch.tensor([[4.0, 0.0, 20.0, 16.0, 0.0], [8.0, 20.0, 24.0, 36.0, 1.0]])
     rows = place_boxes(target, 64, 1.0, torch.tensor([-0.25, 0.0]), 1.0)
     assert rows.tolist() == [[0, 20, 8, 36, 1]]
 
 
-def test_what_moves_in_has_the_mean_colour() -> None:
+def test_gaps_have_the_mean_colour() -> None:
     image = torch.zeros(1, 3, 64, 64)
     image[:, :, 32:] = 200
     right = torch.tensor([[0.25], [0.0]])
@@ -95,7 +95,7 @@ def test_what_moves_in_has_the_mean_colour() -> None:
     assert torch.allclose(shifted[:, :, :, :16], torch.tensor(100.0))
 
 
-def test_an_image_without_boxes_stays_without() -> None:
+def test_an_image_without_boxes() -> None:
     image, _ = with_rectangle([])
     _, targets = augment_boxes(image[None], [torch.zeros(0, 5)], generator())
     assert [rows.shape for rows in targets] == [(0, 5)]

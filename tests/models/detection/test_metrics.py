@@ -14,12 +14,12 @@ from cdal.models.errors import ModelError, Stopped
 
 
 def found(rows: list[list[float]]) -> dict[str, Tensor]:
-    """Rows of left, top, right, bottom, class and score."""
+    """The found boxes of an image, from rows of left, top, right, bottom, class and score."""
     table = torch.tensor(rows).view(-1, 6)
     return {"boxes": table[:, :4], "labels": table[:, 4].long(), "scores": table[:, 5]}
 
 
-def test_a_box_found_exactly_and_one_missed() -> None:
+def test_one_box_found_and_one_missed() -> None:
     meter = PrecisionMeter(3)
     truth = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0], [20.0, 20.0, 40.0, 40.0, 1.0]])
     meter.update([found([[0, 0, 10, 10, 0, 0.9]])], [truth])
@@ -30,7 +30,7 @@ def test_a_box_found_exactly_and_one_missed() -> None:
 
 
 def test_a_box_that_overlaps_by_two_thirds_counts_at_four_of_ten_thresholds() -> None:
-    # 10 by 10 pixels against 10 by 15: the intersection over union is 100 / 150, which is above
+    # 10 by 10 pixels and 10 by 15 have an intersection over union of 100 / 150, which is above
     # 0.50, 0.55, 0.60 and 0.65.
     meter = PrecisionMeter(1)
     meter.update([found([[0, 0, 10, 15, 0, 0.9]])], [torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0]])])
@@ -39,7 +39,7 @@ def test_a_box_that_overlaps_by_two_thirds_counts_at_four_of_ten_thresholds() ->
     assert list(precision.at_all) == [pytest.approx(0.4)]
 
 
-def test_a_class_that_is_only_found_has_no_precision() -> None:
+def test_a_class_without_objects_has_no_precision() -> None:
     meter = PrecisionMeter(2)
     truth = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0]])
     meter.update([found([[0, 0, 10, 10, 0, 0.9], [0, 0, 9, 9, 1, 0.8]])], [truth])
@@ -47,33 +47,33 @@ def test_a_class_that_is_only_found_has_no_precision() -> None:
 
 
 def test_wrong_boxes_before_right_ones_cost_precision() -> None:
-    # The first of two guesses is wrong, so the precision is a half wherever there is recall.
+    # The first of two boxes is wrong, so the precision is a half at every recall.
     meter = PrecisionMeter(1)
     rows = [[50.0, 50.0, 60.0, 60.0, 0.0, 0.9], [0.0, 0.0, 10.0, 10.0, 0.0, 0.8]]
     meter.update([found(rows)], [torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0]])])
     assert list(meter.compute().at_50) == [pytest.approx(0.5)]
 
 
-def test_images_without_boxes_and_without_finds_are_measured() -> None:
+def test_images_without_objects_and_without_found_boxes() -> None:
     meter = PrecisionMeter(2)
     meter.update([found([])], [torch.zeros(0, 5)])
     assert list(meter.compute().at_50) == [None, None]
     assert mean_over_classes(meter.compute().at_50) == 0
 
 
-def test_without_pycocotools_measuring_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_needs_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_PYCOCOTOOLS_AVAILABLE", "_FASTER_COCO_EVAL_AVAILABLE"):
         monkeypatch.setattr(f"torchmetrics.detection.mean_ap.{name}", False)
-    with pytest.raises(ModelError, match="measured with pycocotools, which is not installed here"):
+    with pytest.raises(ModelError, match="pip install pycocotools"):
         PrecisionMeter(1)
 
 
-def test_a_sample_counts_an_image_as_often_as_it_was_drawn() -> None:
+def test_a_sample_counts_an_image_as_often_as_it_occurs() -> None:
     truth = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0]])
     images = [found([[0, 0, 10, 10, 0, 0.9]]), found([[50, 50, 60, 60, 0, 0.8]])]
     targets = [truth, truth]
     samples = [[1, 1], [2, 0], [0, 2], [3, 1]]
-    # The right box comes first, so that the precision is 1 up to the recall that it gives.
+    # The right box comes first, so the precision is 1 up to its recall.
     wanted = [51 / 101, 1, 0, 76 / 101]
     assert resampled_precision(images, targets, 1, samples) == pytest.approx(wanted)
 
@@ -86,17 +86,17 @@ def test_resampling_can_be_stopped() -> None:
 TRUTH = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.0], [20.0, 20.0, 40.0, 40.0, 1.0]])
 
 
-def test_the_most_confident_box_says_what_an_object_is_taken_for() -> None:
+def test_the_most_confident_box_decides_the_predicted_class() -> None:
     both = found([[0, 0, 10, 11, 1, 0.9], [0, 0, 10, 10, 0, 0.8]])
     assert box_confusion([both], [TRUTH], 2).tolist() == [[0, 1, 0], [0, 0, 1]]
 
 
-def test_a_box_that_overlaps_by_less_than_half_is_of_something_else() -> None:
+def test_a_box_that_overlaps_by_less_than_half_does_not_count() -> None:
     aside = found([[5, 0, 15, 10, 0, 0.9], [20, 20, 40, 40, 1, 0.1]])
     assert box_confusion([aside], [TRUTH], 2).tolist() == [[0, 0, 1], [0, 1, 0]]
 
 
-def test_images_are_counted_together_and_may_be_empty() -> None:
+def test_counts_add_up_over_images() -> None:
     nothing = found([])
     images = [nothing, found([[0, 0, 10, 10, 0, 0.9]]), nothing]
     targets = [TRUTH, TRUTH, torch.zeros(0, 5)]

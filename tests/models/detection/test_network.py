@@ -30,7 +30,7 @@ def untrained() -> DetectionNetwork:
 
 @pytest.fixture(scope="module")
 def learnt() -> tuple[DetectionNetwork, FitReport]:
-    """A network that knows red and blue rectangles, not to be changed."""
+    """A network that knows red and blue rectangles (do not change it), and its training report."""
     network = small_detector(image_size=96)
     return network, fit(network, Rectangles(48), None, Recipe(epochs=30, batch_size=8))
 
@@ -40,7 +40,7 @@ def one(target: list[list[float]]) -> Tensor:
 
 
 def detected(rows: list[list[float]], size: int) -> DetectionPrediction:
-    """A prediction for one image, of rows of left, top, right, bottom, class and score."""
+    """A prediction for one image, from rows of left, top, right, bottom, class and score."""
     table = torch.tensor(rows).view(-1, 6)
     found = Detected(
         candidates=BoxCandidates.of([torch.zeros(1, 2)], background=0),
@@ -52,7 +52,7 @@ def detected(rows: list[list[float]], size: int) -> DetectionPrediction:
     return DetectionPrediction(found.candidates.regions(), found.features, found, size)
 
 
-def test_it_learns_what_its_images_show(learnt: tuple[DetectionNetwork, FitReport]) -> None:
+def test_it_recognises_unseen_rectangles(learnt: tuple[DetectionNetwork, FitReport]) -> None:
     held_out = Rectangles(32, seed=1)
     before = small_detector(image_size=96).evaluate(held_out)
     after = learnt[0].evaluate(held_out)
@@ -63,7 +63,7 @@ def test_it_learns_what_its_images_show(learnt: tuple[DetectionNetwork, FitRepor
     assert learnt[1].losses[-1] < learnt[1].losses[0]
 
 
-def test_it_finds_the_rectangles_where_they_are(
+def test_boxes_are_near_the_rectangles(
     learnt: tuple[DetectionNetwork, FitReport],
 ) -> None:
     network, _ = learnt
@@ -79,7 +79,7 @@ def test_it_finds_the_rectangles_where_they_are(
     assert sum(found) >= 0.7 * len(found)
 
 
-def test_a_class_is_measured_by_its_boxes(learnt: tuple[DetectionNetwork, FitReport]) -> None:
+def test_metrics_count_boxes_per_class(learnt: tuple[DetectionNetwork, FitReport]) -> None:
     data = Rectangles(8, seed=3)
     counts = torch.cat([target for _, target in data.examples])[:, 4].long().bincount()
     metrics = learnt[0].evaluate(data)
@@ -91,7 +91,7 @@ def test_a_class_is_measured_by_its_boxes(learnt: tuple[DetectionNetwork, FitRep
 
 
 def test_targets_are_scaled_to_the_square(untrained: DetectionNetwork) -> None:
-    # 128 wide and 96 high to 64 by 64: half of x, two thirds of y.
+    # From 128 wide and 96 high to 64 by 64: x by a half, y by two thirds.
     target = untrained.prepare_target(one([[64, 48, 128, 96, 1]]), 96, 128)
     assert target[0].tolist() == pytest.approx([32, 32, 64, 64, 1])
 
@@ -108,10 +108,8 @@ def test_boxes_are_counted_by_class(untrained: DetectionNetwork) -> None:
 
 
 @pytest.mark.parametrize("label", [2.0, -1.0, 0.5])
-def test_a_class_that_the_network_has_not_is_refused(
-    untrained: DetectionNetwork, label: float
-) -> None:
-    with pytest.raises(ModelError, match=f"class number {label:g}, but the network has 2 classes"):
+def test_refuses_an_unknown_class(untrained: DetectionNetwork, label: float) -> None:
+    with pytest.raises(ModelError, match=f"class index {label:g}, .* 2 classes"):
         untrained.prepare_target(one([[0, 0, 9, 9, label]]), 96, 128)
 
 
@@ -119,8 +117,8 @@ def test_a_class_that_the_network_has_not_is_refused(
     "target",
     [torch.zeros(5), torch.zeros(2, 4), torch.tensor([[0.0, 0.0, torch.nan, 9.0, 0.0]])],
 )
-def test_what_are_no_boxes_is_refused(untrained: DetectionNetwork, target: Tensor) -> None:
-    with pytest.raises(ModelError, match="must be rows of left, top, right, bottom and class"):
+def test_refuses_anything_but_boxes(untrained: DetectionNetwork, target: Tensor) -> None:
+    with pytest.raises(ModelError, match="left, top, right, bottom and class"):
         untrained.prepare_target(target, 96, 128)
 
 
@@ -133,7 +131,7 @@ def test_findings_are_shares_of_the_image() -> None:
     assert finding.confidences.tolist() == [0.75, 0.5]
 
 
-def test_an_image_in_which_nothing_is_found() -> None:
+def test_an_image_without_findings() -> None:
     (finding,) = detected([], 64).findings()
     assert isinstance(finding, Detections)
     assert finding.boxes.shape == (0, 4)
@@ -151,7 +149,7 @@ def test_findings_are_sorted_and_limited(learnt: tuple[DetectionNetwork, FitRepo
         assert set(finding.labels.tolist()) <= {0, 1}
 
 
-def test_an_image_says_the_same_in_any_batch(learnt: tuple[DetectionNetwork, FitReport]) -> None:
+def test_an_image_does_not_depend_on_its_batch(learnt: tuple[DetectionNetwork, FitReport]) -> None:
     network, _ = learnt
     batch = torch.stack([network.prepare(image) for image, _ in Rectangles(3).examples])
     together, alone = network.predict(batch), network.predict(batch[1:2])
@@ -159,7 +157,7 @@ def test_an_image_says_the_same_in_any_batch(learnt: tuple[DetectionNetwork, Fit
     assert torch.allclose(together.regions[1], alone.regions[0], atol=1e-4)
 
 
-def test_saved_and_loaded_it_predicts_the_same(
+def test_a_loaded_network_predicts_the_same(
     learnt: tuple[DetectionNetwork, FitReport], tmp_path: Path
 ) -> None:
     network, _ = learnt
@@ -176,7 +174,7 @@ def test_saved_and_loaded_it_predicts_the_same(
         assert torch.equal(a.confidences, b.confidences)
 
 
-def test_other_classes_are_found_under_their_own_index(
+def test_reordered_classes_are_found_under_their_new_index(
     learnt: tuple[DetectionNetwork, FitReport], tmp_path: Path
 ) -> None:
     network, _ = learnt
@@ -190,7 +188,7 @@ def test_other_classes_are_found_under_their_own_index(
     assert torch.equal(ours.labels, 1 - theirs.labels)
 
 
-def test_images_without_any_box_can_be_learnt_from_and_measured() -> None:
+def test_training_and_measuring_without_any_boxes() -> None:
     network = small_detector()
     negatives = [(image, one([])) for image, _ in Rectangles(3).examples]
     report = fit(network, negatives, negatives, Recipe(epochs=2, batch_size=2))
@@ -199,26 +197,26 @@ def test_images_without_any_box_can_be_learnt_from_and_measured() -> None:
     assert [score.score for score in report.metrics.per_class.values()] == [None, None]
 
 
-def test_a_single_image_can_be_learnt_from() -> None:
+def test_training_on_a_single_image() -> None:
     report = fit(small_detector(), Rectangles(1), None, Recipe(epochs=1, batch_size=1))
     assert len(report.losses) == 1
 
 
-def test_training_stops_when_asked_to() -> None:
+def test_training_stops_on_request() -> None:
     network = small_detector()
-    asked = iter([False] * 9)
+    answers = iter([False] * 9)
     with pytest.raises(Stopped):
         fit(
             network,
             Rectangles(8),
             None,
             Recipe(epochs=50, batch_size=8),
-            stop=lambda: next(asked, True),
+            stop=lambda: next(answers, True),
         )
     assert not network.module.training
 
 
-def test_the_seed_fixes_the_weights() -> None:
+def test_the_same_seed_gives_the_same_weights() -> None:
     recipe = Recipe(epochs=1, batch_size=4, seed=3)
     networks = [small_detector(), small_detector()]
     for network in networks:
@@ -232,6 +230,6 @@ def test_measuring_needs_images(untrained: DetectionNetwork) -> None:
         untrained.evaluate([])
 
 
-def test_ssd300_takes_only_its_own_size() -> None:
-    with pytest.raises(ModelError, match="ssd300_vgg16 takes images of side 300, not 320"):
+def test_ssd300_accepts_only_its_own_size() -> None:
+    with pytest.raises(ModelError, match="ssd300_vgg16 .*300, not 320"):
         make_network("detection", "ssd300_vgg16", CLASSES, 320, pretrained=False)

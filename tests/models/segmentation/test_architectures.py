@@ -22,14 +22,14 @@ STRIDES = {
 
 
 def layout(architecture: str, classes: int) -> nn.Module:
-    """The layers without memory for their weights."""
+    """The layers of a network, without allocating its weights."""
     with torch.device("meta"):
         return Segmenter(build_segmenter(architecture, classes))
 
 
 @pytest.mark.parametrize("architecture", SEGMENTERS)
 class TestEveryNetwork:
-    def test_learns_from_and_predicts_at_its_own_stride(self, architecture: str) -> None:
+    def test_learns_and_predicts_at_its_own_stride(self, architecture: str) -> None:
         network = shapes_network(architecture=architecture)
         images, masks = zip(*Shapes(2).examples, strict=True)
         objective = network.objective(torch.ones(3).double(), Recipe())
@@ -46,15 +46,13 @@ class TestEveryNetwork:
         assert prediction.features.shape[0] == 2
         assert prediction.logits.dtype == prediction.features.dtype == torch.float32
 
-    def test_class_rows_are_all_that_depends_on_the_number_of_classes(
-        self, architecture: str
-    ) -> None:
+    def test_only_class_rows_depend_on_the_number_of_classes(self, architecture: str) -> None:
         two, three = (layout(architecture, classes).state_dict() for classes in (2, 3))
         differing = {name for name in three if three[name].shape != two[name].shape}
         heads = SEGMENTERS[architecture].heads
         assert differing == {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
 
-    def test_batch_norms_forget_in_a_few_steps(self, architecture: str) -> None:
+    def test_batch_norms_adapt_in_a_few_steps(self, architecture: str) -> None:
         layers = layout(architecture, 2).modules()
         momenta = {layer.momentum for layer in layers if isinstance(layer, nn.BatchNorm2d)}
         assert momenta == {0.1}
@@ -62,7 +60,7 @@ class TestEveryNetwork:
     def test_takes_its_backbone_from_torchvision(self, architecture: str) -> None:
         backbone = SEGMENTERS[architecture].backbone
         if backbone is None:
-            assert architecture == "drn_d_22"  # which torchvision lacks; see test_drn.py
+            assert architecture == "drn_d_22"  # not in torchvision; see test_drn.py
             return
         weights = torchvision.models.get_model(backbone, weights=None).state_dict()
         network = shapes_network(architecture=architecture)

@@ -14,7 +14,7 @@ def draws(seed: int = 0) -> Generator:
 
 
 def painted(count: int, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks of four classes in quarters, and images whose every channel is 20 times the class."""
+    """Masks with four classes in quarters, and images whose channels are 20 times the class."""
     mask = torch.zeros((size, size), dtype=torch.uint8)
     mask[: size // 2, size // 2 :] = 1
     mask[size // 2 :, : size // 2] = 2
@@ -24,7 +24,7 @@ def painted(count: int, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class TestAugmentMasks:
-    def test_image_and_mask_stay_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_image_and_mask_stay_aligned(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(augment, "recolour", lambda images, _: images)
         images, masks = augment.augment_masks(*painted(64), draws())
         assert images.shape == (64, 3, 32, 32)
@@ -32,21 +32,21 @@ class TestAugmentMasks:
         assert images.dtype == torch.float32
         assert masks.dtype == torch.uint8
         expected = torch.where(masks == IGNORED, GREY, 20.0 * masks)
-        # Between two quarters, and at the border, the image is mixed and the mask is not.
+        # Between two quarters, and at the border, the image is interpolated and the mask is not.
         plain = (images[:, 0] - expected).abs() < 1e-3
         assert float(plain.float().mean()) > 0.85
         assert set(masks.flatten().tolist()) == {0, 1, 2, 3, IGNORED}
         whole = images[:, 0].sub(20 * masks).abs()[masks != IGNORED]
         assert float(whole.median()) < 1e-3
 
-    def test_only_what_is_beyond_the_border_is_ignored(self) -> None:
+    def test_only_pixels_beyond_the_border_are_ignored(self) -> None:
         images, masks = painted(200)
         windows = random_windows(200, draws())
         _, changed = augment.augment_masks(images, masks, draws())
         seen = (changed != IGNORED).float().mean((1, 2))
         side = windows[:, 1, 1]
         assert bool((seen[side <= 1] == 1).all())
-        # An image that is shown smaller covers 1 / side² of its place, but for a rim of rounding.
+        # A reduced image covers 1 / side² of its area, up to rounding at the rim.
         smaller = side > 1
         assert torch.allclose(seen[smaller], side[smaller] ** -2, atol=0.05)
 
@@ -58,16 +58,16 @@ class TestAugmentMasks:
         assert torch.equal(first[1], second[1])
         assert not torch.equal(first[1], other[1])
 
-    def test_leaves_the_process_generator_alone(self) -> None:
+    def test_does_not_use_the_process_generator(self) -> None:
         before = torch.random.get_rng_state()
         augment.augment_masks(*painted(4), draws())
         assert torch.equal(before, torch.random.get_rng_state())
 
-    def test_every_image_has_its_own_change(self) -> None:
+    def test_each_image_changes_independently(self) -> None:
         _, masks = augment.augment_masks(*painted(6), draws())
         assert len({mask.numpy().tobytes() for mask in masks}) == 6
 
-    def test_ignored_pixels_stay_so(self) -> None:
+    def test_ignored_pixels_stay_ignored(self) -> None:
         images, masks = painted(8)
         masks[:] = IGNORED
         _, changed = augment.augment_masks(images, masks, draws())

@@ -19,18 +19,18 @@ def by_definition(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 class TestLabelMap:
     def test_two_pixels_by_hand(self) -> None:
-        # The right pixel's weights are 0, 0, 1/3, 2/3, 1, 1; from 3/4 on class 1 is the higher.
+        # The right pixel's weights are 0, 0, 1/3, 2/3, 1, 1; from 3/4 on, class 1 is higher.
         logits = torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]])
         assert label_map(logits, (1, 6)).tolist() == [[0, 0, 0, 0, 1, 1]]
 
-    def test_a_class_that_is_nowhere_highest_at_the_stride_can_be_between(self) -> None:
+    def test_a_class_can_be_highest_only_between_the_logits(self) -> None:
         logits = torch.tensor([[[10.0, 0.0]], [[9.0, 9.0]], [[0.0, 10.0]]])
         assert label_map(logits, (1, 10)).tolist() == [[0, 0, 0, 1, 1, 1, 1, 2, 2, 2]]
 
-    def test_the_first_of_equals(self) -> None:
+    def test_the_first_of_equal_classes_wins(self) -> None:
         assert label_map(torch.zeros(3, 2, 2), (4, 5)).tolist() == [[0] * 5] * 4
 
-    def test_the_last_of_the_most_classes(self) -> None:
+    def test_the_maximum_number_of_classes(self) -> None:
         logits = torch.zeros(255, 2, 3)
         logits[254] = 1
         found = label_map(logits, (3, 3))
@@ -38,8 +38,8 @@ class TestLabelMap:
         assert found.tolist() == [[254] * 3] * 3
 
     @pytest.mark.parametrize("size", [(64, 64), (7, 90), (90, 7), (3, 2), (1, 1), (8, 8)])
-    def test_rows_and_columns_do_not_change_places(self, size: tuple[int, int]) -> None:
-        """Class 1 is on top, class 2 on the right below, class 0 on the left below."""
+    def test_rows_and_columns_are_not_swapped(self, size: tuple[int, int]) -> None:
+        """Class 1 is at the top, class 2 at the bottom right, class 0 at the bottom left."""
         logits = torch.zeros(3, 8, 8)
         logits[1, :3] = 5
         logits[2, 3:, 5:] = 4
@@ -59,7 +59,7 @@ class TestLabelMap:
         logits = torch.randn((classes, *grid), generator=torch.Generator().manual_seed(seed))
         maps = by_definition(logits, size)
         found = maps.gather(0, label_map(logits, size)[None].long())[0]
-        # Of equals rounding may choose another one, whose logit is the same.
+        # Rounding may choose another class with an equal logit.
         assert torch.allclose(found, maps.amax(0), atol=1e-5)
 
 
@@ -68,5 +68,5 @@ class TestInterpolation:
         matrix = interpolation(2, 4, torch.device("cpu"))
         assert matrix.tolist() == [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]
 
-    def test_one_value_is_all_there_is(self) -> None:
+    def test_a_single_value(self) -> None:
         assert interpolation(1, 3, torch.device("cpu")).tolist() == [[1], [1], [1]]

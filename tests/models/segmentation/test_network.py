@@ -30,14 +30,14 @@ from cdal.selectors.mixtures import mixtures_of_logits
 
 @pytest.fixture(scope="module")
 def trained() -> SegmentationNetwork:
-    """A network that knows rectangles from discs, not to be changed."""
+    """A network that distinguishes rectangles from discs; do not change it."""
     network = shapes_network()
     fit(network, Shapes(16), None, Recipe(epochs=20, batch_size=8))
     return network
 
 
 class Masks:
-    """Black images with given masks."""
+    """Black images with these masks."""
 
     def __init__(self, *masks: list[list[int]]) -> None:
         self.masks = [torch.tensor(mask, dtype=torch.uint8) for mask in masks]
@@ -51,14 +51,14 @@ class Masks:
 
 
 class TestTraining:
-    def test_learns_shapes_that_it_has_not_seen(self, trained: SegmentationNetwork) -> None:
+    def test_recognises_unseen_shapes(self, trained: SegmentationNetwork) -> None:
         unseen = Shapes(8, size=(60, 90), seed=1)
         before, after = shapes_network().evaluate(unseen), trained.evaluate(unseen)
         assert before.main < 0.3
         assert after.main > 0.6
         assert after.values["loss"] < before.values["loss"]
 
-    def test_its_maps_are_those_of_the_images(self, trained: SegmentationNetwork) -> None:
+    def test_label_maps_match_the_images(self, trained: SegmentationNetwork) -> None:
         shapes = Shapes(4, size=(60, 90), seed=2)
         batch = torch.stack([trained.prepare(image) for image, _ in shapes.examples])
         found = trained.predict(batch).findings()
@@ -68,15 +68,15 @@ class TestTraining:
             mask = trained.prepare_target(target, *target.shape)
             assert float((finding.labels == mask).float().mean()) > 0.75
 
-    def test_keeps_the_last_epoch_and_tells_its_progress(self) -> None:
-        told: list[FitProgress] = []
+    def test_keeps_the_last_epoch_and_reports_progress(self) -> None:
+        reports: list[FitProgress] = []
         network = shapes_network()
         recipe = Recipe(epochs=3, batch_size=4)
-        report = fit(network, Shapes(4), Shapes(2, seed=1), recipe, told.append)
+        report = fit(network, Shapes(4), Shapes(2, seed=1), recipe, reports.append)
         assert report.metrics is not None
         assert report.metrics.main == report.held_out[-1]
         assert network.evaluate(Shapes(2, seed=1)).main == report.metrics.main
-        assert [progress.epoch for progress in told if progress.metric is not None][-1] == 3
+        assert [progress.epoch for progress in reports if progress.metric is not None][-1] == 3
 
     def test_the_same_seed_gives_the_same_weights(self) -> None:
         first, second = shapes_network(), shapes_network()
@@ -88,25 +88,25 @@ class TestTraining:
         )
 
     def test_stops(self) -> None:
-        asked = 0
+        calls = 0
 
         def stop() -> bool:
-            nonlocal asked
-            asked += 1
-            return asked > 5
+            nonlocal calls
+            calls += 1
+            return calls > 5
 
         with pytest.raises(Stopped):
             fit(shapes_network(), Shapes(4), None, Recipe(epochs=50, batch_size=2), stop=stop)
-        assert asked == 6
+        assert calls == 6
 
-    def test_nothing_but_ignored_pixels_teaches_nothing(self) -> None:
-        with pytest.raises(ModelError, match="no labelled pixel to learn from"):
+    def test_masks_with_only_ignored_pixels_are_refused(self) -> None:
+        with pytest.raises(ModelError, match="no labelled pixels to learn from"):
             fit(shapes_network(), Masks([[IGNORED] * 4] * 4), None, Recipe(epochs=1))
 
 
 class TestObjective:
     def test_by_hand(self) -> None:
-        """Four pixels are class 0 and two class 1, half of the others are ignored."""
+        """Four pixels are of class 0 and two of class 1; all others are ignored."""
         network = shapes_network(("a", "b"), image_size=32)
         images = torch.randint(0, 256, (1, 3, 32, 32)).float()
         mask = torch.full((32, 32), IGNORED, dtype=torch.uint8)
@@ -122,7 +122,7 @@ class TestObjective:
         assert float(plain) == pytest.approx(float(zeros + ones) / 6, rel=1e-4)
         assert float(weighted) == pytest.approx(float(zeros / 2 + ones) / 4, rel=1e-4)
 
-    def test_a_batch_of_ignored_pixels_costs_nothing(self) -> None:
+    def test_a_batch_of_ignored_pixels_has_no_loss(self) -> None:
         network = shapes_network(("a", "b"), image_size=32)
         mask = torch.full((32, 32), IGNORED, dtype=torch.uint8)
         for recipe in (Recipe(), Recipe(label_smoothing=0.1, class_weights=False)):
@@ -134,7 +134,7 @@ class TestObjective:
             assert all(bool((gradient == 0).all()) for gradient in gradients)
 
     def test_one_image_is_enough_for_deeplabv3(self) -> None:
-        """Where its batch norm of one value an image would have nothing to normalise over."""
+        """Its batch normalisation of one value per image needs two images."""
         network = shapes_network(("a", "b"), 32, architecture="deeplabv3_mobilenet_v3_large")
         network.module.train()
         objective = network.objective(torch.ones(2).double(), Recipe())
@@ -174,7 +174,7 @@ class TestPredict:
         alone = torch.cat([network.predict(image[None]).logits for image in images])
         assert torch.allclose(together, alone, atol=1e-5)
 
-    def test_regions_make_class_mixtures(self) -> None:
+    def test_regions_give_class_mixtures(self) -> None:
         images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
         mixtures = mixtures_of_logits(shapes_network().predict(images).logits)
         assert mixtures.mixtures.shape == (4, 3, 3)
@@ -183,7 +183,7 @@ class TestPredict:
 
 class TestFindings:
     def test_by_hand(self) -> None:
-        """Class 1 in the right half, and in one image class 2 below."""
+        """Class 1 is in the right half, and in one image class 2 is in the lower half."""
         logits = torch.zeros(2, 3, 4, 4)
         logits[:, 1, :, 2:] = math.log(2)
         logits[:, 0, :, :2] = math.log(6)
@@ -192,8 +192,8 @@ class TestFindings:
         first, second = prediction.findings()
         assert isinstance(first, Segmentation)
         assert isinstance(second, Segmentation)
-        # Between the middle columns ln 6 falls to 0 and ln 2 rises from 0: they meet at 0.72 of
-        # the way, where the seventh of twelve columns is at 2/3.
+        # Between the middle columns ln 6 falls to 0 and ln 2 rises from 0. They are equal at 0.72
+        # of the way; the seventh of twelve columns is at 2/3.
         row = [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
         assert first.labels.tolist() == [row] * 12
         # Class 2 rises from 0 to 9 between the middle rows, and is the highest from 1/3 on.
@@ -205,7 +205,7 @@ class TestFindings:
 
 
 class TestPrepareTarget:
-    def test_is_resized_as_the_image(self) -> None:
+    def test_is_resized_like_the_image(self) -> None:
         network = shapes_network(image_size=32)
         mask = torch.zeros((20, 80), dtype=torch.uint8)
         mask[10:, 40:] = 2
@@ -215,7 +215,7 @@ class TestPrepareTarget:
         assert target.dtype == torch.uint8
         assert torch.equal(target == 2, prepared[0] >= 100)
 
-    def test_keeps_what_is_ignored(self) -> None:
+    def test_keeps_ignored_pixels(self) -> None:
         mask = torch.full((8, 8), IGNORED, dtype=torch.uint8)
         mask[0, 0] = 1
         found = shapes_network(image_size=32).prepare_target(mask, 8, 8)
@@ -224,13 +224,13 @@ class TestPrepareTarget:
 
     def test_refuses_an_unknown_class(self) -> None:
         mask = torch.tensor([[0, 3]], dtype=torch.uint8)
-        with pytest.raises(ModelError, match="class number 3, but the network has 3 classes"):
+        with pytest.raises(ModelError, match="class index 3, .* 3 classes"):
             shapes_network().prepare_target(mask, 1, 2)
 
     @pytest.mark.parametrize(
         "mask", [torch.zeros((8, 9)).byte(), torch.zeros((8, 8)), torch.zeros((1, 8, 8)).byte()]
     )
-    def test_refuses_what_is_no_mask_of_the_image(self, mask: Tensor) -> None:
+    def test_refuses_anything_but_a_mask_of_the_image(self, mask: Tensor) -> None:
         with pytest.raises(ModelError, match="mask of an image of 8 rows and 8 columns"):
             shapes_network().prepare_target(mask, 8, 8)
 
@@ -242,7 +242,7 @@ class TestPrepareTarget:
 class TestEvaluate:
     @pytest.fixture
     def network(self, monkeypatch: pytest.MonkeyPatch) -> SegmentationNetwork:
-        """A network that takes the left half of every image for class 0 and the right for 1."""
+        """A network that predicts class 0 for the left half of every image and 1 for the right."""
         network = shapes_network(("a", "b", "c"), image_size=32)
 
         def infer(batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,8 +255,8 @@ class TestEvaluate:
         return network
 
     def test_by_hand(self, network: SegmentationNetwork) -> None:
-        # Quarters of the first image: 0 is found, 0 is taken for 1, 1 is found, ignored; the
-        # second image is class 0 on the left, and ignored on the right.
+        # The quarters of the first image: 0 is right, 0 is predicted as 1, ignored, 1 is right.
+        # The second image is class 0 on the left and ignored on the right.
         metrics = network.evaluate(Masks([[0, 0], [IGNORED, 1]], [[0, IGNORED]]))
         quarter = 16 * 16
         assert metrics.confusion == (
@@ -275,18 +275,18 @@ class TestEvaluate:
         assert metrics.values["loss"] == pytest.approx((4 * right + wrong) / 5)
         assert metrics.images == 2
 
-    def test_a_class_without_pixels_does_not_count_where_it_is_seen(
+    def test_a_class_without_pixels_does_not_count_if_predicted(
         self, network: SegmentationNetwork
     ) -> None:
-        """The pixels that are wrongly b are missing from a, which is punishment enough."""
+        """Pixels wrongly predicted as b already lower the score of a."""
         metrics = network.evaluate(Masks([[0, 0]]))
         assert metrics.per_class["b"] == ClassScore(0, None)
         assert metrics.main == pytest.approx(1 / 2)
 
-    def test_nothing_to_measure(self, network: SegmentationNetwork) -> None:
+    def test_no_images_or_no_labelled_pixels(self, network: SegmentationNetwork) -> None:
         with pytest.raises(ModelError, match="no labelled images to measure"):
             network.evaluate(Masks())
-        with pytest.raises(ModelError, match="no labelled pixel to measure"):
+        with pytest.raises(ModelError, match="no labelled pixels to measure"):
             network.evaluate(Masks([[IGNORED]]))
 
     def test_stops(self, network: SegmentationNetwork) -> None:
@@ -296,8 +296,8 @@ class TestEvaluate:
 
 class TestWithClasses:
     @pytest.mark.parametrize("architecture", SEGMENTERS)
-    def test_keeps_what_it_knows_by_name(self, architecture: str) -> None:
-        """Reordered, one renamed, one removed and one new."""
+    def test_classes_keep_their_weights_by_name(self, architecture: str) -> None:
+        """Classes are reordered; one is renamed, one removed and one new."""
         old = shapes_network(("sky", "road", "tree", BACKGROUND), architecture=architecture)
         new = old.with_classes(
             ("plant", "sky", "car", BACKGROUND), known_as={"plant": ("tree", "bush")}
@@ -329,6 +329,6 @@ def test_default_network() -> None:
 
 
 def test_one_class_and_no_background_is_refused() -> None:
-    with pytest.raises(ModelError, match=r'of one class, "road", and no background beside it; let'):
+    with pytest.raises(ModelError, match=r'only "road"\. .*background, or add a class'):
         make_network("segmentation", classes=("road",), pretrained=False)
     make_network("segmentation", classes=("road", BACKGROUND), pretrained=False)
