@@ -231,5 +231,5 @@ def test_measuring_needs_images(untrained: DetectionNetwork) -> None:
 
 
 def test_ssd300_accepts_only_its_own_size() -> None:
-    with pytest.raises(ModelError, match="ssd300_vgg16 .*300, not 320"):
+    with pytest.raises(ModelError, match=r"ssd300_vgg16 .*300, not 320"):
         make_network("detection", "ssd300_vgg16", CLASSES, 320, pretrained=False)

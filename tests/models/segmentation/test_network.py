@@ -224,7 +224,7 @@ class TestPrepareTarget:
 
     def test_refuses_an_unknown_class(self) -> None:
         mask = torch.tensor([[0, 3]], dtype=torch.uint8)
-        with pytest.raises(ModelError, match="class index 3, .* 3 classes"):
+        with pytest.raises(ModelError, match=r"class index 3, .* 3 classes"):
             shapes_network().prepare_target(mask, 1, 2)
 
     @pytest.mark.parametrize(
