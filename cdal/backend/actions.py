@@ -7,10 +7,10 @@ sent that follow. The worker, in another process, sees it within a second or two
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from pydantic import Field
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
@@ -18,7 +18,8 @@ from cdal.backend.annotations.labeling_config import check_control, served_contr
 from cdal.backend.errors import ActionError, LabelingError, LabelStudioError, SettingsError
 from cdal.backend.jobs.kinds import KINDS, JobKind
 from cdal.backend.loop.rounds import MADE_BY, begin_round, open_round, unfinished_round
-from cdal.backend.reports.health import worker_status
+from cdal.backend.reports.health import worker_view
+from cdal.backend.reports.view import View
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.forgetting import forget_files, forget_rows
@@ -29,12 +30,11 @@ from cdal.backend.text import requester
 from cdal.models import ModelError, load_network
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(View):
     """What happens now, in a sentence, and the job that does it, if one does."""
 
-    text: str
-    job: int | None = None
+    text: str = Field(description="A sentence for people.")
+    job: int | None = Field(None, description="The job that does it, if one does.")
 
 
 def retrain(services: Services, project_id: int, by: str) -> Done:
@@ -52,8 +52,10 @@ def retrain(services: Services, project_id: int, by: str) -> Done:
         running = next((job.id for job in before if job.state == "running"), None)
     services.jobs.send_pending(project_id)
     if running is not None:
-        return Done(f"Job {job_id} trains again when the training under way has ended.", job_id)
-    return Done(f"Job {job_id} trains on the labels of now.", job_id)
+        return Done(
+            text=f"Job {job_id} trains again when the training under way has ended.", job=job_id
+        )
+    return Done(text=f"Job {job_id} trains on the labels of now.", job=job_id)
 
 
 def rescore(services: Services, project_id: int, by: str) -> Done:
@@ -127,7 +129,7 @@ def pause(services: Services, project_id: int, by: str) -> Done:
         note(session, project.id, f"Paused by {requester(by)}")
         under_way = _active(session, project, "train", *MADE_BY.values())
     ending = "".join(f" Job {job.id} ({job.kind}) {_doing(job)}." for job in under_way)
-    return Done(f"Project {project_id} is paused: nothing new begins by itself.{ending}")
+    return Done(text=f"Project {project_id} is paused: nothing new begins by itself.{ending}")
 
 
 def resume(services: Services, project_id: int, by: str) -> Done:
@@ -144,7 +146,7 @@ def resume(services: Services, project_id: int, by: str) -> Done:
         note(session, project.id, f"Resumed by {requester(by)}")
         job_id = services.jobs.request(session, project.id, "sync", requester(by))
     services.jobs.send_pending(project_id)
-    return Done(f"Project {project_id} goes on; job {job_id} looks what is due.", job_id)
+    return Done(text=f"Project {project_id} goes on; job {job_id} looks what is due.", job=job_id)
 
 
 def forget(services: Services, project_id: int, by: str) -> Done:
@@ -167,8 +169,8 @@ def forget(services: Services, project_id: int, by: str) -> Done:
         )
     forget_files(services.config, project_id)
     return Done(
-        f"Project {project_id} is forgotten. What is in Label Studio stays; where this backend is "
-        "still connected to it there, it begins anew."
+        text=f"Project {project_id} is forgotten. What is in Label Studio stays; if this backend "
+        "is still connected there, the project starts from scratch."
     )
 
 
@@ -189,11 +191,11 @@ def cancel(services: Services, job_id: int, by: str) -> Done:
             note(
                 session, job.project_id, f"Job {job_id} ({job.kind}): end asked by {requester(by)}"
             )
-        alive = worker_status(session)["alive"]
+        alive = worker_view(session).alive
     if ended:
-        return Done(f"Job {job_id} ({job.kind}) is cancelled.", job_id)
+        return Done(text=f"Job {job_id} ({job.kind}) is cancelled.", job=job_id)
     when = "within seconds" if alive else "when a worker starts; none runs now"
-    return Done(f"Job {job_id} ({job.kind}) stops {when}.", job_id)
+    return Done(text=f"Job {job_id} ({job.kind}) stops {when}.", job=job_id)
 
 
 def retry(services: Services, job_id: int, by: str) -> Done:
@@ -220,7 +222,9 @@ def retry(services: Services, job_id: int, by: str) -> Done:
             kind = MADE_BY[making.state] if job.kind in MADE_BY.values() and making else job.kind
             again = services.jobs.request(session, project.id, cast(JobKind, kind), requester(by))
             note(session, project.id, f"{said}, as job {again}")
-            done = Done(f"Job {again} does what job {job_id} ({job.kind}) was to do.", again)
+            done = Done(
+                text=f"Job {again} does what job {job_id} ({job.kind}) was to do.", job=again
+            )
     services.jobs.send_pending(project.id)
     return done
 
@@ -235,7 +239,7 @@ def _begin_round(
         raise ActionError(f"No round can begin: {error}") from None
     said = event(begun.round.number)
     note(session, project.id, said)
-    return Done(f"{said}.", begun.job)
+    return Done(text=f"{said}.", job=begun.job)
 
 
 def _check_network(services: Services, project: Project, version: ModelVersion) -> None:
@@ -333,7 +337,7 @@ def queue_next(services: Services, project_id: int, task_ids: Sequence[int], by:
     services.jobs.send_pending(project_id)
     left_out = len(wanted) - len(first)
     more = f" {left_out} are labelled, skipped or gone, and were left out." if left_out else ""
-    return Done(f"{images} come first as soon as the queue is written anew.{more}", job)
+    return Done(text=f"{images} come first as soon as the queue is written anew.{more}", job=job)
 
 
 def change_settings(
@@ -371,7 +375,7 @@ def change_settings(
         note(session, project.id, f"Settings changed by {by}: {changed}")
         services.jobs.request(session, project.id, "sync", by)
     services.jobs.send_pending(project_id)
-    return Done(f"The settings are changed: {changed}.")
+    return Done(text=f"The settings are changed: {changed}.")
 
 
 def known_settings(extra_params: object) -> dict[str, Any]:

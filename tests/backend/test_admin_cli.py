@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -66,7 +67,7 @@ def test_status(services: Services, cdal: object) -> None:
     status, out, err = cdal("status")
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "No worker runs; start cdal serve or cdal worker."
+    assert lines[0] == "No worker is running; start cdal serve or cdal worker."
     assert lines[2:7] == [
         "Project 1: Pets [31m and more (project 12 of http://label-studio.test:8080)",
         "  1 of 2 images labelled",
@@ -76,22 +77,19 @@ def test_status(services: Services, cdal: object) -> None:
     ]
     assert lines[7].startswith("  job 1 (train) 50%, ")
     assert lines[7].endswith(" left: training, epoch 1 of 2")
-    assert lines[8] == "  job 2 (sync) waits"
+    assert lines[8] == "  job 2 (sync) is waiting"
 
 
 def test_the_worker_is_seen(services: Services, cdal: object) -> None:
     assert callable(cdal)
     with beating(services.store):
         deadline = now() + timedelta(seconds=10)
-        while "The worker runs on" not in cdal("status")[1]:
+        while "The worker is running on" not in cdal("status")[1]:
             assert now() < deadline
         with services.store.transaction() as session:
             session.get_one(Heartbeat, 1).seen_at = now() - timedelta(seconds=100)
-        assert (
-            "The worker was last heard of 100 s ago; it was killed, or hangs."
-            in (cdal("status")[1])
-        )
-    assert cdal("status")[1].startswith("No worker runs")
+        assert re.search(r"last heard from 10\d s ago", cdal("status")[1])
+    assert cdal("status")[1].startswith("No worker is running")
 
 
 def test_projects_and_jobs(services: Services, cdal: object) -> None:
@@ -193,7 +191,7 @@ def test_without_a_backends_data_nothing_is_made(
     assert cdal("status") == (
         1,
         "",
-        f"cdal: There is no backend's data in {folder}; set MODEL_DIR as for the backend.\n",
+        f"cdal: No backend has data in {folder}; set MODEL_DIR as for the backend.\n",
     )
     assert not folder.exists()
 

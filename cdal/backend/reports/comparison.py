@@ -1,9 +1,8 @@
-"""Rankings: how other selectors would have ordered a round's pool, without queueing anything."""
+"""The comparison: what other selectors would pick from a round's pool, without queueing it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,10 +18,42 @@ from cdal.backend.store.tables import ModelVersion, Project, Ranking
 from cdal.selectors import DiversityEmbedding
 
 
+class SelectorView(View):
+    """What one selector would pick."""
+
+    name: str
+    ready: bool
+    problem: str | None
+    picks: list[int] = Field(description="Tasks by rank.")
+    classes: int | None = Field(description="Classes that the model sees in them.")
+    entropy: float | None = Field(description="In bits, the mean over the images.")
+    diversity: float | None = Field(
+        description="Contextual diversity in nats, the mean over the pairs of images."
+    )
+
+
+class ComparisonView(View):
+    """What two selectors would pick in the open round."""
+
+    round: int
+    budget: int
+    selectors: list[SelectorView]
+    common: int | None = Field(description="Images that both pick; null until both have ranked.")
+
+
+class ComparisonQuery(BaseModel):
+    """Which selectors to compare."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    a: SelectorName = Field("cdal-cs", description="One selector.")
+    b: SelectorName = Field("entropy", description="Another.")
+
+
 def ranks_of(
-    rankings: dict[str, Ranking], task_ids: Sequence[int]
+    rankings: Mapping[str, Ranking], task_ids: Sequence[int]
 ) -> dict[int, dict[str, int | None]]:
-    """Each task's rank from 1 under each selector that has ranked; None: beyond its last."""
+    """Each task's rank, from 1, by each selector that has ranked; None: beyond its last."""
     places = {
         name: {task: rank for rank, task in enumerate(row.task_ids, start=1)}
         for name, row in rankings.items()
@@ -34,13 +65,13 @@ def ranks_of(
     }
 
 
-def comparison_status(
+def comparison_view(
     session: Session, config: ServerConfig, project: Project, names: Sequence[str]
-) -> dict[str, Any] | None:
-    """What some selectors would have asked for in the open round, side by side, as JSON data.
+) -> ComparisonView | None:
+    """What these selectors would pick in the open round, side by side.
 
     Returns:
-        None where no round is open, or it is a random one.
+        None where no round is open, or the open one was drawn at random.
     """
     current = open_round(session, project)
     if current is None or current.model_version_id is None:
@@ -55,67 +86,46 @@ def comparison_status(
     }
     wanted = {task for tasks in picks.values() for task in tasks}
     scores = Scores.of_tasks(folder, wanted) if wanted else None
-    rows = {t: i for i, t in enumerate(scores.task_ids.tolist())} if scores is not None else {}
-    return {
-        "round": current.number,
-        "budget": current.budget,
-        "selectors": [
-            {
-                "name": name,
-                "ready": name in picks,
-                "problem": rankings[name].problem if name in rankings else None,
-                "picks": picks.get(name, []),
-                **_measures(scores, [rows[t] for t in picks.get(name, []) if t in rows]),
-            }
-            for name in names
-        ],
-        "common": len(set.intersection(*(set(tasks) for tasks in picks.values())))
-        if len(picks) == len(names)
-        else None,
-    }
+    common = None
+    if len(picks) == len(names):
+        common = len(set.intersection(*(set(tasks) for tasks in picks.values())))
+    return ComparisonView(
+        round=current.number,
+        budget=current.budget,
+        selectors=[_selector(name, rankings.get(name), picks.get(name), scores) for name in names],
+        common=common,
+    )
 
 
-def _measures(scores: Scores | None, rows: list[int]) -> dict[str, float | int | None]:
-    """What can be said of a selection: classes in it, mean entropy in bits, mean CD in nats."""
-    if scores is None or not rows:
-        return {"classes": None, "entropy": None, "diversity": None}
-    some = scores.rows(torch.tensor(rows))
+def _selector(
+    name: str, ranking: Ranking | None, picks: list[int] | None, scores: Scores | None
+) -> SelectorView:
+    classes, entropy, diversity = _measures(scores, picks or [])
+    return SelectorView(
+        name=name,
+        ready=picks is not None,
+        problem=ranking.problem if ranking is not None else None,
+        picks=picks or [],
+        classes=classes,
+        entropy=entropy,
+        diversity=diversity,
+    )
+
+
+def _measures(
+    scores: Scores | None, picks: Sequence[int]
+) -> tuple[int, float, float] | tuple[None, None, None]:
+    """Classes in a selection, its mean entropy in bits, and its mean CD in nats."""
+    if scores is None:
+        return None, None, None
+    row_of = {task: row for row, task in enumerate(scores.task_ids.tolist())}
+    rows = [row_of[task] for task in picks if task in row_of]
+    if not rows:
+        return None, None, None
+    picked = scores.rows(torch.tensor(rows))
+    classes = int((picked.region_counts > 0).any(0).sum())
+    entropy = float(picked.uncertainties[:, 0].mean())
+    embedding = DiversityEmbedding.of(picked.mixtures, picked.present)
     pairs = len(rows) * (len(rows) - 1)
-    embedding = DiversityEmbedding.of(some.mixtures, some.present)
     aggregate = embedding.aggregate(torch.arange(len(rows)))
-    classes = int(((some.region_counts > 0).any(0)).sum())
-    return {
-        "classes": classes,
-        "entropy": float(some.uncertainties[:, 0].mean()),
-        "diversity": aggregate / pairs if pairs else 0.0,
-    }
-
-
-class SelectorView(View):
-    """What a selector would ask for."""
-
-    name: str
-    ready: bool
-    problem: str | None
-    picks: list[int] = Field(description="Tasks by rank.")
-    classes: int | None = Field(description="That the model sees in them.")
-    entropy: float | None = Field(description="Bits, the mean over the images.")
-    diversity: float | None = Field(description="Nats, the mean over the pairs of images.")
-
-
-class ComparisonView(View):
-    """What two selectors would ask for in the open round."""
-
-    round: int
-    budget: int
-    selectors: list[SelectorView]
-    common: int | None = Field(description="Images that both ask for.")
-
-
-class ComparisonQuery(BaseModel):
-    """Which selectors to compare."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    a: SelectorName = Field("cdal-cs", description="One selector.")
-    b: SelectorName = Field("entropy", description="Another.")
+    return classes, entropy, aggregate / pairs if pairs else 0.0

@@ -1,15 +1,14 @@
-"""Events, as the API gives them."""
+"""Events: what happened that an admin may want to read about."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.reports.view import Limited, View, _time
+from cdal.backend.reports.view import Limited, Time, View
 from cdal.backend.store.tables import Event
 
 Level = Literal["info", "warning", "error"]
@@ -22,7 +21,7 @@ class EventView(View):
     project: int | None
     level: Level
     text: str
-    created_at: datetime
+    created_at: Time
 
 
 class EventsView(View):
@@ -33,26 +32,28 @@ class EventsQuery(Limited):
     level: Level | None = Field(None, description="Of this level only.")
 
 
-def events_status(
+def events_view(
     session: Session,
     project: int | None = None,
     level: str | None = None,
     before: int | None = None,
     limit: int = 100,
-) -> list[dict[str, Any]]:
-    """Events, the newest first, as JSON data; only those that fit what is given."""
+) -> EventsView:
+    """Events, the newest first; see `EventsQuery` for the filters."""
     query = select(Event).order_by(Event.id.desc()).limit(limit)
     wanted = {"project_id": project, "level": level}
     query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
     if before is not None:
         query = query.where(Event.id < before)
-    return [
-        {
-            "id": event.id,
-            "project": event.project_id,
-            "level": event.level,
-            "text": event.text,
-            "created_at": _time(event.created_at),
-        }
-        for event in session.scalars(query)
-    ]
+    return EventsView(
+        events=[
+            EventView(
+                id=event.id,
+                project=event.project_id,
+                level=event.level,
+                text=event.text,
+                created_at=event.created_at,
+            )
+            for event in session.scalars(query)
+        ]
+    )

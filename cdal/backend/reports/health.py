@@ -1,4 +1,4 @@
-"""Whether the backend can do its work, part by part, each with a sentence."""
+"""Health: whether each part of the backend works, with a sentence about it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
+from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -21,82 +21,101 @@ from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.backend.store.tables import Heartbeat, Job, Project, now
 
 LEAST_FREE_BYTES = 512 * 2**20
-"""Of disk: less than that, and the next weights or scores may not fit."""
+"""With less free disk space, the next weights or scores may not fit."""
 
 LONGEST_WAIT_S = 900.0
-"""A job that may run and still waits for so long has been forgotten, or the worker hangs; behind a
-long training other jobs of its lane may wait for longer, and do not count."""
+"""A job that is free to run and waits longer than this was forgotten, or the worker is stuck. Jobs
+behind a long training of their lane may wait longer and do not count."""
 
 LABEL_STUDIO_SECONDS = 2.0
 
 REMEMBERED_SECONDS = 15.0
-"""Label Studio is asked no more often than this, however often whoever asks."""
+"""How long Label Studio's answer counts, however often `/ready` is called."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A part of the backend, whether it works, and what there is to say of it."""
+Part = Literal["store", "queue", "worker", "disk", "label studio"]
 
-    name: str
+
+class CheckView(View):
+    """Whether a part of the backend works."""
+
+    name: Part
     ok: bool
-    text: str
+    text: str = Field(description="A sentence for people.")
+
+
+class ReadyView(View):
+    """Whether the backend can do its work."""
+
+    ready: bool
+    checks: list[CheckView]
+
+
+class WorkerView(View):
+    """Whether the worker is alive."""
+
+    alive: bool
+    text: str = Field(description="A sentence for people.")
 
 
 class Readiness:
-    """Looks at each part."""
+    """Checks each part of the backend."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._lock = threading.Lock()
-        self._reached: dict[str, tuple[float, Check]] = {}
+        self._reached: dict[str, tuple[float, CheckView]] = {}
 
-    def checks(self) -> list[Check]:
-        """Every part, in an order that does not change."""
-        parts: Mapping[str, Callable[[], Check]] = {
+    def view(self) -> ReadyView:
+        """Every part, always in the same order."""
+        parts: Mapping[Part, Callable[[], CheckView]] = {
             "store": self._store,
             "queue": self._queue,
             "worker": self._worker,
             "disk": self._disk,
         }
         found = [_carefully(name, part) for name, part in parts.items()]
-        return [*found, *self._label_studios()]
+        checks = [*found, *self._label_studios()]
+        return ReadyView(ready=all(check.ok for check in checks), checks=checks)
 
-    def _store(self) -> Check:
+    def _store(self) -> CheckView:
         with self._services.store.reading() as session:
             session.execute(select(Project.id).limit(1))
-        return Check("store", True, "The database answers.")
+        return CheckView(name="store", ok=True, text="The database answers.")
 
-    def _queue(self) -> Check:
-        len(self._services.jobs.huey)  # raises where the messages' store is away
+    def _queue(self) -> CheckView:
+        len(self._services.jobs.huey)  # raises where the message store is away
         with self._services.store.reading() as session:
             age = oldest_wait_s(session)
         if age > LONGEST_WAIT_S:
-            return Check("queue", False, f"A job has waited for {age:.0f} s without being begun.")
-        return Check("queue", True, "Jobs are handed to the worker.")
+            return CheckView(
+                name="queue", ok=False, text=f"A job has been waiting for {age:.0f} s."
+            )
+        return CheckView(name="queue", ok=True, text="Jobs reach the worker.")
 
-    def _worker(self) -> Check:
+    def _worker(self) -> CheckView:
         with self._services.store.reading() as session:
-            status = worker_status(session)
-        return Check("worker", status["alive"], status["text"])
+            worker = worker_view(session)
+        return CheckView(name="worker", ok=worker.alive, text=worker.text)
 
-    def _disk(self) -> Check:
+    def _disk(self) -> CheckView:
         free = free_bytes(self._services)
         text = f"{free / 2**30:.1f} GB are free in the data folder."
-        return Check("disk", free >= LEAST_FREE_BYTES, text)
+        return CheckView(name="disk", ok=free >= LEAST_FREE_BYTES, text=text)
 
-    def _label_studios(self) -> list[Check]:
+    def _label_studios(self) -> list[CheckView]:
         configured = self._services.config.label_studio_url
         addresses = {configured.rstrip("/")} if configured else set()
         try:
             with self._services.store.reading() as session:
                 addresses |= set(session.scalars(select(Project.url).distinct()))
         except STORAGE:
-            pass  # which is told above
+            pass  # the check of the store reports it
         if not addresses:
-            return [Check("label studio", True, "No project is connected yet.")]
+            return [CheckView(name="label studio", ok=True, text="No project is connected yet.")]
         return [self._label_studio(url) for url in sorted(addresses)]
 
-    def _label_studio(self, url: str) -> Check:
+    def _label_studio(self, url: str) -> CheckView:
         with self._lock:
             asked, check = self._reached.get(url, (0.0, None))
             if check is None or time.monotonic() - asked > REMEMBERED_SECONDS:
@@ -106,7 +125,7 @@ class Readiness:
 
 
 def oldest_wait_s(session: Session) -> float:
-    """For how long the oldest job waits that nothing holds up, in seconds; 0 where none does."""
+    """How long the oldest job that is free to run has been waiting, in seconds; 0 without one."""
     held_up = select(Job.kind).where(Job.state == "running")
     query = (
         select(Job.created_at, Job.not_before)
@@ -118,49 +137,41 @@ def oldest_wait_s(session: Session) -> float:
 
 
 def free_bytes(services: Services) -> int:
-    """What is free on the data folder's disk."""
+    """Free space on the data folder's disk."""
     return shutil.disk_usage(services.config.data_folder).free
 
 
-def _carefully(name: str, part: Callable[[], Check]) -> Check:
+def _carefully(name: Part, part: Callable[[], CheckView]) -> CheckView:
     try:
         return part()
     except STORAGE as error:
-        return Check(name, False, storage_problem(error))
-    except Exception as error:  # noqa: BLE001 — whatever a part is made of is away
-        return Check(name, False, f"It cannot be used: {type(error).__name__}.")
+        return CheckView(name=name, ok=False, text=storage_problem(error))
+    except Exception as error:  # noqa: BLE001 — any library may fail
+        return CheckView(name=name, ok=False, text=f"It failed with {type(error).__name__}.")
 
 
-def _reach(url: str) -> Check:
+def _reach(url: str) -> CheckView:
     try:
         with open_http(url, LABEL_STUDIO_SECONDS) as http:
             status = http.get(f"{url}/health").status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Check("label studio", False, f"{url} does not answer: {type(error).__name__}.")
+        return CheckView(
+            name="label studio", ok=False, text=f"{url} does not answer: {type(error).__name__}."
+        )
     if status >= 500:
-        return Check("label studio", False, f"{url} answers {status}.")
-    return Check("label studio", True, f"{url} answers.")
+        return CheckView(name="label studio", ok=False, text=f"{url} answers {status}.")
+    return CheckView(name="label studio", ok=True, text=f"{url} answers.")
 
 
-def worker_status(session: Session) -> dict[str, Any]:
-    """Whether the worker is alive, as JSON data with a sentence."""
+def worker_view(session: Session) -> WorkerView:
+    """Whether the worker is alive, by its heartbeat."""
     age = seconds_since_beat(session)
     if age is None:
-        return {"alive": False, "text": "No worker runs; start cdal serve or cdal worker."}
+        text = "No worker is running; start cdal serve or cdal worker."
+        return WorkerView(alive=False, text=text)
     if age > LATE_SECONDS:
-        text = f"The worker was last heard of {age:.0f} s ago; it was killed, or hangs."
-        return {"alive": False, "text": text}
+        text = f"The worker was last heard from {age:.0f} s ago; it was killed or is stuck."
+        return WorkerView(alive=False, text=text)
     found = session.get_one(Heartbeat, 1)
-    text = f"The worker runs on {found.host} (process {found.pid})."
-    return {"alive": True, "text": text}
-
-
-class CheckView(View):
-    name: Literal["store", "queue", "worker", "disk", "label studio"]
-    ok: bool
-    text: str
-
-
-class ReadyView(View):
-    ready: bool
-    checks: list[CheckView]
+    text = f"The worker is running on {found.host} (process {found.pid})."
+    return WorkerView(alive=True, text=text)

@@ -1,23 +1,25 @@
-"""Jobs, as the API gives them."""
+"""Jobs: what the worker does, did and will do."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.kinds import JobKind
-from cdal.backend.reports.view import Limited, View, _time
+from cdal.backend.reports.view import Limited, Time, View
 from cdal.backend.store.tables import Job, now
 
 JobState = Literal["pending", "running", "done", "failed", "cancelled"]
 
+LEAST_PROGRESS = 0.02
+"""Below this share of a job, its pace does not yet tell how long the rest takes."""
+
 
 class JobView(View):
-    """A piece of work and its record."""
+    """One job."""
 
     id: int
     project: int
@@ -27,15 +29,15 @@ class JobView(View):
     cancelled_by: str | None
     progress: float = Field(description="Share that is done, from 0 to 1.")
     seconds_left: float | None = Field(
-        description="Of a job that runs, by its pace so far; null where that is not known yet."
+        description="Estimated from the pace of a running job; null while it is unknown."
     )
-    message: str = Field(description="What it does now.")
-    outcome: str | None = Field(description="What came of it.")
+    message: str = Field(description="What it is doing.")
+    outcome: str | None = Field(description="What it achieved.")
     error: str | None
     attempts: int
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
 
 
 class JobsView(View):
@@ -47,51 +49,47 @@ class JobsQuery(Limited):
     kind: JobKind | None = Field(None, description="Of this kind only.")
 
 
-LEAST_PROGRESS = 0.02
-"""Before this share of a job is done, its pace says nothing of the time that is left."""
-
-
 def seconds_left(job: Job) -> float | None:
-    """How long a job that runs may still take, by its pace so far; None where nobody can say."""
+    """How long a running job may still take at its pace so far; None while that is unknown."""
     if job.state != "running" or job.started_at is None or job.progress < LEAST_PROGRESS:
         return None
     elapsed = (now() - job.started_at).total_seconds()
     return round(max(elapsed, 0.0) * (1 - job.progress) / job.progress, 1)
 
 
-def job_status(job: Job) -> dict[str, Any]:
-    """A job, how far it is and how long it may still take, as JSON data."""
-    return {
-        "id": job.id,
-        "project": job.project_id,
-        "kind": job.kind,
-        "state": job.state,
-        "asked_by": job.asked_by,
-        "cancelled_by": job.cancelled_by,
-        "progress": job.progress,
-        "seconds_left": seconds_left(job),
-        "message": job.message,
-        "outcome": job.outcome,
-        "error": job.error,
-        "attempts": job.attempts,
-        "created_at": _time(job.created_at),
-        "started_at": _time(job.started_at),
-        "finished_at": _time(job.finished_at),
-    }
+def job_view(job: Job) -> JobView:
+    """One job, with its progress and the time left."""
+    return JobView(
+        id=job.id,
+        project=job.project_id,
+        kind=job.kind,
+        state=job.state,
+        asked_by=job.asked_by,
+        cancelled_by=job.cancelled_by,
+        progress=job.progress,
+        seconds_left=seconds_left(job),
+        message=job.message,
+        outcome=job.outcome,
+        error=job.error,
+        attempts=job.attempts,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
 
 
-def jobs_status(
+def jobs_view(
     session: Session,
     project: int | None = None,
     state: str | None = None,
     kind: str | None = None,
     before: int | None = None,
     limit: int = 100,
-) -> list[dict[str, Any]]:
-    """Jobs, the newest first, as JSON data; only those that fit what is given."""
+) -> JobsView:
+    """Jobs, the newest first; see `JobsQuery` for the filters."""
     query = select(Job).order_by(Job.id.desc()).limit(limit)
     wanted = {"project_id": project, "state": state, "kind": kind}
     query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
     if before is not None:
         query = query.where(Job.id < before)
-    return [job_status(job) for job in session.scalars(query)]
+    return JobsView(jobs=[job_view(job) for job in session.scalars(query)])

@@ -1,9 +1,9 @@
-"""The pool's map: each image a point, near to those that look alike to the model."""
+"""The pool map: every image is a point, near those that look alike to the model."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from sqlalchemy import func, select
@@ -15,44 +15,70 @@ from cdal.backend.reports.view import View
 from cdal.backend.store.queries import IDS_A_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Pick, Project, Round, Task
 
+PointState = Literal["labelled", "queued", "skipped", "unlabelled"]
 
-def pool_map_status(session: Session, project: Project, drawn: PoolMap) -> dict[str, Any]:
-    """The map with what has become of each image, as JSON data."""
+
+class PointView(View):
+    """An image on the pool map."""
+
+    task: int
+    x: float = Field(description="From 0 to 1.")
+    y: float = Field(description="From 0 to 1.")
+    class_: int = Field(description="Index of its most probable class.")
+    entropy: float = Field(description="In bits.")
+    state: PointState
+    round: int | None = Field(description="The last round that queued it.")
+
+
+class PoolMapView(View):
+    """The pool map of one model version."""
+
+    version: int
+    images: int = Field(description="Images that were scored; the map shows all or a sample.")
+    classes: list[str]
+    counts: dict[str, int] = Field(description="Points by state.")
+    points: list[PointView]
+
+
+def pool_map_view(session: Session, project: Project, drawn: PoolMap) -> PoolMapView:
+    """A map with the current state of each image; images that are gone are left out."""
     version = session.scalars(
         select(ModelVersion).filter_by(project_id=project.id, number=drawn.version)
     ).one()
-    tasks = _states(session, project, drawn.task_ids)
+    states = _states(session, project, drawn.task_ids)
     rounds = _rounds(session, project, drawn.task_ids)
     points = [
-        {
-            "task": task,
-            "x": drawn.x[row],
-            "y": drawn.y[row],
-            "class": drawn.classes[row],
-            "entropy": drawn.entropies[row],
-            "state": tasks[task],
-            "round": rounds.get(task) if tasks[task] != "unlabelled" else None,
-        }
+        PointView(
+            task=task,
+            x=drawn.x[row],
+            y=drawn.y[row],
+            class_=drawn.classes[row],
+            entropy=drawn.entropies[row],
+            state=states[task],
+            round=rounds.get(task) if states[task] != "unlabelled" else None,
+        )
         for row, task in enumerate(drawn.task_ids)
-        if task in tasks
+        if task in states
     ]
-    return {
-        "version": drawn.version,
-        "images": drawn.images,
-        "classes": list(version.classes),
-        "counts": Counter(point["state"] for point in points),
-        "points": points,
-    }
+    return PoolMapView(
+        version=drawn.version,
+        images=drawn.images,
+        classes=list(version.classes),
+        counts=Counter(point.state for point in points),
+        points=points,
+    )
 
 
-def _states(session: Session, project: Project, task_ids: list[int]) -> dict[int, str]:
-    """By task: "labelled", "skipped", "queued" or "unlabelled"; tasks that are gone have none."""
+def _states(session: Session, project: Project, task_ids: list[int]) -> dict[int, PointState]:
+    """The state of each task that still exists."""
     current = open_round(session, project)
-    picks: dict[int, str] = {}
+    queued: set[int] = set()
     if current is not None:
-        query = select(Pick.task_id, Pick.state).filter_by(round_id=current.id)
-        picks = {task: state for task, state in session.execute(query)}  # noqa: C416 — rows are no pairs
-    states: dict[int, str] = {}
+        query = select(Pick.task_id).where(
+            Pick.round_id == current.id, Pick.state.in_(("queued", "sending"))
+        )
+        queued = set(session.scalars(query))
+    states: dict[int, PointState] = {}
     for ids in chunks(task_ids, IDS_A_QUERY):
         rows = session.execute(
             select(Task.task_id, Task.annotations, Task.skips).where(
@@ -65,8 +91,7 @@ def _states(session: Session, project: Project, task_ids: list[int]) -> dict[int
             elif skips:
                 states[task] = "skipped"
             else:
-                queued = picks.get(task) in ("queued", "sending")
-                states[task] = "queued" if queued else "unlabelled"
+                states[task] = "queued" if task in queued else "unlabelled"
     return states
 
 
@@ -82,25 +107,3 @@ def _rounds(session: Session, project: Project, task_ids: list[int]) -> dict[int
         )
         found.update((task, number) for task, number in rows)
     return found
-
-
-class PointView(View):
-    """An image on the pool's map."""
-
-    task: int
-    x: float
-    y: float
-    class_: int = Field(alias="class", description="Index of its most probable class.")
-    entropy: float
-    state: Literal["labelled", "queued", "skipped", "unlabelled"]
-    round: int | None = Field(description="That queued it last.")
-
-
-class PoolMapView(View):
-    """The pool's map."""
-
-    version: int
-    images: int
-    classes: list[str]
-    counts: dict[str, int]
-    points: list[PointView]

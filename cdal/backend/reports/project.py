@@ -1,115 +1,22 @@
-"""What a project is at, as JSON data: for the API, the command line and whoever watches.
-
-`cdal.backend.schema` describes it.
-"""
+"""A project: its state, progress and metric, its model versions, rounds and newest jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.loop.rounds import labels_in, open_round
-from cdal.backend.reports.jobs import JobView, job_status
-from cdal.backend.reports.state import Doing, state_of
-from cdal.backend.reports.view import LARGEST_ID, View, _time
+from cdal.backend.reports.jobs import JobView, job_view
+from cdal.backend.reports.state import StateView, state_view
+from cdal.backend.reports.view import LARGEST_ID, Time, View
 from cdal.backend.store.queries import count_labelled, count_tasks
 from cdal.backend.store.tables import Job, ModelVersion, Project, Round
 
-
-def project_status(session: Session, project: Project) -> dict[str, Any]:
-    """The whole state of one project as JSON data."""
-    versions = session.scalars(
-        select(ModelVersion).filter_by(project_id=project.id).order_by(ModelVersion.number)
-    ).all()
-    rounds = session.scalars(
-        select(Round).filter_by(project_id=project.id).order_by(Round.number)
-    ).all()
-    jobs = session.scalars(
-        select(Job).filter_by(project_id=project.id).order_by(Job.id.desc()).limit(20)
-    ).all()
-    numbers = {version.id: version.number for version in versions}
-    return {
-        "id": project.id,
-        "label_studio_id": project.label_studio_id,
-        "url": project.url,
-        "title": project.title,
-        "tasks": count_tasks(session, project.id),
-        "labelled": count_labelled(session, project.id),
-        "queue_version": project.queue_version,
-        "serving_version": numbers.get(project.serving_version_id or -1),
-        "paused_at": _time(project.paused_at),
-        "problem": project.problem,
-        "state": state_of(session, project).to_dict(),
-        "progress": _progress(session, project),
-        "metric": _metric(versions, project.serving_version_id),
-        "versions": [_version(version) for version in versions],
-        "rounds": [_round(r, numbers) for r in rounds],
-        "jobs": [job_status(job) for job in jobs],
-    }
-
-
-def _progress(session: Session, project: Project) -> dict[str, int] | None:
-    """How far people are with the open round."""
-    current = open_round(session, project)
-    if current is None:
-        return None
-    return {
-        "round": current.number,
-        "labels": labels_in(session, current),
-        "budget": current.budget,
-    }
-
-
-def _metric(versions: Sequence[ModelVersion], serving: int | None) -> dict[str, Any] | None:
-    """The serving version's metric, and what the version before it had on the same images."""
-    version = next((v for v in versions if v.id == serving), None)
-    if version is None or not version.metrics:
-        return None
-    name = version.metrics["main_name"]
-    before = (version.serving_metrics or {}).get("values", {}).get(name)
-    value = version.metrics["values"][name]
-    return {
-        "name": name,
-        "value": value,
-        "images": version.metrics.get("images"),
-        "before": before,
-        "moved": None if before is None else value - before,
-    }
-
-
-def _version(version: ModelVersion) -> dict[str, Any]:
-    metrics = version.metrics
-    return {
-        "number": version.number,
-        "architecture": version.architecture,
-        "labels": version.labels,
-        "metric": metrics.get("main_name"),
-        "value": metrics.get("values", {}).get(metrics.get("main_name")),
-        "promoted": version.promoted,
-        "verdict": version.verdict,
-        "seconds": version.seconds,
-        "created_at": _time(version.created_at),
-    }
-
-
-def _round(row: Round, numbers: dict[int, int]) -> dict[str, Any]:
-    return {
-        "number": row.number,
-        "state": row.state,
-        "version": numbers.get(row.model_version_id or -1),
-        "selector": row.selector,
-        "cold_start": row.cold_start,
-        "budget": row.budget,
-        "labels": row.labels,
-        "queue_version": row.queue_version,
-        "warnings": row.warnings,
-        "seconds": row.seconds,
-    }
+NEWEST_JOBS = 20
 
 
 class VersionView(View):
@@ -123,7 +30,7 @@ class VersionView(View):
     promoted: bool = Field(description="Whether it served when its training ended.")
     verdict: str = Field(description="Why it did or did not.")
     seconds: float
-    created_at: datetime
+    created_at: Time
 
 
 class RoundView(View):
@@ -141,15 +48,6 @@ class RoundView(View):
     seconds: dict[str, float] = Field(description="Seconds its jobs took, by kind.")
 
 
-class StateView(View):
-    """What a project is doing."""
-
-    doing: Doing
-    text: str = Field(description="All of it, in words.")
-    share: float | None = Field(description="Of the job that runs, from 0 to 1.")
-    seconds_left: float | None = Field(description="Until that job ends, by its pace so far.")
-
-
 class ProgressView(View):
     """How far people are with the open round."""
 
@@ -165,15 +63,15 @@ class MetricView(View):
     value: float
     images: int | None = Field(description="Held-out images that it was measured on.")
     before: float | None = Field(
-        description="What the version before it had on the same images; null where there is none."
+        description="The previous version's, on the same images; null without one."
     )
     moved: float | None
 
 
 class ProjectView(View):
-    """A project and what it is at."""
+    """A project and what it is doing."""
 
-    id: int = Field(description="The backend's own number, which the other paths take.")
+    id: int = Field(description="The backend's own number, which other paths take.")
     label_studio_id: int
     url: str
     title: str
@@ -181,14 +79,14 @@ class ProjectView(View):
     labelled: int
     queue_version: str | None
     serving_version: int | None
-    paused_at: datetime | None
-    problem: str | None = Field(description="What an admin should see to.")
+    paused_at: Time | None
+    problem: str | None = Field(description="What needs an admin's attention.")
     state: StateView
     progress: ProgressView | None = Field(description="Null where no round is open.")
     metric: MetricView | None = Field(description="Null where nothing has been measured.")
     versions: list[VersionView]
     rounds: list[RoundView]
-    jobs: list[JobView] = Field(description="The newest 20, the newest first.")
+    jobs: list[JobView] = Field(description=f"The newest {NEWEST_JOBS}, the newest first.")
 
 
 class ProjectsView(View):
@@ -201,3 +99,100 @@ class RollbackBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     version: int = Field(ge=1, le=LARGEST_ID)
+
+
+def projects_view(session: Session, number: int | None = None) -> ProjectsView:
+    """Every project, or the one with this number."""
+    query = select(Project).order_by(Project.id)
+    if number is not None:
+        query = query.filter_by(id=number)
+    found = session.scalars(query).all()
+    return ProjectsView(projects=[project_view(session, project) for project in found])
+
+
+def project_view(session: Session, project: Project) -> ProjectView:
+    """A project and what it is doing."""
+    versions = session.scalars(
+        select(ModelVersion).filter_by(project_id=project.id).order_by(ModelVersion.number)
+    ).all()
+    rounds = session.scalars(
+        select(Round).filter_by(project_id=project.id).order_by(Round.number)
+    ).all()
+    jobs = session.scalars(
+        select(Job).filter_by(project_id=project.id).order_by(Job.id.desc()).limit(NEWEST_JOBS)
+    ).all()
+    numbers = {version.id: version.number for version in versions}
+    return ProjectView(
+        id=project.id,
+        label_studio_id=project.label_studio_id,
+        url=project.url,
+        title=project.title,
+        tasks=count_tasks(session, project.id),
+        labelled=count_labelled(session, project.id),
+        queue_version=project.queue_version,
+        serving_version=numbers.get(project.serving_version_id or -1),
+        paused_at=project.paused_at,
+        problem=project.problem,
+        state=state_view(session, project),
+        progress=_progress(session, project),
+        metric=_metric(versions, project.serving_version_id),
+        versions=[_version(version) for version in versions],
+        rounds=[_round(row, numbers) for row in rounds],
+        jobs=[job_view(job) for job in jobs],
+    )
+
+
+def _progress(session: Session, project: Project) -> ProgressView | None:
+    current = open_round(session, project)
+    if current is None:
+        return None
+    return ProgressView(
+        round=current.number, labels=labels_in(session, current), budget=current.budget
+    )
+
+
+def _metric(versions: Sequence[ModelVersion], serving: int | None) -> MetricView | None:
+    """The serving version's metric, and the previous version's on the same images."""
+    version = next((v for v in versions if v.id == serving), None)
+    if version is None or not version.metrics:
+        return None
+    name = version.metrics["main_name"]
+    before = (version.serving_metrics or {}).get("values", {}).get(name)
+    value = version.metrics["values"][name]
+    return MetricView(
+        name=name,
+        value=value,
+        images=version.metrics.get("images"),
+        before=before,
+        moved=None if before is None else value - before,
+    )
+
+
+def _version(version: ModelVersion) -> VersionView:
+    metrics = version.metrics
+    return VersionView(
+        number=version.number,
+        architecture=version.architecture,
+        labels=version.labels,
+        metric=metrics.get("main_name"),
+        value=metrics.get("values", {}).get(metrics.get("main_name")),
+        promoted=version.promoted,
+        verdict=version.verdict,
+        seconds=version.seconds,
+        created_at=version.created_at,
+    )
+
+
+def _round(row: Round, numbers: Mapping[int, int]) -> RoundView:
+    return RoundView(
+        number=row.number,
+        state=row.state,
+        version=numbers.get(row.model_version_id or -1),
+        selector=row.selector,
+        cold_start=row.cold_start,
+        budget=row.budget,
+        labels=row.labels,
+        queue_version=row.queue_version,
+        warnings=row.warnings,
+        seconds=row.seconds,
+    )

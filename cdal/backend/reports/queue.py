@@ -1,13 +1,14 @@
-"""Why an image was picked: the class mixtures that set it apart from its nearest image."""
+"""The queue: the open round's images by rank, and why each was picked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -20,12 +21,72 @@ BARS = 5
 """Classes of a mixture that are shown, the most probable in either image."""
 
 
+class PickView(View):
+    """An image that a round ranked."""
+
+    rank: int
+    task: int
+    state: Literal["ranked", "sending", "queued"]
+    score: float
+    reason: dict[str, Any] = Field(description="Why it was picked, as its selector says.")
+    labelled: bool
+    skipped: bool
+
+
+class QueueView(View):
+    """The round that the label stream follows, and its images by rank."""
+
+    round: int | None
+    selector: str | None
+    picks: list[PickView]
+
+
+def queue_view(
+    session: Session, project: Project, first: int = 0, most: int | None = None
+) -> QueueView:
+    """The round that the label stream follows, and its images by rank.
+
+    Args:
+        session: to read with.
+        project: whose queue.
+        first: how many ranks to leave out.
+        most: the most images to return; None: all.
+    """
+    current = open_round(session, project)
+    if current is None:
+        return QueueView(round=None, selector=None, picks=[])
+    query = (
+        select(Pick, Task.annotations, Task.skips)
+        .outerjoin(Task, (Task.task_id == Pick.task_id) & (Task.project_id == project.id))
+        .where(Pick.round_id == current.id)
+        .order_by(Pick.rank)
+        .offset(first)
+        .limit(most)
+    )
+    picks = [
+        PickView(
+            rank=pick.rank,
+            task=pick.task_id,
+            state=pick.state,
+            score=pick.score,
+            reason=pick.reason,
+            labelled=bool(labels),
+            skipped=not labels and bool(skips),
+        )
+        for pick, labels, skips in session.execute(query)
+    ]
+    return QueueView(round=current.number, selector=current.selector, picks=picks)
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The probability of a class in a mixture of the image, and of the nearest one.
+    """The probability of one class in a mixture of an image, and in its nearest image's.
 
     Attributes:
-        there: None where the nearest image has no such mixture.
+        name: of the class.
+        index: of the class, which gives its colour.
+        here: in the image.
+        there: in its nearest image; None where that one has no such mixture.
     """
 
     name: str
@@ -39,29 +100,23 @@ class Why:
     """Why one image was picked.
 
     Attributes:
-        nearest: the task that the selector found nearest, labelled or picked before; None where
-            it compares with none.
-        shares: by class, how much of the distance it makes.
-        region: the class whose mixtures are compared; None for the one of the whole image.
+        nearest: the nearest task, labelled or picked before; None where the selector does not
+            compare images.
+        shares: each class's share of the distance, by name.
+        region: the class whose mixtures are compared; None for the mixture of the whole image.
         bars: that mixture in both images.
-        rest: what the classes without a bar have together in this image.
     """
 
     nearest: int | None
     shares: dict[str, float]
     region: str | None
     bars: tuple[Bar, ...]
-    rest: float
 
     @property
     def telling(self) -> tuple[Bar, ...]:
         """The two classes that differ most between the two mixtures."""
         order = sorted(self.bars, key=lambda bar: -abs(bar.here - (bar.there or 0.0)))
         return tuple(order[:2])
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON data."""
-        return asdict(self)
 
 
 def why_picked(
@@ -70,9 +125,9 @@ def why_picked(
     """Why each of some images was picked.
 
     Args:
-        folder: where the scores of the round's model lie.
+        folder: of the scores of the round's model.
         classes: of that model.
-        reasons: as the selector gave them, by task.
+        reasons: of the selector, by task.
     """
     near = {r["nearest"] for r in reasons.values() if isinstance(r.get("nearest"), int)}
     scores = Scores.of_tasks(folder, {*reasons, *near})
@@ -116,74 +171,13 @@ def _why(
         shares={classes[index]: share for index, share in shares.items()},
         region=classes[region] if by_class else None,
         bars=bars,
-        rest=max(0.0, float(here.sum()) - sum(bar.here for bar in bars)),
     )
 
 
 def _region(scores: Scores, row: int, shares: Mapping[int, float]) -> int:
-    """Of the classes that the image has, the one that made most of the distance."""
+    """The class that made most of the distance among those present in the image."""
     present = scores.present[row]
     made = [index for index in sorted(shares, key=lambda i: -shares[i]) if present[index]]
     if made:
         return made[0]
     return int(torch.where(present, scores.region_counts[row], -1).argmax())
-
-
-def queue_status(
-    session: Session, project: Project, first: int = 0, most: int | None = None
-) -> dict[str, Any]:
-    """The round that the label stream follows, and its images by rank, as JSON data.
-
-    Args:
-        session: to read with.
-        project: whose queue.
-        first: how many ranks to leave out.
-        most: how many images to tell of; None: all.
-    """
-    current = open_round(session, project)
-    if current is None:
-        return {"round": None, "selector": None, "picks": []}
-    query = (
-        select(Pick, Task.annotations, Task.skips)
-        .outerjoin(Task, (Task.task_id == Pick.task_id) & (Task.project_id == project.id))
-        .where(Pick.round_id == current.id)
-        .order_by(Pick.rank)
-        .offset(first)
-        .limit(most)
-    )
-    return {
-        "round": current.number,
-        "selector": current.selector,
-        "picks": [
-            {
-                "rank": pick.rank,
-                "task": pick.task_id,
-                "state": pick.state,
-                "score": pick.score,
-                "reason": pick.reason,
-                "labelled": bool(labels),
-                "skipped": not labels and bool(skips),
-            }
-            for pick, labels, skips in session.execute(query)
-        ],
-    }
-
-
-class PickView(View):
-    """An image that a round ranked."""
-
-    rank: int
-    task: int
-    state: Literal["ranked", "sending", "queued"]
-    score: float
-    reason: dict[str, Any]
-    labelled: bool
-    skipped: bool
-
-
-class QueueView(View):
-    """The round that the label stream follows, and its images by rank."""
-
-    round: int | None
-    selector: str | None
-    picks: list[PickView]

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint
 from sqlalchemy import select
 
 from cdal.backend import actions
+from cdal.backend.actions import Done
 from cdal.backend.errors import ActionError
 from cdal.backend.loop.pool_map import newest_map
-from cdal.backend.reports.comparison import ComparisonQuery, ComparisonView, comparison_status
-from cdal.backend.reports.events import EventsQuery, EventsView, events_status
-from cdal.backend.reports.jobs import JobsQuery, JobsView, JobView, job_status, jobs_status
-from cdal.backend.reports.pool_map import PoolMapView, pool_map_status
-from cdal.backend.reports.project import ProjectsView, ProjectView, RollbackBody, project_status
-from cdal.backend.reports.quality import QualityView, SavingsView, quality_status
-from cdal.backend.reports.queue import QueueView, queue_status
-from cdal.backend.reports.savings import savings_status
-from cdal.backend.reports.throughput import ThroughputView, throughput_status
-from cdal.backend.reports.view import DoneView
+from cdal.backend.reports.comparison import ComparisonQuery, ComparisonView, comparison_view
+from cdal.backend.reports.events import EventsQuery, EventsView, events_view
+from cdal.backend.reports.jobs import JobsQuery, JobsView, JobView, job_view, jobs_view
+from cdal.backend.reports.pool_map import PoolMapView, pool_map_view
+from cdal.backend.reports.project import (
+    ProjectsView,
+    ProjectView,
+    RollbackBody,
+    project_view,
+    projects_view,
+)
+from cdal.backend.reports.quality import QualityView, quality_view
+from cdal.backend.reports.queue import QueueView, queue_view
+from cdal.backend.reports.savings import SavingsView, savings_view
+from cdal.backend.reports.throughput import ThroughputView, throughput_view
+from cdal.backend.services import Services
 from cdal.backend.store.queries import find_job, find_project
-from cdal.backend.store.tables import ModelVersion, Project
+from cdal.backend.store.tables import ModelVersion
 from cdal.backend.web.openapi import API, checked, document
 from cdal.backend.web.request import ID, services
 
@@ -31,43 +37,40 @@ api = Blueprint("api", __name__, url_prefix="/api/v1")
 
 BY = "the API"
 
-Answer = dict[str, Any]
-
 
 @api.get("/openapi.json")
-def openapi() -> Answer:
-    spec: Answer = document.spec
+def openapi() -> dict[str, Any]:
+    spec: dict[str, Any] = document.spec
     return spec
 
 
 @api.get("/projects")
 @checked(API, ProjectsView)
-def projects() -> Answer:
+def projects() -> ProjectsView:
     """Every project that is connected."""
     with services().store.reading() as session:
-        found = session.scalars(select(Project).order_by(Project.id)).all()
-        return {"projects": [project_status(session, project) for project in found]}
+        return projects_view(session)
 
 
 @api.get(f"/projects/<{ID}:number>")
 @checked(API, ProjectView)
-def project(number: int) -> Answer:
+def project(number: int) -> ProjectView:
     """One project: its model versions, rounds and newest jobs."""
     with services().store.reading() as session:
-        return project_status(session, find_project(session, number))
+        return project_view(session, find_project(session, number))
 
 
 @api.get(f"/projects/<{ID}:number>/queue")
 @checked(API, QueueView)
-def queue(number: int) -> Answer:
+def queue(number: int) -> QueueView:
     """The images that a project's label stream serves, by rank."""
     with services().store.reading() as session:
-        return queue_status(session, find_project(session, number))
+        return queue_view(session, find_project(session, number))
 
 
 @api.get(f"/projects/<{ID}:number>/versions/<{ID}:version>")
 @checked(API, QualityView)
-def model_version(number: int, version: int) -> Answer:
+def model_version(number: int, version: int) -> QualityView:
     """How good a model version is, class by class, and what it takes for what."""
     with services().store.reading() as session:
         find_project(session, number)
@@ -76,121 +79,121 @@ def model_version(number: int, version: int) -> Answer:
         ).one_or_none()
     if found is None:
         raise ActionError(f"There is no model version {version} of project {number}.", 404)
-    return quality_status(found)
+    return quality_view(found)
 
 
 @api.get(f"/projects/<{ID}:number>/savings")
 @checked(API, SavingsView)
-def savings(number: int) -> Answer:
+def savings(number: int) -> SavingsView:
     """How many labels selection has saved against random ones, where that is known."""
     with services().store.reading() as session:
-        return savings_status(session, find_project(session, number))
+        return savings_view(session, find_project(session, number))
 
 
 @api.get(f"/projects/<{ID}:number>/throughput")
 @checked(API, ThroughputView)
-def throughput(number: int) -> Answer:
+def throughput(number: int) -> ThroughputView:
     """How fast people label, and who."""
     with services().store.reading() as session:
-        return throughput_status(session, find_project(session, number))
+        return throughput_view(session, find_project(session, number))
 
 
 @api.get(f"/projects/<{ID}:number>/pool-map")
 @checked(API, PoolMapView)
-def pool_map(number: int) -> Answer:
+def pool_map(number: int) -> PoolMapView:
     """The pool's map, once somebody has looked at its page."""
     with services().store.reading() as session:
         found = find_project(session, number)
         drawn = newest_map(session, services().config, found)
         if drawn is None:
             raise ActionError("There is no map yet; open the pool's page.", 404)
-        return pool_map_status(session, found, drawn)
+        return pool_map_view(session, found, drawn)
 
 
 @api.get(f"/projects/<{ID}:number>/comparison")
 @checked(API, ComparisonView)
-def comparison(number: int, query: ComparisonQuery) -> Answer:
+def comparison(number: int, query: ComparisonQuery) -> ComparisonView:
     """What two selectors would ask for in the open round, once somebody has had them compared."""
     with services().store.reading() as session:
         found = find_project(session, number)
-        told = comparison_status(session, services().config, found, [query.a, query.b])
-    if told is None:
-        raise ActionError("There is no open round with a model to compare for.", 404)
-    return told
+        view = comparison_view(session, services().config, found, [query.a, query.b])
+    if view is None:
+        raise ActionError("There is no open round with a model to compare selectors for.", 404)
+    return view
 
 
 @api.get("/jobs")
 @checked(API, JobsView)
-def jobs(query: JobsQuery) -> Answer:
+def jobs(query: JobsQuery) -> JobsView:
     """The jobs of all projects or one."""
     with services().store.reading() as session:
-        return {"jobs": jobs_status(session, **query.model_dump())}
+        return jobs_view(session, **query.model_dump())
 
 
 @api.get(f"/jobs/<{ID}:number>")
 @checked(API, JobView)
-def job(number: int) -> Answer:
+def job(number: int) -> JobView:
     """One job, with its progress and the time left."""
     with services().store.reading() as session:
-        return job_status(find_job(session, number))
+        return job_view(find_job(session, number))
 
 
 @api.get("/events")
 @checked(API, EventsView)
-def events(query: EventsQuery) -> Answer:
+def events(query: EventsQuery) -> EventsView:
     """What happened, in words."""
     with services().store.reading() as session:
-        return {"events": events_status(session, **query.model_dump())}
+        return events_view(session, **query.model_dump())
 
 
 @api.post(f"/projects/<{ID}:number>/retrain")
-@checked(API, DoneView)
-def retrain(number: int) -> Answer:
+@checked(API, Done)
+def retrain(number: int) -> Done:
     """Train on the labels of now."""
     return _do(actions.retrain, number)
 
 
 @api.post(f"/projects/<{ID}:number>/rescore")
-@checked(API, DoneView)
-def rescore(number: int) -> Answer:
+@checked(API, Done)
+def rescore(number: int) -> Done:
     """Begin a new round with the serving model."""
     return _do(actions.rescore, number)
 
 
 @api.post(f"/projects/<{ID}:number>/roll-back")
-@checked(API, DoneView)
-def roll_back(number: int, json: RollbackBody) -> Answer:
+@checked(API, Done)
+def roll_back(number: int, json: RollbackBody) -> Done:
     """Let another model version serve, and begin a round with it."""
-    return asdict(actions.roll_back(services(), number, json.version, BY))
+    return actions.roll_back(services(), number, json.version, BY)
 
 
 @api.post(f"/projects/<{ID}:number>/pause")
-@checked(API, DoneView)
-def pause(number: int) -> Answer:
+@checked(API, Done)
+def pause(number: int) -> Done:
     """Let no training and no round begin by itself."""
     return _do(actions.pause, number)
 
 
 @api.post(f"/projects/<{ID}:number>/resume")
-@checked(API, DoneView)
-def resume(number: int) -> Answer:
+@checked(API, Done)
+def resume(number: int) -> Done:
     """End a pause."""
     return _do(actions.resume, number)
 
 
 @api.post(f"/jobs/<{ID}:number>/cancel")
-@checked(API, DoneView)
-def cancel(number: int) -> Answer:
+@checked(API, Done)
+def cancel(number: int) -> Done:
     """End a job: at once where it waits, within seconds where it runs."""
     return _do(actions.cancel, number)
 
 
 @api.post(f"/jobs/<{ID}:number>/retry")
-@checked(API, DoneView)
-def retry(number: int) -> Answer:
+@checked(API, Done)
+def retry(number: int) -> Done:
     """Have done again what a job that failed or was cancelled was to do."""
     return _do(actions.retry, number)
 
 
-def _do(action: Callable[[Any, int, str], actions.Done], number: int) -> Answer:
-    return asdict(action(services(), number, BY))
+def _do(action: Callable[[Services, int, str], Done], number: int) -> Done:
+    return action(services(), number, BY)

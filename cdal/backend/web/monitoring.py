@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import timedelta
 
 from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
@@ -17,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.heartbeat import LATE_SECONDS, seconds_since_beat
 from cdal.backend.reports.health import Readiness, ReadyView, free_bytes, oldest_wait_s
-from cdal.backend.reports.project import project_status
+from cdal.backend.reports.project import project_view
 from cdal.backend.services import Services
 from cdal.backend.store.queries import count_unusable
 from cdal.backend.store.tables import Job, Project, now
@@ -97,23 +96,22 @@ def _projects(session: Session) -> Iterator[Metric]:
         labels=["project"],
     )
     for project in session.scalars(select(Project)):
-        status = project_status(session, project)
+        view = project_view(session, project)
         name = str(project.id)
-        images.add_metric([name, "labelled"], status["labelled"])
-        images.add_metric([name, "unlabelled"], status["tasks"] - status["labelled"])
+        images.add_metric([name, "labelled"], view.labelled)
+        images.add_metric([name, "unlabelled"], view.tasks - view.labelled)
         images.add_metric([name, "unusable"], count_unusable(session, project.id))
         problem.add_metric([name], float(project.problem is not None))
         paused.add_metric([name], float(project.paused_at is not None))
         errors.add_metric([name], project.label_studio_errors or 0)
-        for found in status["versions"]:
-            if found["number"] == status["serving_version"]:
-                version.add_metric([name], found["number"])
-                if found["metric"]:
-                    model.add_metric([name, found["metric"]], found["value"])
-        if status["rounds"]:
-            newest = status["rounds"][-1]
-            rounds.add_metric([name], newest["number"])
-            for step, value in newest["seconds"].items():
+        if view.serving_version is not None:
+            version.add_metric([name], view.serving_version)
+        if view.metric is not None:
+            model.add_metric([name, view.metric.name], view.metric.value)
+        if view.rounds:
+            newest = view.rounds[-1]
+            rounds.add_metric([name], newest.number)
+            for step, value in newest.seconds.items():
                 seconds.add_metric([name, step], value)
         last = select(func.max(Job.finished_at)).filter_by(
             project_id=project.id, kind="sync", state="done"
@@ -162,6 +160,5 @@ operation = Blueprint("operation", __name__)
 def ready() -> tuple[Response, int]:
     """Whether the backend can do its work, part by part; 503 where one cannot."""
     readiness: Readiness = current_app.extensions["cdal-readiness"]
-    checks = readiness.checks()
-    well = all(check.ok for check in checks)
-    return jsonify(ready=well, checks=[asdict(check) for check in checks]), 200 if well else 503
+    view = readiness.view()
+    return jsonify(view.model_dump()), 200 if view.ready else 503

@@ -18,7 +18,7 @@ from support.pooled import pooled_project
 
 from cdal.backend.loop import comparison
 from cdal.backend.loop.rounds import forget_older
-from cdal.backend.reports.comparison import comparison_status, ranks_of
+from cdal.backend.reports.comparison import ComparisonView, comparison_view, ranks_of
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Pick, Project, Round, Task
 
@@ -81,31 +81,31 @@ def test_a_random_round_has_nothing_to_rank_by(services: Services) -> None:
     assert made(services, current) == {}
     with services.store.reading() as session:
         names = ["entropy", "cdal-cs"]
-        assert comparison_status(session, services.config, project, names) is None
+        assert comparison_view(session, services.config, project, names) is None
 
 
 def test_two_selectors_side_by_side(services: Services) -> None:
     project, current = pooled_project(services)
 
-    def told() -> dict[str, object]:
+    def told() -> ComparisonView:
         with services.store.reading() as session:
             names = ["entropy", "cdal-cs"]
-            found = comparison_status(session, services.config, project, names)
+            found = comparison_view(session, services.config, project, names)
         assert found is not None
         return found
 
-    assert (told()["common"], [one["ready"] for one in told()["selectors"]]) == (
+    assert (told().common, [one.ready for one in told().selectors]) == (
         None,
         [False, False],
     )
     want(services, project, current, "entropy", "cdal-cs")
     comparison.run(make_work(services, project, FakeLabelStudio(), "rank"))
-    one, other = told()["selectors"]
-    assert (one["picks"], other["picks"][0]) == ([4, 6], 3)
-    assert told()["common"] == len({4, 6} & set(other["picks"]))
-    assert one["entropy"] == pytest.approx((1.0 + 0.971) / 2, abs=1e-3)
-    assert one["classes"] == 1  # it takes both for cats
-    assert other["diversity"] > one["diversity"]
+    one, other = told().selectors
+    assert (one.picks, other.picks[0]) == ([4, 6], 3)
+    assert told().common == len({4, 6} & set(other.picks))
+    assert one.entropy == pytest.approx((1.0 + 0.971) / 2, abs=1e-3)
+    assert one.classes == 1  # it takes both for cats
+    assert other.diversity > one.diversity
 
 
 def test_rankings_of_older_rounds_are_forgotten(services: Services) -> None:

@@ -72,8 +72,8 @@ def test_all_is_well(browser: FlaskClient, health: Health) -> None:
     assert free.endswith(" GB are free in the data folder.")
     assert checks == {
         "store": (True, "The database answers."),
-        "queue": (True, "Jobs are handed to the worker."),
-        "worker": (True, "The worker runs on here (process 7)."),
+        "queue": (True, "Jobs reach the worker."),
+        "worker": (True, "The worker is running on here (process 7)."),
         "label studio": (True, f"{health['url']} answers."),
     }
 
@@ -84,13 +84,13 @@ def test_no_worker_or_one_that_hangs(browser: FlaskClient) -> None:
     assert status == 503
     assert checks["worker"] == (
         False,
-        "The worker was last heard of 60 s ago; it was killed, or hangs.",
+        "The worker was last heard from 60 s ago; it was killed or is stuck.",
     )
     with services_of(browser).store.transaction() as session:
         session.query(Heartbeat).delete()
     assert ask(browser)[1]["worker"] == (
         False,
-        "No worker runs; start cdal serve or cdal worker.",
+        "No worker is running; start cdal serve or cdal worker.",
     )
 
 
@@ -108,7 +108,7 @@ def test_a_job_that_nobody_begins(browser: FlaskClient) -> None:
     status, checks = ask(browser)
     assert (status, checks["queue"]) == (
         503,
-        (False, "A job has waited for 1000 s without being begun."),
+        (False, "A job has been waiting for 1000 s."),
     )
 
 

@@ -11,7 +11,7 @@ from support.pooled import pooled_project
 
 from cdal.backend.loop import pool_map
 from cdal.backend.loop.pool_map import PoolMap, map_file, newest_map
-from cdal.backend.reports.pool_map import pool_map_status
+from cdal.backend.reports.pool_map import pool_map_view
 from cdal.backend.services import Services
 
 
@@ -30,8 +30,8 @@ def test_every_image_is_on_it_with_what_has_become_of_it(services: Services) -> 
     with services.store.reading() as session:
         drawn = newest_map(session, services.config, project)
         assert drawn is not None
-        told = pool_map_status(session, project, drawn)
-    states = {point["task"]: point["state"] for point in told["points"]}
+        told = pool_map_view(session, project, drawn)
+    states = {point.task: point.state for point in told.points}
     assert states == {
         1: "labelled",
         2: "unlabelled",
@@ -40,13 +40,13 @@ def test_every_image_is_on_it_with_what_has_become_of_it(services: Services) -> 
         5: "unlabelled",
         6: "queued",
     }
-    rounds = {point["task"]: point["round"] for point in told["points"]}
+    rounds = {point.task: point.round for point in told.points}
     assert (rounds[3], rounds[2], rounds[1]) == (2, None, None)
-    assert told["counts"] == {"labelled": 1, "queued": 3, "unlabelled": 2}
-    assert {point["class"] for point in told["points"] if point["task"] in (3, 5)} == {1}
-    for point in told["points"]:
-        assert 0 <= point["x"] <= 1
-        assert 0 <= point["y"] <= 1
+    assert told.counts == {"labelled": 1, "queued": 3, "unlabelled": 2}
+    assert {point.class_ for point in told.points if point.task in (3, 5)} == {1}
+    for point in told.points:
+        assert 0 <= point.x <= 1
+        assert 0 <= point.y <= 1
 
 
 def test_a_damaged_file_is_none(services: Services, tmp_path: Path) -> None:

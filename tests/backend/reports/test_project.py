@@ -1,15 +1,14 @@
-"""What a project is at, as data."""
+"""A project's report."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from support.offline import add_project, add_round, add_tasks, add_version, make_services
 
-from cdal.backend.reports.project import project_status
-from cdal.backend.reports.queue import queue_status
+from cdal.backend.reports.project import project_view
+from cdal.backend.reports.queue import QueueView, queue_view
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Project
 
@@ -22,11 +21,11 @@ def services(tmp_path: Path) -> Services:
 def test_a_project_that_has_just_been_connected(services: Services) -> None:
     project = add_project(services, access_token="handed-over-token")
     with services.store.reading() as session:
-        status = project_status(session, project)
-        assert queue_status(session, project) == {"round": None, "selector": None, "picks": []}
-    assert (status["tasks"], status["labelled"], status["serving_version"]) == (0, 0, None)
-    assert (status["versions"], status["rounds"], status["jobs"]) == ([], [], [])
-    assert "handed-over-token" not in json.dumps(status)
+        view = project_view(session, project)
+        assert queue_view(session, project) == QueueView(round=None, selector=None, picks=[])
+    assert (view.tasks, view.labelled, view.serving_version) == (0, 0, None)
+    assert (view.versions, view.rounds, view.jobs) == ([], [], [])
+    assert "handed-over-token" not in view.model_dump_json()
 
 
 def test_versions_rounds_jobs_and_the_queue(services: Services) -> None:
@@ -47,21 +46,18 @@ def test_versions_rounds_jobs_and_the_queue(services: Services) -> None:
     services.jobs.ask(project.id, "train", "test")
     with services.store.reading() as session:
         project = session.get_one(Project, project.id)
-        status = project_status(session, project)
-        queue = queue_status(session, project)
-    json.dumps(status)
-    assert (status["tasks"], status["labelled"]) == (4, 1)
-    assert (status["queue_version"], status["serving_version"]) == ("CDAL round 2.1", 1)
-    assert [(v["metric"], v["value"]) for v in status["versions"]] == [("accuracy", 0.75)]
-    assert [(r["number"], r["state"], r["version"]) for r in status["rounds"]] == [
+        view = project_view(session, project)
+        queue = queue_view(session, project)
+    assert (view.tasks, view.labelled) == (4, 1)
+    assert (view.queue_version, view.serving_version) == ("CDAL round 2.1", 1)
+    assert [(v.metric, v.value) for v in view.versions] == [("accuracy", 0.75)]
+    assert [(r.number, r.state, r.version) for r in view.rounds] == [
         (1, "closed", None),
         (2, "open", 1),
     ]
-    assert [(j["kind"], j["state"], j["asked_by"]) for j in status["jobs"]] == [
-        ("train", "pending", "test")
-    ]
-    assert queue["round"] == 2
-    assert [(p["rank"], p["task"], p["state"]) for p in queue["picks"]] == [
+    assert [(j.kind, j.state, j.asked_by) for j in view.jobs] == [("train", "pending", "test")]
+    assert queue.round == 2
+    assert [(p.rank, p.task, p.state) for p in queue.picks] == [
         (0, 6, "queued"),
         (1, 5, "ranked"),
     ]
@@ -72,5 +68,5 @@ def test_only_the_newest_jobs_are_told(services: Services) -> None:
     for _ in range(25):
         services.jobs.finish(services.jobs.ask(project.id, "train", "test"), "done")
     with services.store.reading() as session:
-        jobs = project_status(session, project)["jobs"]
-    assert [job["id"] for job in jobs] == list(range(25, 5, -1))
+        jobs = project_view(session, project).jobs
+    assert [job.id for job in jobs] == list(range(25, 5, -1))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.offline import add_project, add_round, add_tasks, make_services
 
-from cdal.backend.reports.state import State, state_of
+from cdal.backend.reports.state import StateView, state_view
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, now
 
@@ -24,9 +24,9 @@ def project(services: Services) -> Project:
     return add_project(services)
 
 
-def state(services: Services, project: Project) -> State:
+def state(services: Services, project: Project) -> StateView:
     with services.store.reading() as session:
-        return state_of(session, session.get_one(Project, project.id))
+        return state_view(session, session.get_one(Project, project.id))
 
 
 def add_job(services: Services, project: Project, kind: str, **changes: Any) -> None:
@@ -51,14 +51,14 @@ def test_a_training_with_its_share_and_the_time_left(services: Services, project
 
 def test_what_has_just_begun_is_not_foretold(services: Services, project: Project) -> None:
     add_job(services, project, "score", **running(0.01, 1))
-    assert state(services, project).text == "scoring, just begun"
+    assert state(services, project).text == "scoring, just started"
 
 
 def test_a_job_that_runs_is_told_rather_than_one_that_waits(
     services: Services, project: Project
 ) -> None:
     add_job(services, project, "train", state="pending")
-    assert state(services, project).text == "training waits for its turn"
+    assert state(services, project).text == "training is waiting for its turn"
     add_job(services, project, "queue", **running(0.5, 1))
     assert state(services, project).text == "queueing, 50%, a few seconds left"
 
@@ -66,7 +66,7 @@ def test_a_job_that_runs_is_told_rather_than_one_that_waits(
 def test_a_job_that_failed_is_tried_again(services: Services, project: Project) -> None:
     later = now() + timedelta(seconds=80)
     add_job(services, project, "queue", state="pending", not_before=later)
-    assert state(services, project).text == "queueing failed, and is tried again in 1 minute"
+    assert state(services, project).text == "queueing failed and will be tried again in 1 minute"
 
 
 @pytest.mark.parametrize("kind", ["sync", "rank", "map"])
@@ -94,14 +94,16 @@ def test_a_round_that_is_labelled_waits_for_a_training(
     add_tasks(services, project, [1, 2], annotations=1)
     add_tasks(services, project, [3])
     add_round(services, project, [1, 2, 3], queued=3, budget=2)
-    assert state(services, project).text == "round 1 is labelled; the next training is to come"
+    assert (
+        state(services, project).text == "round 1 is labelled; the next training is about to start"
+    )
 
 
 def test_a_pause(services: Services, project: Project) -> None:
     add_tasks(services, project, [1, 2, 3])
     with services.store.transaction() as session:
         session.get_one(Project, project.id).paused_at = now()
-    assert state(services, project).text == "paused; no round begins until it is resumed"
+    assert state(services, project).text == "paused; no round starts until it is resumed"
     add_round(services, project, [1, 2, 3], queued=3, budget=1)
     assert state(services, project).text == "paused, with 1 label of round 1 still wanted"
 
@@ -109,6 +111,6 @@ def test_a_pause(services: Services, project: Project) -> None:
 def test_the_beginning_and_the_end(services: Services, project: Project) -> None:
     assert state(services, project).text == ("there are no images yet; import some in Label Studio")
     add_tasks(services, project, [1], annotations=1)
-    assert state(services, project).text == "every image that can be used is labelled"
+    assert state(services, project).text == "every usable image is labelled"
     add_tasks(services, project, [2])
-    assert state(services, project).text == "the next round is about to begin"
+    assert state(services, project).text == "the next round is about to start"

@@ -11,7 +11,7 @@ from support.offline import FakeLabelStudio, add_project, make_services, make_wo
 
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.loop.changes import read_changes
-from cdal.backend.reports.throughput import throughput_status
+from cdal.backend.reports.throughput import ThroughputView, throughput_view
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Project, now
 
@@ -39,9 +39,9 @@ class People(FakeLabelStudio):
         return {1: "Ada", 2: "ben@example.com"}
 
 
-def told(services: Services, project: Project) -> dict[str, object]:
+def told(services: Services, project: Project) -> ThroughputView:
     with services.store.reading() as session:
-        return throughput_status(session, project)
+        return throughput_view(session, project)
 
 
 def test_labels_over_time_and_by_annotator(services: Services) -> None:
@@ -55,17 +55,17 @@ def test_labels_over_time_and_by_annotator(services: Services) -> None:
     client.submit(4, 3, now() - timedelta(minutes=1), 2.0)
     read_changes(make_work(services, project, client))
     status = told(services, project)
-    assert (status["labels"], status["last_hour"], status["last_day"]) == (4, 1, 4)
-    assert status["median_seconds"] == 5.0
-    assert [(a["name"], a["labels"], a["median_seconds"]) for a in status["annotators"]] == [
+    assert (status.labels, status.last_hour, status.last_day) == (4, 1, 4)
+    assert status.median_seconds == 5.0
+    assert [(a.name, a.labels, a.median_seconds) for a in status.annotators] == [
         ("Ada", 2, 5.0),
         ("annotator 3", 1, 2.0),
         ("ben@example.com", 1, 20.0),
     ]
-    over_time = status["over_time"]
-    assert over_time["step_seconds"] == 900
-    assert sum(bar["labels"] for bar in over_time["bars"]) == 4
-    assert over_time["bars"][-1]["labels"] == 1
+    over_time = status.over_time
+    assert over_time.step_seconds == 900
+    assert sum(bar.labels for bar in over_time.bars) == 4
+    assert over_time.bars[-1].labels == 1
 
 
 def test_a_label_that_is_taken_back_is_forgotten(services: Services) -> None:
@@ -74,7 +74,7 @@ def test_a_label_that_is_taken_back_is_forgotten(services: Services) -> None:
     client.add_tasks([1, 2])
     client.submit(1, 1, now() - timedelta(minutes=5), 4.0)
     read_changes(make_work(services, project, client))
-    assert told(services, project)["labels"] == 1
+    assert told(services, project).labels == 1
     client.known[1] = replace(
         client.known[1],
         annotations=0,
@@ -83,7 +83,7 @@ def test_a_label_that_is_taken_back_is_forgotten(services: Services) -> None:
         updated_at=now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     )
     read_changes(make_work(services, project, client))
-    assert told(services, project)["labels"] == 0
+    assert told(services, project).labels == 0
 
 
 def test_names_are_asked_for_once_and_not_needed(services: Services) -> None:
@@ -102,10 +102,10 @@ def test_names_are_asked_for_once_and_not_needed(services: Services) -> None:
     client.people = refuse  # type: ignore[method-assign]
     client.submit(3, 9, now() - timedelta(minutes=3), 4.0)
     read_changes(make_work(services, project, client))
-    names = [one["name"] for one in told(services, project)["annotators"]]
+    names = [one.name for one in told(services, project).annotators]
     assert names == ["Ada", "annotator 9", "ben@example.com"]
 
 
 def test_nobody_has_labelled(services: Services) -> None:
     status = told(services, add_project(services))
-    assert (status["labels"], status["over_time"]["bars"], status["annotators"]) == (0, [], [])
+    assert (status.labels, status.over_time.bars, status.annotators) == (0, [], [])

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 from cdal.backend import actions
 from cdal.backend.actions import Done, queue_next
 from cdal.backend.errors import ActionError
-from cdal.backend.reports.project import project_status
+from cdal.backend.reports.project import project_view
 from cdal.backend.reports.view import LARGEST_ID
 from cdal.backend.services import Services
 from cdal.backend.web.pages.site import SAID, page, project_or_404, site
@@ -70,10 +70,10 @@ ACTIONS: Mapping[str, Action] = {
 def confirm(number: int, name: str) -> str:
     action = ACTIONS.get(name) or abort(404, "There is no such action.")
     with services().store.reading() as session:
-        status = project_status(session, project_or_404(session, number))
+        project = project_view(session, project_or_404(session, number))
     return page(
         "confirm.html",
-        status=status,
+        project=project,
         action=action,
         name=name,
         target=request.args.get(action.of, type=_id) if action.of else None,

@@ -1,19 +1,33 @@
-"""Charts as geometry, which templates draw as SVG: no script, and every figure as text, too."""
+"""Charts as geometry, which templates draw as SVG: no script, and every figure is text as well."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 WIDTH, HEIGHT = 980.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 20.0, 16.0, 46.0
 
 
+Kind = Literal["served", "kept", "random"]
+"""Whether a model version served or did not, or learned from random labels alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A measured model: its name, the labels it learned from, and its held-out metric."""
+
+    name: str
+    labels: int
+    value: float
+    kind: Kind
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A place on an axis and what is written there."""
+    """A place on an axis and its text."""
 
     at: float
     text: str
@@ -21,11 +35,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A measured point."""
+    """A point in the coordinates of its picture."""
 
     x: float
     y: float
-    kind: str
+    kind: Kind
     text: str
 
 
@@ -35,7 +49,7 @@ class Curve:
 
     Attributes:
         line: the points of the polyline through the versions that served.
-        random: the same through the models of random labels alone; empty where there are none.
+        random: the same through the models of random labels alone; empty without one.
     """
 
     width: float
@@ -51,45 +65,26 @@ class Curve:
     random: str
 
 
-def learning_curve(
-    versions: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]] = ()
-) -> Curve | None:
-    """The held-out metric against the labels; None where nothing has been measured.
+def learning_curve(points: Sequence[Point]) -> Curve | None:
+    """The held-out metric against the number of labels; None without a point.
 
-    Args:
-        versions: as the API gives them.
-        random: points of the random curve, each with "labels" and "value".
+    Points that served are joined by one line, those of random labels by another.
     """
-    measured = [version for version in versions if version["value"] is not None]
-    if not measured:
+    if not points:
         return None
-    points = [*measured, *random]
-    x_marks = nice_marks(0.0, max(point["labels"] for point in points), 6)
-    values = [point["value"] for point in points]
+    values = [point.value for point in points]
+    x_marks = nice_marks(0.0, max(point.labels for point in points), 6)
     y_marks = nice_marks(max(0.0, min(values) - 0.05), min(1.0, max(values) + 0.05), 5)
     x_of = _scale(x_marks[0], x_marks[-1], LEFT, WIDTH - RIGHT)
     y_of = _scale(y_marks[0], y_marks[-1], HEIGHT - BOTTOM, TOP)
-
-    def place(point: Mapping[str, Any]) -> str:
-        return f"{x_of(point['labels']):.1f},{y_of(point['value']):.1f}"
-
     dots = [
         Dot(
-            x_of(version["labels"]),
-            y_of(version["value"]),
-            "served" if version["promoted"] else "kept",
-            f"Version {version['number']}: {version['value']:.3f} with {version['labels']} labels",
+            x_of(point.labels),
+            y_of(point.value),
+            point.kind,
+            f"{point.name}: {point.value:.3f} with {point.labels} labels",
         )
-        for version in measured
-    ]
-    dots += [
-        Dot(
-            x_of(point["labels"]),
-            y_of(point["value"]),
-            "random",
-            f"Random labels alone: {point['value']:.3f} with {point['labels']} labels",
-        )
-        for point in random
+        for point in points
     ]
     return Curve(
         width=WIDTH,
@@ -101,14 +96,19 @@ def learning_curve(
         x_ticks=tuple(Tick(x_of(mark), f"{mark:,.0f}") for mark in x_marks),
         y_ticks=tuple(Tick(y_of(mark), f"{mark:.{_digits(y_marks)}f}") for mark in y_marks),
         dots=tuple(dots),
-        line=" ".join(place(version) for version in measured if version["promoted"]),
-        random=" ".join(place(point) for point in random),
+        line=_line(dots, "served"),
+        random=_line(dots, "random"),
     )
+
+
+def _line(dots: Sequence[Dot], kind: Kind) -> str:
+    """The polyline through the dots of one kind, as SVG spells it."""
+    return " ".join(f"{dot.x:.1f},{dot.y:.1f}" for dot in dots if dot.kind == kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of a row of bars."""
+    """One bar of a bar chart."""
 
     x: float
     y: float
@@ -118,7 +118,7 @@ class Bar:
 
 
 def columns(values: Sequence[float], texts: Sequence[str]) -> list[Bar]:
-    """Upright bars over the width of a picture of 720 by 120."""
+    """Upright bars that fill a picture of 720 by 120."""
     most = max([*values, 1])
     step = 720.0 / max(len(values), 1)
     wide = min(step * 0.8, 48.0)
@@ -134,16 +134,6 @@ def columns(values: Sequence[float], texts: Sequence[str]) -> list[Bar]:
     ]
 
 
-def parts(values: Sequence[float], width: float) -> list[tuple[float, float]]:
-    """Where each part of a bar begins, and how wide it is."""
-    total = sum(values) or 1.0
-    found, start = [], 0.0
-    for value in values:
-        found.append((start, width * value / total))
-        start += width * value / total
-    return found
-
-
 def nice_marks(lowest: float, highest: float, most: int) -> list[float]:
     """Round numbers, evenly spaced, from below the lowest to above the highest."""
     span = max(highest - lowest, 1e-9)
@@ -156,10 +146,10 @@ def nice_marks(lowest: float, highest: float, most: int) -> list[float]:
 
 
 def _digits(marks: Sequence[float]) -> int:
-    """The fewest decimals, up to four, that tell all marks as they are."""
+    """The fewest decimals, at most four, that show all marks exactly."""
     exact = (n for n in (1, 2, 3) if all(abs(round(mark, n) - mark) < 1e-9 for mark in marks))
     return next(exact, 4)
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Any:
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     return lambda value: start + (value - low) / (high - low) * (end - start)

@@ -9,8 +9,8 @@ from cdal.backend.actions import Done
 from cdal.backend.errors import ActionError
 from cdal.backend.loop.comparison import SELECTORS, want
 from cdal.backend.loop.rounds import open_round
-from cdal.backend.reports.comparison import comparison_status
-from cdal.backend.reports.project import project_status
+from cdal.backend.reports.comparison import comparison_view
+from cdal.backend.reports.project import project_view
 from cdal.backend.store.store import note
 from cdal.backend.web.pages.actions import back
 from cdal.backend.web.pages.queue import Drawings
@@ -24,21 +24,21 @@ SHOWN = 18
 @site.get(f"/projects/<{ID}:number>/comparison")
 def comparison(number: int) -> str:
     with services().store.reading() as session:
-        project = project_or_404(session, number)
-        status = project_status(session, project)
-        current = open_round(session, project)
+        found = project_or_404(session, number)
+        project = project_view(session, found)
+        current = open_round(session, found)
         names = _names(current.selector if current is not None else SELECTORS[0])
-        told = comparison_status(session, services().config, project, names)
+        view = comparison_view(session, services().config, found, names)
         draw = None
-        if current is not None and told is not None:
-            shown = [task for one in told["selectors"] for task in one["picks"][:SHOWN]]
-            draw = Drawings.of(session, project, current, shown)
+        if current is not None and view is not None:
+            shown = [task for one in view.selectors for task in one.picks[:SHOWN]]
+            draw = Drawings.of(session, found, current, shown)
     return page(
         "comparison.html",
-        status=status,
+        project=project,
         names=names,
         every=SELECTORS,
-        told=told,
+        comparison=view,
         draw=draw,
         most=SHOWN,
     )
@@ -56,7 +56,7 @@ def compare(number: int) -> Response:
         note(session, project.id, f"Comparison of {' and '.join(names)} requested by {asked_by()}")
     services().jobs.send_pending(number)
     address = url_for("pages.comparison", number=number, a=names[0], b=names[1])
-    return back(address, Done(f"Both rank round {current.number}'s pool; nothing is queued."))
+    return back(address, Done(text=f"Both rank round {current.number}'s pool; nothing is queued."))
 
 
 def _names(first: str | None) -> list[str]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flask import request
 from sqlalchemy import select
 
 from cdal.backend.loop.pool_map import newest_map
 from cdal.backend.loop.rounds import open_round
-from cdal.backend.reports.pool_map import pool_map_status
-from cdal.backend.reports.project import project_status
+from cdal.backend.reports.pool_map import PointView, PoolMapView, pool_map_view
+from cdal.backend.reports.project import project_view
 from cdal.backend.store.tables import Job
 from cdal.backend.web.pages.site import page, project_or_404, site
 from cdal.backend.web.request import ID, services
@@ -48,11 +47,11 @@ def pool_map(number: int) -> str:
     colour = colour if colour in COLOURS else COLOURS[0]
     with services().store.reading() as session:
         project = project_or_404(session, number)
-        status = project_status(session, project)
+        view = project_view(session, project)
         current = open_round(session, project)
         has_model = current is not None and current.model_version_id is not None
         drawn = newest_map(session, services().config, project)
-        told = pool_map_status(session, project, drawn) if drawn is not None else None
+        told = pool_map_view(session, project, drawn) if drawn is not None else None
         job = session.scalars(
             select(Job).filter_by(project_id=number, kind="map").order_by(Job.id.desc())
         ).first()
@@ -61,8 +60,8 @@ def pool_map(number: int) -> str:
     points, legend = _points(told, colour) if told is not None else ([], [])
     return page(
         "pool_map.html",
-        status=status,
-        pool=told,
+        project=view,
+        pool_map=told,
         points=points,
         legend=legend,
         colour=colour,
@@ -74,42 +73,40 @@ def pool_map(number: int) -> str:
     )
 
 
-def _points(told: Mapping[str, Any], colour: str) -> tuple[list[Point], list[tuple[str, str, int]]]:
+def _points(told: PoolMapView, colour: str) -> tuple[list[Point], list[tuple[str, str, int]]]:
     """The points to draw, those that matter most last, and the legend of their colours."""
-    highest = max([point["entropy"] for point in told["points"]], default=0.0) or 1.0
+    highest = max([point.entropy for point in told.points], default=0.0) or 1.0
     drawn = []
     names: Counter[tuple[str, str]] = Counter()
     order = {"unlabelled": 0, "skipped": 0, "labelled": 1, "queued": 2}
-    for point in sorted(told["points"], key=lambda point: order[point["state"]]):
-        name, tone = _tone(point, colour, told["classes"], highest)
+    for point in sorted(told.points, key=lambda point: order[point.state]):
+        name, tone = _tone(point, colour, told.classes, highest)
         names[name, tone] += 1
         drawn.append(
             Point(
-                task=point["task"],
-                x=round(MARGIN + point["x"] * (WIDTH - 2 * MARGIN), 1),
-                y=round(MARGIN + point["y"] * (HEIGHT - 2 * MARGIN), 1),
-                mark=point["state"],
+                task=point.task,
+                x=round(MARGIN + point.x * (WIDTH - 2 * MARGIN), 1),
+                y=round(MARGIN + point.y * (HEIGHT - 2 * MARGIN), 1),
+                mark=point.state,
                 tone=tone,
-                text=_words(point, told["classes"]),
+                text=_words(point, told.classes),
             )
         )
     legend = [(name, tone, count) for (name, tone), count in names.items()]
     return drawn, sorted(legend, key=lambda entry: _legend_place(entry, colour))
 
 
-def _tone(
-    point: Mapping[str, Any], colour: str, classes: Sequence[str], highest: float
-) -> tuple[str, str]:
+def _tone(point: PointView, colour: str, classes: Sequence[str], highest: float) -> tuple[str, str]:
     """What a point's colour says, and the colour's name."""
     if colour == "class":
-        index = point["class"]
+        index = point.class_
         return classes[index], str(index) if index < COLOUR_COUNT else "o"
     if colour == "uncertainty":
-        step = min(4, int(5 * point["entropy"] / highest))
+        step = min(4, int(5 * point.entropy / highest))
         return f"{step * highest / 5:.1f} to {(step + 1) * highest / 5:.1f} bits", f"u{step}"
-    if point["round"] is None:
+    if point.round is None:
         return "in no round", "o"
-    return f"round {point['round']}", str((point["round"] - 1) % COLOUR_COUNT)
+    return f"round {point.round}", str((point.round - 1) % COLOUR_COUNT)
 
 
 def _legend_place(entry: tuple[str, str, int], colour: str) -> tuple[float, str]:
@@ -120,7 +117,7 @@ def _legend_place(entry: tuple[str, str, int], colour: str) -> tuple[float, str]
     return (numbers[0] if numbers else -1.0), name
 
 
-def _words(point: Mapping[str, Any], classes: Sequence[str]) -> str:
-    words = f"Task {point['task']}, {point['state']}, the model says {classes[point['class']]}"
-    words += f", {point['entropy']:.2f} bits unsure"
-    return words if point["round"] is None else f"{words}, round {point['round']}"
+def _words(point: PointView, classes: Sequence[str]) -> str:
+    words = f"Task {point.task}, {point.state}, the model says {classes[point.class_]}"
+    words += f", {point.entropy:.2f} bits unsure"
+    return words if point.round is None else f"{words}, round {point.round}"

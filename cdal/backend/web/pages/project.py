@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import select
+from collections.abc import Sequence
 
 from cdal.backend.actions import known_settings
 from cdal.backend.errors import advice_on
 from cdal.backend.jobs.kinds import KINDS, STEPS
-from cdal.backend.reports.events import events_status
-from cdal.backend.reports.project import project_status
-from cdal.backend.reports.quality import quality_status
-from cdal.backend.reports.savings import savings_status
-from cdal.backend.reports.throughput import throughput_status
-from cdal.backend.store.tables import ModelVersion, Project
-from cdal.backend.web.pages.charts import Bar, Curve, columns, learning_curve
+from cdal.backend.reports.events import events_view
+from cdal.backend.reports.project import VersionView, project_view, projects_view
+from cdal.backend.reports.quality import quality_view
+from cdal.backend.reports.savings import SavingsView, savings_view
+from cdal.backend.reports.throughput import BarView, throughput_view
+from cdal.backend.store.tables import ModelVersion
+from cdal.backend.web.pages.charts import Bar, Curve, Point, columns, learning_curve
 from cdal.backend.web.pages.site import page, project_or_404, site
 from cdal.backend.web.request import ID, services
 
@@ -27,56 +25,68 @@ EVENTS = 40
 def project(number: int) -> str:
     with services().store.reading() as session:
         found = project_or_404(session, number)
-        status = project_status(session, found)
+        view = project_view(session, found)
         serving = (
             session.get(ModelVersion, found.serving_version_id)
             if found.serving_version_id is not None
             else None
         )
-        quality = quality_status(serving) if serving is not None and serving.metrics else None
-        throughput = throughput_status(session, found)
-        savings = savings_status(session, found)
+        quality = quality_view(serving) if serving is not None and serving.metrics else None
+        throughput = throughput_view(session, found)
+        savings = savings_view(session, found)
         parameters = known_settings(found.extra_params)
-        events = events_status(session, number, limit=EVENTS)
+        events = events_view(session, number, limit=EVENTS).events
     return page(
         "project.html",
-        status=status,
-        advice=advice_on(status["problem"]),
-        curve=learning_curve(status["versions"]),
+        project=view,
+        advice=advice_on(view.problem),
+        curve=_learning_curve(view.versions),
         savings=savings,
         savings_curve=_savings_curve(savings),
         random_share=parameters.get("random_share", 0.0),
         quality=quality,
         throughput=throughput,
-        bars=_bars(throughput["over_time"]["bars"]),
+        bars=_bars(throughput.over_time.bars),
         events=events,
-        failed=next((job for job in status["jobs"] if job["state"] == "failed"), None),
+        failed=next((job for job in view.jobs if job.state == "failed"), None),
         steps=STEPS,
         steps_words={kind: known.name for kind, known in KINDS.items()},
     )
 
 
-def _savings_curve(savings: dict[str, Any]) -> Curve | None:
+def _learning_curve(versions: Sequence[VersionView]) -> Curve | None:
+    return learning_curve(
+        [
+            Point(
+                f"Version {version.number}",
+                version.labels,
+                version.value,
+                "served" if version.promoted else "kept",
+            )
+            for version in versions
+            if version.value is not None
+        ]
+    )
+
+
+def _savings_curve(savings: SavingsView) -> Curve | None:
     """The versions that served beside the model of random labels, on the same images."""
-    if not savings["known"]:
+    if savings.random is None:
         return None
-    points = [
-        {"number": place, "promoted": True, **point}
-        for place, point in enumerate(savings["curve"], start=1)
-    ]
-    return learning_curve(points, [savings["random"]])
+    served = [Point("All labels", one.labels, one.value, "served") for one in savings.curve]
+    random = Point("Random labels alone", savings.random.labels, savings.random.value, "random")
+    return learning_curve([*served, random])
 
 
-def _bars(over_time: list[dict[str, object]]) -> list[Bar]:
-    counts = [int(str(bar["labels"])) for bar in over_time]
-    texts = [f"{bar['labels']} labels from {bar['from']}" for bar in over_time]
+def _bars(over_time: Sequence[BarView]) -> list[Bar]:
+    counts = [bar.labels for bar in over_time]
+    texts = [f"{bar.labels} labels from {bar.from_:%Y-%m-%d %H:%M} UTC" for bar in over_time]
     return columns(counts, texts)
 
 
 @site.get("/projects", strict_slashes=False)
 def projects() -> str:
     with services().store.reading() as session:
-        found = session.scalars(select(Project).order_by(Project.id)).all()
-        statuses = [project_status(session, project) for project in found]
-    advice = {status["id"]: advice_on(status["problem"]) for status in statuses}
-    return page("projects.html", projects=statuses, advice=advice)
+        found = projects_view(session).projects
+    advice = {project.id: advice_on(project.problem) for project in found}
+    return page("projects.html", projects=found, advice=advice)

@@ -16,8 +16,8 @@ from cdal.backend.loop.comparison import QUICK, made, want
 from cdal.backend.loop.predictions import classes_of, stored_findings
 from cdal.backend.loop.rounds import open_round
 from cdal.backend.reports.comparison import ranks_of
-from cdal.backend.reports.project import project_status
-from cdal.backend.reports.queue import Why, queue_status, why_picked
+from cdal.backend.reports.project import project_view
+from cdal.backend.reports.queue import PickView, Why, queue_view, why_picked
 from cdal.backend.reports.view import LARGEST_ID
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.tables import ModelVersion, Pick, Project, Round, Task
@@ -34,7 +34,7 @@ class Shown:
     """One image of the queue.
 
     Attributes:
-        pick: as the API gives it.
+        pick: its rank and state.
         drawing: what the model said of it, if it did.
         why: why it was picked, where that is known.
         nearest: what the model said of its nearest image.
@@ -42,7 +42,7 @@ class Shown:
         ranks: under every selector that has ranked the pool.
     """
 
-    pick: Mapping[str, Any]
+    pick: PickView
     drawing: Drawing | None
     why: Why | None
     nearest: Drawing | None
@@ -55,16 +55,16 @@ def queue(number: int) -> str:
     first = min(max(0, request.args.get("from", 0, type=int)), LARGEST_ID)
     with services().store.reading() as session:
         project = project_or_404(session, number)
-        status = project_status(session, project)
+        view = project_view(session, project)
         current = open_round(session, project)
-        told = queue_status(session, project, first, PAGE)
-        shown = [] if current is None else _shown(session, project, current, told["picks"])
+        told = queue_view(session, project, first, PAGE)
+        shown = [] if current is None else _shown(session, project, current, told.picks)
         ranked_by = [] if current is None else list(made(session, current))
     if current is not None and not first:
         _have_ranked(project, current)
     return page(
         "queue.html",
-        status=status,
+        project=view,
         queue=told,
         shown=shown,
         first=first,
@@ -88,10 +88,15 @@ def _have_ranked(project: Project, current: Round) -> None:
 
 
 def _shown(
-    session: Session, project: Project, current: Round, picks: Sequence[Mapping[str, Any]]
+    session: Session, project: Project, current: Round, picks: Sequence[PickView]
 ) -> list[Shown]:
-    reasons = {pick["task"]: pick["reason"] for pick in picks}
-    near = [r["nearest"] for r in reasons.values() if isinstance(r.get("nearest"), int)]
+    reasons = {pick.task: pick.reason for pick in picks}
+    nearest = {
+        task: reason["nearest"]
+        for task, reason in reasons.items()
+        if isinstance(reason.get("nearest"), int)
+    }
+    near = list(nearest.values())
     draw = Drawings.of(session, project, current, [*reasons, *near])
     why: Mapping[int, Why] = {}
     if current.model_version_id is not None:
@@ -103,11 +108,11 @@ def _shown(
     return [
         Shown(
             pick=pick,
-            drawing=draw(pick["task"]),
-            why=why.get(pick["task"]),
-            nearest=draw(pick["reason"].get("nearest")),
-            nearest_is=known.get(pick["reason"].get("nearest"), "queued before it"),
-            ranks=ranks[pick["task"]],
+            drawing=draw(pick.task),
+            why=why.get(pick.task),
+            nearest=draw(nearest.get(pick.task)),
+            nearest_is=known.get(nearest.get(pick.task, 0), "queued before it"),
+            ranks=ranks[pick.task],
         )
         for pick in picks
     ]

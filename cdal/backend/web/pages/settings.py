@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 
 from cdal.backend.actions import change_settings, known_settings
 from cdal.backend.errors import SettingsError
-from cdal.backend.reports.project import project_status
+from cdal.backend.reports.project import project_view
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.web.pages.actions import back
 from cdal.backend.web.pages.site import page, project_or_404, site
@@ -66,13 +66,13 @@ def save_settings(number: int) -> Response | tuple[str, int]:
 def _form(number: int, typed: Mapping[str, str] | None, problem: str | None) -> str:
     with services().store.reading() as session:
         project = project_or_404(session, number)
-        status = project_status(session, project)
+        view = project_view(session, project)
     if typed is None:
         typed = {name: _text(value) for name, value in known_settings(project.extra_params).items()}
     named = _NAMED.search(problem or "")
     return page(
         "settings.html",
-        status=status,
+        project=view,
         fields=[_field(name, typed.get(name, "")) for name in ProjectSettings.model_fields],
         problem=problem,
         wrong=named[1] if named else None,

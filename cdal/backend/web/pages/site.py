@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from cdal.backend.errors import ActionError
+from cdal.backend.reports.view import timestamp
 from cdal.backend.store.tables import Project
 from cdal.backend.text import duration
 from cdal.backend.web.pages import wording
@@ -32,6 +33,7 @@ MOVED = {"pool": "pages.pool_map", "compare": "pages.comparison"}
 
 site.add_app_template_filter(wording.seconds, "seconds")
 site.add_app_template_filter(wording.ago, "ago")
+site.add_app_template_filter(timestamp, "timestamp")
 site.add_app_template_filter(duration, "duration")
 site.add_app_template_filter(wording.metric_name, "metric_name")
 site.add_app_template_filter(wording.moved, "moved")

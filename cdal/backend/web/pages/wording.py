@@ -26,11 +26,8 @@ def seconds(value: float | None) -> str:
     return f"{hours} h {minutes} min"
 
 
-def ago(then: datetime | str | None) -> str:
+def ago(then: datetime) -> str:
     """How long ago something was: "just now", "3 minutes ago"."""
-    if then is None:
-        return "—"
-    then = datetime.fromisoformat(then.rstrip("Z")) if isinstance(then, str) else then
     passed = (now() - then).total_seconds()
     return "just now" if passed < 5 else f"{duration(passed)} ago"
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from cdal.backend.web.pages.charts import _digits, columns, learning_curve, nice_marks
+from cdal.backend.web.pages.charts import Kind, Point, _digits, columns, learning_curve, nice_marks
 
 
-def version(number: int, labels: int, value: float | None, promoted: bool = True) -> dict[str, Any]:
-    return {"number": number, "labels": labels, "value": value, "promoted": promoted}
+def version(number: int, labels: int, value: float, kind: Kind = "served") -> Point:
+    return Point(f"Version {number}", labels, value, kind)
 
 
 def test_nothing_measured_is_no_curve() -> None:
     assert learning_curve([]) is None
-    assert learning_curve([version(1, 10, None)]) is None
 
 
 def test_better_is_higher_and_more_labels_lie_to_the_right() -> None:
     curve = learning_curve(
-        [version(1, 50, 0.4), version(2, 100, 0.3, promoted=False), version(3, 150, 0.6)]
+        [version(1, 50, 0.4), version(2, 100, 0.3, "kept"), version(3, 150, 0.6)]
     )
     assert curve is not None
     first, second, third = curve.dots
@@ -36,7 +33,7 @@ def test_better_is_higher_and_more_labels_lie_to_the_right() -> None:
 
 
 def test_random_labels_have_a_mark_of_their_own() -> None:
-    curve = learning_curve([version(1, 50, 0.4)], [{"labels": 80, "value": 0.35}])
+    curve = learning_curve([version(1, 50, 0.4), Point("Random labels alone", 80, 0.35, "random")])
     assert curve is not None
     assert [dot.kind for dot in curve.dots] == ["served", "random"]
 

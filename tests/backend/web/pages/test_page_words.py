@@ -27,10 +27,9 @@ def test_times(value: float | None, words: str) -> None:
 
 
 def test_how_long_ago() -> None:
-    assert wording.ago(None) == "—"
     assert wording.ago(now()) == "just now"
     assert wording.ago(now() - timedelta(minutes=3)) == "3 minutes ago"
-    assert wording.ago(f"{(now() - timedelta(hours=5)).isoformat()}Z") == "5 hours ago"
+    assert wording.ago(now() - timedelta(hours=5)) == "5 hours ago"
 
 
 def test_movement_needs_no_colour() -> None:
