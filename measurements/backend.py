@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import secrets
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import httpx
 import torch
 from pydantic import SecretStr
+from shared import report, say, timed
 from sqlalchemy import delete, select, update
 
 from cdal.backend.annotations.labeling_config import served_control
@@ -256,12 +256,6 @@ def compare(
     )
 
 
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
 def timed_calls(
     url: str, call: Callable[[httpx.Client], httpx.Response], calls: int
 ) -> list[float]:
@@ -299,15 +293,6 @@ def configuration(backend: BackendServer, label_studio: LabelStudioServer) -> Se
 
 def percentile(values: Sequence[float], share: int) -> float:
     return statistics.quantiles(values, n=100)[share - 1]
-
-
-def report(what: str, figures: str) -> None:
-    sys.stdout.write(f"{what}: {figures}\n")
-    sys.stdout.flush()
-
-
-def say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -6,19 +6,16 @@ python measurements/detection.py --images 20 80 --networks ssdlite320_mobilenet_
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import time
-from pathlib import Path
 
 import torch
+from shared import print_row, train_each, training_parser
 
 from cdal.datasets import LabelledImages, open_images
 from cdal.models import Recipe, TaskNetwork, choose_device, fit, make_network
 from cdal.models.data import PreparedImages
 from cdal.models.detection import regions as box_regions
-
-ROOT = Path(__file__).resolve().parent.parent
 
 COLUMNS = (
     "network:size", "images", "seed", "epochs", "batch", "rate", "training loss", "mAP@0.5",
@@ -70,7 +67,7 @@ def measure(arguments: argparse.Namespace, network_name: str, count: int, seed: 
         f"{processor:.0f}",
         f"{evaluation:.1f}",
     )
-    print("| " + " | ".join(row) + " |", flush=True)
+    print_row(row)
     if arguments.regions:
         regions(network, test)
 
@@ -101,28 +98,13 @@ def regions(network: TaskNetwork, images: PreparedImages) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/bccd.zip")
-    parser.add_argument("--networks", nargs="+", default=["ssdlite320_mobilenet_v3_large:224"])
-    parser.add_argument("--images", nargs="+", type=int, default=[20, 80])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--test-images", type=int, default=72)
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--weight-decay", type=float, default=Recipe().weight_decay)
-    parser.add_argument("--no-augmentation", action="store_true")
+    parser = training_parser(
+        __doc__, "bccd.zip", ["ssdlite320_mobilenet_v3_large:224"], [20, 80], 72
+    )
     parser.add_argument("--regions", action="store_true", help="also how many boxes are regions")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|---" * len(COLUMNS) + "|")
-    for network_name in arguments.networks:
-        for images in arguments.images:
-            for seed in arguments.seeds:
-                measure(arguments, network_name, images, seed)
+    train_each(arguments, COLUMNS, measure)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +28,7 @@ from typing import Any
 
 import torch
 from pydantic import SecretStr
+from shared import report, say, timed
 from sqlalchemy import delete, insert, select, update
 
 from cdal.backend.annotations.labeling_config import served_control
@@ -263,21 +263,6 @@ def served(folder: Path) -> Iterator[str]:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-def report(what: str, figures: str) -> None:
-    sys.stdout.write(f"{what}: {figures}\n")
-    sys.stdout.flush()
-
-
-def say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ python measurements/segmentation.py --maps --epochs 4
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import torch
+from shared import print_header, print_row, train_each, training_parser
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
@@ -32,8 +31,6 @@ SPEED_COLUMNS = (
     "network:size", "forward", "predict and findings", "label maps",
     "label maps by argmax",
 )  # fmt: skip
-
-ROOT = Path(__file__).resolve().parent.parent
 
 COLUMNS = (
     "network:size", "images", "seed", "epochs", "steps", "rate", "training loss", "test mIoU",
@@ -63,7 +60,7 @@ def network_of(name: str, images: ImageSet, device: str, seed: int = 0) -> Segme
 
 
 def measure(
-    arguments: argparse.Namespace, images: ImageSet, name: str, count: int, seed: int
+    images: ImageSet, arguments: argparse.Namespace, name: str, count: int, seed: int
 ) -> None:
     recipe = Recipe(
         epochs=arguments.epochs,
@@ -102,7 +99,7 @@ def measure(
         f"{report.seconds:.0f}",
         f"{processor:.0f}",
     )
-    print("| " + " | ".join(row) + " |", flush=True)
+    print_row(row)
     if arguments.classes:
         print(
             {key: score.score and round(score.score, 2) for key, score in metrics.per_class.items()}
@@ -121,7 +118,7 @@ def speed(arguments: argparse.Namespace, images: ImageSet, name: str) -> None:
     test = LabelledImages(images, drawn(images.test, 16, 0))
     batch = torch.stack([network.prepare(test[index][0]) for index in range(len(test))])
     cells = [name, *(f"{cost:.1f}" for cost in _costs(network, batch))]
-    print("| " + " | ".join(cells) + " |", flush=True)
+    print_row(cells)
 
 
 def maps(arguments: argparse.Namespace, images: ImageSet, name: str) -> None:
@@ -178,11 +175,6 @@ def _forward(network: SegmentationNetwork, batch: Tensor) -> None:
     network.module(network.normalise(batch))
 
 
-def _print_header(columns: tuple[str, ...]) -> None:
-    print("| " + " | ".join(columns) + " |")
-    print("|---" * len(columns) + "|")
-
-
 def _milliseconds(work: Callable[[], object], images: int, repeats: int = 7) -> float:
     seconds = []
     for _ in range(repeats):
@@ -193,25 +185,15 @@ def _milliseconds(work: Callable[[], object], images: int, repeats: int = 7) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/camvid.zip")
-    parser.add_argument("--networks", nargs="+", default=["lraspp_mobilenet_v3_large:192"])
-    parser.add_argument("--images", nargs="+", type=int, default=[40, 120])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--test-images", type=int, default=233)
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--learning-rate", type=float)
+    parser = training_parser(
+        __doc__, "camvid.zip", ["lraspp_mobilenet_v3_large:192"], [40, 120], 233
+    )
     parser.add_argument("--label-smoothing", type=float)
-    parser.add_argument("--weight-decay", type=float, default=Recipe().weight_decay)
     parser.add_argument("--weights", choices=("root", "inverse", "none"), default="root")
-    parser.add_argument("--no-augmentation", action="store_true")
-    parser.add_argument("--held-out", action="store_true", help="hold a fifth out, keep the best")
-    parser.add_argument("--classes", action="store_true", help="IoU of each class, too")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--held-out", action="store_true", help="hold out a fifth and measure it")
+    parser.add_argument("--classes", action="store_true", help="also the IoU of each class")
     parser.add_argument("--speed", action="store_true", help="only the speed of prediction")
     parser.add_argument("--maps", action="store_true", help="only the quality of label maps")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.weights == "inverse":
@@ -222,15 +204,11 @@ def main() -> None:
             maps(arguments, images, name)
         return
     if arguments.speed:
-        _print_header(SPEED_COLUMNS)
+        print_header(SPEED_COLUMNS)
         for name in arguments.networks:
             speed(arguments, images, name)
         return
-    _print_header(COLUMNS)
-    for name in arguments.networks:
-        for count in arguments.images:
-            for seed in arguments.seeds:
-                measure(arguments, images, name, count, seed)
+    train_each(arguments, COLUMNS, partial(measure, images))
 
 
 if __name__ == "__main__":

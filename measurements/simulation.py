@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from shared import report, timed
 
 from cdal.benchmark.data_set import open_data_set
 from cdal.benchmark.held_images import HeldImages
 from cdal.benchmark.mixture_kind import MixtureKind
 from cdal.benchmark.scores import score
 from cdal.cli import main as cdal
-from cdal.models import Recipe, choose_device, choose_network, make_network
+from cdal.models import Recipe, TaskNetwork, choose_device, choose_network, fit, make_network
 from cdal.models.recipe import learning_rate_share
 from cdal.models.training import batch_order, parameter_groups
 
@@ -68,13 +68,13 @@ def overhead(options: argparse.Namespace) -> None:
     parts = seconds_by_part(found)
     total = sum(parts.values())
     shares = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in parts.items())
-    say(f"steps of {settings['network']}:{settings['image_size']}", f"{total:.2f} s: {shares}")
+    report(f"steps of {settings['network']}:{settings['image_size']}", f"{total:.2f} s: {shares}")
     own = sum(parts[part] for part in OWN)
-    say(
+    report(
         "selecting, and the simulation's own work",
         f"{own / total:.2%} and {parts['other'] / total:.2%} of the steps",
     )
-    say("reading the images once, and the report", f"{passed - total:.2f} s beside the steps")
+    report("reading the images once, and the report", f"{passed - total:.2f} s beside the steps")
 
 
 def seconds_by_part(found: dict[str, Any]) -> dict[str, float]:
@@ -102,7 +102,7 @@ def speed(options: argparse.Namespace) -> None:
         data.task, device, sizes, options.network, options.image_size
     )
 
-    def fresh() -> Any:
+    def fresh() -> TaskNetwork:
         return make_network(data.task, architecture, data.classes, side, device, pretrained=False)
 
     held = HeldImages.read(data.pool, fresh())
@@ -114,7 +114,7 @@ def speed(options: argparse.Namespace) -> None:
         mine, bare = fresh(), fresh()
         calls: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "training": (
-                partial(mine.fit, part, None, recipe),
+                partial(fit, mine, part, None, recipe),
                 partial(bare_training, bare, part, recipe),
             ),
             "scoring": (partial(score, mine, held, [kind]), partial(bare_scoring, mine, held)),
@@ -125,14 +125,14 @@ def speed(options: argparse.Namespace) -> None:
     for what, pairs in rounds.items():
         rates = [counts[what] / statistics.median(times) for times in zip(*pairs, strict=True)]
         ratio = statistics.median(a / b for a, b in pairs)
-        say(
+        report(
             f"{what} {architecture}:{side}",
             f"{rates[0]:.0f} images a second, {rates[1]:.0f} in a bare loop: median ratio of times "
             f"{ratio:.3f}",
         )
 
 
-def bare_training(network: Any, images: HeldImages, recipe: Recipe) -> None:
+def bare_training(network: TaskNetwork, images: HeldImages, recipe: Recipe) -> None:
     """The steps of a training and nothing else."""
     plan = recipe.plan(len(images), network.device, network.image_size, False, network.defaults)
     loss_of = network.objective(images.class_counts, recipe)
@@ -158,25 +158,12 @@ def bare_training(network: Any, images: HeldImages, recipe: Recipe) -> None:
     network.module.eval()
 
 
-def bare_scoring(network: Any, images: HeldImages) -> None:
+def bare_scoring(network: TaskNetwork, images: HeldImages) -> None:
     """The forward passes and nothing else."""
     for batch, _ in images.batches(
         torch.split(torch.arange(len(images)), network.prediction_batch_size)
     ):
         network.predict(batch)
-
-
-def timed(call: Callable[[], object], device: torch.device) -> float:
-    begun = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - begun
-
-
-def say(what: str, figures: str) -> None:
-    sys.stdout.write(f"{what}: {figures}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

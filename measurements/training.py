@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import random
 import time
 import zipfile
@@ -18,12 +17,11 @@ from statistics import median
 import numpy as np
 import torch
 from PIL import Image
+from shared import print_row, train_each, training_parser
 from torch import Tensor, nn
 
 from cdal.models import Recipe, choose_device, fit, make_network
 from cdal.models.classification import architectures
-
-ROOT = Path(__file__).resolve().parent.parent
 
 COLUMNS = (
     "network:size", "images", "seed", "epochs", "batch", "rate", "training loss", "test accuracy",
@@ -115,7 +113,7 @@ def measure(arguments: argparse.Namespace, network_name: str, images: int, seed:
         f"{report.seconds:.1f}",
         f"{processor:.1f}",
     )
-    print("| " + " | ".join(row) + " |", flush=True)
+    print_row(row)
 
 
 def speed(network_name: str, layout: torch.memory_format, steps: int = 12) -> float:
@@ -139,23 +137,13 @@ def speed(network_name: str, layout: torch.memory_format, steps: int = 12) -> fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/cifar10.zip")
-    parser.add_argument("--networks", nargs="+", default=["resnet18:32", "mobilenet_v3_small:64"])
-    parser.add_argument("--images", nargs="+", type=int, default=[150, 600])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser = training_parser(
+        __doc__, "cifar10.zip", ["resnet18:32", "mobilenet_v3_small:64"], [150, 600], 1000
+    )
     parser.add_argument("--stem", choices=("small", "own", "dense"), default="small")
-    parser.add_argument("--test-images", type=int, default=1000)
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--label-smoothing", type=float, default=Recipe().label_smoothing)
-    parser.add_argument("--weight-decay", type=float, default=Recipe().weight_decay)
-    parser.add_argument("--no-augmentation", action="store_true")
-    parser.add_argument("--held-out", action="store_true", help="hold a fifth out, keep the best")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--label-smoothing", type=float)
+    parser.add_argument("--held-out", action="store_true", help="hold out a fifth and measure it")
     parser.add_argument("--speed", action="store_true", help="only the speed of a step, on the CPU")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     use_stem(arguments.stem)
@@ -164,12 +152,7 @@ def main() -> None:
             rates = [speed(name, f) for f in (torch.contiguous_format, torch.channels_last)]
             print(f"| {name} | {arguments.stem} | {rates[0]:.0f} | {rates[1]:.0f} |", flush=True)
         return
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|---" * len(COLUMNS) + "|")
-    for network_name in arguments.networks:
-        for images in arguments.images:
-            for seed in arguments.seeds:
-                measure(arguments, network_name, images, seed)
+    train_each(arguments, COLUMNS, measure)
 
 
 if __name__ == "__main__":
