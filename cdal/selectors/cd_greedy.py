@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdal.selectors.diversity import DiversityEmbedding, Missing, factors
+from cdal.selectors.diversity import DiversityEmbedding, Missing, class_shares, factors
 from cdal.selectors.pool import Pool
-from cdal.selectors.reasons import class_shares
-from cdal.selectors.rounding import round_off
 from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
+from cdal.selectors.ties import round_off
 
 _ROWS = 1000
 

@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import torch
 
-from cdal.selectors.diversity import DiversityEmbedding, Missing
+from cdal.selectors.diversity import DiversityEmbedding, Missing, class_shares
 from cdal.selectors.k_center import k_center_greedy
 from cdal.selectors.pool import Pool
-from cdal.selectors.reasons import class_shares
 from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
 
 _TIED_SHARE = 0.05

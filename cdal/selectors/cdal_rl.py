@@ -11,10 +11,9 @@ from torch import Tensor
 
 from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
-from cdal.selectors.diversity import DiversityEmbedding, Missing
+from cdal.selectors.diversity import DiversityEmbedding, Missing, class_shares
 from cdal.selectors.policy import BiLSTMPolicy
 from cdal.selectors.pool import Pool
-from cdal.selectors.reasons import class_shares
 from cdal.selectors.reinforce import (
     BernoulliLearner,
     Learner,

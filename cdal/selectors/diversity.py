@@ -27,6 +27,8 @@ the letter, or compare the mixture that is there with the ``uniform`` distributi
 PROBABILITY_FLOOR = 1e-12
 """Probabilities are raised to this before the logarithm, so that no divergence is infinite."""
 
+# Classes named as the reason of a pick.
+_CLASSES = 5
 # Any origin is exact, and the mean of this many images serves as well as that of all.
 _ORIGIN_IMAGES = 100
 # Nothing beside the difference of a float32 number from 1, unless that is 0.
@@ -135,6 +137,27 @@ def aggregate_contextual_diversity(selection: ClassMixtures, missing: Missing = 
     """Compute Eq. 3 of a selection of B images, over its ordered pairs, in O(B·K)."""
     embedding = DiversityEmbedding.of(selection.mixtures, selection.present, missing)
     return embedding.aggregate(torch.arange(len(selection), device=selection.mixtures.device))
+
+
+def class_shares(parts: Tensor) -> list[dict[str, float]]:
+    """Name the classes that made each score, the largest five first, with their shares of it.
+
+    Args:
+        parts: what each class contributed, (A, C), each at least 0.
+
+    Returns:
+        For each of the A scores ``{"3": 0.8, …}``; empty where the score is 0.
+    """
+    totals = parts.sum(1, keepdim=True)
+    shares, classes = (parts / totals.where(totals > 0, 1)).sort(
+        stable=True, dim=1, descending=True
+    )
+    return [
+        {str(c): share for c, share in zip(row, values, strict=True) if share > 0}
+        for row, values in zip(
+            classes[:, :_CLASSES].tolist(), shares[:, :_CLASSES].tolist(), strict=True
+        )
+    ]
 
 
 def factors(mixtures: Tensor, present: Tensor, missing: Missing) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdal.selectors.metric import ProductMetric
-from cdal.selectors.rounding import highest, round_off
 from cdal.selectors.selection import Progress
+from cdal.selectors.ties import highest, round_off
 
 CANDIDATES = 256
 """Images among which picks are made without looking at the rest."""

@@ -54,11 +54,6 @@ class ClassMixtures:
             torch.cat([part.region_counts for part in parts]),
         )
 
-    def of_set(self) -> tuple[Tensor, Tensor]:
-        """Average Eq. 1 over the images that have each class: (R, C) float32 and (R,) bool."""
-        images = self.present.sum(0)
-        return self.mixtures.sum(0) / images.clamp(min=1)[:, None], images > 0
-
 
 def mixtures_of_logits(
     logits: Tensor,

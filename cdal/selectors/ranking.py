@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from cdal.selectors.pool import Pool
-from cdal.selectors.rounding import highest, round_off
 from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
+from cdal.selectors.ties import highest, round_off
 
 
 class RankingSelector(ABC):

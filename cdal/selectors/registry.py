@@ -14,11 +14,9 @@ from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
 from cdal.selectors.cdal_rl import CDALRL
 from cdal.selectors.core_set import CoreSet
-from cdal.selectors.entropy import Entropy
-from cdal.selectors.least_confidence import LeastConfidence
-from cdal.selectors.margin import Margin
 from cdal.selectors.random import Random
 from cdal.selectors.selection import Selector
+from cdal.selectors.uncertainty import Entropy, LeastConfidence, Margin
 
 SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
     {

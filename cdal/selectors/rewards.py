@@ -43,18 +43,6 @@ class RewardPart(Protocol):
         ...
 
 
-def visual_representation(features: Tensor, selected: Tensor) -> float:
-    """Rvr of Eq. 4: exp of minus the mean Euclidean distance to the nearest selected image.
-
-    Args:
-        features: (N, D).
-        selected: indices, (B,) int64; with none the distance is infinite and Rvr is 0.
-    """
-    everything = torch.arange(len(features), device=features.device)
-    distances, _ = nearest(features, everything, selected, 1, torch.float64)
-    return math.exp(-float(distances.mean()))
-
-
 def semantic_representation(region_counts: Tensor, selected: Tensor, scale: float) -> float:
     """Rsr of Eq. 5: Σ_c log(|R^c| / λ) over the selected images' regions of each class.
 

@@ -1,13 +1,20 @@
-"""How unsure a model is of one region, by the three measures of uncertainty sampling."""
+"""Uncertainty sampling: by entropy, by margin and by least confidence.
+
+Sources: Settles, 2009, section 3.1 (entropy); Scheffer, Decomain and Wrobel, 2001 (margin); Lewis
+and Gale, 1994 (least confidence).
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from cdal.selectors.pool import Pool
+from cdal.selectors.ranking import RankingSelector
 
 UNCERTAINTIES = ("entropy", "margin", "least-confidence")
 """The columns of a pool's ``uncertainties``: entropy in bits, 1 less the difference of the two
@@ -15,9 +22,9 @@ highest probabilities, and 1 less the highest."""
 
 
 def uncertainties_of(probabilities: Tensor) -> Tensor:
-    """Each measure of vectors (…, C) that sum to 1, as (…, 3) float64, in the order of the names.
+    """Compute each measure of vectors (…, C) that sum to 1, as (…, 3) float64.
 
-    Sources: Settles, 2009, section 3.1; Scheffer, Decomain and Wrobel, 2001; Lewis and Gale, 1994.
+    The columns are those of ``UNCERTAINTIES``.
     """
     p = probabilities.double()
     likely = p.topk(min(2, p.shape[-1])).values
@@ -33,15 +40,35 @@ def entropy_bits(probabilities: Tensor) -> Tensor:
     return nats / math.log(2)
 
 
-def uncertainty_of_pool(pool: Pool, name: str) -> tuple[Tensor, Tensor]:
-    """One measure of every image, (N,) float64, and class probabilities, (N, C).
+class UncertaintySelector(RankingSelector):
+    """Scores an image by one of ``UNCERTAINTIES``, the one that has the selector's name.
 
-    It is the mean over the image's regions where the pool has that, else the measure of the
-    image's one vector of probabilities.
-
-    Raises:
-        PoolError: the pool has no probabilities.
+    The score is the mean over the image's regions if the pool has it, otherwise the measure of the
+    image's single probability vector.
     """
-    p = pool.need("probabilities", name)
-    known = uncertainties_of(p) if pool.uncertainties is None else pool.uncertainties.double()
-    return known[:, UNCERTAINTIES.index(name)], p
+
+    def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
+        p = pool.need("probabilities", self.name)
+        known = uncertainties_of(p) if pool.uncertainties is None else pool.uncertainties.double()
+        return known[:, UNCERTAINTIES.index(self.name)], p
+
+
+@dataclass(frozen=True, slots=True)
+class Entropy(UncertaintySelector):
+    """The images whose regions have the highest entropy on average; scores in bits."""
+
+    name: ClassVar[str] = "entropy"
+
+
+@dataclass(frozen=True, slots=True)
+class Margin(UncertaintySelector):
+    """The images whose two most probable classes are closest; scores are 1 - the difference."""
+
+    name: ClassVar[str] = "margin"
+
+
+@dataclass(frozen=True, slots=True)
+class LeastConfidence(UncertaintySelector):
+    """The images whose most probable class is least probable; scores are 1 - its probability."""
+
+    name: ClassVar[str] = "least-confidence"

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from support.equations import all_distances, k_center
 
 from cdal.selectors import k_center as module
+from cdal.selectors.core_set import EuclideanEmbedding
 from cdal.selectors.diversity import DiversityEmbedding
-from cdal.selectors.euclidean import EuclideanEmbedding
 from cdal.selectors.k_center import k_center_greedy
 
 

@@ -181,13 +181,6 @@ def test_batches_join():
     assert torch.equal(joined.present, whole.present)
 
 
-def test_eq1_of_a_set_is_the_mean_over_the_images_that_have_the_class():
-    vectors = torch.tensor([[0.9, 0.1, 0.0], [0.7, 0.2, 0.1], [0.1, 0.9, 0.0]])
-    mean, present = mixtures_of_vectors(vectors, region="class").of_set()
-    np.testing.assert_allclose(mean, [[0.8, 0.15, 0.05], [0.1, 0.9, 0], [0, 0, 0]], atol=1e-6)
-    assert present.tolist() == [True, True, False]
-
-
 @pytest.mark.gpu
 def test_the_gpu_agrees():
     logits = torch.randn(3, 19, 40, 50, generator=torch.Generator().manual_seed(3))
