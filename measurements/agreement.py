@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from cdal.benchmark.report.kept_scores import KeptScores, read_scores
 from cdal.benchmark.report.record import read_record
+from cdal.benchmark.scores import KeptScores, read_scores
 from cdal.selectors.diversity import DiversityEmbedding
 
 PAIRS = 20_000

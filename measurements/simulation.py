@@ -19,9 +19,8 @@ import torch
 from shared import report, timed
 
 from cdal.benchmark.data_set import open_data_set
-from cdal.benchmark.held_images import HeldImages
-from cdal.benchmark.mixture_kind import MixtureKind
-from cdal.benchmark.scores import score
+from cdal.benchmark.loaded_data import LoadedImages
+from cdal.benchmark.scores import MixtureKind, score
 from cdal.cli import main as cdal
 from cdal.models import Recipe, TaskNetwork, choose_device, choose_network, fit, make_network
 from cdal.models.recipe import learning_rate_share
@@ -105,7 +104,7 @@ def speed(options: argparse.Namespace) -> None:
     def fresh() -> TaskNetwork:
         return make_network(data.task, architecture, data.classes, side, device, pretrained=False)
 
-    held = HeldImages.read(data.pool, fresh())
+    held = LoadedImages.read(data.pool, fresh())
     part = held.take(range(len(held) // 4))
     recipe = Recipe(epochs=options.epochs)
     kind = MixtureKind("image" if data.task == "classification" else "class")
@@ -132,7 +131,7 @@ def speed(options: argparse.Namespace) -> None:
         )
 
 
-def bare_training(network: TaskNetwork, images: HeldImages, recipe: Recipe) -> None:
+def bare_training(network: TaskNetwork, images: LoadedImages, recipe: Recipe) -> None:
     """The steps of a training and nothing else."""
     plan = recipe.plan(len(images), network.device, network.image_size, False, network.defaults)
     loss_of = network.objective(images.class_counts, recipe)
@@ -158,7 +157,7 @@ def bare_training(network: TaskNetwork, images: HeldImages, recipe: Recipe) -> N
     network.module.eval()
 
 
-def bare_scoring(network: TaskNetwork, images: HeldImages) -> None:
+def bare_scoring(network: TaskNetwork, images: LoadedImages) -> None:
     """The forward passes and nothing else."""
     for batch, _ in images.batches(
         torch.split(torch.arange(len(images)), network.prediction_batch_size)

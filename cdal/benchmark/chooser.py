@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cdal.benchmark.curve import Curve
-from cdal.benchmark.folder import SimulationFolder
-from cdal.benchmark.materials import Materials
+from cdal.benchmark.folder import SimulationFolder, finite
+from cdal.benchmark.loaded_data import LoadedData
 from cdal.benchmark.scores import Scores, score, unseen_pool
 from cdal.benchmark.stopwatch import Stopwatch
-from cdal.benchmark.trainer import finite
 from cdal.models import TaskNetwork
 
 
@@ -27,13 +26,13 @@ class Chooser:
     """Has the pool scored and images selected.
 
     Args:
-        materials: with the pool.
+        loaded: with the pool.
         folder: where policies are kept, and scores, if wanted.
         keep_scores: whether they are.
     """
 
-    def __init__(self, materials: Materials, folder: SimulationFolder, keep_scores: bool) -> None:
-        self._materials = materials
+    def __init__(self, loaded: LoadedData, folder: SimulationFolder, keep_scores: bool) -> None:
+        self._loaded = loaded
         self._folder = folder
         self._keep_scores = keep_scores
 
@@ -44,9 +43,9 @@ class Chooser:
         kinds = dict.fromkeys(curve.kind for curve in curves if curve.needs_scores)
         if not kinds:
             return None
-        watch = Stopwatch(self._materials.device)
+        watch = Stopwatch(self._loaded.device)
         with watch.part("score"):
-            scores = score(network, self._materials.pool, kinds, progress)
+            scores = score(network, self._loaded.pool, kinds, progress)
         return Scored(scores, watch.seconds("score"))
 
     def choose(
@@ -68,10 +67,10 @@ class Chooser:
             scored: what the current model says.
             progress: told the share that is done.
         """
-        watch = Stopwatch(self._materials.device)
+        watch = Stopwatch(self._loaded.device)
         used = scored if curve.needs_scores else None
         if used is None:
-            pool = unseen_pool(len(self._materials.pool), rows)
+            pool = unseen_pool(len(self._loaded.pool), rows)
         else:
             pool = used.scores.pool(curve.kind, rows)
             if self._keep_scores:
@@ -89,7 +88,7 @@ class Chooser:
             seconds["score"] = used.seconds["score"]
             seconds["other"] += used.seconds["other"]
         return {
-            "picked": self._materials.names(selection.indices),
+            "picked": self._loaded.names(selection.indices),
             "scored": 0 if used is None else len(pool),
             "seconds": seconds,
             "warnings": list(selection.warnings),

@@ -13,7 +13,7 @@ from cdal.benchmark.ablations import ABLATIONS, Ablation
 from cdal.benchmark.data_set import Part
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder
-from cdal.benchmark.materials import Materials
+from cdal.benchmark.loaded_data import LoadedData
 from cdal.benchmark.plan import Plan, machine, make_plan, task_of
 from cdal.benchmark.progress import Progress
 from cdal.benchmark.simulation import Simulation
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
-    materials: Materials | None = None
+    loaded: LoadedData | None = None
     read_for: tuple[str, int] | None = None
     for asked in _runs(arguments):
         plan = make_plan(asked)
@@ -49,11 +49,11 @@ def _simulate(arguments: argparse.Namespace) -> int:
         folder = SimulationFolder(asked.out)
         folder.begin(plan.settings)
         try:
-            if materials is None or network != read_for:
-                materials, read_for = None, network  # two sets of images may not fit the memory
-                materials = _read(plan)
-            folder.write_images(plan.data.pool.names, plan.data.test.names, materials.occurring())
-            status = _run_plan(plan, materials, folder)
+            if loaded is None or network != read_for:
+                loaded, read_for = None, network  # two sets of images may not fit the memory
+                loaded = _read(plan)
+            folder.write_images(plan.data.pool.names, plan.data.test.names, loaded.occurring())
+            status = _run_plan(plan, loaded, folder)
         except KeyboardInterrupt:
             _say("Stopped. The same command goes on from here.")
             return INTERRUPTED
@@ -91,15 +91,15 @@ def _folders(arguments: argparse.Namespace, ablation: Ablation) -> dict[str, Pat
     return {value: arguments.out / f"{ablation.option}-{value}" for value in values}
 
 
-def _read(plan: Plan) -> Materials:
+def _read(plan: Plan) -> LoadedData:
     count = len(plan.data.pool) + len(plan.data.test)
     progress = Progress(1.0)
     progress.say(f"reading {count} images")
     return plan.read(lambda what, share: progress.under_way(f"reading the {what}", share))
 
 
-def _run_plan(plan: Plan, materials: Materials, folder: SimulationFolder) -> int:
-    simulation = Simulation(plan.settings, plan.curves, materials, folder)
+def _run_plan(plan: Plan, loaded: LoadedData, folder: SimulationFolder) -> int:
+    simulation = Simulation(plan.settings, plan.curves, loaded, folder)
     done, every = simulation.steps_done()
     if done:
         _say(f"{done} of {every} steps are done already")
@@ -138,9 +138,9 @@ def _compare_values(arguments: argparse.Namespace) -> None:
     if ablation is None or ablation.option is None:
         return
     with suppress(ImportError):  # which the runs' own reports have told
-        from cdal.benchmark.report import write_values
+        from cdal.benchmark.report import write_ablation
 
-        table = write_values(arguments.out, ablation.option, _folders(arguments, ablation))
+        table = write_ablation(arguments.out, ablation.option, _folders(arguments, ablation))
         _say(f"side by side: {table}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -189,3 +190,14 @@ def write_json(file: Path, data: Mapping[str, Any]) -> None:
     new = file.with_name(f"{file.name}.new")
     new.write_text(text + "\n", encoding="utf-8")
     new.replace(file)
+
+
+def finite(data: Any) -> Any:
+    """JSON data, with None for numbers that JSON has not."""
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    if isinstance(data, dict):
+        return {str(key): finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value) for value in data]
+    return data

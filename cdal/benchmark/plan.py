@@ -14,12 +14,11 @@ from typing import Any
 import torch
 
 from cdal.benchmark.ablations import ABLATIONS
-from cdal.benchmark.amount import Amount, budgets
+from cdal.benchmark.budgets import Amount, budgets
 from cdal.benchmark.curve import OPTIONS, Curve, read_curves
 from cdal.benchmark.data_set import DataSet, open_data_set
 from cdal.benchmark.errors import BenchmarkError
-from cdal.benchmark.held_images import HeldImages
-from cdal.benchmark.materials import Materials
+from cdal.benchmark.loaded_data import LoadedData, LoadedImages
 from cdal.benchmark.protocol import PROTOCOLS, open_for_protocol
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.trainer import new_network, recipe
@@ -41,7 +40,7 @@ class Plan:
     data: DataSet
     device: torch.device
 
-    def read(self, progress: Callable[[str, float], None]) -> Materials:
+    def read(self, progress: Callable[[str, float], None]) -> LoadedData:
         """Read and prepare all images.
 
         Raises:
@@ -50,10 +49,10 @@ class Plan:
         """
         network = new_network(self.settings, self.data.classes, self.device, seed=0)
         pool, test = (
-            HeldImages.read(part, network, partial(progress, what))
+            LoadedImages.read(part, network, partial(progress, what))
             for what, part in (("pool", self.data.pool), ("test images", self.data.test))
         )
-        return Materials(self.data, pool, test, self.device)
+        return LoadedData(self.data, pool, test, self.device)
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:

@@ -1,4 +1,4 @@
-"""What a model says of the pool, as selectors need it."""
+"""What a model says about the pool: which class mixtures, scoring, and the scores in a file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,60 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from cdal.benchmark.held_images import HeldImages
-from cdal.benchmark.mixture_kind import MixtureKind
-from cdal.models import TaskNetwork
-from cdal.selectors import ClassMixtures, Pool, means_of_regions
+from cdal.benchmark.errors import BenchmarkError
+from cdal.benchmark.folder import SimulationFolder, read_json
+from cdal.benchmark.loaded_data import LoadedImages
+from cdal.models import DetectionPrediction, Prediction, TaskNetwork
+from cdal.models.detection.regions import MIN_CONFIDENCE
+from cdal.selectors import (
+    ClassMixtures,
+    Pool,
+    Region,
+    Weights,
+    means_of_regions,
+    mixtures_of_boxes,
+    mixtures_of_logits,
+    mixtures_of_vectors,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureKind:
+    """The choices that Eq. 1 leaves.
+
+    Attributes:
+        region: one mixture for each pseudo-label, or one for the image.
+        weights: of the regions.
+        classes: regions of other pseudo-labels are left out; None: all are kept.
+        confidence: least of a box that is a region.
+        background: whether it is a class like the others in a box's vector, the last one.
+    """
+
+    region: Region
+    weights: Weights = "entropy"
+    classes: tuple[int, ...] | None = None
+    confidence: float = MIN_CONFIDENCE
+    background: bool = False
+
+    def mixtures(self, predicted: Prediction) -> ClassMixtures:
+        """The mixtures of a batch of images."""
+        regions = predicted.regions
+        if isinstance(predicted, DetectionPrediction):
+            regions = predicted.detected.candidates.regions(self.confidence, self.background)
+        if not isinstance(regions, torch.Tensor):
+            return mixtures_of_boxes(regions, self.weights, self.region, self.classes)
+        if regions.ndim == 2:
+            return mixtures_of_vectors(regions, self.weights, self.region, self.classes)
+        return mixtures_of_logits(regions, self.weights, self.region, self.classes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +116,7 @@ def unseen_pool(count: int, labelled: Sequence[int]) -> Pool:
 
 def score(
     network: TaskNetwork,
-    images: HeldImages,
+    images: LoadedImages,
     kinds: Collection[MixtureKind],
     progress: Callable[[float], None] = lambda _: None,
 ) -> Scores:
@@ -94,6 +139,48 @@ def score(
         torch.cat(uncertainties),
         {kind: ClassMixtures.concatenate(batches) for kind, batches in mixtures.items()},
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptScores:
+    """Of the N images of a pool, by one model.
+
+    Attributes:
+        rows: the row of each image by its name.
+        features: (N, D) float32.
+        mixtures: (N, R, C) float32.
+        present: (N, R) bool.
+    """
+
+    rows: Mapping[str, int]
+    features: NDArray[np.float32]
+    mixtures: NDArray[np.float32]
+    present: NDArray[np.bool_]
+
+
+def read_scores(folder: Path, selector: str, seed: int, labelled: int) -> KeptScores | None:
+    """What a run's model that was trained on so many labels said; None where it was not kept.
+
+    Raises:
+        BenchmarkError: a file is damaged, or does not belong to the others.
+    """
+    file = SimulationFolder(folder).scores_file(selector, seed, labelled)
+    if not file.exists():
+        return None
+    names = read_json(folder / "images.json").get("pool", [])
+    try:
+        arrays = load_file(file)
+        scores = KeptScores(
+            {name: row for row, name in enumerate(names)},
+            arrays["features"],
+            arrays["mixtures"],
+            arrays["present"],
+        )
+    except (SafetensorError, KeyError) as error:
+        raise BenchmarkError(f"{file} is damaged: {error}.") from error
+    if not len(names) == len(scores.features) == len(scores.mixtures) == len(scores.present):
+        raise BenchmarkError(f"{file} is not of the images that {folder}/images.json names.")
+    return scores
 
 
 def _mask(count: int, labelled: Sequence[int], device: torch.device) -> Tensor:

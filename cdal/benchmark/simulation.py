@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cdal.benchmark.amount import draw_initial_set
+from cdal.benchmark.budgets import draw_initial_set
 from cdal.benchmark.chooser import Chooser, Scored
 from cdal.benchmark.curve import Curve
 from cdal.benchmark.folder import SimulationFolder
-from cdal.benchmark.materials import Materials
+from cdal.benchmark.loaded_data import LoadedData
 from cdal.benchmark.progress import Progress
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.trainer import Trained, Trainer
@@ -30,7 +30,7 @@ class Simulation:
     Args:
         settings: what to do.
         curves: those of the settings.
-        materials: what to do it on.
+        loaded: what to do it on.
         folder: where what is done is kept.
     """
 
@@ -38,16 +38,16 @@ class Simulation:
         self,
         settings: Settings,
         curves: Sequence[Curve],
-        materials: Materials,
+        loaded: LoadedData,
         folder: SimulationFolder,
     ) -> None:
         self._settings = settings
         self._curves = curves
-        self._materials = materials
+        self._loaded = loaded
         self._folder = folder
-        self._trainer = Trainer(settings, materials)
+        self._trainer = Trainer(settings, loaded)
         self._oracle: tuple[int, TaskNetwork] | None = None
-        self._chooser = Chooser(materials, folder, settings.keep_scores)
+        self._chooser = Chooser(loaded, folder, settings.keep_scores)
         self._progress = Progress(self._work_left())
         self._selecting: dict[str, list[float]] = {curve.label: [] for curve in curves}
 
@@ -78,8 +78,8 @@ class Simulation:
             return
         budget, kept = self._settings.budgets[0], self._folder.shared_model(f"seed{seed}")
         text = f"seed {seed}, initial set"
-        rows = draw_initial_set(self._materials.counts, budget, seed, self._settings.bias)
-        trained = Trained.load(kept, self._materials.device)
+        rows = draw_initial_set(self._loaded.counts, budget, seed, self._settings.bias)
+        trained = Trained.load(kept, self._loaded.device)
         if trained is None:
             told = self._tell(f"{text}, training", self._trainer.work(budget))
             trained = self._trainer.train(rows, seed, told)
@@ -97,15 +97,15 @@ class Simulation:
         steps = self._steps(curve, seed)
         last = steps[-1]
         names = [*steps[0]["drawn"], *(name for s in steps[:-1] for name in s["next"]["picked"])]
-        rows = [self._materials.row_of[name] for name in names]
+        rows = [self._loaded.row_of[name] for name in names]
         for before, budget in pairwise(self._settings.budgets[len(steps) - 1 :]):
-            rows += [self._materials.row_of[name] for name in last["next"]["picked"]]
+            rows += [self._loaded.row_of[name] for name in last["next"]["picked"]]
             text = f"seed {seed}, {curve.label}, {budget} labels"
             work = self._trainer.work(budget)
             kept = self._folder.model_of(curve.label, seed, before)
             start = None
             if self._settings.warm_start:
-                start = load_network(self._folder.model(kept), self._materials.device)
+                start = load_network(self._folder.model(kept), self._loaded.device)
             told = self._tell(f"{text}, training", work)
             trained = self._trainer.train(rows, seed, told, start)
             scored = self._score([curve], trained.network, seed, text, budget)
@@ -125,9 +125,9 @@ class Simulation:
         """A network that has learnt all labels of the pool; one a seed."""
         if self._oracle is None or self._oracle[0] != seed:
             kept = self._oracle_place(seed)
-            trained = Trained.load(kept, self._materials.device)
+            trained = Trained.load(kept, self._loaded.device)
             if trained is None:
-                rows = range(len(self._materials.pool))
+                rows = range(len(self._loaded.pool))
                 work = self._trainer.work(len(rows))
                 text = f"seed {seed}, oracle"
                 trained = self._trainer.train(rows, seed, self._tell(f"{text}, training", work))
@@ -161,7 +161,7 @@ class Simulation:
             "selector": curve.label,
             "seed": seed,
             "labelled": len(rows),
-            "drawn": self._materials.names(list(drawn)),
+            "drawn": self._loaded.names(list(drawn)),
             **trained.found,
             "seconds": trained.seconds,
             "next": choice,
@@ -208,7 +208,7 @@ class Simulation:
             for count in done:
                 total += sum(map(self._trainer.work, self._settings.budgets[max(1, count) :]))
             if self._settings.oracle and not self._oracle_place(seed).exists():
-                total += self._trainer.work(len(self._materials.pool))
+                total += self._trainer.work(len(self._loaded.pool))
         return max(1.0, total)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 import torch
 
-from cdal.benchmark.folder import read_json, write_json
-from cdal.benchmark.materials import Materials
+from cdal.benchmark.folder import finite, read_json, write_json
+from cdal.benchmark.loaded_data import LoadedData
 from cdal.benchmark.noise import Noise
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.stopwatch import Stopwatch
@@ -26,13 +25,16 @@ from cdal.models import (
     make_network,
 )
 
+FILE = "trained.json"
+"""Written last beside a kept network."""
+
 
 class Trainer:
     """Makes networks that differ by nothing but their images and the seed."""
 
-    def __init__(self, settings: Settings, materials: Materials) -> None:
+    def __init__(self, settings: Settings, loaded: LoadedData) -> None:
         self._settings = settings
-        self._materials = materials
+        self._loaded = loaded
 
     def train(
         self,
@@ -49,15 +51,13 @@ class Trainer:
             progress: told the share of the training that is done.
             start: a network to go on with; None: a new one.
         """
-        materials = self._materials
-        watch = Stopwatch(materials.device)
+        loaded = self._loaded
+        watch = Stopwatch(loaded.device)
         with watch.part("train"):
-            network = start or new_network(
-                self._settings, materials.data.classes, materials.device, seed
-            )
-        images = materials.pool.take(rows)
+            network = start or new_network(self._settings, loaded.data.classes, loaded.device, seed)
+        images = loaded.pool.take(rows)
         if self._settings.noise:
-            noise = Noise(self._settings.task, materials.annotated, self._settings.noise, seed)
+            noise = Noise(self._settings.task, loaded.annotated, self._settings.noise, seed)
             images = images.relabelled(noise, network.count_classes)
         with watch.part("train"):
             report = fit(
@@ -68,20 +68,20 @@ class Trainer:
                 lambda told: progress(told.share),
             )
         with watch.part("evaluate"):
-            metrics = network.evaluate(materials.test)
+            metrics = network.evaluate(loaded.test)
         return Trained(network, findings(report, metrics), watch.seconds("train", "evaluate"))
 
     def work(self, labelled: int) -> float:
         """About how long such a step takes, in forward passes of an image."""
-        settings, materials = self._settings, self._materials
+        settings, loaded = self._settings, self._loaded
         plan = recipe(settings, 0).plan(
             labelled,
-            materials.device,
+            loaded.device,
             settings.image_size,
             settings.pretrained,
             NETWORKS[settings.task].defaults,
         )
-        return 3.0 * labelled * plan.epochs + len(materials.pool) + len(materials.test)
+        return 3.0 * labelled * plan.epochs + len(loaded.pool) + len(loaded.test)
 
 
 def recipe(settings: Settings, seed: int) -> Recipe:
@@ -107,9 +107,6 @@ def new_network(
         seed,
         "auto" if settings.pretrained else False,
     )
-
-
-FILE = "trained.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +154,3 @@ def findings(report: FitReport, metrics: Metrics) -> dict[str, Any]:
         ),
         "trained": report.images * report.plan.epochs,
     }
-
-
-def finite(data: Any) -> Any:
-    """JSON data, with None for numbers that JSON has not."""
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
-    if isinstance(data, dict):
-        return {str(key): finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [finite(value) for value in data]
-    return data

@@ -6,21 +6,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cdal.benchmark.held_images import HeldImages
-from cdal.benchmark.mixture_kind import MixtureKind
-from cdal.benchmark.scores import score, unseen_pool
+from cdal.benchmark.loaded_data import LoadedImages
+from cdal.benchmark.scores import MixtureKind, score, unseen_pool
 from cdal.models import TaskNetwork, make_network
 from cdal.selectors import ClassMixtures, means_of_regions, mixtures_of_regions
 
 KINDS = (MixtureKind("class"), MixtureKind("image", "uniform"), MixtureKind("class", classes=(1,)))
 
 
-def seen(task: str) -> tuple[TaskNetwork, HeldImages]:
+def seen(task: str) -> tuple[TaskNetwork, LoadedImages]:
     network = make_network(task, classes=("a", "b", "c"), image_size=64, pretrained=False)
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=draws)
     targets = [torch.zeros(()) for _ in images]
-    return network, HeldImages(images, targets, torch.zeros(5, 3, dtype=torch.int64))
+    return network, LoadedImages(images, targets, torch.zeros(5, 3, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation", "detection"])

@@ -13,8 +13,8 @@ from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 from support.recorded import results, run, step, two_selectors
 
+from cdal.benchmark.report.classes import per_class
 from cdal.benchmark.report.overlap import overlap
-from cdal.benchmark.report.per_class import per_class
 from cdal.benchmark.report.plots import (
     PickedImage,
     as_png,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cdal.benchmark import command, trainer
 from cdal.benchmark.folder import SimulationFolder
-from cdal.benchmark.held_images import HeldImages
+from cdal.benchmark.loaded_data import LoadedImages
 from cdal.benchmark.noise import Noise
 from cdal.benchmark.trainer import Trainer
 from cdal.cli import main
@@ -274,7 +274,7 @@ def test_noise_reaches_the_training_and_not_the_test(
         revealed.append(row)
         return torch.zeros_like(target)
 
-    def watched(network: TaskNetwork, images: HeldImages, *more: Any) -> Any:
+    def watched(network: TaskNetwork, images: LoadedImages, *more: Any) -> Any:
         trained.append([int(images[row][1]) for row in range(len(images))])
         return fit(network, images, *more)
 
@@ -305,14 +305,14 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
     scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
-    read = HeldImages.read.__func__  # type: ignore[attr-defined]
+    read = LoadedImages.read.__func__  # type: ignore[attr-defined]
 
-    def watched(cls: type[HeldImages], data: Any, *more: Any) -> HeldImages:
+    def watched(cls: type[LoadedImages], data: Any, *more: Any) -> LoadedImages:
         reads.append(len(data))
-        found: HeldImages = read(cls, data, *more)
+        found: LoadedImages = read(cls, data, *more)
         return found
 
-    monkeypatch.setattr(HeldImages, "read", classmethod(watched))
+    monkeypatch.setattr(LoadedImages, "read", classmethod(watched))
     out, data = str(tmp_path), str(scenes("classification"))
     size = ("--initial", "3", "--step", "1", "--until", "3", "--seeds", "1", "--epochs", "1")
     network = ("--image-size", "32", "--device", "cpu")

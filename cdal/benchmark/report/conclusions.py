@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from cdal.benchmark.report.formatting import metric_name, percent, probability, seeds
 from cdal.benchmark.report.statistics import PairedTest
 from cdal.benchmark.report.summary import BASELINE, Comparison, Summary
-from cdal.benchmark.report.wording import metric_name, percent, probability, seeds
 
 SIGNIFICANT = 0.05
 

@@ -14,11 +14,11 @@ from jinja2 import Environment, StrictUndefined
 
 from cdal.benchmark.data_set import Part
 from cdal.benchmark.folder import SimulationFolder
+from cdal.benchmark.report.classes import PickedClasses, per_class, picked_classes
 from cdal.benchmark.report.command_line import command_line
 from cdal.benchmark.report.conclusions import conclusions, unfinished
+from cdal.benchmark.report.formatting import metric_name
 from cdal.benchmark.report.overlap import overlap
-from cdal.benchmark.report.per_class import per_class
-from cdal.benchmark.report.picked_classes import PickedClasses, picked_classes
 from cdal.benchmark.report.plots import (
     Picture,
     as_svg,
@@ -32,16 +32,16 @@ from cdal.benchmark.report.record import Record, read_record
 from cdal.benchmark.report.seconds import seconds
 from cdal.benchmark.report.showcase import map_of_picks, mixtures_of_picks
 from cdal.benchmark.report.summary import Summary, summarise
-from cdal.benchmark.report.table import Table, plain
 from cdal.benchmark.report.tables import (
+    Table,
     budget_table,
     class_table,
     comparison_table,
     overlap_table,
     picked_classes_table,
+    plain,
     seconds_table,
 )
-from cdal.benchmark.report.wording import metric_name
 
 CURVES_NOTE = (
     "Mean over the seeds in its 95% confidence band, which with few seeds may reach beyond the "

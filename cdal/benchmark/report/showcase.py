@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cdal.benchmark.data_set import Part
-from cdal.benchmark.report.kept_scores import KeptScores, read_scores
 from cdal.benchmark.report.plots import PickedImage, embed, embedding_picks, mixture_bars
 from cdal.benchmark.report.record import Record, Run, Step
 from cdal.benchmark.report.summary import BASELINE
+from cdal.benchmark.scores import KeptScores, read_scores
 
 CD = ("cdal-cs", "cdal-rl", "cd-greedy")
 """Selectors by contextual diversity."""

@@ -1,18 +1,14 @@
-"""The tables of a report."""
+"""The tables of a report; a table as Markdown. The report's template writes them as HTML."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from cdal.benchmark.report.overlap import Overlap
-from cdal.benchmark.report.per_class import PerClass
-from cdal.benchmark.report.picked_classes import PickedClasses, evenness
-from cdal.benchmark.report.seconds import PARTS, Seconds
-from cdal.benchmark.report.statistics import Band
-from cdal.benchmark.report.summary import BASELINE, Comparison, Summary
-from cdal.benchmark.report.table import ABSENT, Table
-from cdal.benchmark.report.wording import (
+from cdal.benchmark.report.classes import PerClass, PickedClasses, evenness
+from cdal.benchmark.report.formatting import (
+    ABSENT,
     class_metric_name,
     duration,
     metric_name,
@@ -21,9 +17,56 @@ from cdal.benchmark.report.wording import (
     points,
     probability,
 )
+from cdal.benchmark.report.overlap import Overlap
+from cdal.benchmark.report.seconds import PARTS, Seconds
+from cdal.benchmark.report.statistics import Band
+from cdal.benchmark.report.summary import BASELINE, Comparison, Summary
 
 MOST_CLASSES = 12
 """That have a column each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text.
+
+    Attributes:
+        title: what it shows.
+        note: how to read it.
+        header: names of the columns; the first column names the rows.
+        rows: each as long as the header.
+    """
+
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """A heading, the note and the table, in GitHub's dialect; figures to the right."""
+        lines = [
+            f"### {plain(self.title)}",
+            "",
+            plain(self.note),
+            "",
+            _row(self.header),
+            _row(("---", *("---:" for _ in self.header[1:])), escape=False),
+            *(_row(row) for row in self.rows),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _row(cells: tuple[str, ...], *, escape: bool = True) -> str:
+    return f"| {' | '.join(plain(cell) if escape else cell for cell in cells)} |"
+
+
+def plain(text: str) -> str:
+    """Text on one line of Markdown, of which nothing is markup."""
+    text = " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for sign in "\\`*_[]|$~!#":
+        text = text.replace(sign, "\\" + sign)
+    return text
 
 
 def budget_table(summaries: Sequence[Summary], metric: str) -> Table:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from cdal.benchmark.report.formatting import metric_name
 from cdal.benchmark.report.plots.style import legend_label, looks, per_cent, selector_label, styled
 from cdal.benchmark.report.statistics import Band
-from cdal.benchmark.report.wording import metric_name
 
 
 @styled

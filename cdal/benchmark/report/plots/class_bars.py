@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from cdal.benchmark.report.per_class import PerClass
+from cdal.benchmark.report.classes import PerClass
+from cdal.benchmark.report.formatting import class_metric_name
 from cdal.benchmark.report.plots.style import legend_label, looks, per_cent, selector_label, styled
-from cdal.benchmark.report.wording import class_metric_name
 
 MOST = 20
 """Classes; of more, those between which the selectors differ most."""

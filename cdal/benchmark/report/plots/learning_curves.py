@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from cdal.benchmark.report.formatting import metric_name
 from cdal.benchmark.report.plots.style import GREY, Look, looks, per_cent, selector_label, styled
 from cdal.benchmark.report.summary import BASELINE, Summary
-from cdal.benchmark.report.wording import metric_name
 
 MOST_TICKS = 8
 """Budgets that all have a tick of their own."""

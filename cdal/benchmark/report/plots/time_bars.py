@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from cdal.benchmark.report.formatting import duration
 from cdal.benchmark.report.plots.style import COLOURS, GREY, HATCHES, selector_label, styled
 from cdal.benchmark.report.seconds import PARTS, Seconds
-from cdal.benchmark.report.wording import duration
 
 
 @styled

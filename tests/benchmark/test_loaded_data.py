@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cdal.benchmark.held_images import HeldImages
+from cdal.benchmark.loaded_data import LoadedImages
 from cdal.models import make_network
 
 
@@ -26,7 +26,7 @@ NETWORK = make_network(classes=("a", "b"), image_size=32, pretrained=False)
 
 def test_each_image_is_read_once_and_prepared() -> None:
     data = Grey()
-    held = HeldImages.read(data, NETWORK)
+    held = LoadedImages.read(data, NETWORK)
     assert sorted(data.read) == [0, 1, 2, 3, 4]
     image, target = held[3]
     assert image.shape == (3, 32, 32)
@@ -37,7 +37,7 @@ def test_each_image_is_read_once_and_prepared() -> None:
 
 
 def test_a_part_counts_its_own_classes() -> None:
-    held = HeldImages.read(Grey(), NETWORK)
+    held = LoadedImages.read(Grey(), NETWORK)
     assert held.class_counts.tolist() == [3, 2]
     part = held.take([4, 1, 3])
     assert len(part) == 3
@@ -47,14 +47,14 @@ def test_a_part_counts_its_own_classes() -> None:
 
 
 def test_batches_are_in_the_order_that_is_asked_for() -> None:
-    part = HeldImages.read(Grey(), NETWORK).take([4, 1, 3])
+    part = LoadedImages.read(Grey(), NETWORK).take([4, 1, 3])
     batches = list(part.batches([torch.tensor([2, 0]), torch.tensor([1])]))
     assert [images[:, 0, 0, 0].tolist() for images, _ in batches] == [[3, 4], [1]]
     assert [[int(target) for target in targets] for _, targets in batches] == [[1, 0], [1]]
 
 
 def test_other_targets_leave_the_first_ones_as_they_were() -> None:
-    held = HeldImages.read(Grey(), NETWORK)
+    held = LoadedImages.read(Grey(), NETWORK)
     asked: list[int] = []
 
     def zero(row: int, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How many images: a number, or a share of the pool."""
+"""How many images are labelled at each step, and which ones at first."""
 
 from __future__ import annotations
 

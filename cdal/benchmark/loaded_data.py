@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from cdal.benchmark.data_set import DataSet
 from cdal.benchmark.errors import BenchmarkError
-from cdal.models import Dataset, TaskNetwork
+from cdal.models import BACKGROUND, Dataset, TaskNetwork
 from cdal.models.data import LOADER_THREADS, Example, PreparedImages
 
 DEVICE_SHARE = 0.4
@@ -19,7 +22,7 @@ MEMORY_SHARE = 0.7
 """The share of the machine's memory that they may take."""
 
 
-class HeldImages(PreparedImages):
+class LoadedImages(PreparedImages):
     """Prepared images with their targets, each file of which was read once.
 
     Unlike those of ``cdal.models`` they have no limit, and parts of them share their memory.
@@ -50,7 +53,7 @@ class HeldImages(PreparedImages):
     @classmethod
     def read(
         cls, data: Dataset, network: TaskNetwork, progress: Callable[[float], None] = lambda _: None
-    ) -> HeldImages:
+    ) -> LoadedImages:
         """Read all images of a data set and prepare them for a network.
 
         Raises:
@@ -103,14 +106,14 @@ class HeldImages(PreparedImages):
             rows = self._rows[indices]
             yield self._images[rows.to(self.device)], [self._targets[r] for r in rows.tolist()]
 
-    def take(self, rows: Sequence[int]) -> HeldImages:
+    def take(self, rows: Sequence[int]) -> LoadedImages:
         """Some of the images, in this order."""
         chosen = self._rows[torch.tensor(list(rows), dtype=torch.int64)]
-        return HeldImages(self._images, self._targets, self._counts, chosen)
+        return LoadedImages(self._images, self._targets, self._counts, chosen)
 
     def relabelled(
         self, change: Callable[[int, Tensor], Tensor], count_classes: Callable[[Tensor], Tensor]
-    ) -> HeldImages:
+    ) -> LoadedImages:
         """The same images with other targets.
 
         Args:
@@ -121,7 +124,50 @@ class HeldImages(PreparedImages):
         for row in self._rows.tolist():
             targets[row] = change(row, targets[row])
             counts[row] = count_classes(targets[row]).cpu()
-        return HeldImages(self._images, targets, counts, self._rows)
+        return LoadedImages(self._images, targets, counts, self._rows)
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """The images, in memory, and where to compute.
+
+    Attributes:
+        data: the names of the images and the classes.
+        pool: the training images, in the order of their names.
+        test: the test images.
+        device: where networks run.
+    """
+
+    data: DataSet
+    pool: LoadedImages
+    test: LoadedImages
+    device: torch.device
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each image of the pool, by name."""
+        return {name: row for row, name in enumerate(self.data.pool.names)}
+
+    @property
+    def annotated(self) -> int:
+        """How many classes annotators know: the background is not theirs."""
+        return len(self.data.classes) - (BACKGROUND in self.data.classes)
+
+    @property
+    def counts(self) -> Tensor:
+        """How often each class that annotators know occurs in each image of the pool, (N, C)."""
+        return self.pool.counts[:, : self.annotated]
+
+    def occurring(self) -> list[dict[int, int]]:
+        """The same, without the zeros: of each image the classes in it, and how often."""
+        return [
+            {index: round(count) for index, count in enumerate(row) if count}
+            for row in self.counts.tolist()
+        ]
+
+    def names(self, rows: list[int]) -> list[str]:
+        """What these images of the pool are called."""
+        return [self.data.pool.names[row] for row in rows]
 
 
 def _where_they_fit(image_bytes: int, task: str, device: torch.device) -> torch.device:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cdal.benchmark.report.formatting import metric_name, percent_band
 from cdal.benchmark.report.plots import as_svg, by_value
 from cdal.benchmark.report.record import read_record
 from cdal.benchmark.report.statistics import Band, band
-from cdal.benchmark.report.table import Table
-from cdal.benchmark.report.wording import metric_name, percent_band
+from cdal.benchmark.report.tables import Table
 
 
-def write_values(folder: Path, option: str, runs: Mapping[str, Path]) -> Path:
+def write_ablation(folder: Path, option: str, runs: Mapping[str, Path]) -> Path:
     """Write ``ablation.svg`` and ``ablation.md``: each selector's metric at the last budget.
 
     Args:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from cdal.benchmark.report.statistics import Band
-from cdal.benchmark.report.table import ABSENT
+
+ABSENT = "–"
+"""Stands for a missing figure."""
 
 
 def percent(value: float | None) -> str:

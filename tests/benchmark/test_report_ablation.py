@@ -6,7 +6,7 @@ import pytest
 from support.recorded import results, run, two_selectors, write
 
 from cdal.benchmark.errors import BenchmarkError
-from cdal.benchmark.report import write_values
+from cdal.benchmark.report import write_ablation
 
 
 def folders(tmp_path: Path) -> dict[str, Path]:
@@ -20,7 +20,7 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
     runs = folders(tmp_path)
     write(runs["0"], two_selectors())
     write(runs["0.2"], results([run("random", 0, {10: 0.5, 30: 0.6})]))
-    table = write_values(tmp_path, "noise", runs).read_text(encoding="utf-8")
+    table = write_ablation(tmp_path, "noise", runs).read_text(encoding="utf-8")
     assert table.splitlines()[0] == "### By noise: accuracy at the last budget, in per cent"
     assert table.splitlines()[4:] == [
         "| noise | random | cdal-cs |",
@@ -33,4 +33,4 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"results\.json"):
-        write_values(tmp_path, "noise", folders(tmp_path))
+        write_ablation(tmp_path, "noise", folders(tmp_path))

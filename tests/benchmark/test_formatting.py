@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cdal.benchmark.report.wording import duration, probability
+from cdal.benchmark.report.formatting import duration, probability
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from support.recorded import results, run, step, two_selectors
 
+from cdal.benchmark.report.classes import per_class
 from cdal.benchmark.report.overlap import overlap
-from cdal.benchmark.report.per_class import per_class
 from cdal.benchmark.report.record import parse_record
 from cdal.benchmark.report.seconds import seconds
 from cdal.benchmark.report.summary import summarise
-from cdal.benchmark.report.table import Table
 from cdal.benchmark.report.tables import (
+    Table,
     budget_table,
     class_table,
     comparison_table,

@@ -1,4 +1,4 @@
-"""Of which classes the labelled images are: whether a selector evens the classes out."""
+"""Classes: how well each is recognised at the end, and how often it is among the picks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,33 @@ from cdal.models import BACKGROUND
 Counts = Mapping[str, Mapping[int, int]]
 """Of each image of a pool, by name: how often which classes occur in it; those that don't occur may
 be left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerClass:
+    """Scores at the last budget, over the runs that came there.
+
+    Attributes:
+        classes: those that have a score with any selector, in the order of the record.
+        selectors: those with a complete run.
+        scores: by (class, selector); none where no run has one.
+    """
+
+    classes: tuple[str, ...]
+    selectors: tuple[str, ...]
+    scores: Mapping[tuple[str, str], Band]
+
+
+def per_class(record: Record) -> PerClass:
+    """Gather the scores of the last step of every complete run."""
+    scores = {}
+    names: dict[str, None] = {}
+    for selector in record.selectors:
+        for name, values in _values(record.complete(selector)).items():
+            names[name] = None
+            scores[name, selector] = band(values)
+    selectors = tuple(name for name in record.selectors if record.complete(name))
+    return PerClass(tuple(names), selectors, scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +113,12 @@ def _shares(images: Sequence[str], counts: Counts, classes: int) -> tuple[float,
             totals[index] += count
     whole = max(1, sum(totals))
     return tuple(total / whole for total in totals)
+
+
+def _values(runs: Mapping[int, Run]) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = {}
+    for run in runs.values():
+        for name, score in run.steps[-1].per_class.items():
+            if score is not None:
+                values.setdefault(name, []).append(score)
+    return values

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.recorded import results, run, two_selectors
 
-from cdal.benchmark.report.picked_classes import PickedClasses, evenness, picked_classes
+from cdal.benchmark.report.classes import PickedClasses, evenness, picked_classes
 from cdal.benchmark.report.record import parse_record
 from cdal.benchmark.report.tables import picked_classes_table
 from cdal.models import BACKGROUND
