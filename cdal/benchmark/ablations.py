@@ -1,4 +1,4 @@
-"""Ready-made ablations: what is left out or changed, one thing at a time."""
+"""Ready-made ablations: one thing left out or changed at a time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cdal.benchmark.errors import BenchmarkError
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """A few curves in one run, or the same curves in several runs.
+    """Several curves in one run, or the same curves in several runs.
 
     Attributes:
-        what: in a few words, with the place in the paper (CDAL, ECCV 2020).
-        selectors: the curves; {0}, {1} and {2} stand for names of classes.
-        option: of the command, that is another in each run; None: there is one run.
-        values: of that option, as text; where they depend on the task, by task.
-        read: makes what the option is of its text.
+        what: a short description, with the place in the paper (CDAL, ECCV 2020).
+        selectors: the curves; {0}, {1} and {2} stand for class names.
+        option: the option of the command that varies between runs; None for a single run.
+        values: the values of that option, as text; by task if they depend on it.
+        read: converts the text of a value to the option's type.
     """
 
     what: str
@@ -27,14 +27,14 @@ class Ablation:
     read: Callable[[str], object] = str
 
     def values_for(self, task: Callable[[], str]) -> tuple[str, ...]:
-        """The values of its option; ``task`` is asked for if they depend on it."""
+        """The values of the option; ``task`` is called if they depend on it."""
         return self.values if isinstance(self.values, tuple) else self.values[task()]
 
     def labels(self, classes: Sequence[str]) -> str:
-        """The curves, with the names of these classes filled in.
+        """The curves, with these class names filled in.
 
         Raises:
-            BenchmarkError: it needs more classes.
+            BenchmarkError: there are too few classes.
         """
         try:
             return self.selectors.format(*classes)
@@ -54,12 +54,12 @@ ABLATIONS: Mapping[str, Ablation] = {
         "random,cdal-rl:alpha=0.25,cdal-rl:alpha=0.5,cdal-rl:alpha=0.75",
     ),
     "mixture-weights": Ablation(
-        "regions weighted by entropy or alike (section 10.1)",
+        "regions weighted by entropy or equally (section 10.1)",
         "random,cdal-cs:weights=entropy,cdal-cs:weights=uniform,"
         "cdal-rl:weights=entropy,cdal-rl:weights=uniform",
     ),
     "classes": Ablation(
-        "CD of no, one, two and three classes (section 5, figure 7b); which, say --classes",
+        "CD of no, one, two and three classes (section 5, figure 7b), chosen by --classes",
         "random,cdal-rl:reward=vr,cdal-rl:reward=cd+vr,classes={0},"
         "cdal-rl:reward=cd+vr,classes={0}+{1},cdal-rl:reward=cd+vr,classes={0}+{1}+{2}",
     ),
@@ -68,17 +68,17 @@ ABLATIONS: Mapping[str, Ablation] = {
         "random,cdal-cs,cdal-rl:policy=each,cdal-rl:policy=once",
     ),
     "missing": Ablation(
-        "classes that only one of two images has",
+        "how to treat classes that only one of two images has",
         "random,cdal-cs:missing=uniform,cdal-cs:missing=skip,"
         "cdal-rl:missing=uniform,cdal-rl:missing=skip",
     ),
     "region": Ablation(
-        "a mixture for each pseudo-label, or one for the image",
+        "one mixture per pseudo-label, or one per image",
         "random,cdal-cs:region=class,cdal-cs:region=image,"
         "cdal-rl:region=class,cdal-rl:region=image",
     ),
     "boxes": Ablation(
-        "which boxes of a detector are regions, and whether with background",
+        "which boxes of a detector are regions, with or without background",
         "random,cdal-cs:confidence=0.05,cdal-cs:confidence=0.5,cdal-cs:background=keep,"
         "cdal-cs:confidence=0.5,background=keep",
     ),
@@ -97,7 +97,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         read=float,
     ),
     "step": Ablation(
-        "images labelled at a time (section 9, figure 9d)", _RIVALS, "step", ("2.5%", "5%", "10%")
+        "images labelled per step (section 9, figure 9d)", _RIVALS, "step", ("2.5%", "5%", "10%")
     ),
     "network": Ablation(
         "other networks (section 9, figure 10)",
@@ -114,4 +114,4 @@ ABLATIONS: Mapping[str, Ablation] = {
         },
     ),
 }
-"""By name."""
+"""The ablations by name."""

@@ -13,12 +13,12 @@ from cdal.benchmark.errors import BenchmarkError
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Images, as somebody typed them: "150" or "10%" of the training images.
+    """A number of images as typed: "150", or "10%" of the training images.
 
     Attributes:
-        text: as it was typed.
+        text: as typed.
         value: a number of images, or a share of them.
-        is_share: which of the two.
+        is_share: which of the two it is.
     """
 
     text: str
@@ -27,10 +27,10 @@ class Amount:
 
     @classmethod
     def read(cls, text: str, option: str) -> Amount:
-        """An amount from a command line.
+        """Parse an amount from the command line.
 
         Raises:
-            BenchmarkError: it is none, or nothing, or more than everything.
+            BenchmarkError: it is not an amount, not above 0, or above 100%.
         """
         is_share = text.endswith("%")
         try:
@@ -45,23 +45,23 @@ class Amount:
         return cls(text, value, is_share)
 
     def of(self, pool: int) -> Fraction:
-        """So many of this many images, not yet rounded."""
+        """The number of images out of a pool of this size, not yet rounded."""
         return self.value * pool if self.is_share else self.value
 
 
 def budgets(initial: Amount, step: Amount, until: Amount, pool: int) -> tuple[int, ...]:
-    """The sizes of the labelled set: the initial one, and a step more each time, up to the last.
+    """The sizes of the labelled set, from the initial one, step by step, to the last.
 
     Only the sums are rounded, so ten steps of 1% are a tenth of any pool.
 
     Args:
-        initial: labelled at first.
-        step: labelled at a time.
-        until: labelled at most.
-        pool: all the training images.
+        initial: images labelled initially.
+        step: images labelled per step.
+        until: images labelled at most.
+        pool: number of training images.
 
     Raises:
-        BenchmarkError: they allow for no step, or want more images than there are.
+        BenchmarkError: an amount comes to no image, or to more images than there are.
     """
     first, more, last = initial.of(pool), step.of(pool), until.of(pool)
     if last > pool:
@@ -69,7 +69,7 @@ def budgets(initial: Amount, step: Amount, until: Amount, pool: int) -> tuple[in
     if round(first) < 1 or more < 1:
         raise BenchmarkError(
             f"--initial {initial.text} and --step {step.text} must each come to at least one of "
-            f"the {pool} images of the pool."
+            f"the pool's {pool} images."
         )
     if first > last:
         raise BenchmarkError(f"--initial {initial.text} is more than --until {until.text}.")
@@ -77,19 +77,20 @@ def budgets(initial: Amount, step: Amount, until: Amount, pool: int) -> tuple[in
 
 
 def draw_initial_set(counts: Tensor, size: int, seed: int, left_out: int = 0) -> list[int]:
-    """Rows of the pool, drawn at random.
+    """Draw rows of the pool at random.
 
-    A larger set that is drawn with the same seed begins with a smaller one.
+    A larger set drawn with the same seed begins with the smaller one.
 
     Args:
         counts: how often each class occurs in each image's target, (N, C).
-        size: how many images.
+        size: number of images.
         seed: of the draw.
-        left_out: so many classes occur in none of the images (the biased initial pool of the
-            paper's section 9): drawn at random too, among those without which enough remain.
+        left_out: number of classes that occur in none of the images (the biased initial pool of
+            the paper's section 9). They are drawn at random too, among those without which enough
+            images remain.
 
     Raises:
-        BenchmarkError: so many classes cannot be left out.
+        BenchmarkError: that many classes cannot be left out.
     """
     order = np.random.default_rng([seed, 1]).permutation(len(counts))
     allowed = np.ones(len(counts), dtype=bool)
@@ -101,7 +102,7 @@ def draw_initial_set(counts: Tensor, size: int, seed: int, left_out: int = 0) ->
             missing += 1
     if missing < left_out:
         raise BenchmarkError(
-            f"--bias {left_out} cannot be: an initial set of {size} images can do without "
-            f"{missing} of the {counts.shape[1]} classes, which were tried in a random order."
+            f"--bias {left_out} is impossible: an initial set of {size} images can do without "
+            f"{missing} of the {counts.shape[1]} classes, tried in random order."
         )
     return [int(row) for row in order[allowed[order]][:size]]

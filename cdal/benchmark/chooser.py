@@ -1,4 +1,4 @@
-"""Which images are labelled next, by what a network says of the pool."""
+"""Chooses which images are labelled next, by a network's scores of the pool."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cdal.models import TaskNetwork
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a network says of the pool, and the seconds that it took, by part."""
+    """A network's scores of the pool, and the seconds they took, by part."""
 
     scores: Scores
     seconds: dict[str, float]
 
 
 class Chooser:
-    """Has the pool scored and images selected.
+    """Scores the pool and selects images.
 
     Args:
-        loaded: with the pool.
-        folder: where policies are kept, and scores, if wanted.
-        keep_scores: whether they are.
+        loaded: the data, with the pool.
+        folder: where policies are kept, and scores if wanted.
+        keep_scores: whether to keep the scores.
     """
 
     def __init__(self, loaded: LoadedData, folder: SimulationFolder, keep_scores: bool) -> None:
@@ -39,7 +39,7 @@ class Chooser:
     def score(
         self, curves: Sequence[Curve], network: TaskNetwork, progress: Callable[[float], None]
     ) -> Scored | None:
-        """What the network says, as all these curves need it; None where none needs it."""
+        """The network's scores, as all these curves need them; None if no curve needs any."""
         kinds = dict.fromkeys(curve.kind for curve in curves if curve.needs_scores)
         if not kinds:
             return None
@@ -60,12 +60,12 @@ class Chooser:
         """The choice of a curve's selector, as JSON data.
 
         Args:
-            curve: whose selector.
+            curve: the curve whose selector picks.
             seed: of the run.
             rows: labelled images of the pool.
-            count: how many more are wanted.
-            scored: what the current model says.
-            progress: told the share that is done.
+            count: how many images to pick.
+            scored: the current model's scores.
+            progress: called with the share that is done.
         """
         watch = Stopwatch(self._loaded.device)
         used = scored if curve.needs_scores else None
@@ -81,7 +81,7 @@ class Chooser:
             file.parent.mkdir(exist_ok=True)
         selector = curve.selector(str(file))
         with watch.part("select"):
-            # Another seed in each step, the same for all curves.
+            # A different seed in each step, the same for all curves.
             selection = selector.select(pool, count, seed * 1_000_003 + len(rows), progress)
         seconds = watch.seconds("select")
         if used is not None:

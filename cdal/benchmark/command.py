@@ -1,4 +1,4 @@
-"""``cdal benchmark``: simulate, go on, and draw the report."""
+"""``cdal benchmark``: simulate, resume, and draw the report."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from cdal.models import ModelError
 from cdal.selectors import OptionError, PoolError
 
 INTERRUPTED = 130
-"""The exit status of a command that was ended by Ctrl-C, as shells have it."""
+"""The exit status of a command ended by Ctrl-C, as in shells."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Simulate, or draw a report.
 
     Returns:
-        0; 2 where an argument or a file is wrong, which one sentence then says; 130 after Ctrl-C.
+        0; 2, with one sentence on standard error, if an argument or a file is wrong; 130 after
+        Ctrl-C.
     """
     try:
         if arguments.benchmark_command == "report":
@@ -50,12 +51,12 @@ def _simulate(arguments: argparse.Namespace) -> int:
         folder.begin(plan.settings)
         try:
             if loaded is None or network != read_for:
-                loaded, read_for = None, network  # two sets of images may not fit the memory
+                loaded, read_for = None, network  # two sets of images may not fit into memory
                 loaded = _read(plan)
             folder.write_images(plan.data.pool.names, plan.data.test.names, loaded.occurring())
             status = _run_plan(plan, loaded, folder)
         except KeyboardInterrupt:
-            _say("Stopped. The same command goes on from here.")
+            _say("Stopped. Run the same command to resume.")
             return INTERRUPTED
         if status != 0:
             return status
@@ -65,7 +66,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
-    """The arguments of each run: one, or those of an ablation whose option is varied."""
+    """The arguments of each run: one run, or one per value of an ablation's option."""
     ablation = _ablation(arguments)
     if ablation is not None:
         arguments.selectors = ablation.selectors
@@ -80,13 +81,13 @@ def _runs(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
 
 
 def _ablation(arguments: argparse.Namespace) -> Ablation | None:
-    """The ready one that is asked for."""
+    """The requested ablation, if any."""
     wanted = arguments.benchmark_command == "ablation"
     return ABLATIONS[arguments.name] if wanted else None
 
 
 def _folders(arguments: argparse.Namespace, ablation: Ablation) -> dict[str, Path]:
-    """Where each value's run of an ablation goes."""
+    """The folder of each run of an ablation, by the option's value."""
     values = ablation.values_for(lambda: task_of(arguments))
     return {value: arguments.out / f"{ablation.option}-{value}" for value in values}
 
@@ -102,7 +103,7 @@ def _run_plan(plan: Plan, loaded: LoadedData, folder: SimulationFolder) -> int:
     simulation = Simulation(plan.settings, plan.curves, loaded, folder)
     done, every = simulation.steps_done()
     if done:
-        _say(f"{done} of {every} steps are done already")
+        _say(f"{done} of {every} steps are already done")
     dataset = {
         "task": plan.data.task,
         "classes": list(plan.data.classes),
@@ -113,7 +114,7 @@ def _run_plan(plan: Plan, loaded: LoadedData, folder: SimulationFolder) -> int:
         simulation.run()
     except KeyboardInterrupt:
         done, every = simulation.steps_done()
-        _say(f"Stopped with {done} of {every} steps done; the same command goes on from there.")
+        _say(f"Stopped with {done} of {every} steps done. Run the same command to resume.")
         return INTERRUPTED
     finally:
         file = folder.write_results(plan.settings, dataset, machine(plan.device))
@@ -122,22 +123,22 @@ def _run_plan(plan: Plan, loaded: LoadedData, folder: SimulationFolder) -> int:
 
 
 def _report(folder: Path, pool: Part | None = None) -> bool:
-    """Draw the report, where its libraries are; says whether there is one."""
+    """Draw the report if its libraries are installed; return whether it was drawn."""
     try:
         from cdal.benchmark.report import write_report
     except ImportError as error:
-        _say(f"no report: {error.name} is missing here; results.json has all that it is made of")
+        _say(f"no report: {error.name} is not installed; results.json has all the figures")
         return False
     _say(f"report: {write_report(folder, pool)}")
     return True
 
 
 def _compare_values(arguments: argparse.Namespace) -> None:
-    """Draw the runs of an ablation that has several side by side, where the libraries are."""
+    """Draw the runs of an ablation side by side, if the libraries are installed."""
     ablation = _ablation(arguments)
     if ablation is None or ablation.option is None:
         return
-    with suppress(ImportError):  # which the runs' own reports have told
+    with suppress(ImportError):  # already reported by each run
         from cdal.benchmark.report import write_ablation
 
         table = write_ablation(arguments.out, ablation.option, _folders(arguments, ablation))

@@ -12,27 +12,27 @@ from cdal.benchmark.scores import MixtureKind
 from cdal.selectors import SELECTORS, Region, Selector, Weights, make_selector, option_types
 
 Policy = Literal["each", "once"]
-"""Whether CDAL-RL's policy is trained in each round, or in the first one only."""
+"""Whether CDAL-RL's policy is trained in each round, or only in the first."""
 
 OF_BOXES = ("confidence", "background")
-"""Options of the boxes that detectors' class mixtures are made of."""
+"""Options of the boxes in a detector's class mixtures."""
 OF_MIXTURES = ("weights", "classes", "region", *OF_BOXES)
-"""Options of the class mixtures, for all selectors that look at them."""
+"""Options of the class mixtures, for all selectors that use them."""
 OF_POLICY = ("reward", "alpha", "policy")
 """Options of CDAL-RL's policy."""
 OPTIONS = (*OF_POLICY, *OF_MIXTURES, "missing")
-"""Options that have an option of the command, too."""
+"""Options that the command has as well, for all selectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What picks the images of one curve.
+    """The selector of one curve.
 
     Attributes:
-        label: as it was typed, such as "cdal-cs:missing=skip"; unique in a run.
+        label: as typed, such as "cdal-cs:missing=skip"; unique in a run.
         name: of the selector.
         options: of the selector, as text.
-        kind: what class mixtures it is given.
+        kind: the class mixtures it is given.
         policy: for CDAL-RL.
     """
 
@@ -44,11 +44,11 @@ class Curve:
 
     @property
     def needs_scores(self) -> bool:
-        """Whether it looks at what the model says of the images."""
+        """Whether it uses the model's scores."""
         return self.name != "random"
 
     def selector(self, policy_file: str) -> Selector:
-        """The selector; a policy that is trained once is kept in that file."""
+        """Make the selector; a policy trained once is kept in ``policy_file``."""
         once = {"weights": policy_file} if self.policy == "once" else {}
         return make_selector(self.name, {**self.options, **once})
 
@@ -56,14 +56,14 @@ class Curve:
 def read_curves(
     text: str, shared: Mapping[str, str], task: str, classes: Sequence[str]
 ) -> tuple[Curve, ...]:
-    """Curves from a command line.
+    """Parse the curves of a command line.
 
     Args:
-        text: selectors by commas, each with options, if any: "random,cdal-cs:missing=skip,
-            region=image". A part with = but without : before it goes on with the options of the
-            selector before it.
-        shared: options, by name, for all selectors that have them and don't say otherwise.
-        task: what is learnt.
+        text: selectors separated by commas, each with its options: "random,cdal-cs:missing=skip,
+            region=image". A part with = but no : before it is another option of the selector
+            before it.
+        shared: options, by name, for all selectors that have them and do not override them.
+        task: of the network.
         classes: of the network.
 
     Raises:
@@ -86,7 +86,7 @@ def read_curves(
 
 
 def split_labels(text: str) -> list[str]:
-    """The labels of the curves: see ``read_curves``."""
+    """Split into the labels of the curves: see ``read_curves``."""
     labels: list[str] = []
     for part in (part.strip() for part in text.split(",")):
         if "=" in part and ":" not in part.split("=")[0] and labels and ":" in labels[-1]:
@@ -107,7 +107,7 @@ def _read(label: str, shared: Mapping[str, str], task: str, classes: Sequence[st
             raise BenchmarkError(f"An option of {label} must be name=value, not {option!r}.")
         own[key.strip()] = value.strip()
     if name == "bald":
-        raise BenchmarkError("bald needs stochastic passes, which a simulation does not make.")
+        raise BenchmarkError("bald needs stochastic passes, which a simulation does not run.")
     taken = _taken(name)
     options = {key: value for key, value in shared.items() if key in taken} | own
     kind = _kind(label, options, task, classes, allowed="missing" in taken)
@@ -117,12 +117,12 @@ def _read(label: str, shared: Mapping[str, str], task: str, classes: Sequence[st
     if "reward" in options and "reward" in taken:
         options["rewards"] = options.pop("reward")
     curve = Curve(label, name, options, kind, policy)
-    curve.selector("unused")  # says what is wrong with the options
+    curve.selector("unused")  # raises if the options are wrong
     return curve
 
 
 def _taken(name: str) -> set[str]:
-    """Which of the options of the command a selector has."""
+    """The options of the command that a selector has."""
     own = option_types(SELECTORS[name]) if name in SELECTORS else {}
     taken: set[str] = {option for option in ("alpha", "policy", "missing") if option in own}
     if "missing" in own:
@@ -135,8 +135,8 @@ def _taken(name: str) -> set[str]:
 def _kind(
     label: str, options: dict[str, str], task: str, classes: Sequence[str], allowed: bool
 ) -> MixtureKind:
-    """What the options say of mixtures; these options are taken out."""
-    # A classified image is its only region.
+    """Take the mixtures' options out of ``options``."""
+    # In classification, the image is its only region.
     region = "image" if task == "classification" else "class"
     kind = MixtureKind(region=cast("Region", region))
     if not allowed:
@@ -157,10 +157,12 @@ def _kind(
 
 
 def _of_boxes(label: str, options: dict[str, str], task: str, kind: MixtureKind) -> MixtureKind:
-    """The kind with what the options say of boxes; these options are taken out."""
+    """Take the boxes' options out of ``options``, and add them to the kind."""
     given = {name: options.pop(name) for name in OF_BOXES if name in options}
     if given and task != "detection":
-        raise BenchmarkError(f"{next(iter(given))} of {label} is of boxes: there are none here.")
+        raise BenchmarkError(
+            f"{next(iter(given))} of {label} applies to boxes, and the task is {task}."
+        )
     background = given.get("background", "drop")
     if background not in ("drop", "keep"):
         raise BenchmarkError(f"background of {label} must be drop or keep, not {background!r}.")
@@ -176,7 +178,7 @@ def _of_boxes(label: str, options: dict[str, str], task: str, kind: MixtureKind)
 
 
 def _indices(label: str, text: str | None, classes: Sequence[str]) -> tuple[int, ...] | None:
-    """Names of classes, joined by +, as indices."""
+    """Class names joined by +, as indices."""
     if text is None:
         return None
     names = [name.strip() for name in text.split("+")]
@@ -184,6 +186,6 @@ def _indices(label: str, text: str | None, classes: Sequence[str]) -> tuple[int,
     if unknown:
         raise BenchmarkError(
             f"classes of {label} must be some of {', '.join(classes)}, joined by +; "
-            f"{unknown[0]!r} is none of them."
+            f"{unknown[0]!r} is not one of them."
         )
     return tuple(sorted({list(classes).index(name) for name in names}))

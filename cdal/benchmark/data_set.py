@@ -1,4 +1,4 @@
-"""A data set all of whose labels are known: a pool to label, and test images to measure with."""
+"""A data set whose labels are all known: a pool to label, and test images to measure on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Part:
     """Labelled images with their names; a ``cdal.models.Dataset``.
 
     Attributes:
-        names: of the images, each another.
-        images: what they are, in the order of the names.
+        names: the images' names, all different.
+        images: the images and targets, in the order of the names.
     """
 
     names: tuple[str, ...]
@@ -35,7 +35,7 @@ class Part:
         return self.images[index]
 
     def drawn(self, count: int | None, seed: int = 0) -> Part:
-        """So many of them at random, in their own order; all of them where they are fewer."""
+        """A random sample in the original order; all images if there are no more than ``count``."""
         if count is None or count >= len(self):
             return self
         rows = sorted(random.Random(seed).sample(range(len(self)), count))  # noqa: S311 — no secret
@@ -44,13 +44,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """What a simulation is run on.
+    """The data of a simulation.
 
     Attributes:
         task: "classification", "segmentation" or "detection".
-        classes: of the network; targets are indices among them.
+        classes: of the network; targets are indices into them.
         pool: training images, whose labels are hidden at first.
-        test: images to measure with.
+        test: images to measure on.
     """
 
     task: str
@@ -64,14 +64,14 @@ class DataSet:
                 raise DatasetError(f"There are no {what} images.")
 
     def limited(self, pool: int | None, test: int | None) -> DataSet:
-        """A part of the images, which is the same in every call."""
+        """A random part of the images, the same in every call."""
         return DataSet(self.task, self.classes, self.pool.drawn(pool), self.test.drawn(test))
 
     @property
     def fingerprint(self) -> str:
-        """Of the classes and the images' names."""
-        said = json.dumps([self.classes, self.pool.names, self.test.names])
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+        """A hash of the classes and the images' names."""
+        names = json.dumps([self.classes, self.pool.names, self.test.names])
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
 class _Rows:
@@ -89,17 +89,17 @@ class _Rows:
 
 
 def open_data_set(path: Path, task: str | None, unlabelled: str) -> DataSet:
-    """The labelled images of a folder or zip; see ``cdal.datasets``.
+    """Open the labelled images of a folder or zip; see ``cdal.datasets``.
 
     Args:
         path: of the folder or zip.
-        task: what they must be for; None: whatever they are for.
-        unlabelled: segmentation: pixels of no class are "background", a class of its own, or
-            nothing is learnt from them ("ignore").
+        task: the required task; None for any.
+        unlabelled: for segmentation: pixels without a class are "background", a class of their
+            own, or nothing is learnt from them ("ignore").
 
     Raises:
-        DatasetError: there are none.
-        BenchmarkError: ``unlabelled`` has no effect on them.
+        DatasetError: there are no labelled images.
+        BenchmarkError: ``unlabelled`` has no effect on these images.
     """
     images = open_images(path, task)
     classes = images.classes

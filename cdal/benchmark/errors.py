@@ -1,5 +1,5 @@
-"""What can be wrong with what somebody asks of a simulation."""
+"""Errors of a simulation."""
 
 
 class BenchmarkError(Exception):
-    """It cannot be done; the message is a sentence for whoever asked."""
+    """The simulation cannot be done; the message is a sentence for the user."""

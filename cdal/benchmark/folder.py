@@ -1,4 +1,4 @@
-"""The folder of a simulation: its settings, a file for each finished step, and its results."""
+"""The folder of a simulation: its settings, one file per finished step, and its results."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Json = dict[str, Any]
 
 
 class SimulationFolder:
-    """Files below one path. Each is whole or not there, whenever the process ends.
+    """Files below one path. Each is complete or absent, whenever the process ends.
 
     Args:
-        path: is made, if need be.
+        path: created if necessary.
 
     Raises:
-        BenchmarkError: it cannot be made, or is a file.
+        BenchmarkError: it cannot be created, or is a file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,24 +37,24 @@ class SimulationFolder:
             raise BenchmarkError(f"{path} cannot be written to: {error.strerror}.") from error
 
     def begin(self, settings: Settings) -> None:
-        """Write down what is to be done, or check that it goes on with what was begun.
+        """Write the settings, or check that they continue the simulation in the folder.
 
         Raises:
-            BenchmarkError: the folder holds a simulation with other settings, or something else.
+            BenchmarkError: the folder holds a simulation with other settings, or other files.
         """
         file = self.path / "settings.json"
         if file.exists():
             before = read_json(file)
             if any((self.path / "steps").glob("*.json")):
-                settings.check_goes_on(before, str(self.path))
+                settings.check_continues(before, str(self.path))
             elif settings.differences(before):
-                # No step is finished, so there is nothing to go on with.
+                # No step is finished, so there is nothing to resume.
                 for kept in ("models", "shared", "scores", "policies"):
                     shutil.rmtree(self.path / kept, ignore_errors=True)
         write_json(file, settings.to_dict())
 
     def steps(self, label: str, seed: int, budgets: Sequence[int]) -> list[Json]:
-        """The finished steps of a run, from the first, as ``write_step`` was given them."""
+        """The finished steps of a run, from the first, as given to ``write_step``."""
         found = []
         for labelled in budgets:
             file = self._step(label, seed, labelled)
@@ -72,25 +72,25 @@ class SimulationFolder:
         return self.path / "policies" / f"{_run(label, seed)}.safetensors"
 
     def scores_file(self, label: str, seed: int, labelled: int) -> Path:
-        """Where what a model says of the pool is kept."""
+        """Where a model's scores of the pool are kept."""
         return self.path / "scores" / f"{_run(label, seed)}-{labelled:06}.safetensors"
 
     def shared_model(self, name: str) -> Path:
-        """Where a model is kept that all selectors of a seed share, those added later, too."""
+        """Where a model is kept that all selectors of a seed share, including later ones."""
         (self.path / "shared").mkdir(exist_ok=True)
         return self.path / "shared" / name
 
     def model(self, name: str) -> Path:
-        """A new place for a model of a single run that is needed until a step is finished."""
+        """Where a model of a single run is kept until its next step is finished."""
         (self.path / "models").mkdir(exist_ok=True)
         return self.path / "models" / name
 
     def forget_model(self, name: str) -> None:
-        """Remove a model."""
+        """Remove the model of a single run."""
         shutil.rmtree(self.path / "models" / name, ignore_errors=True)
 
     def forget_models(self) -> None:
-        """Remove all models of single runs: none is needed any more."""
+        """Remove the models of all single runs."""
         shutil.rmtree(self.path / "models", ignore_errors=True)
 
     def model_of(self, label: str, seed: int, labelled: int) -> str:
@@ -100,18 +100,18 @@ class SimulationFolder:
     def write_images(
         self, pool: Sequence[str], test: Sequence[str], counts: Sequence[Mapping[int, int]]
     ) -> None:
-        """Keep what the images are called, and what is in them.
+        """Keep the images' names, and how often each class occurs in them.
 
         Args:
             pool: names; rows of scores are in this order.
             test: names.
-            counts: of each image of the pool, how often which classes occur in it.
+            counts: for each image of the pool, the count of each class that occurs in it.
         """
         data = {"pool": list(pool), "test": list(test), "counts": [dict(row) for row in counts]}
         write_json(self.path / "images.json", data)
 
     def read_counts(self) -> dict[str, dict[int, int]]:
-        """How often which classes occur in each image of the pool, by name."""
+        """For each image of the pool, by name: the count of each class that occurs in it."""
         file = self.path / "images.json"
         images = read_json(file) if file.exists() else {}
         found = zip(images.get("pool", ()), images.get("counts", ()), strict=False)
@@ -120,7 +120,7 @@ class SimulationFolder:
     def write_results(
         self, settings: Settings, dataset: Mapping[str, Any], machine: Mapping[str, Any]
     ) -> Path:
-        """Gather the finished steps into ``results.json``; runs by selector, then by seed."""
+        """Collect the finished steps in ``results.json``; runs by selector, then by seed."""
         runs = [
             {"selector": label, "seed": seed, "steps": list(_steps_of_run(steps))}
             for label in settings.selectors
@@ -145,7 +145,7 @@ class SimulationFolder:
 
 
 def _steps_of_run(steps: Iterable[Json]) -> Iterable[Json]:
-    """Each step with the choice that led to it, which the file of the step before it has."""
+    """Each step with the choice that led to it, which is in the previous step's file."""
     chosen: Json | None = None
     for step in steps:
         choice, chosen = chosen or {"picked": step["drawn"]}, step["next"]
@@ -167,25 +167,25 @@ def _steps_of_run(steps: Iterable[Json]) -> Iterable[Json]:
 
 
 def _run(label: str, seed: int) -> str:
-    """A file name of its own for each run."""
+    """A unique file name for each run."""
     return f"seed{seed}-{quote(label, safe='=,+')}"
 
 
 def read_json(file: Path) -> Json:
-    """A file that this module wrote.
+    """Read a file that this module wrote.
 
     Raises:
-        BenchmarkError: it holds something else.
+        BenchmarkError: it cannot be read, or is not JSON.
     """
     try:
         data: Json = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BenchmarkError(f"{file} cannot be read; remove it, or give another --out.") from error
+        raise BenchmarkError(f"{file} cannot be read; remove it, or use another --out.") from error
     return data
 
 
 def write_json(file: Path, data: Mapping[str, Any]) -> None:
-    """Write a whole file or none."""
+    """Write a complete file or none."""
     text = json.dumps(data, indent=1, allow_nan=False)
     new = file.with_name(f"{file.name}.new")
     new.write_text(text + "\n", encoding="utf-8")
@@ -193,7 +193,7 @@ def write_json(file: Path, data: Mapping[str, Any]) -> None:
 
 
 def finite(data: Any) -> Any:
-    """JSON data, with None for numbers that JSON has not."""
+    """The same JSON data, with None for NaN and infinity."""
     if isinstance(data, float) and not math.isfinite(data):
         return None
     if isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""Images that stay in memory as a network takes them, on the network's device where they fit."""
+"""The data of a simulation in memory, prepared for a network, on its device if it fits."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cdal.models import BACKGROUND, Dataset, TaskNetwork
 from cdal.models.data import LOADER_THREADS, Example, PreparedImages
 
 DEVICE_SHARE = 0.4
-"""The share of a device's free memory that images may take; the rest is for training."""
+"""The share of a device's free memory that images may use; the rest is for training."""
 MEMORY_SHARE = 0.7
-"""The share of the machine's memory that they may take."""
+"""The share of the machine's memory that they may use."""
 
 
 class LoadedImages(PreparedImages):
-    """Prepared images with their targets, each file of which was read once.
+    """Prepared images with their targets; each file is read once.
 
-    Unlike those of ``cdal.models`` they have no limit, and parts of them share their memory.
+    Unlike those of ``cdal.models`` they have no size limit, and parts of them share memory.
 
     Attributes:
         class_counts: how often each class occurs in the targets, (C,) float64.
@@ -34,7 +34,7 @@ class LoadedImages(PreparedImages):
         images: (N, 3, S, S) uint8, on any device.
         targets: of the N images, as the network prepares them.
         counts: how often each class occurs in each target, (N, C) int64.
-        rows: those of the images that count, in this order; None: all.
+        rows: the images that belong to this part, in this order; None for all.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class LoadedImages(PreparedImages):
         """Read all images of a data set and prepare them for a network.
 
         Raises:
-            BenchmarkError: they don't fit this machine's memory.
+            BenchmarkError: they do not fit into this machine's memory.
             DatasetError: a file cannot be read.
         """
         side, count = network.image_size, len(data)
         device = _where_they_fit(count * 3 * side**2, network.task, network.device)
         images = torch.empty((count, 3, side, side), dtype=torch.uint8, device=device)
         targets: list[Tensor] = []
-        # Masks are as large as images; what is small is wanted by the CPU, number by number.
+        # Masks are as large as images; small targets are read number by number, on the CPU.
         keep = device if network.task == "segmentation" else torch.device("cpu")
 
         counts: list[Tensor] = []
@@ -98,7 +98,7 @@ class LoadedImages(PreparedImages):
         return self._images[row], self._targets[row]
 
     def load(self, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
-        """They are loaded."""
+        """Do nothing: they are already loaded."""
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Images (B, 3, S, S) uint8 and their targets for each tensor of indices in ``order``."""
@@ -117,8 +117,8 @@ class LoadedImages(PreparedImages):
         """The same images with other targets.
 
         Args:
-            change: given the row among all images that were read, and its target, the new one.
-            count_classes: the network's.
+            change: takes the row among all loaded images and its target; returns the new target.
+            count_classes: the network's method.
         """
         targets, counts = list(self._targets), self._counts.clone()
         for row in self._rows.tolist():
@@ -129,10 +129,10 @@ class LoadedImages(PreparedImages):
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The images, in memory, and where to compute.
+    """A data set with its images in memory, and where to compute.
 
     Attributes:
-        data: the names of the images and the classes.
+        data: the images' names, and the classes.
         pool: the training images, in the order of their names.
         test: the test images.
         device: where networks run.
@@ -150,23 +150,23 @@ class LoadedData:
 
     @property
     def annotated(self) -> int:
-        """How many classes annotators know: the background is not theirs."""
+        """The number of classes that annotators label: all but the background."""
         return len(self.data.classes) - (BACKGROUND in self.data.classes)
 
     @property
     def counts(self) -> Tensor:
-        """How often each class that annotators know occurs in each image of the pool, (N, C)."""
+        """How often each annotated class occurs in each image of the pool, (N, C)."""
         return self.pool.counts[:, : self.annotated]
 
     def occurring(self) -> list[dict[int, int]]:
-        """The same, without the zeros: of each image the classes in it, and how often."""
+        """``counts`` without the zeros: for each image, the count of each class in it."""
         return [
             {index: round(count) for index, count in enumerate(row) if count}
             for row in self.counts.tolist()
         ]
 
     def names(self, rows: list[int]) -> list[str]:
-        """What these images of the pool are called."""
+        """The names of these images of the pool."""
         return [self.data.pool.names[row] for row in rows]
 
 
@@ -177,7 +177,7 @@ def _where_they_fit(image_bytes: int, task: str, device: torch.device) -> torch.
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > MEMORY_SHARE * memory:
         raise BenchmarkError(
-            f"The images take {needed / 2**30:.1f} GiB of the {memory / 2**30:.1f} GiB that this "
-            "machine has; use fewer of them with --limit, or smaller ones with --image-size."
+            f"The images need {needed / 2**30:.1f} GiB of this machine's {memory / 2**30:.1f} GiB "
+            "of memory; use fewer with --limit, or smaller ones with --image-size."
         )
     return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Annotators who take a class for another (the noisy oracle of CDAL, ECCV 2020, section 9)."""
+"""Annotators who mistake one class for another (the noisy oracle of CDAL, ECCV 2020, section 9)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from cdal.benchmark.errors import BenchmarkError
 
 
 class Noise:
-    """Wrong labels, the same whenever and for whomever they are revealed.
+    """Wrong labels, the same whenever and to whichever selector they are revealed.
 
-    What is wrong with probability ``share``, each by itself, is an image's class, the class of a
-    box, or in a mask all the pixels of one class of an image; it becomes any other class. (The
-    paper draws from the same super-class, which only CIFAR-100 has.)
+    The class of an image, the class of a box, or all pixels of one class in a mask is wrong with
+    probability ``share``, independently of the others; any other class takes its place. (The paper
+    draws from the same super-class, which only CIFAR-100 has.)
 
     Args:
         task: "classification", "segmentation" or "detection".
-        classes: how many an annotator can choose from: the first ones.
+        classes: number of classes an annotator can choose from: the first ones.
         share: in [0, 1].
-        seed: fixes which are wrong.
+        seed: fixes which labels are wrong.
 
     Raises:
         BenchmarkError: there is no other class.
@@ -28,21 +28,21 @@ class Noise:
 
     def __init__(self, task: str, classes: int, share: float, seed: int) -> None:
         if classes < 2:
-            raise BenchmarkError("--noise needs at least two classes, to take one for another.")
+            raise BenchmarkError("--noise needs at least two classes.")
         self._task = task
         self._classes = classes
         self._share = share
         self._seed = seed
 
     def __call__(self, row: int, target: Tensor) -> Tensor:
-        """The target that an annotator would give the image of this row of the pool."""
+        """The target that an annotator would give this row of the pool."""
         draws = np.random.default_rng([self._seed, 3, row])
         if self._task == "classification":
             return self._mistaken(target[None], draws)[0]
         if self._task == "detection":
             labels = self._mistaken(target[:, 4].long(), draws).to(target.dtype)
             return torch.cat([target[:, :4], labels[:, None]], 1)
-        # Each class of the image has one other for which its pixels are taken, or itself.
+        # For each class of the image, the class that its pixels are given.
         meant = self._mistaken(torch.arange(self._classes), draws)
         table = torch.arange(256, dtype=torch.uint8)
         table[: self._classes] = meant.to(torch.uint8)

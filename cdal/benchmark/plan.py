@@ -1,4 +1,4 @@
-"""From the arguments of a command to a simulation that can be run."""
+"""From the command's arguments to a simulation that can be run."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from cdal.benchmark.trainer import new_network, recipe
 from cdal.models import choose_device, choose_network
 from cdal.models.detection.architectures import DETECTORS
 
-USUAL: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
-OF_PROTOCOL = (*USUAL, "network", "image_size", "epochs")
-SIZED = 20
-"""Images whose size is looked at, where no image size is given."""
+DEFAULTS: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
+OF_PROTOCOL = (*DEFAULTS, "network", "image_size", "epochs")
+SAMPLED = 20
+"""Number of images whose size is read if no image size is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be simulated; no image is kept in memory yet, but those of CIFAR."""
+    """A simulation to run; no images are in memory yet, except CIFAR's."""
 
     settings: Settings
     curves: tuple[Curve, ...]
@@ -44,7 +44,7 @@ class Plan:
         """Read and prepare all images.
 
         Raises:
-            BenchmarkError: they don't fit the memory.
+            BenchmarkError: they do not fit into memory.
             DatasetError: a file cannot be read.
         """
         network = new_network(self.settings, self.data.classes, self.device, seed=0)
@@ -59,8 +59,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     """Check all that can be checked before images are read.
 
     Raises:
-        BenchmarkError, DatasetError, ModelError, OptionError: something is missing, impossible or
-            without effect; the message says what.
+        BenchmarkError, DatasetError, ModelError, OptionError: an argument is missing, impossible
+            or without effect; the message names it.
     """
     for name in ("dataset", "out"):
         if getattr(arguments, name) is None:
@@ -77,7 +77,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     curves = read_curves(selectors, shared, data.task, data.classes)
     kept = next((curve.label for curve in curves if curve.kind.background), None)
     if kept is not None and not DETECTORS[network].family.background:
-        raise BenchmarkError(f"{network} has no background that {kept} could keep.")
+        raise BenchmarkError(f"{network} has no background class, which {kept} would keep.")
     initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))
     settings = Settings(
         dataset=str(arguments.dataset),
@@ -107,15 +107,15 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         keep_scores=arguments.keep_scores,
         oracle=arguments.oracle,
     )
-    recipe(settings, seed=0)  # says what is wrong with its numbers
-    # With what weights it starts depends on what lies on this machine.
+    recipe(settings, seed=0)  # raises if its numbers are wrong
+    # Whether it starts from pretrained weights depends on those available on this machine.
     example = new_network(settings, data.classes, device, seed=0)
     settings = replace(settings, pretrained=example.manifest.pretrained)
     return Plan(settings, curves, data, device)
 
 
 def task_of(arguments: argparse.Namespace) -> str:
-    """What is learnt: what was asked for, else what the images are labelled for.
+    """The requested task, or the one the images are labelled for.
 
     Raises:
         BenchmarkError, DatasetError: there are no such images.
@@ -124,7 +124,7 @@ def task_of(arguments: argparse.Namespace) -> str:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What it runs on, as JSON data."""
+    """The machine it runs on, as JSON data."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "torch": torch.__version__,
@@ -150,16 +150,16 @@ def _open(arguments: argparse.Namespace) -> tuple[str | None, DataSet]:
 
 
 def _with_protocol(arguments: argparse.Namespace, protocol: str | None) -> dict[str, Any]:
-    """What was asked for, else the protocol's, else the usual."""
-    said = {name: getattr(arguments, name) for name in OF_PROTOCOL}
+    """The given values, else the protocol's, else the defaults."""
+    given = {name: getattr(arguments, name) for name in OF_PROTOCOL}
     if protocol is not None:
         paper = PROTOCOLS[protocol]
-        said = {k: getattr(paper, k) if v is None else v for k, v in said.items()}
-    return {k: USUAL.get(k) if v is None else v for k, v in said.items()}
+        given = {k: getattr(paper, k) if v is None else v for k, v in given.items()}
+    return {k: DEFAULTS.get(k) if v is None else v for k, v in given.items()}
 
 
 def _selectors(arguments: argparse.Namespace, shared: dict[str, str], data: DataSet) -> str:
-    """The curves as text; of an ablation, with its classes filled in."""
+    """The curves as text; for an ablation, with its classes filled in."""
     if arguments.benchmark_command != "ablation":
         return str(arguments.selectors)
     ablation = ABLATIONS[arguments.name]
@@ -170,10 +170,10 @@ def _selectors(arguments: argparse.Namespace, shared: dict[str, str], data: Data
 
 
 def _sizes(data: DataSet, asked: dict[str, Any]) -> list[tuple[int, int]]:
-    """Height and width of some images, where they are needed."""
+    """Height and width of some images, if no image size is given."""
     if asked["image_size"] is not None:
         return []
-    every = max(1, len(data.pool) // SIZED)
+    every = max(1, len(data.pool) // SAMPLED)
     images = (data.pool[row][0] for row in range(0, len(data.pool), every))
     return [(image.shape[1], image.shape[2]) for image in images]
 
@@ -190,7 +190,7 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
 
 
 def _processor() -> str:
-    """The processor's name, where Linux tells it."""
+    """The processor's name, if Linux reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

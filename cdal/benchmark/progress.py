@@ -1,4 +1,4 @@
-"""How far a simulation is, and how long it will take, on standard error."""
+"""Progress of a simulation and the time left, on standard error."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import sys
 import time
 from typing import TextIO
 
-TOLD_EVERY = 0.2
-"""Seconds between two changes of the moving line of a terminal."""
+REFRESH_SECONDS = 0.2
+"""Least time between two changes of a terminal's progress line."""
 
 
 class Progress:
-    """Lines for what is done; in a terminal, a moving one for what is under way.
+    """Lines for finished work; in a terminal, a progress line for the work under way.
 
     Work is counted in any unit in which equal amounts take about the same time.
 
     Args:
-        work: that is to be done in all.
-        stream: where to write; None: standard error.
+        work: the total amount of work.
+        stream: where to write; None for standard error.
     """
 
     def __init__(self, work: float, stream: TextIO | None = None) -> None:
@@ -26,25 +26,25 @@ class Progress:
         self._moves = self._stream.isatty()
         self._begun = time.monotonic()
         self._done = 0.0
-        self._told = 0.0
+        self._refreshed = 0.0
         self._beside = 0.0
         self._beside_left = 0.0
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Write a line that stays."""
         self._stream.write(f"\r\x1b[K{text}\n" if self._moves else f"{text}\n")
         self._stream.flush()
 
     def finished(
         self, text: str, work: float, beside: float = 0.0, beside_left: float = 0.0
     ) -> None:
-        """Say that so much work is done.
+        """Report finished work.
 
         Args:
             text: what was done.
-            work: how much that was.
-            beside: seconds that it took besides, for what is not counted as work.
-            beside_left: such seconds that are to come until all is done.
+            work: how much work it was.
+            beside: seconds it took for what is not counted as work.
+            beside_left: such seconds still to come until the end.
         """
         self._beside += beside
         self._beside_left = beside_left
@@ -52,9 +52,9 @@ class Progress:
         self.say(f"{text} ({self._done / self._work:.0%}, {self._left(0)} left)")
 
     def under_way(self, text: str, share: float, work: float = 0.0) -> None:
-        """Say how much of a piece of work is done, in [0, 1]."""
-        if self._moves and time.monotonic() - self._told >= TOLD_EVERY:
-            self._told = time.monotonic()
+        """Report the share of a piece of work that is done, in [0, 1]."""
+        if self._moves and time.monotonic() - self._refreshed >= REFRESH_SECONDS:
+            self._refreshed = time.monotonic()
             self._stream.write(f"\r\x1b[K{text}: {share:.0%}, {self._left(share * work)} left")
             self._stream.flush()
 
@@ -67,7 +67,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """So many seconds, as one says it."""
+    """Seconds as a rough duration: "45 s", "12 min" or "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -15,11 +15,11 @@ SAYS_NOTHING = "the paper does not say"
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What the paper does with one data set; amounts as on the command line.
+    """The paper's settings for one data set; amounts as on the command line.
 
     Attributes:
-        where: for each number, where the paper has it, or that it does not say; what it leaves
-            open is our choice.
+        where: where the paper gives each setting, or that it does not; what it leaves open is our
+            choice.
     """
 
     task: str
@@ -36,8 +36,8 @@ class Protocol:
 _RUNS = "4, compared approaches: three independent runs"
 _CIFAR_WHERE = {
     "network": "4.3, figure 5: VGG16",
-    "image_size": "4: that of CIFAR's images",
-    "initial": f"{SAYS_NOTHING}; 4.1 has 10% for segmentation, figure 5 begins there",
+    "image_size": "4: the size of CIFAR's images",
+    "initial": f"{SAYS_NOTHING}; 4.1 has 10% for segmentation, figure 5 starts there",
     "step": "9 (supplement): 5%",
     "until": f"{SAYS_NOTHING}; figure 5 ends there",
     "seeds": _RUNS,
@@ -56,8 +56,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
         where={
             "network": "4.2: SSD with VGG-16",
             "image_size": f"{SAYS_NOTHING}; SSD with VGG-16 takes 300",
-            "initial": f"{SAYS_NOTHING}; figure 4 begins at 1,000",
-            "step": f"{SAYS_NOTHING}; figure 4 has a point at every 1,000",
+            "initial": f"{SAYS_NOTHING}; figure 4 starts at 1,000",
+            "step": f"{SAYS_NOTHING}; figure 4 has a point every 1,000",
             "until": "4.2: 10K, figure 4 ends there",
             "seeds": _RUNS,
             "epochs": f"{SAYS_NOTHING}; 4.2 refers to the protocol of learning loss",
@@ -66,7 +66,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "cityscapes": Protocol(
         "segmentation", "drn_d_22", 512, "10%", "5%", "40%", 3, 50,
         where={
-            "network": "4.1: a dilated residual network, not which; drn_d_22 is ours",
+            "network": "4.1: a dilated residual network, without saying which; drn_d_22 is ours",
             "image_size": SAYS_NOTHING,
             "initial": "4.1: 10%",
             "step": "4.1: 5%, 150 images",
@@ -76,20 +76,20 @@ PROTOCOLS: Mapping[str, Protocol] = {
         },
     ),
 }  # fmt: skip
-"""By data set. BDD100K is left out: torchvision does not read it."""
+"""The protocols by data set. BDD100K is missing: torchvision does not read it."""
 
 
 def open_for_protocol(path: Path, wanted: str, unlabelled: str) -> tuple[str, DataSet]:
-    """The name of a protocol, and the data to follow it with.
+    """Return the name of the protocol to follow, and the data.
 
     Args:
-        path: of a data set that torchvision knows, or, where the protocol is named, of any for
-            the same task.
+        path: of a data set in torchvision's layout, or, if the protocol is named, of any data set
+            for the same task.
         wanted: "paper", or "paper:NAME" to follow that data set's protocol.
         unlabelled: see ``open_data_set``.
 
     Raises:
-        BenchmarkError: there is no such protocol, or none for these data.
+        BenchmarkError: there is no such protocol, or none for this data set.
         DatasetError: there are no labelled images, or they are for another task.
     """
     first, _, name = wanted.partition(":")
@@ -100,7 +100,7 @@ def open_for_protocol(path: Path, wanted: str, unlabelled: str) -> tuple[str, Da
     if not name and found is None:
         needed = "; ".join(f"{'+'.join(files)} ({known})" for known, (files, _) in LAYOUTS.items())
         raise BenchmarkError(
-            f"{path} is none of the paper's data sets, in which lie {needed}. To follow the "
+            f"{path} is not one of the paper's data sets, which contain {needed}. To follow the "
             "protocol of one of them with other images, name it: --protocol paper:cifar-10."
         )
     if found is not None and name in ("", found):

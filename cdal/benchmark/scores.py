@@ -1,4 +1,4 @@
-"""What a model says about the pool: which class mixtures, scoring, and the scores in a file."""
+"""A model's scores of the pool: computing them, the pool they make, and keeping them in a file."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from cdal.selectors import (
 
 @dataclass(frozen=True, slots=True)
 class MixtureKind:
-    """The choices that Eq. 1 leaves.
+    """Which class mixtures to make: the choices that Eq. 1 of CDAL (ECCV 2020) leaves open.
 
     Attributes:
-        region: one mixture for each pseudo-label, or one for the image.
+        region: one mixture per pseudo-label, or one per image.
         weights: of the regions.
-        classes: regions of other pseudo-labels are left out; None: all are kept.
-        confidence: least of a box that is a region.
-        background: whether it is a class like the others in a box's vector, the last one.
+        classes: only regions of these pseudo-labels count; None for all.
+        confidence: minimum confidence of a box that is a region.
+        background: whether background is a class in a box's vector, the last one.
     """
 
     region: Region
@@ -51,7 +51,7 @@ class MixtureKind:
     background: bool = False
 
     def mixtures(self, predicted: Prediction) -> ClassMixtures:
-        """The mixtures of a batch of images."""
+        """Compute the mixtures of a batch of images."""
         regions = predicted.regions
         if isinstance(predicted, DetectionPrediction):
             regions = predicted.detected.candidates.regions(self.confidence, self.background)
@@ -64,13 +64,13 @@ class MixtureKind:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Of N images, on the network's device.
+    """Scores of N images, on the network's device.
 
     Attributes:
         features: (N, D) float32.
         probabilities: (N, C) float32.
         uncertainties: (N, 3) float32.
-        mixtures: of each kind that was asked for.
+        mixtures: of each requested kind.
     """
 
     features: Tensor
@@ -79,9 +79,9 @@ class Scores:
     mixtures: Mapping[MixtureKind, ClassMixtures]
 
     def pool(self, kind: MixtureKind, labelled: Sequence[int]) -> Pool:
-        """What a selector sees, when these rows are labelled."""
+        """The pool a selector gets when these rows are labelled."""
         mixtures = self.mixtures[kind]
-        # Where background is a class of the mixtures, the images' means are without it.
+        # If background is a class of the mixtures, the images' means lack it.
         more = mixtures.mixtures.shape[2] - self.probabilities.shape[1]
         return Pool(
             mixtures=mixtures.mixtures,
@@ -106,7 +106,7 @@ class Scores:
 
 
 def unseen_pool(count: int, labelled: Sequence[int]) -> Pool:
-    """A pool of which no model has said anything: enough for the random selector."""
+    """A pool without scores: enough for the random selector."""
     return Pool(
         mixtures=torch.zeros(count, 1, 1),
         present=torch.zeros(count, 1, dtype=torch.bool),
@@ -120,7 +120,7 @@ def score(
     kinds: Collection[MixtureKind],
     progress: Callable[[float], None] = lambda _: None,
 ) -> Scores:
-    """Let a network look at all images, a batch at a time; maps and boxes are not kept."""
+    """Score all images batch by batch; maps and boxes are not kept."""
     features, probabilities, uncertainties = [], [], []
     mixtures: dict[MixtureKind, list[ClassMixtures]] = {kind: [] for kind in kinds}
     order = torch.split(torch.arange(len(images)), network.prediction_batch_size)
@@ -143,10 +143,10 @@ def score(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptScores:
-    """Of the N images of a pool, by one model.
+    """One model's scores of the N images of a pool, read from a file.
 
     Attributes:
-        rows: the row of each image by its name.
+        rows: the row of each image, by name.
         features: (N, D) float32.
         mixtures: (N, R, C) float32.
         present: (N, R) bool.
@@ -159,7 +159,7 @@ class KeptScores:
 
 
 def read_scores(folder: Path, selector: str, seed: int, labelled: int) -> KeptScores | None:
-    """What a run's model that was trained on so many labels said; None where it was not kept.
+    """Read the scores of a run's model trained on ``labelled`` images; None if not kept.
 
     Raises:
         BenchmarkError: a file is damaged, or does not belong to the others.
@@ -179,7 +179,7 @@ def read_scores(folder: Path, selector: str, seed: int, labelled: int) -> KeptSc
     except (SafetensorError, KeyError) as error:
         raise BenchmarkError(f"{file} is damaged: {error}.") from error
     if not len(names) == len(scores.features) == len(scores.mixtures) == len(scores.present):
-        raise BenchmarkError(f"{file} is not of the images that {folder}/images.json names.")
+        raise BenchmarkError(f"{file} does not fit the images named in {folder}/images.json.")
     return scores
 
 

@@ -1,4 +1,4 @@
-"""What a simulation was asked to do, as it is kept beside its results."""
+"""The settings of a simulation, as kept beside its results."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from cdal.benchmark.errors import BenchmarkError
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A simulation, with nothing left open but what a recipe chooses for each training.
+    """All settings of a simulation, except what a recipe chooses for each training.
 
     Attributes:
-        dataset: the path as it was given.
-        images: fingerprint of classes and names; tells data sets apart wherever they lie.
+        dataset: the path as given.
+        images: fingerprint of classes and names; identifies the data set wherever it is stored.
         task: of the network.
-        protocol: the paper's that is followed, such as "cifar-10".
+        protocol: the paper's protocol that is followed, such as "cifar-10".
         selectors: labels of the curves, in order.
-        options: of all selectors that have them, by name, as text.
+        options: shared by all selectors that have them, by name, as text.
         initial, step, until: amounts as text.
-        budgets: what they come to: the sizes of the labelled set.
-        seeds: how many: 0, 1, …
+        budgets: the resulting sizes of the labelled set.
+        seeds: number of seeds: 0, 1, …
         network: the architecture.
         image_size: the side S of its images.
         pretrained: whether it starts from pretrained weights.
-        epochs, batch_size, learning_rate: of a training; None: as its recipe has it.
-        warm_start: go on from the last step's weights, instead of from the start.
+        epochs, batch_size, learning_rate: of each training; None for the recipe's.
+        warm_start: whether to continue from the last step's weights.
         device: "cpu" or "cuda".
-        limit, test_limit: so many images of the pool and to test with, at most.
-        bias: classes that are left out of the initial set.
+        limit, test_limit: maximum number of pool and test images.
+        bias: number of classes missing from the initial set.
         noise: share of wrong labels.
         unlabelled: "background" or "ignore".
-        keep_scores: whether what the models say of the pool is kept.
-        oracle: whether the pool is scored by a network that has learnt all its labels.
+        keep_scores: whether the models' scores of the pool are kept.
+        oracle: whether the pool is scored by a network trained on all its labels.
     """
 
     dataset: str
@@ -69,21 +69,21 @@ class Settings:
         return asdict(self)
 
     def differences(self, before: Mapping[str, Any]) -> list[str]:
-        """In what these settings don't go on with others, given as JSON data."""
+        """The differences that keep these settings from continuing others, given as JSON data."""
         return [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in _plain(self.to_dict()).items()
-            if name != "dataset" and not _goes_on(name, before.get(name), value)
+            if name != "dataset" and not _continues(name, before.get(name), value)
         ]
 
-    def check_goes_on(self, before: Mapping[str, Any], folder: str) -> None:
-        """Make sure that these settings go on with what others began.
+    def check_continues(self, before: Mapping[str, Any], folder: str) -> None:
+        """Check that these settings continue a simulation begun with others.
 
-        More selectors or seeds add runs, and leave those that are done as they are.
+        More selectors or seeds add runs; finished runs stay as they are.
 
         Args:
-            before: the others, as JSON data.
-            folder: where their results are.
+            before: the settings it was begun with, as JSON data.
+            folder: the folder of its results.
 
         Raises:
             BenchmarkError: they differ; the message names each difference.
@@ -92,11 +92,11 @@ class Settings:
         if differences:
             raise BenchmarkError(
                 f"{folder} holds a simulation with other settings: {'; '.join(differences)}. "
-                "Call it with those, or give another --out."
+                "Use those settings, or another --out."
             )
 
 
-def _goes_on(name: str, before: Any, now: Any) -> bool:
+def _continues(name: str, before: Any, now: Any) -> bool:
     if name == "seeds" and isinstance(before, int):
         return bool(now >= before)
     if name == "selectors" and isinstance(before, list):
@@ -105,5 +105,5 @@ def _goes_on(name: str, before: Any, now: Any) -> bool:
 
 
 def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back."""
+    """The data as JSON returns it: lists for tuples."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}

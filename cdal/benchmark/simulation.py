@@ -21,17 +21,17 @@ from cdal.models import TaskNetwork, load_network
 
 
 class Simulation:
-    """All runs of all curves; what is done already is not done again.
+    """All runs of all curves; finished steps are not repeated.
 
-    A finished step is one file: how good the model of so many labels is, and which images the
-    curve's selector picked by it. So to go on after a kill takes no model, but where a training
-    starts from the last one's weights.
+    A finished step is one file: how good the model is with that many labels, and which images the
+    curve's selector picked with it. So resuming after a kill needs no model, except where a
+    training starts from the last one's weights.
 
     Args:
-        settings: what to do.
+        settings: what to simulate.
         curves: those of the settings.
-        loaded: what to do it on.
-        folder: where what is done is kept.
+        loaded: the data.
+        folder: where finished steps are kept.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Simulation:
         self._selecting: dict[str, list[float]] = {curve.label: [] for curve in curves}
 
     def run(self) -> None:
-        """Do what is not done yet.
+        """Do all steps that are not done yet.
 
         Raises:
             BenchmarkError: the initial set cannot be drawn.
             ModelError: a training failed.
-            PoolError: a selector cannot use what the models say.
+            PoolError: a selector cannot use the models' scores.
         """
         for seed in range(self._settings.seeds):
             self._begin(seed)
@@ -66,13 +66,13 @@ class Simulation:
         self._folder.forget_models()
 
     def steps_done(self) -> tuple[int, int]:
-        """Steps that are done, and all steps."""
+        """The number of finished steps, and of all steps."""
         seeds = range(self._settings.seeds)
         done = sum(len(self._steps(curve, seed)) for curve in self._curves for seed in seeds)
         return done, len(self._settings.budgets) * len(seeds) * len(self._curves)
 
     def _begin(self, seed: int) -> None:
-        """The first step of all curves: one model and one look at the pool serve them all."""
+        """The first step of all curves, which share one model and its scores of the pool."""
         curves = [curve for curve in self._curves if not self._steps(curve, seed)]
         if not curves:
             return
@@ -81,19 +81,19 @@ class Simulation:
         rows = draw_initial_set(self._loaded.counts, budget, seed, self._settings.bias)
         trained = Trained.load(kept, self._loaded.device)
         if trained is None:
-            told = self._tell(f"{text}, training", self._trainer.work(budget))
-            trained = self._trainer.train(rows, seed, told)
+            progress = self._progress_of(f"{text}, training", self._trainer.work(budget))
+            trained = self._trainer.train(rows, seed, progress)
             self._save(trained, kept)
         scored = self._score(curves, trained.network, seed, text, budget)
         work = self._trainer.work(budget)
         for curve in curves:
-            # Of a process that was ended before it could write this step.
+            # Left by a process that ended before it wrote this step.
             self._folder.policy_file(curve.label, seed).unlink(missing_ok=True)
             self._finish(curve, seed, rows, trained, scored, work, drawn=rows)
             work = 0.0
 
     def _go_on(self, curve: Curve, seed: int) -> None:
-        """The other steps of one run, from the last one that is done."""
+        """The remaining steps of one run."""
         steps = self._steps(curve, seed)
         last = steps[-1]
         names = [*steps[0]["drawn"], *(name for s in steps[:-1] for name in s["next"]["picked"])]
@@ -106,8 +106,8 @@ class Simulation:
             start = None
             if self._settings.warm_start:
                 start = load_network(self._folder.model(kept), self._loaded.device)
-            told = self._tell(f"{text}, training", work)
-            trained = self._trainer.train(rows, seed, told, start)
+            progress = self._progress_of(f"{text}, training", work)
+            trained = self._trainer.train(rows, seed, progress, start)
             scored = self._score([curve], trained.network, seed, text, budget)
             last = self._finish(curve, seed, rows, trained, scored, work)
             self._folder.forget_model(kept)
@@ -118,11 +118,11 @@ class Simulation:
         if budget == self._settings.budgets[-1]:
             return None  # nothing is picked after the last step
         if self._settings.oracle and any(curve.needs_scores for curve in curves):
-            network = self._all_knowing(seed)
-        return self._chooser.score(curves, network, self._tell(f"{text}, scoring"))
+            network = self._oracle_network(seed)
+        return self._chooser.score(curves, network, self._progress_of(f"{text}, scoring"))
 
-    def _all_knowing(self, seed: int) -> TaskNetwork:
-        """A network that has learnt all labels of the pool; one a seed."""
+    def _oracle_network(self, seed: int) -> TaskNetwork:
+        """A network trained on all labels of the pool; one per seed."""
         if self._oracle is None or self._oracle[0] != seed:
             kept = self._oracle_place(seed)
             trained = Trained.load(kept, self._loaded.device)
@@ -130,7 +130,8 @@ class Simulation:
                 rows = range(len(self._loaded.pool))
                 work = self._trainer.work(len(rows))
                 text = f"seed {seed}, oracle"
-                trained = self._trainer.train(rows, seed, self._tell(f"{text}, training", work))
+                progress = self._progress_of(f"{text}, training", work)
+                trained = self._trainer.train(rows, seed, progress)
                 self._save(trained, kept)
                 self._progress.finished(f"{text}: {_quality(trained)}", work)
             self._oracle = seed, trained.network
@@ -146,13 +147,15 @@ class Simulation:
         work: float,
         drawn: Sequence[int] = (),
     ) -> dict[str, Any]:
-        """Have the next images picked, and keep the step; ``folder.py`` makes results of it."""
+        """Pick the next images and keep the step; ``folder.py`` turns steps into results."""
         choice = None
         further = [budget for budget in self._settings.budgets if budget > len(rows)]
         if further:
-            told = self._tell(f"seed {seed}, {curve.label}, selecting with {len(rows)} labels")
+            progress = self._progress_of(
+                f"seed {seed}, {curve.label}, selecting with {len(rows)} labels"
+            )
             count = further[0] - len(rows)
-            choice = self._chooser.choose(curve, seed, rows, count, scored, told)
+            choice = self._chooser.choose(curve, seed, rows, count, scored, progress)
             self._selecting[curve.label].append(choice["seconds"]["select"])
             if self._settings.warm_start:
                 name = self._folder.model_of(curve.label, seed, len(rows))
@@ -162,7 +165,7 @@ class Simulation:
             "seed": seed,
             "labelled": len(rows),
             "drawn": self._loaded.names(list(drawn)),
-            **trained.found,
+            **trained.results,
             "seconds": trained.seconds,
             "next": choice,
         }
@@ -176,7 +179,7 @@ class Simulation:
         return step
 
     def _save(self, trained: Trained, place: Path) -> None:
-        """Keep a model; what a process that was ended left there is removed."""
+        """Keep a model, replacing what an ended process left there."""
         shutil.rmtree(place, ignore_errors=True)
         trained.save(place)
 
@@ -186,11 +189,11 @@ class Simulation:
     def _steps(self, curve: Curve, seed: int) -> list[dict[str, Any]]:
         return self._folder.steps(curve.label, seed, self._settings.budgets)
 
-    def _tell(self, text: str, work: float = 0.0) -> Callable[[float], None]:
+    def _progress_of(self, text: str, work: float = 0.0) -> Callable[[float], None]:
         return lambda share: self._progress.under_way(text, share, work)
 
     def _selecting_left(self) -> float:
-        """Seconds that selecting will take, as far as it is known: CDAL-RL trains a policy."""
+        """Seconds that selecting will still take, as far as known: CDAL-RL trains a policy."""
         total = 0.0
         for curve in self._curves:
             known = self._selecting[curve.label]
@@ -200,7 +203,7 @@ class Simulation:
         return total
 
     def _work_left(self) -> float:
-        """That of all steps that are not done; the first ones of a seed are one training."""
+        """The work of all steps that are not done; a seed's first steps share one training."""
         total = 0.0
         for seed in range(self._settings.seeds):
             done = [len(self._steps(curve, seed)) for curve in self._curves]
@@ -213,7 +216,7 @@ class Simulation:
 
 
 def _quality(trained: Trained) -> str:
-    """How good it is, in words."""
-    name = trained.found["metrics"]["main_name"]
-    value = trained.found["metrics"]["values"][name]
+    """The main metric, as text."""
+    name = trained.results["metrics"]["main_name"]
+    value = trained.results["metrics"]["values"][name]
     return f"{name} {'unknown' if value is None else f'{value:.4f}'}"

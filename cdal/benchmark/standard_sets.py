@@ -1,4 +1,4 @@
-"""The data sets of the paper in the layouts that torchvision knows; nothing is downloaded."""
+"""The paper's data sets in torchvision's layouts; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cdal.models import IGNORED, Dataset
 
 
 class _Arrays:
-    """Images that are in memory, as CIFAR comes."""
+    """Images in memory: CIFAR."""
 
     def __init__(self, images: Tensor, labels: Sequence[int]) -> None:
         self._images = images.permute(0, 3, 1, 2)
@@ -32,7 +32,7 @@ class _Arrays:
 
 
 class _Streets:
-    """Cityscapes, with the 19 classes that are evaluated."""
+    """Cityscapes with its 19 evaluated classes."""
 
     def __init__(self, files: Sequence[tuple[str, str]]) -> None:
         self._files = files
@@ -51,7 +51,7 @@ class _Streets:
 
 
 class _Joined:
-    """Data sets one after the other."""
+    """Several data sets in a row."""
 
     def __init__(self, parts: Sequence[Dataset]) -> None:
         self._parts = parts
@@ -67,7 +67,7 @@ class _Joined:
 
 def _cifar(kind: Any) -> Callable[[Path], DataSet]:
     def read(path: Path) -> DataSet:
-        # Its files are pickles; torchvision opens none whose MD5 is not that of the original.
+        # The files are pickles; torchvision opens only those with the original's MD5.
         sets = {split: kind(str(path), train=split == "train") for split in ("train", "test")}
         parts = {
             split: Part(
@@ -100,11 +100,11 @@ def _voc(path: Path) -> DataSet:
 
 
 def _cityscapes(path: Path) -> DataSet:
-    """The training images, and to measure with the validation images: no others have labels."""
+    """The training images; the validation images to measure on, as the test images lack labels."""
 
     def part(split: str) -> Part:
         listed = Cityscapes(str(path), split, mode="fine", target_type="semantic")
-        # torchvision lists them in the order of the file system, another one on each machine.
+        # torchvision lists them in the file system's order, which differs between machines.
         files = sorted(
             (i, masks[0]) for i, masks in zip(listed.images, listed.targets, strict=True)
         )
@@ -132,11 +132,11 @@ LAYOUTS: Mapping[str, tuple[tuple[str, ...], Callable[[Path], DataSet]]] = {
         _cityscapes,
     ),
 }
-"""Each data set's name, what must lie in its folder, and what reads it."""
+"""Each data set's name, what its folder must contain, and the function that reads it."""
 
 
 def find_standard_set(path: Path) -> str | None:
-    """Which of the data sets lies in a folder; None where it is none of them."""
+    """The name of the data set in a folder; None if it is not one of these."""
     return next(
         (name for name, (needed, _) in LAYOUTS.items() if all((path / n).exists() for n in needed)),
         None,
@@ -144,7 +144,7 @@ def find_standard_set(path: Path) -> str | None:
 
 
 def open_standard_set(path: Path, name: str) -> DataSet:
-    """One of the data sets.
+    """Open one of the data sets.
 
     Raises:
         BenchmarkError: torchvision finds it damaged.
@@ -153,4 +153,4 @@ def open_standard_set(path: Path, name: str) -> DataSet:
     try:
         return LAYOUTS[name][1](path)
     except RuntimeError as error:
-        raise BenchmarkError(f"{path} holds {name}, but damaged: {error}") from error
+        raise BenchmarkError(f"{path} holds a damaged {name}: {error}") from error

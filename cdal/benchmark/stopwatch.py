@@ -1,4 +1,4 @@
-"""What the time of a step went into."""
+"""Measures what the time of a step is spent on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class Stopwatch:
-    """Seconds by part; what is in none of them is "other"."""
+    """Seconds by part; time outside all parts is "other"."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -19,7 +19,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count the time of the block; what it has a GPU do is waited for."""
+        """Count the time of the block, including the work it queues on a GPU."""
         begun = time.perf_counter()
         try:
             yield
@@ -29,7 +29,7 @@ class Stopwatch:
             self._parts[name] = self._parts.get(name, 0.0) + time.perf_counter() - begun
 
     def seconds(self, *parts: str) -> dict[str, float]:
-        """These parts, and "other", all since the watch was made."""
+        """The seconds of these parts, and of "other", since the stopwatch was created."""
         named = {part: self._parts.get(part, 0.0) for part in parts}
         total = time.perf_counter() - self._begun
         other = max(0.0, total - sum(self._parts.values()))

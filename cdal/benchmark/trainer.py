@@ -26,11 +26,11 @@ from cdal.models import (
 )
 
 FILE = "trained.json"
-"""Written last beside a kept network."""
+"""Written last in the folder of a kept network."""
 
 
 class Trainer:
-    """Makes networks that differ by nothing but their images and the seed."""
+    """Trains networks that differ only by their images and seed."""
 
     def __init__(self, settings: Settings, loaded: LoadedData) -> None:
         self._settings = settings
@@ -43,13 +43,13 @@ class Trainer:
         progress: Callable[[float], None],
         start: TaskNetwork | None = None,
     ) -> Trained:
-        """A network that has learnt from the labels of these images of the pool, measured.
+        """Train a network on these images of the pool, and measure it on the test images.
 
         Args:
-            rows: in the order in which they were revealed.
-            seed: of the weights, and of all that is random in the training.
-            progress: told the share of the training that is done.
-            start: a network to go on with; None: a new one.
+            rows: images of the pool, in the order in which they were labelled.
+            seed: of the initial weights, and of all that is random in the training.
+            progress: called with the share of the training that is done.
+            start: a network to continue training; None for a new one.
         """
         loaded = self._loaded
         watch = Stopwatch(loaded.device)
@@ -65,14 +65,14 @@ class Trainer:
                 images,
                 None,
                 recipe(self._settings, seed),
-                lambda told: progress(told.share),
+                lambda done: progress(done.share),
             )
         with watch.part("evaluate"):
             metrics = network.evaluate(loaded.test)
-        return Trained(network, findings(report, metrics), watch.seconds("train", "evaluate"))
+        return Trained(network, results_of(report, metrics), watch.seconds("train", "evaluate"))
 
     def work(self, labelled: int) -> float:
-        """About how long such a step takes, in forward passes of an image."""
+        """About how long a step with this many labels takes, in forward passes of one image."""
         settings, loaded = self._settings, self._loaded
         plan = recipe(settings, 0).plan(
             labelled,
@@ -85,7 +85,7 @@ class Trainer:
 
 
 def recipe(settings: Settings, seed: int) -> Recipe:
-    """How each of the networks is trained."""
+    """The recipe of each training."""
     return Recipe(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -97,7 +97,7 @@ def recipe(settings: Settings, seed: int) -> Recipe:
 def new_network(
     settings: Settings, classes: Sequence[str], device: torch.device, seed: int
 ) -> TaskNetwork:
-    """A network that is yet to be trained: with one seed, always the same."""
+    """A new network; the same seed gives the same weights."""
     return make_network(
         settings.task,
         settings.network,
@@ -111,39 +111,40 @@ def new_network(
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A network with its quality.
+    """A trained network and how good it is.
 
     Attributes:
-        network: as it was trained.
-        found: "metrics" on the test images, "training", and "trained", the images that it saw,
-            counted once an epoch; JSON data.
+        network: the trained network.
+        results: "metrics" on the test images, "training", and "trained", the number of images
+            trained on, counted once per epoch; JSON data.
         seconds: by part.
     """
 
     network: TaskNetwork
-    found: dict[str, Any]
+    results: dict[str, Any]
     seconds: dict[str, float]
 
     def save(self, folder: Path) -> None:
         """Keep it in a new folder."""
         self.network.save(folder)
-        # Last: a folder without it is that of a process which was ended.
-        write_json(folder / FILE, {"found": self.found, "seconds": self.seconds})
+        # Last: a folder without this file was left by a process that ended.
+        write_json(folder / FILE, {"found": self.results, "seconds": self.seconds})
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Trained | None:
-        """What ``save`` kept; None where it has not or not completely."""
+        """Read what ``save`` kept; None if it is absent or incomplete."""
         if not (folder / FILE).exists():
             return None
         kept = read_json(folder / FILE)
         return cls(load_network(folder, device), kept["found"], kept["seconds"])
 
 
-def findings(report: FitReport, metrics: Metrics) -> dict[str, Any]:
-    """What is kept of a training, as JSON data."""
-    told = metrics.to_dict()
+def results_of(report: FitReport, metrics: Metrics) -> dict[str, Any]:
+    """The results of a training that are kept, as JSON data."""
+    measured = metrics.to_dict()
+    kept = ("main_name", "values", "per_class")
     return {
-        "metrics": finite({name: told[name] for name in ("main_name", "values", "per_class")}),
+        "metrics": finite({name: measured[name] for name in kept}),
         "training": finite(
             {
                 "epochs": report.plan.epochs,

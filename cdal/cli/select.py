@@ -1,4 +1,4 @@
-"""``cdal select``: picks from a pool in a file, with nothing but arrays."""
+"""``cdal select``: pick images from a pool file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from cdal.selectors.pool_file import load_pool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
-    parser.add_argument("pool", type=Path, metavar="POOL.npz", help="see docs/pool-format.md")
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "pool", type=Path, metavar="POOL.npz", help="pool file; see docs/pool-format.md"
+    )
     parser.add_argument(
         "--selector", required=True, metavar="NAME", help=f"one of {', '.join(sorted(SELECTORS))}"
     )
@@ -24,21 +26,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labelled",
         metavar="IDS",
-        help="rows that have a label, as 0,7,21 or a file of them; adds to those of the pool",
+        help="rows that are already labelled, such as 0,7,21, or a file of row numbers; added to "
+        "those labelled in the pool",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="random seed; default: 0")
     parser.add_argument(
-        "--option", action="append", default=[], metavar="K=V", help="of the selector; repeatable"
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the selector; may be repeated",
     )
     parser.add_argument("--device", default="cpu", help="where to compute; default: cpu")
-    parser.add_argument("--json", action="store_true", help="with scores and reasons")
+    parser.add_argument("--json", action="store_true", help="print JSON, with scores and reasons")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the picked rows in order, one a line, or JSON; warnings go to standard error.
+    """Print the picked rows in order, one per line, or JSON; warnings go to standard error.
 
     Returns:
-        0, or 2 where an argument or the file is wrong, which one sentence then says.
+        0; or 2, with one sentence on standard error, if an argument or the file is wrong.
     """
     try:
         selection = _select(arguments)
@@ -74,7 +81,7 @@ def _select(arguments: argparse.Namespace) -> Selection:
 
 
 def _show_progress(share: float) -> None:
-    """One line, written over, that is gone in the end."""
+    """Overwrite one line, and clear it at the end."""
     sys.stderr.write(f"\rselecting: {share:4.0%}" if share < 1 else "\r" + " " * 16 + "\r")
     sys.stderr.flush()
 
@@ -83,8 +90,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):  # torch says "not compiled with CUDA" by an assertion
-        raise ValueError(f"the device {name} is not there") from None
+    except (RuntimeError, AssertionError):  # torch asserts that it was compiled with CUDA
+        raise ValueError(f"the device {name} is not available") from None
     return device
 
 
@@ -99,15 +106,15 @@ def _options(given: list[str]) -> dict[str, str]:
 
 
 def _with_labelled(pool: Pool, given: str) -> Pool:
-    """The pool with these rows labelled too: a list of numbers, or a file of them."""
+    """Label more rows of a pool, given as a list of numbers or as a file of them."""
     path = Path(given)
     text = path.read_text(encoding="utf-8") if path.is_file() else given
     labelled = pool.labelled.clone()
     for word in text.replace(",", " ").split():
         if not (word.isascii() and word.isdecimal()):
-            raise PoolError(f"--labelled: {word!r} is neither the number of a row nor a file")
+            raise PoolError(f"--labelled: {word!r} is neither a row number nor a file")
         row = int(word)
         if row >= len(pool):
-            raise PoolError(f"--labelled: there is no row {row}, the pool has {len(pool)} images")
+            raise PoolError(f"--labelled: there is no row {row}: the pool has {len(pool)} images")
         labelled[row] = True
     return dataclasses.replace(pool, labelled=labelled)

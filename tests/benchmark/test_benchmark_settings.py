@@ -22,7 +22,7 @@ BEFORE: dict[str, Any] = json.loads(json.dumps(SETTINGS.to_dict()))
     ],
 )
 def test_the_same_and_more_of_the_same_go_on(changes: dict[str, Any]) -> None:
-    replace(SETTINGS, **changes).check_goes_on(BEFORE, "DIR")
+    replace(SETTINGS, **changes).check_continues(BEFORE, "DIR")
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_the_same_and_more_of_the_same_go_on(changes: dict[str, Any]) -> None:
 )
 def test_other_settings_are_refused_by_name(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BenchmarkError, match=said):
-        replace(SETTINGS, **changes).check_goes_on(BEFORE, "DIR")
+        replace(SETTINGS, **changes).check_continues(BEFORE, "DIR")

@@ -89,9 +89,9 @@ def test_shared_options_reach_those_that_have_them_and_say_nothing() -> None:
         ("random", {"alpha": "0.5"}, "--alpha has no effect on random"),
         ("cdal-cs:missing", {}, "must be name=value, not 'missing'"),
         ("cdal-cs:weights=no", {}, "weights of cdal-cs:weights=no must be entropy or uniform"),
-        ("cdal-cs:classes=car+boat", {}, "'boat' is none of them"),
+        ("cdal-cs:classes=car+boat", {}, "'boat' is not one of them"),
         ("bald", {}, "stochastic passes"),
-        ("cdal-cs:confidence=0.5", {}, "confidence of cdal-cs:confidence=0.5 is of boxes"),
+        ("cdal-cs:confidence=0.5", {}, "confidence of cdal-cs:confidence=0.5 applies to boxes"),
     ],
 )
 def test_wrong_curves_are_refused(text: str, shared: dict[str, str], message: str) -> None:

@@ -204,7 +204,7 @@ def test_without_images_there_is_a_map_only(tmp_path: Path) -> None:
 
 
 def test_scores_of_other_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match=r"not of the images that .*images\.json names"):
+    with pytest.raises(BenchmarkError, match=r"safetensors does not fit .*images\.json"):
         page(tmp_path, kept(tmp_path, "classification", count=99))
 
 
