@@ -100,6 +100,7 @@ BACKEND_LAYERS = (
     {"jobs"},
     {"label_studio"},
     {"store"},
+    {"project_config"},
     {"annotations"},
     {"images"},
     {"settings"},

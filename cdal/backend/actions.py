@@ -14,10 +14,10 @@ from pydantic import Field
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.annotations.labeling_config import check_control, served_control
-from cdal.backend.errors import ActionError, LabelingError, LabelStudioError, SettingsError
+from cdal.backend.errors import ActionError, ConfigError, LabelStudioError, SettingsError
 from cdal.backend.jobs.kinds import KINDS, JobKind
 from cdal.backend.loop.rounds import MADE_BY, begin_round, open_round, unfinished_round
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.reports.health import worker_view
 from cdal.backend.reports.view import View
 from cdal.backend.services import Services
@@ -235,7 +235,7 @@ def _begin_round(
     """Begin a round, also in a paused project, and note the event, made from its number."""
     try:
         begun = begin_round(session, services.jobs, project.id)
-    except SettingsError as error:
+    except ConfigError as error:
         raise ActionError(f"No round can begin: {error}") from None
     said = event(begun.round.number)
     note(session, project.id, said)
@@ -247,9 +247,8 @@ def _check_network(services: Services, project: Project, version: ModelVersion) 
     folder = services.config.version_folder(project.id, version.number)
     try:
         network = load_network(folder, torch.device("cpu"))
-        settings = ProjectSettings.parse(project.extra_params)
-        task = served_control(project.labeling_config, settings.control).task
-    except (ModelError, SettingsError, LabelingError) as error:
+        task = ProjectConfig.parse(project.labeling_config, project.extra_params).control.task
+    except (ModelError, ConfigError) as error:
         reason = str(error).replace(str(services.config.data_folder), "the data folder")
         raise ActionError(f"Model version {version.number} cannot serve: {reason}") from None
     if network.task != task:
@@ -353,17 +352,12 @@ def change_settings(
     is where they are written.
 
     Raises:
-        SettingsError: one is unknown or impossible; the message names it.
+        ConfigError: one is unknown or impossible; the message names it.
         ActionError: there is no such project, or Label Studio did not take them.
     """
     with services.store.reading() as session:
         project = find_project(session, project_id)
-    try:
-        parsed = ProjectSettings.parse(dict(settings))
-        check_control(parsed, served_control(project.labeling_config, parsed.control))
-        services.config.weights_file(parsed.weights)
-    except LabelingError as error:
-        raise SettingsError(str(error)) from None
+    ProjectConfig.accept(project.labeling_config, dict(settings), services.config)
     try:
         services.client(project).write_settings(backend_url, settings)
     except LabelStudioError as error:

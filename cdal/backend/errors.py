@@ -1,60 +1,86 @@
-"""What to do about a problem that a job told of."""
+"""The backend's errors: one tree, in which each error knows what a person can do about it.
+
+BackendError
+    ConfigError             a project cannot be served as it is configured
+        SettingsError       because of its settings
+        LabelingError       because of its labeling config
+    RefusedError            a call from Label Studio is refused
+    ActionError             what somebody requested is impossible
+    LabelStudioError        Label Studio did not answer, or refused
+    ImageError              an image cannot be fetched or decoded
+    ImagesAwayError         so many images are unavailable that the job waits for them
+    DataFolderError         the data folder or the database cannot be used
+    BackupError             a backup cannot be made or checked
+    WorkerError             the worker cannot start
+
+Every message is one sentence for people and holds no secrets.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-_ADVICE = (
-    (
-        r"could not be asked",
-        "see that Label Studio runs and that the backend reaches its address; the backend tries "
-        "again by itself.",
-    ),
-    (
-        r"refused to .*: 40[13]",
-        "give the backend the access token of a user who may change the project "
-        "(LABEL_STUDIO_API_KEY), and restart it.",
-    ),
-    (
-        r"refused to .*: 404",
-        "the project or a task of it is gone from Label Studio; connect the project again if it "
-        "should still be served.",
-    ),
-    (r"model version in Label Studio is", 'press "Rescore", or wait for the next round.'),
-    (r'^Setting "', 'change it under "Settings"; it takes effect at once.'),
-    (
-        r'labeling config|<[A-Z]\w+>|has no control|control "',
-        "change the labeling interface in Label Studio's project settings; the backend notices.",
-    ),
-    (r"images cannot be used|could not be read", "mend or remove the images that the log names."),
-    (
-        r"out of memory|memory",
-        'set a smaller "batch_size" or "image_size" under "Settings", then start the training.',
-    ),
-    (
-        r"Internal error",
-        "read the backend's log, which has the details; then start the step again below.",
-    ),
-    (r"worker died", "see whether the machine ran out of memory; then start the step again below."),
+START_AGAIN = (
+    "once the cause is fixed, start the step again; the problem disappears when it succeeds."
+)
+CHANGE_SETTINGS = 'change it under "Settings"; it takes effect at once.'
+CHECK_LABEL_STUDIO = (
+    "check that Label Studio runs and that the backend can reach its address; the backend tries "
+    "again by itself."
+)
+GRANT_ACCESS = (
+    "give the backend the access token of a user who may change the project "
+    "(LABEL_STUDIO_API_KEY), and restart it."
+)
+CONNECT_AGAIN = (
+    "the project or one of its tasks has been deleted in Label Studio; connect the project again "
+    "if it should still be served."
 )
 
 
-def advice_on(problem: str | None) -> str | None:
-    """What a person can do about a problem; None where there is none."""
-    if problem is None:
-        return None
-    for pattern, advice in _ADVICE:
-        if re.search(pattern, problem):
-            return advice
-    return "when it is mended, start the step again; the problem goes away once it succeeds."
-
-
-class ActionError(ValueError):
-    """What was asked for is impossible; the message is a sentence that says why.
+class BackendError(Exception):
+    """An error that people are told about.
 
     Attributes:
-        status: as HTTP has it, 404 where there is no such thing and 409 where it cannot be now.
+        advice: what a person can do about it, to follow "What to do:".
+    """
+
+    advice = START_AGAIN
+
+    def __init__(self, message: str, *, advice: str | None = None) -> None:
+        super().__init__(message)
+        if advice is not None:
+            self.advice = advice
+
+
+class ConfigError(BackendError):
+    """A project cannot be served as it is configured."""
+
+
+class SettingsError(ConfigError):
+    """A project's settings cannot be used; the message names the setting."""
+
+    advice = CHANGE_SETTINGS
+
+
+class LabelingError(ConfigError):
+    """A labeling config cannot be served; the message names the tag."""
+
+    advice = (
+        "change the labeling interface in Label Studio's project settings; the backend notices."
+    )
+
+
+class RefusedError(BackendError):
+    """A call from Label Studio is refused; Label Studio shows the message."""
+
+
+class ActionError(BackendError):
+    """What somebody requested is impossible.
+
+    Attributes:
+        status: the HTTP status: 404 for something that does not exist, 409 for something that is
+            impossible now.
     """
 
     def __init__(self, message: str, status: int = 409) -> None:
@@ -62,26 +88,20 @@ class ActionError(ValueError):
         self.status = status
 
 
-class RefusedError(ValueError):
-    """A project that cannot be served; the message is a sentence that Label Studio shows."""
-
-
-class LabelingError(ValueError):
-    """A labeling config that cannot be served; the message is a sentence for its author."""
-
-
 _REFUSED = frozenset({400, 405, 409, 413, 422})
 
 
-class LabelStudioError(Exception):
-    """Label Studio could not be asked, or refused; the message is a sentence, without secrets.
+class LabelStudioError(BackendError):
+    """Label Studio did not answer, or refused.
 
     Attributes:
-        status: the HTTP status, None where no answer came.
+        status: the HTTP status, None if no answer came.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, status: int | None = None, *, advice: str | None = None
+    ) -> None:
+        super().__init__(message, advice=advice or _advice_on_status(status))
         self.status = status
 
     @property
@@ -90,43 +110,53 @@ class LabelStudioError(Exception):
         return self.status not in _REFUSED
 
 
-class DataFolderError(Exception):
-    """Nothing can run on the data folder or the database; the message is a sentence."""
+def _advice_on_status(status: int | None) -> str:
+    if status is None or status >= 500 or status == 429:
+        return CHECK_LABEL_STUDIO
+    if status in (401, 403):
+        return GRANT_ACCESS
+    return CONNECT_AGAIN if status == 404 else START_AGAIN
 
 
-class BackupError(Exception):
-    """There is no backup; the message is a sentence that says why."""
-
-
-class WorkerError(Exception):
-    """The worker cannot start; the message says why."""
-
-
-class ImageError(Exception):
+class ImageError(BackendError):
     """An image cannot be fetched or decoded; the round goes on without it.
 
     Attributes:
         reason: One plain sentence for people. It never holds a secret (an address's query may be
-            a signature, so only host names are named) nor a path of this machine.
-        passes: Whether it may be had later, such as from a host that is away.
+            a signature, so only host names appear) nor a path of this machine.
+        passes: Whether it may be available later, as when its host does not answer.
     """
 
+    advice = "fix the image or remove its task; the log names the images."
+
     def __init__(self, reason: str, passes: bool = False) -> None:
-        super().__init__(reason)
+        super().__init__(reason, advice=ImagesAwayError.advice if passes else None)
         self.reason = reason
         self.passes = passes
 
 
-class ImagesAwayError(Exception):
-    """So many images cannot be had for now that it is better to wait than to go on without."""
+class ImagesAwayError(BackendError):
+    """So many images are unavailable now that it is better to wait than to go on without them."""
+
+    advice = (
+        "check that the backend can reach the host of the images; the backend tries again by "
+        "itself."
+    )
 
     def __init__(self, problems: Mapping[int, ImageError], asked: int) -> None:
         task_id, first = next(iter(problems.items()))
         super().__init__(
-            f"{len(problems)} of {asked} images cannot be had for now; task {task_id}: "
-            f"{first.reason}"
+            f"{len(problems)} of {asked} images are unavailable now; task {task_id}: {first.reason}"
         )
 
 
-class SettingsError(ValueError):
-    """Settings that cannot be used; the message is one sentence for whoever typed them."""
+class DataFolderError(BackendError):
+    """The data folder or the database cannot be used."""
+
+
+class BackupError(BackendError):
+    """A backup cannot be made or checked."""
+
+
+class WorkerError(BackendError):
+    """The worker cannot start."""

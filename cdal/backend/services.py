@@ -12,7 +12,7 @@ import torch
 
 from cdal.backend.addresses import AllowedHosts
 from cdal.backend.config import ServerConfig
-from cdal.backend.errors import LabelStudioError
+from cdal.backend.errors import GRANT_ACCESS, LabelStudioError
 from cdal.backend.images.cache import DiskCache
 from cdal.backend.images.store import ImageSource, ImageStore
 from cdal.backend.jobs.manager import GivenUp, Jobs
@@ -70,7 +70,9 @@ class Services:
         token = project.access_token or (key.get_secret_value() if key is not None else None)
         never_show(token, project.webhook_secret)
         if not token:
-            raise LabelStudioError("There is no Label Studio token; set LABEL_STUDIO_API_KEY.")
+            raise LabelStudioError(
+                "There is no Label Studio token; set LABEL_STUDIO_API_KEY.", advice=GRANT_ACCESS
+            )
         return _client(project.url, token, project.label_studio_id)
 
     def image_source(self, project: Project) -> ImageSource:

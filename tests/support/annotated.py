@@ -11,7 +11,8 @@ import torch
 from label_studio_sdk.label_interface import LabelInterface
 
 from cdal.backend.annotations import FORMATS, Region, Truth
-from cdal.backend.annotations.labeling_config import Control, served_control
+from cdal.backend.annotations.control import Control
+from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import BACKGROUND, Segmentation
 

@@ -16,7 +16,6 @@ import torch
 from flask.testing import FlaskClient
 from PIL import Image
 
-from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.annotations.packing import pack
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import LabelStudioError
@@ -25,8 +24,8 @@ from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
 from cdal.backend.label_studio.data import MLBackendInfo, ProjectInfo, TaskInfo, WebhookInfo
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
-from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.tables import Job, ModelVersion, Pick, Prediction, Project, Round, Task, now
 from cdal.backend.web import setup
 from cdal.backend.web.app import create_app
@@ -372,13 +371,13 @@ def make_work(
         session.add(job)
         current = session.get_one(Project, project.id)
         current.extra_params = settings or current.extra_params
-    parsed = ProjectSettings.parse(current.extra_params)
+    config = ProjectConfig.parse(current.labeling_config, current.extra_params)
     return Context(
         services=services,
         job=job,
         project=current,
-        settings=parsed,
-        control=served_control(current.labeling_config, parsed.control),
+        settings=config.settings,
+        control=config.control,
         client=client,  # type: ignore[arg-type]
         stop=stop,
     )

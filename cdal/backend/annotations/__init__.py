@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cdal.backend.annotations import brush, choices, polygons, rectangles
+from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Format, Region, Truth, counting_annotation
-from cdal.backend.annotations.labeling_config import Control
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Finding
 

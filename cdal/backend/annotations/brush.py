@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from label_studio_sdk.converter.brush import decode_rle, encode_rle
 
+from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Region, original_size, regions_of
-from cdal.backend.annotations.labeling_config import Control
 from cdal.backend.annotations.masks import (
     LabelMap,
     Mask,

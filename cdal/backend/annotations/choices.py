@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Region, regions_of
-from cdal.backend.annotations.labeling_config import Control
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Classification
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.annotations.control import Control
 from cdal.backend.settings import ProjectSettings
 
 Region = dict[str, Any]

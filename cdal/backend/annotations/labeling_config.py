@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
 
 from label_studio_sdk.label_interface import LabelInterface
 from label_studio_sdk.label_interface.control_tags import ControlTag
 from label_studio_sdk.label_interface.object_tags import ObjectTag
 
-from cdal.backend.errors import LabelingError, SettingsError
-from cdal.backend.settings import ProjectSettings
+from cdal.backend.annotations.control import SERVED, Control, ControlTask
+from cdal.backend.errors import LabelingError
 from cdal.backend.text import one_line
-from cdal.models import ARCHITECTURES
 from cdal.models.predictions import BACKGROUND, IGNORED
 
 MAX_CONFIG_CHARACTERS = 1_000_000
-
-ControlTask = Literal["classification", "detection", "segmentation"]
-
-SERVED: Mapping[str, ControlTask] = {
-    "Choices": "classification",
-    "RectangleLabels": "detection",
-    "BrushLabels": "segmentation",
-    "PolygonLabels": "segmentation",
-}
-"""Control tags that this backend pre-annotates, with the task that each one sets."""
 
 MOST_LABELS: Mapping[ControlTask, int] = {
     # What is learnt of each image grows with the labels, or with their square.
@@ -40,46 +27,6 @@ MOST_LABELS: Mapping[ControlTask, int] = {
 
 MOST_CHARACTERS = 500
 """Of a label or a name: they come back in sentences, predictions and file names of weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """The control that is served: predictions go from it to its image.
-
-    Attributes:
-        tag: its tag, for example ``Choices``.
-        from_name: the control's name.
-        to_name: the image's name.
-        image_key: where a task's ``data`` has the image.
-        labels: the classes, in the config's order.
-        score_threshold: regions of a lower confidence are not shown (the tag's
-            ``model_score_threshold``); None where the config doesn't say.
-        known_as: further names under which a model may know a label (its ``predicted_values``).
-    """
-
-    tag: str
-    from_name: str
-    to_name: str
-    image_key: str
-    labels: tuple[str, ...]
-    score_threshold: float | None = None
-    known_as: Mapping[str, tuple[str, ...]] = field(
-        default_factory=lambda: MappingProxyType({}), hash=False
-    )
-
-    @property
-    def task(self) -> ControlTask:
-        """What a network is to do."""
-        return SERVED[self.tag]
-
-    def names_of(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """What a model's classes are called here: a label, where one has them as further names."""
-        labels = {name: label for label in reversed(self.labels) for name in self._known(label)}
-        return tuple(labels.get(name, name) for name in classes)
-
-    def _known(self, label: str) -> tuple[str, ...]:
-        """A label's further names, but for those that are labels themselves."""
-        return tuple(name for name in self.known_as.get(label, ()) if name not in self.labels)
 
 
 @lru_cache(maxsize=32)  # of up to a megabyte each
@@ -305,23 +252,3 @@ def _known_as(control: ControlTag) -> Mapping[str, tuple[str, ...]]:
         if names:
             known[label] = names
     return MappingProxyType(known)
-
-
-def check_control(settings: ProjectSettings, control: Control) -> None:
-    """Check that a network can learn what the control asks for, by the one that is named.
-
-    Raises:
-        SettingsError: it cannot.
-    """
-    if settings.network is not None and settings.network not in ARCHITECTURES[control.task]:
-        raise SettingsError(
-            f'Setting "network": "{settings.network}" is no network for {control.task}; choose one '
-            f"of {', '.join(ARCHITECTURES[control.task])}."
-        )
-    alone = control.task == "segmentation" and len(control.labels) == 1
-    if alone and settings.unlabelled == "ignore":
-        raise SettingsError(
-            f'Setting "unlabelled": the <{control.tag}> "{control.from_name}" has one label, '
-            "and what it does not cover must be background, or there is nothing to tell apart; "
-            'leave the setting out, or make it "background".'
-        )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.annotations.control import Control
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import IGNORED, Segmentation
 

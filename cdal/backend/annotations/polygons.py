@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Region, number, regions_of
-from cdal.backend.annotations.labeling_config import Control
 from cdal.backend.annotations.masks import LabelMap, MaskTruth, parts_of, truth_of_shapes
 from cdal.backend.annotations.outlines import outlines_of
 from cdal.backend.settings import ProjectSettings

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Region, number, original_size, regions_of
-from cdal.backend.annotations.labeling_config import Control
 from cdal.backend.settings import ProjectSettings
 from cdal.models.detection.boxes import MIN_SIDE
 from cdal.models.predictions import Detections

@@ -1,4 +1,4 @@
-"""Faults: what may go wrong in a job, in a sentence, and whether to try again."""
+"""Faults: why a job failed, in a sentence, what to do about it, and whether to try again."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from dataclasses import dataclass
 import torch
 
 from cdal.backend.errors import (
+    START_AGAIN,
+    BackendError,
     ImageError,
     ImagesAwayError,
-    LabelingError,
     LabelStudioError,
-    SettingsError,
 )
 from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.models import ModelError
 from cdal.selectors import PoolError
 
-# A person can mend these; their messages are written for people.
-TOLD = (LabelStudioError, ImagesAwayError, LabelingError, ModelError, PoolError, SettingsError)
+MAKE_SMALLER = (
+    'set a smaller "batch_size" or "image_size" under "Settings", then start the training.'
+)
+CHECK_DATA_FOLDER = (
+    "check the data folder and the database; the backend goes on by itself once it can use them."
+)
+READ_LOG = "read the backend's log, which has the details; then start the step again below."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +32,15 @@ class Fault:
 
     Attributes:
         reason: one sentence for people, without secrets.
-        passes: it is none of the job's own, and passes when what it needs is there again.
-        again: whether trying again may help though the job itself is refused.
-        known: False for an error that nobody has foreseen.
-        label_studio: whether it is Label Studio that was away or refused.
+        advice: what a person can do about it.
+        passes: the job itself is not at fault and succeeds once what it needs is available.
+        again: whether trying again may help although the job itself was refused.
+        known: False for an unexpected error.
+        label_studio: whether Label Studio did not answer or refused.
     """
 
     reason: str
+    advice: str = START_AGAIN
     passes: bool = False
     again: bool = False
     known: bool = True
@@ -41,20 +48,21 @@ class Fault:
 
 
 def fault_of(error: Exception) -> Fault:
-    """What an error that ended a job comes to."""
+    """Describe an error that ended a job."""
     if isinstance(error, LabelStudioError):
-        # Refused for a task that was deleted meanwhile, perhaps.
+        # A 400 may be about a task that has just been deleted.
         again = error.status == 400
-        return Fault(str(error), passes=error.passes, again=again, label_studio=True)
-    if isinstance(error, ImagesAwayError):
-        return Fault(str(error), passes=True)
+        return Fault(str(error), error.advice, passes=error.passes, again=again, label_studio=True)
     if isinstance(error, ImageError):
-        # One that is gone for good is left out next time, with its reason.
-        return Fault(error.reason, passes=error.passes, again=not error.passes)
-    if isinstance(error, TOLD):
+        # The next attempt leaves out an image that is gone for good, and says why.
+        return Fault(error.reason, error.advice, passes=error.passes, again=not error.passes)
+    if isinstance(error, BackendError):
+        return Fault(str(error), error.advice, passes=isinstance(error, ImagesAwayError))
+    if isinstance(error, (ModelError, PoolError)):
         return Fault(str(error))
     if isinstance(error, torch.OutOfMemoryError):
-        return Fault("The GPU has no memory left even for a single image.", passes=True)
+        reason = "The GPU has no memory left even for a single image."
+        return Fault(reason, MAKE_SMALLER, passes=True)
     if isinstance(error, STORAGE):
-        return Fault(storage_problem(error), passes=True)
-    return Fault(f"Internal error, see the log: {type(error).__name__}", known=False)
+        return Fault(storage_problem(error), CHECK_DATA_FOLDER, passes=True)
+    return Fault(f"Internal error, see the log: {type(error).__name__}", READ_LOG, known=False)

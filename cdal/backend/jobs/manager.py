@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 MAX_DEATHS = 10
 """Of a worker, while it ran one and the same job: then it is the job that kills it."""
+CHECK_MEMORY = "check whether the machine ran out of memory; then start the step again below."
 LONGEST_WAIT_S = 300.0
 """A job that waits for something outside, such as Label Studio, is tried at least this often."""
 
@@ -242,7 +243,7 @@ class Jobs:
                     job.state, job.finished_at = "failed", now()
                     job.error = f"The worker died {job.attempts} times while it ran this job."
                     note(session, job.project_id, f"Job {job.kind} failed: {job.error}", "error")
-                    session.get_one(Project, job.project_id).problem = job.error
+                    session.get_one(Project, job.project_id).set_problem(job.error, CHECK_MEMORY)
                     self._on_given_up(session, job)
                 else:
                     self._wait_again(session, job)

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.data import TaskInfo, stamp
 from cdal.backend.loop.connection import POLL
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.queue import watch_queue
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.store.queries import count_labelled, count_tasks, forget_all_but
 from cdal.backend.store.store import Store
 from cdal.backend.store.tables import (
@@ -39,8 +39,8 @@ that time may be seen first. Where the two clocks differ by more, the minute's p
 def read_changes(work: Context) -> int:
     """Bring the store's tasks up to date with Label Studio; returns how many were read for it."""
     info = work.client.read_project()
-    # Refuses a config that can no longer be served.
-    control = served_control(info.labeling_config, work.settings.control)
+    # Refuses a labeling config that can no longer be served.
+    control = ProjectConfig.parse(info.labeling_config, work.project.extra_params).control
     with work.services.store.transaction() as session:
         project = session.get_one(Project, work.project.id)
         project.title = info.title

@@ -9,12 +9,12 @@ import logging
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from cdal.backend.errors import LabelStudioError, SettingsError
+from cdal.backend.errors import ConfigError, LabelStudioError
 from cdal.backend.label_studio.data import MLBackendInfo
 from cdal.backend.label_studio.webhook import HEADER, REFUSED, make_secret
 from cdal.backend.logs import never_show
 from cdal.backend.loop.context import Context
-from cdal.backend.settings import ProjectSettings
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.store.store import note
 from cdal.backend.store.tables import Project, now
 
@@ -22,10 +22,8 @@ log = logging.getLogger(__name__)
 
 POLL = "the minute's poll"
 
-NOT_LISTED = (
-    "Label Studio lists no ML backend for this project, so nothing is done for it; connect the "
-    "backend in the project's Model settings."
-)
+NOT_LISTED = "Label Studio lists no ML backend for this project, so nothing is done for it."
+CONNECT = "connect the backend in the project's Model settings in Label Studio."
 
 _MAY_NOT = frozenset({401, 403, 404, 405})
 
@@ -71,20 +69,22 @@ def _record(work: Context, listed: bool) -> None:
         if listed:
             project.connected_at = now()
             if project.problem == NOT_LISTED:
-                project.problem = None
+                project.clear_problem()
             return
         project.connected_at = None
-        project.problem = NOT_LISTED
+        project.set_problem(NOT_LISTED, CONNECT)
         note(session, project.id, NOT_LISTED, "warning")
 
 
 def _read_settings(work: Context, ours: MLBackendInfo) -> None:
     """Take the settings that were typed in Label Studio, where somebody else set others here."""
     try:
-        settings = ProjectSettings.parse(ours.extra_params)
-    except SettingsError:
-        return  # Label Studio asks with `/setup` what is wrong with them
-    if settings == work.settings:
+        config = ProjectConfig.accept(
+            work.project.labeling_config, ours.extra_params, work.services.config
+        )
+    except ConfigError:
+        return  # Label Studio's own call of `/setup` says what is wrong with them
+    if config.settings == work.settings:
         return
     with work.services.store.transaction() as session:
         project = session.get_one(Project, work.project.id)

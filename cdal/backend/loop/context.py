@@ -10,11 +10,12 @@ from types import TracebackType
 
 from sqlalchemy.orm import Session
 
-from cdal.backend.annotations.labeling_config import Control, served_control
+from cdal.backend.annotations.control import Control
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.manager import Jobs
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.loop.rounds import newest_round
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.failures import STORAGE, storage_problem
@@ -79,13 +80,13 @@ class Context:
     def of(cls, services: Services, job: Job, stop: Callable[[], bool]) -> Context:
         with services.store.reading() as session:
             project = session.get_one(Project, job.project_id)
-        settings = ProjectSettings.parse(project.extra_params)
+        config = ProjectConfig.parse(project.labeling_config, project.extra_params)
         return cls(
             services=services,
             job=job,
             project=project,
-            settings=settings,
-            control=served_control(project.labeling_config, settings.control),
+            settings=config.settings,
+            control=config.control,
             client=services.client(project),
             stop=stop,
         )

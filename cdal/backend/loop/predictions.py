@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.annotations import Region, to_result
-from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.packing import unpack
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import IDS_A_QUERY, chunks

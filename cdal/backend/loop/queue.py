@@ -69,7 +69,8 @@ def run(work: Context) -> str:
         begun.state, begun.closed_at = "open", None
         begun.seconds = {**begun.seconds, "queue": time.monotonic() - started}
         project = session.get_one(Project, work.project.id)
-        project.queue_version, project.view_id, project.problem = version, view_id, None
+        project.queue_version, project.view_id = version, view_id
+        project.clear_problem()
         close_older(session, begun)
         forget_older(session, begun)
         note(session, project.id, f"Round {begun.number} is open: {len(picks)} images queued")
@@ -208,6 +209,7 @@ def _nothing_to_queue(work: Context, current: Round) -> str:
 
 
 SET_AGAIN = ", so the label stream does not follow the queue; the next round sets it again."
+RESCORE = 'press "Rescore", or wait for the next round.'
 
 
 def watch_queue(work: Context, session: Session, project: Project, info: ProjectInfo) -> None:
@@ -222,7 +224,7 @@ def watch_queue(work: Context, session: Session, project: Project, info: Project
     problem = None if ours is None else _problem(ours, info)
     if problem is None:
         if project.problem and project.problem.endswith(SET_AGAIN):
-            project.problem = None
+            project.clear_problem()
         return
     version = info.model_version
     other_queue = version != ours and round_of_queue(version) is not None
@@ -239,8 +241,7 @@ def watch_queue(work: Context, session: Session, project: Project, info: Project
                 "warning",
             )
             return
-    if project.problem != problem:
-        project.problem = problem
+    if project.set_problem(problem, RESCORE):
         note(session, project.id, problem, "warning")
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.manager import Jobs
-from cdal.backend.settings import ProjectSettings
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.store.queries import count_labelled
 from cdal.backend.store.store import note
 from cdal.backend.store.tables import Job, Pick, Project, Ranking, Round, Task, now
@@ -68,10 +68,10 @@ def begin_round(
             changed settings could put off the next training for ever.
 
     Raises:
-        SettingsError: the project's settings cannot be used.
+        ConfigError: the project cannot be served as it is configured.
     """
     project = session.get_one(Project, project_id)
-    settings = ProjectSettings.parse(project.extra_params)
+    settings = ProjectConfig.parse(project.labeling_config, project.extra_params).settings
     serving = project.serving_version_id
     if serving is None and cold_start is None:
         cold_start = "There is no trained model yet."

@@ -126,7 +126,7 @@ def _forget_problem(services: Services, job: Job) -> None:
         if problem is None or problem not in session.scalars(faults).all():
             return
     with services.store.transaction() as session:
-        session.get_one(Project, job.project_id).problem = None
+        session.get_one(Project, job.project_id).clear_problem()
 
 
 def _fail(services: Services, job: Job, fault: Fault) -> None:
@@ -151,6 +151,5 @@ def _fail(services: Services, job: Job, fault: Fault) -> None:
 def _tell(services: Services, job: Job, fault: Fault) -> None:
     with services.store.transaction() as session:
         project = session.get_one(Project, job.project_id)
-        if project.problem != fault.reason:
-            project.problem = fault.reason
+        if project.set_problem(fault.reason, fault.advice):
             note(session, project.id, f"{job.kind} failed: {fault.reason}", "error")

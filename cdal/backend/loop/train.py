@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from sqlalchemy import func, select
 
-from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.annotations.control import Control
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import decide, read_facts

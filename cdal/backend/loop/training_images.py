@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, select, update
 from torch import Tensor
 
 from cdal.backend.annotations import Truth, truth_of
-from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.annotations.control import Control
 from cdal.backend.errors import ImageError, ImagesAwayError
 from cdal.backend.images.retry import Patience
 from cdal.backend.images.store import ImageSource, ImageStore

@@ -81,6 +81,7 @@ class ProjectView(View):
     serving_version: int | None
     paused_at: Time | None
     problem: str | None = Field(description="What needs an admin's attention.")
+    problem_advice: str | None = Field(description="What can be done about the problem.")
     state: StateView
     progress: ProgressView | None = Field(description="Null where no round is open.")
     metric: MetricView | None = Field(description="Null where nothing has been measured.")
@@ -133,6 +134,7 @@ def project_view(session: Session, project: Project) -> ProjectView:
         serving_version=numbers.get(project.serving_version_id or -1),
         paused_at=project.paused_at,
         problem=project.problem,
+        problem_advice=project.problem_advice,
         state=state_view(session, project),
         progress=_progress(session, project),
         metric=_metric(versions, project.serving_version_id),

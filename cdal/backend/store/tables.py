@@ -54,7 +54,8 @@ class Project(Base):
     view_id: Mapped[int | None]
     changes_seen: Mapped[str | None] = mapped_column(String(40))  # newest task change known
     training_labels: Mapped[int] = mapped_column(default=0)  # there when one was last begun
-    problem: Mapped[str | None] = mapped_column(Text)  # what an admin should see to, in words
+    problem: Mapped[str | None] = mapped_column(Text)  # what keeps the project from being served
+    problem_advice: Mapped[str | None] = mapped_column(Text)  # what a person can do about it
     paused_at: Mapped[datetime | None]  # since then, nothing begins by itself
     connected_at: Mapped[datetime | None]  # since then, Label Studio lists the backend for it
     backend_host: Mapped[str | None] = mapped_column(Text)  # as Label Studio calls the backend
@@ -62,6 +63,15 @@ class Project(Base):
     webhook_secret: Mapped[str | None] = mapped_column(Text)
     webhook_guarded_at: Mapped[datetime | None]  # since then, Label Studio's webhook carries it
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+    def set_problem(self, problem: str, advice: str) -> bool:
+        """Show a problem on the project's pages; returns whether it is a new one."""
+        is_new = self.problem != problem
+        self.problem, self.problem_advice = problem, advice
+        return is_new
+
+    def clear_problem(self) -> None:
+        self.problem = self.problem_advice = None
 
 
 class Task(Base):

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from cdal.backend.annotations.labeling_config import served_control
-from cdal.backend.errors import LabelingError, RefusedError
+from cdal.backend.errors import ConfigError, RefusedError
 from cdal.backend.label_studio.webhook import HEADER, REFUSED, may_hint
 from cdal.backend.logs import set_log_context
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.reports.view import ErrorView, View
 from cdal.backend.store.queries import find, is_id
 from cdal.backend.store.tables import Job, Project, Round
@@ -207,8 +207,8 @@ def validate() -> Response:
     if not isinstance(config, str):
         raise RefusedError('The field "config" must be a labeling config.')
     try:
-        served_control(config)
-    except LabelingError as error:
+        ProjectConfig.parse(config, None)
+    except ConfigError as error:
         raise RefusedError(str(error)) from None
     return jsonify(status="ok")
 

@@ -10,13 +10,13 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.annotations.labeling_config import Control, served_control
+from cdal.backend.annotations.control import Control
 from cdal.backend.errors import ImageError
 from cdal.backend.loop.predictions import NOT_QUEUED_SCORE, queue_scores, result_of, stored_findings
 from cdal.backend.loop.score import score_images
 from cdal.backend.loop.training_images import SizedImage
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
-from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import is_id
 from cdal.backend.store.tables import ModelVersion, Project, Round
 from cdal.backend.web.setup import SetupRequest, connect
@@ -73,8 +73,8 @@ class CDALModel:
             )
         # By row: a task that is only tried out has no id.
         found = {row: findings[task_id] for row, task_id in enumerate(ids) if task_id in findings}
-        settings = ProjectSettings.parse(self.project.extra_params)
-        control = served_control(self.project.labeling_config, settings.control)
+        config = ProjectConfig.parse(self.project.labeling_config, self.project.extra_params)
+        control, settings = config.control, config.settings
         if version is not None and len(found) < len(tasks):
             unseen = {row: task for row, task in enumerate(tasks) if row not in found}
             found.update(self._run_network(version, control, unseen))

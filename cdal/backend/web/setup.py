@@ -12,14 +12,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cdal.backend.addresses import is_servers, resolve
-from cdal.backend.annotations.labeling_config import check_control, served_control
-from cdal.backend.errors import LabelingError, LabelStudioError, RefusedError, SettingsError
+from cdal.backend.errors import ConfigError, LabelStudioError, RefusedError
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.data import ProjectInfo
 from cdal.backend.logs import never_show
 from cdal.backend.loop.connection import SET_UP
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
-from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import find
 from cdal.backend.store.store import note
 from cdal.backend.store.tables import Project
@@ -83,10 +82,8 @@ def connect(services: Services, request: SetupRequest) -> Project:
         RefusedError: it cannot; the message says why and what to do.
     """
     try:
-        settings = ProjectSettings.parse(request.extra_params)
-        check_control(settings, served_control(request.labeling_config, settings.control))
-        services.config.weights_file(settings.weights)
-    except (SettingsError, LabelingError) as error:
+        ProjectConfig.accept(request.labeling_config, request.extra_params, services.config)
+    except ConfigError as error:
         raise RefusedError(str(error)) from None
     url = _address(services, request.hostname)
     token = _working_token(services, request, url)

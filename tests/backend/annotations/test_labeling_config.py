@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cdal.backend.annotations.labeling_config import Control, served_control
+from cdal.backend.annotations.control import Control
+from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.errors import LabelingError
 from cdal.models.predictions import BACKGROUND
 

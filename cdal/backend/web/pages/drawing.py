@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from cdal.backend.annotations import to_result
-from cdal.backend.annotations.labeling_config import Control
+from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.masks import Part, parts_of
 from cdal.backend.annotations.packing import unpack
 from cdal.backend.loop.predictions import FINDINGS

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdal.backend.actions import known_settings
-from cdal.backend.errors import advice_on
 from cdal.backend.jobs.kinds import KINDS, STEPS
 from cdal.backend.reports.events import events_view
 from cdal.backend.reports.project import VersionView, project_view, projects_view
@@ -39,7 +38,6 @@ def project(number: int) -> str:
     return page(
         "project.html",
         project=view,
-        advice=advice_on(view.problem),
         curve=_learning_curve(view.versions),
         savings=savings,
         savings_curve=_savings_curve(savings),
@@ -88,5 +86,4 @@ def _bars(over_time: Sequence[BarView]) -> list[Bar]:
 def projects() -> str:
     with services().store.reading() as session:
         found = projects_view(session).projects
-    advice = {project.id: advice_on(project.problem) for project in found}
-    return page("projects.html", projects=found, advice=advice)
+    return page("projects.html", projects=found)

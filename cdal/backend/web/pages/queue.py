@@ -10,16 +10,15 @@ from flask import request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.annotations.labeling_config import Control, served_control
-from cdal.backend.errors import LabelingError, SettingsError
+from cdal.backend.errors import ConfigError
 from cdal.backend.loop.comparison import QUICK, made, want
 from cdal.backend.loop.predictions import classes_of, stored_findings
 from cdal.backend.loop.rounds import open_round
+from cdal.backend.project_config import ProjectConfig
 from cdal.backend.reports.comparison import ranks_of
 from cdal.backend.reports.project import project_view
 from cdal.backend.reports.queue import PickView, Why, queue_view, why_picked
 from cdal.backend.reports.view import LARGEST_ID
-from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.tables import ModelVersion, Pick, Project, Round, Task
 from cdal.backend.web.pages.drawing import Drawing, drawing_of
 from cdal.backend.web.pages.site import page, project_or_404, site
@@ -136,8 +135,7 @@ def _what_they_are(session: Session, current: Round, task_ids: Sequence[int]) ->
 class Drawings:
     """What a round's model said of some images, to be drawn."""
 
-    control: Control | None
-    settings: ProjectSettings | None
+    config: ProjectConfig | None
     classes: Sequence[str]
     findings: Mapping[int, dict[str, Any]]
 
@@ -146,19 +144,14 @@ class Drawings:
         cls, session: Session, project: Project, current: Round, task_ids: Sequence[int]
     ) -> Drawings:
         try:
-            settings = ProjectSettings.parse(project.extra_params)
-            control = served_control(project.labeling_config, settings.control)
-        except (SettingsError, LabelingError):  # the project's own page says so
-            return cls(None, None, (), {})
+            config = ProjectConfig.parse(project.labeling_config, project.extra_params)
+        except ConfigError:  # the project's own page says so
+            return cls(None, (), {})
         findings = stored_findings(session, current, list(task_ids))
-        return cls(control, settings, classes_of(session, current), findings)
+        return cls(config, classes_of(session, current), findings)
 
     def __call__(self, task: int | None) -> Drawing | None:
-        if (
-            task is None
-            or task not in self.findings
-            or self.control is None
-            or self.settings is None
-        ):
+        config = self.config
+        if task is None or task not in self.findings or config is None:
             return None
-        return drawing_of(self.control, self.settings, self.classes, self.findings[task])
+        return drawing_of(config.control, config.settings, self.classes, self.findings[task])

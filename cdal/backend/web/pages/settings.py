@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from werkzeug.wrappers import Response
 
 from cdal.backend.actions import change_settings, known_settings
-from cdal.backend.errors import SettingsError
+from cdal.backend.errors import ConfigError
 from cdal.backend.reports.project import project_view
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.web.pages.actions import back
@@ -58,7 +58,7 @@ def save_settings(number: int) -> Response | tuple[str, int]:
     address = request.host_url.rstrip("/")
     try:
         done = change_settings(services(), number, wanted, asked_by(), address)
-    except SettingsError as error:
+    except ConfigError as error:
         return _form(number, typed, str(error)), 400
     return back(url_for("pages.settings", number=number), done)
 

@@ -6,7 +6,8 @@ import re
 
 import torch
 
-from cdal.backend.annotations.labeling_config import Control, served_control
+from cdal.backend.annotations.control import Control
+from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.annotations.packing import pack
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.web.pages.drawing import drawing_of

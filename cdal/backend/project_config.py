@@ -1,0 +1,71 @@
+"""A project's configuration: its settings and the control that it serves, parsed and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cdal.backend.annotations.control import Control
+from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.config import ServerConfig
+from cdal.backend.errors import SettingsError
+from cdal.backend.settings import ProjectSettings
+from cdal.models import ARCHITECTURES
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectConfig:
+    """What a labeling config and the extra params typed beside it amount to.
+
+    Attributes:
+        settings: the project's settings.
+        control: the control of the labeling config that is served.
+    """
+
+    settings: ProjectSettings
+    control: Control
+
+    @classmethod
+    def parse(cls, labeling_config: str, extra_params: object) -> ProjectConfig:
+        """Parse both and check that they fit together.
+
+        Raises:
+            ConfigError: they cannot be served; the message says why in one sentence.
+        """
+        settings = ProjectSettings.parse(extra_params)
+        control = served_control(labeling_config, settings.control)
+        _check_network(settings, control)
+        _check_unlabelled(settings, control)
+        return cls(settings, control)
+
+    @classmethod
+    def accept(
+        cls, labeling_config: str, extra_params: object, server: ServerConfig
+    ) -> ProjectConfig:
+        """Parse a configuration that is about to be stored: this server must have its weights, too.
+
+        A stored one is only parsed, so that a project whose weights are gone is still served.
+
+        Raises:
+            ConfigError: it cannot be served; the message says why in one sentence.
+        """
+        config = cls.parse(labeling_config, extra_params)
+        server.weights_file(config.settings.weights)
+        return config
+
+
+def _check_network(settings: ProjectSettings, control: Control) -> None:
+    if settings.network is not None and settings.network not in ARCHITECTURES[control.task]:
+        raise SettingsError(
+            f'Setting "network": "{settings.network}" is not a network for {control.task}; choose '
+            f"one of {', '.join(ARCHITECTURES[control.task])}."
+        )
+
+
+def _check_unlabelled(settings: ProjectSettings, control: Control) -> None:
+    """A single class is learnt against the background, so there must be one."""
+    alone = control.task == "segmentation" and len(control.labels) == 1
+    if alone and settings.unlabelled == "ignore":
+        raise SettingsError(
+            f'Setting "unlabelled" must be "background", because the <{control.tag}> '
+            f'"{control.from_name}" has only one label and there would be nothing to tell it from.'
+        )
