@@ -11,7 +11,7 @@ from sqlalchemy import select
 from support.offline import add_project, jobs_of, make_services
 
 from cdal.backend.actions import change_settings, known_settings
-from cdal.backend.errors import ActionError, LabelStudioError, SettingsError
+from cdal.backend.errors import ActionError, ConfigError, LabelStudioError
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Project
 
@@ -56,7 +56,7 @@ def test_they_are_written_noted_and_counted_from_now(tmp_path: Path, written: Wr
     [
         ({"budget": 0}, 'Setting "budget" must be at least 1, not 0'),
         ({"bugdet": 5}, 'did you mean "budget"'),
-        ({"network": "drn_d_22"}, "is no network for classification"),
+        ({"network": "drn_d_22"}, "not a network for classification"),
         ({"weights": "mine.safetensors"}, "no folder for weights"),
         ({"control": "nothing"}, 'no control "nothing"'),
     ],
@@ -66,7 +66,7 @@ def test_what_is_wrong_is_said_and_nothing_written(
 ) -> None:
     services = make_services(tmp_path)
     project = add_project(services)
-    with pytest.raises(SettingsError, match=words):
+    with pytest.raises(ConfigError, match=words):
         change_settings(services, project.id, settings, "ann")
     assert written.settings is None
 

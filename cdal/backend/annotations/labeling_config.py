@@ -11,7 +11,7 @@ from label_studio_sdk.label_interface.control_tags import ControlTag
 from label_studio_sdk.label_interface.object_tags import ObjectTag
 
 from cdal.backend.annotations.control import SERVED, Control, ControlTask
-from cdal.backend.errors import LabelingError
+from cdal.backend.errors import CHANGE_SETTINGS, LabelingError
 from cdal.backend.text import one_line
 from cdal.models.predictions import BACKGROUND, IGNORED
 
@@ -105,7 +105,8 @@ def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
                 return tag
         raise LabelingError(
             f'The image has no control "{one_line(name)}" that this backend serves (setting '
-            f'"control"); there {"is" if len(served) == 1 else "are"} {_names(served)}.'
+            f'"control"); there {"is" if len(served) == 1 else "are"} {_names(served)}.',
+            advice=CHANGE_SETTINGS,
         )
     # What is asked of each region goes with the control that draws the regions.
     served = [tag for tag in served if not _is_per_region(tag)] or served
@@ -113,7 +114,8 @@ def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
         raise LabelingError(
             f"The image has {len(served)} controls that this backend could serve "
             f"({_names(served)}); "
-            f'name one in the setting "control", such as {{"control": "{served[0].name}"}}.'
+            f'name one in the setting "control", such as {{"control": "{served[0].name}"}}.',
+            advice=CHANGE_SETTINGS,
         )
     return served[0]
 

@@ -7,10 +7,17 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from cdal.backend.errors import ImageError, LabelStudioError
+from cdal.backend.errors import (
+    ImageError,
+    ImagesAwayError,
+    LabelingError,
+    LabelStudioError,
+    SettingsError,
+)
 from cdal.backend.jobs.faults import fault_of, storage_problem
 from cdal.models import ModelError
 from cdal.selectors import PoolError
@@ -89,3 +96,22 @@ def test_what_is_tried_again(error: Exception, passes: bool, again: bool, known:
     fault = fault_of(error)
     assert (fault.passes, fault.again, fault.known) == (passes, again, known)
     assert "inner detail" not in fault.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (LabelStudioError("Refused.", 403), "LABEL_STUDIO_API_KEY"),
+        (SettingsError("Impossible."), 'under "Settings"'),
+        (LabelingError("No image."), "labeling interface"),
+        (ImageError("No answer.", passes=True), "host of the images"),
+        (ImagesAwayError({7: ImageError("No answer.")}, 9), "host of the images"),
+        (ModelError("Too large."), "start the step again"),
+        (PoolError("No number."), "start the step again"),
+        (torch.OutOfMemoryError("inner detail"), '"batch_size"'),
+        (of_database("database is locked"), "data folder"),
+        (ZeroDivisionError("inner detail"), "the backend's log"),
+    ],
+)
+def test_every_fault_has_advice(error: Exception, advice: str) -> None:
+    assert advice in fault_of(error).advice

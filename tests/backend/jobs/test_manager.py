@@ -166,7 +166,9 @@ def test_after_a_kill_the_job_waits_again_and_its_attempts_count(services: Servi
     assert job.error == "The worker died 10 times while it ran this job."
     assert services.jobs.recover() == []
     with services.store.reading() as session:
-        assert session.get_one(Project, 1).problem == job.error
+        project = session.get_one(Project, 1)
+        assert project.problem == job.error
+        assert "ran out of memory" in (project.problem_advice or "")
 
 
 def test_a_round_whose_job_kills_every_worker_is_given_up(services: Services) -> None:

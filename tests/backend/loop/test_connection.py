@@ -133,6 +133,7 @@ def test_for_a_project_that_lists_no_backend_nothing_is_done(
     label_studio.backends = []  # disconnected, or never connected: `/setup` was somebody else's
     project = look(services, label_studio)
     assert (project.connected_at, project.problem) == (None, NOT_LISTED)
+    assert "connect the backend" in (project.problem_advice or "")
     assert events(services) == [NOT_LISTED]
     look(services, label_studio)
     look(services, label_studio, "ANNOTATION_CREATED")

@@ -174,7 +174,8 @@ def test_one_that_passes_leaves_no_trace_of_failure(services: Services, handler:
     job = run(services)
     assert (job.state, job.outcome, job.error) == ("done", "well", None)
     with services.store.reading() as session:
-        assert session.get_one(Project, 1).problem is None
+        project = session.get_one(Project, 1)
+        assert (project.problem, project.problem_advice) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,9 @@ def test_other_faults_fail_at_once_with_their_reason(
     job = run(services)
     assert (job.state, job.error, job.attempts) == ("failed", str(error), 1)
     with services.store.reading() as session:
-        assert session.get_one(Project, 1).problem == str(error)
+        project = session.get_one(Project, 1)
+        assert project.problem == str(error)
+        assert project.problem_advice == fault_of(error).advice
         assert session.scalars(select(Event.text)).all() == [f"train failed: {error}"]
 
 

@@ -168,9 +168,12 @@ class TestAnOpenRound:
             run(services, project, label_studio)
         with services.store.reading() as session:
             problem = session.get_one(Project, project.id).problem
+            advice = session.get_one(Project, project.id).problem_advice
             assert len(session.scalars(select(Event).filter_by(level="warning")).all()) == 1
         assert problem is not None
         assert problem.startswith('The project\'s model version in Label Studio is "", not')
+        assert advice is not None
+        assert '"Rescore"' in advice
         label_studio.serve("CDAL round 1.1")
         run(services, project, label_studio)
         assert problem_of(services, project) is None

@@ -1,4 +1,4 @@
-"""How figures, times and advice are written on the pages."""
+"""How figures and times are written on the pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from cdal.backend.errors import advice_on
 from cdal.backend.store.tables import now
 from cdal.backend.web.pages import wording
 
@@ -49,23 +48,3 @@ def test_names_and_counts() -> None:
         "metric",
     ]
     assert (wording.count(1, "image"), wording.count(1200, "image")) == ("1 image", "1,200 images")
-
-
-@pytest.mark.parametrize(
-    ("problem", "advice"),
-    [
-        ("Label Studio could not be asked to read the project: ConnectError", "Label Studio runs"),
-        ("Label Studio refused to import the predictions: 403 no", "access token of a user"),
-        ('Setting "budget" must be at least 1, not 0.', 'under "Settings"'),
-        ("The labeling config has no <Image>; this backend labels images.", "labeling interface"),
-        ('The <Choices> "label" has choice="multiple"; use …', "labeling interface"),
-        ("Internal error, see the log: KeyError", "the backend's log"),
-        ("Something that nobody foresaw", "start the step again"),
-    ],
-)
-def test_every_problem_has_something_to_do(problem: str, advice: str) -> None:
-    assert advice in (advice_on(problem) or "")
-
-
-def test_no_problem_needs_no_advice() -> None:
-    assert advice_on(None) is None

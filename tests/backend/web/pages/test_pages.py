@@ -347,3 +347,19 @@ def test_an_old_address_leads_to_the_page(pooled: FlaskClient, old: str, new: st
 def test_an_address_that_there_is_not_is_answered_with_a_page(pooled: FlaskClient) -> None:
     answer = pooled.get("/projects/1/nothing")
     assert (answer.status_code, answer.mimetype) == (404, "text/html")
+
+
+@pytest.mark.parametrize("page", ["/projects", "/projects/1"])
+def test_a_problem_is_shown_with_what_can_be_done_about_it(browser: FlaskClient, page: str) -> None:
+    with services_of(browser).store.transaction() as session:
+        project = session.get_one(Project, add_project(services_of(browser)).id)
+        assert project.set_problem("The labels are gone.", 'press "Rescore".')
+        assert not project.set_problem("The labels are gone.", 'press "Rescore".')
+    shown = text(browser.get(page))
+    assert "The labels are gone." in shown
+    assert 'What to do: press "Rescore".' in shown
+    answer = browser.get("/api/v1/projects/1").get_json()
+    assert answer["problem_advice"] == 'press "Rescore".'
+    with services_of(browser).store.transaction() as session:
+        session.get_one(Project, 1).clear_problem()
+    assert "What to do" not in text(browser.get(page))

@@ -1,0 +1,130 @@
+"""One parse of a labeling config and its settings, the same at every door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.offline import (
+    CONFIG,
+    UID,
+    FakeLabelStudio,
+    add_project,
+    let_sign_in,
+    make_config,
+    make_services,
+    make_work,
+)
+
+from cdal.backend.actions import change_settings
+from cdal.backend.errors import ConfigError, LabelingError, RefusedError, SettingsError
+from cdal.backend.label_studio.data import MLBackendInfo
+from cdal.backend.loop.connection import POLL, is_connected
+from cdal.backend.project_config import ProjectConfig
+from cdal.backend.services import Services
+from cdal.backend.store.tables import Project
+from cdal.backend.web.setup import SetupRequest, connect
+from cdal.models import ARCHITECTURES
+
+BOXES = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
+MASKS = BOXES.replace("Rectangle", "Brush")
+ONE_MASK = MASKS.replace('<Label value="dog"/>', "")
+TWO_CONTROLS = CONFIG.replace("</View>", BOXES.partition("/>")[2].replace('"label"', '"box"'))
+
+
+def test_the_settings_and_the_control() -> None:
+    config = ProjectConfig.parse(TWO_CONTROLS, {"control": "box", "budget": 7})
+    assert config.settings.budget == 7
+    assert (config.control.from_name, config.control.task) == ("box", "detection")
+
+
+@pytest.mark.parametrize(
+    ("labeling_config", "extra_params", "words"),
+    [
+        (CONFIG, {"budget": 0}, ["budget", "at least 1", "0"]),
+        (CONFIG, {"bugdet": 5}, ["bugdet", 'did you mean "budget"']),
+        ("<View/>", None, ["no <Image>"]),
+        (CONFIG, {"control": "nothing"}, ['"control"', '"nothing"', '"label"']),
+        (TWO_CONTROLS, None, ['"label"', '"box"', '{"control": "label"}']),
+        (BOXES, {"network": "resnet18"}, ['"network"', "resnet18", *ARCHITECTURES["detection"]]),
+        (ONE_MASK, {"unlabelled": "ignore"}, ['"unlabelled"', '"background"', "<BrushLabels>"]),
+    ],
+)
+def test_what_cannot_be_served_is_refused(
+    labeling_config: str, extra_params: Any, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ProjectConfig.parse(labeling_config, extra_params)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("labeling_config", "unlabelled"), [(ONE_MASK, "background"), (MASKS, "ignore")]
+)
+def test_one_label_needs_the_background_and_two_do_not(
+    labeling_config: str, unlabelled: str
+) -> None:
+    assert ProjectConfig.parse(labeling_config, {"unlabelled": unlabelled}).control.tag
+
+
+def test_weights_are_looked_for_only_where_a_configuration_is_stored(tmp_path: Path) -> None:
+    settings = {"weights": "ours.pth"}
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    server = make_config(tmp_path / "data", weights_folder=folder)
+    with pytest.raises(SettingsError, match=r"ours\.pth"):
+        ProjectConfig.accept(CONFIG, settings, server)
+    assert ProjectConfig.parse(CONFIG, settings).settings.weights == "ours.pth"
+    (folder / "ours.pth").touch()
+    assert ProjectConfig.accept(CONFIG, settings, server).settings.weights == "ours.pth"
+
+
+Door = Callable[[Services, Project, Any], None]
+
+
+def by_setup(services: Services, project: Project, extra_params: Any) -> None:
+    body = {"project": UID, "schema": project.labeling_config, "extra_params": extra_params}
+    with pytest.raises(RefusedError):
+        connect(services, SetupRequest.of(body))
+
+
+def by_the_settings_page(services: Services, project: Project, extra_params: Any) -> None:
+    with pytest.raises(ConfigError):
+        change_settings(services, project.id, extra_params, "ann")
+
+
+def by_the_poll(services: Services, project: Project, extra_params: Any) -> None:
+    label_studio = FakeLabelStudio()
+    label_studio.backends = [MLBackendInfo("http://backend.test:9090", extra_params)]
+    assert is_connected(make_work(services, project, label_studio, asked_by=POLL))
+
+
+@pytest.mark.parametrize("door", [by_setup, by_the_settings_page, by_the_poll])
+@pytest.mark.parametrize(
+    "extra_params",
+    [
+        {"budget": 0},
+        {"control": "nothing"},
+        {"network": "drn_d_22"},
+        {"weights": "../../etc/passwd"},
+        {"selector_options": {"alpa": 1}},
+    ],
+)
+def test_every_door_refuses_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: Door, extra_params: Any
+) -> None:
+    let_sign_in(monkeypatch)
+    services = make_services(tmp_path)
+    project = add_project(services, extra_params={"budget": 40})
+    door(services, project, extra_params)
+    with services.store.reading() as session:
+        assert session.get_one(Project, project.id).extra_params == {"budget": 40}
+
+
+def test_the_two_kinds_of_refusal_stay_apart() -> None:
+    with pytest.raises(SettingsError):
+        ProjectConfig.parse(CONFIG, {"budget": 0})
+    with pytest.raises(LabelingError):
+        ProjectConfig.parse("<View/>", {"budget": 1})
