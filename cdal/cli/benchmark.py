@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from cdal.benchmark.ablations import ABLATIONS
 from cdal.selectors import SELECTORS
 
 DEFAULT_SELECTORS = "random,entropy,core-set,cdal-cs,cdal-rl"
+
+
+def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = add_parser("benchmark", help="simulate active learning: learning curves")
+    add_arguments(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from cdal.benchmark.command import run
+
+    return run(arguments)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

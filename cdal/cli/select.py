@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from cdal.selectors import SELECTORS, Pool, PoolError, Selection, make_selector
 from cdal.selectors.pool_file import load_pool
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = add_parser("select", help="pick images from a pool in a file")
     parser.add_argument(
         "pool", type=Path, metavar="POOL.npz", help="pool file; see docs/pool-format.md"
     )
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="where to compute; default: cpu")
     parser.add_argument("--json", action="store_true", help="print JSON, with scores and reasons")
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

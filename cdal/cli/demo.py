@@ -1,0 +1,57 @@
+"""``cdal demo``: the command's arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+
+def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    demo = add_parser("demo", help="start a Label Studio with this backend, to try it out")
+    demo.add_argument(
+        "--task",
+        choices=("classification", "segmentation", "detection"),
+        help="what to label; default: the task the images are labelled for, or classification",
+    )
+    demo.add_argument(
+        "--images",
+        type=Path,
+        metavar="PATH",
+        help="a folder or zip of labelled images: class folders, images with masks, or the VOC "
+        "layout; default: the demo draws its own",
+    )
+    demo.add_argument("--limit", type=_positive, metavar="N", help="use at most N images")
+    demo.add_argument("--budget", type=_positive, metavar="N", help="images per round")
+    demo.add_argument(
+        "--once",
+        action="store_true",
+        help="label automatically through Label Studio's API, print the results, and exit",
+    )
+    demo.add_argument(
+        "--rounds", type=_positive, default=3, metavar="N", help="rounds to label with --once"
+    )
+    demo.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from cdal.demo.run import Options, run
+
+    return run(
+        Options(
+            images=arguments.images,
+            task=arguments.task,
+            limit=arguments.limit,
+            rounds=arguments.rounds,
+            once=arguments.once,
+            budget=arguments.budget,
+        )
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
