@@ -1,4 +1,4 @@
-"""Labelled images on disk, in the standard layouts, from a folder or a zip, read lazily."""
+"""Labelled images in the standard layouts, read lazily from a folder or a zip."""
 
 from cdal.datasets.errors import DatasetError
 from cdal.datasets.image_set import Example, ImageSet

@@ -1,5 +1,5 @@
-"""What can be wrong with files that should be labelled images."""
+"""Errors about files of labelled images."""
 
 
 class DatasetError(Exception):
-    """The files are not what is needed; the message is a sentence for whoever named them."""
+    """The files are not usable; the message is a sentence for the user who named them."""

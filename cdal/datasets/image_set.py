@@ -18,13 +18,13 @@ TEST_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """One labelled image; nothing of it is read before it is asked for.
+    """One labelled image, whose files are read only on request.
 
     Attributes:
-        name: of the image's file in its source, unique in its set.
-        is_test: whether it is to measure with, never to learn from.
-        source: where its files are.
-        read_target: what finds its target, given the example.
+        name: the name of the image file in its source, unique within its set.
+        is_test: whether it serves to measure and never to learn.
+        source: the source of its files.
+        read_target: reads the target of the example.
     """
 
     name: str
@@ -33,18 +33,18 @@ class Example:
     read_target: Callable[[Example], Tensor]
 
     def image(self) -> bytes:
-        """The image file as it is.
+        """The bytes of the image file.
 
         Raises:
-            DatasetError: it cannot be read, or is too large.
+            DatasetError: the file cannot be read, or is too large.
         """
         return self.source.read(self.name)
 
     def pixels(self) -> Tensor:
-        """The image, upright, (3, H, W) uint8.
+        """The upright image, (3, H, W) uint8.
 
         Raises:
-            DatasetError: it cannot be read or decoded.
+            DatasetError: the file cannot be read or decoded.
         """
         return decode(self.image(), self.source.where(self.name))
 
@@ -52,14 +52,12 @@ class Example:
         """Height and width of the upright image.
 
         Raises:
-            DatasetError: the file cannot be read, or is no image.
+            DatasetError: the file cannot be read, or is not an image.
         """
         return upright_size(self.image(), self.source.where(self.name))
 
     def target(self) -> Tensor:
-        """What a network is to say of the image; see ``cdal.models.predictions``.
-
-        Masks and boxes are of the upright image.
+        """The image's target, as ``cdal.models.predictions`` describes it, for the upright image.
 
         Raises:
             DatasetError: a file with labels cannot be read.
@@ -73,7 +71,7 @@ class ImageSet:
 
     Attributes:
         task: "classification", "segmentation" or "detection".
-        classes: their names; targets are indices among them.
+        classes: the class names; targets are indices into them.
         examples: sorted by name.
     """
 
@@ -83,25 +81,25 @@ class ImageSet:
 
     @property
     def train(self) -> tuple[Example, ...]:
-        """Those to learn from."""
+        """The training examples."""
         return tuple(example for example in self.examples if not example.is_test)
 
     @property
     def test(self) -> tuple[Example, ...]:
-        """Those to measure with."""
+        """The test examples."""
         return tuple(example for example in self.examples if example.is_test)
 
 
-def split_to_test_with(splits: Sequence[str | None]) -> str | None:
-    """The split to measure with: "test", "val" where there is none, or None without either."""
+def test_split(splits: Sequence[str | None]) -> str | None:
+    """The split that serves as test split: "test", or else "val", or None without either."""
     return next((name for name in ("test", "val") if name in splits), None)
 
 
 def hold_back(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
-    """The examples, by name; a random share of them are test examples, if none is yet."""
+    """Sort examples by name; if none is a test example, make a random share test examples."""
     ordered = sorted(examples, key=lambda example: example.name)
     if any(example.is_test for example in ordered):
         return tuple(ordered)
     count = round(len(ordered) * TEST_SHARE)
-    test = set(Random(seed).sample(range(len(ordered)), count))  # noqa: S311 — no secret
+    test = set(Random(seed).sample(range(len(ordered)), count))  # noqa: S311 — not for secrets
     return tuple(replace(example, is_test=row in test) for row, example in enumerate(ordered))

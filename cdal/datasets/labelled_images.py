@@ -1,4 +1,4 @@
-"""Labelled images as networks take them."""
+"""Labelled images as a data set for networks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from cdal.models.predictions import BACKGROUND, IGNORED
 
 
 class LabelledImages:
-    """Some examples of a set, read whenever they are asked for; a ``cdal.models.Dataset``.
+    """Some examples of a set, read on request; a ``cdal.models.Dataset``.
 
     Args:
         images: the set.
-        examples: those of it that are wanted.
-        classes: a network's; targets are indices among these. A segmentation network whose last
-            class is ``BACKGROUND`` was trained to see it wherever nothing is labelled, so there
-            pixels of no class are of that one. None: those of the set.
+        examples: the examples to use.
+        classes: the network's classes, which targets index; None: the set's. If the last class is
+            ``BACKGROUND``, pixels without a class belong to it, as when such a network is trained.
 
     Raises:
-        DatasetError: a class of the set is not among the network's.
+        DatasetError: the network lacks a class of the set.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class LabelledImages:
         classes = images.classes if classes is None else classes
         missing = [name for name in images.classes if name not in classes]
         if missing:
-            raise DatasetError(f"The network does not know the classes {', '.join(missing)}.")
+            raise DatasetError(f"The network lacks these classes: {', '.join(missing)}.")
         self._examples = examples
         self._task = images.task
         self._index = torch.full((max(256, len(images.classes)),), IGNORED)

@@ -1,4 +1,4 @@
-"""Which layout a folder or zip has, found by what is in it."""
+"""Detect the layout of a folder or zip by its contents, and open it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cdal.datasets.sources import Source, open_source
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How labelled images for one task lie in folders.
+    """A layout of labelled images for one task.
 
     Attributes:
-        called: in a sentence.
-        needed: what there must be.
-        fits: whether a source looks like it.
-        read: what reads it, with the seed of the test share.
+        called: its name within a sentence.
+        needed: the files that it requires, within a sentence.
+        fits: whether a source seems to have this layout.
+        read: reads a source, given the seed for choosing test examples.
     """
 
     called: str
@@ -29,7 +29,7 @@ class Layout:
     read: Callable[[Source, int], ImageSet]
 
 
-# In this order, since the images of the others are in folders, too.
+# Class folders come last, because the images of the other layouts are in folders too.
 LAYOUTS: Mapping[str, Layout] = {
     "detection": Layout("VOC's layout", voc.NEEDED, voc.fits, voc.read),
     "segmentation": Layout(
@@ -45,32 +45,32 @@ TASKS = ("classification", "segmentation", "detection")
 
 
 def open_images(path: Path, task: str | None = None, seed: int = 0) -> ImageSet:
-    """The labelled images of a folder or zip.
+    """Open the labelled images of a folder or zip.
 
     Args:
-        path: of the folder or zip.
-        task: what they must be for; None: whatever their layout is for.
-        seed: of the share that is held back to test with, where no split says what is.
+        path: the folder or zip.
+        task: the required task; None: any.
+        seed: the seed for choosing test examples if the files define no split.
 
     Raises:
-        DatasetError: there are none, or they are for another task; the message is a sentence
-            that says what was found and what is needed.
+        DatasetError: there are no labelled images, or they are for another task; the message says
+            what was found and what is needed.
     """
     source = open_source(path)
     found = next((name for name, layout in LAYOUTS.items() if layout.fits(source)), None)
     if found is None:
         wanted = [f"{LAYOUTS[name].needed} ({name})" for name in ([task] if task else TASKS)]
-        raise DatasetError(f"{path} holds {_contents(source)}. Needed is {'; or '.join(wanted)}.")
+        raise DatasetError(f"{path} contains {_contents(source)}. It needs {'; or '.join(wanted)}.")
     if task is not None and task != found:
         raise DatasetError(
-            f"{path} holds {LAYOUTS[found].called}, which is for {found}; {task} needs "
+            f"{path} contains {LAYOUTS[found].called}, a layout for {found}; {task} needs "
             f"{LAYOUTS[task].needed}."
         )
     return LAYOUTS[found].read(source, seed)
 
 
 def _contents(source: Source) -> str:
-    """What there is, in a few words."""
+    """A short description of the files in a source."""
     if not source.names:
         return "no files"
     folders = sorted({str(PurePosixPath(name).parent) for name in source.names} - {"."})

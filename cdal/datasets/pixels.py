@@ -1,4 +1,4 @@
-"""From an image file's bytes to pixels, as a person sees them: upright."""
+"""Decode image files to upright pixels, as people see them."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from cdal.datasets.errors import DatasetError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
-MOST_PIXELS = 80_000_000
-"""Above about 90 million, Pillow itself warns of files that are made to fill the memory."""
+MAX_PIXELS = 80_000_000
+"""Above about 90 million pixels, Pillow itself warns of decompression bombs."""
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """The EXIF orientations that swap width and height."""
 
 
 def decode(data: bytes, name: str = "The image") -> Tensor:
-    """The pixels of an image, turned upright by EXIF, transparency over white.
+    """Decode an image, rotated upright as its EXIF data says; transparency becomes white.
 
     16-bit samples keep their upper 8 bits.
 
     Args:
-        data: the file.
-        name: what to call it in an error.
+        data: the bytes of the file.
+        name: its name in error messages.
 
     Returns:
         (3, H, W) uint8, RGB.
 
     Raises:
-        DatasetError: it is no such image, damaged, too large, or its samples have 32 bits.
+        DatasetError: it is not an image, damaged, too large, or has 32-bit samples.
     """
     with _opened(data, name) as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I;16"):
             upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         elif upright.mode in ("I", "F"):
-            raise DatasetError(f"{name} has 32-bit samples, which have no agreed range.")
+            raise DatasetError(f"{name} has 32-bit samples, whose range is not defined.")
         if upright.has_transparency_data:
             upright = upright.convert("RGBA")
             white = Image.new("RGBA", upright.size, "white")
@@ -52,10 +52,10 @@ def decode(data: bytes, name: str = "The image") -> Tensor:
 
 
 def upright_size(data: bytes, name: str = "The image") -> tuple[int, int]:
-    """Height and width as ``decode`` makes them, from the header alone.
+    """The height and width of the upright image, read from the header alone.
 
     Raises:
-        DatasetError: as ``decode``, as far as the header shows it.
+        DatasetError: the header shows that it is not an image, damaged or too large.
     """
     with _opened(data, name) as image:
         width, height = image.size
@@ -64,15 +64,15 @@ def upright_size(data: bytes, name: str = "The image") -> tuple[int, int]:
 
 
 def decode_mask(data: bytes, name: str = "The mask") -> Tensor:
-    """The values of an image with one channel, (H, W) uint8; of a palette image, its indices.
+    """Decode an image with one channel, (H, W) uint8; a palette image gives palette indices.
 
     Raises:
-        DatasetError: it has several channels, more than 8 bits, or is no image.
+        DatasetError: it has several channels or more than 8 bits, or is not an image.
     """
     with _opened(data, name) as image:
         if image.mode not in ("L", "P", "1"):
             raise DatasetError(
-                f"{name} needs one channel of at most 8 bits, with a class index for each pixel."
+                f"{name} must have one channel of at most 8 bits, with a class index per pixel."
             )
         return torch.from_numpy(np.array(image).astype(np.uint8))
 
@@ -85,10 +85,10 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
             yield image
     except DatasetError:
         raise
-    except Exception as error:  # what Pillow raises on damaged files is not documented
-        raise DatasetError(f"{name} is damaged, or no image.") from error
+    except Exception as error:  # Pillow does not document what it raises for damaged files
+        raise DatasetError(f"{name} is damaged or not an image.") from error
 
 
 def _check_size(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MOST_PIXELS:
-        raise DatasetError(f"{name} has more than {MOST_PIXELS:,} pixels.")
+    if image.width * image.height > MAX_PIXELS:
+        raise DatasetError(f"{name} has more than {MAX_PIXELS:,} pixels.")

@@ -1,4 +1,4 @@
-"""The layout of PASCAL VOC: JPEGImages/, Annotations/ and ImageSets/Main/. For detection."""
+"""The layout for detection: PASCAL VOC's JPEGImages/, Annotations/ and ImageSets/Main/."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ import torch
 from torch import Tensor
 
 from cdal.datasets.errors import DatasetError
-from cdal.datasets.image_set import Example, ImageSet, hold_back, split_to_test_with
+from cdal.datasets.image_set import Example, ImageSet, hold_back, test_split
 from cdal.datasets.pixels import SUFFIXES
-from cdal.datasets.sources import LARGEST_TEXT, Source
+from cdal.datasets.sources import MAX_TEXT_BYTES, Source
 
 NEEDED = (
-    "JPEGImages/NAME.jpg with Annotations/NAME.xml, and, where it is known which images are to "
-    "test with, ImageSets/Main/train.txt and test.txt with a name in each line"
+    "JPEGImages/NAME.jpg with Annotations/NAME.xml, and optionally ImageSets/Main/train.txt and "
+    "test.txt with one name per line"
 )
 LISTS = ("train", "trainval", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An object: its class, and left, top, right and bottom as in the file."""
+    """An object: its class, and left, top, right and bottom as in the annotation file."""
 
     name: str
     corners: tuple[float, float, float, float]
 
 
 def fits(source: Source) -> bool:
-    """Whether there is a folder JPEGImages."""
+    """Whether a source has a folder JPEGImages."""
     return any("JPEGImages" in PurePosixPath(name).parts[:-1] for name in source.names)
 
 
 def read(source: Source, seed: int) -> ImageSet:
-    """The images that have an annotation; the classes are those of all objects, by alphabet.
+    """Read the images that have an annotation; the classes are in alphabetical order.
 
-    Where ImageSets/Main has lists, only the images in them count. An image whose annotation has
-    no object has none to be found.
+    If ImageSets/Main has lists, only the images in them are used. An annotation without objects
+    makes its image a negative example.
 
     Raises:
-        DatasetError: there are no annotations, or one cannot be read.
+        DatasetError: there are no labelled objects, or an annotation cannot be read.
     """
     root = _root(source)
     images = _files(source, root / "JPEGImages", SUFFIXES)
@@ -56,7 +56,7 @@ def read(source: Source, seed: int) -> ImageSet:
             f"{source.path} has {len(images)} images in JPEGImages and {len(annotations)} files in "
             f"Annotations, but no labelled object; detection needs {NEEDED}."
         )
-    test = split_to_test_with([splits.get(name) for name in names])
+    test = test_split([splits.get(name) for name in names])
     examples = [
         Example(
             images[name],
@@ -70,24 +70,24 @@ def read(source: Source, seed: int) -> ImageSet:
 
 
 def read_annotation(source: Source, file: str) -> tuple[Box, ...]:
-    """The objects of one annotation.
+    """Read the objects of one annotation file.
 
     Raises:
-        DatasetError: the file is no annotation.
+        DatasetError: the file is not a VOC annotation.
     """
-    # Only this layout needs it, and a machine that is lent for its GPU may not have it.
+    # Imported here, because only this layout needs it.
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
     try:
-        tree = fromstring(source.read(file, LARGEST_TEXT))
+        tree = fromstring(source.read(file, MAX_TEXT_BYTES))
         return tuple(_box(item.findtext) for item in tree.iter("object"))
     except (ParseError, DefusedXmlException, ValueError) as error:
-        raise DatasetError(f"{source.where(file)} is no annotation of VOC: {error}.") from error
+        raise DatasetError(f"{source.where(file)} is not a VOC annotation: {error}.") from error
 
 
 def _box(text: Callable[[str, str], str]) -> Box:
-    """The object of an element, given what finds the text of its parts."""
+    """The box of an XML element, given a function that finds the text of its parts."""
     left, top, right, bottom = (
         float(text(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")
     )
@@ -100,7 +100,7 @@ def _box(text: Callable[[str, str], str]) -> Box:
 def _target(boxes: Sequence[Box], classes: Sequence[str]) -> Callable[[Example], Tensor]:
     def clip(example: Example) -> Tensor:
         height, width = example.size()
-        # VOC counts pixels from 1, and the last one is inside the box.
+        # VOC counts pixels from 1, and the box includes the last one.
         rows = [
             [
                 *(box.corners[0] - 1, box.corners[1] - 1, box.corners[2], box.corners[3]),
@@ -117,7 +117,7 @@ def _target(boxes: Sequence[Box], classes: Sequence[str]) -> Callable[[Example],
 
 
 def _root(source: Source) -> PurePosixPath:
-    """The folder that JPEGImages is in."""
+    """The folder that contains JPEGImages."""
     roots = set()
     for name in source.names:
         parts = PurePosixPath(name).parts
@@ -125,8 +125,8 @@ def _root(source: Source) -> PurePosixPath:
             roots.add(PurePosixPath(*parts[: parts.index("JPEGImages")]))
     if len(roots) > 1:
         raise DatasetError(
-            f"{source.path} holds several data sets in VOC's layout: "
-            f"{', '.join(sorted(map(str, roots)))}; name one of these folders."
+            f"{source.path} contains several data sets in VOC's layout: "
+            f"{', '.join(sorted(map(str, roots)))}; use one of these folders."
         )
     return roots.pop()
 
@@ -134,7 +134,7 @@ def _root(source: Source) -> PurePosixPath:
 def _files(
     source: Source, folder: PurePosixPath, suffixes: frozenset[str] | set[str]
 ) -> dict[str, str]:
-    """The files of a folder with one of the suffixes, by their names without it."""
+    """The files of a folder with one of the suffixes, by their names without suffix."""
     paths = (PurePosixPath(name) for name in source.names)
     return {
         path.stem: str(path)
@@ -144,10 +144,10 @@ def _files(
 
 
 def _splits(source: Source, root: PurePosixPath) -> Mapping[str, str]:
-    """The split of every image that is in a list; empty without lists."""
+    """The split of each image in the lists; empty without lists."""
     lists = _files(source, root / "ImageSets" / "Main", {".txt"})
     splits: dict[str, str] = {}
-    for split in LISTS:  # an image that is in trainval, too, belongs to the later split
+    for split in LISTS:  # an image in several lists belongs to the last
         for line in source.text(lists[split]).splitlines() if split in lists else ():
             if line.strip():
                 splits[line.split()[0]] = split

@@ -1,1 +1,1 @@
-"""The demo: a real Label Studio and this backend on one machine, with images to label."""
+"""The demo: Label Studio and this backend on one machine, with images to label."""

@@ -19,7 +19,7 @@ Region = dict[str, Any]
 
 
 class Annotator:
-    """Somebody who works through a project's label stream."""
+    """A user who works through a project's label stream."""
 
     def __init__(self, url: str, token: str, project: int) -> None:
         self.url = url
@@ -27,7 +27,7 @@ class Annotator:
         self._headers = {"Authorization": f"Token {token}"}
 
     def next_task(self) -> int | None:
-        """Ask for the next task, as "Label All Tasks" does; None where there is none."""
+        """Request the next task, as "Label All Tasks" does; None if there is none."""
         answer = httpx.get(
             f"{self.url}/api/projects/{self.project}/next",
             headers=self._headers,
@@ -38,13 +38,13 @@ class Annotator:
         answer.raise_for_status()
         return int(answer.json()["id"])
 
-    def submit(self, task: int, said: str | Sequence[Region]) -> None:
-        """Submit what a person says of an image: a class, or its regions."""
-        result = choice(said) if isinstance(said, str) else list(said)
+    def submit(self, task: int, labels: str | Sequence[Region]) -> None:
+        """Submit an annotation: the class of the image, or its regions."""
+        result = choice(labels) if isinstance(labels, str) else list(labels)
         self._annotate(task, {"result": result, "lead_time": 1.0})
 
     def skip(self, task: int) -> None:
-        """Skip a task, as a person does."""
+        """Skip a task, as the button "Skip" does."""
         self._annotate(task, {"result": [], "was_cancelled": True})
 
     def _annotate(self, task: int, annotation: Mapping[str, Any]) -> None:
@@ -58,10 +58,10 @@ class Annotator:
 
 
 def truth(images: ImageSet, example: Example) -> list[Region]:
-    """What a person who makes no mistakes says of an example.
+    """The correct annotation of an example.
 
     Raises:
-        DatasetError: its labels cannot be read.
+        DatasetError: the labels cannot be read.
     """
     target = example.target()
     if images.task == "classification":
@@ -72,23 +72,23 @@ def truth(images: ImageSet, example: Example) -> list[Region]:
 
 
 def choice(name: str) -> list[Region]:
-    """The image is of this class."""
+    """The result for an image of this class."""
     control = {"from_name": CONTROL, "to_name": IMAGE, "type": "choices"}
     return [{**control, "value": {"choices": [name]}}]
 
 
 def painted(mask: Tensor, classes: Sequence[str]) -> list[Region]:
-    """One region for each class in a mask, painted with the brush.
+    """One brush region per class in a mask.
 
     Args:
-        mask: indices of classes, (H, W) uint8; other values are left bare.
-        classes: their names.
+        mask: class indices, (H, W) uint8; pixels with other values stay unpainted.
+        classes: the class names.
     """
     regions = []
     for index, name in enumerate(classes):
         covered = (mask == index).numpy()
         if covered.any():
-            # As strong as the brush paints.
+            # The brush paints at full opacity.
             rle = brush.mask2rle(covered.astype(np.uint8) * 255)
             value = {"format": "rle", "rle": rle, "brushlabels": [name]}
             regions.append(_region("brushlabels", value, mask.shape[0], mask.shape[1]))
@@ -96,11 +96,11 @@ def painted(mask: Tensor, classes: Sequence[str]) -> list[Region]:
 
 
 def rectangles(boxes: Tensor, classes: Sequence[str], size: tuple[int, int]) -> list[Region]:
-    """One region for each box.
+    """One rectangle region per box.
 
     Args:
-        boxes: left, top, right, bottom in pixels and the index of a class, (K, 5).
-        classes: their names.
+        boxes: left, top, right, bottom in pixels and a class index, (K, 5).
+        classes: the class names.
         size: the image's height and width.
     """
     height, width = size

@@ -1,4 +1,4 @@
-"""This backend, as the demo and the tests run it, and what it says of itself."""
+"""A backend server for the demo and the tests, and its status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START_SECONDS = 120.0
 
 
 class BackendServer(ServerProcess):
-    """`cdal serve` on a data folder; a second start goes on with the same data."""
+    """`cdal serve` with its own data folder; a later start continues with the same data."""
 
     def __init__(
         self,
@@ -41,18 +41,18 @@ class BackendServer(ServerProcess):
                 "LABEL_STUDIO_URL": label_studio_url,
                 "LABEL_STUDIO_API_KEY": token,
                 "PYTHONUNBUFFERED": "1",
-                **(environment or {}),
+                **given,
             },
             log=folder / "backend.log",
         )
 
     def status(self, label_studio_id: int) -> dict[str, Any] | None:
-        """What the backend says of a project; None before it is connected."""
+        """The backend's status of a project; None before the project is connected."""
         projects = self.get("/api/v1/projects")["projects"]
         return next((p for p in projects if p["label_studio_id"] == label_studio_id), None)
 
     def queue(self, label_studio_id: int) -> list[dict[str, Any]]:
-        """The open round's images by rank."""
+        """The images of the open round, by rank."""
         status = self.status(label_studio_id)
         if status is None:
             return []
@@ -60,7 +60,7 @@ class BackendServer(ServerProcess):
         return picks
 
     def get(self, path: str) -> Any:
-        """What the API answers."""
+        """Request a path of the API, and return the JSON answer."""
         answer = httpx.get(f"{self.url}{path}", timeout=30.0, auth=self.password)
         answer.raise_for_status()
         return answer.json()
@@ -73,10 +73,10 @@ class BackendServer(ServerProcess):
         seconds: float,
         watch: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> dict[str, Any]:
-        """Wait until a project's status fulfils a condition; returns that status.
+        """Wait until a project's status meets a condition, and return that status.
 
         Raises:
-            DemoError: a job failed, the backend ended, or it takes too long.
+            DemoError: a job failed, the backend stopped, or the time ran out.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -87,14 +87,14 @@ class BackendServer(ServerProcess):
                     return status
                 failed = next((job for job in status["jobs"] if job["state"] == "failed"), None)
                 if failed is not None:
-                    raise DemoError(f"The backend's {failed['kind']} failed: {failed['error']}")
+                    raise DemoError(f'The job "{failed["kind"]}" failed: {failed["error"]}')
                 watch(status)
             time.sleep(0.2)
-        raise DemoError(f"After {seconds:.0f} s there is still no {what}; see {self.log}.")
+        raise DemoError(f"Timed out after {seconds:.0f} s waiting for: {what}. See {self.log}.")
 
 
 def round_is_open(number: int) -> Callable[[dict[str, Any]], bool]:
-    """Whether this round, or a later one, is in the label stream."""
+    """A condition for ``wait_for``: this round, or a later one, is open."""
     return lambda status: any(
         r["number"] >= number and r["state"] == "open" for r in status["rounds"]
     )

@@ -1,4 +1,4 @@
-"""The images that the demo labels, as copies that Label Studio may serve."""
+"""The images of the demo, as copies that Label Studio may serve."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from cdal.demo.process import DemoError
 
 COPIES = "pictures"
 LIST = "pictures.json"
-"""Beside the copies: the names of their examples; written last, so that all of them are there."""
+"""The names of the chosen examples, in a file beside the copies that is written last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A copy of an image that is to be labelled, and the example that it is of."""
+    """A copy of an image to label, and its example."""
 
     file: Path
     example: Example
 
     @property
     def address(self) -> str:
-        """What a task calls it, in a Label Studio that serves the folder above the copies."""
+        """Its address in a task, if Label Studio serves the folder above the copies."""
         return f"/data/local-files/?d={self.file.parent.name}/{self.file.name}"
 
 
 def choose(images: ImageSet, limit: int | None, seed: int) -> list[Example]:
-    """Some examples at random: up to ``limit`` to label, then a third as many to test with."""
-    draw = Random(seed)  # noqa: S311 — of images, no secret
+    """Choose random examples: up to ``limit`` to label, then a third as many to test on."""
+    draw = Random(seed)  # noqa: S311 — not for secrets
     train, test = list(images.train), list(images.test)
     draw.shuffle(train)
     draw.shuffle(test)
@@ -39,9 +39,9 @@ def choose(images: ImageSet, limit: int | None, seed: int) -> list[Example]:
 
 
 def pictures_of(examples: Sequence[Example], folder: Path) -> list[Picture]:
-    """The copies in ``folder`` of those that are to be labelled, under names that tell nothing.
+    """The copies in ``folder`` of the examples to label, under names that do not reveal the label.
 
-    Test images are not among them: Label Studio never sees those.
+    Test images have none: Label Studio never sees them.
     """
     to_label = (example for example in examples if not example.is_test)
     return [
@@ -51,7 +51,7 @@ def pictures_of(examples: Sequence[Example], folder: Path) -> list[Picture]:
 
 
 def copy_pictures(examples: Sequence[Example], folder: Path) -> None:
-    """Make the copies, and then the list that ``known_examples`` reads.
+    """Write the copies, and then the list that ``known_examples`` reads.
 
     Raises:
         DatasetError: an image cannot be read.
@@ -63,7 +63,7 @@ def copy_pictures(examples: Sequence[Example], folder: Path) -> None:
 
 
 def known_examples(images: ImageSet, folder: Path) -> list[Example] | None:
-    """The examples of an earlier run; None where it did not come so far.
+    """The examples that an earlier run chose; None if there was none.
 
     Raises:
         DemoError: the set has changed since.
@@ -75,7 +75,7 @@ def known_examples(images: ImageSet, folder: Path) -> list[Example] | None:
     names = json.loads(file.read_text())
     if not by_name.keys() >= set(names):
         raise DemoError(
-            'The images have changed since the demo was set up; "make clean" removes it, and then '
-            "this command starts anew."
+            'The images have changed since the demo was set up. Run "make clean" to remove the '
+            "demo, and then this command again."
         )
     return [by_name[name] for name in names]

@@ -1,4 +1,4 @@
-"""A server that the demo starts, waits for and stops."""
+"""A server process that the demo starts, waits for and stops."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STOP_SECONDS = 60.0
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message is a sentence that says why."""
+    """The demo cannot continue; the message is a sentence that says why."""
 
 
 class ServerProcess:
-    """A process that answers HTTP, its output in a log file."""
+    """A process that answers HTTP requests and logs to a file."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
@@ -32,7 +32,7 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, in a session of its own: Ctrl-C reaches the demo alone, which then stops it."""
+        """Start it in its own session: Ctrl-C reaches only the demo, which then stops it."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -47,10 +47,10 @@ class ServerProcess:
     def wait_until_up(
         self, address: str, seconds: float, waiting: Callable[[], None] = lambda: None
     ) -> None:
-        """Wait until the address answers 200.
+        """Wait until the address answers with status 200.
 
         Raises:
-            DemoError: the process ended, or did not answer in time.
+            DemoError: the process stopped, or did not answer in time.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -62,13 +62,13 @@ class ServerProcess:
                 pass  # not listening yet
             waiting()
             time.sleep(0.2)
-        raise DemoError(f"{self.name} did not answer within {seconds:.0f} s; see {self.log}.")
+        raise DemoError(f"{self.name} did not answer within {seconds:.0f} s. See {self.log}.")
 
     def check_alive(self) -> None:
-        """Raise `DemoError` if the process has ended by itself."""
+        """Raise `DemoError` if the process has stopped by itself."""
         if self._process is not None and self._process.poll() is not None:
             raise DemoError(
-                f"{self.name} ended with code {self._process.returncode}; see {self.log}."
+                f"{self.name} stopped with exit code {self._process.returncode}. See {self.log}."
             )
 
     @property
@@ -76,7 +76,7 @@ class ServerProcess:
         return None if self._process is None else self._process.pid
 
     def stop(self) -> None:
-        """Ask it to end, and after a minute make it."""
+        """Terminate it, and kill it after a minute if it is still running."""
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
@@ -84,13 +84,13 @@ class ServerProcess:
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            # The session's number is its first process's: this reaches what it started, too.
+            # The session has the id of its first process, so this reaches child processes too.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
+    """A port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -98,10 +98,10 @@ def free_port() -> int:
 
 
 def require_free(port: int) -> None:
-    """Check that a port that is to be listened on is not taken.
+    """Check that a port is free; otherwise, another server's answers would pass for ours.
 
     Raises:
-        DemoError: it is; whoever answers there would pass for the server to be started.
+        DemoError: the port is in use.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,6 +109,6 @@ def require_free(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError:
             raise DemoError(
-                f"Port {port} is taken: the demo is running already, or another program took the "
-                "demo's port; stop it first."
+                f"Port {port} is in use, by another run of the demo or by another program. "
+                "Stop it first."
             ) from None

@@ -1,4 +1,4 @@
-"""A project in Label Studio as a person would set it up, through Label Studio's own API."""
+"""A project in Label Studio, set up through its API as a person does in the browser."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ CONTROL = "label"
 IMAGE = "image"
 """The name of the image tag, and of the field of a task's data that holds the image."""
 
-LARGEST_UNCOVERED_SHARE = 0.2
-LOOKED_AT = 20
+MAX_UNLABELLED_SHARE = 0.2
+"""Below this share of pixels without a class, they are ignored; from it on, background."""
+
+INSPECTED_MASKS = 20
+"""How many masks are read to estimate that share."""
 
 MIN_LABELS = 10
-"""The backend's own, below which it trains nothing."""
+"""The backend's default for the number of labels that a training needs."""
 
 
 class LabelStudioProject:
-    """One project, and what its admin does."""
+    """A project, with the actions of its administrator."""
 
     def __init__(self, url: str, token: str, number: int) -> None:
         self.url = url
@@ -40,24 +43,24 @@ class LabelStudioProject:
 
     @classmethod
     def create(cls, url: str, token: str, title: str, labeling_config: str) -> LabelStudioProject:
-        """Make a new project."""
+        """Create a project."""
         with httpx.Client(timeout=TIMEOUT_S) as http:
             sdk = LabelStudio(base_url=url, api_key=token, httpx_client=http)
             made = sdk.projects.create(title=title, label_config=labeling_config)
         return cls(url, token, int(made.id))
 
     def close(self) -> None:
-        """Close the connections that are kept alive."""
+        """Close open connections."""
         self._http.close()
 
     def allow_local_files(self, folder: Path) -> None:
-        """Let tasks name the files of a folder, which must lie in the server's own root."""
+        """Let tasks refer to files in a folder, which must be inside the server's root folder."""
         self.sdk.import_storage.local.create(
             project=self.number, path=str(folder), title="images", use_blob_urls=True
         )
 
     def import_images(self, addresses: Sequence[str]) -> list[int]:
-        """One task an image; returns their ids in the same order."""
+        """Create one task per image; returns their ids in the same order."""
         made = self.sdk.projects.import_tasks(
             id=self.number, request=[{"image": a} for a in addresses], return_task_ids=True
         )
@@ -69,10 +72,10 @@ class LabelStudioProject:
         settings: Mapping[str, Any] | None = None,
         password: tuple[str, str] | None = None,
     ) -> int:
-        """Connect the backend, with the project's settings as its extra params; returns its id.
+        """Connect the backend, with the project's settings as extra params; returns its id.
 
         Raises:
-            DemoError: Label Studio or the backend refused; the message is what a person would see.
+            DemoError: Label Studio or the backend refused; the message is what users see.
         """
         sent: dict[str, Any] = {
             "url": backend_url,
@@ -110,17 +113,17 @@ class LabelStudioProject:
 
 
 def choices_config(classes: Sequence[str]) -> str:
-    """The labeling config of image classification."""
+    """The labeling config for classification."""
     return _config("Choices", "Choice", classes, ' choice="single" showInline="true"')
 
 
 def brush_config(classes: Sequence[str]) -> str:
-    """The labeling config of segmentation, with a brush."""
+    """The labeling config for segmentation with a brush."""
     return _config("BrushLabels", "Label", classes)
 
 
 def rectangle_config(classes: Sequence[str]) -> str:
-    """The labeling config of object detection, with boxes that cannot be turned."""
+    """The labeling config for detection, with rectangles that cannot be rotated."""
     return _config("RectangleLabels", "Label", classes, ' canRotate="false"')
 
 
@@ -129,7 +132,7 @@ LABELING_CONFIGS: Mapping[str, Callable[[Sequence[str]], str]] = {
     "segmentation": brush_config,
     "detection": rectangle_config,
 }
-"""What makes the labeling config, by task."""
+"""The functions that create the labeling config of each task."""
 
 
 def _config(control: str, label: str, classes: Sequence[str], attributes: str = "") -> str:
@@ -143,27 +146,28 @@ def _config(control: str, label: str, classes: Sequence[str], attributes: str = 
 def project_settings(
     images: ImageSet, to_label: Sequence[Example], budget: int | None
 ) -> dict[str, Any]:
-    """What the demo types in the project's Model page.
+    """The demo's project settings, which suit the images.
 
     Args:
-        images: the set.
+        images: the set of images.
         to_label: the examples in the project.
-        budget: images a round asks for; None: a fifteenth of them, at least 10 and at most 100.
+        budget: images per round; None: a fifteenth of ``to_label``, but at least 10 and at most
+            100.
     """
     settings: dict[str, Any] = {"budget": budget or max(10, min(100, len(to_label) // 15))}
     if settings["budget"] < MIN_LABELS:
         settings["min_labels"] = max(2, settings["budget"])  # so that every round trains
-    if images.task == "segmentation" and _uncovered_share(to_label) < LARGEST_UNCOVERED_SHARE:
+    if images.task == "segmentation" and _unlabelled_share(to_label) < MAX_UNLABELLED_SHARE:
         settings["unlabelled"] = "ignore"
     return settings
 
 
-def _uncovered_share(examples: Sequence[Example]) -> float:
-    """The share of pixels that have no class, over some masks.
+def _unlabelled_share(examples: Sequence[Example]) -> float:
+    """The share of pixels without a class in some masks.
 
-    Where it is small, every pixel is meant to have a class, and what has none is a pixel that was
-    left out; where it is large, it is all that is none of the classes: background.
+    If it is small, every pixel was meant to have a class, and the others were left out. If it is
+    large, the pixels without a class are background.
     """
-    masks = [example.target() for example in examples[:LOOKED_AT]]
-    uncovered = sum(int((mask == IGNORED).sum()) for mask in masks)
-    return uncovered / max(1, sum(mask.numel() for mask in masks))
+    masks = [example.target() for example in examples[:INSPECTED_MASKS]]
+    unlabelled = sum(int((mask == IGNORED).sum()) for mask in masks)
+    return unlabelled / max(1, sum(mask.numel() for mask in masks))

@@ -1,4 +1,4 @@
-"""`cdal demo`: set everything up, then wait for people, or label by itself."""
+"""`cdal demo`: set everything up, then wait for people to label, or label automatically."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from cdal.demo.unattended import Unattended
 FOLDER = Path(".demo")
 SEED = 0
 DRAWN: Mapping[str, int] = {"classification": 600, "segmentation": 300, "detection": 300}
-"""Scenes to label that the demo draws, where nothing else is asked for."""
+"""How many scenes the demo draws to label by default."""
 ROUND_SECONDS = 3600.0
 
 LABEL: Mapping[str, str] = {
     "classification": 'Choose the class of each image and press "Submit".',
-    "segmentation": "Choose a class, paint what belongs to it, do so for every class that you see, "
-    'and\n   press "Submit"; what is none of the classes stays bare.',
-    "detection": "Choose a class, draw a box round an object, do so for every object, and press "
-    '"Submit";\n   an image without any is submitted as it is.',
+    "segmentation": "Choose a class and paint its pixels; repeat this for every class, "
+    'and press\n   "Submit". Leave everything else unpainted.',
+    "detection": "Choose a class and draw a box around an object; repeat this for every object, "
+    'and press\n   "Submit". Submit an image without objects as it is.',
 }
-"""What a person does with a task."""
+"""How to label an image of each task."""
 
 
 @dataclass(slots=True)
 class Options:
-    """What the user asked for."""
+    """The options of `cdal demo`."""
 
     images: Path | None
     task: str | None
@@ -67,13 +67,15 @@ def run(options: Options) -> int:
     except (httpx.HTTPError, ApiError) as error:
         status = f": {error.status_code}" if isinstance(error, ApiError) else f": {error}"
         console.print(
-            f"[red]The demo stopped:[/red] a request failed{escape(status)}; see the logs in "
+            f"[red]The demo stopped:[/red] a request failed{escape(status)}. See the logs in "
             f"{options.folder}.",
             soft_wrap=True,
         )
         return 1
     except KeyboardInterrupt:
-        console.print('Stopped. The same command goes on from here; "make clean" removes it all.')
+        console.print(
+            'Stopped. Run the same command again to continue, or "make clean" to remove the demo.'
+        )
         return 0 if not options.once else 130
     return 0
 
@@ -109,7 +111,7 @@ def _run(options: Options, console: Console) -> None:
             unattended = Unattended(project, label_studio, backend, images, pictures, test)
             unattended.label_rounds(options.rounds, console)
             return
-        _tell(console, images.task, label_studio, backend, project)
+        _print_instructions(console, images.task, label_studio, backend, project)
         while True:
             time.sleep(1.0)
             label_studio.check_alive()
@@ -121,11 +123,11 @@ def _run(options: Options, console: Console) -> None:
 
 
 def _drawn(folder: Path, task: str, limit: int | None, console: Console) -> ImageSet:
-    """Images that the demo draws itself, or drew in an earlier run."""
+    """The images that the demo draws, or drew in an earlier run."""
     drawn, done = folder / "drawn", folder / "drawn.done"
     if not done.exists():
         limit = limit or DRAWN[task]
-        with step(console, f"Drawing {limit} images to label, and some to test on") as now:
+        with step(console, f"Drawing {limit} images to label, and others to test on") as now:
             write_scenes(
                 drawn, task, limit + limit // 3, SEED, progress=lambda share: now.show(share=share)
             )
@@ -134,18 +136,18 @@ def _drawn(folder: Path, task: str, limit: int | None, console: Console) -> Imag
 
 
 def _examples(images: ImageSet, folder: Path, limit: int | None, console: Console) -> list[Example]:
-    """The examples to label, whose images are copied to the folder, and those to test with."""
+    """The examples to label, whose images are copied to the folder, and the test examples."""
     examples = known_examples(images, folder)
     if examples is None:
         examples = choose(images, limit, SEED)
-        with step(console, "Copying the images to where Label Studio may read them"):
+        with step(console, "Copying the images for Label Studio"):
             copy_pictures(examples, folder)
     return examples
 
 
 @dataclass(frozen=True, slots=True)
 class SetUp:
-    """What the demo's project is made of."""
+    """The parts of the demo's project."""
 
     folder: Path
     state: State
@@ -157,7 +159,7 @@ class SetUp:
 def _project(
     set_up: SetUp, label_studio: LabelStudioServer, backend: BackendServer, console: Console
 ) -> LabelStudioProject:
-    """The demo's project, with its first round open."""
+    """The demo's project, created and connected if needed, with its first round open."""
     state, images = set_up.state, set_up.images
     pictures = pictures_of(set_up.examples, set_up.folder / "images")
     if state.project is None:
@@ -177,12 +179,12 @@ def _project(
             project.connect(backend.url, project_settings(images, to_label, set_up.budget))
             state.connected = True
             state.save(set_up.folder)
-    with step(console, "Making the first round") as now:
+    with step(console, "Preparing the first round") as now:
         backend.wait_for(project.number, "round", round_is_open(1), ROUND_SECONDS, now.show_job)
     return project
 
 
-def _tell(
+def _print_instructions(
     console: Console,
     task: str,
     label_studio: LabelStudioServer,
@@ -194,19 +196,19 @@ def _tell(
     console.print(
         f"""
 [bold]Label Studio[/bold]  {label_studio.url}/projects/{project.number}
-[bold]The queue[/bold]     {pages}/queue    why these images, and why the first is first
-[bold]Overview[/bold]      {pages}          what the backend is doing, and whether it gets better
+[bold]The queue[/bold]     {pages}/queue    the images to label, in order, and why
+[bold]Overview[/bold]      {pages}          what the backend is doing, and how the model improves
 [bold]Log in as[/bold]     {label_studio.EMAIL} with the password {label_studio.PASSWORD}
 
 [bold]What to do now[/bold]
-1. Open Label Studio, log in, and press "Label All Tasks": the images come in the queue's order.
-   The first round is random, since there is no model yet.
+1. Open Label Studio, log in, and press "Label All Tasks". Images come in the order of the queue.
+   The first round is random, because there is no model yet.
 2. {LABEL[task]}
-   When the round is labelled, the model trains by itself; go on labelling meanwhile.
-3. The next images are those that Contextual Diversity finds most telling; the tab "CDAL queue"
-   of the Data Manager shows them in order, each with the model's guess; the queue's page says why.
+   Once the round is labelled, the model trains automatically; you can keep labelling meanwhile.
+3. The next images are the most informative ones by Contextual Diversity. The tab "CDAL queue" in
+   the Data Manager lists them in order with the model's predictions; the queue page says why.
 
-Ctrl-C stops everything; the same command goes on from there; "make clean" removes it.
+Press Ctrl-C to stop. Run the same command again to continue, or "make clean" to remove the demo.
 """,
         soft_wrap=True,
     )
@@ -214,7 +216,7 @@ Ctrl-C stops everything; the same command goes on from there; "make clean" remov
 
 @contextmanager
 def _ctrl_c_stops() -> Iterator[None]:
-    """SIGTERM stops the demo as Ctrl-C does, so that nothing it started is left running."""
+    """Let SIGTERM stop the demo as Ctrl-C does, so that no server is left running."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -228,7 +230,7 @@ def _ctrl_c_stops() -> Iterator[None]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C while everything is being stopped would leave Label Studio running."""
+    """Ignore a second Ctrl-C during shutdown, which would leave Label Studio running."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:

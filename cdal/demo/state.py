@@ -1,4 +1,4 @@
-"""What a second run of the demo needs to go on where the first stopped."""
+"""The state of the demo, from which a later run continues."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 
 from cdal.demo.process import DemoError, free_port
 
-ANEW = '"make clean" removes it, and then this command starts anew.'
+CLEAN = 'Run "make clean" to remove it, and then this command again.'
 
 
 @dataclass(slots=True)
 class State:
-    """Of one demo, kept in its folder.
+    """The state of a demo, saved in its folder.
 
     Attributes:
-        token: of Label Studio's first user.
-        label_studio_port: where Label Studio listens.
-        backend_port: where the backend does.
+        token: the token of Label Studio's first user.
+        label_studio_port: the port of Label Studio.
+        backend_port: the port of the backend.
         source: the path of the images, or "drawn".
-        task: what they are labelled for.
-        project: its number in Label Studio, once it is there.
-        connected: whether the backend is connected to it.
+        task: the task that they are labelled for.
+        project: the id of the project in Label Studio; None before it is created.
+        connected: whether the backend is connected to the project.
     """
 
     token: str
@@ -36,15 +36,15 @@ class State:
 
     @classmethod
     def fresh(cls, source: str, task: str) -> State:
-        """The state of a demo that is yet to be set up."""
+        """The state of a new demo."""
         return cls(secrets.token_hex(20), free_port(), free_port(), source, task)
 
     @classmethod
     def load(cls, folder: Path, source: str, task: str | None) -> State | None:
-        """The state of an earlier run; None where there was none.
+        """The state of an earlier run; None if there was none.
 
         Raises:
-            DemoError: it was on other images, or for another task than is asked for now.
+            DemoError: the earlier run had other images, another task or another version.
         """
         file = folder / "state.json"
         if not file.exists():
@@ -52,14 +52,14 @@ class State:
         try:
             state = cls(**json.loads(file.read_text()))
         except TypeError:
-            raise DemoError(f"{folder} holds a demo of another version; {ANEW}") from None
+            raise DemoError(f"{folder} contains a demo of another version. {CLEAN}") from None
         if state.source != source:
-            raise DemoError(f"{folder} holds a demo on other images ({state.source}); {ANEW}")
+            raise DemoError(f"{folder} contains a demo with other images ({state.source}). {CLEAN}")
         if task not in (None, state.task):
-            raise DemoError(f"{folder} holds a demo of {state.task}, not of {task}; {ANEW}")
+            raise DemoError(f"{folder} contains a demo for {state.task}, not {task}. {CLEAN}")
         return state
 
     def save(self, folder: Path) -> None:
-        """Keep it for the next run; it holds a token, so others may not read it."""
+        """Save it for the next run, in a folder that only this user can read, as it has a token."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (folder / "state.json").write_text(json.dumps(asdict(self)))

@@ -1,4 +1,4 @@
-"""What the demo shows while it works: a moving line in a terminal, plain lines in a log."""
+"""Steps of the demo on the console: a progress bar in a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 LINE_SECONDS = 5.0
-"""A log gets a line for each step, and one this often while it lasts."""
+"""How often a long step prints a line to a log."""
 
 
 class Step:
-    """One step that is under way."""
+    """A step in progress."""
 
     def __init__(self, console: Console, text: str, bar: tuple[Progress, TaskID] | None) -> None:
         self._console = console
@@ -24,7 +24,7 @@ class Step:
         self.text = text
 
     def show(self, text: str | None = None, share: float | None = None) -> None:
-        """Say what is done now, and how much of the step, in [0, 1]."""
+        """Show the current activity, and the completed share of the step, in [0, 1]."""
         self.text = text or self.text
         if self._bar is not None:
             progress, task = self._bar

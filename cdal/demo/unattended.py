@@ -1,4 +1,4 @@
-"""The demo without people: annotators label through Label Studio's API, and a table sums it up."""
+"""The unattended demo: simulated annotators label, and a table shows the results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAINING_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One round's line of the table; `seconds` by step."""
+    """The results of a round; `seconds` are by step."""
 
     round: int
     labelled: int
@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Unattended:
-    """A demo that is to label by itself, and what is needed for it."""
+    """A demo that labels automatically, and what it needs."""
 
     project: LabelStudioProject
     label_studio: LabelStudioServer
@@ -46,7 +46,7 @@ class Unattended:
     test: Sequence[Example]
 
     def label_rounds(self, rounds: int, console: Console) -> list[Row]:
-        """Label so many rounds with two annotators, and print what came of each.
+        """Label this many rounds with two annotators, and print the results.
 
         Raises:
             DemoError: a step failed, or took too long.
@@ -61,8 +61,9 @@ class Unattended:
         left, budget = status["tasks"] - status["labelled"], status["rounds"][-1]["budget"]
         if left <= rounds * budget:
             raise DemoError(
-                f"{rounds} rounds of {budget} images need more than the {left} that are left; "
-                'ask for fewer rounds, a smaller budget or a larger limit, after "make clean".'
+                f"{rounds} rounds of {budget} images need more than the {left} remaining images. "
+                'Run "make clean", and then the demo with fewer rounds, a smaller budget or a '
+                "larger limit."
             )
         examples = self._examples_of_tasks()
         annotators = [self._annotator() for _ in range(2)]
@@ -73,7 +74,7 @@ class Unattended:
     def _label_round(
         self, annotators: Sequence[Annotator], examples: Mapping[int, Example], console: Console
     ) -> Row:
-        """Label the open round's budget in turns, and wait for the next round."""
+        """Label the open round in turns, and wait for the next round."""
         status = self.backend.wait_for(
             self.project.number, "status", lambda _: True, TRAINING_SECONDS
         )
@@ -85,7 +86,7 @@ class Unattended:
                 annotator = annotators[turn % len(annotators)]
                 task = annotator.next_task()
                 if task is None:
-                    raise DemoError(f"Label Studio has no task for round {number} any more.")
+                    raise DemoError(f"Label Studio has no more tasks for round {number}.")
                 annotator.submit(task, truth(self.images, examples[task]))
                 now.show(share=(turn + 1) / budget)
         with step(console, f"Round {number}: training") as now:
@@ -107,13 +108,13 @@ class Unattended:
         )
 
     def _annotator(self) -> Annotator:
-        """Somebody new."""
+        """A new user of Label Studio."""
         email = f"annotator-{secrets.token_hex(4)}@example.com"
         token = self.label_studio.sign_up(email, "simulated-1")
         return Annotator(self.label_studio.url, token, self.project.number)
 
     def _examples_of_tasks(self) -> dict[int, Example]:
-        """The example of every task, found by the image that it names."""
+        """The example of each task, by the task's id."""
         by_address = {picture.address: picture.example for picture in self.pictures}
         tasks = self.project.sdk.tasks.list(
             project=self.project.number, page_size=1000, include="id,data"
@@ -122,23 +123,23 @@ class Unattended:
 
 
 def version_folder(data: Path, project: int, version: int) -> Path:
-    """Where the backend keeps a model version."""
+    """The folder of a model version in the backend's data folder."""
     return data / "projects" / str(project) / "versions" / str(version)
 
 
 def measure(version: Path, images: ImageSet, test: Sequence[Example]) -> Metrics:
-    """The quality of a model version on images that nobody labels.
+    """The quality of a model version on test images.
 
     Raises:
-        DatasetError: one of them, or its labels, cannot be read.
+        DatasetError: an image or its labels cannot be read.
     """
     network = load_network(version, torch.device("cpu"))
     return network.evaluate(LabelledImages(images, test, network.classes))
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """What came of each round."""
-    made = Table(title="What labelling bought")
+    """A table of the results of all rounds."""
+    made = Table(title="Results of each round")
     for column in (
         "Round",
         "Images labelled",

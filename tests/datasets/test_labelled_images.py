@@ -53,17 +53,17 @@ def test_classes_are_those_of_the_network(
     assert target.tolist() == [[0, 0, 2, 2, 0], [2, 2, 4, 4, 1]]
 
 
-def test_what_is_of_no_class_is_background_for_a_network_that_has_one(masks: ImageSet) -> None:
+def test_pixels_without_a_class_are_background_if_the_network_has_one(masks: ImageSet) -> None:
     data = LabelledImages(masks, masks.examples, ("road", "car", BACKGROUND))
     assert data[0][1].tolist() == [[0, 1, 2]]
 
 
-def test_a_network_without_one_of_the_classes_is_refused(folders: ImageSet) -> None:
-    with pytest.raises(DatasetError, match="The network does not know the classes dog"):
+def test_a_network_that_lacks_a_class_is_refused(folders: ImageSet) -> None:
+    with pytest.raises(DatasetError, match="lacks these classes: dog"):
         LabelledImages(folders, folders.test, ("cat", "mouse"))
 
 
-def test_as_many_classes_as_there_may_be(tmp_path: Path) -> None:
+def test_many_classes(tmp_path: Path) -> None:
     files = {f"train/{n:03}/1.png": picture(1, 1) for n in range(300)}
     images = open_images(make_folder(tmp_path, files | {"test/000/2.png": picture(1, 1)}))
     data = LabelledImages(images, images.train)

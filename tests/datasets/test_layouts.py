@@ -30,11 +30,11 @@ def test_each_task_has_its_layout(tmp_path: Path, task: str) -> None:
 @pytest.mark.parametrize(
     ("held", "asked", "sentence"),
     [
-        ("classification", "detection", "holds class folders, which is for classification; "
+        ("classification", "detection", "class folders, .* for classification; "
          r"detection needs JPEGImages/NAME\.jpg with Annotations/NAME\.xml"),
-        ("segmentation", "classification", "holds images with masks, which is for segmentation; "
+        ("segmentation", "classification", "images with masks, .* for segmentation; "
          "classification needs a folder of images for each of at least two classes"),
-        ("detection", "segmentation", "holds VOC's layout, which is for detection; "
+        ("detection", "segmentation", "VOC's layout, .* for detection; "
          r"segmentation needs train/images/NAME\.jpg with train/masks/NAME\.png"),
     ],
 )  # fmt: skip
@@ -46,14 +46,14 @@ def test_another_task_is_refused(tmp_path: Path, held: str, asked: str, sentence
 @pytest.mark.parametrize(
     ("files", "found"),
     [
-        ([], "holds no files"),
-        (["1.png", "2.png"], r"holds 2 files, such as 1\.png"),
-        (["a/1.txt", "b/2.txt"], "holds 2 files in a, b"),
-        (["train/1.png", "test/2.png"], "holds 2 files in test, train"),
-        ([f"{n}/1.txt" for n in range(9)], "holds 9 files in 0, 1, 2, 3, …"),
+        ([], "contains no files"),
+        (["1.png", "2.png"], r"contains 2 files, such as 1\.png"),
+        (["a/1.txt", "b/2.txt"], "contains 2 files in a, b"),
+        (["train/1.png", "test/2.png"], "contains 2 files in test, train"),
+        ([f"{n}/1.txt" for n in range(9)], "contains 9 files in 0, 1, 2, 3, …"),
     ],
 )
-def test_no_layout_is_told_with_what_is_needed(
+def test_files_in_no_layout_are_refused_with_what_is_needed(
     tmp_path: Path, files: list[str], found: str
 ) -> None:
     folder = make_folder(tmp_path, dict.fromkeys(files, b""))

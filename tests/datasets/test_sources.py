@@ -31,11 +31,11 @@ def test_names_and_contents(source: Source) -> None:
 
 def test_no_more_than_the_limit_is_read(source: Source) -> None:
     assert source.read("b/2.txt", limit=3) == b"two"
-    with pytest.raises(DatasetError, match=r"^b/2.txt in .* has more than 2 bytes\.$"):
+    with pytest.raises(DatasetError, match=r"^b/2\.txt in .* 2 bytes"):
         source.read("b/2.txt", limit=2)
 
 
-def test_it_is_read_from_several_threads(source: Source) -> None:
+def test_several_threads_may_read(source: Source) -> None:
     wrong: list[str] = []
 
     def read() -> None:
@@ -50,35 +50,35 @@ def test_it_is_read_from_several_threads(source: Source) -> None:
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/etc/hostname", "b/../../outside.txt"])
-def test_a_zip_reaches_nothing_outside_itself(tmp_path: Path, name: str) -> None:
+def test_a_zip_cannot_reach_other_files(tmp_path: Path, name: str) -> None:
     (tmp_path / "outside.txt").write_bytes(b"secret")
     (tmp_path / "in").mkdir()
     source = open_source(make_zip(tmp_path / "in" / "source.zip", {name: b"inside"}))
-    # As a name in the zip it is harmless: it is looked up there, and nowhere else.
+    # The name is harmless: it is only looked up inside the zip.
     assert [source.read(known) for known in source.names] in ([b"inside"], [])
 
 
-def test_what_is_no_source(tmp_path: Path) -> None:
+def test_neither_folder_nor_zip(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     for path in (tmp_path / "text", tmp_path / "missing"):
         with pytest.raises(DatasetError, match="is neither a folder nor a zip"):
             open_source(path)
 
 
-def test_a_damaged_member_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_damaged_member(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "source.zip", {"a.txt": b"hello"})
     path.write_bytes(path.read_bytes().replace(b"hello", b"hallo"))
     with pytest.raises(DatasetError, match=r"a\.txt in .* cannot be read: Bad CRC"):
         open_source(path).read("a.txt")
 
 
-def test_a_rare_packing_is_refused(tmp_path: Path) -> None:
+def test_an_unsupported_compression_is_refused(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "source.zip", {"a.txt": b"hello"}, zipfile.ZIP_LZMA)
-    with pytest.raises(DatasetError, match="packed in a rare way; make the zip anew"):
+    with pytest.raises(DatasetError, match=r"a\.txt in .* unsupported compression"):
         open_source(path).read("a.txt")
 
 
-def test_a_text_that_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     source = open_source(make_folder(tmp_path, {"a.txt": b"\xff\xfe"}))
-    with pytest.raises(DatasetError, match=r"a\.txt in .* is not a text in UTF-8"):
+    with pytest.raises(DatasetError, match=r"a\.txt in .* is not UTF-8 text"):
         source.text("a.txt")

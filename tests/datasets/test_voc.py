@@ -26,19 +26,19 @@ def test_by_hand(tmp_path: Path) -> None:
     assert (images.task, images.classes) == ("detection", ("cat", "dog"))
     by_name = {e.name: e.target() for e in images.examples}
     assert list(by_name) == ["JPEGImages/a.jpg", "JPEGImages/b.jpg", "JPEGImages/c.jpg"]
-    # VOC's first pixel is 1, and its last is inside.
+    # VOC counts pixels from 1, and boxes include the last one.
     assert by_name["JPEGImages/a.jpg"].tolist() == [[0, 0, 40, 20, 1], [10, 5, 20, 10, 0]]
     negative = by_name["JPEGImages/b.jpg"]
     assert (negative.shape, negative.dtype) == ((0, 5), torch.float32)
 
 
-def test_boxes_are_clipped_to_the_image_and_empty_ones_left_out(tmp_path: Path) -> None:
+def test_boxes_are_clipped_and_empty_ones_dropped(tmp_path: Path) -> None:
     odd = annotation(("cat", 0, -5, 99, 10), ("cat", 50, 1, 60, 9), ("dog", 9, 9, 8, 20))
     images = open_images(make_folder(tmp_path, {**FILES, "Annotations/a.xml": odd}))
     assert images.examples[0].target().tolist() == [[0, 0, 40, 10, 0]]
 
 
-def test_boxes_are_of_the_upright_image(tmp_path: Path) -> None:
+def test_boxes_refer_to_the_upright_image(tmp_path: Path) -> None:
     files = {
         **FILES,
         "JPEGImages/a.jpg": picture(40, 20, "JPEG", orientation=6),
@@ -56,7 +56,7 @@ def test_boxes_are_of_the_upright_image(tmp_path: Path) -> None:
         ({"trainval": "a\nb", "train": "a", "val": "b", "test": "c"}, "ab", "c"),
         ({"trainval": "a\nb", "train": "a", "val": "b"}, "a", "b"),
         ({"train": "a  1\n", "test": "b -1\n"}, "a", "b"),
-        # A test list of images without annotations, as VOC 2012 has it, is none.
+        # A test list of images without annotations, as in VOC 2012, does not count.
         ({"train": "a", "val": "b", "test": "without"}, "a", "b"),
     ],
 )
@@ -97,7 +97,7 @@ FILE = b"""<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>
 )
 def test_an_annotation_that_is_none_is_named(tmp_path: Path, text: bytes) -> None:
     folder = make_folder(tmp_path, {**FILES, "Annotations/a.xml": text})
-    with pytest.raises(DatasetError, match=r"^Annotations/a\.xml in .* is no annotation of VOC"):
+    with pytest.raises(DatasetError, match=r"^Annotations/a\.xml in .* is not a VOC annotation"):
         open_images(folder)
 
 

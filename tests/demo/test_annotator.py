@@ -1,4 +1,4 @@
-"""What a person says, as Label Studio has it: valid for the labeling config, and read back."""
+"""Results of the simulated annotator are valid for the labeling config, and correct."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_choice() -> None:
     assert is_valid("classification", [region])
 
 
-def test_a_mask_is_one_region_a_class_that_is_seen() -> None:
+def test_a_mask_is_one_region_per_visible_class() -> None:
     mask = torch.tensor([[0, 2, 2], [255, 0, 2]], dtype=torch.uint8)
     road, tree = painted(mask, CLASSES)
     assert decoded(road) == [[1, 0, 0], [0, 1, 0]]
@@ -66,7 +66,7 @@ def test_a_mask_is_one_region_a_class_that_is_seen() -> None:
     assert is_valid("segmentation", [road, tree])
 
 
-def test_boxes_are_percent_of_the_image() -> None:
+def test_boxes_are_percentages_of_the_image() -> None:
     boxes = torch.tensor([[10.0, 5, 20, 10, 1], [0, 0, 40, 20, 2]])
     first, second = rectangles(boxes, CLASSES, size=(20, 40))
     assert first["value"] == {
@@ -77,7 +77,7 @@ def test_boxes_are_percent_of_the_image() -> None:
     assert is_valid("detection", [first, second])
 
 
-def test_nothing_to_see_is_an_empty_annotation() -> None:
+def test_an_image_without_objects_is_an_empty_annotation() -> None:
     assert painted(torch.full((2, 2), 255, dtype=torch.uint8), CLASSES) == []
     assert rectangles(torch.empty(0, 5), CLASSES, (2, 2)) == []
 
@@ -91,7 +91,9 @@ def test_nothing_to_see_is_an_empty_annotation() -> None:
         ("detection", torch.tensor([[0.0, 0, 1, 1, 1]]), "rectanglelabels", [["car"]]),
     ],
 )  # fmt: skip
-def test_the_truth_of_an_example(task: str, target: Tensor, key: str, labels: Any) -> None:
+def test_the_correct_annotation_of_an_example(
+    task: str, target: Tensor, key: str, labels: Any
+) -> None:
     example: Any = FakeExample(target, (1, 2))
     images: Any = FakeSet(task)
     result = truth(images, example)
@@ -99,7 +101,7 @@ def test_the_truth_of_an_example(task: str, target: Tensor, key: str, labels: An
     assert is_valid(task, result)
 
 
-def test_a_result_of_another_control_is_not_valid() -> None:
-    """So the checks above can fail."""
+def test_a_result_of_another_control_is_invalid() -> None:
+    """The checks above can fail."""
     assert not is_valid("detection", choice("car"))
     assert not is_valid("classification", choice("boat"))

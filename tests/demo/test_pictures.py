@@ -1,4 +1,4 @@
-"""Which images the demo labels, and the copies that Label Studio serves."""
+"""The images that the demo chooses, and their copies for Label Studio."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def images(tmp_path: Path) -> ImageSet:
 
 
 def counts(examples: Sequence[Example]) -> tuple[int, int]:
-    """Those to label and those to test with."""
+    """The numbers of examples to label and to test on."""
     test = sum(example.is_test for example in examples)
     return len(examples) - test, test
 
@@ -32,7 +32,7 @@ def counts(examples: Sequence[Example]) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("limit", "expected"), [(None, (40, 13)), (12, (12, 4)), (2, (2, 1)), (99, (40, 13))]
 )
-def test_a_third_as_many_are_tested_with(
+def test_there_are_a_third_as_many_test_images(
     images: ImageSet, limit: int | None, expected: tuple[int, int]
 ) -> None:
     chosen = choose(images, limit, seed=0)
@@ -40,12 +40,14 @@ def test_a_third_as_many_are_tested_with(
     assert len({example.name for example in chosen}) == len(chosen)
 
 
-def test_the_seed_decides(images: ImageSet) -> None:
+def test_the_choice_depends_on_the_seed(images: ImageSet) -> None:
     assert choose(images, 12, seed=0) == choose(images, 12, seed=0)
     assert choose(images, 12, seed=0) != choose(images, 12, seed=1)
 
 
-def test_copies_tell_nothing_and_test_images_have_none(images: ImageSet, tmp_path: Path) -> None:
+def test_copies_do_not_reveal_labels_and_test_images_have_none(
+    images: ImageSet, tmp_path: Path
+) -> None:
     examples = choose(images, 12, seed=0)
     copy_pictures(examples, tmp_path / "served")
     pictures = pictures_of(examples, tmp_path / "served")
@@ -68,8 +70,8 @@ def test_a_later_run_finds_the_same(images: ImageSet, tmp_path: Path) -> None:
     assert [(e.name, e.is_test) for e in found] == [(e.name, e.is_test) for e in examples]
 
 
-def test_a_source_that_has_changed_is_told(images: ImageSet, tmp_path: Path) -> None:
+def test_a_changed_source_is_refused(images: ImageSet, tmp_path: Path) -> None:
     copy_pictures(choose(images, None, seed=0), tmp_path)
     (tmp_path / "source" / "train" / "cat" / "0.PNG").unlink()
-    with pytest.raises(DemoError, match="The images have changed since the demo was set up"):
+    with pytest.raises(DemoError, match=r"images have changed.*make clean"):
         known_examples(open_images(tmp_path / "source"), tmp_path)

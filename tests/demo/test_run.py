@@ -1,4 +1,4 @@
-"""What the demo refuses before it starts anything; the rest is in tests/backend/test_loop.py."""
+"""What the demo refuses before it starts a server; tests/backend/test_loop.py has the rest."""
 
 from __future__ import annotations
 
@@ -26,29 +26,27 @@ def options(tmp_path: Path, images: Path | None, task: str | None) -> Options:
     )
 
 
-def test_a_task_that_the_images_are_not_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_for_another_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_scenes(tmp_path / "images", "detection", 4, size=32)
     assert run(options(tmp_path, tmp_path / "images", "segmentation")) == 1
     printed = capsys.readouterr().out
-    assert "holds VOC's layout, which is for detection; segmentation needs train/images" in printed
+    assert "VOC's layout, a layout for detection; segmentation needs train/images" in printed
     assert not (tmp_path / "d").exists()
 
 
 def test_images_of_no_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "[b].txt").write_text("")  # no markup of the terminal's
+    (tmp_path / "[b].txt").write_text("")  # must not be read as markup
     assert run(options(tmp_path, tmp_path, None)) == 1
-    assert "holds 1 files, such as [b].txt. Needed is" in capsys.readouterr().out
+    assert "1 files, such as [b].txt" in capsys.readouterr().out
 
 
-def test_another_task_than_that_of_the_demo_that_is_there(
+def test_another_task_than_the_existing_demos(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     State.fresh("drawn", "detection").save(tmp_path / "d")
     assert run(options(tmp_path, None, "segmentation")) == 1
-    assert "holds a demo of detection, not of segmentation" in capsys.readouterr().out
-    # Without being told, it goes on with the task that it has, as far as starting the servers.
+    assert "a demo for detection, not segmentation" in capsys.readouterr().out
+    # Without a task, it continues with its own until it starts the servers.
     with pytest.raises(AssertionError, match="a server was started"):
         run(options(tmp_path, None, None))
     assert (tmp_path / "d/drawn/JPEGImages/0000.png").is_file()

@@ -1,4 +1,4 @@
-"""What the unattended demo measures and prints; its labelling is in tests/backend."""
+"""What the unattended demo measures and prints; tests/backend/test_loop.py has the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def measured(images: ImageSet, classes: tuple[str, ...], folder: Path) -> Metric
 
 
 @pytest.mark.parametrize("drawn", ["classification"], indirect=True)
-def test_classes_may_be_in_another_order(drawn: ImageSet, tmp_path: Path) -> None:
+def test_the_network_may_order_classes_differently(drawn: ImageSet, tmp_path: Path) -> None:
     metrics = measured(drawn, tuple(reversed(drawn.classes)), tmp_path)
     assert metrics.main_name == "accuracy"
     wanted = [drawn.classes[int(example.target())] for example in drawn.test]
@@ -40,7 +40,7 @@ def test_classes_may_be_in_another_order(drawn: ImageSet, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("drawn", ["segmentation"], indirect=True)
 @pytest.mark.parametrize("background", [True, False])
-def test_bare_pixels_count_for_a_network_that_knows_background(
+def test_unlabelled_pixels_count_if_the_network_has_background(
     drawn: ImageSet, tmp_path: Path, background: bool
 ) -> None:
     classes = (*drawn.classes, BACKGROUND) if background else drawn.classes

@@ -1,4 +1,4 @@
-"""Painting simple shapes in an object's own coordinates."""
+"""A brush that paints simple shapes in an object's own coordinates."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Point = tuple[float, float]
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """A colour of hue, saturation and value in [0, 1]; the hue wraps."""
+    """A colour from hue, saturation and value in [0, 1]; the hue wraps around."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour made darker (below 1) or lighter (above 1)."""
+    """The colour, darker for factors below 1 and lighter for factors above 1."""
     red, green, blue = (min(255, round(channel * factor)) for channel in colour)
     return red, green, blue
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """``first``, with this share of ``second`` in it."""
+    """``first`` mixed with this share of ``second``."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
@@ -33,8 +33,8 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
 class Brush:
     """A transparent layer on which one object is painted.
 
-    The object's coordinates have their origin where it stands, y upwards, and a unit that is
-    ``scale`` pixels long; it may be turned, stretched and mirrored.
+    The origin of the object's coordinates is where it stands, the y axis points upwards, and one
+    unit is ``scale`` pixels long. The object may be rotated, stretched and mirrored.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Brush:
         from_degrees: float = 0,
         to_degrees: float = 360,
     ) -> None:
-        """Fill an ellipse, or the part of it that a chord cuts off; degrees from the right, up."""
+        """Fill an ellipse, or a part cut off by a chord; degrees run counterclockwise."""
         steps = [
             math.radians(from_degrees + (to_degrees - from_degrees) * i / 40) for i in range(41)
         ]

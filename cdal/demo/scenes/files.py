@@ -1,4 +1,4 @@
-"""Drawn scenes as a labelled set of images on disk, in the standard layout of each task."""
+"""Drawn scenes as labelled images on disk, in the standard layout of each task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdal.demo.scenes.scene import CLASSES, Scene, draw_scene
 from cdal.models.predictions import IGNORED
 
 SIZES: Mapping[str, int] = {"classification": 96, "segmentation": 160, "detection": 160}
-"""The side of a scene by task, in pixels; what is to be painted or framed should not be tiny."""
+"""The side of a scene in pixels, by task; objects to paint or frame should not be tiny."""
 
 
 def write_scenes(
@@ -26,16 +26,16 @@ def write_scenes(
     size: int | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> None:
-    """Draw scenes, and write them as ``cdal.datasets`` reads them.
+    """Draw scenes, and write them in a layout that ``cdal.datasets`` reads.
 
     Args:
-        folder: is made; files of the same names are overwritten.
-        task: what they are labelled for.
-        count: of scenes, test scenes included; the last ones are the test scenes.
-        seed: of the series.
+        folder: is created if needed; files of the same names are overwritten.
+        task: the task that they are labelled for.
+        count: the number of scenes, including test scenes, which come last.
+        seed: the seed of the series.
         test_share: the share of test scenes.
-        size: their side in pixels; None: that of the task.
-        progress: told the share that is done.
+        size: their side in pixels; None: the task's.
+        progress: called with the completed share, in [0, 1].
     """
     write = dict(zip(TASKS, (_in_class_folder, _with_mask, _with_annotation), strict=True))[task]
     first_test = count - round(count * test_share)
@@ -57,7 +57,7 @@ def _in_class_folder(folder: Path, split: str, name: str, scene: Scene) -> None:
 
 def _with_mask(folder: Path, split: str, name: str, scene: Scene) -> None:
     _save(folder / split / "images" / f"{name}.png", scene.image)
-    # In the scene's own mask class i is i + 1, and 0 is all that is no object.
+    # In a scene's mask, class i has the value i + 1, and 0 is background.
     mask = np.where(scene.mask == 0, np.uint8(IGNORED), scene.mask - np.uint8(1))
     _save(folder / split / "masks" / f"{name}.png", mask)
 
@@ -66,7 +66,7 @@ def _with_annotation(folder: Path, _split: str, name: str, scene: Scene) -> None
     _save(folder / "JPEGImages" / f"{name}.png", scene.image)
     objects = "".join(
         f"<object><name>{item.name}</name><bndbox>"
-        # VOC counts pixels from 1, and the last one is inside the box.
+        # VOC counts pixels from 1, and the box includes the last one.
         f"<xmin>{item.box[0] + 1}</xmin><ymin>{item.box[1] + 1}</ymin>"
         f"<xmax>{item.box[2]}</xmax><ymax>{item.box[3]}</ymax></bndbox></object>"
         for item in scene.objects

@@ -14,7 +14,7 @@ WOOD = (112, 80, 54)
 
 
 def paint_colour(rng: Random) -> Colour:
-    """A colour that boats, cars, houses and birds may all have, so that it tells nothing."""
+    """A colour that boats, cars, houses and birds share, so that it does not reveal the class."""
     if rng.random() < 0.2:
         return mix(WHITE, DARK, rng.uniform(0, 0.8))
     return hsv(rng.random(), rng.uniform(0.45, 0.85), rng.uniform(0.5, 0.9))
@@ -179,4 +179,4 @@ OBJECTS: Mapping[str, Callable[[Brush, Random], None]] = {
     "bird": bird,
     "cactus": cactus,
 }
-"""What paints an object of each class."""
+"""The functions that paint an object of each class."""

@@ -1,8 +1,8 @@
-"""Images that the project draws itself: coloured objects in typical and untypical surroundings.
+"""Drawn scenes: coloured objects in typical and untypical surroundings.
 
-A boat is mostly at sea, but now and then it stands on a road, where a network that has learnt
-water instead of boats takes it for a car. That is the confusion that Contextual Diversity looks
-for, here with known classes, boxes and masks, and with no data set to fetch.
+A boat is usually at sea, but sometimes it stands on a road, where a network that has learnt water
+instead of boats mistakes it for a car. This is the confusion that Contextual Diversity looks for,
+here with known classes, boxes and masks, and without downloading a data set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cdal.demo.scenes.objects import OBJECTS
 from cdal.demo.scenes.surroundings import SURROUNDINGS, Ground
 
 CLASSES = tuple(OBJECTS)
-"""The classes in order; class i has the value i + 1 in a mask, where 0 is background."""
+"""The classes in order; class i has the value i + 1 in a mask, and 0 is background."""
 
 SHARES: Mapping[str, float] = {
     "boat": 0.22, "car": 0.22, "tree": 0.20, "house": 0.16, "bird": 0.12, "cactus": 0.08,
@@ -31,36 +31,37 @@ TYPICAL: Mapping[str, str] = {
     "boat": "sea", "car": "road", "tree": "meadow", "house": "snow", "bird": "sky",
     "cactus": "desert",
 }  # fmt: skip
-"""Where each class is mostly found."""
+"""The typical surroundings of each class."""
 
 TYPICAL_SHARE = 0.8
-"""The share of images whose main object is where it is mostly found."""
+"""The share of scenes whose main object is in its typical surroundings."""
 
 TILT: Mapping[str, float] = {
     "boat": 8, "car": 4, "tree": 4, "house": 2, "bird": 22, "cactus": 4,
 }  # fmt: skip
-"""How far an object may lean, in degrees."""
+"""The largest tilt of each class in degrees."""
 
 FINENESS = 4
-"""A scene is painted this many times larger and then scaled down, for smooth edges."""
+"""For smooth edges, a scene is painted this many times larger and then scaled down."""
 
 LIGHTS: Mapping[tuple[int, int, int], float] = {
     (255, 255, 255): 0.4, (255, 246, 230): 0.25, (255, 228, 202): 0.15, (226, 232, 246): 0.12,
     (196, 200, 222): 0.08,
 }  # fmt: skip
-"""How often the light has which colour: noon, afternoon, evening, an overcast day, dusk."""
+"""How often the light has each colour: noon, afternoon, evening, an overcast day, dusk."""
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
-    """An object that can be seen in a scene.
+    """A visible object in a scene.
 
     Attributes:
         name: its class.
-        box: left, top, right, bottom in pixels, right and bottom exclusive: the hull of the mask.
-        mask: where it is seen, (S, S) bool.
+        box: the bounding box of its mask: left, top, right, bottom in pixels, right and bottom
+            exclusive.
+        mask: its visible pixels, (S, S) bool.
     """
 
     name: str
@@ -70,14 +71,14 @@ class SceneObject:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One drawn image and all that is true of it.
+    """A drawn image with its labels.
 
     Attributes:
         image: (S, S, 3) uint8.
         label: the class of the main object.
-        objects: the main object first, then those in the background; their masks don't overlap.
-        surroundings: their name.
-        typical: whether the main object is mostly found in such surroundings.
+        objects: the main object first, then those behind it; their masks do not overlap.
+        surroundings: the name of the surroundings.
+        typical: whether they are typical of the main object.
     """
 
     image: npt.NDArray[np.uint8]
@@ -99,11 +100,11 @@ def draw_scene(seed: int, index: int, size: int = 96) -> Scene:
     """Draw one scene.
 
     Args:
-        seed: of the whole series.
-        index: which of its scenes, at least 0; each is independent of the others.
-        size: its side S in pixels.
+        seed: the seed of the series.
+        index: the number of the scene in the series, from 0; scenes are independent of each other.
+        size: the side S in pixels.
     """
-    # A string seeds through SHA-512, the same in every process and on every machine.
+    # A string is hashed with SHA-512, which gives the same scene in every process.
     rng = Random(f"{seed}/{index}")  # noqa: S311
     label = rng.choices(CLASSES, [SHARES[name] for name in CLASSES])[0]
     typical = rng.random() < TYPICAL_SHARE
@@ -124,7 +125,7 @@ def draw_scene(seed: int, index: int, size: int = 96) -> Scene:
     objects = []
     hidden = np.zeros((size, size), np.bool_)
     for name, layer in ((label, main), *background):
-        mask = _seen(layer, size) & ~hidden
+        mask = _covered(layer, size) & ~hidden
         hidden |= mask
         objects.append(SceneObject(name, hull(mask), mask))
     image = _photograph(ground.image, size, rng)
@@ -132,13 +133,13 @@ def draw_scene(seed: int, index: int, size: int = 96) -> Scene:
 
 
 def hull(mask: Mask) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a mask that is not empty, right and bottom exclusive."""
+    """The bounding box of a mask that is not empty: left, top, right, bottom (exclusive)."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _paint(name: str, ground: Ground, x: float, y: float, width: float) -> Image.Image:
-    """A layer with one object; place and width as shares of the scene's side."""
+    """A layer with one object; position and width are shares of the scene's side."""
     rng, side = ground.rng, ground.pixels
     brush = Brush(
         side,
@@ -153,7 +154,7 @@ def _paint(name: str, ground: Ground, x: float, y: float, width: float) -> Image
 
 
 def _lit(layer: Image.Image, rng: Random) -> Image.Image:
-    """The layer with light from one side."""
+    """The layer, lit from one side."""
     alpha = layer.getchannel("A")
     ramp = Image.linear_gradient("L").rotate(rng.choice((0, 90, 270)))
     strength = rng.uniform(0.1, 0.35)
@@ -170,7 +171,7 @@ def _paint_main(label: str, ground: Ground) -> Image.Image:
 
 
 def _paint_background(main: Image.Image, ground: Ground) -> list[tuple[str, Image.Image]]:
-    """Up to two smaller objects, nearest first, each of which is mostly in view."""
+    """Up to two smaller objects, nearest first, each of them mostly visible."""
     rng = ground.rng
     painted: list[tuple[str, Image.Image]] = []
     front = _alpha(main)
@@ -187,7 +188,7 @@ def _paint_background(main: Image.Image, ground: Ground) -> list[tuple[str, Imag
 
 
 def _standing(ground: Ground, near: float, nearest: float, width: float) -> float:
-    """Where an object's foot is, as a share of the side, between two shares of the ground."""
+    """The height of an object's foot, as a share of the side, between two shares of the ground."""
     horizon = ground.horizon / ground.pixels
     if not horizon:
         return ground.rng.uniform(0.3 + width, 0.95 - width / 3)
@@ -198,14 +199,14 @@ def _alpha(layer: Image.Image) -> Mask:
     return np.asarray(layer.getchannel("A")) > 0
 
 
-def _seen(layer: Image.Image, size: int) -> Mask:
-    """Where at least half of a pixel is covered."""
+def _covered(layer: Image.Image, size: int) -> Mask:
+    """The pixels of which a layer covers at least half."""
     small = layer.getchannel("A").resize((size, size), Image.Resampling.BOX)
     return np.asarray(small) >= 128
 
 
 def _cast_shadow(ground: Ground, layer: Image.Image) -> None:
-    """Darken the ground at an object's foot, where there is a ground."""
+    """Darken the ground at an object's foot, unless the scene is all sky."""
     box = layer.getbbox()
     if not ground.horizon or box is None:
         return
@@ -218,7 +219,7 @@ def _cast_shadow(ground: Ground, layer: Image.Image) -> None:
 
 
 def _cover_foot(ground: Ground, bare: Image.Image, layer: Image.Image) -> None:
-    """Hide an object's foot behind a rise of the ground, as it was before anything stood on it."""
+    """Hide an object's foot behind a rise in the bare ground."""
     box = layer.getbbox()
     if box is None:
         return
@@ -234,7 +235,7 @@ def _cover_foot(ground: Ground, bare: Image.Image, layer: Image.Image) -> None:
 
 
 def _photograph(image: Image.Image, size: int, rng: Random) -> npt.NDArray[np.uint8]:
-    """The scene at its final size under its own light, a little unsharp and grainy."""
+    """The scene at its final size, in coloured light, slightly blurred and grainy."""
     light = Image.new("RGB", image.size, rng.choices(tuple(LIGHTS), tuple(LIGHTS.values()))[0])
     image = ImageChops.multiply(image, light).resize((size, size), Image.Resampling.LANCZOS)
     image = image.filter(ImageFilter.GaussianBlur(rng.choice((0.0, 0.0, 0.3, 0.6))))

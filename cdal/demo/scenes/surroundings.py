@@ -1,4 +1,4 @@
-"""The surroundings of the scenes: what is behind the objects, and the ground they stand on."""
+"""The surroundings of scenes: the background, and the ground that objects stand on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ WHITE = (255, 255, 255)
 
 
 class Ground:
-    """A square picture of surroundings that is being painted.
+    """A square picture on which surroundings are painted.
 
     Attributes:
-        image: RGB.
+        image: the picture, RGB.
         pixels: its side.
         horizon: the row where the ground begins.
-        colour: of the ground near the viewer.
+        colour: the colour of the ground near the viewer.
     """
 
     def __init__(self, pixels: int, rng: Random) -> None:
@@ -56,7 +56,7 @@ class Ground:
         self.image.paste(WHITE, mask=layer)
 
     def hill(self, colour: Colour, row: float, height: float) -> None:
-        """Paint a range of smooth hills whose feet are at ``row``."""
+        """Paint a range of smooth hills that rise from ``row``."""
         for _ in range(3):
             centre = self.rng.uniform(0, self.pixels)
             width, top = self.pixels * self.rng.uniform(0.3, 0.6), height * self.rng.uniform(0.5, 1)
@@ -68,7 +68,7 @@ class Ground:
         self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
     def strokes(self, colour: Colour, count: int, length: float, width: float) -> None:
-        """Paint short level strokes on the ground, longer the nearer they are."""
+        """Paint short horizontal strokes on the ground; nearer ones are longer."""
         for _ in range(count):
             near = self.rng.random() ** 0.7
             y = self.horizon + near * (self.pixels - self.horizon)
@@ -189,4 +189,4 @@ SURROUNDINGS: Mapping[str, Callable[[Ground], None]] = {
     "sky": sky,
     "desert": desert,
 }
-"""What paints each kind of surroundings."""
+"""The functions that paint each kind of surroundings."""

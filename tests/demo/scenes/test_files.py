@@ -1,4 +1,4 @@
-"""Drawn scenes as files, read as any other set of labelled images."""
+"""Drawn scenes as files, read like any other labelled images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def scene_of(example: Example) -> Scene:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_is_drawn_is_read(tmp_path: Path, task: str) -> None:
+def test_written_scenes_are_read_back(tmp_path: Path, task: str) -> None:
     shares: list[float] = []
     write_scenes(tmp_path, task, COUNT, SEED, size=48, progress=shares.append)
     assert shares[-1] == 1.0
@@ -44,7 +44,7 @@ def test_what_is_drawn_is_read(tmp_path: Path, task: str) -> None:
             assert target.tolist() == expected
 
 
-def test_a_size_for_each_task(tmp_path: Path) -> None:
+def test_each_task_has_its_size(tmp_path: Path) -> None:
     for task in TASKS:
         write_scenes(tmp_path / task, task, 2, test_share=0.5)
         (file, *_) = (tmp_path / task).rglob("0000.png")
