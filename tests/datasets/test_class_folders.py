@@ -11,7 +11,7 @@ from cdal.datasets import DatasetError, ImageSet, open_images
 PLAIN = {f"{label}/{n}.png": f"{label}{n}".encode() for label in ("dog", "cat") for n in range(20)}
 
 
-def test_test_images_are_those_of_the_split(tmp_path: Path) -> None:
+def test_the_test_split_has_the_test_images(tmp_path: Path) -> None:
     files = {"train/dog/1.jpg": b"d", "train/cat/1.JPG": b"c", "test/cat/1.jpg": b"t"}
     images = open_images(make_zip(tmp_path / "a.zip", files | {"train/cat/notes.txt": b"x"}))
     assert (images.task, images.classes) == ("classification", ("cat", "dog"))
@@ -28,7 +28,7 @@ def test_test_images_are_those_of_the_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("splits", "test"), [(("train", "val", "test"), {"test"}), (("train", "val"), {"val"})]
 )
-def test_val_is_to_learn_from_unless_there_is_no_test(
+def test_val_is_for_training_unless_there_is_no_test(
     tmp_path: Path, splits: tuple[str, ...], test: set[str]
 ) -> None:
     files = {f"{split}/{label}/1.jpg": b"" for split in splits for label in "ab"}
@@ -37,7 +37,7 @@ def test_val_is_to_learn_from_unless_there_is_no_test(
     assert {e.name.split("/")[0] for e in images.train} == set(splits) - test
 
 
-def test_without_splits_a_quarter_is_held_back_by_the_seed(tmp_path: Path) -> None:
+def test_without_splits_a_random_quarter_is_held_back(tmp_path: Path) -> None:
     folder, archive = make_folder(tmp_path / "a", PLAIN), make_zip(tmp_path / "a.zip", PLAIN)
     images = open_images(folder)
     assert (len(images.train), len(images.test)) == (30, 10)
@@ -50,7 +50,7 @@ def held_back(images: ImageSet) -> set[str]:
     return {example.name for example in images.test}
 
 
-def test_folders_above_do_not_matter(tmp_path: Path) -> None:
+def test_parent_folders_do_not_matter(tmp_path: Path) -> None:
     files = {f"set/images/{name}": data for name, data in PLAIN.items()}
     assert open_images(make_zip(tmp_path / "a.zip", files)).classes == ("cat", "dog")
 

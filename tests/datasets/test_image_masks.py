@@ -61,7 +61,7 @@ def test_names_that_stand_for_no_class(tmp_path: Path) -> None:
     assert targets == {"images/1.png": [[255, 0, 255, 1]], "images/2.png": [[1]]}
 
 
-def test_a_mask_is_of_the_upright_image(tmp_path: Path) -> None:
+def test_masks_refer_to_the_upright_image(tmp_path: Path) -> None:
     upright = mask([[0, 0], [1, 1], [0, 1]])  # 2 wide, 3 high
     files = {
         **FILES,
@@ -75,24 +75,20 @@ def test_a_mask_is_of_the_upright_image(tmp_path: Path) -> None:
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     files = {**FILES, "train/masks/1.png": mask([[0, 1]])}
     images = open_images(make_folder(tmp_path, files))
-    expected = (
-        r"^train/masks/1\.png in .* has \(1, 2\) rows and columns, and its image, turned upright, "
-        r"\(2, 3\)"
-    )
-    with pytest.raises(DatasetError, match=expected):
+    with pytest.raises(DatasetError, match=r"^train/masks/1\.png in .* \(1, 2\) .* \(2, 3\)"):
         images.train[0].target()
 
 
 @pytest.mark.parametrize(
     "names", [b"", b"road\nroad", b"a\n\nb", b"void", b"a\n" + b"\n" * 300 + b"b"]
 )
-def test_a_list_of_classes_that_is_none(tmp_path: Path, names: bytes) -> None:
+def test_an_invalid_list_of_classes(tmp_path: Path, names: bytes) -> None:
     folder = make_folder(tmp_path, {**FILES, "classes.txt": names})
     with pytest.raises(DatasetError, match=r"classes\.txt in .* must have 1 to 255 lines"):
         open_images(folder)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_the_error_says_what_is_missing(tmp_path: Path) -> None:
     nameless = {name: data for name, data in FILES.items() if name != "classes.txt"}
     with pytest.raises(DatasetError, match=r"has images and masks, but no classes\.txt"):
         open_images(make_folder(tmp_path / "a", nameless))
@@ -113,7 +109,7 @@ def test_camvid(camvid: Path) -> None:
     assert example.name == "train/images/0001TP_006690.jpg"
     target = example.target()
     assert example.pixels().shape[1:] == target.shape == (360, 480)
-    # As it is seen: a clouded sky, a small car in the middle, the road beside it.
+    # It shows a clouded sky, a small car in the middle, and the road beside it.
     for row, column, name in ((20, 240, "Sky"), (300, 240, "Car"), (320, 320, "Road")):
         assert images.classes[int(target[row, column])] == name
     assert set(target.flatten().tolist()) <= {*range(11), 255}

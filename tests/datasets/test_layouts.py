@@ -28,19 +28,19 @@ def test_each_task_has_its_layout(tmp_path: Path, task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "asked", "sentence"),
+    ("held", "requested", "message"),
     [
         ("classification", "detection", "class folders, .* for classification; "
          r"detection needs JPEGImages/NAME\.jpg with Annotations/NAME\.xml"),
         ("segmentation", "classification", "images with masks, .* for segmentation; "
-         "classification needs a folder of images for each of at least two classes"),
+         "classification needs one folder of images per class"),
         ("detection", "segmentation", "VOC's layout, .* for detection; "
          r"segmentation needs train/images/NAME\.jpg with train/masks/NAME\.png"),
     ],
 )  # fmt: skip
-def test_another_task_is_refused(tmp_path: Path, held: str, asked: str, sentence: str) -> None:
-    with pytest.raises(DatasetError, match=sentence):
-        open_images(make_folder(tmp_path, LAYOUTS[held]), asked)
+def test_another_task_is_refused(tmp_path: Path, held: str, requested: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        open_images(make_folder(tmp_path, LAYOUTS[held]), requested)
 
 
 @pytest.mark.parametrize(
