@@ -1,12 +1,12 @@
-"""Whether what selectors go by is of the images or of the weights: do models of other seeds agree?
+"""Whether a selector's distances depend on the images or on the weights: do two models agree?
 
-python -m measurements.agreement cifar camvid bccd
+    python -m measurements.agreement cifar camvid bccd
 
-Each folder is the --out of a `cdal benchmark` with --keep-scores and at least two seeds. For each
-number of labels, the models of two seeds have learnt from other images with other first weights.
-What is printed is the rank correlation (Spearman) of the distances of the same pairs of images by
-the one and by the other, mean over all pairs of seeds: 1 where both order all pairs alike, 0 where
-they have nothing to do with each other.
+Each folder is the --out of a `cdal benchmark` with --keep-scores and at least two seeds. At each
+number of labels, the models of two seeds were trained on different images from different initial
+weights. Prints the rank correlation (Spearman) of the distances between the same pairs of images
+by the two models, mean over all pairs of seeds: 1 if both order all pairs alike, 0 if their
+distances are unrelated.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def agreement(first: KeptScores, second: KeptScores) -> tuple[float, float]:
-    """Rank correlation of contextual diversity, and of the Euclidean distance of features."""
+    """Rank correlations of contextual diversity and of the Euclidean distance of features."""
     draws = np.random.default_rng(0)
     pairs = draws.integers(len(first.features), size=(2, PAIRS))
     pairs = pairs[:, pairs[0] != pairs[1]]

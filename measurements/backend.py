@@ -2,9 +2,9 @@
 
     python measurements/backend.py --images ../shared/data/cifar10.zip
 
-Starts a Label Studio and the backend in a temporary folder. First the worker trains while clients
-call the web process; then, with the worker stopped, jobs run in this process, in turn with the
-bare calls that they are compared with.
+Starts Label Studio and the backend in a temporary folder. First the worker trains while clients
+call the web process; then, with the worker stopped, jobs run in this process, alternating with the
+bare calls they are compared with.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder or zip of class folders")
     parser.add_argument("--pool", type=int, default=1500)
-    parser.add_argument("--calls", type=int, default=1000, help="calls of each endpoint")
+    parser.add_argument("--calls", type=int, default=1000, help="calls per endpoint")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -111,7 +111,7 @@ def connect(
 
 
 def latency(project: LabelStudioProject, backend: BackendServer, calls: int) -> None:
-    """Calls of each endpoint from 8 clients at once, while a training runs."""
+    """Call each endpoint from 8 clients at once while a training runs."""
     sdk_project = project.sdk.projects.get(id=project.number)
     assert sdk_project.created_at is not None
     uid = f"{project.number}.{int(sdk_project.created_at.timestamp())}"
@@ -142,7 +142,7 @@ def latency(project: LabelStudioProject, backend: BackendServer, calls: int) -> 
 
 
 def predict(project: LabelStudioProject, backend: BackendServer, repeats: int) -> None:
-    """One call for 1,000 tasks that are scored already."""
+    """Call /predict once for 1,000 tasks that are already scored."""
     tasks = [
         {"id": int(task.id), "data": dict(task.data)}
         for task in project.sdk.tasks.list(

@@ -1,4 +1,4 @@
-"""What CDAL-RL learns, what its rewards cost, and the memory that a long pool takes.
+"""What CDAL-RL learns, what its rewards cost, and how much memory a large pool needs.
 
 python -m measurements.cdal_rl learning
 python -m measurements.cdal_rl rewards
@@ -118,7 +118,7 @@ def on_scale(select: Callable[[Pool, int], list[int]], seed: int, missing: Missi
 
 
 def rewards() -> None:
-    """The share of an epoch that goes into rewards: 3,000 images, 150 picks, five episodes."""
+    """The rewards' share of an epoch: 3,000 images, 150 picks, five episodes."""
     pool = confused_pool(3000, classes=19, features=512, labelled=0)
     embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
     subsets: tuple[tuple[Part, ...], ...] = (("cd",), ("cd", "vr"), ("cd", "vr", "sr"))
@@ -146,7 +146,7 @@ def rewards() -> None:
                 generator=torch.Generator().manual_seed(0),
             )
 
-        # Side by side, so that whatever else the machine does hits both.
+        # Alternating, so that other load on the machine affects both.
         pairs = [(seconds(rate), seconds(epoch)) for _ in range(9)][1:]
         own, whole = (statistics.median(times) for times in zip(*pairs, strict=True))
         print(
@@ -162,7 +162,7 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def memory() -> None:
-    """Peak resident memory, each size in a process of its own: C=19, D=512, 1,000 picks."""
+    """Peak resident memory, one process per size: C=19, D=512, 1,000 picks."""
     for images in (10_000, 30_000, 100_000):
         process = multiprocessing.get_context("spawn").Process(target=memory_of, args=(images,))
         process.start()
@@ -211,7 +211,7 @@ def reset_peak() -> None:
 
 
 def resident(field: str) -> float:
-    """VmRSS, what is resident now, or VmHWM, the most there was since the last reset, in MiB."""
+    """VmRSS, the memory resident now, or VmHWM, the most since the last reset, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 

@@ -1,9 +1,9 @@
-"""What the weights of classes in the loss do where classes are rare.
+"""The effect of class weights in the loss when some classes are rare.
 
     python -m measurements.class_weights IMAGES RESULTS random cdal-cs
 
-RESULTS is the --out of a finished `cdal benchmark` of the class folders IMAGES. Of each selector
-and seed, a network is trained anew on all that was labelled at the end, with each kind of weights,
+RESULTS is the --out of a finished `cdal benchmark` of the class folders IMAGES. For each selector
+and seed, a new network is trained on all images labelled at the end, with each kind of weights,
 and measured on the test images: the accuracy in per cent, mean over the seeds with the smallest
 and the largest.
 """
@@ -26,7 +26,7 @@ POWERS = {"inverse": 1.0, "root": 0.5, "none": 0.0}
 
 
 def named(images: ImageSet, names: Sequence[str]) -> LabelledImages:
-    """The images of these names."""
+    """The images with these names."""
     known = {example.name: example for example in images.examples}
     return LabelledImages(images, [known[name] for name in names])
 
@@ -56,7 +56,7 @@ def main() -> None:
 def accuracy(
     images: ImageSet, test: LabelledImages, settings: Json, run: Json, power: float
 ) -> float:
-    """On the test images, of a network that has learnt all that was labelled in a run."""
+    """The test accuracy of a network trained on all images labelled in a run."""
     names = [name for step in run["steps"] for name in step["picked"]]
     network = make_network(
         "classification",

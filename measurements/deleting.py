@@ -1,12 +1,13 @@
-"""How long Label Studio takes to delete predictions, and what its annotators see meanwhile.
+"""How long Label Studio takes to delete predictions, and how its annotators are affected.
 
     python measurements/deleting.py
 
-Starts a Label Studio, on its SQLite default, in a temporary folder.
+Starts Label Studio, with its default SQLite, in a temporary folder.
 """
 
 from __future__ import annotations
 
+import argparse
 import secrets
 import statistics
 import tempfile
@@ -27,7 +28,7 @@ SIZES = (100, 1000, 5000)
 
 
 class Stream(threading.Thread):
-    """Somebody who asks for the next task again and again."""
+    """An annotator who requests the next task repeatedly."""
 
     def __init__(self, annotator: Annotator) -> None:
         super().__init__(daemon=True)
@@ -47,6 +48,9 @@ class Stream(threading.Thread):
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()

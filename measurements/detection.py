@@ -27,7 +27,7 @@ def measure(arguments: argparse.Namespace, network_name: str, count: int, seed: 
     architecture, _, size = network_name.partition(":")
     images = open_images(arguments.data, "detection")
     train = list(images.train)
-    random.Random(seed).shuffle(train)  # a longer draw begins with a shorter one
+    random.Random(seed).shuffle(train)  # a larger sample begins with the smaller one
     network = make_network(
         "detection",
         architecture,
@@ -73,11 +73,11 @@ def measure(arguments: argparse.Namespace, network_name: str, count: int, seed: 
 
 
 def regions(network: TaskNetwork, images: PreparedImages) -> None:
-    """Whether the regions' pseudo-labels are the classes that an image really has.
+    """Whether the regions' pseudo-labels match the classes in the image.
 
-    For several numbers of most confident boxes: how many there are above the least score, which
-    share of the classes of an image some box's highest probability names (recall), and which
-    share of the classes that are named an image has (precision).
+    For several numbers of most confident boxes: how many there are above the minimum score, which
+    share of an image's classes is some box's pseudo-label (recall), and which share of the
+    pseudo-labels is among the image's classes (precision).
     """
     box_regions.MAX_REGIONS = 100_000
     vectors: list[torch.Tensor] = []
@@ -101,7 +101,7 @@ def main() -> None:
     parser = training_parser(
         __doc__, "bccd.zip", ["ssdlite320_mobilenet_v3_large:224"], [20, 80], 72
     )
-    parser.add_argument("--regions", action="store_true", help="also how many boxes are regions")
+    parser.add_argument("--regions", action="store_true", help="also evaluate the regions")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     train_each(arguments, COLUMNS, measure)

@@ -2,11 +2,11 @@
 
     python measurements/kept_epoch.py --images cifar10.zip --network resnet18:32 --labels 20 50 100
 
-Draws labelled images, holds a fifth of them back as the backend does, trains to the end, and
-measures every epoch on test images as well. From that follows what each rule would have kept:
-"best" is the best epoch on the held-out images, the last among equals, and the training ends when
-half of the epochs have brought nothing better; "last" trains to the end. Means over the seeds, in
-per cent of the main metric, with the standard error of their difference.
+Draws labelled images, holds out a fifth of them as the backend does, trains to the end, and
+measures every epoch on test images as well. This shows what each rule would have kept: "best" is
+the best epoch on the held-out images, the last among equals, and training ends when half of the
+epochs have passed without a better one; "last" trains to the end. Means over the seeds, in per
+cent of the main metric, with the standard error of their difference.
 """
 
 from __future__ import annotations
@@ -94,14 +94,14 @@ class Run:
             self.tested.append(network.measure(measured, stop).main)
             return evaluate(data, stop)
 
-        vars(network)["evaluate"] = evaluate_both  # what a training asks for after each epoch
+        vars(network)["evaluate"] = evaluate_both  # called after each epoch
         report = fit(
             network,
             LabelledImages(images, drawn[held:]),
             LabelledImages(images, drawn[:held]),
             Recipe(seed=seed),
         )
-        del vars(network)["evaluate"]  # or the two would keep each other in memory
+        del vars(network)["evaluate"]  # otherwise the two would keep each other in memory
         self.held_out = report.held_out
         self.patience = max(1, round(PATIENCE * report.plan.epochs))
 
@@ -117,7 +117,7 @@ class Run:
 
 
 def row(runs: Sequence[Run]) -> str:
-    """The cells of one number of labels."""
+    """The table cells for one number of labels."""
     choices = [run.best() for run in runs]
     best = [100 * run.tested[kept] for run, (kept, _) in zip(runs, choices, strict=True)]
     last = [100 * run.tested[-1] for run in runs]

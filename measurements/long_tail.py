@@ -1,11 +1,11 @@
-"""Make a pool with rare classes: a data set whose classes are thinned exponentially.
+"""Make a pool with rare classes by thinning a data set's classes exponentially.
 
     python -m measurements.long_tail cifar10.zip OUT --most 1000 --rarest 20
 
-Of the data set in class folders, the first class keeps so many training images, the last as few as
-the rarest, and those between fall evenly on a logarithmic scale, as in the long-tailed CIFAR-10 of
-Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019. Test images stay
-as they are, so each class counts alike in what is measured.
+In a data set of class folders, the first class keeps --most training images, the last --rarest, and
+those between are spaced evenly on a logarithmic scale, as in the long-tailed CIFAR-10 of Cui et
+al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019. All test images are
+kept, so all classes count equally in the metrics.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from cdal.datasets import Example, open_images
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path, help="a folder or zip of class folders")
-    parser.add_argument("out", type=Path, help="the folder to be made")
-    parser.add_argument("--most", type=int, default=1000, help="of the first class")
-    parser.add_argument("--rarest", type=int, default=20, help="of the last class")
+    parser.add_argument("out", type=Path, help="the folder to create")
+    parser.add_argument("--most", type=int, default=1000, help="images of the first class")
+    parser.add_argument("--rarest", type=int, default=20, help="images of the last class")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     images = open_images(options.dataset, seed=options.seed, task="classification")

@@ -2,8 +2,8 @@
 
     python measurements/pages.py
 
-Fills a store and score files as a loop of 20 rounds leaves them, without a Label Studio, and asks
-the web application for each page: what the server takes, the browser's drawing apart.
+Fills a store and score files as 20 rounds would, without Label Studio, and requests each page from
+the web application: the server's time, without the browser's drawing.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _round(number: int) -> Round:
 
 
 def _fill_scores(services: Services, tasks: int, labelled: int) -> None:
-    """What the last version said of every image, and what was made of it."""
+    """Write the last version's scores and predictions, and what rounds make of them."""
     torch.manual_seed(0)
     folder = services.config.scores_folder(1, ROUNDS)
     for start in range(1, tasks + 1, CHUNK):

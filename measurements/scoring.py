@@ -1,13 +1,13 @@
-"""What scoring costs beside a bare loop, what building results costs, and how memory grows.
+"""The cost of scoring compared with a bare loop, of building results, and the growth of memory.
 
     python measurements/scoring.py --images ../shared/data/camvid.zip
     python measurements/scoring.py --images ../shared/data/camvid.zip --memory
 
-Trains a network on some of the images for a few epochs, so that its predictions look like
-predictions. Then the job ``score`` runs over the rest, in turn with a loop that only reads,
-decodes, resizes and predicts the same files. A web server on this machine stands for Label Studio's
-files; nothing else of Label Studio is needed. With ``--memory`` the job runs in processes of their
-own over 500 and over 5,000 images, the same ones again and again, and their peaks are compared.
+Trains a network on some of the images for a few epochs, so that its predictions are realistic.
+Then the job ``score`` runs over the rest, alternating with a loop that only reads, decodes, resizes
+and predicts the same files. A local web server stands in for Label Studio's files; nothing else of
+Label Studio is needed. With ``--memory``, separate processes run the job over 500 and over 5,000
+images, the same ones repeatedly, and their peaks are compared.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ PROJECT, VERSION = 1, 1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="labelled images, any layout")
-    parser.add_argument("--pool", type=int, default=1000, help="images to score, if need be again")
-    parser.add_argument("--queue", type=int, default=100, help="images a round puts in the queue")
+    parser.add_argument(
+        "--pool", type=int, default=1000, help="images to score, repeated if necessary"
+    )
+    parser.add_argument("--queue", type=int, default=100, help="images queued per round")
     parser.add_argument("--train", type=int, default=60, help="images to train on")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
@@ -73,7 +75,7 @@ def main() -> None:
 
 
 def trained(images: ImageSet, options: argparse.Namespace) -> TaskNetwork:
-    """A network that has seen some of the images."""
+    """A network trained on some of the images."""
     device = choose_device(options.device)
     some = images.train[: options.train]
     sizes = [example.size() for example in some]
@@ -135,7 +137,7 @@ def memory(network: TaskNetwork, images: ImageSet, folder: Path, device: str) ->
 
 
 def score_alone(data: Path, device: str) -> None:
-    """Score in this process, and say how much memory it took, in MiB."""
+    """Score in this process, and print its peak memory in MiB."""
     services = Services.open(configuration(data, device), on_job_given_up)
     score(services)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -143,7 +145,7 @@ def score_alone(data: Path, device: str) -> None:
 
 
 def score(services: Services) -> None:
-    """Run the job, as the worker does."""
+    """Run the job as the worker does."""
     with services.store.transaction() as session:
         session.execute(delete(Prediction))
         session.execute(update(Round).values(state="scoring"))
@@ -161,7 +163,7 @@ def bare_loop(network: TaskNetwork, files: Sequence[Path]) -> None:
 
 
 def build_results(services: Services, tag: str | None, count: int) -> None:
-    """The results of some predictions, as for the label stream."""
+    """Build the results of some predictions, as for the label stream."""
     with services.store.reading() as session:
         project = session.get_one(Project, PROJECT)
         classes = session.get_one(ModelVersion, VERSION).classes
@@ -181,7 +183,7 @@ def set_up(
     files: Sequence[Path],
     count: int,
 ) -> Services:
-    """A project with so many tasks and this model, ready to be scored."""
+    """Create a project with ``count`` tasks and this model, ready to be scored."""
     folder.mkdir(parents=True, exist_ok=True)
     services = Services.open(configuration(folder, network.device.type), on_job_given_up)
     network.save(services.config.version_folder(PROJECT, VERSION))

@@ -39,12 +39,12 @@ COLUMNS = (
 
 
 def drawn(examples: tuple[Example, ...], count: int, seed: int) -> list[Example]:
-    """Some examples, drawn at random; a longer draw begins with a shorter one."""
+    """A random sample of examples; a larger sample begins with the smaller one."""
     return random.Random(seed).sample(examples, len(examples))[:count]
 
 
 def network_of(name: str, images: ImageSet, device: str, seed: int = 0) -> SegmentationNetwork:
-    """A fresh network, given as name or name:side."""
+    """A new network, given as name or name:side."""
     architecture, _, size = name.partition(":")
     network = make_network(
         task="segmentation",
@@ -107,7 +107,7 @@ def measure(
 
 
 def speed(arguments: argparse.Namespace, images: ImageSet, name: str) -> None:
-    """The processor's milliseconds an image: a bare forward pass, predicting, label maps."""
+    """Processor milliseconds per image: a bare forward pass, predicting, label maps."""
     network = network_of(name, images, arguments.device)
     fit(
         network,
@@ -122,7 +122,7 @@ def speed(arguments: argparse.Namespace, images: ImageSet, name: str) -> None:
 
 
 def maps(arguments: argparse.Namespace, images: ImageSet, name: str) -> None:
-    """How good label maps are that are made at the network's size and enlarged to the image's."""
+    """The quality of label maps made at the network's size and enlarged to the image's."""
     network = network_of(name, images, arguments.device)
     fit(
         network,

@@ -1,11 +1,11 @@
-"""How fast the selectors are, each beside what it is compared with, in one run.
+"""The speed of selectors, compared with other implementations in one run.
 
     python measurements/selection.py [--threads T] [--repeats R]
     python measurements/selection.py --million [--device cuda]
     python measurements/selection.py --coverage
 
-Every line is a median of wall times; contenders take turns, so that what else the machine does
-falls on all of them alike. With --coverage: how many classes the first picks hold.
+Every line is a median of wall-clock times; contenders take turns, so that other load on the machine
+affects all of them. With --coverage: how many classes the first picks cover.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 
 
 def street_pool(images: int, device: str = "cpu", seed: int = 0) -> Pool:
-    """A pool as of Cityscapes: 10 to 14 of 19 classes an image, confusions of eight kinds."""
+    """A pool like Cityscapes: 10 to 14 of 19 classes per image, confusions of eight kinds."""
     generator = torch.Generator(device).manual_seed(seed)
     kinds = torch.randn(8, CLASSES**2, generator=generator, device=device) / 8**0.5
     sure = 4 * torch.eye(CLASSES, device=device)
@@ -58,7 +58,7 @@ def street_pool(images: int, device: str = "cpu", seed: int = 0) -> Pool:
 
 
 def skewed_pool(images: int, classes: int, skew: float, seed: int) -> Pool:
-    """2 to 6 classes an image, the k-th with a frequency of k^-skew; confusions of eight kinds."""
+    """2 to 6 classes per image, the k-th with frequency k^-skew; confusions of eight kinds."""
     generator = torch.Generator().manual_seed(seed)
     frequency = torch.arange(1, classes + 1) ** -skew
     drawn = torch.multinomial(frequency.expand(images, -1), 6, generator=generator)
@@ -73,7 +73,7 @@ def skewed_pool(images: int, classes: int, skew: float, seed: int) -> Pool:
 
 
 def medians(contenders: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Milliseconds of each: they take turns, of one call or as many as fit into TURN seconds."""
+    """Milliseconds of each; they take turns of one call, or as many as fit into TURN seconds."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, contender in contenders.items():
@@ -90,7 +90,7 @@ def medians(contenders: Mapping[str, Callable[[], object]], repeats: int) -> dic
 
 
 def greedy(pool: Pool, picks: int, column: Callable[[int], Array]) -> list[int]:
-    """k-center greedy, one column of distances a centre."""
+    """k-center greedy, one column of distances per centre."""
     gone = pool.labelled.numpy().copy()
     nearest = np.full(len(pool), np.inf)
     for centre in np.flatnonzero(gone):
@@ -119,7 +119,7 @@ def python_loop(pool: Pool, picks: int) -> list[int]:
 
 
 def vectorised_pairs(pool: Pool, picks: int) -> list[int]:
-    """Pair by pair, with the logarithms taken once and all classes of a pair at a time."""
+    """Pair by pair, with the logarithms computed once and all classes of a pair at a time."""
     p = pool.mixtures.double().numpy()
     log = np.log(np.maximum(p, FLOOR))
     there = pool.present.numpy()
@@ -193,7 +193,7 @@ def compare_cdal_cs(repeats: int) -> None:
 
 
 def compare_coverage(seeds: int = 50) -> None:
-    """Classes among the first 10 picks of 500 images of which none is labelled."""
+    """Classes among the first 10 picks of 500 unlabelled images."""
     skews = (0.0, 0.5, 1.0, 2.0)
     selectors: dict[str, Selector] = {
         "CDAL-CS, missing=uniform": CDALCS(missing="uniform"),

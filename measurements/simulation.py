@@ -1,6 +1,6 @@
-"""What a simulation costs beside its training, scoring and decoding; its speed against bare loops.
+"""The cost of a simulation besides training, scoring and decoding; its speed against bare loops.
 
-python measurements/simulation.py --images ../shared/data/cifar10.zip --limit 600 --network resnet18
+python measurements/simulation.py --images ../shared/data/cifar10.zip --network resnet18
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def overhead(options: argparse.Namespace) -> None:
-    """Run a whole simulation, and say what its time went into."""
+    """Run a whole simulation, and report what its time was spent on."""
     with tempfile.TemporaryDirectory() as out:
         given = [
             "--dataset", options.images, "--out", out, "--limit", options.limit,
@@ -77,7 +77,7 @@ def overhead(options: argparse.Namespace) -> None:
 
 
 def seconds_by_part(found: dict[str, Any]) -> dict[str, float]:
-    """Summed over the steps; what all selectors of a seed share is counted once."""
+    """Seconds summed over the steps; work shared by all selectors of a seed counts once."""
     parts: dict[str, float] = {}
     seen: set[tuple[int, str]] = set()
     for run in found["runs"]:
@@ -93,7 +93,7 @@ def seconds_by_part(found: dict[str, Any]) -> dict[str, float]:
 
 
 def speed(options: argparse.Namespace) -> None:
-    """Training and scoring as the simulation does them, in turn with loops that do no more."""
+    """Training and scoring as the simulation does them, alternating with bare loops."""
     data = open_data_set(options.images, None, "ignore").limited(options.limit, 1)
     device = choose_device(options.device)
     sizes = [(data.pool[0][0].shape[1], data.pool[0][0].shape[2])]
@@ -126,13 +126,13 @@ def speed(options: argparse.Namespace) -> None:
         ratio = statistics.median(a / b for a, b in pairs)
         report(
             f"{what} {architecture}:{side}",
-            f"{rates[0]:.0f} images a second, {rates[1]:.0f} in a bare loop: median ratio of times "
-            f"{ratio:.3f}",
+            f"{rates[0]:.0f} images per second, {rates[1]:.0f} in a bare loop: median ratio of "
+            f"times {ratio:.3f}",
         )
 
 
 def bare_training(network: TaskNetwork, images: LoadedImages, recipe: Recipe) -> None:
-    """The steps of a training and nothing else."""
+    """Only the steps of a training."""
     plan = recipe.plan(len(images), network.device, network.image_size, False, network.defaults)
     loss_of = network.objective(images.class_counts, recipe)
     optimiser = torch.optim.AdamW(
@@ -158,7 +158,7 @@ def bare_training(network: TaskNetwork, images: LoadedImages, recipe: Recipe) ->
 
 
 def bare_scoring(network: TaskNetwork, images: LoadedImages) -> None:
-    """The forward passes and nothing else."""
+    """Only the forward passes."""
     for batch, _ in images.batches(
         torch.split(torch.arange(len(images)), network.prediction_batch_size)
     ):

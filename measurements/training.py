@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 class ZippedImages:
-    """Some images of a zip of class folders, decoded when they are asked for."""
+    """Some images of a zip of class folders, decoded on access."""
 
     def __init__(self, path: Path, members: list[str], classes: list[str]) -> None:
         with zipfile.ZipFile(path) as archive:
@@ -48,7 +48,7 @@ class ZippedImages:
 
 
 def members(path: Path, split: str, count: int, seed: int) -> list[str]:
-    """Members of a split, drawn at random; a longer draw begins with a shorter one."""
+    """A random sample of a split's members; a larger sample begins with the smaller one."""
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist() if name.startswith(split + "/"))
     random.Random(seed).shuffle(names)
@@ -56,7 +56,7 @@ def members(path: Path, split: str, count: int, seed: int) -> list[str]:
 
 
 def use_stem(stem: str) -> None:
-    """Give resnet18 another stem for small images than the one that it has."""
+    """Give resnet18 a different stem for small images."""
 
     def dense(module: nn.Module) -> None:
         architectures.small_stem(module)
@@ -117,7 +117,7 @@ def measure(arguments: argparse.Namespace, network_name: str, images: int, seed:
 
 
 def speed(network_name: str, layout: torch.memory_format, steps: int = 12) -> float:
-    """Images a processor second, forward, backward and update, in steps of 32 random images."""
+    """Images per processor second (forward, backward and update) in steps of 32 random images."""
     architecture, _, size = network_name.partition(":")
     network = make_network(
         architecture=architecture, classes=["a", "b"], image_size=int(size), pretrained=False

@@ -1,7 +1,7 @@
 """Contextual diversity and the strategies that pick which images to label next.
 
-It needs torch and numpy, and knows nothing of files, jobs or Label Studio: what a model said of
-the images goes in, as arrays, and ordered picks come out.
+Needs torch and numpy, and knows nothing about image files, jobs or Label Studio: a model's scores
+of the images go in as arrays, and ordered picks come out.
 """
 
 from cdal.selectors.diversity import (

@@ -16,12 +16,13 @@ from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
 
 @dataclass(frozen=True, slots=True)
 class BADGE:
-    """Images whose gradients, were their pseudo-label true, are large and unlike.
+    """Images whose gradients, if their pseudo-labels were true, are large and different.
 
     The gradient of the last layer is (p − one-hot(argmax p)) ⊗ ``features``; it is never formed,
-    since the product of two such is that of their parts. The first pick has the largest gradient;
-    each further one is drawn with probability proportional to the squared distance from the
-    nearest earlier pick, and has that distance as its score. Labelled images have no part.
+    since the product of two gradients is the product of their parts' products. The first pick has
+    the largest gradient; each further one is drawn with probability proportional to the squared
+    distance from the nearest earlier pick, and has that distance as its score. Labelled images
+    are ignored.
     """
 
     name: ClassVar[str] = "badge"
@@ -51,7 +52,7 @@ class BADGE:
             if len(picks) == count:
                 return Selection(self.name, tuple(picks))
             distance = gradients.squared_distances(position)
-            # The first pick is the only one not measured against another: drop its norms.
+            # Only the first pick is not measured against another one: drop its norms.
             closer = (distance < squared) | (len(picks) == 1)
             nearest[closer] = rows[position]
             squared = torch.where(closer, distance, squared)
@@ -72,12 +73,12 @@ class _Gradients:
 
 
 def _draw(weights: Tensor, left: Tensor, rng: np.random.Generator) -> int:
-    """Draw one of those that are left in proportion to its weight; the first where all are 0."""
+    """Draw one of the remaining images in proportion to its weight; the first if all are 0."""
     cumulative = weights.cumsum(0)
     total = float(cumulative[-1])
     if total == 0:
         return int(left.int().argmax())
     drawn = cumulative.new_tensor(rng.random() * total)
     row = int(torch.searchsorted(cumulative, drawn, right=True).clamp(max=len(weights) - 1))
-    # Rounding can put the draw at the very end, where the weight may be that of a picked image.
+    # Rounding can move the draw to the very end, where the image may already be picked.
     return row if weights[row] > 0 else int(weights.argmax())

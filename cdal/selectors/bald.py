@@ -17,7 +17,7 @@ class BALD(RankingSelector):
     """The images on which the stochastic passes of ``samples`` disagree most.
 
     The score is the mutual information of prediction and weights, in bits: the entropy of the mean
-    pass less the mean of the entropies.
+    pass minus the mean of the entropies.
     """
 
     name: ClassVar[str] = "bald"

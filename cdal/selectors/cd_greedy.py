@@ -22,13 +22,13 @@ _ROWS = 1000
 class CDGreedy:
     """Each pick is the image that adds most to the aggregate CD of the picks.
 
-    This is what CDAL-RL's main reward asks for. The first pick is the image of the largest summed
-    distance to the labelled set, or random, with score 0, where nothing is labelled; the labelled
-    images have no part in what follows. The score is the sum of a pick's distances to the earlier
-    ones, in nats, and the reason the classes that made it.
+    This maximises CDAL-RL's main reward greedily. The first pick is the image with the largest
+    summed distance to the labelled set, or a random one with score 0 if nothing is labelled; the
+    labelled images play no part after that. The score is the sum of a pick's distances to the
+    earlier ones, in nats; the reason names the classes that contributed most.
 
     Attributes:
-        missing: what to do with a class that only one of two images has.
+        missing: how to treat a class that only one of two images has.
     """
 
     name: ClassVar[str] = "cd-greedy"
@@ -67,19 +67,19 @@ class CDGreedy:
 
 
 def _gains(embedding: DiversityEmbedding, selected: Tensor) -> Tensor:
-    """Each image's summed distance to the selected ones, (N,) float64."""
+    """Sum each image's distances to the selected ones, (N,) float64."""
     total = embedding.x[selected].sum(0, dtype=torch.float64).float()
     return (embedding.x @ embedding.right(total)).double()
 
 
 def _best(gains: Tensor, taken: Tensor) -> int:
-    """The row of the highest gain that is not taken, the lowest among equals."""
-    # The product of two images that are alike can come out just below 0.
+    """Find the row with the highest gain that is not taken; the lowest row among equals."""
+    # The product of two identical images can come out just below 0.
     return int(round_off(gains.float().clamp(min=0)).masked_fill(taken, -1).argmax())
 
 
 def _gains_by_class(embedding: DiversityEmbedding, picks: Sequence[int], against: Tensor) -> Tensor:
-    """Split what each pick added by class, (B, C) float64: the first against those, if any."""
+    """Split each pick's gain by class, (B, C) float64; the first one's is against ``against``."""
     labelled, earlier = _FactorSums(embedding), _FactorSums(embedding)
     for rows in torch.split(against, _ROWS):
         labelled.add(rows)
@@ -91,7 +91,7 @@ def _gains_by_class(embedding: DiversityEmbedding, picks: Sequence[int], against
 
 
 class _FactorSums:
-    """Of the selected images: Σ P, Σ log P and Σ P log P, each (R, C), and Σ 1, (R, 1)."""
+    """Sums over the selected images: Σ P, Σ log P and Σ P log P, each (R, C), and Σ 1, (R, 1)."""
 
     def __init__(self, embedding: DiversityEmbedding) -> None:
         self._of = embedding

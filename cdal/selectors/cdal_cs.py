@@ -20,10 +20,10 @@ class CDALCS:
     """Each pick is the image farthest, by Eq. 2, from its nearest labelled or picked image.
 
     The score is that distance, in nats; the reason names the nearest image and the classes that
-    made the distance. Where nothing is labelled the first pick is random and its score 0.
+    contributed most. If nothing is labelled, the first pick is random and its score 0.
 
     Attributes:
-        missing: what to do with a class that only one of two images has.
+        missing: how to treat a class that only one of two images has.
     """
 
     name: ClassVar[str] = "cdal-cs"
@@ -37,7 +37,7 @@ class CDALCS:
             return Selection(self.name, ())
         embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing)
         found = k_center_greedy(embedding, pool.labelled, count, seed, progress)
-        # A first pick at random is its own nearest image: distance 0, no class.
+        # A random first pick is its own nearest image: distance 0, no class.
         near = [
             pick if near is None else near
             for pick, near in zip(found.picks, found.nearest, strict=True)
@@ -59,6 +59,6 @@ def _warnings(tied: int, unlabelled: int) -> tuple[str, ...]:
         return ()
     return (
         f"At least {share:.0%} of the unlabelled images are at distance 0 from a labelled or "
-        "picked one, so their order says nothing; missing=uniform tells more of them apart than "
+        "picked one, so their order is arbitrary; missing=uniform distinguishes more of them than "
         "missing=skip.",
     )

@@ -27,32 +27,33 @@ from cdal.selectors.rewards import PARTS, Part, Reward
 from cdal.selectors.selection import Pick, Progress, Selection, Selector, picks_possible
 
 _EPOCHS: dict[PolicyKind, int] = {"plackett-luce": 200, "paper": 60}
-# The paper's LSTM reads the whole pool in one go, and so does "paper" up to this length.
+# The paper's LSTM reads the whole pool at once, and so does "paper" up to this length.
 _WINDOW: dict[PolicyKind, int] = {"plackett-luce": 64, "paper": 4096}
 _CELLS, _CELLS_FOR_MANY_CLASSES, _MANY_CLASSES = 256, 1024, 100
 
 
 @dataclass(frozen=True, slots=True)
 class CDALRL:
-    """The images that a policy, trained on this very pool, finds the most rewarding.
+    """The images that a policy, trained on this pool, finds the most rewarding.
 
     The score is the policy's logit. The reason names the nearest labelled or earlier picked image
-    and the classes that made that distance. The report sets the reward of the picks beside those of
-    CDAL-CS, of cd-greedy, and of the best of as many random selections as training drew.
+    and the classes that contributed most to that distance. The report compares the reward of the
+    picks with those of CDAL-CS, of cd-greedy, and of the best of as many random selections as
+    training drew.
 
     Attributes:
         policy: "plackett-luce" draws selections of exactly the budget, and learns; "paper" decides
-            on each image by itself with the published settings, and hardly does.
-        rewards: which parts, for example "cd+vr+sr". When not given, "cd", and "vr" too where the
-            pool has features; the paper adds "sr" for semantic segmentation.
+            on each image independently with the published settings, and hardly learns.
+        rewards: which parts, for example "cd+vr+sr". Default: "cd", plus "vr" if the pool has
+            features; the paper adds "sr" for semantic segmentation.
         alpha: the weight of "cd" against the rest, in [0, 1].
-        missing: what Eq. 2 does with a class that only one of two images has.
-        cells: LSTM cells in each direction; when not given 256, and 1,024 from 100 classes on.
-        epochs: passes over the pool; when not given 200, and 60 with "paper".
-        episodes: selections drawn in each epoch.
-        window: images that the LSTM reads in one go; when not given 64, and 4,096 with "paper".
-        weights: a safetensors file: the policy is loaded if it is there, and else trained and saved
-            ("trained once"). When not given, the policy is trained in each round.
+        missing: how to treat a class that only one of two images has.
+        cells: LSTM cells per direction. Default: 256, or 1,024 for 100 or more classes.
+        epochs: passes over the pool. Default: 200, or 60 with "paper".
+        episodes: selections drawn per epoch.
+        window: images that the LSTM reads at once. Default: 64, or 4,096 with "paper".
+        weights: a safetensors file: the policy is loaded from it if it exists, otherwise trained
+            and saved there ("trained once"). Default: the policy is trained in each round.
 
     Raises:
         ValueError: an option has an impossible value.
@@ -89,7 +90,7 @@ class CDALRL:
         Raises:
             BudgetError: the budget is negative.
             PoolError: the pool lacks what a part of the reward needs.
-            PolicyFileError: ``weights`` is there, and is no policy for this pool and these options.
+            PolicyFileError: ``weights`` exists, but is not a policy for this pool and options.
         """
         count = picks_possible(pool, budget)
         if count == 0:
@@ -124,7 +125,7 @@ class CDALRL:
     def _trained(
         self, pool: Pool, reward: Reward, budget: int, seed: int, progress: Progress | None
     ) -> tuple[BiLSTMPolicy, int]:
-        """Load the policy or train it, and say for how many epochs it was trained just now."""
+        """Load or train the policy; also return for how many epochs it was trained now."""
         rows, classes = pool.mixtures.shape[1:]
         cells = self.cells or (_CELLS if classes < _MANY_CLASSES else _CELLS_FOR_MANY_CLASSES)
         policy = BiLSTMPolicy.seeded(rows * classes, cells, seed, pool.device)
@@ -153,7 +154,7 @@ class CDALRL:
     def _comparison(
         self, pool: Pool, picks: Tensor, reward: Reward, seed: int, draws: int
     ) -> dict[str, object]:
-        """The reward of the picks and of what they have to beat, each with its parts."""
+        """The reward of the picks and of what they must beat, each with its parts."""
         rivals: tuple[Selector, ...] = (CDALCS(self.missing), CDGreedy(self.missing))
         rewards = {self.name: reward.values(picks)}
         for rival in rivals:
@@ -168,7 +169,7 @@ class CDALRL:
 def _best_at_random(
     reward: Reward, images: Tensor, budget: int, draws: int, generator: torch.Generator
 ) -> Tensor:
-    """The best of some random selections, by the estimate of the reward that training has too."""
+    """The best of several random selections, by the reward estimate that training uses."""
     sample = reward_sample(images, budget, generator)
     selections = (shuffled(images, generator)[:budget] for _ in range(draws))
     return max(selections, key=lambda picks: reward.value(picks, sample))
@@ -177,11 +178,11 @@ def _best_at_random(
 def _explained(
     picks: Tensor, logits: Tensor, embedding: DiversityEmbedding, labelled: Tensor
 ) -> tuple[Pick, ...]:
-    """Name for each pick the nearest labelled or earlier picked image, and the classes between."""
+    """Give each pick its reason: the nearest labelled or earlier pick, and the classes' shares."""
     between = embedding.distances(picks, picks)
     later = torch.ones_like(between, dtype=torch.bool).triu()
     distance, place = between.masked_fill(later, torch.inf).min(1)
-    # With nothing labelled the first pick has no nearest image: it stands in for it itself, at
+    # If nothing is labelled, the first pick has no nearest image: it stands in for it, at
     # distance 0.
     near = torch.where(distance.isfinite(), picks[place], picks)
     if len(labelled):
@@ -201,11 +202,11 @@ def _parse_rewards(text: str) -> frozenset[Part]:
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         raise ValueError(
-            f"rewards must be some of {', '.join(PARTS)} joined by +, and {unknown[0]!r} is none"
+            f"rewards must be some of {', '.join(PARTS)} joined by +; {unknown[0]!r} is not one"
         )
     return frozenset(cast("list[Part]", names))
 
 
 def _generator(seed: int) -> torch.Generator:
-    """On the CPU, so that every device draws alike."""
+    """A generator on the CPU, so that every device draws the same."""
     return torch.Generator().manual_seed(seed)

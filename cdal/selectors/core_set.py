@@ -20,7 +20,7 @@ class CoreSet:
     """k-center greedy on the Euclidean distance of ``features``.
 
     The score is the distance to the nearest labelled or picked image, which the reason names.
-    Where nothing is labelled the first pick is random and its score 0.
+    If nothing is labelled, the first pick is random and its score 0.
     """
 
     name: ClassVar[str] = "core-set"
@@ -54,9 +54,9 @@ class EuclideanEmbedding(ProductMetric):
     """N feature vectors f as x = [f, ‖f‖², 1], y = [−2f, 1, ‖f‖²], so that x · y = ‖f − g‖².
 
     Attributes:
-        x: left factors, (N, D + 2) float32, f being the features less their mean.
+        x: left factors, (N, D + 2) float32, f being the features minus their mean.
         scale: ‖f‖², (N,) float32.
-        features: as they were given, (N, D) float32.
+        features: as given, (N, D) float32.
     """
 
     x: Tensor

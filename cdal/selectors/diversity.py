@@ -21,17 +21,17 @@ from cdal.selectors.metric import ProductMetric, chunks
 from cdal.selectors.mixtures import ClassMixtures
 
 Missing = Literal["skip", "uniform"]
-"""What to do with a class that one image has and the other has not: ``skip`` it, which is Eq. 2 to
-the letter, or compare the mixture that is there with the ``uniform`` distribution."""
+"""How to treat a class that only one of two images has: ``skip`` it, which is Eq. 2 to the letter,
+or compare the one mixture with the ``uniform`` distribution."""
 
 PROBABILITY_FLOOR = 1e-12
-"""Probabilities are raised to this before the logarithm, so that no divergence is infinite."""
+"""Least probability before the logarithm, so that no divergence is infinite."""
 
 # Classes named as the reason of a pick.
 _CLASSES = 5
 # Any origin is exact, and the mean of this many images serves as well as that of all.
 _ORIGIN_IMAGES = 100
-# Nothing beside the difference of a float32 number from 1, unless that is 0.
+# Negligible beside the difference of a float32 number from 1, unless that is 0.
 _TINY = 1e-20
 
 
@@ -42,9 +42,9 @@ class DiversityEmbedding(ProductMetric):
     Attributes:
         x: left factors, (N, K) float32, with K = 2RC + 2R for mixtures of shape (N, R, C).
         scale: h summed over the classes, (N,) float32: what cancels in a small distance.
-        mixtures: the mixtures that were embedded, (N, R, C) float32.
-        present: which of them there are, (N, R) bool.
-        missing: what is done with a class that only one of two images has.
+        mixtures: the embedded mixtures, (N, R, C) float32.
+        present: which of them exist, (N, R) bool.
+        missing: how a class that only one of two images has is treated.
     """
 
     x: Tensor
@@ -57,23 +57,23 @@ class DiversityEmbedding(ProductMetric):
     def of(cls, mixtures: Tensor, present: Tensor, missing: Missing = "uniform") -> Self:
         """Embed N images.
 
-        Distances do not depend on what is taken out of all P and all L alike, but rounding does.
-        With the mean mixture and its logarithm taken out, h is twice an image's distance from that
-        mean: the terms that cancel in x · y are small.
+        Distances do not depend on a constant subtracted from all P and from all L, but rounding
+        does. With the mean mixture and its logarithm subtracted, h is twice an image's distance
+        from that mean: the terms that cancel in x · y are small.
 
         Args:
             mixtures: P^c_I of Eq. 1, (N, R, C) float32.
-            present: which of them there are, (N, R) bool.
-            missing: what to do with a class that only one of two images has.
+            present: which of them exist, (N, R) bool.
+            missing: how to treat a class that only one of two images has.
         """
         n, r, c = mixtures.shape
         origin = _mean_mixtures(mixtures, present, missing)
-        # A class that is not there is the uniform distribution, or else at the origin: all zero.
+        # An absent class is the uniform distribution, or is at the origin: all zero.
         absent = torch.full_like(origin, 1 / c) if missing == "uniform" else origin
         x = mixtures.new_empty((n, 2 * r * c + 2 * r), dtype=torch.float32)
         left_p, left_log, left_h, left_m = torch.split(x, [r * c, r * c, r, r], 1)
         left_m[:] = present if missing == "skip" else 1
-        # Several temporaries at a time: larger ones are given back to the system and fetched anew.
+        # Small chunks of temporaries: the allocator returns larger ones to the system each time.
         for rows in chunks(n, r * c * 8, x.device):
             there = present[rows, :, None].float()
             p = (mixtures[rows] * there).addcmul_(1 - there, absent)
@@ -93,16 +93,16 @@ class DiversityEmbedding(ProductMetric):
     def comparable(self, rows: Tensor, cols: Tensor) -> Tensor:
         if self.missing == "uniform":
             return torch.ones_like(rows, dtype=torch.bool)
-        # No class in common is a distance of exactly 0, and often that of most of the pool.
+        # Without a common class the distance is exactly 0, as it often is for most of the pool.
         return (self.present[rows] & self.present[cols]).any(1)
 
     def pairwise(self, rows: Tensor, cols: Tensor) -> Tensor:
         return self.by_class(rows, cols).sum(1).float()
 
     def by_class(self, rows: Tensor, cols: Tensor) -> Tensor:
-        """Split each pair's distance into what each class made of it, (A, C) float64.
+        """Split each pair's distance into the contributions of the classes, (A, C) float64.
 
-        With one mixture an image (R = 1) these are the terms of the sum over the classes in KL.
+        With one mixture per image (R = 1) these are the terms of the sum over the classes in KL.
         """
         r, c = self.mixtures.shape[1:]
         parts = self.x.new_empty((len(rows), c), dtype=torch.float64)
@@ -125,7 +125,7 @@ def contextual_diversity(
     Args:
         a: mixtures of A images.
         b: mixtures of B images, of the same shape and on the same device.
-        missing: what to do with a class that only one of two images has.
+        missing: how to treat a class that only one of two images has.
     """
     both = ClassMixtures.concatenate([a, b])
     embedding = DiversityEmbedding.of(both.mixtures, both.present, missing)
@@ -140,13 +140,13 @@ def aggregate_contextual_diversity(selection: ClassMixtures, missing: Missing = 
 
 
 def class_shares(parts: Tensor) -> list[dict[str, float]]:
-    """Name the classes that made each score, the largest five first, with their shares of it.
+    """Name the five classes that contributed most to each score, with their shares of it.
 
     Args:
-        parts: what each class contributed, (A, C), each at least 0.
+        parts: each class's contribution, (A, C), each at least 0.
 
     Returns:
-        For each of the A scores ``{"3": 0.8, …}``; empty where the score is 0.
+        For each of the A scores ``{"3": 0.8, …}``, largest first; empty if the score is 0.
     """
     totals = parts.sum(1, keepdim=True)
     shares, classes = (parts / totals.where(totals > 0, 1)).sort(
@@ -161,10 +161,10 @@ def class_shares(parts: Tensor) -> list[dict[str, float]]:
 
 
 def factors(mixtures: Tensor, present: Tensor, missing: Missing) -> tuple[Tensor, Tensor, Tensor]:
-    """P and log P, (N, R, C) float64 each, and which rows count, (N, R) float64.
+    """Compute P and log P, (N, R, C) float64 each, and which rows count, (N, R) float64.
 
-    With ``uniform`` a row that is not present is the uniform distribution and counts: two images
-    without the class differ by 0 there, as they should.
+    With ``uniform``, an absent row is the uniform distribution and counts: two images without the
+    class differ by 0 there, as they should.
     """
     p, counted = mixtures.to(torch.float64, copy=True), present.double()
     if missing == "uniform":
@@ -174,11 +174,11 @@ def factors(mixtures: Tensor, present: Tensor, missing: Missing) -> tuple[Tensor
 
 
 def _mean_mixtures(mixtures: Tensor, present: Tensor, missing: Missing) -> Tensor:
-    """Each class's mean mixture over some images in which it counts, (R, C) float32, above 0."""
+    """Average each class's mixture over a sample of images, (R, C) float32, above 0."""
     every = max(1, len(mixtures) // _ORIGIN_IMAGES)
     there = present[::every].float()
     count = there.sum(0)
-    # A class that is not there is the uniform distribution, or needs any origin if none has it.
+    # An absent class is the uniform distribution; if no image has it, any origin will do.
     absent = len(there) - count if missing == "uniform" else (count == 0).float()
     total = (mixtures[::every] * there[..., None]).sum(0)
     total += absent[:, None] / mixtures.shape[-1]
@@ -186,11 +186,11 @@ def _mean_mixtures(mixtures: Tensor, present: Tensor, missing: Missing) -> Tenso
 
 
 def _log_ratio(p: Tensor, origin: Tensor, above: Tensor) -> Tensor:
-    """ln(p / origin) in float32, to the last digits also where it is near 0.
+    """Compute ln(p / origin) in float32, precise to the last digits even near 0.
 
-    There the quotient w has lost what the difference p − origin still has, but ln w / (w − 1)
-    hardly depends on w: so this times (p − origin) / origin. (log1p would do, but on some
-    processors torch computes it number by number.)
+    Near 0 the quotient w has lost digits that the difference p − origin still has, but
+    ln w / (w − 1) hardly depends on w: so multiply it by (p − origin) / origin. (log1p would do,
+    but on some processors torch computes it number by number.)
 
     Args:
         p: above 0, (A, K).
@@ -198,6 +198,6 @@ def _log_ratio(p: Tensor, origin: Tensor, above: Tensor) -> Tensor:
         above: p − origin, (A, K).
     """
     quotient = p / origin
-    # Where w is 1, 0 / 0 is to be 0.
+    # If w is 1, 0 / 0 must be 0.
     lost = quotient.sub(1).add_(_TINY).mul_(origin)
     return quotient.log_().mul_(above).div_(lost)

@@ -1,9 +1,9 @@
 """k-center greedy (Sener and Savarese, ICLR 2018, Algorithm 1), exact and lazy.
 
-Each pick is the image farthest from its nearest centre, centres being the labelled images and the
-earlier picks. A distance to the nearest centre only falls as centres come, so an old one is an
-upper bound. The few candidates with the highest bounds are kept up to date; while the best of them
-is above every other bound, it is the pick, and the rest of the pool need not be looked at.
+Each pick is the image farthest from its nearest centre; centres are the labelled images and the
+earlier picks. The distance to the nearest centre only falls as centres are added, so an old one is
+an upper bound. The few candidates with the highest bounds are kept up to date; while the best of
+them is above every other bound, it is the pick, and the rest of the pool need not be examined.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from cdal.selectors.selection import Progress
 from cdal.selectors.ties import highest, round_off
 
 CANDIDATES = 256
-"""Images among which picks are made without looking at the rest."""
+"""Most images among which picks are made without examining the rest."""
 
-_GONE = -1.0  # below every distance: a centre
+_GONE = -1.0  # below every distance: the image is a centre
 _NEVER_STALE = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class Centers:
-    """What k-center greedy found.
+    """The picks of k-center greedy.
 
     Attributes:
         picks: in order.
-        nearest: each pick's nearest centre when it was picked; None for a first pick at random.
-        tied_at_zero: unlabelled images, picked or not, known to be at distance 0 of a centre
-            other than themselves.
+        nearest: each pick's nearest centre when it was picked; None for a random first pick.
+        tied_at_zero: number of unlabelled images, picked or not, known to be at distance 0 from a
+            centre other than themselves.
     """
 
     picks: list[int]
@@ -54,10 +54,10 @@ def k_center_greedy(
 
     Args:
         metric: distances between N images.
-        labelled: the first centres, (N,) bool. Where there are none the first pick is random.
-        budget: at least 0, and no more than the unlabelled images.
-        seed: of the first pick where nothing is labelled.
-        progress: told the share of the picks that is made.
+        labelled: the first centres, (N,) bool. If there are none, the first pick is random.
+        budget: from 0 to the number of unlabelled images.
+        seed: of the first pick if nothing is labelled.
+        progress: called with the share of the picks that is made.
     """
     if budget == 0:
         return Centers([], [], 0)
@@ -83,7 +83,7 @@ class _Search:
         n, device = len(metric), labelled.device
         self.bound = torch.full((n,), torch.inf, device=device).masked_fill_(labelled, _GONE)
         self.nearest = torch.full((n,), -1, device=device)
-        # How many of the centres each bound has seen.
+        # How many of the centres each bound takes into account.
         self.seen = torch.zeros(n, dtype=torch.int64, device=device)
         self.seen.masked_fill_(labelled, _NEVER_STALE)
 
@@ -96,7 +96,7 @@ class _Search:
         self.seen[rows] = _NEVER_STALE
 
     def refresh_all(self) -> None:
-        """Measure every image against all centres: what the bounds begin with."""
+        """Measure every image against all centres, for the initial bounds."""
         distance, nearest = self.metric.nearest(None, self._centres_from(0))
         self.bound = torch.minimum(round_off(distance), self.bound)
         self.nearest = nearest
@@ -121,7 +121,7 @@ class _Search:
     def candidates(self, wanted: int) -> Tensor:
         """Find the images with the highest bounds, all of them exact; ascending by index."""
         count = min(CANDIDATES, max(64, 3 * wanted))
-        # Refreshing rather more than the candidates at a time makes the products worth while.
+        # Refreshing more than the candidates at a time makes the matrix products worthwhile.
         batch = max(4 * count, len(self.bound) // 8)
         while True:
             top = highest(self.bound, count)
@@ -130,7 +130,7 @@ class _Search:
             self.refresh(highest(self.bound, batch))
 
     def pick_among_candidates(self, budget: int) -> None:
-        """Pick until an image outside the candidates might be farther, at least one."""
+        """Pick at least one image, until one outside the candidates might be farther."""
         top = self.candidates(budget - len(self.picks))
         outside = _Outside.of(self.bound, top)
         between = round_off(self.metric.distances(top, top)).cpu().numpy()
@@ -156,20 +156,20 @@ class _Search:
         return self.zero_picks + int((self.bound == 0).sum())
 
     def _saw(self, rows: Tensor, centres: int) -> None:
-        # What is at 0 already comes no nearer.
+        # A distance of 0 cannot fall further.
         self.seen[rows] = torch.where(self.bound[rows] > 0, centres, _NEVER_STALE)
 
 
 def _nearest_pick(
     between: NDArray[np.float32], picked: list[int], bound: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Find which of the picks is nearest to each candidate, and whether it is below its bound.
+    """Find the pick nearest to each candidate, and whether it is nearer than the bound.
 
     A pick is only measured against those before it.
 
     Args:
-        between: distances of the candidates, (A, A).
-        picked: rows of those that were picked, in order.
+        between: distances between the candidates, (A, A).
+        picked: rows of the picked candidates, in order.
         bound: distances to the nearest earlier centre, (A,).
     """
     made_at = np.full(len(between), len(picked))
@@ -181,7 +181,7 @@ def _nearest_pick(
 
 @dataclass(frozen=True, slots=True)
 class _Outside:
-    """The highest bound outside the candidates, and the lowest index that has it."""
+    """The highest bound outside the candidates, and the lowest index with that bound."""
 
     bound: float
     index: int

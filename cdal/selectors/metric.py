@@ -1,4 +1,4 @@
-"""Distances between images that are products of two factors, so that blocks of them are GEMMs."""
+"""Distances between images as products of two factors, so that blocks of them are GEMMs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 # Below this share of scale(a) + scale(b) a float32 product may have lost five of its seven digits
 # to cancellation: the distance is then computed from differences.
 _CANCELLED = 1 / 16
-# Temporaries that stay in a processor's cache; a GPU wants few, large launches instead.
+# Temporaries that fit into a processor's cache; a GPU needs few, large launches instead.
 _CHUNK_BYTES = {"cpu": 2**20, "cuda": 2**28}
 _BLOCK_BYTES = {"cpu": 2**24, "cuda": 2**30}
 
@@ -32,14 +32,14 @@ class ProductMetric(ABC):
 
     @property
     def y(self) -> Tensor:
-        """Right factors of all images, (N, K) float32: as large as ``x``, computed each time."""
+        """Right factors of all images, (N, K) float32: as large as ``x``, recomputed each time."""
         return self.right(self.x)
 
     @abstractmethod
     def right(self, x: Tensor) -> Tensor:
         """Turn left factors (…, K) into right ones; linear, so a sum of ``x`` gives that of ``y``.
 
-        It costs a copy: take the rows first, ``right(x[rows])``.
+        This copies its argument: select rows first, ``right(x[rows])``.
         """
 
     @abstractmethod
@@ -72,7 +72,7 @@ class ProductMetric(ABC):
         """Find each row's nearest centre, never holding more than a small block of distances.
 
         Args:
-            rows: indices, (A,) int64; None for all images in order, which spares a copy of them.
+            rows: indices, (A,) int64; None for all images in order, which avoids a copy.
             centres: indices, (B,) int64, B at least 1.
 
         Returns:
@@ -104,7 +104,7 @@ class ProductMetric(ABC):
 
 
 def chunks(count: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
-    """Cut ``count`` items into slices whose temporaries suit the device."""
+    """Split ``count`` items into slices whose temporaries suit the device."""
     step = max(1, _CHUNK_BYTES.get(device.type, 2**24) // bytes_each)
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))

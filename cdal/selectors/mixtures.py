@@ -15,26 +15,26 @@ import torch
 from torch import Tensor
 
 Weights = Literal["entropy", "uniform"]
-"""The weight of a region: its entropy (the paper's) or the same for all (its ablation)."""
+"""The weight of a region: its entropy (as in the paper) or the same for all (its ablation)."""
 Region = Literal["class", "image"]
-"""Mixtures an image: one for each pseudo-label (the paper's), or one for all its regions."""
+"""Mixtures per image: one per pseudo-label (as in the paper), or one for all its regions."""
 
 EPSILON = 1e-6
-"""ε of Eq. 1, in bits: what a region of which the model is certain weighs."""
+"""ε of Eq. 1, in bits: the weight of a region whose class is certain."""
 
-# Pixels at a time: C rows of this many floats stay in a processor's cache.
+# Pixels at a time: C rows of this many floats fit into a processor's cache.
 _CHUNK_PIXELS = {"cpu": 2**15, "cuda": 2**22}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassMixtures:
-    """Eq. 1 of N images, on the device of what they were made of.
+    """The class mixtures of N images (Eq. 1), on the device of their inputs.
 
     Attributes:
         mixtures: P^c_I, (N, R, C) float32, R being C or, for ``region="image"``, 1; zero where
             not present.
         present: whether the image has a region of that class, (N, R) bool.
-        region_counts: regions a pseudo-label, (N, C) int64.
+        region_counts: regions per pseudo-label, (N, C) int64.
     """
 
     mixtures: Tensor
@@ -64,11 +64,11 @@ def mixtures_of_logits(
     """Compute Eq. 1 of a batch of segmentation maps; a region is a pixel.
 
     Args:
-        logits: what the network says before the softmax, (N, C, H, W), of any floating type. Its
-            own output stride will do: nothing is gained by upsampling first.
+        logits: the network's output before the softmax, (N, C, H, W), of any floating type, at
+            its own stride: upsampling first gains nothing.
         weights: the regions' weights.
-        region: one mixture for each pseudo-label, or one for the image.
-        classes: regions of other pseudo-labels are left out; all are kept when None.
+        region: one mixture per pseudo-label, or one per image.
+        classes: only regions of these pseudo-labels count; None for all.
     """
     return _of_maps(logits, weights, region, classes, given="logits")
 
@@ -81,7 +81,8 @@ def mixtures_of_probabilities(
 ) -> ClassMixtures:
     """Compute Eq. 1 of a batch of probability maps, (N, C, H, W), which sum to 1 over C.
 
-    The other arguments are those of ``mixtures_of_logits``, which is faster where there are logits.
+    The other arguments are those of ``mixtures_of_logits``, which is faster if logits are
+    available.
     """
     return _of_maps(probabilities, weights, region, classes, given="probabilities")
 
@@ -96,13 +97,13 @@ def mixtures_of_boxes(
 
     Args:
         boxes: for each of N images the class probabilities of its K boxes, (K, C), where K may be
-            0. Rows are normalised, so a background column may simply be cut off.
+            0. Rows are normalised, so a background column may simply be dropped.
         weights: the regions' weights.
-        region: one mixture for each pseudo-label, or one for the image.
-        classes: regions of other pseudo-labels are left out; all are kept when None.
+        region: one mixture per pseudo-label, or one per image.
+        classes: only regions of these pseudo-labels count; None for all.
 
     Raises:
-        ValueError: there is no image, from which the number of classes could be known.
+        ValueError: there is no image, so the number of classes is unknown.
     """
     if not boxes:
         raise ValueError("mixtures_of_boxes needs at least one image")
@@ -119,8 +120,8 @@ def mixtures_of_vectors(
 ) -> ClassMixtures:
     """Compute Eq. 1 of a batch of classifications, (N, C); the region is the image.
 
-    With ``region="class"`` only images of the same pseudo-label have a class in common, as Eq. 2
-    has it to the letter; ``region="image"`` compares all of them.
+    With ``region="class"``, which is Eq. 2 to the letter, only images of the same pseudo-label
+    have a class in common; ``region="image"`` compares all of them.
     """
     images = torch.arange(len(probabilities), device=probabilities.device)
     return _of_vectors(probabilities, images, len(images), weights, region, classes)
@@ -163,7 +164,7 @@ def _of_vectors(
     region: Region,
     classes: Collection[int] | None,
 ) -> ClassMixtures:
-    """Eq. 1 of N images from the (M, C) vectors of all their regions, and whose each is, (M,)."""
+    """Compute Eq. 1 of N images from all their regions' vectors, (M, C), and their images, (M,)."""
     c = probabilities.shape[1]
     kept = _kept(classes, c, probabilities.device)
     p = probabilities.double()
@@ -181,7 +182,7 @@ def _weight(nats: Tensor, weights: Weights) -> Tensor:
     """Turn entropies in nats into w_r of Eq. 1."""
     if weights == "uniform":
         return torch.ones_like(nats)
-    # Rounding can take the entropy of a certain region below 0.
+    # Rounding can push the entropy of a certain region below 0.
     return nats.clamp_(min=0).div_(math.log(2)).add_(EPSILON)
 
 
@@ -196,7 +197,7 @@ def _normalised(sums: Tensor, counts: Tensor, kept: Tensor, region: Region) -> C
 
 
 def _kept(classes: Collection[int] | None, c: int, device: torch.device) -> Tensor:
-    """Which pseudo-labels count, (C,) bool."""
+    """Mark the pseudo-labels that count, (C,) bool."""
     kept = torch.full((c,), classes is None, device=device)
     for index in classes or ():
         if not 0 <= index < c:
@@ -206,7 +207,7 @@ def _kept(classes: Collection[int] | None, c: int, device: torch.device) -> Tens
 
 
 def _map_chunks(n: int, pixels: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Cut N maps into parts of as many pixels as suit the device: several maps, or part of one."""
+    """Split N maps into parts that suit the device: several maps, or part of one."""
     most = _CHUNK_PIXELS.get(device.type, 2**15)
     images = max(1, most // max(1, pixels))
     for first in range(0, n, images):

@@ -1,4 +1,4 @@
-"""The Bi-LSTM policy of CDAL-RL (CDAL, ECCV 2020, section 3.3): a pool in, a logit an image out."""
+"""The Bi-LSTM policy of CDAL-RL (CDAL, ECCV 2020, section 3.3): one logit per image of a pool."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# Images whose activations are held at once. A longer pool goes in chunks of about this many, each
-# computed a second time in the backward pass, so memory does not grow with the pool.
+# Images whose activations are held at once. A larger pool is processed in chunks of about this
+# many, recomputed in the backward pass, so memory does not grow with the pool.
 _CHUNK_IMAGES = 4096
 
 
 class PolicyFileError(ValueError):
-    """A file of policy weights that cannot be used; its message names the file and says why."""
+    """A file of policy weights cannot be used; the message names the file and says why."""
 
 
 class BiLSTMPolicy(nn.Module):
-    """A bidirectional LSTM over windows of images, and a linear layer to one logit an image.
+    """A bidirectional LSTM over windows of images, and a linear layer to one logit per image.
 
     Inputs are standardised by the ``shift`` and ``scale`` of each input column, which are part of
-    the state: a policy that was trained once sees later pools as it saw the first one.
+    the state: a policy trained once sees later pools as it saw the first one.
 
     Args:
         inputs: length of an image's input vector, R·C.
-        cells: LSTM cells in each direction: 256 in the paper, 1,024 for 100 classes.
+        cells: LSTM cells per direction: 256 in the paper, 1,024 for 100 classes.
     """
 
     shift: Tensor
@@ -49,7 +49,7 @@ class BiLSTMPolicy(nn.Module):
         return policy.to(device)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Logits of A windows of T images, (A, T, inputs) float32, as (A, T) float32."""
+        """Compute the logits of A windows of T images, (A, T, inputs) float32: (A, T) float32."""
         states, _ = self.lstm((windows - self.shift) / self.scale)
         logits: Tensor = self.head(states).squeeze(-1)
         return logits
@@ -71,20 +71,20 @@ class BiLSTMPolicy(nn.Module):
         mean = total / len(images)
         deviation = (square / len(images) - mean.square()).clamp(min=0).sqrt()
         self.shift.copy_(mean)
-        # A column that never varies says nothing: leave it at 0 rather than blow up its rounding.
+        # A constant column carries no information: keep it at 0 instead of amplifying rounding.
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def logits(self, mixtures: Tensor, order: Tensor, window: int) -> Tensor:
-        """Logits of images read in a given order, window after window.
+        """Compute the logits of images read in a given order, window by window.
 
         No state passes from one window to the next (truncated backpropagation), so windows are a
-        batch and each image's logit depends on the images of its own window only. The last window
-        is filled up with images from the start of the order, whose second logits are dropped.
+        batch and each image's logit depends only on the images in its own window. The last window
+        is filled with images from the start of the order, whose second logits are dropped.
 
         Args:
             mixtures: of the whole pool, (N, R, C) float32, zero where not present.
             order: the images to read, (n,) int64.
-            window: images a window.
+            window: images per window.
 
         Returns:
             (n,) float32, in the order of ``order``.
@@ -109,7 +109,7 @@ class BiLSTMPolicy(nn.Module):
         return torch.cat(parts).flatten()[: len(order)]
 
     def save(self, path: Path) -> None:
-        """Write weights and standardisation as safetensors; a reader never sees half a file."""
+        """Write weights and standardisation as safetensors; readers never see a partial file."""
         from safetensors.torch import save_file
 
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +124,9 @@ class BiLSTMPolicy(nn.Module):
         """Read what ``save`` wrote.
 
         Raises:
-            PolicyFileError: the file is not safetensors, or its tensors are not this policy's.
+            PolicyFileError: the file is not safetensors, or its tensors do not fit this policy.
         """
-        # Imported here: selectors must import where torch and numpy are all there is.
+        # Imported here: selectors must import with only torch and numpy installed.
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -142,10 +142,10 @@ class BiLSTMPolicy(nn.Module):
 def _differences(expected: dict[str, Tensor], found: dict[str, Tensor]) -> Iterator[str]:
     for name, tensor in expected.items():
         if name not in found:
-            yield f"it has no tensor {name}"
+            yield f"the tensor {name} is missing"
         elif found[name].shape != tensor.shape:
             yield f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
         elif not found[name].isfinite().all():
             yield f"{name} holds NaN or infinity"
     for name in found.keys() - expected.keys():
-        yield f"it has a tensor {name}, which no policy has"
+        yield f"the tensor {name} does not belong to a policy"

@@ -1,4 +1,4 @@
-"""What a selector sees of the images: no pixels, no files, only what a model said of each."""
+"""The input of a selector: a model's scores of each image, without pixels or files."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ _SUM_TOLERANCE = 1e-3
 
 
 class PoolError(ValueError):
-    """A pool that cannot be used; its message names the array and what is wrong with it."""
+    """A pool cannot be used; the message names the array and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """N images as the current model sees them, on one device; checked when it is made.
+    """N images as the current model sees them, on one device; checked on creation.
 
     Attributes:
         mixtures: class mixtures P^c_I of Eq. 1, (N, R, C) float32, where R is C for
             ``region="class"`` and 1 for ``region="image"``; rows that are not present are zero.
-        present: which mixtures there are, (N, R) bool.
-        labelled: the images that have a label already, (N,) bool: centres, never picks.
-        features: one feature vector an image, (N, D) float32.
-        probabilities: one probability vector an image, the mean of its regions', (N, C) float32.
-        uncertainties: entropy in bits, 1 less the margin and 1 less the confidence, each the mean
-            over the image's regions, (N, 3) float32.
-        region_counts: regions a pseudo-label, (N, C) int64 or float32.
+        present: which mixtures exist, (N, R) bool.
+        labelled: the images that are already labelled, (N,) bool: centres, never picks.
+        features: one feature vector per image, (N, D) float32.
+        probabilities: one probability vector per image, the mean of its regions', (N, C) float32.
+        uncertainties: entropy in bits, 1 - margin and 1 - confidence, each the mean over the
+            image's regions, (N, 3) float32.
+        region_counts: regions per pseudo-label, (N, C) int64 or float32.
         samples: S stochastic forward passes (MC dropout), (N, S, C) float32.
 
     Raises:
-        PoolError: shapes, types or devices that do not agree, or impossible values.
+        PoolError: shapes, types or devices do not agree, or a value is impossible.
     """
 
     mixtures: Tensor
@@ -79,7 +79,7 @@ class Pool:
         return (~self.labelled).nonzero()[:, 0]
 
     def arrays(self) -> dict[str, Tensor]:
-        """The arrays that are there, by name."""
+        """The pool's arrays by name, without missing ones."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: array for name, array in named.items() if array is not None}
 
@@ -92,10 +92,10 @@ class Pool:
         return Pool(**{name: array[rows] for name, array in self.arrays().items()})
 
     def need(self, name: str, selector: str) -> Tensor:
-        """The array of that name.
+        """Return the array with this name.
 
         Raises:
-            PoolError: the pool has none.
+            PoolError: the pool does not have it.
         """
         array = self.arrays().get(name)
         if array is None:
@@ -161,7 +161,7 @@ def _check_not_negative(name: str, array: Tensor) -> None:
 
 
 def _check_distributions(name: str, array: Tensor, present: Tensor | None = None) -> None:
-    """Rows are probabilities that sum to 1, or to 0 where they are not present."""
+    """Check that rows are probabilities that sum to 1, or to 0 where not present."""
     _check_not_negative(name, array)
     sums = array.sum(-1)
     wanted = torch.ones_like(sums) if present is None else present.to(sums)

@@ -1,4 +1,4 @@
-"""A pool in a file: NumPy's ``.npz``, read without pickle. See ``docs/pool-format.md``."""
+"""Reads a pool from NumPy's ``.npz``, without pickle. See ``docs/pool-format.md``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ARRAYS = (*_FLOAT_ARRAYS, "present", "labelled", "region_counts")
 def load_pool(path: Path) -> Pool:
     """Read a pool.
 
-    ``mixtures`` and ``present`` must be there; where ``labelled`` is not, nothing is labelled.
-    Floating types are converted to float32, integer region counts to int64; arrays of other names
-    are not looked at.
+    ``mixtures`` and ``present`` are required; without ``labelled``, nothing is labelled. Floating
+    types are converted to float32, integer region counts to int64; arrays with other names are
+    ignored.
 
     Raises:
-        PoolError: the file cannot be read, or holds no possible pool.
+        PoolError: the file cannot be read, or is not a valid pool.
     """
     try:
         with path.open("rb") as file:
@@ -56,7 +56,7 @@ def _read(archive: np.lib.npyio.NpzFile, name: str) -> Tensor:
     try:
         array = archive[name]
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise PoolError(f"{name} cannot be read: only whole, plain numeric arrays are") from error
+        raise PoolError(f"{name} cannot be read: it is damaged or not numeric") from error
     if name in _FLOAT_ARRAYS or (name == "region_counts" and array.dtype.kind == "f"):
         wanted, kinds = "float32", "f"
     elif name == "region_counts":

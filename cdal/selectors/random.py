@@ -1,4 +1,4 @@
-"""Random selection: what every other strategy has to beat."""
+"""Random selection: the baseline that every other strategy must beat."""
 
 from __future__ import annotations
 

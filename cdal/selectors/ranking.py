@@ -1,4 +1,4 @@
-"""Selectors that score every image by itself and take the highest."""
+"""Selectors that score every image independently and take the highest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cdal.selectors.ties import highest, round_off
 
 
 class RankingSelector(ABC):
-    """Picks the unlabelled images of the highest scores, ties going to the lowest index.
+    """Picks the unlabelled images with the highest scores; ties go to the lowest index.
 
     The reason names the two most probable classes: ``{"classes": {"3": 0.41, "5": 0.38}}``.
     """
@@ -28,7 +28,7 @@ class RankingSelector(ABC):
             Scores, (N,) float64, each at least 0, and class probabilities, (N, C).
 
         Raises:
-            PoolError: the pool lacks what the scores are made of.
+            PoolError: the pool lacks an array that the scores need.
         """
 
     def select(

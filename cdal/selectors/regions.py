@@ -1,4 +1,4 @@
-"""From the class vectors of an image's regions, as a network gives them, to what selectors need."""
+"""From the class vectors of an image's regions, as predicted, to what selectors need."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cdal.selectors.mixtures import (
 from cdal.selectors.uncertainty import uncertainties_of
 
 Regions = Tensor | Sequence[Tensor]
-"""Class vectors of the regions of N images: (N, C) probabilities where the image is the region,
-(N, C, H, W) logits where a pixel is, and for boxes a (K, C) tensor of probabilities an image."""
+"""Class vectors of the regions of N images: (N, C) probabilities if the image is the region,
+(N, C, H, W) logits if pixels are, and for boxes one (K, C) tensor of probabilities per image."""
 
 _PIXELS = 2**20
 
@@ -29,8 +29,8 @@ class RegionMeans:
     """Means over the regions of each of N images, on their device.
 
     Attributes:
-        probabilities: (N, C) float32; uniform for an image that has no region.
-        uncertainties: (N, 3) float32, see ``UNCERTAINTIES``; 0 for an image that has no region.
+        probabilities: (N, C) float32; uniform for an image without regions.
+        uncertainties: (N, 3) float32, see ``UNCERTAINTIES``; 0 for an image without regions.
     """
 
     probabilities: Tensor
@@ -38,12 +38,12 @@ class RegionMeans:
 
 
 def mixtures_of_regions(regions: Regions, region: Region | None = None) -> ClassMixtures:
-    """Eq. 1 of a batch of images, whatever their regions are.
+    """Compute Eq. 1 of a batch of images with any kind of regions.
 
     Args:
         regions: see ``Regions``.
-        region: one mixture for each pseudo-label, or one for the image; None: "image" where the
-            image is the region, otherwise "class".
+        region: one mixture per pseudo-label, or one per image; None for "image" if the image is
+            the region, and "class" otherwise.
     """
     if region is None:
         vectors = isinstance(regions, Tensor) and regions.ndim == 2
@@ -56,7 +56,7 @@ def mixtures_of_regions(regions: Regions, region: Region | None = None) -> Class
 
 
 def means_of_regions(regions: Regions) -> RegionMeans:
-    """Class probabilities and uncertainties of a batch of images; every region counts alike."""
+    """Average class probabilities and uncertainties over the regions, which count equally."""
     if not isinstance(regions, Tensor):
         return _stacked([_of_boxes(boxes) for boxes in regions])
     if regions.ndim == 2:

@@ -35,11 +35,11 @@ SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
         )
     }
 )
-"""Every selector by its name."""
+"""All selectors by name."""
 
 
 class OptionError(ValueError):
-    """An unknown selector, or an option that it does not have or that cannot have this value."""
+    """The selector is unknown, or an option is unknown or has an impossible value."""
 
 
 def make_selector(name: str, options: Mapping[str, object] | None = None) -> Selector:
@@ -50,7 +50,7 @@ def make_selector(name: str, options: Mapping[str, object] | None = None) -> Sel
         options: values for its fields; strings are read as the field's type.
 
     Raises:
-        OptionError: a sentence that names what is unknown or impossible, and what is allowed.
+        OptionError: the message names what is unknown or impossible, and what is allowed.
     """
     selector = SELECTORS.get(name)
     if selector is None:
@@ -73,17 +73,17 @@ def make_selector(name: str, options: Mapping[str, object] | None = None) -> Sel
 
 
 def option_types(selector: type[Selector]) -> dict[str, object]:
-    """Name a selector's options with their types."""
+    """Return a selector's options with their types."""
     hints = get_type_hints(selector)
     return {field.name: hints[field.name] for field in fields(selector)}  # type: ignore[arg-type]
 
 
 def _read(value: object, wanted: object) -> object:
-    """Read a value as the type wanted, or raise TypeError or ValueError."""
+    """Read a value as the wanted type, or raise TypeError or ValueError."""
     origin, args = get_origin(wanted), get_args(wanted)
     if origin is Literal:
         return args[[str(arg) for arg in args].index(str(value))]
-    if origin in (Union, types.UnionType):  # of a type and None: no other is in use
+    if origin in (Union, types.UnionType):  # a type or None: no other union is used
         return None if value is None or value == "none" else _read(value, args[0])
     if wanted in (int, float) and not isinstance(value, bool):
         return _read_number(value, float if wanted is float else int)

@@ -1,4 +1,4 @@
-"""REINFORCE for CDAL-RL: how the policy's logits become selections, and how rewards teach it."""
+"""REINFORCE for CDAL-RL: how logits become selections, and how rewards train the policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cdal.selectors.selection import Progress
 PolicyKind = Literal["plackett-luce", "paper"]
 
 _WEIGHT_DECAY = 1e-5
-# Rvr is estimated on this many images, or on four a pick where that is more.
+# Rvr is estimated on this many images, or on four per pick if that is more.
 _SAMPLE = 512
 _SAMPLE_PER_PICK = 4
 _BASELINE_MEMORY = 0.9
@@ -27,14 +27,14 @@ def draw_without_replacement(
 ) -> Tensor:
     """Draw ordered selections from the Plackett-Luce distribution of the logits.
 
-    The B largest of logits with independent Gumbel noise are B draws one after the other, each from
-    the softmax of what is left.
+    The B largest logits with independent Gumbel noise are B successive draws, each from the softmax
+    of the remaining images.
 
     Args:
         logits: (n,) float32.
         budget: B, at most n.
         episodes: E.
-        generator: on the CPU, so that every device draws alike.
+        generator: on the CPU, so that every device draws the same.
 
     Returns:
         Positions in ``logits``, in the order of drawing, (E, B) int64.
@@ -45,7 +45,7 @@ def draw_without_replacement(
 
 
 def log_probabilities(logits: Tensor, picks: Tensor) -> Tensor:
-    """Log-probability of each pick given the picks before it, exact, (E, B) float32.
+    """Compute the exact log-probability of each pick given the earlier ones, (E, B) float32.
 
     Args:
         logits: (n,) float32, differentiable.
@@ -53,18 +53,18 @@ def log_probabilities(logits: Tensor, picks: Tensor) -> Tensor:
     """
     picked = logits[picks]
     rest = logits.expand(len(picks), -1).scatter(1, picks, -torch.inf).logsumexp(1, keepdim=True)
-    # What was left before the t-th draw: the picks from t on, and those that are never picked.
+    # Remaining before the t-th draw: the picks from t on, and the images that are never picked.
     tail = picked.flip(1).logcumsumexp(1).flip(1)
     return picked - torch.logaddexp(tail, rest)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How a policy descends, with Adam, and in which order it reads the pool.
+    """How a policy is trained with Adam, and in which order it reads the pool.
 
     Attributes:
         rate: the learning rate of the first epoch.
-        final_rate: that after the last one; a cosine leads from one to the other.
+        final_rate: the learning rate after the last one; a cosine leads from one to the other.
         max_norm: longer gradients are clipped to it.
         shuffle: whether the images come in a new order in each epoch.
     """
@@ -80,12 +80,12 @@ PUBLISHED = Schedule(rate=1e-5, final_rate=1e-5, max_norm=math.inf, shuffle=Fals
 
 
 class Learner(Protocol):
-    """One way to learn: the loss of an epoch whose gradient is a policy gradient."""
+    """A way to learn: an epoch's loss, whose gradient is a policy gradient."""
 
     schedule: Schedule
 
     def loss(self, logits: Tensor, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw episodes, reward them, and return the scalar to descend.
+        """Draw episodes, reward them, and return the scalar loss.
 
         Args:
             logits: (n,) float32.
@@ -115,9 +115,9 @@ class PlackettLuceLearner:
 
 @dataclass(slots=True)
 class BernoulliLearner:
-    """The paper's: each image in or out by its own coin, the whole selection's reward for all.
+    """The paper's way: a coin decides on each image, and all get the whole selection's reward.
 
-    The reward is measured against a moving average of the past ones.
+    The reward is measured against a moving average of past ones.
     """
 
     reward: Reward
@@ -149,17 +149,17 @@ def train(
     generator: torch.Generator,
     progress: Progress | None = None,
 ) -> None:
-    """Teach a policy in place: one pass over the pool and one step an epoch.
+    """Train a policy in place: one pass over the pool and one step per epoch.
 
     Args:
-        policy: to be trained.
-        learner: what draws episodes and rewards them.
+        policy: changed in place.
+        learner: draws episodes and rewards them.
         mixtures: of the whole pool, (N, R, C) float32.
         images: which of them may be picked, (n,) int64.
-        epochs: steps.
-        window: images that the LSTM reads in one go.
+        epochs: number of steps.
+        window: images that the LSTM reads at once.
         generator: on the CPU.
-        progress: told after each epoch.
+        progress: called after each epoch.
     """
     how = learner.schedule
     optimiser = torch.optim.Adam(policy.parameters(), lr=how.rate, weight_decay=_WEIGHT_DECAY)
@@ -182,5 +182,5 @@ def shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def reward_sample(images: Tensor, budget: int, generator: torch.Generator) -> Tensor:
-    """Draw the images on which Rvr is estimated; all of them where the pool is small."""
+    """Draw the images on which Rvr is estimated; all of them if the pool is small."""
     return shuffled(images, generator)[: max(_SAMPLE, _SAMPLE_PER_PICK * budget)]

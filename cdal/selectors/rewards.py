@@ -1,12 +1,12 @@
 """The rewards of CDAL-RL (CDAL, ECCV 2020, section 3.2): Rcd, Rvr and Rsr, and their sum R.
 
-Each part knows the value of a selection and each pick's credit: by how much the value would fall
-without that pick. The parts are normalised, for as published they have no common scale: Rcd grows
-with the square of the budget while Rvr lies in (0, 1), so that α would mean nothing.
+Each part gives the value of a selection and each pick's credit: by how much the value would fall
+without that pick. The parts are normalised, because as published they have no common scale: Rcd
+grows with the square of the budget while Rvr lies in (0, 1), so α would be meaningless.
 
-In Rvr and Rsr the labelled images count as selected: they represent their surroundings and their
-classes already. In Rcd they do not: in Eq. 3 the pairs of a pick and a labelled image would soon
-outnumber the pairs of picks, and a batch of images that are all alike would pass as diverse.
+In Rvr and Rsr the labelled images count as selected: they already represent their surroundings and
+their classes. In Rcd they do not: in Eq. 3 the pairs of a pick and a labelled image would soon
+outnumber the pairs of picks, and a batch of identical images would pass as diverse.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _BLOCK_ELEMENTS = 4 * 2**20
 
 
 class RewardPart(Protocol):
-    """One part of the reward, of picks given as indices into the pool, (B,) int64.
+    """One part of the reward, for picks given as indices into the pool, (B,) int64.
 
-    A part that is a mean over the pool takes it over ``sample``, (M,) int64, where it is given:
-    some of the unlabelled images, drawn at random. Such an estimate, in float32, is enough for
-    learning, and its cost does not grow with the pool.
+    A part that is a mean over the pool is estimated on ``sample``, (M,) int64, if it is given:
+    a random sample of the unlabelled images. Such an estimate, in float32, is enough for learning,
+    and its cost does not grow with the pool.
     """
 
     def value(self, picks: Tensor, sample: Tensor | None = None) -> float:
@@ -39,18 +39,18 @@ class RewardPart(Protocol):
         ...
 
     def credit(self, picks: Tensor, sample: Tensor | None = None) -> Tensor:
-        """What each pick adds to the value, the others being there, (B,) float64."""
+        """What each pick adds to the value of the others, (B,) float64."""
         ...
 
 
 def semantic_representation(region_counts: Tensor, selected: Tensor, scale: float) -> float:
     """Rsr of Eq. 5: Σ_c log(|R^c| / λ) over the selected images' regions of each class.
 
-    A class of which the selection has no region counts as having one, for log 0 is not a penalty
+    A class without a region in the selection counts as having one: log 0 would not be a penalty
     but the end of learning.
 
     Args:
-        region_counts: regions a pseudo-label, (N, C).
+        region_counts: regions per pseudo-label, (N, C).
         selected: indices, (B,) int64.
         scale: λ, in regions.
     """
@@ -61,7 +61,8 @@ def semantic_representation(region_counts: Tensor, selected: Tensor, scale: floa
 class ContextualDiversityReward:
     """Rcd: Eq. 3 of the picks as the mean of Eq. 2 over their pairs.
 
-    Its unit is the mean distance of two images of the pool, so a random selection earns about 1.
+    The unit is the mean distance between two images of the pool, so a random selection earns about
+    1.
     """
 
     def __init__(self, embedding: DiversityEmbedding) -> None:
@@ -76,19 +77,20 @@ class ContextualDiversityReward:
 
     def credit(self, picks: Tensor, sample: Tensor | None = None) -> Tensor:  # noqa: ARG002
         x = self._embedding.x[picks].double()
-        # Each pick's sum holds its distance to itself, which is 0.
+        # Each pick's sum includes its distance to itself, which is 0.
         return 2 * (x @ self._embedding.right(x.sum(0))) / self._pairs(len(picks))
 
     def _pairs(self, b: int) -> float:
-        """How many ordered pairs there are, times the unit."""
+        """The number of ordered pairs, times the unit."""
         return max(1, b * (b - 1)) * self._unit
 
 
 class VisualReward:
-    """Rvr: Eq. 4 over the unlabelled images, with the labelled ones selected already.
+    """Rvr of Eq. 4: exp of minus the mean distance of the unlabelled images to the nearest pick.
 
-    The unit of distance is the features' root mean square distance from their mean: networks'
-    features have norms in the tens, where exp(−distance) is 0 whatever is selected.
+    The labelled images count as picks. The unit of distance is the features' root mean square
+    distance from their mean: networks' features have norms in the tens, where exp(−distance) is 0
+    whatever is selected.
     """
 
     def __init__(self, features: Tensor, labelled: Tensor) -> None:
@@ -106,8 +108,8 @@ class VisualReward:
 
     def credit(self, picks: Tensor, sample: Tensor | None = None) -> Tensor:
         capped, first = self._distances(picks, sample, 2)
-        # Without its nearest pick an image falls back on the next one or on a labelled one. Ties
-        # add 0. A masked sum and not index_add_, whose order of summation varies on CUDA.
+        # Without its nearest pick, an image falls back to the next one or to a labelled one. Ties
+        # add 0. A masked sum, because the summation order of index_add_ varies on CUDA.
         gap = capped[:, 1] - capped[:, 0]
         own = first[:, None] == torch.arange(len(picks), device=first.device)
         loss = torch.where(own, gap[:, None], 0.0).sum(0)
@@ -116,7 +118,7 @@ class VisualReward:
         return (-total / scale).exp() - (-(total + loss) / scale).exp()
 
     def _distances(self, picks: Tensor, sample: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-        """Each image's distances to the nearest picks, at most that to a labelled image."""
+        """Each image's distances to the nearest picks, capped by that to a labelled image."""
         images = self._pool if sample is None else sample
         dtype = torch.float64 if sample is None else torch.float32
         distances, first = nearest(self._features, images, picks, count, dtype)
@@ -124,11 +126,11 @@ class VisualReward:
 
 
 class SemanticReward:
-    """Rsr: Eq. 5 as the mean over the classes that the pool has.
+    """Rsr: Eq. 5 as the mean over the pool's classes.
 
-    λ is what each of these classes would have if the selection held an equal share of the pool's
-    regions and they were balanced, at least 1. It shifts the reward of a given budget and no
-    difference.
+    λ is the number of regions each of these classes would have if the selection held its share of
+    the pool's regions, evenly distributed; at least 1. It shifts the rewards of a given budget
+    without changing their differences.
     """
 
     def __init__(self, region_counts: Tensor, labelled: Tensor) -> None:
@@ -151,7 +153,7 @@ class SemanticReward:
 
 
 class Reward:
-    """R = α Rcd + (1 − α)(Rvr + Rsr), or the sum of those parts that were asked for.
+    """R = α Rcd + (1 − α)(Rvr + Rsr), or the sum of the requested parts.
 
     Args:
         pool: with ``features`` for "vr" and ``region_counts`` for "sr".
@@ -160,7 +162,7 @@ class Reward:
         embedding: of the whole pool.
 
     Raises:
-        PoolError: the pool lacks what a part needs.
+        PoolError: the pool lacks an array that a part needs.
     """
 
     def __init__(
@@ -177,7 +179,7 @@ class Reward:
             self._parts["sr"] = 1 - alpha, SemanticReward(counts, pool.labelled)
 
     def values(self, picks: Tensor) -> dict[str, float]:
-        """Each part of a selection, exact and not yet weighted, and their weighted sum "total"."""
+        """Each part's exact, unweighted value, and their weighted sum as "total"."""
         values: dict[str, float] = {
             name: part.value(picks) for name, (_, part) in self._parts.items()
         }
@@ -199,25 +201,25 @@ class Reward:
 def nearest(
     features: Tensor, images: Tensor, centres: Tensor, count: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """The Euclidean distances from images to the nearest of some centres, in row blocks.
+    """Find the Euclidean distances from images to their nearest centres, in row blocks.
 
     Args:
         features: (N, D).
         images: indices, (M,) int64.
         centres: indices, (B,) int64.
-        count: 1 for the nearest centre, 2 for the next one too.
-        dtype: what to compute in. A product of matrices finds a distance as the difference of
-            large numbers: float32 loses those below about a thousandth of the features' norm.
+        count: 1 for the nearest centre, 2 for the next one as well.
+        dtype: the type to compute in. A matrix product finds a distance as the difference of large
+            numbers: float32 loses those below about a thousandth of the features' norm.
 
     Returns:
-        Distances (M, count), infinite where there are fewer centres, and which of the centres is
-        the nearest, (M,) int64.
+        Distances (M, count), infinite if there are fewer centres, and which of the centres is
+        nearest, (M,) int64.
     """
     distances = features.new_full((len(images), count), math.inf, dtype=dtype)
     which = torch.zeros_like(images)
     kept = min(count, len(centres))
     if kept:
-        # Seen from the centres' mean, the numbers that cancel are as small as they can be.
+        # Relative to the centres' mean, the numbers that cancel are as small as possible.
         origin = features[centres].mean(0, dtype=torch.float64).to(dtype)
         targets = features[centres].to(dtype) - origin
         norms = targets.square().sum(1)
@@ -231,14 +233,14 @@ def nearest(
 
 
 def _radius(features: Tensor) -> float:
-    """Root mean square distance of the features from their mean; 1 where they are all alike."""
+    """Root mean square distance of the features from their mean; 1 if all are identical."""
     mean = features.mean(0, dtype=torch.float64)
     total = sum(float((features[r] - mean).square().sum()) for r in _blocks(*features.shape))
     return math.sqrt(total / max(1, len(features))) or 1.0
 
 
 def _blocks(rows: int, width: int) -> Iterator[slice]:
-    """Slices of rows, so that none of the temporaries grows with the pool."""
+    """Split rows into slices, so that temporaries do not grow with the pool."""
     step = max(1, _BLOCK_ELEMENTS // width)
     for start in range(0, rows, step):
         yield slice(start, start + step)

@@ -9,11 +9,11 @@ from typing import ClassVar, Protocol
 from cdal.selectors.pool import Pool
 
 Progress = Callable[[float], None]
-"""Told the share that is done, in [0, 1]."""
+"""Called with the share that is done, in [0, 1]."""
 
 
 class BudgetError(ValueError):
-    """A budget that no selector can meet."""
+    """The budget is negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Pick:
 
     Attributes:
         index: its row in the pool.
-        score: what the selector maximised when it picked it (its unit is the selector's own).
+        score: the value that the selector maximised when picking it, in the selector's own unit.
         reason: why, as JSON data, for example ``{"nearest": 12, "classes": {"3": 0.8}}``.
     """
 
@@ -33,13 +33,13 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Picks in the order in which they should be labelled, and what the user should know of them.
+    """Picks in the order in which they should be labelled, with notes for the user.
 
     Attributes:
         selector: the selector's name.
-        picks: distinct unlabelled images, the most telling first.
+        picks: distinct unlabelled images, the most informative first.
         warnings: sentences for the user.
-        report: what else the selector measured, as JSON data.
+        report: other measurements of the selector, as JSON data.
     """
 
     selector: str
@@ -65,19 +65,19 @@ class Selector(Protocol):
 
         Args:
             pool: N images, of which ``pool.labelled`` are never picked.
-            budget: how many to pick, at least 0; all unlabelled ones where it is larger.
+            budget: how many images to pick, at least 0; all unlabelled ones if it is larger.
             seed: fixes every random choice.
-            progress: told how far it is, where the selector takes long.
+            progress: called with the share done, by selectors that take long.
 
         Raises:
             BudgetError: the budget is negative.
-            PoolError: the pool lacks what this selector needs.
+            PoolError: the pool lacks an array that the selector needs.
         """
         ...
 
 
 def picks_possible(pool: Pool, budget: int) -> int:
-    """How many images a selector returns: the budget, or all unlabelled ones if they are fewer.
+    """The number of images a selector picks: the budget, but at most all unlabelled images.
 
     Raises:
         BudgetError: the budget is negative.

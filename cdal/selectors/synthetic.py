@@ -1,4 +1,4 @@
-"""Synthetic pools, for trying and measuring selectors without images or a network."""
+"""Synthetic pools, for testing and measuring selectors without images or a network."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cdal.selectors.pool import Pool
 def confused_pool(
     images: int, classes: int = 10, features: int = 32, labelled: int = 0, seed: int = 0
 ) -> Pool:
-    """A pool in which each class is taken for a few others, and each image has its own habits.
+    """Make a pool in which each class is confused with a few others, differently in each image.
 
-    An image holds some of the classes; the more common classes come first. The mixture of a class
-    leans to one of three partners, and how far it leans differs by image, from nearly certain to
-    nearly lost. Features are a noisy linear image of which classes are there.
+    An image holds some of the classes; more common classes come first. The mixture of a class
+    leans towards one of three partners, and how far differs by image, from hardly to almost
+    entirely. Features are a noisy linear map of the classes that are present.
 
     Args:
         images: N.
         classes: C, at least 4.
         features: D.
-        labelled: how many images, drawn at random, have a label.
+        labelled: number of random images that are labelled.
         seed: fixes everything.
 
     Returns:

@@ -17,8 +17,8 @@ from cdal.selectors.pool import Pool
 from cdal.selectors.ranking import RankingSelector
 
 UNCERTAINTIES = ("entropy", "margin", "least-confidence")
-"""The columns of a pool's ``uncertainties``: entropy in bits, 1 less the difference of the two
-highest probabilities, and 1 less the highest."""
+"""The columns of a pool's ``uncertainties``: entropy in bits, 1 - the difference of the two highest
+probabilities, and 1 - the highest."""
 
 
 def uncertainties_of(probabilities: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def test_wrong_curves_are_refused(text: str, shared: dict[str, str], message: st
         ("random:region=image", "random has no option 'region'"),
         ("cdal-cs:missing=no", "missing of cdal-cs must be skip or uniform"),
         ("cdal-rl:policy=twice", "policy of cdal-rl must be"),
-        ("cdal-rl:reward=cd+no", "'no' is none"),
+        ("cdal-rl:reward=cd+no", "'no' is not one"),
     ],
 )
 def test_the_selectors_own_words_are_kept(text: str, message: str) -> None:

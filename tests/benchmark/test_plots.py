@@ -229,7 +229,7 @@ def test_picks_are_where_their_images_are() -> None:
 def test_the_most_uncertain_mixture_comes_first() -> None:
     figure = mixture_bars([picked()], ["cat", "dog", "emu"])
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["a.png", "where it says dog", "where it says cat"]
+    assert titles == ["a.png", "where predicted as dog", "where predicted as cat"]
     bars = figure.axes[1].patches
     assert [width_of(bar) for bar in bars] == [0.5, 0.5, 0.0]
 
@@ -245,7 +245,7 @@ def one_mixture() -> PickedImage:
 
 def test_one_mixture_of_the_image() -> None:
     figure = mixture_bars([one_mixture()], [f"class {n}" for n in range(8)])
-    assert figure.axes[1].get_title(loc="left") == "the whole image"
+    assert figure.axes[1].get_title(loc="left") == "whole image"
     names = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     assert names == ["class 0", "class 1", "class 2", "class 3", "class 4", "all others"]
     assert width_of(figure.axes[1].patches[-1]) == pytest.approx(3 / 8)

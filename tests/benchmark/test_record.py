@@ -45,8 +45,8 @@ def broken(**changes: Any) -> dict[str, Any]:
     [
         ([], "format 1"),
         (broken(format=2), "format 1"),
-        (broken(runs=None), "lacks something"),
-        (broken(runs=[{}]), "lacks something: 'steps'|'steps'"),
+        (broken(runs=None), "missing or malformed"),
+        (broken(runs=[{}]), "malformed entry: .steps."),
         (broken(runs=[{"selector": "a", "seed": 0, "steps": [{}]}]), "metrics"),
         (
             broken(

@@ -60,7 +60,7 @@ def test_the_page_has_everything(tmp_path: Path) -> None:
         "Settings",
         "Data",
         "Machine",
-        "To run it again",
+        "Run it again",
     ]
     assert "Learning curves: animals" in found.text
     assert "cdal-cs needs 20 labels for what random reaches with 30" in found.text
@@ -122,7 +122,7 @@ def test_nothing_in_the_results_is_markup(tmp_path: Path) -> None:
         ([run("cdal-cs", 0, {10: 0.5, 20: 0.6})], "the selector random was not run"),
         (
             [run("random", 0, {10: 0.5, 20: 0.6}), run("cdal-cs", 0, {10: 0.5})],
-            "0 of 1 runs have come to the last budget",
+            "0 of 1 runs have reached the last budget",
         ),
         (
             [run("random", 0, {10: 0.5}), {"selector": "cdal-cs", "seed": 0, "steps": []}],
@@ -130,7 +130,7 @@ def test_nothing_in_the_results_is_markup(tmp_path: Path) -> None:
         ),
         (
             [run("random", 0, {10: 0.5, 20: 0.5}), run("cdal-cs", 0, {10: 0.5, 20: 0.5})],
-            "nothing can be said about chance",
+            "chance cannot be ruled out",
         ),
     ],
 )
@@ -188,7 +188,7 @@ TARGETS = {
     "segmentation": torch.ones(8, 8, dtype=torch.uint8),
     "detection": torch.tensor([[1.0, 1, 5, 5, 0]]),
 }
-MAP, MIXTURES = "Where the first round picks", "Class mixtures of picked images"
+MAP, MIXTURES = "Picks of the first round", "Class mixtures of picked images"
 
 
 @pytest.mark.parametrize("task", TARGETS)

@@ -128,8 +128,8 @@ def test_other_files_are_refused_with_a_reason(tmp_path):
             policy.load(path)
         return str(error.value)
 
-    assert "no tensor shift" in refused({k: v for k, v in good.items() if k != "shift"})
-    assert "a tensor more" in refused({**good, "more": torch.zeros(1)})
+    assert "tensor shift is missing" in refused({k: v for k, v in good.items() if k != "shift"})
+    assert "tensor more does not belong" in refused({**good, "more": torch.zeros(1)})
     assert "head.bias holds NaN" in refused({**good, "head.bias": torch.tensor([torch.nan])})
     path.write_bytes(b"\x80\x04N.")  # a pickle of None
     with pytest.raises(PolicyFileError, match="not a readable safetensors file"):

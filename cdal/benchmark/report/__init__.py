@@ -1,4 +1,4 @@
-"""What finished steps say: curves, tables and findings, as a page."""
+"""The report of a simulation: curves, tables and findings on one page."""
 
 from cdal.benchmark.report.ablation import write_ablation
 from cdal.benchmark.report.page import write_report

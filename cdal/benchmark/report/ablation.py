@@ -1,4 +1,4 @@
-"""What the runs of an ablation come to, that differ in one option: a picture and a table."""
+"""The runs of an ablation, which differ in one option, side by side: a picture and a table."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def write_ablation(folder: Path, option: str, runs: Mapping[str, Path]) -> Path:
     """Write ``ablation.svg`` and ``ablation.md``: each selector's metric at the last budget.
 
     Args:
-        folder: where to.
-        option: what differs between the runs.
+        folder: where to write.
+        option: the option that differs between the runs.
         runs: the folder of each run, with its ``results.json``, by the option's value.
 
     Returns:

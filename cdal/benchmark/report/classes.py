@@ -12,8 +12,7 @@ from cdal.benchmark.report.statistics import Band, band
 from cdal.models import BACKGROUND
 
 Counts = Mapping[str, Mapping[int, int]]
-"""Of each image of a pool, by name: how often which classes occur in it; those that don't occur may
-be left out."""
+"""For each image of a pool, by name: the count of each class that occurs in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class PerClass:
     Attributes:
         classes: those that have a score with any selector, in the order of the record.
         selectors: those with a complete run.
-        scores: by (class, selector); none where no run has one.
+        scores: by (class, selector); absent if no run has one.
     """
 
     classes: tuple[str, ...]
@@ -32,7 +31,7 @@ class PerClass:
 
 
 def per_class(record: Record) -> PerClass:
-    """Gather the scores of the last step of every complete run."""
+    """Collect the scores of the last step of every complete run."""
     scores = {}
     names: dict[str, None] = {}
     for selector in record.selectors:
@@ -45,14 +44,14 @@ def per_class(record: Record) -> PerClass:
 
 @dataclass(frozen=True, slots=True)
 class PickedClasses:
-    """The classes of the images that selectors had labelled in the end.
+    """The classes of the images that each selector had labelled at the end.
 
     Attributes:
         classes: names of the C classes.
-        labelled: how many images.
+        labelled: number of labelled images.
         pool: share of each class in the whole pool, (C,).
-        shares: of each selector the share of each class, (C,), mean over the seeds.
-        evenness: of each selector, from 0, one class alone, to 1, all of them equally often.
+        shares: the share of each class by selector, (C,), mean over the seeds.
+        evenness: by selector, from 0 (a single class) to 1 (all classes equally frequent).
     """
 
     classes: tuple[str, ...]
@@ -67,12 +66,12 @@ def picked_classes(record: Record, counts: Counts) -> PickedClasses | None:
 
     Args:
         record: of the benchmark.
-        counts: what is in the images.
+        counts: of the classes in the images.
 
     Returns:
-        None where the counts lack an image, or no run came to the last budget.
+        None if the counts lack an image, or no run reached the last budget.
     """
-    # Background is no class that is annotated: it comes last, and is not counted.
+    # Background is not an annotated class: it comes last, and is not counted.
     classes = tuple(str(name) for name in record.dataset["classes"] if name != BACKGROUND)
     runs = {name: list(record.complete(name).values()) for name in record.selectors}
     runs = {name: finished for name, finished in runs.items() if finished}
@@ -96,7 +95,7 @@ def picked_classes(record: Record, counts: Counts) -> PickedClasses | None:
 
 
 def evenness(shares: Sequence[float]) -> float:
-    """The entropy of shares, as a part of what it is where all are the same (Pielou's evenness)."""
+    """The entropy of shares, relative to that of equal shares (Pielou's evenness)."""
     if len(shares) < 2:
         return 1.0
     return -sum(p * math.log(p) for p in shares if p > 0) / math.log(len(shares))

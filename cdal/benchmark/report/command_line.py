@@ -1,4 +1,4 @@
-"""What to type to have the results of a simulation again."""
+"""The command that reproduces a simulation."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# What is made of the others, or has an option of another form.
+# Derived from the other settings, or given in another form.
 _NOT_TYPED = ("images", "budgets", "pretrained", "options", "selectors", "protocol", "unlabelled")
 
 
 def command_line(settings: Mapping[str, Any], folder: Path) -> str:
-    """The call of ``cdal benchmark`` that these settings, as JSON data, come from.
+    """The ``cdal benchmark`` command for these settings, given as JSON data.
 
     Returns:
-        One line for a shell; empty where the settings name no data set.
+        One line for a shell; empty if the settings name no data set.
     """
     if not settings.get("dataset"):
         return ""

@@ -1,4 +1,4 @@
-"""How figures are written."""
+"""How figures are formatted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def percent(value: float | None) -> str:
 
 
 def percent_band(value: Band | None) -> str:
-    """The same with the margin of its confidence interval, where there is one."""
+    """A share in per cent with the margin of its confidence interval, if it has one."""
     if value is None:
         return ABSENT
     margin = "" if value.margin is None else f" ± {100 * value.margin:.1f}"
@@ -35,7 +35,7 @@ def probability(p: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """So many seconds, with the digits that matter."""
+    """Seconds with the digits that matter."""
     if seconds >= 10_000:
         return f"{seconds / 3600:.1f} h"
     if seconds >= 100:
@@ -44,13 +44,13 @@ def duration(seconds: float) -> str:
 
 
 def metric_name(name: str) -> str:
-    """What people call a metric."""
+    """A metric's usual name."""
     known = {"miou": "mIoU", "map_50": "mAP at IoU 0.5"}
     return known.get(name, name.replace("_", " "))
 
 
 def class_metric_name(name: str) -> str:
-    """What people call the score of one class, by the name of the main metric."""
+    """The usual name of the score of one class, by the name of the main metric."""
     return {"miou": "IoU", "map_50": "AP at IoU 0.5"}.get(name, "share recognised")
 
 

@@ -1,4 +1,4 @@
-"""How far selectors pick the same images."""
+"""How many of their picks selectors have in common."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cdal.benchmark.report.statistics import jaccard
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Of every two selectors, at every budget after the first.
+    """The overlap of every two selectors, at every budget after the first.
 
     Attributes:
-        selectors: that picked anything.
+        selectors: those that picked anything.
         pairs: (selector, selector, labels) to the Jaccard index of what the two had picked by
-            then, the initial set left out, mean over the seeds that both have.
+            then, without the initial set; mean over the seeds that both have.
     """
 
     selectors: tuple[str, ...]
@@ -27,11 +27,11 @@ class Overlap:
 
     @property
     def budgets(self) -> tuple[int, ...]:
-        """Ascending."""
+        """The budgets with an overlap, ascending."""
         return tuple(sorted({labelled for _, _, labelled in self.pairs}))
 
     def at(self, first: str, second: str, labelled: int) -> float | None:
-        """One of them, whichever is named first."""
+        """The overlap of two selectors, in either order."""
         if first == second:
             return 1.0
         found = self.pairs.get((first, second, labelled))
@@ -65,7 +65,7 @@ def overlap(record: Record) -> Overlap:
 
 
 def _picked_until(run: Run) -> dict[int, set[str]]:
-    """By number of labels after the first: what the run had picked to come there."""
+    """What the run had picked by each number of labels after the first."""
     found: dict[int, set[str]] = {}
     picked: set[str] = set()
     for step in run.steps[1:]:

@@ -1,4 +1,4 @@
-"""The report of a benchmark: one page that needs nothing else, a picture and tables beside it."""
+"""The report of a benchmark: one self-contained page, with a picture and tables beside it."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ from cdal.benchmark.report.tables import (
 )
 
 CURVES_NOTE = (
-    "Mean over the seeds in its 95% confidence band, which with few seeds may reach beyond the "
-    "picture; the thin line is what random has at the end."
+    "Mean over the seeds with its 95% confidence band, which may extend beyond the plot with few "
+    "seeds; the thin line marks what random reaches at the end."
 )
 MAP_NOTE = (
-    "Features of the pool, laid out by t-SNE: near means alike to the model. Both selectors pick "
-    "with the same model. Distances between groups mean nothing."
+    "Features of the pool, laid out by t-SNE: images close together look similar to the model. "
+    "Both selectors pick with the same model. Distances between groups have no meaning."
 )
 MIXTURES_NOTE = (
-    "Regions are those of the label, which the pick revealed. Bars are what the model said before: "
-    "for each class, the entropy-weighted mean of the probabilities where it is the most probable "
-    "(Eq. 1), the most uncertain first; the class itself is hatched."
+    "Regions are those of the label, which was revealed after the pick. Bars show what the model "
+    "predicted before: for each class, the entropy-weighted mean of the probabilities where that "
+    "class is the most probable (Eq. 1), the most uncertain first; the class itself is hatched."
 )
 
 
@@ -72,7 +72,7 @@ def write_report(folder: Path, pool: Part | None = None) -> Path:
     """Write ``report.html``, ``curves.svg`` and ``table.md`` beside a ``results.json``.
 
     Args:
-        folder: with the results, finished or not; kept scores in it are drawn, too.
+        folder: with the results, finished or not; kept scores in it are drawn as well.
         pool: the images; with kept scores, some picks are shown with their class mixtures.
 
     Returns:
@@ -103,14 +103,14 @@ def _measured(
     name = metric_name(record.metric)
     curves = picture(
         learning_curves(summaries, record.metric, record.pool),
-        f"{name} by number of labelled images, a curve for each selector; figures below",
+        f"{name} by number of labelled images, one curve per selector; figures below",
     )
     tables = (budget_table(summaries, record.metric), comparison_table(summaries, record.metric))
     sections = [Section("Learning curves", CURVES_NOTE, curves, tables)]
     classes = per_class(record)
     if classes.classes:
         bars = picture(
-            class_bars(classes, record.metric), "bars of each class's score; figures below"
+            class_bars(classes, record.metric), "bars of the score of each class; figures below"
         )
         table = class_table(classes, record.metric, record.budgets[-1])
         sections.append(Section("Classes", "", bars, (table,)))
@@ -120,12 +120,12 @@ def _measured(
     if shared.pairs:
         matrix = picture(
             overlap_matrix(shared, shared.budgets[-1]),
-            "share of picks that every two selectors have in common; figures below",
+            "share of picks that each pair of selectors has in common; figures below",
         )
         sections.append(Section("Overlap of picks", "", matrix, (overlap_table(shared),)))
     timed = seconds(record)
     if timed:
-        bars = picture(time_bars(timed), "seconds of a step by part; figures below")
+        bars = picture(time_bars(timed), "seconds per step by part; figures below")
         sections.append(Section("Time", "", bars, (seconds_table(timed),)))
     return sections
 
@@ -134,18 +134,18 @@ def _shown(folder: Path, record: Record, pool: Part | None) -> list[Section]:
     sections = []
     where = map_of_picks(folder, record)
     if where is not None:
-        shown = picture(where, "the pool in the plane by t-SNE of its features, with the picks")
-        sections.append(Section("Where the first round picks", MAP_NOTE, shown, ()))
+        shown = picture(where, "t-SNE map of the pool's features, with the picks")
+        sections.append(Section("Picks of the first round", MAP_NOTE, shown, ()))
     mixed = None if pool is None else mixtures_of_picks(folder, record, pool)
     if mixed is not None:
-        shown = picture(mixed, "picked images with their regions, beside them bars of mixtures")
+        shown = picture(mixed, "picked images with their regions, and bars of their mixtures")
         sections.append(Section("Class mixtures of picked images", MIXTURES_NOTE, shown, ()))
     return sections
 
 
 def _markdown(record: Record, summaries: tuple[Summary, ...], sections: list[Section]) -> str:
-    said = [*conclusions(summaries, record.metric), *unfinished(summaries)]
-    findings = "\n".join(f"- {plain(sentence)}" for sentence in said) + "\n"
+    sentences = [*conclusions(summaries, record.metric), *unfinished(summaries)]
+    findings = "\n".join(f"- {plain(sentence)}" for sentence in sentences) + "\n"
     tables = [table.markdown() for section in sections for table in section.tables]
     return "\n".join([findings, *tables])
 
@@ -163,7 +163,7 @@ def _html(
         title=f"Learning curves: {name or data['task']}",
         lead=(
             f"{data['task']}, {len(data['classes'])} classes, {record.pool:,} images in the "
-            f"pool, {int(data['test']):,} to measure with."
+            f"pool, {int(data['test']):,} test images."
         ),
         findings=conclusions(summaries, record.metric),
         unfinished=unfinished(summaries),
@@ -179,7 +179,7 @@ def _html(
 
 
 def _warnings(record: Record) -> list[str]:
-    """Each warning once, with how often and for whom it was given."""
+    """Each warning once, with its selector and how often it was given."""
     counted = Counter(
         (run.selector, warning)
         for run in record.runs

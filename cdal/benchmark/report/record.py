@@ -1,4 +1,4 @@
-"""What a benchmark has recorded so far, as its report needs it."""
+"""The recorded results of a benchmark, as its report needs them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was labelled to come to so many labels, and the model trained on them, measured.
+    """The images labelled in one step, and the model trained on all labels so far.
 
     Attributes:
-        labelled: images that it was trained on.
-        value: its main metric on the test images; None where there is none.
+        labelled: number of images the model was trained on.
+        value: its main metric on the test images; None if undefined.
         per_class: scores by class name; None for a class without test images.
-        picked: names of the images that were labelled last, in order; of the first step, the
+        picked: names of the images labelled in this step, in order; in the first step, the
             initial set.
         seconds: wall clock by part: "train", "score", "select", "evaluate" and "other".
-        images: how many were "trained" on, counted once an epoch, and "scored".
+        images: how many were "trained" on, counted once per epoch, and "scored".
         warnings: of the selector or the training.
     """
 
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One selector with one seed, as far as it came; steps by number of labels."""
+    """One selector with one seed, as far as it is done; steps by number of labels."""
 
     selector: str
     seed: int
@@ -62,10 +62,10 @@ class Record:
     """A whole benchmark.
 
     Attributes:
-        settings: as the benchmark was called; JSON data.
-        dataset: "task", "classes", "pool" and "test" among others; JSON data.
+        settings: of the benchmark; JSON data.
+        dataset: "task", "classes", "pool", "test" and more; JSON data.
         machine: JSON data.
-        metric: name of the main metric; more is better.
+        metric: name of the main metric; higher is better.
         runs: in the order of the file.
     """
 
@@ -82,12 +82,12 @@ class Record:
 
     @property
     def budgets(self) -> tuple[int, ...]:
-        """Every number of labels at which something was measured, ascending."""
+        """Every number of labels at which a model was measured, ascending."""
         return tuple(sorted({step.labelled for run in self.runs for step in run.steps}))
 
     @property
     def pool(self) -> int:
-        """Images that can be labelled."""
+        """Number of images that can be labelled."""
         return int(self.dataset["pool"])
 
     def of(self, selector: str) -> dict[int, Run]:
@@ -95,7 +95,7 @@ class Record:
         return {run.seed: run for run in self.runs if run.selector == selector}
 
     def complete(self, selector: str) -> dict[int, Run]:
-        """Those that reached the last budget that any run reached."""
+        """The selector's runs that reached the last budget that any run reached, by seed."""
         last = self.budgets[-1] if self.budgets else 0
         return {seed: run for seed, run in self.of(selector).items() if last in run.curve}
 
@@ -104,7 +104,7 @@ def read_record(path: Path) -> Record:
     """Read a ``results.json``, finished or not.
 
     Raises:
-        BenchmarkError: it is not there, or not one.
+        BenchmarkError: it is missing, or is not a ``results.json``.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -116,13 +116,13 @@ def read_record(path: Path) -> Record:
 
 
 def parse_record(data: Any, name: str = "The data") -> Record:
-    """Read what a ``results.json`` holds.
+    """Parse the content of a ``results.json``.
 
     Raises:
-        BenchmarkError: something is missing or of another type.
+        BenchmarkError: an entry is missing or has the wrong type.
     """
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-        raise BenchmarkError(f"{name} is not the results of a benchmark in format {FORMAT}.")
+        raise BenchmarkError(f"{name} does not hold benchmark results in format {FORMAT}.")
     try:
         names = {step["metrics"]["main_name"] for run in data["runs"] for step in run["steps"]}
         if len(names) > 1:
@@ -135,7 +135,7 @@ def parse_record(data: Any, name: str = "The data") -> Record:
             runs=tuple(_run(run) for run in data["runs"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise BenchmarkError(f"{name} lacks something, or holds it otherwise: {error}.") from error
+        raise BenchmarkError(f"{name} has a missing or malformed entry: {error}.") from error
 
 
 def _run(data: Mapping[str, Any]) -> Run:

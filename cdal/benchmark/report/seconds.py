@@ -1,4 +1,4 @@
-"""Where the time of a benchmark went, selector by selector."""
+"""Where the time of a benchmark went, by selector."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ PARTS = ("train", "score", "select", "evaluate", "other")
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """Of one selector, over all steps of all its runs.
+    """The time of one selector, over all steps of all its runs.
 
     Attributes:
         selector: its label.
-        parts: seconds a step by part, wall clock.
-        overhead: the share of "other" in the whole; None where nothing took any time.
-        trained_a_second: images, each epoch counted; None without training.
-        scored_a_second: images; None without scoring.
+        parts: seconds per step by part, wall clock.
+        overhead: the share of "other" in the total; None if nothing took any time.
+        trained_per_second: images, counted once per epoch; None without training.
+        scored_per_second: images; None without scoring.
     """
 
     selector: str
     parts: Mapping[str, float]
     overhead: float | None
-    trained_a_second: float | None
-    scored_a_second: float | None
+    trained_per_second: float | None
+    scored_per_second: float | None
 
 
 def seconds(record: Record) -> tuple[Seconds, ...]:
@@ -47,8 +47,8 @@ def _seconds(record: Record, selector: str) -> Seconds | None:
         selector=selector,
         parts={part: total / len(steps) for part, total in totals.items()},
         overhead=totals["other"] / whole if whole else None,
-        trained_a_second=_rate(trained, totals["train"]),
-        scored_a_second=_rate(scored, totals["score"]),
+        trained_per_second=_rate(trained, totals["train"]),
+        scored_per_second=_rate(scored, totals["score"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""What kept scores show: where two selectors pick, and how the model mixes classes up there."""
+"""Pictures from kept scores: where two selectors pick, and the mixtures of picked images."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from cdal.benchmark.scores import KeptScores, read_scores
 CD = ("cdal-cs", "cdal-rl", "cd-greedy")
 """Selectors by contextual diversity."""
 MOST_POINTS = 3000
-"""Images of a map; of more, all picks and some of the others are drawn."""
+"""Images on a map; in a larger pool, all picks and a sample of the other images are drawn."""
 IMAGES = 4
-"""Picked images that are drawn with their mixtures."""
+"""Number of picked images drawn with their mixtures."""
 
 
 def map_of_picks(folder: Path, record: Record) -> Figure | None:
-    """Draw the first picks of two selectors in the pool, as the model they share sees it.
+    """Draw the first picks of two selectors in the pool, as their common model sees it.
 
-    In the first round the selectors of a seed have the same model and the same labels. The two
-    are one of CDAL's and the best known other, where they were run.
+    In the first round all selectors of a seed have the same model and the same labels. The two
+    are one of CDAL's and the best-known other one, if both were run.
 
     Returns:
-        None where no scores were kept, or less than two selectors have picked by them.
+        None if no scores were kept, or fewer than two selectors picked by them.
     """
     runs = {run.selector: run for run in _first_seed(record)}
     pair = _pair(list(runs))
@@ -50,12 +50,12 @@ def map_of_picks(folder: Path, record: Record) -> Figure | None:
 
 
 def mixtures_of_picks(folder: Path, record: Record, pool: Part) -> Figure | None:
-    """Draw the last picks of a run of CDAL, with their regions and class mixtures.
+    """Draw the last picks of a CDAL run, with their regions and class mixtures.
 
-    The regions are those of the label, which the pick revealed.
+    The regions are those of the label, revealed after the pick.
 
     Returns:
-        None where no scores of such a run were kept.
+        None if no scores of such a run were kept.
     """
     for run in _first_seed(record):
         if not run.selector.startswith(CD):
@@ -64,7 +64,7 @@ def mixtures_of_picks(folder: Path, record: Record, pool: Part) -> Figure | None
             scores = read_scores(folder, run.selector, run.seed, before.labelled)
             if scores is not None:
                 images = _picked_images(record.dataset["task"], scores, after, pool)
-                # A detector's background may be a class more.
+                # A detector's background may be an additional class.
                 return mixture_bars(images, [*record.dataset["classes"], "background"])
     return None
 
@@ -77,7 +77,7 @@ def _first_seed(record: Record) -> list[Run]:
 
 
 def _pair(selectors: Sequence[str]) -> list[str]:
-    """One selector of CDAL and one other; else the first two."""
+    """One selector of CDAL and one other, or else the first two."""
     ours = [name for name in selectors if name.startswith(CD)]
     others = [name for name in selectors if name not in ours]
     others.sort(key=lambda name: (name != "core-set", name == BASELINE))
@@ -93,7 +93,7 @@ def _scores_of_first_round(folder: Path, runs: Sequence[Run]) -> KeptScores | No
 
 
 def _some(count: int, wanted: Sequence[int]) -> list[int]:
-    """These rows and as many others as may be drawn, ascending; the same ones every time."""
+    """These rows and a sample of the others, ascending; the same sample every time."""
     others = np.setdiff1d(np.arange(count), wanted)
     room = max(MOST_POINTS - len(set(wanted)), 0)
     drawn = np.random.default_rng(0).permutation(others)[:room]

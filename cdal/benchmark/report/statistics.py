@@ -1,4 +1,4 @@
-"""Means, bands, areas and tests of learning curves; of numbers alone."""
+"""Statistics of learning curves: means, confidence bands, areas and paired tests."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from scipy import integrate, stats
 
 CONFIDENCE = 0.95
-# Differences that agree to this share of their size are the same but for rounding.
+# Differences that agree to this share of their size differ only by rounding.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A mean over seeds and how sure it is.
+    """A mean over seeds and its uncertainty.
 
     Attributes:
         mean: over ``count`` values.
         count: at least 1.
-        error: standard error of the mean; None of one value.
+        error: standard error of the mean; None for one value.
         margin: half the width of the 95% confidence interval of the mean, by Student's t; None
-            of one value.
+            for one value.
     """
 
     mean: float
@@ -41,12 +41,12 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """Two selectors with the same seeds.
+    """A comparison of two selectors with the same seeds.
 
     Attributes:
-        difference: of the first from the second, mean over the seeds, with its band.
-        p: two-sided, of the paired t-test that the true difference is 0; None with fewer than
-            two seeds, or where it is the same with every seed, which the test cannot judge.
+        difference: first minus second, mean over the seeds, with its band.
+        p: two-sided p-value of the paired t-test that the true difference is 0; None with fewer
+            than two seeds, or if every seed has the same difference, which the test cannot judge.
     """
 
     difference: Band
@@ -64,9 +64,9 @@ def band(values: Sequence[float]) -> Band:
 
 
 def area(curve: Mapping[int, float]) -> float | None:
-    """The area under a curve over its range of labels: its mean height.
+    """The area under a curve divided by its range of labels: its mean height.
 
-    By trapezoids; None for fewer than two points.
+    By the trapezoidal rule; None for fewer than two points.
     """
     labels = sorted(curve)
     if len(labels) < 2:
@@ -76,10 +76,10 @@ def area(curve: Mapping[int, float]) -> float | None:
 
 
 def labels_to_reach(curve: Mapping[int, float], target: float) -> float | None:
-    """The number of labels at which a curve first reaches a height, straight between its points.
+    """The number of labels at which a curve first reaches a height, linear between its points.
 
     Returns:
-        The first number of the curve where it starts that high; None where it never gets there.
+        The curve's first number of labels if it starts that high; None if it never does.
     """
     labels = sorted(curve)
     before: int | None = None
@@ -103,10 +103,10 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
     """Compare two selectors by their values with the same seeds, in the same order.
 
     Raises:
-        ValueError: they are of different length, or empty.
+        ValueError: their lengths differ, or they are empty.
     """
     if len(first) != len(second) or not first:
-        raise ValueError("a paired test needs as many values of the one as of the other")
+        raise ValueError("a paired test needs the same number of values, at least one, of both")
     differences = np.subtract(first, second)
     result = band(differences.tolist())
     if len(first) < 2 or np.ptp(differences) <= _ROUNDING * np.abs([first, second]).max():
@@ -115,6 +115,6 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
 
 
 def jaccard(first: set[str], second: set[str]) -> float | None:
-    """The share of two sets' elements that both have; None of two empty sets."""
+    """The share of two sets' elements that are in both; None for two empty sets."""
     either = len(first | second)
     return len(first & second) / either if either else None

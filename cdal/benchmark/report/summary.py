@@ -1,4 +1,4 @@
-"""What the curves of a benchmark come to, selector by selector."""
+"""A summary of each selector's curve, and its comparison with random."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ BASELINE = "random"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A selector against random, over the seeds with which both have come to the last budget.
+    """A selector against random, over the seeds with which both reached the last budget.
 
     Attributes:
-        seeds: how many.
-        target: what random has at the last budget, mean over the seeds.
-        labels: at which the selector's mean curve first reaches that; None where it does not.
-        area: of the normalised area under the curve; None for a curve of one point.
-        final: of the metric at the last budget.
+        seeds: number of these seeds.
+        target: random's metric at the last budget, mean over the seeds.
+        labels: number of labels at which the selector's mean curve first reaches the target; None
+            if it never does.
+        area: test of the normalised area under the curve; None for a curve of one point.
+        final: test of the metric at the last budget.
     """
 
     seeds: int
@@ -40,15 +41,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One selector.
+    """One selector's results.
 
     Attributes:
         selector: its label.
-        runs: how many it has, finished or not.
-        complete: how many came to the last budget.
-        curve: the metric by number of labels, over the runs that came there.
-        area: normalised, over the complete runs; None without, or for a curve of one point.
-        comparison: None for random itself, and where no seed is complete with both.
+        runs: number of runs, finished or not.
+        complete: number of runs that reached the last budget.
+        curve: the metric by number of labels, over the runs that got there.
+        area: normalised, over the complete runs; None without any, or for a curve of one point.
+        comparison: None for random itself, and if no seed is complete with both.
     """
 
     selector: str
@@ -60,7 +61,7 @@ class Summary:
 
 
 def summarise(record: Record) -> tuple[Summary, ...]:
-    """A summary of each selector that has been measured, in the order of the record."""
+    """Summarise each selector that has been measured, in the order of the record."""
     made = (_summary(record, selector) for selector in record.selectors)
     return tuple(summary for summary in made if summary.curve)
 
@@ -113,7 +114,7 @@ def _compare_areas(
     others = [area(curve) for curve in against]
     known = [value for value in areas if value is not None]
     known_others = [value for value in others if value is not None]
-    # The curves end together; they compare where they began together, too.
+    # All curves end at the same budget; areas compare only if they also start at the same one.
     if len(known) < len(areas) or len(known_others) < len(others):
         return None
     if len({min(curve) for curve in (*curves, *against)}) > 1:

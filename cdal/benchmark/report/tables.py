@@ -1,4 +1,4 @@
-"""The tables of a report; a table as Markdown. The report's template writes them as HTML."""
+"""The tables of a report. Here they are written as Markdown, in ``page.html`` as HTML."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from cdal.benchmark.report.statistics import Band
 from cdal.benchmark.report.summary import BASELINE, Comparison, Summary
 
 MOST_CLASSES = 12
-"""That have a column each."""
+"""Most classes that get a column each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text.
+    """A table of text.
 
     Attributes:
-        title: what it shows.
+        title: what the table shows.
         note: how to read it.
         header: names of the columns; the first column names the rows.
         rows: each as long as the header.
@@ -43,7 +43,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
-        """A heading, the note and the table, in GitHub's dialect; figures to the right."""
+        """Heading, note and table in GitHub's dialect; figures are right-aligned."""
         lines = [
             f"### {plain(self.title)}",
             "",
@@ -61,7 +61,7 @@ def _row(cells: tuple[str, ...], *, escape: bool = True) -> str:
 
 
 def plain(text: str) -> str:
-    """Text on one line of Markdown, of which nothing is markup."""
+    """Escape text for one line of Markdown."""
     text = " ".join(text.split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for sign in "\\`*_[]|$~!#":
@@ -79,8 +79,8 @@ def budget_table(summaries: Sequence[Summary], metric: str) -> Table:
     return Table(
         title=f"By number of labels: {metric_name(metric)} in per cent",
         note=(
-            "Mean over the seeds ± half of the 95% confidence interval. In brackets: runs that "
-            "came there, where not all have."
+            "Mean over the seeds ± half of the 95% confidence interval. In brackets: the number of "
+            "runs that got there, if not all did."
         ),
         header=("labels", *(summary.selector for summary in summaries)),
         rows=rows,
@@ -122,10 +122,10 @@ def comparison_table(summaries: Sequence[Summary], metric: str) -> Table:
         title=f"Against {BASELINE}",
         note=(
             f"Area: under the curve of {name}, divided by its range of labels, in per cent. "
-            "Differences in percentage points over the seeds that both have to the end, ± half "
-            "of the 95% confidence interval; p of a two-sided paired t-test over seeds, not "
+            "Differences in percentage points over the seeds that both have finished, ± half of "
+            "the 95% confidence interval; p of a two-sided paired t-test over seeds, not "
             f"corrected for the number of selectors. Labels: where the mean curve first reaches "
-            f"what {BASELINE} has at the end, straight between budgets."
+            f"what {BASELINE} reaches at the end, linear between budgets."
         ),
         header=("selector", "seeds", "area", f"final {name}", *(title for title, _ in columns)),
         rows=tuple(rows),
@@ -143,29 +143,29 @@ def _labels(comparison: Comparison) -> str:
 
 
 def seconds_table(timed: Sequence[Seconds]) -> Table:
-    """How long a step takes, and how fast images go through."""
+    """Seconds per step, and images per second."""
     rows = tuple(
         (
             row.selector,
             *(duration(row.parts[part]) for part in PARTS),
             percent(row.overhead),
-            f"{row.trained_a_second:,.0f}" if row.trained_a_second else ABSENT,
-            f"{row.scored_a_second:,.0f}" if row.scored_a_second else ABSENT,
+            f"{row.trained_per_second:,.0f}" if row.trained_per_second else ABSENT,
+            f"{row.scored_per_second:,.0f}" if row.scored_per_second else ABSENT,
         )
         for row in timed
     )
     return Table(
-        title="Time of a step",
+        title="Time per step",
         note=(
-            "Mean over all steps of all runs. Other: what is neither of these; its share of the "
-            "whole in per cent. Images a second: trained on, each epoch counted, and scored."
+            "Mean over all steps of all runs. Other: everything else, and its share of the total "
+            "in per cent. Images per second: trained on, counted once per epoch, and scored."
         ),
         header=(
             "selector",
             *PARTS,
             "other, %",
-            "trained a second",
-            "scored a second",
+            "trained per second",
+            "scored per second",
         ),
         rows=rows,
     )
@@ -188,13 +188,13 @@ def class_table(found: PerClass, metric: str, labelled: int) -> Table:
 
 
 def overlap_table(found: Overlap) -> Table:
-    """How far every two selectors had picked the same by each budget."""
+    """The overlap of every two selectors' picks by each budget."""
     pairs = list(dict.fromkeys((first, second) for first, second, _ in found.pairs))
     return Table(
         title="Picked by both, in per cent",
         note=(
-            "Images that both had picked by then, of those that either had; the initial set left "
-            "out; mean over the seeds."
+            "Images that both had picked by then, as a share of those that either had, without the "
+            "initial set; mean over the seeds."
         ),
         header=("selectors", *(f"{labelled:,} labels" for labelled in found.budgets)),
         rows=tuple(
@@ -208,13 +208,13 @@ def overlap_table(found: Overlap) -> Table:
 
 
 def picked_classes_table(found: PickedClasses) -> Table:
-    """Of which classes the labelled images are."""
+    """The classes of the labelled images."""
     few = len(found.classes) <= MOST_CLASSES
     return Table(
         title=f"Classes among {found.labelled:,} labelled images, in per cent",
         note=(
-            "Of all images, boxes or pixels that are labelled in them; mean over the seeds. "
-            "Evenness: 100 where all classes are equally frequent, 0 where there is one alone."
+            "Share of all labelled images, boxes or pixels; mean over the seeds. Evenness: 100 if "
+            "all classes are equally frequent, 0 if there is only one."
         ),
         header=("selector", "evenness", *(found.classes if few else ())),
         rows=(

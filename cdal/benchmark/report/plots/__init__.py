@@ -1,6 +1,6 @@
-"""The pictures of a benchmark: functions from data to a matplotlib figure.
+"""The plots of a benchmark: functions from data to a matplotlib figure.
 
-No figure is known to pyplot, so none has to be closed, and no display is needed.
+Figures are not registered with pyplot, so none needs closing, and no display is needed.
 """
 
 from cdal.benchmark.report.plots.by_value import by_value

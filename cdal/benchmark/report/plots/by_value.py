@@ -15,12 +15,12 @@ from cdal.benchmark.report.statistics import Band
 def by_value(
     option: str, values: Sequence[str], bands: Mapping[str, Sequence[Band | None]], metric: str
 ) -> Figure:
-    """Draw a line for each selector: mean over seeds with its 95% confidence interval.
+    """Draw one line per selector: mean over seeds with its 95% confidence interval.
 
     Args:
-        option: what differs between the runs.
-        values: of the option, one a run.
-        bands: of each selector, one a run; None where it has none.
+        option: the option that differs between the runs.
+        values: of the option, one per run.
+        bands: by selector, one per run; None if it has none.
         metric: name of the metric.
     """
     figure = Figure(figsize=(8.2, 4.2))
@@ -28,7 +28,7 @@ def by_value(
     look = looks(list(bands))
     for number, (selector, row) in enumerate(bands.items()):
         known = [(place, band) for place, band in enumerate(row) if band is not None]
-        # Beside each other, so that no interval hides another.
+        # Side by side, so that no interval hides another.
         aside = 0.24 * ((number + 0.5) / len(bands) - 0.5)
         axes.errorbar(
             [place + aside for place, _ in known],

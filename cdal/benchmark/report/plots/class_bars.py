@@ -1,4 +1,4 @@
-"""Quality of each class."""
+"""Scores by class."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from cdal.benchmark.report.formatting import class_metric_name
 from cdal.benchmark.report.plots.style import legend_label, looks, per_cent, selector_label, styled
 
 MOST = 20
-"""Classes; of more, those between which the selectors differ most."""
+"""Most classes drawn; of more, those on which the selectors differ most."""
 
 
 @styled
 def class_bars(found: PerClass, metric: str) -> Figure:
-    """Draw a bar for each class and selector, with the 95% confidence interval of its mean."""
-    classes = _telling(found)
+    """Draw one bar per class and selector, with the 95% confidence interval of its mean."""
+    classes = _most_different(found)
     count = max(len(found.selectors), 1)
     thick = 0.84 / count
     figure = Figure(figsize=(8.2, max(2.2, 0.9 + len(classes) * (0.2 + 0.115 * count))))
@@ -38,7 +38,7 @@ def class_bars(found: PerClass, metric: str) -> Figure:
         )
     axes.set_yticks(range(len(classes)), [legend_label(name) for name in classes])
     axes.set_ylim(len(classes) - 0.5, -0.5)
-    # Intervals of few seeds reach beyond what is possible.
+    # With few seeds, intervals extend beyond what is possible.
     axes.set_xlim(0, min(axes.get_xlim()[1], 1.0))
     axes.grid(visible=False, axis="y")
     per_cent(axes, "x")
@@ -50,8 +50,8 @@ def class_bars(found: PerClass, metric: str) -> Figure:
     return figure
 
 
-def _telling(found: PerClass) -> list[str]:
-    """All classes, or of many those with the widest range of means, in their order."""
+def _most_different(found: PerClass) -> list[str]:
+    """All classes, or if there are many, those with the widest range of means; in order."""
     if len(found.classes) <= MOST:
         return list(found.classes)
 

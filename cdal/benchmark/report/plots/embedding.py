@@ -16,7 +16,7 @@ _ROUNDING = 1e-6
 
 
 def embed(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
-    """Lay images out in the plane by their features, with t-SNE.
+    """Lay out images in the plane by their features, with t-SNE.
 
     Args:
         features: (N, D) float32, N at least 4.
@@ -27,8 +27,8 @@ def embed(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
     """
     centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
     scale = centred.std()
-    # Nothing tells the images apart but rounding. Barnes and Hut's tree in scikit-learn crashes on
-    # what its PCA makes of that.
+    # The images differ only by rounding: scikit-learn's Barnes-Hut tree crashes on what its PCA
+    # makes of that.
     if scale <= _ROUNDING * np.abs(features).max():
         return np.zeros((len(features), 2), dtype=np.float32)
     layout = TSNE(
@@ -44,12 +44,12 @@ def embed(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
 def embedding_picks(
     points: NDArray[np.float32], picks: Mapping[str, Sequence[int]], labelled: Sequence[int] = ()
 ) -> Figure:
-    """Draw the pool once for each selector, with its picks.
+    """Draw the pool once per selector, with its picks.
 
     Args:
         points: places of all N images, (N, 2).
         picks: rows of the picked images by selector.
-        labelled: rows of the images that had a label before.
+        labelled: rows of the images that were already labelled.
     """
     figure = Figure(figsize=(4.1 * max(len(picks), 1), 4.3))
     look = looks(list(picks))
@@ -68,7 +68,7 @@ def embedding_picks(
             marker="+",
             color="black",
             linewidths=0.8,
-            label="labelled before",
+            label="already labelled",
         )
         axes.scatter(
             points[list(rows), 0],

@@ -14,19 +14,19 @@ from cdal.benchmark.report.plots.style import GREY, Look, looks, per_cent, selec
 from cdal.benchmark.report.summary import BASELINE, Summary
 
 MOST_TICKS = 8
-"""Budgets that all have a tick of their own."""
+"""Most budgets that each get a tick."""
 LEAST_HEIGHT = 0.02
-"""Of the metric: curves that differ less are drawn flat."""
+"""Least height of the plot, in the metric: curves that differ less are drawn flat."""
 
 
 @styled
 def learning_curves(summaries: Sequence[Summary], metric: str, pool: int) -> Figure:
-    """Draw a curve for each selector: mean over seeds, and its 95% confidence band.
+    """Draw one curve per selector: mean over seeds, with its 95% confidence band.
 
     Args:
         summaries: of the selectors.
         metric: name of the metric.
-        pool: images that can be labelled; labels are shown as a share of these, too.
+        pool: number of images in the pool; a second axis shows labels as a share of it.
     """
     figure = Figure(figsize=(8.2, 4.6))
     axes = figure.add_subplot()
@@ -83,7 +83,7 @@ def _curve(axes: Axes, summary: Summary, look: Look) -> None:
 
 
 def _target(axes: Axes, summaries: Sequence[Summary]) -> None:
-    """A line at what random has in the end."""
+    """Draw a line at random's final value."""
     for summary in summaries:
         if summary.selector == BASELINE and summary.complete and len(summary.curve) > 1:
             height = summary.curve[max(summary.curve)].mean
@@ -91,7 +91,7 @@ def _target(axes: Axes, summaries: Sequence[Summary]) -> None:
 
 
 def _limit_height(axes: Axes, summaries: Sequence[Summary]) -> None:
-    """Keep bands of few seeds, which may be wider than all that is possible, from hiding curves."""
+    """Keep the very wide bands of few seeds from squeezing the curves."""
     bands = [band for summary in summaries for band in summary.curve.values()]
     if not bands:
         return
@@ -104,7 +104,7 @@ def _limit_height(axes: Axes, summaries: Sequence[Summary]) -> None:
 
 
 def _legend(axes: Axes, summaries: Sequence[Summary]) -> None:
-    """Beside the plot, in the order in which the curves end."""
+    """Put the legend beside the plot, in the order in which the curves end."""
     if not summaries:
         return
     handles, names = axes.get_legend_handles_labels()

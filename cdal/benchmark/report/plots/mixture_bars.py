@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from cdal.benchmark.report.plots.style import GREY, HATCHES, class_colour, legend_label, styled
 
 MIXTURES = 3
-"""Of an image, the most uncertain."""
+"""Mixtures drawn per image: the most uncertain."""
 BARS = 5
-"""Of a mixture, the most probable classes."""
+"""Classes drawn per mixture: the most probable."""
 IGNORED = 255
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PickedImage:
-    """An image that a selector picked, its regions, and what the model made of them.
+    """A picked image with its regions and class mixtures.
 
     Attributes:
-        title: what to write over it.
+        title: written above it.
         image: (H, W, 3) uint8.
-        mixtures: class mixtures, (R, C) float32, R is C, or 1 for one mixture of the image.
-        present: which there are, (R,) bool.
-        mask: index of each pixel's class, (H, W) uint8, 255 for none; or None.
-        boxes: (K, 5) float32: left, top, right and bottom in pixels, index of the class; or None.
+        mixtures: class mixtures, (R, C) float32; R is C, or 1 for one mixture per image.
+        present: which mixtures exist, (R,) bool.
+        mask: class index of each pixel, (H, W) uint8, 255 for none; or None.
+        boxes: (K, 5) float32: left, top, right and bottom in pixels, class index; or None.
     """
 
     title: str
@@ -43,7 +43,7 @@ class PickedImage:
 
 @styled
 def mixture_bars(pictures: Sequence[PickedImage], classes: Sequence[str]) -> Figure:
-    """Draw a row for each image: itself with its regions, and its most uncertain mixtures.
+    """Draw one row per image: the image with its regions, and its most uncertain mixtures.
 
     Args:
         pictures: the images.
@@ -62,7 +62,7 @@ def mixture_bars(pictures: Sequence[PickedImage], classes: Sequence[str]) -> Fig
         for column, region in enumerate(shown):
             axes = figure.add_subplot(grid[row, 1 + column])
             one = len(picture.mixtures) == 1
-            title = "the whole image" if one else f"where it says {classes[region]}"
+            title = "whole image" if one else f"where predicted as {classes[region]}"
             axes.set_title(legend_label(title), size=9)
             _bars(axes, picture.mixtures[region], classes, None if one else region)
     return figure
@@ -103,7 +103,7 @@ def _image(axes: Axes, picture: PickedImage, shown: Sequence[int]) -> None:
 def _bars(
     axes: Axes, mixture: NDArray[np.float32], classes: Sequence[str], own: int | None
 ) -> None:
-    """The most probable classes of a mixture, the rest as one bar."""
+    """Draw the most probable classes of a mixture, and the rest as one bar."""
     order = np.argsort(-mixture, kind="stable")[:BARS].tolist()
     names = [legend_label(classes[index]) for index in order]
     axes.barh(

@@ -1,4 +1,4 @@
-"""How far every two selectors pick the same images, as a matrix."""
+"""The overlap of every two selectors' picks, as a matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A figure as a file or as part of a page, byte for byte the same each time."""
+"""A figure as a file or as part of a page, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from cdal.benchmark.report.plots.style import settings
 
 LARGEST_SVG = 256 * 2**10
-"""Bytes; a picture that would be larger is a PNG."""
+"""In bytes; a larger picture becomes a PNG."""
 DOTS = 144
-"""An inch, of a PNG."""
+"""Dots per inch of a PNG."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image file and what it shows, in words."""
+    """An image file and its description."""
 
     data: bytes
     media_type: str
@@ -32,7 +32,7 @@ class Picture:
 
 
 def picture(figure: Figure, text: str) -> Picture:
-    """An SVG where that is small, else a PNG."""
+    """Render a figure as SVG, or as PNG if the SVG would be large."""
     svg = as_svg(figure)
     if len(svg) <= LARGEST_SVG:
         return Picture(svg, "image/svg+xml", text)
@@ -40,19 +40,19 @@ def picture(figure: Figure, text: str) -> Picture:
 
 
 def as_svg(figure: Figure) -> bytes:
-    """The figure as SVG, letters as outlines, without a date."""
+    """Render a figure as SVG, with text as outlines and without a date."""
     return _saved(figure, "svg", dict.fromkeys(("Date", "Creator", "Format", "Type")))
 
 
 def as_png(figure: Figure) -> bytes:
-    """The figure as PNG, 144 dots an inch."""
+    """Render a figure as PNG, at 144 dots per inch."""
     return _saved(figure, "png", {"Software": None})
 
 
 def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
     file = io.BytesIO()
     with settings(), warnings.catch_warnings():
-        # A sign that the font lacks is drawn as an empty box.
+        # A character missing from the font is drawn as an empty box.
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         figure.savefig(file, format=kind, dpi=DOTS, metadata=metadata)
     return file.getvalue()

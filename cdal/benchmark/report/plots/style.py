@@ -1,4 +1,4 @@
-"""How every plot looks: readable without colour, the same on every machine."""
+"""The style of all plots: readable without colour, the same on every machine."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; without yellow, too pale here.
+# Okabe and Ito's colours, which colour-blind people can tell apart; without the pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 HATCHES = ("", "//", "..", "xx", "--", "\\\\", "++", "oo")
 LINES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (3, 1)), (0, (9, 2)))
 GREY = "#555555"
 LONGEST = 32
-"""Characters of a label."""
+"""Most characters in a label."""
 
 SETTINGS: dict[str, Any] = {
     "axes.grid": True,
@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
     "figure.constrained_layout.use": True,
-    # It comes with matplotlib.
+    # Included in matplotlib.
     "font.family": ["DejaVu Sans"],
     "font.size": 9.5,
     "grid.color": "#e4e4e4",
@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
     "savefig.facecolor": "white",
     "svg.fonttype": "path",
     "svg.hashsalt": "cdal",
-    # Names of classes and selectors are text, whatever is in them.
+    # Names of classes and selectors are plain text, whatever characters they contain.
     "text.parse_math": False,
     "text.usetex": False,
 }
@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one selector is drawn, in every plot of a report."""
+    """How a selector is drawn in every plot of a report."""
 
     colour: str
     marker: str
@@ -60,7 +60,7 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Let a function draw by ``SETTINGS``."""
+    """Make a function draw with ``SETTINGS``."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -71,12 +71,12 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def settings() -> AbstractContextManager[None]:
-    """Draw by ``SETTINGS`` over matplotlib's defaults, not the user's, as long as it is open."""
+    """Draw with ``SETTINGS`` on top of matplotlib's defaults, not the user's, while open."""
     return style.context(["default", SETTINGS])
 
 
 def looks(selectors: Sequence[str]) -> dict[str, Look]:
-    """A look for each selector, by its place; random is always dotted grey."""
+    """A look for each selector, by its position; random is always dotted grey."""
     others = [name for name in dict.fromkeys(selectors) if name != "random"]
     found = {
         name: Look(
@@ -91,9 +91,9 @@ def looks(selectors: Sequence[str]) -> dict[str, Look]:
 
 
 def legend_label(text: str) -> str:
-    """A name as a plot can show it: on one line, not too long.
+    """A name that fits into a plot: on one line, not too long.
 
-    Matplotlib leaves labels that begin with an underscore out of legends.
+    Matplotlib omits labels that begin with an underscore from legends.
     """
     text = "".join(sign if sign.isprintable() else " " for sign in text)
     text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
@@ -101,7 +101,7 @@ def legend_label(text: str) -> str:
 
 
 def selector_label(text: str) -> str:
-    """The same for a selector, its options each on a line of its own."""
+    """A selector's name as a label, with each option on its own line."""
     name, colon, options = text.partition(":")
     if not colon:
         return legend_label(name)
@@ -109,7 +109,7 @@ def selector_label(text: str) -> str:
 
 
 def class_colour(index: int) -> tuple[float, float, float]:
-    """A colour for a class: ``COLOURS``, then the same paler, then darker, and so on."""
+    """The colour of a class: ``COLOURS``, then paler, then darker ones, and so on."""
     red, green, blue = to_rgb(COLOURS[index % len(COLOURS)])
     shade, share = ((0.0, 0.0), (1.0, 0.5), (0.0, 0.5))[index // len(COLOURS) % 3]
     mixed = [value + (shade - value) * share for value in (red, green, blue)]

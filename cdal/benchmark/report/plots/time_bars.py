@@ -13,7 +13,7 @@ from cdal.benchmark.report.seconds import PARTS, Seconds
 
 @styled
 def time_bars(timed: Sequence[Seconds]) -> Figure:
-    """Draw the seconds of a step of each selector, part after part."""
+    """Draw the seconds per step of each selector, stacked by part."""
     figure = Figure(figsize=(8.2, 1.4 + 0.36 * len(timed)))
     axes = figure.add_subplot()
     begins = [0.0] * len(timed)
@@ -40,6 +40,6 @@ def time_bars(timed: Sequence[Seconds]) -> Figure:
     axes.margins(x=0.1)
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("seconds a step")
+    axes.set_xlabel("seconds per step")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handleheight=1.2)
     return figure
