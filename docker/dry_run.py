@@ -1,12 +1,12 @@
-"""Runs what an engine would run of the Dockerfile, in a Debian of its own.
+"""Runs the Dockerfile without a container engine, in a separate Debian system.
 
-It makes a folder with Debian's smallest system (debootstrap), does there what each instruction
-says, and then starts what the image would start: as the image's user, with its environment alone,
-on a read-only file system but for /data and /tmp. It waits for the health check, asks the backend
-something, stops it, and looks at what was left. It must be root, and takes minutes.
+It creates a folder with a minimal Debian (debootstrap), executes each instruction there, and then
+starts what the image would start: as the image's user, with only its environment, on a file system
+that is read-only except for /data and /tmp. It waits for the health check, sends a request to the
+backend, stops it, and checks what it left. It must run as root, and takes minutes.
 
-What an engine would do differently: the base image is Debian's Python here, not the Python image's;
-there are no layers; the network and the processes are this machine's.
+Differences from an engine: Python is Debian's, not that of the Python image; there are no layers;
+the network and the processes are this machine's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PATIENCE = 300.0
 
 @dataclass
 class Image:
-    """What the instructions so far have said."""
+    """The image as built by the instructions so far."""
 
     root: Path
     arguments: dict[str, str] = field(default_factory=dict)
@@ -54,12 +54,12 @@ class Image:
     command: list[str] = field(default_factory=list)
 
     def inside(self, path: str) -> Path:
-        """Where a path of the image, absolute or below its working folder, lies."""
+        """The location of a path in the image, absolute or relative to its working folder."""
         return self.root / str(Path(self.folder, path)).lstrip("/")
 
 
 def build(image: Image, given: Mapping[str, str]) -> None:
-    """Do what the Dockerfile says, instruction by instruction."""
+    """Execute the Dockerfile, instruction by instruction."""
     with (CONTEXT / "docker" / "Dockerfile").open("rb") as file:
         steps = DockerfileParser(fileobj=file).structure
     for step in steps:
@@ -80,7 +80,7 @@ def start_from(image: Image, value: str, _given: Mapping[str, str]) -> None:
     link = image.root / "usr/local/bin/python"
     link.unlink(missing_ok=True)
     link.symlink_to("/usr/bin/python3")
-    # How the package index is reached is a matter of this machine.
+    # This machine decides how to reach the package index.
     for file in ("etc/pip.conf", "etc/resolv.conf", "etc/hosts"):
         if Path("/", file).exists():
             shutil.copy(Path("/", file), image.root / file)
@@ -105,7 +105,7 @@ def change_folder(image: Image, value: str, _given: Mapping[str, str]) -> None:
 
 
 def copy_files(image: Image, value: str, _given: Mapping[str, str]) -> None:
-    """Copy what .dockerignore leaves of the sources."""
+    """Copy the sources, except what .dockerignore excludes."""
     lines = (CONTEXT / ".dockerignore").read_text().splitlines()
     # Unlike git's, its patterns begin at the context's root.
     patterns = [f"!/{line[1:]}" if line[0] == "!" else f"/{line}" for line in lines if line]
@@ -174,7 +174,7 @@ DOES = {
 
 
 def contained(image: Image, command: Sequence[str]) -> list[str]:
-    """A command as a container would run it: read-only, unprivileged, in the image's folder."""
+    """The command as a container would run it: read-only, unprivileged, in the working folder."""
     user, group = image.user.split(":")
     root = image.root
     mounts = [f"mount --bind {root} {root}"]
@@ -199,7 +199,7 @@ def contained(image: Image, command: Sequence[str]) -> list[str]:
 
 
 def try_out(image: Image, port: int) -> None:
-    """Start what the image starts, as a container would, and see that it works and ends well."""
+    """Start what the image starts, as a container would, and check that it works and ends well."""
     environment = {**image.environment, "PORT": str(port), "CDAL_HOST": "127.0.0.1"}
     volume = image.root / image.volumes[0].lstrip("/")
     command = [*image.entrypoint, *image.command]
@@ -208,19 +208,19 @@ def try_out(image: Image, port: int) -> None:
     try:
         wait_until_healthy(image, environment, process)
         status = Path(f"/proc/{process.pid}/status").read_text()
-        expect("the image's user", f"\nUid:\t{image.user.split(':')[0]}\t" in status)
+        expect("runs as the image's user", f"\nUid:\t{image.user.split(':')[0]}\t" in status)
         expect("no capabilities", "\nCapEff:\t0000000000000000" in status)
         code, body = ask(port, "/setup", {"project": "1.1", "schema": "<View/>"})
-        expect("a sentence about a labeling config", code == 400 and "no <Image>" in body)
+        expect("a labeling config is refused in a sentence", code == 400 and "no <Image>" in body)
     finally:
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         ended = process.wait(60)
-    expect(f"the end, after {time.monotonic() - began:.1f} s, with code 0", ended == 0)
+    expect(f"ended after {time.monotonic() - began:.1f} s with code 0", ended == 0)
     kept = {path.name for path in volume.iterdir()}
-    expect("the data in the volume", {"cdal.sqlite", "jobs.sqlite", "worker.lock"} <= kept)
+    expect("data in the volume", {"cdal.sqlite", "jobs.sqlite", "worker.lock"} <= kept)
     private = all(path.stat().st_uid == int(image.user.split(":")[0]) for path in volume.iterdir())
-    expect("its files the user's", private)
+    expect("files in the volume belong to the user", private)
 
 
 def wait_until_healthy(
@@ -229,16 +229,16 @@ def wait_until_healthy(
     deadline = time.monotonic() + PATIENCE
     while True:
         if process.poll() is not None:
-            raise SystemExit(f"Not so: that it runs; it ended with code {process.returncode}.")
+            raise SystemExit(f"Failed: the server ended with code {process.returncode}.")
         checked = subprocess.run(
             contained(image, image.health), env=environment, capture_output=True, check=False
         )
         if checked.returncode == 0:
             break
         if time.monotonic() > deadline:
-            raise SystemExit(f"Not so: its health. {checked.stderr.decode()[-300:]}")
+            raise SystemExit(f"Failed: health check. {checked.stderr.decode()[-300:]}")
         time.sleep(1)
-    expect("its health", True)
+    expect("health check", True)
 
 
 def ask(port: int, path: str, body: object) -> tuple[int, str]:
@@ -256,8 +256,8 @@ def ask(port: int, path: str, body: object) -> tuple[int, str]:
 
 def expect(what: str, fulfilled: bool) -> None:
     if not fulfilled:
-        raise SystemExit(f"Not so: {what}")
-    say(f"  seen: {what}")
+        raise SystemExit(f"Failed: {what}")
+    say(f"  passed: {what}")
 
 
 def say(text: str) -> None:
@@ -266,14 +266,14 @@ def say(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("root", type=Path, help="the folder to make the system in")
+    parser.add_argument("root", type=Path, help="the folder in which to create the system")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--port", type=int, default=19090)
     options = parser.parse_args()
     if os.getuid() != 0:
-        raise SystemExit("It must be run by root, to change the root folder.")
+        raise SystemExit("It must run as root, to change the root folder.")
     if (options.root / "opt/cdal").exists():
-        raise SystemExit(f"{options.root} was used before; name a folder that is not there yet.")
+        raise SystemExit(f"{options.root} was used before; give a new folder.")
     image = Image(options.root.resolve())
     build(image, dict(pair.split("=", 1) for pair in options.build_arg))
     used = subprocess.run(
@@ -281,7 +281,7 @@ def main() -> None:
     ).stdout.split()[0]
     say(f"The whole system takes {used} MB.")
     try_out(image, options.port)
-    say("All of it worked.")
+    say("All checks passed.")
 
 
 if __name__ == "__main__":

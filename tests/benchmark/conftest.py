@@ -10,7 +10,7 @@ from cdal.demo.scenes.files import write_scenes
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folders of 24 drawn scenes, 18 of them to train with, by task."""
+    """Folders of 24 drawn scenes by task, 18 of them for training."""
     folder = tmp_path_factory.mktemp("scenes")
 
     def of_task(task: str) -> Path:

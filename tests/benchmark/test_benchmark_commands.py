@@ -1,4 +1,4 @@
-"""``cdal benchmark`` as it is called: a smoke run of each task, and what is refused."""
+"""The command ``cdal benchmark``: a smoke run of each task, and what it refuses."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_boxes_are_regions_as_the_kind_says() -> None:
     network, images = seen("detection")
     kinds = MixtureKind("class", confidence=0.99), MixtureKind("class", background=True)
     scores = score(network, images, kinds)
-    # Untrained, it is sure of no box, and one is a region in any case.
+    # Untrained, it is confident of no box; the first one is always a region.
     assert scores.pool(kinds[0], []).region_counts.sum(1).tolist() == [1] * 5
     kept = scores.pool(kinds[1], [])
     assert kept.mixtures.shape == (5, 4, 4)

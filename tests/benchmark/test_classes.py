@@ -16,7 +16,7 @@ def every(data: dict[str, Any]) -> list[str]:
 
 
 def found(data: dict[str, Any], odd: int) -> PickedClasses:
-    """Every so many images show dogs, the others a cat each."""
+    """Every n-th image shows dogs, the others one cat each."""
     counts = {
         name: {1: 2} if number % odd == 0 else {0: 1}
         for number, name in enumerate(dict.fromkeys(every(data)))

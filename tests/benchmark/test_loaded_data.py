@@ -8,7 +8,7 @@ from cdal.models import make_network
 
 
 class Grey:
-    """Five images, each a shade brighter than the last; their classes are 0, 1, 0, 1, 0."""
+    """Five images, each brighter than the one before; their classes are 0, 1, 0, 1, 0."""
 
     def __init__(self) -> None:
         self.read: list[int] = []

@@ -46,7 +46,7 @@ def test_an_image_without_boxes_keeps_none() -> None:
 def test_all_pixels_of_a_class_are_taken_for_one_other() -> None:
     mask = torch.tensor([[0, 0, 1], [1, 2, IGNORED]], dtype=torch.uint8)
     changed = Noise("segmentation", 2, 1.0, seed=0)(0, mask)
-    # Class 2 is background here, which no annotator names.
+    # Class 2 is background here, which annotators do not label.
     assert changed.tolist() == [[1, 1, 0], [0, 2, IGNORED]]
     assert changed.dtype == torch.uint8
 

@@ -8,7 +8,7 @@ from cdal.benchmark.report.record import parse_record
 
 
 def picks(selector: str, seed: int, *rounds: str) -> dict[str, object]:
-    """A run that begins with the images x and y, and picks two a round, each named by a letter."""
+    """A run that starts with the images x and y and picks two per round, named by letters."""
     steps = [step(2 + 2 * place, 0.5, list(names)) for place, names in enumerate(("xy", *rounds))]
     return {"selector": selector, "seed": seed, "steps": steps}
 

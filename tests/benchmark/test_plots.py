@@ -139,7 +139,7 @@ def test_learning_curves_show_means_and_bands() -> None:
 
 
 def test_wide_bands_do_not_hide_the_curves() -> None:
-    # Means from 50 to 60 per cent; of seeds 0 and 1 at 20 labels a band from −67 to 187.
+    # Means from 50 to 60 per cent; with seeds 0 and 1, a band from −67 to 187 at 20 labels.
     data = results([run("random", 0, {10: 0.5, 20: 0.5}), run("random", 1, {10: 0.5, 20: 0.7})])
     bottom, top = curves(data).axes[0].get_ylim()
     assert 0.3 < bottom < 0.5

@@ -1,4 +1,4 @@
-"""The loop, through the command itself, on a few drawn scenes and a network of one epoch."""
+"""The whole loop, through the command, on a few drawn scenes and networks trained for one epoch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def simulate(data: Path, out: Path, *more: str) -> int:
 
 
 def results(out: Path) -> dict[str, Any]:
-    """What is in results.json, but for what differs in every run: the seconds."""
+    """The content of results.json without the seconds, which differ in every run."""
     found: dict[str, Any] = json.loads((out / "results.json").read_text())
     for run in found["runs"]:
         for step in run["steps"]:
@@ -64,7 +64,7 @@ def picked(found: dict[str, Any]) -> dict[str, list[list[str]]]:
 def whole(
     scenes: Scenes, tmp_path_factory: pytest.TempPathFactory, monkeymodule: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """The results of a simulation that was never disturbed."""
+    """The results of an uninterrupted simulation."""
     monkeymodule.setattr(command, "_report", lambda *_: True)
     out = tmp_path_factory.mktemp("whole")
     assert simulate(scenes("classification"), out) == 0
@@ -138,7 +138,7 @@ def test_an_oracle_learns_the_whole_pool_once_and_says_what_to_pick(
     selectors = ("--selectors", "cdal-cs,core-set", "--keep-scores", "--oracle")
     assert simulate(scenes("classification"), out, *selectors) == 0
     assert sorted(learnt) == [6, 9, 9, 12, 12, 18]
-    # It sees the pool as it did before, however many labels there are.
+    # It scores the pool as before, however many labels there are.
     first, second = (
         load_file(out / "scores" / f"seed0-cdal-cs-{labels:06}.safetensors") for labels in (6, 9)
     )

@@ -1,4 +1,4 @@
-"""The layouts of the paper's data sets, made of a few tiny images."""
+"""The layouts of the paper's data sets, with a few tiny images."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_cityscapes_is_in_the_order_of_the_names(
         tmp_path / "leftImg8bit/train/town/town_000001_000019_leftImg8bit.png", np.ones((4, 8, 3))
     )
     listed = os.listdir
-    # A file system may list them in any order.
+    # A file system may list files in any order.
     monkeypatch.setattr(os, "listdir", lambda folder: sorted(listed(folder), reverse=True))
     pool = open_standard_set(tmp_path, "cityscapes").pool
     assert list(pool.names) == [

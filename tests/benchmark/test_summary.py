@@ -39,7 +39,7 @@ def test_an_unfinished_run_is_drawn_but_not_compared() -> None:
     assert (cdal.runs, cdal.complete) == (2, 1)
     assert [band.count for band in cdal.curve.values()] == [2, 2, 1]
     assert cdal.comparison is not None
-    # Of seed 0 alone, random ends at 0.70.
+    # With seed 0 alone, random ends at 0.70.
     assert cdal.comparison.seeds == 1
     assert cdal.comparison.target == pytest.approx(0.70)
     assert cdal.comparison.final.p is None

@@ -35,7 +35,7 @@ def test_metric_at_each_budget() -> None:
     data["runs"][3]["steps"].pop()
     table = budget_table(summarise(parse_record(data)), "accuracy")
     assert table.header == ("labels", "random", "cdal-cs")
-    # Of two values d apart the margin is 12.706 · d / 2.
+    # The margin of two values d apart is 12.706 · d / 2.
     assert table.rows == (
         ("10", "51.0 ± 12.7", "51.0 ± 12.7"),
         ("20", "61.0 ± 12.7", "73.0 ± 38.1"),

@@ -39,7 +39,7 @@ def test_a_copy_of_a_pick_is_not_drawn_while_there_is_another():
 
 
 def test_draws_follow_the_squared_distance():
-    # One class vector for all, so gradients are 1-D: positions 0 and 1 and 3 from the largest, 9.
+    # All share one class vector, so gradients are 1-D: at 0, 1 and 3 from the largest, 9.
     pool = full_pool(4, classes=2)
     p = torch.tensor([[0.75, 0.25]]).repeat(4, 1)
     features = torch.tensor([[9.0], [9.0], [8.0], [6.0]])

@@ -10,7 +10,7 @@ from cdal.selectors.cdal_cs import CDALCS
 
 
 def two_class_pool():
-    """Image 0 has class 0 only, 1 and 2 class 1 only, 3 both; 0 is labelled."""
+    """Image 0 has only class 0, images 1 and 2 only class 1, image 3 both; 0 is labelled."""
     mixtures = torch.tensor(
         [
             [[0.9, 0.1], [0.0, 0.0]],
@@ -54,7 +54,7 @@ def test_a_pool_tied_at_zero_is_warned_of():
 
 def test_one_copy_in_twenty_is_not_warned_of():
     vectors = [[0.5 + i / 50, 0.5 - i / 50] for i in range(20)]
-    # One of 20 unlabelled images is a copy of the labelled one: 5%, which is not more than 5%.
+    # One of 20 unlabelled images is a copy of the labelled one: 5%, which is not above 5%.
     assert CDALCS().select(vector_pool([vectors[0], *vectors], labelled=[0]), 1).warnings == ()
     # Two of 21 are.
     twice = vector_pool([vectors[0], vectors[0], *vectors], labelled=[0])

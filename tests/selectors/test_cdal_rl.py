@@ -39,7 +39,7 @@ class Scale:
 
 
 def mean_on_scale(selector):
-    """Over five pools of 400 images, each with its own seed, with a budget of 40."""
+    """The mean over five pools of 400 images, each with its own seed, with a budget of 40."""
     reached = []
     for seed in range(5):
         pool = confused_pool(400, seed=seed)
@@ -57,7 +57,7 @@ def test_after_200_epochs_it_is_near_greedy_and_beyond_cdal_cs():
 
 
 def test_the_papers_settings_run_and_stay_below():
-    """They are here to be reproduced, and what they reach is far from greedy."""
+    """They exist for reproduction, and stay far below greedy."""
     pool = confused_pool(400, seed=0)
     scale = Scale(pool, 40, 0)
     selection = CDALRL(policy="paper", rewards="cd", epochs=5).select(pool, 40, 0)

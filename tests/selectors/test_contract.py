@@ -1,4 +1,4 @@
-"""What every selector promises: one class of tests, inherited for each name in the registry."""
+"""The contract of every selector: one class of tests, inherited for each registered name."""
 
 import dataclasses
 import json

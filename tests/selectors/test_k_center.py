@@ -85,7 +85,7 @@ def pools(draw):
 
 
 def assert_greedy(picks, distances, mask, budget):
-    """Pick by pick what the float64 greedy picks, or what it holds equal to 1e-5.
+    """Each pick is that of the float64 greedy, or one that it considers equal to 1e-5.
 
     After a pick that differs, the greedy goes on from the picks that were made.
     """
@@ -109,7 +109,7 @@ def test_it_is_the_float64_greedy(candidates, pool, missing, share):
     mixtures, present, mask = pool
     budget = round(share * int((~mask).sum()))
     with pytest.MonkeyPatch.context() as patch:
-        # With few candidates even a small pool goes through many refreshes.
+        # With few candidates, even a small pool needs many refreshes.
         patch.setattr(module, "CANDIDATES", candidates)
         embedding = DiversityEmbedding.of(mixtures, present, missing)
         found = k_center_greedy(embedding, mask, budget)

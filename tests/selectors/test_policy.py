@@ -57,7 +57,7 @@ def test_a_long_pool_in_chunks_has_the_same_logits_and_gradients(monkeypatch):
 
 
 def test_the_backward_pass_of_a_long_pool_holds_one_chunk(monkeypatch):
-    """What autograd keeps for the backward pass is the images' indices, not their activations."""
+    """For the backward pass, autograd keeps the images' indices, not their activations."""
     monkeypatch.setattr("cdal.selectors.policy._CHUNK_IMAGES", 64)
     policy, mixtures = policy_and_pool(n=6400, cells=16)
     kept = []
@@ -73,7 +73,7 @@ def test_the_backward_pass_of_a_long_pool_holds_one_chunk(monkeypatch):
 
 def test_inputs_are_standardised_over_the_images_given():
     policy, _ = policy_and_pool(inputs=3)
-    # 1 and 3: mean 2, deviation 1. A column that is always 5 is shifted, not blown up.
+    # 1 and 3: mean 2, deviation 1. A column that is always 5 is shifted, not amplified.
     mixtures = torch.tensor([[[1.0, 5.0, 0.0]], [[3.0, 5.0, 8.0]], [[99.0, 99.0, 99.0]]])
     policy.standardise(mixtures, torch.tensor([0, 1]))
     assert policy.shift.tolist() == [2, 5, 4]

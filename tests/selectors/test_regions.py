@@ -1,4 +1,4 @@
-"""Regions of every kind, to mixtures and means that can be worked out by hand."""
+"""Mixtures and means of every kind of region, with results that can be worked out by hand."""
 
 import math
 
@@ -86,7 +86,7 @@ def test_each_kind_of_region_has_its_mixtures() -> None:
 def test_uncertainty_sampling_goes_by_the_regions_where_the_pool_has_them(
     name: str, order: list[int]
 ) -> None:
-    """A mean of very different regions looks unsure, though the model is sure of each."""
+    """The mean of very different regions looks uncertain, though the model is certain of each."""
     pool = Pool(
         mixtures=torch.full((3, 1, 2), 0.5),
         present=torch.ones(3, 1, dtype=torch.bool),

@@ -25,7 +25,7 @@ def generator(seed=0):
 
 
 class Fixed:
-    """A reward in which each image has a worth of its own."""
+    """A reward in which each image has its own value."""
 
     def __init__(self, worth):
         self.worth = torch.tensor(worth, dtype=torch.float64)
@@ -97,7 +97,7 @@ def test_the_papers_step_by_hand():
 
 
 def test_the_papers_gradient_is_that_of_the_expected_reward():
-    """Against all 2^3 selections, each with its probability and its reward."""
+    """Compared with all 2^3 selections, each with its probability and reward."""
     logits = torch.tensor([0.5, -0.2, 0.1], requires_grad=True)
     reward = Fixed([2, 7, -3])
     probability = logits.sigmoid()
@@ -157,7 +157,7 @@ class Linear:
 
 
 def head_bias_after(schedule, epochs, monkeypatch):
-    """Where plain gradient descent (in Adam's place) leads a policy whose bias starts at 0."""
+    """The result of plain gradient descent, not Adam, for a policy whose bias starts at 0."""
     monkeypatch.setattr(
         torch.optim, "Adam", lambda p, lr, weight_decay: torch.optim.SGD([list(p)[-1]], lr)
     )

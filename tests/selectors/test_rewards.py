@@ -1,4 +1,4 @@
-"""The rewards against loops written straight from Eq. 3 to 5, and by hand."""
+"""The rewards compared with loops written directly from Eq. 3 to 5, and with results by hand."""
 
 import math
 
@@ -28,7 +28,7 @@ def distance(a, b):
 
 
 def eq4(features, images, selected, unit=1.0):
-    """Over these images, with distances in this unit."""
+    """Eq. 4 over these images, with distances in this unit."""
     total = 0.0
     for i in images:
         total += min(distance(features[i], features[j]) for j in selected) / unit
@@ -50,7 +50,7 @@ def eq5(region_counts, selected, scale, classes):
 
 
 def combined(pool, picks, parts, alpha, missing):
-    """R by loops, each part normalised as its class says: the picks' parts and the total."""
+    """R by loops, each part normalised as in its class: the picks' parts and the total."""
     n, labelled = len(pool), pool.labelled.tolist()
     unlabelled = [i for i in range(n) if not labelled[i]]
     selected = picks + [i for i in range(n) if labelled[i]]
@@ -193,7 +193,7 @@ def test_rcd_of_random_selections_is_about_one():
 
 
 def fall(part, picks, i, labelled):
-    """What a part falls by without pick i, with the number of pairs and the λ of all picks."""
+    """A part's loss without pick i, with the number of pairs and the λ of all picks."""
     rest = torch.cat([picks[:i], picks[i + 1 :]])
     b, selected = len(picks), len(picks) + labelled
     if isinstance(part, ContextualDiversityReward):

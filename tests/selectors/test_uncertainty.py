@@ -1,4 +1,4 @@
-"""Entropy, margin, least confidence and BALD, on vectors whose scores can be read off."""
+"""Entropy, margin, least confidence and BALD, on vectors whose scores are easy to see."""
 
 import math
 
@@ -52,8 +52,8 @@ def test_a_single_class_leaves_nothing_uncertain(name):
 def test_bald_asks_where_the_passes_disagree_not_where_they_are_unsure():
     samples = torch.tensor(
         [
-            [[0.5, 0.5], [0.5, 0.5]],  # unsure, and agreed on it: 0
-            [[1.0, 0.0], [0.0, 1.0]],  # sure, and at odds: 1 bit
+            [[0.5, 0.5], [0.5, 0.5]],  # uncertain, but agreeing: 0
+            [[1.0, 0.0], [0.0, 1.0]],  # certain, but disagreeing: 1 bit
             [[0.9, 0.1], [0.9, 0.1]],  # 0
         ]
     )

@@ -1,4 +1,4 @@
-"""The equations of the paper, as loops over float64 numbers: slow, and plain to see.
+"""The equations of the paper as loops over float64 numbers: slow, but easy to check.
 
 Agarwal et al., "Contextual Diversity for Active Learning", ECCV 2020, sections 3.1 and 3.2.
 """
@@ -64,7 +64,7 @@ def images_of(mixtures, present):
 
 
 def all_distances(mixtures, present, missing):
-    """Eq. 2 of all pairs, (N, N) float64, in NumPy: the loop above is checked against it too."""
+    """Eq. 2 of all pairs, (N, N) float64, in NumPy: the loop above is also checked against it."""
     p = np.asarray(mixtures, dtype=np.float64)
     there = np.asarray(present)
     if missing == "uniform":

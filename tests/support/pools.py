@@ -9,7 +9,7 @@ from cdal.selectors import Pool
 
 
 def full_pool(n=40, classes=4, labelled=(), seed=0):
-    """A pool with every array that a selector may ask for, without ties."""
+    """A pool with every array that a selector may need, without ties."""
     rng = np.random.default_rng(seed)
     present = rng.random((n, classes)) < 0.7
     mixtures = rng.dirichlet(np.full(classes, 0.5), size=(n, classes)) * present[..., None]
@@ -28,7 +28,7 @@ def full_pool(n=40, classes=4, labelled=(), seed=0):
 
 
 def vector_pool(vectors, labelled=()):
-    """A pool of one class vector an image, (N, C), as classification has it."""
+    """A pool with one class vector per image, (N, C), as in classification."""
     p = torch.tensor(vectors, dtype=torch.float32)
     mask = torch.zeros(len(p), dtype=torch.bool)
     mask[list(labelled)] = True

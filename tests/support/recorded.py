@@ -1,4 +1,4 @@
-"""Small results, made by hand."""
+"""Small benchmark results, made by hand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def step(
 
 
 def run(selector: str, seed: int, heights: Heights) -> dict[str, Any]:
-    """A run that picks as many images at each step as its labels rise, of names of its own."""
+    """A run that picks as many images at each step as its labels rise, with unique names."""
     steps, before = [], 0
     for labelled, value in heights.items():
         names = [f"{selector}-{number}.png" for number in range(before, labelled)]
@@ -59,7 +59,7 @@ def results(runs: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
 
 
 def two_selectors() -> dict[str, Any]:
-    """With two seeds each: random 50, 60, 70 and 52, 62, 76; CDAL-CS 50, 70, 80 and 52, 76, 82.
+    """Two seeds each: random 50, 60, 70 and 52, 62, 76; CDAL-CS 50, 70, 80 and 52, 76, 82.
 
     The means are 51, 61, 73 and 51, 73, 81 per cent: CDAL-CS has at 20 labels what random has at
     30. The areas are 60, 63 and 67.5, 71.5.
