@@ -27,12 +27,12 @@ from cdal.backend.loop.pool_map import PoolMap, map_file
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.services import Services
 from cdal.backend.store.tables import (
+    Comparison,
     Event,
     ModelVersion,
     Pick,
     Prediction,
     Project,
-    Ranking,
     Round,
     Submission,
     Task,
@@ -231,7 +231,7 @@ def _fill_scores(services: Services, tasks: int, labelled: int) -> None:
                 ],
             )
         for name in ("cdal-cs", "cd-greedy", "core-set", "entropy", "margin", "least-confidence"):
-            session.add(Ranking(round_id=ROUNDS, selector=name, task_ids=ranked))
+            session.add(Comparison(round_id=ROUNDS, selector=name, task_ids=ranked))
     points = list(range(1, tasks + 1, max(1, tasks // POINTS)))[:POINTS]
     PoolMap(
         version=ROUNDS,

@@ -104,7 +104,7 @@ class ServerConfig(BaseSettings):
     keep_days: int = Field(
         90,
         ge=1,
-        description="How many days events, jobs, the rankings of closed rounds and, in Label "
+        description="How many days events, jobs, comparisons for closed rounds and, in Label "
         "Studio, their predictions are kept.",
     )
 

@@ -35,14 +35,14 @@ from cdal.backend.store.store import note
 from cdal.backend.store.tables import (
     Annotator,
     Base,
+    Comparison,
     Event,
     ModelVersion,
     Project,
     RandomLabel,
-    Ranking,
     Round,
+    Savings,
     Submission,
-    Yardstick,
     now,
 )
 from cdal.models import Stopped
@@ -359,8 +359,8 @@ def test_a_forgotten_project_leaves_nothing_and_its_number_is_not_given_again(
             session.add(Submission(**of, task_id=1, labelled_at=now(), annotators=[7], seconds=2.0))
             session.add(Annotator(**of, number=7, name="ann"))
             session.add(RandomLabel(**of, task_id=1))
-            session.add(Yardstick(**of, version=1, result={}))
-            session.add(Ranking(round_id=begun.id, selector="entropy"))
+            session.add(Savings(**of, version=1, result={}))
+            session.add(Comparison(round_id=begun.id, selector="entropy"))
             note(session, each.id, "something")
     before = rows(services)
     job_id = services.jobs.ask(lost.id, "sync", "ann")

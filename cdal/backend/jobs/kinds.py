@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 JobKind = Literal[
-    "sync", "train", "score", "select", "queue", "rank", "map", "yardstick", "recheck", "prune"
+    "sync",
+    "train",
+    "score",
+    "select",
+    "queue",
+    "comparison",
+    "pool_map",
+    "savings",
+    "recheck",
+    "prune",
 ]
 
 Lane = Literal["queue", "train", "score", "look", "upkeep"]
@@ -49,9 +58,9 @@ KINDS: Mapping[str, Kind] = {
     "select": Kind("score", "selecting", is_step=True),
     "queue": Kind("queue", "queueing", is_step=True),
     "sync": Kind("queue", "reading", is_frequent=True),
-    "rank": Kind("look", "comparison"),
-    "map": Kind("look", "map"),
-    "yardstick": Kind("train", "savings estimate"),
+    "comparison": Kind("look", "comparison"),
+    "pool_map": Kind("look", "pool map"),
+    "savings": Kind("train", "savings estimate"),
     "recheck": Kind("upkeep", "check of the images", is_frequent=True),
     "prune": Kind("upkeep", "pruning"),
 }

@@ -1,8 +1,7 @@
-"""Rank: order the open round's pool by other selectors, for whoever wants to compare."""
+"""Comparison: order the open round's pool by other selectors, for whoever wants to compare."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
@@ -16,21 +15,21 @@ from cdal.backend.loop.context import Context
 from cdal.backend.loop.rounds import open_round
 from cdal.backend.loop.select import Candidates, candidates_of
 from cdal.backend.settings import SelectorName
-from cdal.backend.store.tables import Pick, Project, Ranking, Round
+from cdal.backend.store.tables import Comparison, Pick, Project, Round
 from cdal.selectors import PoolError, make_selector
 
 
 def run(work: Context) -> str:
-    """Make the rankings of the open round that were asked for and are not made yet."""
+    """Order the open round's pool by each selector that was requested and is not done yet."""
     with work.services.store.reading() as session:
         current = open_round(session, work.project)
         if current is None:
             return "no round is open"
         wanted = session.scalars(
-            select(Ranking.selector)
-            .where(Ranking.round_id == current.id)
-            .where(Ranking.task_ids.is_(None), Ranking.problem.is_(None))
-            .order_by(Ranking.selector)
+            select(Comparison.selector)
+            .where(Comparison.round_id == current.id)
+            .where(Comparison.task_ids.is_(None), Comparison.problem.is_(None))
+            .order_by(Comparison.selector)
         ).all()
         ranked = session.scalar(select(func.count()).where(Pick.round_id == current.id)) or 0
         picked = set(session.scalars(select(Pick.task_id).where(Pick.round_id == current.id)))
@@ -49,7 +48,6 @@ def _as_it_was(candidates: Candidates, picked: set[int]) -> Candidates:
 
 
 def _rank(work: Context, current: Round, candidates: Candidates, name: str, most: int) -> None:
-    started = time.monotonic()
     options = work.settings.selector_options if name == work.settings.selector else {}
     task_ids: list[int] | None = None
     problem = None
@@ -66,10 +64,9 @@ def _rank(work: Context, current: Round, candidates: Candidates, name: str, most
     except PoolError as error:
         problem = str(error)
     with work.services.store.transaction() as session:
-        row = session.get(Ranking, (current.id, name))
+        row = session.get(Comparison, (current.id, name))
         if row is not None:  # else a newer round has come
             row.task_ids, row.problem = task_ids, problem
-            row.seconds = time.monotonic() - started
 
 
 SELECTORS: tuple[str, ...] = get_args(SelectorName)
@@ -87,16 +84,18 @@ def want(
     """
     if current.model_version_id is None:
         return None
-    known = {r.selector: r for r in session.scalars(select(Ranking).filter_by(round_id=current.id))}
+    known = {
+        r.selector: r for r in session.scalars(select(Comparison).filter_by(round_id=current.id))
+    }
     missing = [name for name in dict.fromkeys(names) if name not in known]
-    session.add_all(Ranking(round_id=current.id, selector=name) for name in missing)
+    session.add_all(Comparison(round_id=current.id, selector=name) for name in missing)
     unmade = [row for row in known.values() if row.task_ids is None and row.problem is None]
-    if not missing and (not unmade or jobs.is_active(session, project.id, "rank")):
+    if not missing and (not unmade or jobs.is_active(session, project.id, "comparison")):
         return None
-    return jobs.request(session, project.id, "rank", by)
+    return jobs.request(session, project.id, "comparison", by)
 
 
-def made(session: Session, current: Round) -> dict[str, Ranking]:
-    """The rankings of a round that were asked for, by selector."""
-    found = session.scalars(select(Ranking).filter_by(round_id=current.id))
+def made(session: Session, current: Round) -> dict[str, Comparison]:
+    """What was requested for a round, by selector."""
+    found = session.scalars(select(Comparison).filter_by(round_id=current.id))
     return {row.selector: row for row in found}

@@ -155,4 +155,4 @@ def newest_map(session: Session, config: ServerConfig, project: Project) -> Pool
 
 def map_file(project_folder: Path, version: int) -> Path:
     """Where a model version's map lies."""
-    return project_folder / "maps" / f"{version}.json"
+    return project_folder / "pool_maps" / f"{version}.json"

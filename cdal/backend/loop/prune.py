@@ -117,7 +117,7 @@ def forget_old_weights(work: Context) -> int:
 
 
 def _forget_records(work: Context) -> None:
-    """Remove old events, old jobs, and the ranking of old rounds; the rounds themselves stay."""
+    """Remove old events and jobs, and the comparisons of old rounds; the rounds themselves stay."""
     before = now() - timedelta(days=work.services.config.keep_days)
     newest = select(func.max(Job.id)).group_by(Job.project_id, Job.kind)
     closed = select(Round.id).where(Round.project_id == work.project.id, Round.closed_at < before)

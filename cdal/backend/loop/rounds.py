@@ -15,7 +15,7 @@ from cdal.backend.jobs.manager import Jobs
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.store.queries import count_labelled
 from cdal.backend.store.store import note
-from cdal.backend.store.tables import Job, Pick, Project, Ranking, Round, Task, now
+from cdal.backend.store.tables import Comparison, Job, Pick, Project, Round, Task, now
 
 UNFINISHED = ("scoring", "selecting", "queueing")
 """States of a round that is being made; then it is open, and closed in the end."""
@@ -201,11 +201,11 @@ def skipped_or_deleted(session: Session, current: Round) -> int:
 
 
 def forget_older(session: Session, current: Round) -> None:
-    """Forget the rankings of earlier rounds: they are of another pool."""
+    """Forget the comparisons of earlier rounds, whose pools were different."""
     older = select(Round.id).where(
         Round.project_id == current.project_id, Round.number < current.number
     )
-    session.execute(delete(Ranking).where(Ranking.round_id.in_(older)))
+    session.execute(delete(Comparison).where(Comparison.round_id.in_(older)))
 
 
 def labels_in(session: Session, current: Round) -> int:

@@ -39,9 +39,9 @@ HANDLERS: Mapping[str, Callable[[Context], str]] = {
     "score": score.run,
     "select": selecting.run,
     "queue": queue.run,
-    "rank": comparison.run,
-    "map": pool_map.run,
-    "yardstick": savings.run,
+    "comparison": comparison.run,
+    "pool_map": pool_map.run,
+    "savings": savings.run,
     "recheck": recheck.run,
     "prune": prune.run,
 }

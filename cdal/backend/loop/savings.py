@@ -1,4 +1,4 @@
-"""Yardstick: train on the labels drawn at random alone, and see what the others have saved."""
+"""Savings: train on the labels drawn at random alone, and see what the others have saved."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from cdal.backend.store.tables import (
     Pick,
     RandomLabel,
     Round,
+    Savings,
     Submission,
-    Yardstick,
     now,
 )
 from cdal.models import DetectionNetwork, ModelError, TaskNetwork, choose_device, fit, load_network
@@ -49,7 +49,7 @@ def run(work: Context) -> str:
     if why is not None:
         return _record(work, {"known": False, "why": why})
     device = choose_device(work.services.config.device)
-    folder = work.services.config.project_folder(work.project.id) / "yardstick"
+    folder = work.services.config.project_folder(work.project.id) / "savings"
     network = network_to_train(work, images, _last(folder, device, work), device)
     images, _problems = images.read(network, lambda share: work.report(0.1 * share, "reading"))
     train, held_out = split(images, work.settings.held_out, needed)
@@ -73,7 +73,7 @@ def run(work: Context) -> str:
         **estimate(versions, random, measure.metric, len(held_out)),
     }
     shutil.rmtree(folder, ignore_errors=True)
-    network.save(folder, "yardstick")
+    network.save(folder, "savings")
     return _record(work, result)
 
 
@@ -196,7 +196,7 @@ def _record(work: Context, result: dict[str, object]) -> str:
             .filter_by(project_id=work.project.id)
             .order_by(ModelVersion.number.desc())
         ).first()
-        session.add(Yardstick(project_id=work.project.id, version=newest or 0, result=result))
+        session.add(Savings(project_id=work.project.id, version=newest or 0, result=result))
     if not result["known"]:
         return f"not known yet: {result['why']}"
     return f"{result['saved']:.0f} labels saved"

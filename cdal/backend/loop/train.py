@@ -148,7 +148,7 @@ def _save(
             project.serving_version_id = version.id
         note(session, project.id, f"Model version {version.number} {version.verdict}")
         if work.settings.random_share:
-            work.request(session, "yardstick", f"model version {version.number}")
+            work.request(session, "savings", f"model version {version.number}")
         begun = begin_round(session, work.services.jobs, project.id, trained=True)
         begun.round.seconds = {"train": version.seconds}
 

@@ -14,7 +14,7 @@ from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import open_round
 from cdal.backend.reports.view import View
 from cdal.backend.settings import SelectorName
-from cdal.backend.store.tables import ModelVersion, Project, Ranking
+from cdal.backend.store.tables import Comparison, ModelVersion, Project
 from cdal.selectors import DiversityEmbedding
 
 
@@ -51,12 +51,12 @@ class ComparisonQuery(BaseModel):
 
 
 def ranks_of(
-    rankings: Mapping[str, Ranking], task_ids: Sequence[int]
+    comparisons: Mapping[str, Comparison], task_ids: Sequence[int]
 ) -> dict[int, dict[str, int | None]]:
     """Each task's rank, from 1, by each selector that has ranked; None: beyond its last."""
     places = {
         name: {task: rank for rank, task in enumerate(row.task_ids, start=1)}
-        for name, row in rankings.items()
+        for name, row in comparisons.items()
         if row.task_ids is not None
     }
     return {
@@ -78,11 +78,11 @@ def comparison_view(
         return None
     version = session.get_one(ModelVersion, current.model_version_id)
     folder = config.scores_folder(project.id, version.number)
-    rankings = made(session, current)
+    comparisons = made(session, current)
     picks = {
         name: list(row.task_ids[: current.budget])
         for name in names
-        if (row := rankings.get(name)) is not None and row.task_ids is not None
+        if (row := comparisons.get(name)) is not None and row.task_ids is not None
     }
     wanted = {task for tasks in picks.values() for task in tasks}
     scores = Scores.of_tasks(folder, wanted) if wanted else None
@@ -92,13 +92,15 @@ def comparison_view(
     return ComparisonView(
         round=current.number,
         budget=current.budget,
-        selectors=[_selector(name, rankings.get(name), picks.get(name), scores) for name in names],
+        selectors=[
+            _selector(name, comparisons.get(name), picks.get(name), scores) for name in names
+        ],
         common=common,
     )
 
 
 def _selector(
-    name: str, ranking: Ranking | None, picks: list[int] | None, scores: Scores | None
+    name: str, ranking: Comparison | None, picks: list[int] | None, scores: Scores | None
 ) -> SelectorView:
     classes, entropy, diversity = _measures(scores, picks or [])
     return SelectorView(

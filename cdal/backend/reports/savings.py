@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.reports.view import View
-from cdal.backend.store.tables import Project, Yardstick
+from cdal.backend.store.tables import Project, Savings
 
 
 class CurvePointView(View):
@@ -45,7 +45,7 @@ class SavingsView(View):
 def savings_view(session: Session, project: Project) -> SavingsView:
     """The newest estimate of the labels that selection has saved."""
     newest = session.scalars(
-        select(Yardstick).filter_by(project_id=project.id).order_by(Yardstick.id.desc())
+        select(Savings).filter_by(project_id=project.id).order_by(Savings.id.desc())
     ).first()
     if newest is None:
         return SavingsView(version=None, known=False, why=None)

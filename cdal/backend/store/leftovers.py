@@ -27,6 +27,10 @@ def remove_leftovers(config: ServerConfig, store: Store) -> int:
     return len(found)
 
 
+RENAMED = ("maps", "yardstick")
+"""Folders of a project under the names of earlier versions; what they held is made again."""
+
+
 def _leftovers(config: ServerConfig, store: Store) -> Iterator[Path]:
     with store.reading() as session:
         projects = {str(number) for number in session.scalars(select(Project.id))}
@@ -40,6 +44,7 @@ def _leftovers(config: ServerConfig, store: Store) -> Iterator[Path]:
         for folder in [*project.glob("versions/*"), *project.glob("scores/*")]:
             if (project.name, folder.name) not in known:
                 yield folder
+        yield from (project / name for name in RENAMED if (project / name).exists())
         for scores in project.glob("scores/*/*.unfinished"):
             if (project.name, scores.parent.name) in known:
                 yield scores

@@ -152,10 +152,8 @@ class Round(Base):
     editions: Mapped[int] = mapped_column(default=0)  # queue versions written for it
     queue_version: Mapped[str | None] = mapped_column(String(120))
     warnings: Mapped[list[Any]] = mapped_column(default=list)
-    report: Mapped[dict[str, Any]] = mapped_column(default=dict)
     seconds: Mapped[dict[str, Any]] = mapped_column(default=dict)  # by job kind
     created_at: Mapped[datetime] = mapped_column(default=now)
-    opened_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
 
 
@@ -185,29 +183,26 @@ class RandomLabel(Base):
     task_id: Mapped[int] = mapped_column(primary_key=True)
 
 
-class Yardstick(Base):
-    """What labels drawn at random have bought, measured after a training; see savings.py."""
+class Savings(Base):
+    """Labels that selection has saved, estimated after a training; see loop/savings.py."""
 
-    __tablename__ = "yardsticks"
+    __tablename__ = "savings"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
     version: Mapped[int]  # number of the newest model version that it was compared with
     result: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Ranking(Base):
-    """How another selector would have ranked a round's pool; asked for on a page, never queued."""
+class Comparison(Base):
+    """How another selector would have ranked a round's pool; requested on a page, never queued."""
 
-    __tablename__ = "rankings"
+    __tablename__ = "comparisons"
 
     round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
     selector: Mapped[str] = mapped_column(String(40), primary_key=True)
     task_ids: Mapped[list[Any] | None] = mapped_column(JSON)  # by rank; None until it is made
-    problem: Mapped[str | None] = mapped_column(Text)  # why there is none, in words
-    seconds: Mapped[float] = mapped_column(default=0.0)
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    problem: Mapped[str | None] = mapped_column(Text)  # why there are none, in words
 
 
 class Prediction(Base):

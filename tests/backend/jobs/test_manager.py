@@ -107,9 +107,10 @@ def test_two_claims_of_one_job_give_one(services: Services) -> None:
         ("queue", "sync", True, False),
         ("sync", "queue", False, True),
         ("sync", "sync", False, True),
-        ("rank", "map", False, False),  # else a few projects' would leave no thread for a sync
+        # Otherwise those of a few projects would leave no thread for a sync.
+        ("comparison", "pool_map", False, False),
         ("prune", "recheck", False, False),
-        ("prune", "rank", True, True),
+        ("prune", "comparison", True, True),
     ],
 )
 def test_lanes(

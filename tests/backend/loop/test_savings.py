@@ -36,9 +36,9 @@ from cdal.backend.store.tables import (
     Pick,
     Project,
     Round,
+    Savings,
     Submission,
     Task,
-    Yardstick,
     now,
 )
 from cdal.models import load_network
@@ -122,7 +122,7 @@ def test_what_counts_as_drawn_at_random(services: Services) -> None:
             )
             for task, minutes in at.items()
         )
-    work = make_work(services, project, FakeLabelStudio(), "yardstick")
+    work = make_work(services, project, FakeLabelStudio(), "savings")
     # 2 was labelled after its round, when a selector may have asked for it; 3 was never queued;
     # 5 was put first by a person; 6 was picked by the selector.
     assert savings.record_random_labels(work) == {1, 4}
@@ -146,12 +146,12 @@ TRAINING: dict[str, dict[str, Any]] = {
 
 def results(services: Services) -> list[dict[str, object]]:
     with services.store.reading() as session:
-        return [row.result for row in session.scalars(select(Yardstick))]
+        return [row.result for row in session.scalars(select(Savings))]
 
 
 def test_too_few_random_labels_say_nothing(services: Services) -> None:
     project = add_project(services)
-    work = make_work(services, project, FakeLabelStudio(), "yardstick", random_share=0.2)
+    work = make_work(services, project, FakeLabelStudio(), "savings", random_share=0.2)
     assert savings.run(work) == (
         "not known yet: of images drawn at random, 0 of at least 10 labels are there"
     )
@@ -184,7 +184,7 @@ def test_few_held_out_images_say_nothing(services: Services) -> None:
                 )
             )
     held = sum(is_held_out(task, 0.1) for task in tasks)
-    work = make_work(services, project, client, "yardstick", held_out=0.1)
+    work = make_work(services, project, client, "savings", held_out=0.1)
     assert savings.run(work) == (
         f"not known yet: {held} of at least 10 held-out images that were drawn at random are "
         "labelled"
@@ -238,7 +238,7 @@ def drawn_at_random(services: Services, control: str, regions: Sequence[Region])
                 )
             )
     return make_work(
-        services, project, client, "yardstick", held_out=0.3, image_size=32, **TRAINING[control]
+        services, project, client, "savings", held_out=0.3, image_size=32, **TRAINING[control]
     )
 
 
@@ -253,7 +253,7 @@ def test_the_whole_of_it_on_real_networks(services: Services) -> None:
     assert told["low"] <= told["saved"] <= told["high"]
     assert told["saved"] == 60 - told["needed"]
     # The next one goes on from this one.
-    folder = services.config.project_folder(work.project.id) / "yardstick"
+    folder = services.config.project_folder(work.project.id) / "savings"
     assert (folder / "weights.safetensors").exists()
     savings.run(work)
     assert len(results(services)) == 2
@@ -290,7 +290,7 @@ def relabelled(work: Context, *labels: str) -> Context:
             '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
             f"{choices}</Choices></View>"
         )
-    return make_work(work.services, work.project, work.client, "yardstick")  # type: ignore[arg-type]
+    return make_work(work.services, work.project, work.client, "savings")  # type: ignore[arg-type]
 
 
 def test_labels_in_another_order_are_the_same_labels(services: Services) -> None:
@@ -300,7 +300,7 @@ def test_labels_in_another_order_are_the_same_labels(services: Services) -> None
     savings.run(again)
     before, after = results(services)
     assert after["curve"] == before["curve"]
-    folder = services.config.project_folder(work.project.id) / "yardstick"
+    folder = services.config.project_folder(work.project.id) / "savings"
     assert load_network(folder, torch.device("cpu")).classes == ("dog", "cat")
 
 

@@ -42,7 +42,7 @@ def test_each_selector_ranks_the_pool_and_the_queue_stays(services: Services) ->
     project, current = pooled_project(services)
     want(services, project, current, "entropy", "cdal-cs")
     assert made(services, current) == {"entropy": None, "cdal-cs": None}
-    outcome = comparison.run(make_work(services, project, FakeLabelStudio(), "rank"))
+    outcome = comparison.run(make_work(services, project, FakeLabelStudio(), "comparison"))
     assert outcome == "ranked by cdal-cs, entropy"
     found = made(services, current)
     # The most torn first; of the cat that is labelled, the dog is the farthest.
@@ -60,7 +60,7 @@ def test_what_has_been_labelled_since_was_in_the_pool(services: Services) -> Non
     with services.store.transaction() as session:
         session.get_one(Task, (project.id, 4)).annotations = 1
     want(services, project, current, "entropy")
-    comparison.run(make_work(services, project, FakeLabelStudio(), "rank"))
+    comparison.run(make_work(services, project, FakeLabelStudio(), "comparison"))
     assert made(services, current)["entropy"] == [4, 6, 5, 2, 3]
 
 
@@ -68,8 +68,8 @@ def test_it_is_asked_for_once(services: Services) -> None:
     project, current = pooled_project(services)
     want(services, project, current, "entropy")
     want(services, project, current, "entropy")
-    assert jobs_of(services) == [("rank", "pending")]
-    comparison.run(make_work(services, project, FakeLabelStudio(), "rank"))
+    assert jobs_of(services) == [("comparison", "pending")]
+    comparison.run(make_work(services, project, FakeLabelStudio(), "comparison"))
     want(services, project, current, "entropy")
     assert len(jobs_of(services)) == 2
 
@@ -99,7 +99,7 @@ def test_two_selectors_side_by_side(services: Services) -> None:
         [False, False],
     )
     want(services, project, current, "entropy", "cdal-cs")
-    comparison.run(make_work(services, project, FakeLabelStudio(), "rank"))
+    comparison.run(make_work(services, project, FakeLabelStudio(), "comparison"))
     one, other = told().selectors
     assert (one.picks, other.picks[0]) == ([4, 6], 3)
     assert told().common == len({4, 6} & set(other.picks))

@@ -24,7 +24,7 @@ def test_every_image_is_on_it_with_what_has_become_of_it(services: Services) -> 
     project, _ = pooled_project(services)
     old = map_file(services.config.project_folder(project.id), 0)
     PoolMap(0, 0, [], [], [], [], []).save(old)
-    outcome = pool_map.run(make_work(services, project, FakeLabelStudio(), "map"))
+    outcome = pool_map.run(make_work(services, project, FakeLabelStudio(), "pool_map"))
     assert outcome == "6 of 6 images laid out"
     assert not old.exists()
     with services.store.reading() as session:
@@ -58,7 +58,7 @@ def test_a_damaged_file_is_none(services: Services, tmp_path: Path) -> None:
 
 def test_without_a_model_there_is_nothing_to_lay_out(services: Services) -> None:
     project = add_project(services)
-    outcome = pool_map.run(make_work(services, project, FakeLabelStudio(), "map"))
+    outcome = pool_map.run(make_work(services, project, FakeLabelStudio(), "pool_map"))
     assert outcome == "there is no model whose features could be laid out"
 
 

@@ -69,7 +69,7 @@ def test_a_job_that_failed_is_tried_again(services: Services, project: Project) 
     assert state(services, project).text == "queueing failed and will be tried again in 1 minute"
 
 
-@pytest.mark.parametrize("kind", ["sync", "rank", "map"])
+@pytest.mark.parametrize("kind", ["sync", "comparison", "pool_map"])
 def test_what_moves_no_round_on_is_not_told(
     services: Services, project: Project, kind: str
 ) -> None:

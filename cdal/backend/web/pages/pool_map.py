@@ -53,10 +53,10 @@ def pool_map(number: int) -> str:
         drawn = newest_map(session, services().config, project)
         told = pool_map_view(session, project, drawn) if drawn is not None else None
         job = session.scalars(
-            select(Job).filter_by(project_id=number, kind="map").order_by(Job.id.desc())
+            select(Job).filter_by(project_id=number, kind="pool_map").order_by(Job.id.desc())
         ).first()
     if has_model and drawn is None and (job is None or job.state == "done"):
-        services().jobs.ask(number, "map", "the pool's page")
+        services().jobs.ask(number, "pool_map", "the pool's page")
     points, legend = _points(told, colour) if told is not None else ([], [])
     return page(
         "pool_map.html",

@@ -27,7 +27,7 @@ from werkzeug.test import TestResponse
 from cdal.backend.images.cache import DiskCache
 from cdal.backend.loop import comparison, pool_map
 from cdal.backend.loop.comparison import QUICK
-from cdal.backend.store.tables import Event, ModelVersion, Pick, Project, Submission, Yardstick, now
+from cdal.backend.store.tables import Event, ModelVersion, Pick, Project, Savings, Submission, now
 
 PAGES = ["", "/queue", "/pool-map", "/comparison", "/settings", "/confirm/rescore"]
 
@@ -121,12 +121,12 @@ def test_the_queue_says_why_an_image_is_first(pooled: FlaskClient) -> None:
 def test_the_queue_has_the_ranks_of_the_other_selectors(pooled: FlaskClient) -> None:
     services = services_of(pooled)
     assert "is being worked out" in text(pooled.get("/projects/1/queue"))
-    assert jobs_of(services) == [("rank", "pending")]
+    assert jobs_of(services) == [("comparison", "pending")]
     pooled.get("/projects/1/queue")
-    assert jobs_of(services) == [("rank", "pending")]
+    assert jobs_of(services) == [("comparison", "pending")]
     with services.store.reading() as session:
         project = session.get_one(Project, 1)
-    comparison.run(make_work(services, project, FakeLabelStudio(), "rank"))
+    comparison.run(make_work(services, project, FakeLabelStudio(), "comparison"))
     said = text(pooled.get("/projects/1/queue"))
     assert "entropy 5" in said
     assert all(name in said for name in QUICK)
@@ -144,10 +144,10 @@ def test_a_random_round_is_said_to_be_one(browser: FlaskClient) -> None:
 def test_the_pool_is_drawn_by_the_worker_and_then_shown(pooled: FlaskClient) -> None:
     services = services_of(pooled)
     assert "the map is being drawn" in text(pooled.get("/projects/1/pool-map"))
-    assert jobs_of(services) == [("map", "pending")]
+    assert jobs_of(services) == [("pool_map", "pending")]
     with services.store.reading() as session:
         project = session.get_one(Project, 1)
-    pool_map.run(make_work(services, project, FakeLabelStudio(), "map"))
+    pool_map.run(make_work(services, project, FakeLabelStudio(), "pool_map"))
     told = pooled.get("/api/v1/projects/1/pool-map").get_json()
     for colour, legend in (
         ("class", "dog (2)"),
@@ -295,7 +295,7 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
         known = {"known": True, "why": None, "random": point, "curve": [point], "saved": 12.0}
         measured = {"metric": "accuracy", "images": 20, "needed": 28.0, "low": -3.0, "high": 30.0}
         bounds = {"at_least": False, "at_most": False}
-        session.add(Yardstick(project_id=1, version=1, result={**known, **measured, **bounds}))
+        session.add(Savings(project_id=1, version=1, result={**known, **measured, **bounds}))
         session.get_one(Project, 1).extra_params = {"random_share": 0.25}
     told = pooled.get("/api/v1/projects/1/throughput").get_json()
     assert (told["labels"], told["annotators"][0]["name"]) == (1, "annotator 3")
@@ -309,7 +309,7 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
     assert "No difference from random can be told yet" in said
     assert "About 12 labels saved against random: between -3 and 30 with 90% confidence" in said
     with services.store.transaction() as session:
-        row = session.scalars(select(Yardstick)).one()
+        row = session.scalars(select(Savings)).one()
         row.result = {**row.result, "saved": -90.0, "low": -90.0, "at_most": True}
     said = text(pooled.get("/projects/1"))
     assert "At least 90 labels lost against random" in said
