@@ -27,9 +27,6 @@ class LoadedImages(PreparedImages):
 
     Unlike those of ``cdal.models`` they have no size limit, and parts of them share memory.
 
-    Attributes:
-        class_counts: how often each class occurs in the targets, (C,) float64.
-
     Args:
         images: (N, 3, S, S) uint8, on any device.
         targets: of the N images, as the network prepares them.
@@ -48,7 +45,6 @@ class LoadedImages(PreparedImages):
         self._targets = list(targets)
         self._counts = counts
         self._rows = torch.arange(len(images)) if rows is None else rows
-        self.class_counts = self.counts.sum(0).double()
 
     @classmethod
     def read(
@@ -84,6 +80,11 @@ class LoadedImages(PreparedImages):
     def device(self) -> torch.device:
         """Where the images are."""
         return self._images.device
+
+    @property
+    def class_counts(self) -> Tensor:
+        """How often each class occurs in the targets, (C,) float64."""
+        return self.counts.sum(0).double()
 
     @property
     def counts(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ from torch import Tensor
 from cdal.models.errors import Stopped
 
 MEMORY_LIMIT = 2**30
-"""Prepared images are kept in memory up to this many bytes, and read again in every epoch above."""
+"""Bytes of prepared images that are kept in memory; the others are read again in every epoch."""
 
 LOADER_THREADS = min(8, os.cpu_count() or 1)
 
@@ -45,11 +46,13 @@ class Preparing(Protocol):
 class PreparedImages:
     """A data set as a network sees it: images of one size with their targets, in batches.
 
-    Every image is read and prepared once, if all of them fit the memory limit; otherwise they
-    are read anew whenever they are asked for, always one batch ahead.
+    Every image is read and prepared once, and kept as long as there is room within the memory
+    limit. The others are read again whenever they are needed, one batch ahead.
 
-    Attributes:
-        class_counts: how often each class occurs in the targets, (C,) float64, once loaded.
+    Args:
+        data: the labelled images.
+        network: prepares them.
+        memory_limit: bytes of memory that prepared images may take.
     """
 
     def __init__(self, data: Dataset, network: Preparing, memory_limit: int = MEMORY_LIMIT) -> None:
@@ -57,59 +60,82 @@ class PreparedImages:
         self._network = network
         size = network.image_size
         # A mask is a third of its image; other targets are a few numbers.
-        self._fits = len(data) * 4 * size**2 <= memory_limit
-        self._images = torch.empty(
-            (len(data) if self._fits else 0, 3, size, size), dtype=torch.uint8
-        )
-        self._targets: list[Tensor] = []
-        self.class_counts = torch.zeros(0, dtype=torch.float64)
+        room = min(len(data), memory_limit // (4 * size**2))
+        self._kept = torch.empty((room, 3, size, size), dtype=torch.uint8)
+        self._kept_targets: dict[int, Tensor] = {}
+        self._class_counts: dict[int, Tensor] = {}
+        self._rows = torch.arange(len(data))
+
+    @property
+    def image_size(self) -> int:
+        """The side S of the images."""
+        return self._network.image_size
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._rows)
 
     def __getitem__(self, index: int, /) -> Example:
-        return (self._images[index], self._targets[index]) if self._fits else self._read(index)
+        """An image, (3, S, S) uint8, and its target, both prepared."""
+        row = int(self._rows[index])
+        target = self._kept_targets.get(row)
+        return self._read(row) if target is None else (self._kept[row], target)
+
+    @property
+    def class_counts(self) -> Tensor:
+        """How often each class occurs in the targets, (C,) float64; empty without images."""
+        counts = [self._class_counts[row] for row in self._rows.tolist()]
+        return torch.stack(counts).sum(0) if counts else torch.zeros(0, dtype=torch.float64)
+
+    def put(self, row: int, image: Tensor, target: Tensor) -> None:
+        """Add an image of the data set that was read and prepared elsewhere.
+
+        Args:
+            row: its index in the data set.
+            image: (3, S, S) uint8, prepared.
+            target: prepared.
+        """
+        self._class_counts[row] = self._network.count_classes(target).double()
+        if row < len(self._kept):
+            self._kept[row] = image
+            self._kept_targets[row] = target
 
     def load(self, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
-        """Read all images, to count their classes and to keep those that fit.
+        """Read all images.
 
         Raises:
             Stopped: ``stop`` said so.
         """
-        counts: Tensor | None = None
         with ThreadPoolExecutor(LOADER_THREADS) as pool:
             try:
-                for index, (image, target) in enumerate(pool.map(self._read, range(len(self)))):
+                for row, (image, target) in enumerate(pool.map(self._read, range(len(self)))):
                     if stop():
                         raise Stopped
-                    found = self._network.count_classes(target).double()
-                    counts = found if counts is None else counts + found
-                    if self._fits:
-                        self._images[index] = image
-                        self._targets.append(target)
-                    progress((index + 1) / len(self))
+                    self.put(row, image, target)
+                    progress((row + 1) / len(self))
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-        if counts is not None:
-            self.class_counts = counts
+
+    def take(self, rows: Sequence[int]) -> PreparedImages:
+        """Some of the images, in this order; they share the memory."""
+        some = copy.copy(self)
+        some._rows = self._rows[torch.tensor(list(rows), dtype=torch.int64)]
+        return some
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Images (B, 3, S, S) uint8 and their targets for each tensor of indices in ``order``.
-
-        ``load`` must have run.
-        """
-        if self._fits:
+        """Images (B, 3, S, S) uint8 and their targets for each tensor of indices in ``order``."""
+        if all(row in self._kept_targets for row in self._rows.tolist()):
             for indices in order:
-                yield self._images[indices], [self._targets[i] for i in indices.tolist()]
+                rows = self._rows[indices]
+                yield self._kept[rows], [self._kept_targets[row] for row in rows.tolist()]
             return
         with ThreadPoolExecutor(LOADER_THREADS) as pool:
             ahead: list[Future[Example]] = []
             for indices in (*order, torch.empty(0, dtype=torch.int64)):
                 ready = ahead
-                ahead = [pool.submit(self._read, index) for index in indices.tolist()]
+                ahead = [pool.submit(self.__getitem__, index) for index in indices.tolist()]
                 if ready:
                     images, targets = zip(*(future.result() for future in ready), strict=True)
                     yield torch.stack(images), list(targets)
 
-    def _read(self, index: int) -> Example:
-        return self._network.prepare_example(*self._data[index])
+    def _read(self, row: int) -> Example:
+        return self._network.prepare_example(*self._data[row])

@@ -48,8 +48,11 @@ ORDER = (torch.tensor([4, 0]), torch.tensor([3]), torch.tensor([2, 1]))
 BYTES = 5 * 4 * 32 * 32  # each with a mask
 
 
-@pytest.mark.parametrize(("memory_limit", "reads"), [(BYTES, 1), (BYTES - 1, 2)])
-def test_batches_come_in_the_requested_order(memory_limit: int, reads: int) -> None:
+@pytest.mark.parametrize(
+    ("memory_limit", "reads"),
+    [(BYTES, [1] * 5), (BYTES - 1, [1, 1, 1, 1, 2]), (0, [2] * 5)],
+)
+def test_batches_come_in_the_requested_order(memory_limit: int, reads: list[int]) -> None:
     data = Counted([0, 1, 2, 3, 0])
     images = prepared(data, memory_limit)
     batches = list(images.batches(ORDER))
@@ -57,7 +60,7 @@ def test_batches_come_in_the_requested_order(memory_limit: int, reads: int) -> N
     for indices, (pixels, _) in zip(ORDER, batches, strict=True):
         assert pixels.dtype == torch.uint8
         assert torch.equal(pixels, torch.stack([data.images[int(i)] for i in indices]))
-    assert data.reads == [reads] * 5
+    assert data.reads == reads
 
 
 @pytest.mark.parametrize("memory_limit", [BYTES, 0])
@@ -67,6 +70,37 @@ def test_prepared_images_are_a_data_set(memory_limit: int) -> None:
     assert len(images) == 5
     assert torch.equal(images[3][0], data.images[3])
     assert images[3][1] == 3
+
+
+@pytest.mark.parametrize("memory_limit", [BYTES, 2 * BYTES // 5, 0])
+def test_a_part_shares_what_was_read(memory_limit: int) -> None:
+    data = Counted([0, 1, 2, 3, 0])
+    part = prepared(data, memory_limit).take([4, 1, 3])
+    assert part.class_counts.tolist() == [1, 1, 0, 1]
+    ((pixels, targets),) = part.take([2, 0]).batches([torch.tensor([1, 0])])
+    assert torch.equal(pixels, torch.stack([data.images[4], data.images[3]]))
+    assert [int(target) for target in targets] == [0, 3]
+    kept = memory_limit // (BYTES // 5)
+    assert data.reads == [1 + (row in (3, 4) and row >= kept) for row in range(5)]
+
+
+def test_images_that_were_read_elsewhere_are_put_in() -> None:
+    data = Counted([0, 1, 2, 3, 0])
+    images = PreparedImages(data, Untouched())
+    for row in (0, 3):  # the others cannot be read
+        images.put(row, *data[row])
+    some = images.take([3, 0])
+    assert some.class_counts.tolist() == [1, 0, 0, 1]
+    assert torch.equal(some[0][0], data.images[3])
+    assert data.reads == [1, 0, 0, 1, 0]
+
+
+def test_without_images() -> None:
+    none = PreparedImages(Colours([]), Untouched())
+    none.load(lambda _: None, lambda: False)
+    assert len(none) == 0
+    assert list(none.batches([])) == []
+    assert none.class_counts.tolist() == []
 
 
 def test_reports_its_progress() -> None:

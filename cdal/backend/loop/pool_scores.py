@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cdal.models.durable import put_in_place
+from cdal.models.predictions import Prediction
+from cdal.selectors import Pool, Region, means_of_regions, mixtures_of_regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,35 @@ class Scores:
     present: Tensor
     region_counts: Tensor
 
+    @classmethod
+    def of(cls, task_ids: Sequence[int], prediction: Prediction, region: Region) -> Scores:
+        """What is kept of a batch, on the CPU.
+
+        Args:
+            task_ids: of the B images.
+            prediction: what the model says of them.
+            region: "class" or "image", see `ClassMixtures`.
+        """
+        mixtures = mixtures_of_regions(prediction.regions, region)
+        means = means_of_regions(prediction.regions)
+        return cls(
+            task_ids=torch.tensor(task_ids),
+            probabilities=means.probabilities.cpu(),
+            uncertainties=means.uncertainties.cpu(),
+            features=prediction.features.cpu(),
+            mixtures=mixtures.mixtures.cpu(),
+            present=mixtures.present.cpu(),
+            region_counts=mixtures.region_counts.cpu(),
+        )
+
     def __len__(self) -> int:
         return len(self.task_ids)
+
+    def pool(self, labelled: Sequence[bool]) -> Pool:
+        """The same images as a selector sees them; `labelled` says which of them have a label."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        del arrays["task_ids"]
+        return Pool(**arrays, labelled=torch.tensor(list(labelled), dtype=torch.bool))
 
     @property
     def nbytes(self) -> int:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from sqlalchemy import delete, insert, select, update
 
-from cdal.backend.annotations.packing import pack
 from cdal.backend.errors import ImageError
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.image_problems import record_problems, refuse_if_away
+from cdal.backend.loop.inference import ImagesOrProblems, PredictedBatch, SizedImage, infer
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import begin_round
-from cdal.backend.loop.training_images import SizedImage, check_there, record_problems
 from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.store.queries import IDS_A_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Prediction, Round, Task
 from cdal.models import ModelError, TaskNetwork, choose_device, load_network
-from cdal.selectors import Region, means_of_regions, mixtures_of_regions
+from cdal.selectors import Region
 
 CHUNK = 1024
 """Images whose scores are saved together: a kill loses no more work than this."""
@@ -30,8 +29,6 @@ CHUNK_BYTES = 256 * 2**20
 
 AWAY_AFTER = 200
 """Where the first so many images are all away, so are the others."""
-
-ImagesOrProblems = Iterable[tuple[int, SizedImage | ImageError]]
 
 Scored = tuple[Scores, list[dict[str, Any]]]
 """Some images' scores, and in the same order what is said of each, packed."""
@@ -84,54 +81,19 @@ def score_images(
     region: Region,
     on_problem: Callable[[int, ImageError], None],
 ) -> Iterator[Scored]:
-    """Scores of prepared images, a batch at a time; what leaves the device is small.
+    """Scores of images, a batch at a time; little of what a network says leaves the device.
 
     Args:
         network: the model.
-        images: task ids with images as `SizedImage.preparer` makes them.
+        images: see `infer`.
         region: "class" or "image", see `ClassMixtures`.
-        on_problem: told of each image that could not be had, and why.
+        on_problem: called for each image that cannot be used.
     """
-    for ids, batch in _batches(images, network, on_problem):
-        yield from _score_batch(network, ids, batch, region)
 
+    def keep(batch: PredictedBatch) -> Scored:
+        return Scores.of(batch.ids, batch.prediction, region), batch.findings()
 
-def _score_batch(
-    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
-) -> Iterator[Scored]:
-    """A batch's scores; where the device's memory is full, those of its halves."""
-    try:
-        scored = _forward(network, ids, batch, region)
-    except torch.OutOfMemoryError:
-        if len(ids) == 1:
-            raise
-        scored = None
-    if scored is not None:
-        yield scored
-        return
-    network.halve_batches()
-    half = len(ids) // 2
-    yield from _score_batch(network, ids[:half], batch[:half], region)
-    yield from _score_batch(network, ids[half:], batch[half:], region)
-
-
-def _forward(
-    network: TaskNetwork, ids: Sequence[int], batch: Sequence[SizedImage], region: Region
-) -> Scored:
-    sizes = [image.size for image in batch]
-    predicted = network.predict(torch.stack([image.pixels for image in batch]))
-    mixtures = mixtures_of_regions(predicted.regions, region)
-    means = means_of_regions(predicted.regions)
-    scores = Scores(
-        task_ids=torch.tensor(ids),
-        probabilities=means.probabilities.cpu(),
-        uncertainties=means.uncertainties.cpu(),
-        features=predicted.features.cpu(),
-        mixtures=mixtures.mixtures.cpu(),
-        present=mixtures.present.cpu(),
-        region_counts=mixtures.region_counts.cpu(),
-    )
-    return scores, list(map(pack, predicted.findings(), sizes))
+    return infer(network, images, keep, on_problem)
 
 
 def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]], total: int) -> int:
@@ -155,7 +117,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
         problems[task_id] = why
         work.check_stop()
         if len(problems) == AWAY_AFTER and not done and len(todo) == total:
-            check_there(work, problems, len(problems))
+            refuse_if_away(work, problems, len(problems))
 
     for scored in score_images(network, images, region_of(work), problem):
         chunk.append(scored)
@@ -167,7 +129,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
         work.report(share, f"{done + len(problems)} of {len(todo)} images scored")
     if chunk:
         _save(work, version, chunk)
-    check_there(work, problems, total)
+    refuse_if_away(work, problems, total)
     record_problems(work, problems)
     return len(problems)
 
@@ -186,24 +148,6 @@ def region_of(work: Context) -> Region:
 
 def _mixtures_an_image(work: Context, version: ModelVersion) -> int:
     return len(version.classes) if region_of(work) == "class" else 1
-
-
-def _batches(
-    images: ImagesOrProblems, network: TaskNetwork, on_problem: Callable[[int, ImageError], None]
-) -> Iterator[tuple[list[int], list[SizedImage]]]:
-    ids: list[int] = []
-    batch: list[SizedImage] = []
-    for task_id, image in images:
-        if isinstance(image, ImageError):
-            on_problem(task_id, image)
-            continue
-        ids.append(task_id)
-        batch.append(image)
-        if len(ids) >= network.prediction_batch_size:
-            yield ids, batch
-            ids, batch = [], []
-    if ids:
-        yield ids, batch
 
 
 def _save(work: Context, version: ModelVersion, chunk: Sequence[Scored]) -> None:

@@ -99,16 +99,7 @@ def candidates_of(work: Context, session: Session, current: Round) -> Candidates
     )
     scores = scores.rows(known)
     task_ids = scores.task_ids.tolist()
-    pool = Pool(
-        mixtures=scores.mixtures,
-        present=scores.present,
-        labelled=torch.tensor([labelled[task_id] for task_id in task_ids], dtype=torch.bool),
-        features=scores.features,
-        probabilities=scores.probabilities,
-        uncertainties=scores.uncertainties,
-        region_counts=scores.region_counts,
-    )
-    return Candidates(pool, task_ids)
+    return Candidates(scores.pool([labelled[task_id] for task_id in task_ids]), task_ids)
 
 
 def _unseen(labelled: Mapping[int, bool]) -> Candidates:

@@ -16,18 +16,17 @@ from cdal.backend.annotations.control import Control
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import decide, read_facts
-from cdal.backend.loop.rounds import begin_round
-from cdal.backend.loop.training_images import (
-    TaskImages,
-    check_there,
+from cdal.backend.loop.image_problems import record_problems, refuse_if_away
+from cdal.backend.loop.labelled_set import (
     labelled_images,
     least_classes,
     note_dropped,
     read_truths,
-    record_problems,
     split,
     too_few,
 )
+from cdal.backend.loop.rounds import begin_round
+from cdal.backend.loop.training_images import TrainingImages
 from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import count_labelled
@@ -83,7 +82,7 @@ def run(work: Context) -> str:
     images, problems = images.read(
         network, lambda share: work.report(READING * share, "reading the images")
     )
-    check_there(work, problems, len(truths))
+    refuse_if_away(work, problems, len(truths))
     record_problems(work, problems)
     note_dropped(work, images, network.image_size)
     short = too_few((item.truth for item in images.items), needed, needed)
@@ -94,11 +93,18 @@ def run(work: Context) -> str:
     if _is_newest(work, mark, started_from):
         return _begin_without(work, "nothing has changed since the newest model version")
     train, held_out = split(images, work.settings.held_out, needed)
-    report = fit(network, train, held_out, recipe_of(work.settings), _progress(work), work.stop)
+    report = fit(
+        network,
+        train.prepared_for(network),
+        held_out.prepared_for(network),
+        recipe_of(work.settings),
+        _progress(work),
+        work.stop,
+    )
     work.report(READING + FITTING, "comparing with the serving model")
     before = None
     if serving is not None and len(held_out) and _kept_images_held_out(work):
-        before = serving.evaluate(held_out, work.stop)
+        before = serving.evaluate(held_out.prepared_for(serving), work.stop)
     verdict = judge(report.metrics, before, work.settings.tolerance)
     version = ModelVersion(
         project_id=work.project.id,
@@ -183,7 +189,7 @@ def recipe_of(settings: ProjectSettings) -> Recipe:
     )
 
 
-def _fingerprint(work: Context, images: TaskImages, device: torch.device) -> str:
+def _fingerprint(work: Context, images: TrainingImages, device: torch.device) -> str:
     """Of all that a training goes by, but for the weights that it begins with."""
     settings = work.settings
     start = (settings.network, device.type, settings.image_size, settings.pretrained)
@@ -245,7 +251,7 @@ def _kept_images_held_out(work: Context) -> bool:
 
 
 def network_to_train(
-    work: Context, images: TaskImages, serving: TaskNetwork | None, device: torch.device
+    work: Context, images: TrainingImages, serving: TaskNetwork | None, device: torch.device
 ) -> TaskNetwork:
     """The serving model to fine-tune, or a fresh network where that is asked for or needed."""
     settings, task = work.settings, work.control.task

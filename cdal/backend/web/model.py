@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.errors import ImageError
+from cdal.backend.loop.inference import PredictedBatch, SizedImage, infer
 from cdal.backend.loop.predictions import NOT_QUEUED_SCORE, queue_scores, result_of, stored_findings
-from cdal.backend.loop.score import score_images
-from cdal.backend.loop.training_images import SizedImage
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
 from cdal.backend.store.queries import is_id
@@ -142,9 +141,14 @@ class CDALModel:
             log.warning("project %d: task %s: %s", self.project.id, task_id, why.reason)
 
         found: dict[int, dict[str, Any]] = {}
-        for scores, findings in score_images(network, images, "image", problem):
-            found.update(zip(scores.task_ids.tolist(), findings, strict=True))
+        for batch in infer(network, images, findings_by_row, problem):
+            found.update(batch)
         return found
+
+
+def findings_by_row(batch: PredictedBatch) -> dict[int, dict[str, Any]]:
+    """Of what a network says, the findings alone: nothing is selected here."""
+    return dict(zip(batch.ids, batch.findings(), strict=True))
 
 
 def _image(task: Task, control: Control) -> object:

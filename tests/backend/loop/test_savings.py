@@ -29,7 +29,7 @@ from support.pooled import pooled_project
 from cdal.backend.loop import savings
 from cdal.backend.loop import select as selecting
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.training_images import is_held_out
+from cdal.backend.loop.labelled_set import is_held_out
 from cdal.backend.services import Services
 from cdal.backend.store.tables import (
     ModelVersion,

@@ -1,226 +1,187 @@
-"""What can be learnt from, and what is kept to measure on."""
+"""Labelled images as a network learns from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import numpy as np
 import pytest
 import torch
-from support.offline import (
-    CONFIG,
-    FakeLabelStudio,
-    add_project,
-    add_tasks,
-    make_services,
-    make_work,
-)
+from PIL import Image
+from support.loopback import Loopback, in_turn, reply
+from torch import Tensor
+from torch.nn import functional
 
-from cdal.backend.annotations import Truth
 from cdal.backend.annotations.choices import ChoiceTruth
-from cdal.backend.annotations.rectangles import BoxesTruth
-from cdal.backend.images.store import AllowedHosts, ImageSource, ImageStore
-from cdal.backend.loop.training_images import (
-    LabelledImage,
-    TaskImages,
-    is_held_out,
-    labelled_images,
-    note_dropped,
-    read_truths,
-    split,
-    too_few,
-)
-from cdal.backend.store.tables import Event
-from cdal.models.detection.boxes import rescaled
+from cdal.backend.images import retry
+from cdal.backend.images.retry import Patience
+from cdal.backend.images.store import AllowedHosts, ImageError, ImageSource, ImageStore
+from cdal.backend.loop.training_images import LabelledImage, TrainingImages
+from cdal.models import Stopped, TaskNetwork
+from cdal.models.data import PreparedImages
 
 
-def truth(label: str, **more: Any) -> ChoiceTruth:
-    return ChoiceTruth(label, ("cat", "dog").index(label), **more)
+def picture(width: int, height: int, grey: int = 0) -> str:
+    file = BytesIO()
+    Image.new("L", (width, height), grey).save(file, "PNG")
+    return "data:image/png;base64," + b64encode(file.getvalue()).decode()
 
 
-# The held-out images.
+ITEMS = [
+    LabelledImage(7, picture(4, 3, 10), ChoiceTruth("dog", 1)),
+    LabelledImage(5, "/etc/passwd", ChoiceTruth("cat", 0)),
+    LabelledImage(6, picture(2, 2, 20), ChoiceTruth("cat", 0)),
+]
 
 
-def test_whether_an_image_is_held_out_is_fixed_for_good() -> None:
-    """Were the split to change, images that were trained on would be measured on.
-
-    `printf 8 | sha256sum` begins with 2c62, and 0x2c62 / 0x10000 is 0.17.
-    """
-    assert [task_id for task_id in range(1, 41) if is_held_out(task_id, 0.2)] == [8, 9, 39]
-
-
-@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
-def test_the_share_is_about_right(share: float) -> None:
-    count = sum(is_held_out(task_id, share) for task_id in range(10_000))
-    assert abs(count / 10_000 - share) < 4 * (share * (1 - share) / 10_000) ** 0.5
-
-
-def test_a_larger_share_only_adds_images() -> None:
-    small = {n for n in range(1000) if is_held_out(n, 0.1)}
-    assert small < {n for n in range(1000) if is_held_out(n, 0.3)}
-
-
-def images(tmp_path: Path, truths: Mapping[int, Truth]) -> TaskImages:
+@pytest.fixture
+def images(tmp_path: Path) -> TrainingImages:
     store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
-    source = ImageSource("http://host", dict)
-    return TaskImages(store, source, [LabelledImage(n, "", t) for n, t in truths.items()])
+    return TrainingImages(store, ImageSource("http://label-studio.test", dict), ITEMS)
 
 
-CATS_AND_DOGS = {n: truth("dog" if n % 2 else "cat") for n in range(1, 41)}
+class FirstPixel:
+    """Takes one pixel of an image, and of a target only how large its image was."""
+
+    image_size = 1
+
+    def prepare(self, image: Tensor) -> Tensor:
+        return image[:, :1, :1]
+
+    def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
+        return torch.tensor([int(target), height, width], dtype=torch.uint8)
+
+    def prepare_example(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return self.prepare(image), self.prepare_target(target, *image.shape[1:])
+
+    def count_classes(self, target: Tensor) -> Tensor:
+        return functional.one_hot(target[0].long(), 2)
 
 
-def test_the_split_follows_the_task_ids(tmp_path: Path) -> None:
-    train, held_out = split(images(tmp_path, CATS_AND_DOGS), 0.2, 2)
-    assert [item.task_id for item in held_out.items] == [8, 9, 39]
-    assert len(train) == 37
+NETWORK = cast(TaskNetwork, FirstPixel())
 
 
-def test_nothing_is_held_out_where_one_class_alone_would_be_left(tmp_path: Path) -> None:
-    few = images(tmp_path, {1: truth("cat"), 2: truth("cat"), 8: truth("dog"), 9: truth("dog")})
-    train, held_out = split(few, 0.2, 2)
-    assert (len(train), len(held_out)) == (4, 0)
-    # Where one class is enough, as in a detection, it is no reason.
-    train, held_out = split(few, 0.2, 1)
-    assert (len(train), len(held_out)) == (2, 2)
+def test_an_image_and_its_class(images: TrainingImages) -> None:
+    assert len(images) == 3
+    image, target = images[0]
+    assert (tuple(image.shape), image.dtype, target) == ((3, 3, 4), torch.uint8, torch.tensor(1))
+    assert image[0, 0].tolist() == [10] * 4
 
 
-# Labels.
+def test_one_that_cannot_be_had_says_why(images: TrainingImages) -> None:
+    with pytest.raises(ImageError, match="not a path that Label Studio serves files at"):
+        images[1]
 
 
-@pytest.mark.parametrize(
-    ("labels", "why"),
-    [
-        ([], "0 of at least 3 labels are there."),
-        (["cat", "dog"], "2 of at least 3 labels are there."),
-        (["cat"] * 3, "All 3 labels are of one class; a model needs two."),
-        (["cat", "cat", "dog"], None),
-    ],
-)
-def test_too_few(labels: list[str], why: str | None) -> None:
-    assert too_few(map(truth, labels), 3, classes=2) == why
+def test_sizes_of_those_that_can_be_read(images: TrainingImages) -> None:
+    assert images.sizes(3) == [(3, 4), (2, 2)]
+    assert images.sizes(1) == [(3, 4)]
 
 
-def test_one_class_is_enough_where_there_is_something_else_to_see() -> None:
-    assert too_few([truth("cat")] * 3, 3, classes=1) is None
+def test_reading_leaves_out_what_cannot_be_had_and_says_why(images: TrainingImages) -> None:
+    shares: list[float] = []
+    readable, problems = images.read(NETWORK, shares.append)
+    assert [item.task_id for item in readable.items] == [7, 6]
+    assert list(problems) == [5]
+    assert shares == [1 / 3, 2 / 3, 1]
+    assert tuple(readable[0][0].shape) == (3, 3, 4)  # as it is
+    prepared = readable.prepared_for(NETWORK)
+    assert isinstance(prepared, PreparedImages)
+    assert [prepared[n][0].flatten().tolist() for n in (0, 1)] == [[10] * 3, [20] * 3]
+    assert [prepared[n][1].tolist() for n in (0, 1)] == [[1, 3, 4], [0, 2, 2]]
+    assert prepared.class_counts.tolist() == [1, 1]
 
 
-class Negative(ChoiceTruth):
-    """An image without any box."""
-
-    @property
-    def classes(self) -> frozenset[str]:
-        return frozenset()
-
-
-def test_negatives_alone_teach_nothing() -> None:
-    negatives = [Negative("cat", 0)] * 3
-    why = "None of the 3 labelled images has a labelled region."
-    assert too_few(negatives, 3, classes=1) == why
-    assert too_few([*negatives, truth("cat")], 3, classes=1) is None
-
-
-def annotation(label: str, at: str = "1", **more: Any) -> dict[str, Any]:
-    choice = {"from_name": "label", "type": "choices", "value": {"choices": [label]}}
-    return {"result": [choice], "updated_at": at, **more}
+def test_what_was_prepared_is_not_read_again(label_studio: Loopback, tmp_path: Path) -> None:
+    file = BytesIO()
+    Image.new("RGB", (4, 3)).save(file, "PNG")
+    for task in range(3):
+        label_studio.routes[f"/data/upload/1/{task}.png"] = reply(file.getvalue())
+    readable, _ = fetched(label_studio, tmp_path, tasks=3).read(NETWORK, lambda _: None)
+    assert len(label_studio.requests) == 3
+    some = readable.where(lambda item: item.task_id != 1)
+    prepared = some.prepared_for(NETWORK)
+    assert len(prepared) == 2
+    assert [tuple(prepared[n][0].shape) for n in (0, 1)] == [(3, 1, 1)] * 2
+    assert len(label_studio.requests) == 3
 
 
-def test_the_labels_that_annotations_give(tmp_path: Path) -> None:
-    """Drafts are not among annotations; that Label Studio keeps them apart is in test_loop.py."""
-    services = make_services(tmp_path)
-    label_studio = FakeLabelStudio()
-    label_studio.given = {
-        1: [annotation("cat", "1"), annotation("dog", "2")],
-        2: [annotation("cat", "1", ground_truth=True), annotation("dog", "2")],
-        3: [annotation("cat", was_cancelled=True)],
-        4: [annotation("cat", "1"), annotation("dog", "2", was_cancelled=True)],
-        5: [annotation("wolf")],
-        6: [],
-    }
-    work = make_work(services, add_project(services), label_studio, "train")
-    found = read_truths(work)
-    assert found == {1: truth("dog"), 2: truth("cat"), 4: truth("cat")}
+def test_a_network_of_another_size_has_the_images_as_they_are(images: TrainingImages) -> None:
+    readable, _ = images.read(NETWORK, lambda _: None)
+    larger = FirstPixel()
+    larger.image_size = 2
+    assert readable.prepared_for(cast(TaskNetwork, larger)) is readable
+    assert images.prepared_for(NETWORK) is images  # which were not read yet
 
 
-def test_an_image_that_was_submitted_with_no_box_is_learnt_from(tmp_path: Path) -> None:
-    """A skipped one is not: nobody said that there is nothing."""
-    boxes = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
-    box = {"x": 10, "y": 10, "width": 50, "height": 50, "rectanglelabels": ["cat"]}
-    region = {"from_name": "label", "type": "rectanglelabels", "value": box}
-    services = make_services(tmp_path)
-    label_studio = FakeLabelStudio()
-    label_studio.given = {
-        1: [{"result": [region], "updated_at": "1"}],
-        2: [{"result": [], "updated_at": "1"}],
-        3: [{"result": [], "updated_at": "1", "was_cancelled": True}],
-        4: [],
-    }
-    project = add_project(services, labeling_config=boxes)
-    add_tasks(services, project, [1, 2, 3, 4])
-    work = make_work(services, project, label_studio, "train")
-    learnt = labelled_images(work, read_truths(work))
-    found = {item.task_id: item.truth.target(100, 100).shape[0] for item in learnt.items}
-    assert found == {1: 1, 2: 0}
+def test_where(images: TrainingImages) -> None:
+    some = images.where(lambda item: "cat" in item.truth.classes)
+    assert [item.task_id for item in some.items] == [5, 6]
+    assert len(images.where(lambda _: False)) == 0
 
 
-@pytest.mark.parametrize(
-    ("truths", "said"),
-    [
-        ([truth("cat")], []),
-        (
-            [truth("cat", dropped=2), truth("dog"), truth("dog", dropped=1)],
-            ["3 labelled regions are damaged or too small, and were left out"],
-        ),
-        ([truth("cat", warnings=("It leans.",))], ["task 1: It leans."]),
-        (
-            [truth("cat"), truth("dog", dropped=1, warnings=("It leans.", "It turns."))],
-            [
-                "1 labelled regions are damaged or too small, and were left out; task 2: It "
-                "leans. (and 1 more)"
-            ],
-        ),
-    ],
-)
-def test_what_was_not_taken_as_it_is_is_said(
-    tmp_path: Path, truths: list[ChoiceTruth], said: list[str]
+def test_nothing_to_read(images: TrainingImages) -> None:
+    none, problems = images.where(lambda _: False).read(NETWORK, lambda _: None)
+    assert (len(none), problems) == (0, {})
+
+
+@pytest.fixture
+def label_studio() -> Iterator[Loopback]:
+    with Loopback() as server:
+        yield server
+
+
+def fetched(
+    label_studio: Loopback, folder: Path, tasks: int = 1, waiting: Patience | None = None
+) -> TrainingImages:
+    """Images that lie on a server, none of which is kept."""
+    store = ImageStore(folder, 0, AllowedHosts())
+    items = [
+        LabelledImage(task, f"/data/upload/1/{task}.png", ChoiceTruth("cat", 0))
+        for task in range(tasks)
+    ]
+    return TrainingImages(store, ImageSource(label_studio.url, dict), items, patience=waiting)
+
+
+def test_an_image_that_is_away_for_a_moment_is_waited_for(
+    label_studio: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = make_services(tmp_path)
-    work = make_work(services, add_project(services), FakeLabelStudio(), "train")
-    note_dropped(work, images(tmp_path, dict(enumerate(truths, start=1))), 224)
-    with services.store.reading() as session:
-        assert [event.text for event in session.query(Event).all()] == said
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
+    file = BytesIO()
+    Image.new("RGB", (4, 3)).save(file, "PNG")
+    away = [reply(status=502)] * 6  # two requests and a repetition each
+    label_studio.routes["/data/upload/1/0.png"] = in_turn(*away, reply(file.getvalue()))
+    assert tuple(fetched(label_studio, tmp_path)[0][0].shape) == (3, 3, 4)
 
 
-@pytest.mark.parametrize(("side", "unseen"), [(100, 2), (200, 1), (1000, 0)])
-def test_boxes_that_the_network_cannot_see_are_counted(
-    tmp_path: Path, side: int, unseen: int
+def test_once_one_was_waited_for_in_vain_no_other_is(
+    label_studio: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are a hundredth of an image's side, or less, and so are what it learns from."""
-    shares = np.array([[0.1, 0.1, 0.5, 0.5], [0, 0, 0.5, 0.002], [0.2, 0.2, 0.209, 0.9]])
-    boxes = BoxesTruth(("cat",), shares.astype(np.float32), np.zeros(3, np.int64))
-    services = make_services(tmp_path)
-    work = make_work(services, add_project(services), FakeLabelStudio(), "train")
-    note_dropped(work, images(tmp_path, {1: boxes}), side)
-    with services.store.reading() as session:
-        said = [event.text for event in session.query(Event).all()]
-    assert said == (
-        [
-            f"{unseen} boxes are less than a pixel wide or high at the {side} by {side} pixels "
-            "that the network sees, and were left out; a larger image_size would show them"
-        ]
-        if unseen
-        else []
-    )
-    assert len(rescaled(boxes.target(3000, 4000), 3000, 4000, side)) == 3 - unseen
+    monkeypatch.setattr(retry, "LONGEST_S", 0.0)
+    label_studio.routes["/data/upload/1/0.png"] = reply(status=502)
+    label_studio.routes["/data/upload/1/1.png"] = reply(status=502)
+    images = fetched(label_studio, tmp_path, tasks=2)
+    with pytest.raises(ImageError, match="answered with status 502"):
+        images[0]
+    monkeypatch.setattr(retry, "LONGEST_S", 600.0)
+    began = time.monotonic()
+    with pytest.raises(ImageError, match="answered with status 502"):
+        images.where(lambda item: item.task_id == 1)[0]
+    assert time.monotonic() - began < 60
 
 
-def test_prepared_images_are_shared_by_the_parts_of_a_split(tmp_path: Path) -> None:
-    pixels = {
-        n: (torch.full((3, 2, 2), n, dtype=torch.uint8), torch.tensor(n % 2)) for n in CATS_AND_DOGS
-    }
-    store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
-    items = [LabelledImage(n, "", t) for n, t in CATS_AND_DOGS.items()]
-    data = TaskImages(store, ImageSource("http://host", dict), items, pixels)
-    _, held_out = split(data, 0.2, 2)
-    assert held_out[1] is pixels[9]
+def test_one_that_is_gone_is_not_waited_for(label_studio: Loopback, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="has no such image"):
+        fetched(label_studio, tmp_path)[0]
+    assert len(label_studio.requests) == 1
+
+
+def test_who_waits_hears_that_the_job_is_to_stop(label_studio: Loopback, tmp_path: Path) -> None:
+    label_studio.routes["/data/upload/1/0.png"] = reply(status=502)
+    waiting = Patience(stop=lambda: True)
+    with pytest.raises(Stopped):
+        fetched(label_studio, tmp_path, waiting=waiting)[0]

@@ -1,0 +1,213 @@
+"""What can be learnt from, and what is kept to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.offline import (
+    CONFIG,
+    FakeLabelStudio,
+    add_project,
+    add_tasks,
+    make_services,
+    make_work,
+)
+
+from cdal.backend.annotations import Truth
+from cdal.backend.annotations.choices import ChoiceTruth
+from cdal.backend.annotations.rectangles import BoxesTruth
+from cdal.backend.images.store import AllowedHosts, ImageSource, ImageStore
+from cdal.backend.loop.labelled_set import (
+    is_held_out,
+    labelled_images,
+    note_dropped,
+    read_truths,
+    split,
+    too_few,
+)
+from cdal.backend.loop.training_images import LabelledImage, TrainingImages
+from cdal.backend.store.tables import Event
+from cdal.models.detection.boxes import rescaled
+
+
+def truth(label: str, **more: Any) -> ChoiceTruth:
+    return ChoiceTruth(label, ("cat", "dog").index(label), **more)
+
+
+# The held-out images.
+
+
+def test_whether_an_image_is_held_out_is_fixed_for_good() -> None:
+    """Were the split to change, images that were trained on would be measured on.
+
+    `printf 8 | sha256sum` begins with 2c62, and 0x2c62 / 0x10000 is 0.17.
+    """
+    assert [task_id for task_id in range(1, 41) if is_held_out(task_id, 0.2)] == [8, 9, 39]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_the_share_is_about_right(share: float) -> None:
+    count = sum(is_held_out(task_id, share) for task_id in range(10_000))
+    assert abs(count / 10_000 - share) < 4 * (share * (1 - share) / 10_000) ** 0.5
+
+
+def test_a_larger_share_only_adds_images() -> None:
+    small = {n for n in range(1000) if is_held_out(n, 0.1)}
+    assert small < {n for n in range(1000) if is_held_out(n, 0.3)}
+
+
+def images(tmp_path: Path, truths: Mapping[int, Truth]) -> TrainingImages:
+    store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
+    source = ImageSource("http://host", dict)
+    return TrainingImages(store, source, [LabelledImage(n, "", t) for n, t in truths.items()])
+
+
+CATS_AND_DOGS = {n: truth("dog" if n % 2 else "cat") for n in range(1, 41)}
+
+
+def test_the_split_follows_the_task_ids(tmp_path: Path) -> None:
+    train, held_out = split(images(tmp_path, CATS_AND_DOGS), 0.2, 2)
+    assert [item.task_id for item in held_out.items] == [8, 9, 39]
+    assert len(train) == 37
+
+
+def test_nothing_is_held_out_where_one_class_alone_would_be_left(tmp_path: Path) -> None:
+    few = images(tmp_path, {1: truth("cat"), 2: truth("cat"), 8: truth("dog"), 9: truth("dog")})
+    train, held_out = split(few, 0.2, 2)
+    assert (len(train), len(held_out)) == (4, 0)
+    # Where one class is enough, as in a detection, it is no reason.
+    train, held_out = split(few, 0.2, 1)
+    assert (len(train), len(held_out)) == (2, 2)
+
+
+# Labels.
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ([], "0 of at least 3 labels are there."),
+        (["cat", "dog"], "2 of at least 3 labels are there."),
+        (["cat"] * 3, "All 3 labels are of one class; a model needs two."),
+        (["cat", "cat", "dog"], None),
+    ],
+)
+def test_too_few(labels: list[str], why: str | None) -> None:
+    assert too_few(map(truth, labels), 3, classes=2) == why
+
+
+def test_one_class_is_enough_where_there_is_something_else_to_see() -> None:
+    assert too_few([truth("cat")] * 3, 3, classes=1) is None
+
+
+class Negative(ChoiceTruth):
+    """An image without any box."""
+
+    @property
+    def classes(self) -> frozenset[str]:
+        return frozenset()
+
+
+def test_negatives_alone_teach_nothing() -> None:
+    negatives = [Negative("cat", 0)] * 3
+    why = "None of the 3 labelled images has a labelled region."
+    assert too_few(negatives, 3, classes=1) == why
+    assert too_few([*negatives, truth("cat")], 3, classes=1) is None
+
+
+def annotation(label: str, at: str = "1", **more: Any) -> dict[str, Any]:
+    choice = {"from_name": "label", "type": "choices", "value": {"choices": [label]}}
+    return {"result": [choice], "updated_at": at, **more}
+
+
+def test_the_labels_that_annotations_give(tmp_path: Path) -> None:
+    """Drafts are not among annotations; that Label Studio keeps them apart is in test_loop.py."""
+    services = make_services(tmp_path)
+    label_studio = FakeLabelStudio()
+    label_studio.given = {
+        1: [annotation("cat", "1"), annotation("dog", "2")],
+        2: [annotation("cat", "1", ground_truth=True), annotation("dog", "2")],
+        3: [annotation("cat", was_cancelled=True)],
+        4: [annotation("cat", "1"), annotation("dog", "2", was_cancelled=True)],
+        5: [annotation("wolf")],
+        6: [],
+    }
+    work = make_work(services, add_project(services), label_studio, "train")
+    found = read_truths(work)
+    assert found == {1: truth("dog"), 2: truth("cat"), 4: truth("cat")}
+
+
+def test_an_image_that_was_submitted_with_no_box_is_learnt_from(tmp_path: Path) -> None:
+    """A skipped one is not: nobody said that there is nothing."""
+    boxes = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
+    box = {"x": 10, "y": 10, "width": 50, "height": 50, "rectanglelabels": ["cat"]}
+    region = {"from_name": "label", "type": "rectanglelabels", "value": box}
+    services = make_services(tmp_path)
+    label_studio = FakeLabelStudio()
+    label_studio.given = {
+        1: [{"result": [region], "updated_at": "1"}],
+        2: [{"result": [], "updated_at": "1"}],
+        3: [{"result": [], "updated_at": "1", "was_cancelled": True}],
+        4: [],
+    }
+    project = add_project(services, labeling_config=boxes)
+    add_tasks(services, project, [1, 2, 3, 4])
+    work = make_work(services, project, label_studio, "train")
+    learnt = labelled_images(work, read_truths(work))
+    found = {item.task_id: item.truth.target(100, 100).shape[0] for item in learnt.items}
+    assert found == {1: 1, 2: 0}
+
+
+@pytest.mark.parametrize(
+    ("truths", "said"),
+    [
+        ([truth("cat")], []),
+        (
+            [truth("cat", dropped=2), truth("dog"), truth("dog", dropped=1)],
+            ["3 labelled regions are damaged or too small, and were left out"],
+        ),
+        ([truth("cat", warnings=("It leans.",))], ["task 1: It leans."]),
+        (
+            [truth("cat"), truth("dog", dropped=1, warnings=("It leans.", "It turns."))],
+            [
+                "1 labelled regions are damaged or too small, and were left out; task 2: It "
+                "leans. (and 1 more)"
+            ],
+        ),
+    ],
+)
+def test_what_was_not_taken_as_it_is_is_said(
+    tmp_path: Path, truths: list[ChoiceTruth], said: list[str]
+) -> None:
+    services = make_services(tmp_path)
+    work = make_work(services, add_project(services), FakeLabelStudio(), "train")
+    note_dropped(work, images(tmp_path, dict(enumerate(truths, start=1))), 224)
+    with services.store.reading() as session:
+        assert [event.text for event in session.query(Event).all()] == said
+
+
+@pytest.mark.parametrize(("side", "unseen"), [(100, 2), (200, 1), (1000, 0)])
+def test_boxes_that_the_network_cannot_see_are_counted(
+    tmp_path: Path, side: int, unseen: int
+) -> None:
+    """They are a hundredth of an image's side, or less, and so are what it learns from."""
+    shares = np.array([[0.1, 0.1, 0.5, 0.5], [0, 0, 0.5, 0.002], [0.2, 0.2, 0.209, 0.9]])
+    boxes = BoxesTruth(("cat",), shares.astype(np.float32), np.zeros(3, np.int64))
+    services = make_services(tmp_path)
+    work = make_work(services, add_project(services), FakeLabelStudio(), "train")
+    note_dropped(work, images(tmp_path, {1: boxes}), side)
+    with services.store.reading() as session:
+        said = [event.text for event in session.query(Event).all()]
+    assert said == (
+        [
+            f"{unseen} boxes are less than a pixel wide or high at the {side} by {side} pixels "
+            "that the network sees, and were left out; a larger image_size would show them"
+        ]
+        if unseen
+        else []
+    )
+    assert len(rescaled(boxes.target(3000, 4000), 3000, 4000, side)) == 3 - unseen
