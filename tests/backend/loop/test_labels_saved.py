@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cdal.backend.loop.savings import (
+from cdal.backend.loop.labels_saved import (
     Confusions,
     Measured,
     draw_samples,
