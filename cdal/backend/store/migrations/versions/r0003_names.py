@@ -5,8 +5,8 @@ from __future__ import annotations
 from alembic import op
 from sqlalchemy import column, table
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 KINDS = {"rank": "comparison", "map": "pool_map", "yardstick": "savings"}
 UNREAD = {
