@@ -97,8 +97,8 @@ def _run(options: Options, console: Console) -> None:
     )
     backend = BackendServer(folder / "backend", state.backend_port, label_studio.url, state.token)
     try:
-        label_studio.start()
-        with step(console, "Starting Label Studio (its first start takes a minute)") as now:
+        with step(console, "Starting Label Studio (the first time takes a minute)") as now:
+            label_studio.start()
             label_studio.wait_until_up(f"{label_studio.url}/health", START_SECONDS, now.show)
         backend.start()
         with step(console, "Starting the backend") as now:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from support.held import HeldBackend
 from support.label_studio_page import LabelStudioPage
 from support.scenario import Projects, Scenario
 from support.servers import DatabaseServer, PostgreSQL, RedisServer, find_program
@@ -72,6 +73,21 @@ def start_backend(
 @pytest.fixture(scope="session")
 def backend(start_backend: Callable[..., BackendServer]) -> BackendServer:
     return start_backend()
+
+
+@pytest.fixture(scope="session")
+def held_backend(
+    label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HeldBackend]:
+    """A backend whose trainings the test can hold."""
+    server = HeldBackend(
+        tmp_path_factory.mktemp("held-backend"), label_studio.url, label_studio.token
+    )
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from support.held import HeldBackend
 
 from cdal.backend.loop.pool_scores import Scores
 from cdal.datasets import open_images
@@ -95,28 +96,29 @@ def test_the_data_manager_tab_shows_the_queue_in_order(make_scenario: Make) -> N
     assert [task.id for task in shown] == queue[2:14]  # budget 8 and reserve 6, two labelled
 
 
-def test_people_go_on_in_order_while_the_model_trains(make_scenario: Make) -> None:
+def test_people_go_on_in_order_while_the_model_trains(
+    make_scenario: Make, held_backend: HeldBackend
+) -> None:
     """The budget is labelled, a training begins, and nobody is served at random meanwhile."""
-    scenario = make_scenario(200, budget=6, reserve=None, min_labels=4, epochs=300)
+    scenario = make_scenario(100, server=held_backend, budget=6, reserve=None, min_labels=4)
     scenario.wait_for_round(1)
     queue = scenario.queue()
-    served = scenario.label_stream(6)
-    scenario.wait("training", lambda s: any(_is(j, "train", "running") for j in s["jobs"]))
-    more = []
-    while (
-        not any(_is(job, "train", "done") for job in scenario.status()["jobs"]) and len(more) < 150
-    ):
-        more += scenario.label_stream(1)
-    # Far more than budget and reserve: the queue was topped up in rank order meanwhile.
-    assert len(more) > 30
-    assert served + more[:-1] == queue[: 6 + len(more) - 1]
+    with held_backend.trainings.held():
+        served = scenario.label_stream(6)
+        held_backend.trainings.wait_for_training()
+        # Far more than budget and reserve: the queue is topped up in rank order meanwhile.
+        while len(served) < 60:
+            served += scenario.label_stream(3)
+            scenario.wait("a topped-up queue", _has_taken_in(len(served)))
+        assert served == queue[:60]
+        assert scenario.status()["versions"] == []
 
     status = scenario.wait_for_round(2)
-    assert 6 <= status["versions"][0]["labels"] < 6 + len(more)
+    assert status["versions"][0]["labels"] == 6
     # What was labelled meanwhile is in the next training, once.
     scenario.label_stream(6)
     status = scenario.wait("model", lambda s: len(s["versions"]) > 1)
-    assert status["versions"][1]["labels"] == 6 + len(more) + 6
+    assert status["versions"][1]["labels"] == 66
 
 
 def test_updated_deleted_and_bulk_created_annotations_are_noticed(make_scenario: Make) -> None:
@@ -235,5 +237,12 @@ def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
     assert accuracy > 0.2
 
 
-def _is(job: dict[str, Any], kind: str, state: str) -> bool:
-    return job["kind"] == kind and job["state"] == state
+def _has_taken_in(labels: int) -> Callable[[dict[str, Any]], bool]:
+    """Whether so many labels were noticed, and all that follows from them was done but training."""
+    return lambda status: (
+        status["labelled"] == labels
+        and not any(
+            job["kind"] != "train" and job["state"] in ("pending", "running")
+            for job in status["jobs"]
+        )
+    )

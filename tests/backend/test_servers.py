@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,8 @@ import httpx
 import psycopg
 import pytest
 import redis
+from support.held import HeldTrainings, worker_command
+from support.processes import wait_until
 from support.servers import PostgreSQL, RedisServer
 
 from cdal.demo.backend import START_SECONDS, BackendServer
@@ -33,15 +34,18 @@ class Deployment:
         redis_url: str,
         webs: int = 2,
     ) -> None:
+        self.trainings = HeldTrainings(folder)
         urls = {"CDAL_DATABASE_URL": database_url, "CDAL_REDIS_URL": redis_url}
-        self.webs = [self._process(folder, label_studio, urls, "web") for _ in range(webs)]
-        self.worker = self._process(folder, label_studio, urls, "worker")
+        environment = urls | self.trainings.environment
+        self.webs = [self._process(folder, label_studio, environment, "web") for _ in range(webs)]
+        self.worker = self._process(folder, label_studio, environment, "worker")
+        self.worker.command = worker_command()
 
     @staticmethod
     def _process(
-        folder: Path, label_studio: LabelStudioServer, urls: dict[str, str], command: str
+        folder: Path, label_studio: LabelStudioServer, environment: dict[str, str], command: str
     ) -> BackendServer:
-        made = BackendServer(folder, free_port(), label_studio.url, label_studio.token, urls)
+        made = BackendServer(folder, free_port(), label_studio.url, label_studio.token, environment)
         made.command = [sys.executable, "-m", "cdal", command]
         made.log = folder / f"{command}-{made.url.rpartition(':')[2]}.log"
         return made
@@ -153,26 +157,24 @@ def test_a_restart_of_both_servers_in_the_middle_of_a_training(
             stack.callback(process.stop)
         web = made.webs[0]
         web.wait_until_up(f"{web.url}/health", START_SECONDS)
-        scenario = make_scenario(20, server=web, min_labels=4, epochs=60)
+        scenario = make_scenario(20, server=web, min_labels=4)
         scenario.wait_for_round(1)
-        scenario.label(scenario.queue()[:8])
-        scenario.wait("training", lambda s: any(is_training(job) for job in s["jobs"]))
+        with made.trainings.held():
+            scenario.label(scenario.queue()[:8])
+            made.trainings.wait_for_training()
 
-        redis_server.kill()
-        postgresql.kill()
-        # Its answer is a sentence; the web process itself goes on.
-        answer = httpx.get(f"{web.url}/api/v1/projects", timeout=30)
-        assert (answer.status_code, list(answer.json())) == (503, ["error"])
-        time.sleep(3)
-        postgresql.start()
-        redis_server.start()
+            redis_server.kill()
+            postgresql.kill()
+            # Its answer is a sentence; the web process itself goes on.
+            answer = httpx.get(f"{web.url}/api/v1/projects", timeout=60)
+            assert (answer.status_code, list(answer.json())) == (503, ["error"])
+            # The training has noticed, and goes on.
+            wait_until("training without a database", lambda: "goes on without" in made.log())
+            postgresql.start()
+            redis_server.start()
 
         status = scenario.wait("model", lambda s: s["versions"] != [])
         status = scenario.wait_for_round(2)
         assert [version["labels"] for version in status["versions"]] == [8]
         assert status["rounds"][0]["state"] == "closed"
         assert "Traceback" not in made.log()
-
-
-def is_training(job: dict[str, Any]) -> bool:
-    return job["kind"] == "train" and job["state"] == "running" and job["progress"] > 0.1

@@ -23,9 +23,9 @@ import cdal.backend.web.app  # which gunicorn imports by its name
 from cdal.backend import commands
 from cdal.backend.label_studio.client import LabelStudioClient
 
-OURS = str(Path(cdal.backend.__file__).parent)
-# Whose callers are of interest, not they themselves.
-BENEATH = ("store", "scores", "checkpoint", "killed")
+BACKEND = Path(cdal.backend.__file__).parent
+# Files of the backend that commit or rename for their callers: the callers name the point.
+BENEATH = tuple(BACKEND / file for file in ("store/store.py", "loop/pool_scores.py"))
 
 
 def watch(passed: Path, fatal: str | None) -> None:
@@ -56,7 +56,7 @@ def watch(passed: Path, fatal: str | None) -> None:
     # What `report` writes is of no consequence, and far too often.
     def counts(session: Session) -> bool:
         reads = session.get_bind().get_execution_options().get("sqlite_begin") == "DEFERRED"
-        return not reads and not place().startswith("jobs.report")
+        return not reads and not place().startswith("manager.report")
 
     for when in ("before", "after"):
 
@@ -73,7 +73,7 @@ def place() -> str:
     where, kind = "", ""
     while frame is not None:
         file = Path(frame.f_code.co_filename)
-        if not where and str(file).startswith(OURS) and file.stem not in BENEATH:
+        if not where and file.is_relative_to(BACKEND) and file not in BENEATH:
             where = f"{file.stem}.{frame.f_code.co_name}"
         if frame.f_code.co_name == "run_job" and frame.f_locals.get("job") is not None:
             kind = f" of {frame.f_locals['job'].kind}"

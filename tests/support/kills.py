@@ -24,10 +24,9 @@ from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import free_port
 from support import killed
 from support.offline import make_config
-from support.processes import children, environment
+from support.processes import PATIENCE, children, environment
 from support.scenario import Scenario
 
-PATIENCE = 600.0
 GIVEN_UP = f"The worker died {MAX_DEATHS} times while it ran this job."
 RESUMED = re.compile(r"After a kill, resumed: ")
 
@@ -52,7 +51,7 @@ class KillableBackend(BackendServer):
 
     def start_web(self) -> None:
         self._web = self._start(killed.web, web_command(self._config)[2:])
-        self.wait_until_up(f"{self.url}/health", 120)
+        self.wait_until_up(f"{self.url}/health", PATIENCE)
 
     def start_worker(self, fatal: str | None = None) -> None:
         """Start it; it dies at the fatal point."""
@@ -60,9 +59,9 @@ class KillableBackend(BackendServer):
         self._worker = self._start(killed.worker, self.passed, fatal)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> BaseProcess:
-        # Forked from a process that has imported everything: that would take most of the time.
+        # Forked from a process that has the imports, which take most of a start's time.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["killed"])
+        context.set_forkserver_preload(["cdal.backend.commands", "cdal.backend.web.app"])
         process = context.Process(target=target, args=(self._environment, self.log, *arguments))
         process.start()
         return process

@@ -16,7 +16,8 @@ import httpx
 
 from cdal.demo.process import free_port
 
-PATIENCE = 180.0
+PATIENCE = 900.0
+"""The most seconds a test waits for anything: far more than the busiest machine needs."""
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from cdal.demo.annotator import Annotator, truth
 from cdal.demo.backend import BackendServer, round_is_open
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.project import LabelStudioProject
+from support.processes import PATIENCE
 
 
 @dataclass
@@ -51,11 +52,11 @@ class Scenario:
         return status
 
     def wait(
-        self, what: str, reached: Callable[[dict[str, Any]], bool], seconds: float = 180
+        self, what: str, reached: Callable[[dict[str, Any]], bool], seconds: float = PATIENCE
     ) -> dict[str, Any]:
         return self.backend.wait_for(self.number, what, reached, seconds)
 
-    def wait_for_round(self, number: int, seconds: float = 180) -> dict[str, Any]:
+    def wait_for_round(self, number: int, seconds: float = PATIENCE) -> dict[str, Any]:
         return self.wait(f"round {number}", round_is_open(number), seconds)
 
     def queue(self) -> list[int]:
@@ -81,7 +82,7 @@ class Scenario:
     def is_idle(self, status: dict[str, Any]) -> bool:
         return not any(job["state"] in ("pending", "running") for job in status["jobs"])
 
-    def settle(self, seconds: float = 180) -> dict[str, Any]:
+    def settle(self, seconds: float = PATIENCE) -> dict[str, Any]:
         """Wait until nothing is left to do."""
         return self.wait("rest", self.is_idle, seconds)
 

@@ -15,9 +15,9 @@ import psycopg
 import redis
 
 from cdal.demo.process import free_port
+from support.processes import PATIENCE
 
 UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
-PATIENCE = 30.0
 
 
 def find_program(name: str) -> str | None:

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from support.held import HeldBackend
 from support.offline import add_project, add_tasks, add_version, jobs_of, make_config, make_services
 from support.processes import environment
 
 from cdal.backend.errors import BackupError
 from cdal.backend.services import Services
 from cdal.backend.store.backup import back_up
-from cdal.demo.backend import BackendServer
+from cdal.demo.backend import START_SECONDS, BackendServer
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import free_port
 from cdal.models import load_network, make_network
@@ -85,23 +86,23 @@ def test_a_loop_goes_on_from_a_backup_that_was_taken_while_it_ran(
     make_scenario: Make, label_studio: LabelStudioServer, tmp_path: Path
 ) -> None:
     port = free_port()
-    server = BackendServer(tmp_path / "old", port, label_studio.url, label_studio.token)
+    server = HeldBackend(tmp_path / "old", label_studio.url, label_studio.token, port)
     server.start()
-    server.wait_until_up(f"{server.url}/health", 120)
     try:
         scenario = make_scenario(80, server=server, budget=6, reserve=6, min_labels=4, epochs=2)
         scenario.wait_for_round(1)
         scenario.label_stream(6)
         scenario.wait_for_round(2)
-        scenario.label_stream(6)
-        scenario.wait("training", lambda s: s["jobs"] and s["jobs"][0]["state"] == "running")
-        done = subprocess.run(
-            [sys.executable, "-m", "cdal", "backup", str(tmp_path / "backup")],
-            env=environment(server.data_folder),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        with server.trainings.held():
+            scenario.label_stream(6)
+            server.trainings.wait_for_training()
+            done = subprocess.run(
+                [sys.executable, "-m", "cdal", "backup", str(tmp_path / "backup")],
+                env=environment(server.data_folder),
+                capture_output=True,
+                text=True,
+                check=True,
+            )
         assert done.stdout.startswith(f"{tmp_path / 'backup'} holds the database and ")
         scenario.wait_for_round(3)
         scenario.label_stream(6)  # of which the backup knows nothing
@@ -114,7 +115,7 @@ def test_a_loop_goes_on_from_a_backup_that_was_taken_while_it_ran(
     restored = BackendServer(tmp_path / "new", port, label_studio.url, label_studio.token)
     scenario.backend = restored
     restored.start()
-    restored.wait_until_up(f"{restored.url}/health", 120)
+    restored.wait_until_up(f"{restored.url}/health", START_SECONDS)
     try:
         scenario.wait("labels", lambda s: s["labelled"] == 18)
         # The stream followed a queue that the backup does not know; it gets one that it does.

@@ -1,0 +1,113 @@
+"""A backend whose trainings go on until the test lets them end.
+
+How fast a machine trains then decides no outcome. Web process and worker are `cdal web` and
+`cdal worker`, but that the worker waits after the first progress of a training for as long as a
+file exists. Run as a program, this module is that worker.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cdal.backend import commands
+from cdal.backend.loop.context import Context
+from cdal.demo.backend import START_SECONDS, BackendServer
+from cdal.demo.process import free_port
+from support.processes import wait_until
+
+TESTS = Path(__file__).parents[1]
+HOLD = "CDAL_TEST_HOLD"
+"""Names the file; the worker puts one with the suffix .held beside it while a training waits."""
+
+
+class HeldTrainings:
+    """Whether trainings wait, shared with a worker by two files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._hold = folder / "trainings"
+        self.environment = {
+            HOLD: str(self._hold),
+            "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, [os.getenv("PYTHONPATH")])]),
+        }
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No training ends in this block."""
+        self._hold.touch()
+        try:
+            yield
+        finally:
+            self._hold.unlink()
+
+    def wait_for_training(self) -> str:
+        """Wait until one has begun and waits; returns the progress it reported."""
+        held = self._hold.with_suffix(".held")
+        wait_until("training that waits", held.exists)
+        return held.read_text()
+
+
+def worker_command() -> list[str]:
+    return [sys.executable, "-m", "support.held"]
+
+
+class HeldBackend(BackendServer):
+    """Web process and such a worker, on a data folder of their own."""
+
+    def __init__(
+        self, folder: Path, label_studio_url: str, token: str, port: int | None = None
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        self.trainings = HeldTrainings(folder)
+        environment = self.trainings.environment
+        super().__init__(folder, port or free_port(), label_studio_url, token, environment)
+        self.command = [sys.executable, "-m", "cdal", "web"]
+        self.worker = BackendServer(folder, free_port(), label_studio_url, token, environment)
+        self.worker.command = worker_command()
+        self.worker.log = self.log.with_name("worker.log")
+
+    def start(self) -> None:
+        super().start()
+        self.worker.start()
+        self.wait_until_up(f"{self.url}/health", START_SECONDS)
+
+    def check_alive(self) -> None:
+        super().check_alive()
+        self.worker.check_alive()
+
+    def stop(self) -> None:
+        super().stop()
+        self.worker.stop()
+
+
+def _wait_in_trainings(environment: Mapping[str, str]) -> None:
+    hold = Path(environment[HOLD])
+    mark = hold.with_suffix(".held")
+    report = Context.report
+
+    def report_and_wait(self: Context, share: float, message: str) -> None:
+        report(self, share, message)
+        if self.job.kind != "train" or "epoch" not in message:
+            return
+        if not hold.exists():
+            return
+        unfinished = mark.with_suffix(".unfinished")
+        unfinished.write_text(message)
+        unfinished.rename(mark)
+        try:
+            while hold.exists():
+                self.check_stop()  # it can be cancelled as any other
+                time.sleep(0.05)
+        finally:
+            mark.unlink(missing_ok=True)
+
+    Context.report = report_and_wait  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    _wait_in_trainings(os.environ)
+    sys.exit(commands.worker())
