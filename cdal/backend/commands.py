@@ -1,4 +1,8 @@
-"""The commands that run the backend."""
+"""The commands that run the backend.
+
+`serve` and `web` only check the data folder and make way for another program, so what takes long to
+import is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,12 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from cdal.backend.admin_cli import run as run_control
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.errors import BackupError, DataFolderError, WorkerError
 from cdal.backend.logs import never_show, set_up_logging
-from cdal.backend.store.backup import back_up
 from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.backend.store.folder import check_data_folder
 from cdal.backend.supervisor import serve_command, web_command
-from cdal.backend.worker import run_worker
 
 
 def serve() -> int:
@@ -35,6 +36,8 @@ def web() -> int:
 
 def worker() -> int:
     """Run the worker; returns only where it cannot run."""
+    from cdal.backend.worker import run_worker
+
     config = _config()
     if config is None:
         return 2
@@ -60,6 +63,8 @@ def _end_at_once() -> NoReturn:
 
 def backup(target: Path) -> int:
     """Back the data folder up, also while the backend runs."""
+    from cdal.backend.store.backup import back_up
+
     config = _config()
     if config is None:
         return 2
@@ -77,6 +82,8 @@ def backup(target: Path) -> int:
 
 def control(arguments: argparse.Namespace) -> int:
     """Watch or steer the backend whose data the environment names."""
+    from cdal.backend.admin_cli import run as run_control
+
     config = _config(ServerConfig)  # which makes no folder where there is none
     if config is None:
         return 2

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-from label_studio_sdk.converter import brush
 from torch import Tensor
 
 from cdal.datasets import Example, ImageSet
@@ -84,12 +83,15 @@ def painted(mask: Tensor, classes: Sequence[str]) -> list[Region]:
         mask: class indices, (H, W) uint8; pixels with other values stay unpainted.
         classes: the class names.
     """
+    # Imported here because it imports NLTK, which takes seconds.
+    from label_studio_sdk.converter.brush import mask2rle
+
     regions = []
     for index, name in enumerate(classes):
         covered = (mask == index).numpy()
         if covered.any():
             # The brush paints at full opacity.
-            rle = brush.mask2rle(covered.astype(np.uint8) * 255)
+            rle = mask2rle(covered.astype(np.uint8) * 255)
             value = {"format": "rle", "rle": rle, "brushlabels": [name]}
             regions.append(_region("brushlabels", value, mask.shape[0], mask.shape[1]))
     return regions

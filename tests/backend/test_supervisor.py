@@ -82,7 +82,8 @@ def test_the_web_process_listens_where_it_was_told_to(tmp_path: Path) -> None:
     assert command[-1] == "cdal.backend.web.app:create_app()"
 
 
-def test_the_process_that_only_waits_loads_no_libraries_for_it() -> None:
-    program = "import sys, cdal.backend.supervisor; print({'torch', 'flask'} & set(sys.modules))"
+@pytest.mark.parametrize("module", ["supervisor", "commands"])
+def test_what_only_starts_others_loads_no_libraries_for_it(module: str) -> None:
+    program = f"import sys, cdal.backend.{module}; print({{'torch', 'flask'}} & set(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.stdout == "set()\n"

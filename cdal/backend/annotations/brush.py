@@ -14,7 +14,6 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from label_studio_sdk.converter.brush import decode_rle, encode_rle
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Region, original_size, regions_of
@@ -66,6 +65,9 @@ class BrushShape:
 
     def paint(self, target: LabelMap) -> bool:
         """Set what it covers to its label; False if the encoding is damaged."""
+        # Imported here because it imports NLTK, which takes seconds.
+        from label_studio_sdk.converter.brush import decode_rle
+
         try:
             values = decode_rle(self.rle)
         # The library checks nothing: what it raises depends on where the damage is.
@@ -140,6 +142,8 @@ def _painted(parts: Iterable[Part], size: tuple[int, int]) -> LabelMap:
 
 def _encode(mask: Mask) -> list[int]:
     """As the library's `mask2rle`, whose repetition of each byte is its slowest step."""
+    from label_studio_sdk.converter.brush import encode_rle
+
     channels = mask.astype(np.uint32) * np.uint32(0xFFFFFFFF)
     encoded: list[int] = encode_rle(channels.view(np.uint8).ravel())
     return encoded
