@@ -1,15 +1,19 @@
-# Everything runs in a virtual environment of its own, .venv.
+# Everything runs in its own virtual environment, .venv.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: demo test endurance check image-check clean
+.PHONY: demo test test-fast endurance check image-check clean
 
 demo: .venv/demo
 	.venv/bin/cdal demo $(ARGS)
 
 test: .venv/test
 	.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Before each commit: without servers, browsers and trainings, in two minutes.
+test-fast: .venv/test
+	.venv/bin/pytest --numprocesses 2 --dist loadfile -m 'not slow and not endurance' $(ARGS)
 
 endurance: .venv/test
 	.venv/bin/pytest -m endurance $(ARGS)
@@ -19,7 +23,7 @@ check: .venv/test
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-# What can be seen of docker/ without an engine; the second needs root, and minutes.
+# Checks docker/ without a container engine; the dry run needs root and takes minutes.
 image-check: .venv/test
 	.venv/bin/hadolint docker/Dockerfile
 	npx --yes dclint@3.1.0 --quiet docker/compose.yaml docker/compose.gpu.yaml

@@ -9,7 +9,29 @@ import pytest
 # other. Set here, since torch reads it when it is imported, in the servers' processes too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Fixtures that start servers or a browser: a test that uses one is slow.
+SERVERS = {
+    "label_studio",
+    "backend",
+    "start_backend",
+    "held_backend",
+    "chromium",
+    "postgresql",
+    "redis_server",
+    "servers",
+}
+
 DATA = Path(__file__).parents[1] / "../shared/data"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        if hasattr(item, "callspec"):  # a parameter may name a server, such as that of database_url
+            used |= {value for value in item.callspec.params.values() if isinstance(value, str)}
+        if used & SERVERS or item.get_closest_marker("label_studio"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

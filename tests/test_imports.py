@@ -266,6 +266,7 @@ SERVER_LIBRARIES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "blocked"),
     [
@@ -283,6 +284,7 @@ def test_it_imports_on_a_machine_without_the_others(module: str, blocked: set[st
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_blocking_works() -> None:
     program = PROGRAM.format(module="flask", blocked={"flask"})
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -12,7 +12,8 @@ import httpx
 
 from cdal.demo.process import DemoError, ServerProcess
 
-START_SECONDS = 120.0
+START_SECONDS = 600.0
+"""How long a start may take; it needs half a minute of CPU time."""
 
 
 class BackendServer(ServerProcess):

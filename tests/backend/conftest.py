@@ -157,15 +157,20 @@ def _started(kind: type[Server], program: str, package: str) -> Iterator[Server]
 
 
 @pytest.fixture(scope="session")
-def projects(label_studio: LabelStudioServer, backend: BackendServer) -> Iterator[Projects]:
-    made = Projects(label_studio, backend)
+def projects(label_studio: LabelStudioServer) -> Iterator[Projects]:
+    made = Projects(label_studio)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="session")
-def make_scenario(projects: Projects, cifar10: Path) -> Callable[..., Scenario]:
-    """Makes projects of CIFAR-10 images, connected unless asked otherwise."""
+def make_scenario(
+    request: pytest.FixtureRequest, projects: Projects, cifar10: Path
+) -> Callable[..., Scenario]:
+    """Makes projects of CIFAR-10 images, connected unless asked otherwise.
+
+    Where no backend is given, the shared one is started.
+    """
     every = open_images(cifar10)
 
     def make(
@@ -182,7 +187,11 @@ def make_scenario(projects: Projects, cifar10: Path) -> Callable[..., Scenario]:
         some = ImageSet(every.task, every.classes, tuple(drawn[:images]))
         names = [*wanted, extra_class] if extra_class else wanted
         scenario = projects.make(
-            some, some.examples, choices_config(names), {**QUICK, **settings}, server
+            some,
+            some.examples,
+            choices_config(names),
+            {**QUICK, **settings},
+            server or request.getfixturevalue("backend"),
         )
         scenario.classes = list(wanted)
         if connect:
@@ -194,7 +203,7 @@ def make_scenario(projects: Projects, cifar10: Path) -> Callable[..., Scenario]:
 
 @pytest.fixture(scope="session")
 def make_drawn_scenario(
-    projects: Projects, tmp_path_factory: pytest.TempPathFactory
+    projects: Projects, backend: BackendServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., tuple[Scenario, ImageSet]]:
     """Makes connected projects of drawn scenes, for any task."""
 
@@ -212,6 +221,7 @@ def make_drawn_scenario(
             drawn.train,
             (labeling_config or LABELING_CONFIGS[task])(drawn.classes),
             settings,
+            backend,
         )
         scenario.connect()
         return scenario, drawn

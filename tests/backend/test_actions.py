@@ -22,6 +22,7 @@ from support.offline import (
     make_work,
     write_network,
 )
+from support.processes import PATIENCE
 
 from cdal.backend import actions
 from cdal.backend.errors import ActionError
@@ -315,10 +316,10 @@ def test_a_job_that_runs_sees_from_another_process_that_it_is_cancelled(
     services.jobs.ask(project.id, "train", "test")
     worker = threading.Thread(target=run_job, args=(services, 1, lambda: False))
     worker.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE)
     other = make_services(tmp_path)  # as the web process has it
     actions.cancel(other, 1, "ann")
-    worker.join(2.0)
+    worker.join(PATIENCE)
     assert not worker.is_alive()
     assert jobs_of(services) == [("train", "cancelled")]
     other.store.close()

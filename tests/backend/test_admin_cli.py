@@ -196,6 +196,7 @@ def test_without_a_backends_data_nothing_is_made(
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_as_a_process_of_its_own(services: Services, tmp_path: Path) -> None:
     with services.store.transaction() as session:
         note(session, 1, "something")

@@ -23,6 +23,8 @@ from support.processes import serving, wait_until
 
 from cdal.models import make_network
 
+pytestmark = pytest.mark.slow
+
 ATTEMPTED = "SELECT count(*) FROM jobs WHERE kind = 'sync' AND error LIKE '%Label Studio%'"
 
 

@@ -190,6 +190,7 @@ def check_the_end(machine: Machine, people: People) -> None:
         assert newest.first() == len(machine.label_studio.given)
 
 
+@pytest.mark.slow
 def test_a_power_loss_where_it_hurts(machine: Machine) -> None:
     people = People(machine.label_studio)
     add_project(machine.services, extra_params=SETTINGS)

@@ -23,6 +23,7 @@ METRICS = {"classification": "accuracy", "segmentation": "miou", "detection": "m
 PARTS = {"train", "score", "select", "evaluate", "other"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(NETWORKS))
 def test_a_smoke_run(task: str, scenes: Scenes, tmp_path: Path) -> None:
     given = [
@@ -118,6 +119,7 @@ def test_a_report_needs_results(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "results.json cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_does_without_what_reports_are_made_with(scenes: Scenes, tmp_path: Path) -> None:
     program = (
         "import sys\n"

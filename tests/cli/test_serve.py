@@ -124,6 +124,7 @@ def test_a_missing_library_is_named_with_what_brings_it(
             make_config(tmp_path, **changes)
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_2(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "cdal", "serve"],

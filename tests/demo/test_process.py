@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import PATIENCE, is_alive, wait_until
 
 from cdal.demo import process
 from cdal.demo.process import DemoError, ServerProcess, free_port, require_free
@@ -43,10 +43,7 @@ def log_of(server: ServerProcess) -> str:
 
 
 def wait_for_log(server: ServerProcess, text: str) -> None:
-    deadline = time.monotonic() + 30
-    while text not in log_of(server):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(f"{text!r} in the log", lambda: text in log_of(server))
 
 
 def exists(pid: int) -> bool:
@@ -62,7 +59,7 @@ def test_it_starts_answers_and_stops(make: type) -> None:
     server = make(WEB, str(port))
     server.start()
     waits = []
-    server.wait_until_up(f"http://127.0.0.1:{port}/", 30, lambda: waits.append(1))
+    server.wait_until_up(f"http://127.0.0.1:{port}/", PATIENCE, lambda: waits.append(1))
     assert "listening" in log_of(server)
     pid = server.pid
     assert pid is not None
@@ -79,13 +76,13 @@ def test_a_server_that_stops_by_itself(make: type) -> None:
     server = make("import sys; sys.exit(3)")
     server.start()
     with pytest.raises(DemoError) as caught:
-        server.wait_until_up("http://127.0.0.1:9/", 30)
+        server.wait_until_up("http://127.0.0.1:9/", PATIENCE)
     assert "The server stopped with exit code 3" in str(caught.value)
     assert str(server.log) in str(caught.value)
 
 
 def test_a_server_that_never_answers(make: type) -> None:
-    server = make("import time; time.sleep(60)")
+    server = make("import time; time.sleep(3600)")
     server.start()
     with pytest.raises(DemoError) as caught:
         server.wait_until_up("http://127.0.0.1:9/", 0.5)
@@ -98,7 +95,7 @@ def test_a_server_that_ignores_the_signal_is_killed_with_its_children(
 ) -> None:
     monkeypatch.setattr(process, "STOP_SECONDS", 0.3)
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    child = stubborn + "print('ready', flush=True); time.sleep(60)"
+    child = stubborn + "print('ready', flush=True); time.sleep(3600)"
     server = make(
         "import subprocess, sys; " + stubborn + "child = subprocess.Popen("
         f"[sys.executable, '-c', {child!r}]); print('child', child.pid, flush=True); child.wait()"
@@ -107,14 +104,7 @@ def test_a_server_that_ignores_the_signal_is_killed_with_its_children(
     wait_for_log(server, "ready")
     started = [server.pid, int(log_of(server).split("child ")[1].split()[0])]
     server.stop()
-    deadline = time.monotonic() + 5
-    while any(exists(pid) and not _is_zombie(pid) for pid in started):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    wait_until("end", lambda: not any(is_alive(pid) for pid in started))
 
 
 def test_its_environment_and_its_log_which_later_starts_continue(make: type) -> None:

@@ -9,8 +9,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from cdal.demo.backend import BackendServer
+from support.processes import PATIENCE
 
-PATIENCE_MS = 120_000
+PATIENCE_MS = 1000 * PATIENCE
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 

@@ -90,9 +90,8 @@ class Scenario:
 class Projects:
     """Makes projects, and closes what they have open."""
 
-    def __init__(self, label_studio: LabelStudioServer, backend: BackendServer) -> None:
+    def __init__(self, label_studio: LabelStudioServer) -> None:
         self._label_studio = label_studio
-        self._backend = backend
         self._made: list[Scenario] = []
 
     def make(
@@ -101,7 +100,7 @@ class Projects:
         examples: Sequence[Example],
         labeling_config: str,
         settings: Mapping[str, Any],
-        server: BackendServer | None = None,
+        server: BackendServer,
     ) -> Scenario:
         """A project of these images; it is not connected."""
         root = Path(self._label_studio.images)
@@ -122,7 +121,7 @@ class Projects:
             said = (regions[0]["value"]["choices"][0] for regions in said)
         scenario = Scenario(
             label_studio=self._label_studio,
-            backend=server or self._backend,
+            backend=server,
             project=project,
             truth=dict(zip(tasks, said, strict=True)),
             examples=dict(zip(tasks, examples, strict=True)),

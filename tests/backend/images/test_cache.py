@@ -156,6 +156,7 @@ for number in range(int(sys.argv[2]), 400, 3):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", PROCESS, tmp_path, str(first)]) for first in (0, 1)

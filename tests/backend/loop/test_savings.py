@@ -242,6 +242,7 @@ def drawn_at_random(services: Services, control: str, regions: Sequence[Region])
     )
 
 
+@pytest.mark.slow
 def test_the_whole_of_it_on_real_networks(services: Services) -> None:
     work = drawn_at_random(services, "Choices", CLASSES)
     savings.run(work)
@@ -259,6 +260,7 @@ def test_the_whole_of_it_on_real_networks(services: Services) -> None:
     assert len(results(services)) == 2
 
 
+@pytest.mark.slow
 def test_detectors_are_measured_by_their_average_precision(services: Services) -> None:
     place = {"x": 25, "y": 25, "width": 50, "height": 50, "rotation": 0}
     work = drawn_at_random(

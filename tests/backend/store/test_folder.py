@@ -56,6 +56,7 @@ def test_a_new_and_a_used_folder_are_sound(tmp_path: Path) -> None:
     check_data_folder(config)  # also while it is in use
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["serve", "worker"])
 def test_a_damaged_database_is_told_in_a_sentence_and_left_as_it_is(
     tmp_path: Path, name: str
@@ -124,6 +125,7 @@ AS_NOBODY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["serve", "worker"])
 def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(
     locked_away: Path, name: str

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from support.offline import add_project, basic, jobs_of, make_browser, services_of
+from support.processes import PATIENCE
 
 from cdal.backend.web import security
 from cdal.backend.web.security import HEADERS
@@ -211,7 +212,7 @@ def waiting_for(
         yield
     finally:
         turn.release()
-        thread.join(10)
+        thread.join(PATIENCE)
     assert answered.is_set()
 
 

@@ -44,6 +44,7 @@ def digest(seed: int, index: int) -> str:
     return str(names["digest"](seed, index))
 
 
+@pytest.mark.slow
 def test_a_scene_is_the_same_in_another_process() -> None:
     program = DIGEST + "print(digest(3, 0), digest(3, 7))"
     other = subprocess.run(
