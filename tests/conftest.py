@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-# Two processes run the tests, each with servers of its own; more threads would only wait for each
-# other. Set here, since torch reads it when it is imported, in the servers' processes too.
+# Two processes run the tests, each with its own servers; more threads would only wait for each
+# other. It is set here because torch reads it when imported, also in the servers' processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Fixtures that start servers or a browser: a test that uses one is slow.

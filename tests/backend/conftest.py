@@ -1,4 +1,4 @@
-"""A real Label Studio, a real backend, and projects of real images between them."""
+"""A real Label Studio, a real backend, and projects of real images that connect them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 
 Server = TypeVar("Server", bound=DatabaseServer)
 
-# Small enough for seconds, and still a real training.
+# Real trainings, but of seconds.
 QUICK = {"budget": 8, "reserve": 6, "epochs": 2, "network": "mobilenet_v3_small"}
 
 
@@ -49,7 +49,7 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
 def start_backend(
     label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., BackendServer]]:
-    """Starts backends on data folders of their own; all are stopped in the end."""
+    """Starts backends on their own data folders; all are stopped at the end."""
     started: list[BackendServer] = []
 
     def start(**environment: str) -> BackendServer:
@@ -117,7 +117,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def label_studio_page(chromium: Browser, label_studio: LabelStudioServer) -> LabelStudioPage:
-    """The page of the admin, who is signed in."""
+    """Label Studio's page, with its admin signed in."""
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     page.set_default_timeout(60_000)
     return LabelStudioPage(page, label_studio)
@@ -137,7 +137,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a fresh database, of each kind in turn."""
+    """The address of a new database, of each kind in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.sqlite'}"
     server: PostgreSQL = request.getfixturevalue("postgresql")

@@ -1,4 +1,4 @@
-"""A full disk under a running backend: told in a sentence, no damage, and on it goes with room.
+"""A full disk under a running backend: reported in a sentence, no damage, and it recovers.
 
 The disk is full for real where a small file system can be mounted, which takes root. Elsewhere
 that part is skipped with this reason; what the libraries raise then is tested in
@@ -43,7 +43,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Write until there is no room for another byte."""
+    """Write until the disk has no room for another byte."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -75,12 +75,12 @@ def test_it_goes_on_serving_and_takes_up_work_when_there_is_room(small_disk: Pat
         assert predicted[0]["result"][0]["value"]["choices"] == ["cat"]
         assert httpx.get(f"{url}/health").status_code == 200
         assert httpx.get(f"{url}/api/v1/projects").status_code == 200
-        time.sleep(3)  # for the worker to stumble, too
+        time.sleep(3)  # so that the worker meets it, too
         assert process.poll() is None
 
         ballast.unlink()
         assert httpx.post(f"{url}/webhook", json=hint).status_code == 200
-        # Label Studio is not there: the job runs, and waits for it.
+        # There is no Label Studio: the job runs, and waits for it.
         with closing(sqlite3.connect(small_disk / "cdal.sqlite", timeout=30)) as store:
             wait_until("an attempt", lambda: store.execute(ATTEMPTED).fetchone() == (1,))
             assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)

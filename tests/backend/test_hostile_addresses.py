@@ -1,4 +1,4 @@
-"""What task data may say and get nowhere: no file of this machine, no address within.
+"""Task data that must get nowhere: no local file, no internal address.
 
 One table, and each row is tried as a task's image, as the target of a redirect by Label Studio, and
 as the target of a redirect by a host that is allowed. A listener stands where the rows point to:
@@ -200,7 +200,7 @@ def elsewhere() -> Iterator[Loopback]:
 
 @pytest.fixture(scope="module")
 def fetcher(elsewhere: Loopback) -> Iterator[Fetcher]:
-    """As the backend has it: any public host, and one more that the operator has listed."""
+    """As in the backend: any public host, and one that the operator has listed."""
     allowed = AllowedHosts.parse(f"public, 127.0.0.2:{elsewhere.server_port}")
     made = Fetcher(allowed, 1000, 5.0, fake_resolver)
     yield made
@@ -244,7 +244,7 @@ def test_it_gets_nowhere(
     redirect(label_studio, IMAGE, case, listener)
     with pytest.raises(ImageError):
         fetcher.fetch(source, source.locate(TASK, IMAGE))
-    # Nothing was asked of Label Studio but the image, and files below where it is.
+    # Label Studio was asked only for the image and for files below its own address.
     assert {path.split("/")[1] for path, _ in label_studio.requests} == {"data"}
     assert not connected(listener)
 
@@ -265,7 +265,7 @@ def test_the_listener_would_notice(listener: socket.socket, source: ImageSource)
 
 
 def test_odd_spellings_are_read_as_the_system_reads_them() -> None:
-    """Else the table would prove less than it seems to."""
+    """Otherwise the table would prove less than it seems to."""
     for spelling in ("2130706433", "0x7f.1", "0177.0.0.1", "127.1"):
         [found] = set(fake_resolver(spelling, 80))
         assert ip_address(found) == ip_address("127.0.0.1")
@@ -276,7 +276,7 @@ METADATA = [*HOSTS["metadata of clouds"], "[::ffff:169.254.169.254]", "[64:ff9b:
 
 @pytest.mark.parametrize("host", METADATA)
 def test_metadata_is_no_label_studio_either(host: str) -> None:
-    """Whoever calls `/setup` may name Label Studio's address, where the operator has not."""
+    """A caller of `/setup` may name Label Studio's address if the operator has not."""
     with pytest.raises(ImageError):
         ANY_HOST.addresses(host.strip("[]").lower(), 80, fake_resolver)
 

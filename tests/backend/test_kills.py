@@ -1,4 +1,4 @@
-"""SIGKILL, anywhere, against a real Label Studio: nothing is lost and nothing done twice."""
+"""SIGKILL at any point, against a real Label Studio: nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Make = Callable[..., Any]
 
 SETTINGS = {"budget": 4, "reserve": 3, "min_labels": 4, "epochs": 1, "image_size": 32}
 
-# One of each kind: the whole list is what an undisturbed round passes.
+# One of each kind; an undisturbed round passes many more.
 SOME = (
     "after rename in train._save of train",
     "after commit in score._save of score",
@@ -59,7 +59,7 @@ def test_a_few_kills(make_scenario: Make, killable: KillableBackend) -> None:
 
 
 def kill_at_random(scenario: Scenario, killable: KillableBackend, turns: int) -> None:
-    """Kill the worker, the web process or both, at moments that are drawn."""
+    """Kill the worker, the web process or both at random moments."""
     annotator = scenario.annotator()
     draws = random.Random(0)
     for turn in range(turns):
@@ -90,10 +90,10 @@ def test_kills_at_every_transition_and_at_random_moments(
     points = killable.points()
     killable.kill_worker("at rest")
     for fatal in points:
-        if " of " not in fatal:  # what the worker does besides jobs
+        if " of " not in fatal:  # not part of a job
             continue
         killable.start_worker(fatal)
-        if not drive(scenario, killable, fatal, most_labels=12):  # it comes seldom
+        if not drive(scenario, killable, fatal, most_labels=12):  # a rare point
             killable.kill_worker(f"waiting for {fatal}")
     kill_at_random(scenario, killable, 24)
     if killable.worker_runs():

@@ -1,4 +1,4 @@
-"""A Label Studio that fails: waited for, told, and never half a queue; against a real one."""
+"""A real Label Studio that fails: the backend waits, reports it, and never serves half a queue."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.faulty import FaultyLabelStudio, answers, cut_after, cut_before, meanwhile, slow
+from support.processes import PATIENCE
 
 from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer
@@ -33,7 +34,7 @@ def troubled(start_backend: Callable[..., BackendServer], proxy: FaultyLabelStud
 
 
 def check_queue(scenario: Any) -> None:
-    """The stream serves the whole queue in order, and nobody has two predictions of it."""
+    """Check that the stream serves the whole queue in order, and no task has two predictions."""
     version = scenario.settle()["queue_version"]
     given = scenario.project.sdk.predictions.list(project=scenario.number)
     pairs = Counter((p.task, p.model_version) for p in given)
@@ -51,7 +52,7 @@ def test_connections_that_break_and_servers_that_err(
     proxy.expect(*IMPORT, cut_after)
     scenario = make_scenario(60, server=troubled, **SETTINGS)
     status = scenario.wait_for_round(1)
-    # What the first import did is not known, so it was done again under another name.
+    # The first import's outcome is unknown, so it was repeated under another name.
     assert status["queue_version"] == "CDAL round 1.2"
     check_queue(scenario)
 
@@ -81,7 +82,7 @@ def test_a_token_that_is_revoked_and_given_back(
     scenario.label_stream(4)
     status = scenario.wait("problem", lambda s: s["problem"])
     assert status["problem"].startswith("Label Studio refused to read the project: 401")
-    assert [r["state"] for r in status["rounds"]] == ["open"]  # which goes on
+    assert [r["state"] for r in status["rounds"]] == ["open"]  # still open
     proxy.always(None)
     status = scenario.wait_for_round(2)
     assert status["versions"][-1]["labels"] == 4
@@ -118,7 +119,7 @@ def test_a_project_that_is_deleted_in_the_middle_of_a_round(
     connected = threading.Event()
 
     def delete() -> None:
-        connected.wait(60)  # Label Studio asks for `/setup` more than once
+        connected.wait(PATIENCE)  # Label Studio calls `/setup` more than once
         doomed.project.sdk.projects.delete(id=doomed.number)
 
     proxy.expect(*IMPORT, meanwhile(delete))
@@ -127,7 +128,7 @@ def test_a_project_that_is_deleted_in_the_middle_of_a_round(
     status = doomed.wait("problem", lambda s: s["problem"])
     assert "404" in status["problem"]
     assert status["queue_version"] is None
-    # Others go on.
+    # Other projects go on.
     other = make_scenario(20, server=troubled, **SETTINGS)
     other.wait_for_round(1)
     check_queue(other)

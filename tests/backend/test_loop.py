@@ -1,4 +1,4 @@
-"""The loop, against a real Label Studio: who is served what, and what is trained on."""
+"""The loop against a real Label Studio: who is served what, and what the model is trained on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Make = Callable[..., Any]
 
 
 def alternate(scenario: Any, tokens: list[str], count: int) -> list[int]:
-    """Two annotators, each with a task open while the other asks; the tasks in the order served."""
+    """Label with two people, each holding a task while the other requests one; the order served."""
     people = [scenario.annotator(token) for token in tokens]
     held: list[int | None] = [None, None]
     served: list[int] = []
@@ -45,7 +45,7 @@ def alternate(scenario: Any, tokens: list[str], count: int) -> list[int]:
 
 
 def cdal_cs_order(scenario: Any, version: int, labelled: list[int]) -> list[int]:
-    """What CDAL-CS picks from the stored scores, worked out apart from the backend."""
+    """What CDAL-CS picks from the stored scores, computed without the backend."""
     status = scenario.status()
     folder = scenario.backend.data_folder / f"projects/{status['id']}/scores/{version}"
     scores = Scores.load(folder)
@@ -99,7 +99,7 @@ def test_the_data_manager_tab_shows_the_queue_in_order(make_scenario: Make) -> N
 def test_people_go_on_in_order_while_the_model_trains(
     make_scenario: Make, held_backend: HeldBackend
 ) -> None:
-    """The budget is labelled, a training begins, and nobody is served at random meanwhile."""
+    """Once the budget is labelled a training begins, and meanwhile nobody is served at random."""
     scenario = make_scenario(100, server=held_backend, budget=6, reserve=None, min_labels=4)
     scenario.wait_for_round(1)
     queue = scenario.queue()
@@ -204,7 +204,7 @@ def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(make_scenar
         assert region["value"]["choices"][0] in scenario.classes
         assert 0 < region["score"] <= 1
 
-    # "Retrieve predictions" for all: what is queued is not asked for again, the rest comes behind.
+    # "Retrieve predictions" for all: what is queued is not requested again, and the rest follows.
     httpx.post(
         f"{scenario.label_studio.url}/api/dm/actions",
         params={"id": "retrieve_tasks_predictions", "project": scenario.number},
@@ -238,7 +238,7 @@ def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
 
 
 def _has_taken_in(labels: int) -> Callable[[dict[str, Any]], bool]:
-    """Whether so many labels were noticed, and all that follows from them was done but training."""
+    """Whether this many labels were noticed and all that follows, except training, is done."""
     return lambda status: (
         status["labelled"] == labels
         and not any(

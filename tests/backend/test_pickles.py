@@ -1,4 +1,4 @@
-"""Nothing that the backend reads can run code: no pickle is loaded, wherever one lies.
+"""Nothing that the backend reads can run code: no pickle is loaded, wherever it is.
 
 A pickle that would leave a mark is put in the place of everything that the backend reads from disk,
 from its queue and from the network. What reads it says that it cannot, and there is no mark.
@@ -103,7 +103,7 @@ KINDS = (plain, of_torch, of_old_torch, of_numpy, of_many_arrays, in_a_zip)
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Iterator[Path]:
-    """The file that tells; checked after each test."""
+    """The mark that a bomb leaves; checked after each test."""
     path = tmp_path / "mark"
     yield path
     assert not path.exists(), "a pickle was loaded"
@@ -116,7 +116,7 @@ def bomb(request: pytest.FixtureRequest, mark: Path) -> bytes:
 
 
 def test_a_bomb_goes_off_where_pickles_are_loaded(tmp_path: Path) -> None:
-    """Else the tests here could not fail."""
+    """Otherwise these tests could not fail."""
     bomb = Bomb(tmp_path / "mark")
     loads: tuple[Callable[[], object], ...] = (
         lambda: pickle.loads(plain(bomb)),
@@ -165,7 +165,7 @@ def test_as_pretrained_weights(tmp_path: Path, bomb: bytes) -> None:
 
 
 def test_as_a_policy(tmp_path: Path, bomb: bytes) -> None:
-    """Of CDAL-RL; a project's settings cannot even name one."""
+    """CDAL-RL's policy; a project's settings cannot even name one."""
     file = tmp_path / "policy.safetensors"
     file.write_bytes(bomb)
     pool = load_pool(small_pool(tmp_path))
@@ -202,7 +202,7 @@ def test_as_a_cached_image(tmp_path: Path, bomb: bytes) -> None:
 
 
 def test_in_the_database(tmp_path: Path, bomb: bytes) -> None:
-    """In the place of JSON."""
+    """A pickle in place of JSON."""
     services = make_services(tmp_path)
     project = add_project(services, extra_params={"budget": 3})
     add_tasks(services, project, [1])
@@ -243,7 +243,7 @@ def check(messages: Huey) -> None:
 
 
 def test_as_an_image(tmp_path: Path, bomb: bytes) -> None:
-    """Whatever it claims to be; and what was refused is not kept."""
+    """A bomb is refused whatever it claims to be, and is not kept."""
     with Loopback() as server:
         server.routes["/data/upload/1/a.png"] = reply(bomb, Content_Type="image/png")
         store = ImageStore(tmp_path / "images", 10_000_000, AllowedHosts())
@@ -259,7 +259,7 @@ FORBIDDEN = {
 
 
 def faults(source: str) -> list[str]:
-    """What in a program could load a pickle, or run a text."""
+    """The calls in a program that could load a pickle or run text as code."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

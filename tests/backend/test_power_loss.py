@@ -1,6 +1,6 @@
-"""A power loss: the database loses its last transactions, files and Label Studio do not.
+"""A power loss: the database loses its last transactions; files and Label Studio lose nothing.
 
-Nobody can pull the plug in a test. SQLite promises (WAL, synchronous=NORMAL) that its last
+A test cannot pull the plug. SQLite promises (WAL, synchronous=NORMAL) that its last
 transactions alone are lost; so the database is put back to what it was a few commits ago. Label
 Studio is a fake, since this takes many losses; the trainings are real.
 """
@@ -39,12 +39,12 @@ SETTINGS = {
 
 
 class PowerLossError(BaseException):
-    """What nothing catches."""
+    """Nothing catches it."""
 
 
 @dataclass
 class Machine:
-    """A backend that runs its jobs here, one after the other, until the power fails."""
+    """A backend that runs its jobs in this process, one after another, until the power fails."""
 
     folder: Path
     label_studio: FakeLabelStudio
@@ -73,7 +73,7 @@ class Machine:
             raise PowerLossError
 
     def run(self, commits: int | None = None, fatal: str | None = None) -> None:
-        """Do what is to be done; the power fails after so many commits, or a commit of a function.
+        """Run all jobs; the power fails after some commits, or after a commit in a given function.
 
         Args:
             commits: how many.
@@ -91,7 +91,7 @@ class Machine:
             return list(session.scalars(select(Job.id).filter_by(state="pending")))
 
     def lose_power(self, transactions: int) -> None:
-        """Start again on a database without its last transactions."""
+        """Restart on a database without its last transactions."""
         self.commits_left = self.fatal = None
         self.services.store.close()
         self.services.jobs.huey.storage.close()
@@ -113,7 +113,7 @@ class Machine:
 
 
 class People:
-    """Label what the stream serves."""
+    """Annotators who label what the stream serves."""
 
     def __init__(self, label_studio: FakeLabelStudio) -> None:
         self._label_studio = label_studio
@@ -131,7 +131,7 @@ class People:
 
 
 def check(machine: Machine) -> None:
-    """What must be true once nothing is left to do."""
+    """Check what must be true once nothing is left to do."""
     label_studio = machine.label_studio
     pairs = Counter((p["task"], p["model_version"]) for c in label_studio.imports for p in c)
     assert max(pairs.values()) == 1, "a task has two predictions of one queue version"
@@ -165,7 +165,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
 LOSSES = [
     ("queue._new_edition of queue", 1),
-    # Label Studio has the predictions, and the store has forgotten the name that they go by.
+    # Label Studio has the predictions, but the store has forgotten their queue version.
     ("queue._send of queue", 3),
     ("queue.run of queue", 1),
     ("score._save of score", 1),

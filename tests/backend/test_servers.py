@@ -1,4 +1,4 @@
-"""The whole loop on PostgreSQL and Redis: two web processes and one worker, each by itself."""
+"""The whole loop on PostgreSQL and Redis: two web processes and a worker, run separately."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_two_rounds_on_servers(
     status = scenario.wait("second model", lambda s: len(s["versions"]) == 2)
     assert [version["labels"] for version in status["versions"]] == [8, 16]
 
-    # Either web process answers alike, and predicts with the weights that the worker wrote.
+    # Both web processes give the same answers, and predict with the weights that the worker wrote.
     scenario.wait_for_round(3)
     scenario.settle()
     assert second.status(scenario.number) == first.status(scenario.number)
@@ -109,7 +109,7 @@ def test_two_rounds_on_servers(
     assert len(results) == len(tasks) == 3
     assert all(result["result"][0]["value"]["choices"] for result in results)
 
-    # All of it is on the servers, and none of it a pickle.
+    # All state is on the servers, and none of it is a pickle.
     assert not list(first.data_folder.glob("*.sqlite*"))
     with psycopg.connect(database_address) as connection:
         assert connection.execute("SELECT count(*) FROM rounds").fetchone() == (3,)
@@ -144,7 +144,7 @@ def uid_of(scenario: Any) -> str:
 def test_a_restart_of_both_servers_in_the_middle_of_a_training(
     tmp_path: Path, label_studio: LabelStudioServer, make_scenario: Callable[..., Any]
 ) -> None:
-    """As a power cut would: what was committed is there, and the training is done once."""
+    """As after a power cut: what was committed is kept, and the training is done once."""
     postgresql, redis_server = PostgreSQL(), RedisServer()
     with ExitStack() as stack:
         for server in (postgresql, redis_server):

@@ -1,4 +1,4 @@
-"""Situations a project can be in, each with a sensible outcome, against a real Label Studio."""
+"""Situations of a project, each with a sensible outcome, against a real Label Studio."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_label_without_an_example_is_no_obstacle(make_scenario: Make) -> None:
     assert status["problem"] is None
 
 
-def test_images_that_cannot_be_had_are_left_out_with_their_reason(make_scenario: Make) -> None:
+def test_images_that_are_missing_are_left_out_with_their_reason(make_scenario: Make) -> None:
     scenario = make_scenario(24, budget=6, min_labels=4)
     missing = scenario.project.import_images(["/data/local-files/?d=cifar/missing.jpg"])
     scenario.wait("import", lambda s: s["tasks"] == 25)

@@ -1,4 +1,4 @@
-"""Eight people label for long, with retraining on: nothing leaks and nothing goes wrong."""
+"""Eight people label for hours while the model retrains: nothing leaks and nothing goes wrong."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Memory:
 
     @staticmethod
     def _name(pid: int) -> str:
-        # Of the two processes of gunicorn, the later one answers.
+        # Gunicorn has two processes; the later one answers.
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         return "worker" if b"cdal\0worker" in command else "web"
 
@@ -55,7 +55,7 @@ class Memory:
 def label_together(
     scenario: Scenario, tokens: list[str], total: int, memory: Memory
 ) -> tuple[list[int], int]:
-    """Everybody labels what the stream serves until so many labels are submitted.
+    """Everybody labels what the stream serves until this many labels are submitted.
 
     Returns:
         The task of each label, and how many requests Label Studio failed.
@@ -77,7 +77,7 @@ def label_together(
                     time.sleep(1)
                     continue
                 annotator.submit(task, scenario.truth[task])
-            except httpx.HTTPError:  # Label Studio's SQLite is locked: one presses again
+            except httpx.HTTPError:  # Label Studio's SQLite is locked: a person would press again
                 errors += 1
                 time.sleep(0.5)
                 continue
@@ -120,7 +120,7 @@ def soak(
     tasks, errors = label_together(scenario, tokens, annotations, memory)
     seconds = time.monotonic() - begun
     scenario.settle(600)
-    # A label that was seen by no hint is found by the minute's poll.
+    # A label whose hint was lost is found by the minute's poll.
     distinct = len(set(tasks))
     status = scenario.wait("every label", lambda found: found["labelled"] == distinct, 120)
     print(

@@ -1,4 +1,4 @@
-"""An admin steers a loop that runs: from the command line and the API, seen in Label Studio."""
+"""An admin steers a running loop from the command line and the API, as seen in Label Studio."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ pytestmark = [pytest.mark.label_studio, pytest.mark.data]
 
 
 def cdal(scenario: Any, *arguments: object) -> str:
-    """Run a command beside the backend, as an admin on its machine does."""
+    """Run a command on the backend's machine, as an admin would."""
     ended = subprocess.run(
         [sys.executable, "-m", "cdal", *map(str, arguments)],
         env=environment(scenario.backend.data_folder),
         capture_output=True,
         text=True,
-        check=True,
     )
+    assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
 
@@ -49,7 +49,7 @@ def job(status: dict[str, Any], kind: str, state: str) -> dict[str, Any] | None:
 
 
 def followed(scenario: Any) -> str:
-    """What Label Studio's label stream follows."""
+    """The queue version that Label Studio's label stream follows."""
     project = scenario.project.sdk.projects.get(id=scenario.number)
     return str(project.model_version)
 

@@ -1,4 +1,4 @@
-"""A pre-annotation that a person submits as it is, on Label Studio's own page, and its export."""
+"""A pre-annotation submitted unchanged on Label Studio's own page, and its export."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONFIGS = {
 
 
 def lying_down() -> bytes:
-    """A photograph of odd sides, which is to be turned by a quarter."""
+    """A photograph with odd sides that must be rotated by a quarter turn."""
     tags = Image.Exif()
     tags[0x0112] = 6
     file = BytesIO()

@@ -38,7 +38,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 ROUNDS, BUDGET, RESERVE = 2, 20, 6
 SCREENSHOTS = os.environ.get("CDAL_SCREENSHOTS")
-"""A folder to keep the screenshots in, such as docs/; without it none is kept."""
+"""A folder for the screenshots, such as docs/; without it none are kept."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ def polygon_config(classes: Sequence[str]) -> str:
 
 
 def unsure_rectangle_config(classes: Sequence[str]) -> str:
-    """After so short a training a detector is sure of nothing."""
+    """After such a short training a detector is confident of nothing."""
     tag = "<RectangleLabels "
     return rectangle_config(classes).replace(tag, f'{tag}model_score_threshold="0.1" ')
 
 
 def in_polygons(example: Example, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """What a person with the polygon tool says of an image."""
+    """What a person draws on an image with the polygon tool."""
     mask = example.target()
     control = served_control(polygon_config(classes))
     names = [*classes, *(str(n) for n in range(len(classes), IGNORED + 1))]  # others: no label
@@ -119,13 +119,13 @@ def test_the_stream_serves_the_selectors_order(looped: Looped) -> None:
     for queue, served in zip(looped.queues, looped.served, strict=False):
         assert served == queue[:BUDGET]
     assert len({task for served in looped.served for task in served}) == ROUNDS * BUDGET
-    # The newest round's scores are still there to work the order out from.
+    # The newest round's scores are still stored.
     labelled = [task for served in looped.served for task in served]
     assert looped.queues[-1] == cdal_cs_order(looped.scenario, labelled)
 
 
 def cdal_cs_order(scenario: Any, labelled: Sequence[int]) -> list[int]:
-    """What CDAL-CS picks from the stored scores, worked out apart from the backend."""
+    """What CDAL-CS picks from the stored scores, computed without the backend."""
     status = scenario.status()
     version = status["serving_version"]
     scores = Scores.load(scenario.backend.data_folder / f"projects/{status['id']}/scores/{version}")
@@ -158,7 +158,7 @@ def test_predictions_are_there_for_the_queue_and_fit_the_labeling_config(looped:
 def test_the_annotator_sees_the_prediction_where_it_should_be(
     looped: Looped, label_studio_page: LabelStudioPage
 ) -> None:
-    """On Label Studio's own page, in pixels."""
+    """Compared on Label Studio's own page, in pixels."""
     task = max(looped.predictions, key=lambda task: confidence(looped.predictions[task]))
     result = looped.predictions[task]
     label_studio_page.open_task(looped.scenario.number, task)
@@ -175,12 +175,12 @@ def test_the_annotator_sees_the_prediction_where_it_should_be(
 
 
 def confidence(result: Sequence[Mapping[str, Any]]) -> float:
-    """That of the region of which the model is surest."""
+    """The confidence of the region that the model is surest of."""
     return max((float(region["score"]) for region in result), default=0.0)
 
 
 def covered(result: Sequence[Mapping[str, Any]], side: int = 160) -> npt.NDArray[np.bool_]:
-    """Where a square image of this side is covered by regions."""
+    """The part of a square image of this side that regions cover."""
     canvas = Image.new("L", (side, side))
     draw = ImageDraw.Draw(canvas)
     share = side / 100

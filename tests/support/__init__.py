@@ -1,1 +1,1 @@
-"""What several tests need: servers, projects, images, fakes that say so."""
+"""Helpers that several tests share: servers, projects, images, and fakes named as such."""

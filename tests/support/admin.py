@@ -1,4 +1,4 @@
-"""An admin's browser on the pages: what is asked of the network, what axe finds."""
+"""An admin's browser on the backend's pages, with its network requests and axe's findings."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class Admin:
         assert answer.ok, answer.status
 
     def sees(self, text: str, where: str = "main") -> None:
-        """Wait until a text is on the page, which is not loaded anew for it."""
+        """Wait until a text appears on the page without reloading it."""
         expect(self.page.locator(where)).to_contain_text(text, timeout=PATIENCE_MS)
 
     def press(self, name: str, sure: str | None = None) -> None:
-        """Press a button; where it asks, say that one is sure."""
+        """Press a button, and confirm if it asks."""
         role = "button" if sure is None else "link"
         self.page.get_by_role(role, name=name, exact=True).first.click()
         if sure is not None:
             self.page.get_by_role("button", name=sure, exact=True).click()
 
     def findings(self) -> list[str]:
-        """What axe finds serious or worse."""
+        """The violations that axe rates serious or worse."""
         violations = Axe().run(self.page).response["violations"]
         return [
             f"{one['id']}: {one['nodes'][0]['html'][:200]}"
@@ -60,7 +60,7 @@ class Admin:
         ]
 
     def overflow(self) -> int:
-        """By how many pixels the page is wider than the window."""
+        """How many pixels the page is wider than the window."""
         return int(
             self.page.evaluate(
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"

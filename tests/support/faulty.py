@@ -1,4 +1,4 @@
-"""A proxy between backend and Label Studio that does to requests what a bad day does."""
+"""A proxy between backend and Label Studio that makes requests fail as they do on a bad day."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import httpx
 
 Forward = Callable[[], httpx.Response]
 Fault = Callable[[Forward], httpx.Response | None]
-"""What becomes of a request; None cuts the connection."""
+"""Handles a request; None cuts the connection."""
 
 
 def answers(status: int) -> Fault:
-    """Not passed on, but answered so."""
-    return lambda _: httpx.Response(status, json={"detail": "A test's doing."})
+    """Answer with this status instead of passing the request on."""
+    return lambda _: httpx.Response(status, json={"detail": "Caused by a test."})
 
 
 def cut_before(_: Forward) -> None:
-    """Cut off before anything was done."""
+    """Cut the connection before anything was done."""
 
 
 def cut_after(forward: Forward) -> None:
-    """Cut off after it was done: nobody hears of it."""
+    """Cut the connection after the request was done, so that the client never learns of it."""
     forward()
 
 
@@ -38,7 +38,7 @@ def slow(seconds: float) -> Fault:
 
 
 def meanwhile(happens: Callable[[], None]) -> Fault:
-    """Something happens just before."""
+    """Do something just before passing the request on."""
 
     def act(forward: Forward) -> httpx.Response:
         happens()
@@ -48,7 +48,7 @@ def meanwhile(happens: Callable[[], None]) -> Fault:
 
 
 class FaultyLabelStudio(ThreadingHTTPServer):
-    """Passes everything on, but for the requests that a fault waits for."""
+    """Passes every request on, except those that a fault is waiting for."""
 
     daemon_threads = True
 
@@ -105,11 +105,11 @@ class FaultyLabelStudio(ThreadingHTTPServer):
         self._client = client
 
     def expect(self, method: str, part: str, *faults: Fault) -> None:
-        """Have the next requests to an address with this part in it go wrong, one a fault."""
+        """Make the next requests to addresses that contain this part fail, one per fault."""
         self._faults += [(method, part, fault) for fault in faults]
 
     def always(self, fault: Fault | None) -> None:
-        """Have every other request go wrong from now on; None: none."""
+        """Make every other request fail from now on; None ends this."""
         self._always[:] = [fault] if fault else []
 
     @property

@@ -1,7 +1,7 @@
-"""The worker that kills itself at a chosen point, and the web process. For tests alone.
+"""The worker that kills itself at a chosen point, and the web process. For tests only.
 
-A point is just before or just after a commit, a rename, or a call that changes Label Studio; its
-name says which. With no point to die at, it runs on and writes down which points it passed.
+A point is just before or after a commit, a rename, or a call that changes Label Studio; its name
+says which. The worker records the points it passes, and without a fatal one it keeps running.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BENEATH = tuple(BACKEND / file for file in ("store/store.py", "loop/pool_scores.
 
 
 def watch(passed: Path, fatal: str | None) -> None:
-    """Have every point written down, and the fatal one be the last."""
+    """Record every point, and die at the fatal one."""
 
     def at(when: str, what: str) -> None:
         name = f"{when} {what} in {place()}"
@@ -53,7 +53,7 @@ def watch(passed: Path, fatal: str | None) -> None:
     for method in ("import_predictions", "serve", "show_queue"):
         wrap(LabelStudioClient, method)
 
-    # What `report` writes is of no consequence, and far too often.
+    # What `report` writes does not matter and comes far too often.
     def counts(session: Session) -> bool:
         reads = session.get_bind().get_execution_options().get("sqlite_begin") == "DEFERRED"
         return not reads and not place().startswith("manager.report")
@@ -68,7 +68,7 @@ def watch(passed: Path, fatal: str | None) -> None:
 
 
 def place() -> str:
-    """The function of the backend that is at work, and the kind of job."""
+    """The backend's function that is running, and the kind of its job."""
     frame: FrameType | None = sys._getframe(1)
     where, kind = "", ""
     while frame is not None:

@@ -32,7 +32,7 @@ RESUMED = re.compile(r"After a kill, resumed: ")
 
 
 class KillableBackend(BackendServer):
-    """Web process and worker, each started, killed and watched by itself."""
+    """Web process and worker, started, killed and watched separately."""
 
     def __init__(self, folder: Path, label_studio: LabelStudioServer) -> None:
         port = free_port()
@@ -45,7 +45,7 @@ class KillableBackend(BackendServer):
         self._web: BaseProcess | None = None
         self._worker: BaseProcess | None = None
         self.kills: Counter[str] = Counter()
-        """How often what was killed, and where."""
+        """How often each process was killed, by place."""
         self.worker_kills = 0
         self._said_before = 0
 
@@ -54,7 +54,7 @@ class KillableBackend(BackendServer):
         self.wait_until_up(f"{self.url}/health", PATIENCE)
 
     def start_worker(self, fatal: str | None = None) -> None:
-        """Start it; it dies at the fatal point."""
+        """Start the worker; it dies at the fatal point."""
         self._said_before = self.times_resumed()
         self._worker = self._start(killed.worker, self.passed, fatal)
 
@@ -99,16 +99,16 @@ class KillableBackend(BackendServer):
         return self._worker is not None and self._worker.is_alive()
 
     def times_resumed(self) -> int:
-        """How often a worker has said what it resumed."""
+        """How often a worker has reported what it resumed."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return sum(bool(RESUMED.search(line)) for line in lines)
 
     def said_what_it_resumed(self) -> bool:
-        """Whether the worker that runs has said so, once."""
+        """Whether the running worker has reported it exactly once."""
         return self.times_resumed() == self._said_before + 1
 
     def points(self) -> list[str]:
-        """The names of the points that come again and again, each once, in order."""
+        """The names of the recurring points, in order."""
         return [
             name
             for name, times in Counter(self.passed.read_text().splitlines()).items()
@@ -126,7 +126,7 @@ class KillableBackend(BackendServer):
 def drive(
     scenario: Scenario, backend: KillableBackend, fatal: str, most_labels: int = 1000
 ) -> bool:
-    """Label until the worker dies at a point; whether it did before so many were labelled."""
+    """Label until the worker dies at a point; False if it has not after so many labels."""
     annotator = scenario.annotator()
     labelled = 0
     deadline = time.monotonic() + PATIENCE
@@ -141,7 +141,7 @@ def drive(
 
 
 def label_some(scenario: Scenario, annotator: Any, count: int) -> list[int]:
-    """Label what the stream serves; fewer where it has nothing."""
+    """Label what the stream serves, up to this many tasks; returns them."""
     labelled = []
     for _ in range(count):
         task = annotator.next_task()
@@ -153,13 +153,13 @@ def label_some(scenario: Scenario, annotator: Any, count: int) -> list[int]:
 
 
 def check_invariants(scenario: Scenario, backend: KillableBackend) -> None:
-    """What must be true whatever was killed, once nothing is left to do."""
+    """Check what must be true once nothing is left to do, whatever was killed."""
     status = scenario.settle()
     assert status["problem"] is None
     _check_jobs(backend, status)
     _check_predictions(scenario)
     _check_files(backend, status)
-    # One that is killed while it starts has no time to say it; the next one does.
+    # A worker that is killed while it starts has no time to report it; the next one does.
     assert backend.said_what_it_resumed()
     assert "Traceback" not in backend.log.read_text()
     assert (
@@ -174,7 +174,7 @@ def check_invariants(scenario: Scenario, backend: KillableBackend) -> None:
 
 
 def check_all_labels_are_trained_on(scenario: Scenario) -> None:
-    """No submitted label is missing from the next training."""
+    """Check that no submitted label is missing from the next training."""
     answer = httpx.get(
         f"{scenario.label_studio.url}/api/projects/{scenario.number}",
         headers={"Authorization": f"Token {scenario.label_studio.token}"},
@@ -193,7 +193,7 @@ def _check_jobs(backend: KillableBackend, status: dict[str, Any]) -> None:
     with closing(sqlite3.connect(backend.data_folder / "cdal.sqlite")) as store:
         ends = set(store.execute("SELECT state, error FROM jobs WHERE state != 'done'"))
         marks = [mark for (mark,) in store.execute("SELECT fingerprint FROM model_versions")]
-    # Whoever kills at each point of a job kills some jobs so often that they are given up.
+    # Killing at each point of a job kills some jobs so often that they are given up.
     assert ends <= {("failed", GIVEN_UP)}, "a job was lost"
     assert len(marks) == len(set(marks)), "a training was done twice with effect"
     numbers = [version["number"] for version in status["versions"]]

@@ -1,4 +1,4 @@
-"""The backend's parts without a Label Studio, for tests of what needs none or of its faults."""
+"""The backend without a real Label Studio, for tests that need none or need it to fail."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CONFIG = (
 
 
 def make_config(folder: Path, **changes: Any) -> ServerConfig:
-    """A configuration that takes nothing from the environment of the tests."""
+    """A configuration that ignores the tests' environment."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {"LABEL_STUDIO_URL": URL, "LABEL_STUDIO_API_KEY": "the-servers-key"}
     return ServerConfig(**{**values, "MODEL_DIR": folder, **changes})
@@ -55,7 +55,7 @@ def make_services(folder: Path, **changes: Any) -> Services:
 
 
 def make_browser(folder: Path, **changes: Any) -> FlaskClient:
-    """A client of a fresh web application; `services_of` has what is behind it."""
+    """A client of a new web application; `services_of` returns its services."""
     return create_app(make_config(folder, **changes)).test_client()
 
 
@@ -96,7 +96,7 @@ def add_version(
     said: Mapping[int, str] | None = None,
     number: int = 1,
 ) -> ModelVersion:
-    """A serving model version that has said "cat" or "dog" of these tasks."""
+    """A serving model version that predicted "cat" or "dog" for these tasks."""
     with services.store.transaction() as session:
         version = ModelVersion(
             project_id=project.id,
@@ -140,7 +140,7 @@ def write_network(
 
 
 def choice(label: str) -> list[dict[str, Any]]:
-    """The result that Label Studio gets of what `add_version` said."""
+    """The prediction that Label Studio gets for what `add_version` stored."""
     return [
         {
             "from_name": "label",
@@ -160,7 +160,7 @@ def add_round(
     queued: int = 0,
     **changes: Any,
 ) -> Round:
-    """A round that ranked these tasks in this order, of which the first are queued."""
+    """A round that ranked these tasks in this order and queued the first of them."""
     values = {"number": 1, "selector": "random", "budget": 2, "seed": 0, "editions": 0}
     with services.store.transaction() as session:
         made = Round(project_id=project.id, state=state, **{**values, **changes})
@@ -208,7 +208,7 @@ def job_of(services: Services, job_id: int) -> Job:
 
 
 def jobs_of(services: Services) -> list[tuple[str, str]]:
-    """Kind and state of every job, in the order in which they were asked for."""
+    """Kind and state of every job, in the order requested."""
     with services.store.reading() as session:
         return [(job.kind, job.state) for job in session.query(Job).order_by(Job.id)]
 

@@ -19,7 +19,7 @@ SURE, TORN, OTHER = (0.9, 0.1), (0.5, 0.5), (0.1, 0.9)
 def add_scores(
     services: Services, project: Project, said: Mapping[int, Sequence[float]], number: int = 1
 ) -> None:
-    """What version 1 said of these images: the probabilities of "cat" and "dog"."""
+    """Store the probabilities of "cat" and "dog" that a version predicted for these images."""
     probabilities = torch.tensor(list(said.values()), dtype=torch.float32)
     mixtures = mixtures_of_vectors(probabilities, region="image")
     Scores(
@@ -34,7 +34,7 @@ def add_scores(
 
 
 def pooled_project(services: Services) -> tuple[Project, Round]:
-    """Task 1 is labelled; of 2 to 6, which are not, round 2 ranked 3 first."""
+    """A project whose task 1 is labelled and whose round 2 ranked 3 first among tasks 2 to 6."""
     project = add_project(services, title="Pets")
     add_tasks(services, project, [1], annotations=1)
     add_tasks(services, project, [2, 3, 4, 5, 6])

@@ -1,4 +1,4 @@
-"""Small pools for the tests of the selectors."""
+"""Small pools for the selectors' tests."""
 
 from __future__ import annotations
 

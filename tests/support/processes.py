@@ -1,4 +1,4 @@
-"""`cdal` as processes of its own, without a Label Studio."""
+"""`cdal` run in separate processes, without a Label Studio."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = 900.0
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Nothing of the backend's variables but what a test sets."""
+    """The environment without the backend's variables, except those that a test sets."""
     ours = ("LABEL_STUDIO_", "CDAL_", "BASIC_AUTH_", "MODEL_DIR", "PORT", "LOG_LEVEL")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "MODEL_DIR": str(folder), "CDAL_HOST": "127.0.0.1", **more}
@@ -35,7 +35,7 @@ def wait_until(what: str, reached: Callable[[], bool], seconds: float = PATIENCE
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started, and those that they did."""
+    """A process's children, and theirs."""
     found = [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return found + [below for child in found for below in children(child)]
 
@@ -61,7 +61,7 @@ def worker_runs(folder: Path) -> bool:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`cdal serve` that is up, and its address; whatever is left of it in the end is killed."""
+    """A running `cdal serve` and its address; what is left of it at the end is killed."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "cdal", "serve"],

@@ -1,4 +1,4 @@
-"""A detection data set that is learnt in a few steps, and the fastest network for it."""
+"""A detection data set that can be learnt in a few steps, and the fastest network for it."""
 
 from __future__ import annotations
 

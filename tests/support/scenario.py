@@ -1,4 +1,4 @@
-"""Projects of real images of which the truth is known, between a Label Studio and a backend."""
+"""Projects of real images with known labels, connected to a Label Studio and a backend."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from support.processes import PATIENCE
 
 @dataclass
 class Scenario:
-    """A connected project with real images of which the truth is known.
+    """A project of real images with known labels.
 
     Attributes:
-        truth: what a person who makes no mistakes submits, by task: a class, or regions.
-        examples: the image that each task is of.
+        truth: the correct annotation of each task: a class, or regions.
+        examples: each task's image.
     """
 
     label_studio: LabelStudioServer
@@ -60,7 +60,7 @@ class Scenario:
         return self.wait(f"round {number}", round_is_open(number), seconds)
 
     def queue(self) -> list[int]:
-        """Task ids in the order in which they are to be labelled."""
+        """Task ids in labelling order."""
         return [pick["task"] for pick in self.backend.queue(self.number)]
 
     def label(self, tasks: list[int], annotator: Annotator | None = None) -> None:
@@ -69,7 +69,7 @@ class Scenario:
             annotator.submit(task, self.truth[task])
 
     def label_stream(self, count: int) -> list[int]:
-        """Label what the stream serves; returns the tasks in the order served."""
+        """Label what the stream serves, and return the tasks in the order served."""
         annotator = self.annotator()
         served = []
         for _ in range(count):
@@ -88,7 +88,7 @@ class Scenario:
 
 
 class Projects:
-    """Makes projects, and closes what they have open."""
+    """Creates projects, and closes their connections."""
 
     def __init__(self, label_studio: LabelStudioServer) -> None:
         self._label_studio = label_studio
@@ -102,7 +102,7 @@ class Projects:
         settings: Mapping[str, Any],
         server: BackendServer,
     ) -> Scenario:
-        """A project of these images; it is not connected."""
+        """Create a project of these images, without connecting it."""
         root = Path(self._label_studio.images)
         folder = root / secrets.token_hex(4)
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""Real database servers, of Debian's packages, that a test starts on a free port."""
+"""Real database servers from Debian's packages, started on free ports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
 
 
 def find_program(name: str) -> str | None:
-    """A program's path; Debian has PostgreSQL's apart, by version."""
+    """A program's path; Debian keeps PostgreSQL's in a folder per version."""
     own = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return str(own[-1]) if own else shutil.which(name)
 
@@ -31,7 +31,7 @@ class DatabaseServer:
 
     def __init__(self) -> None:
         self.port = free_port()
-        # Not below pytest's folder, into which nobody but its owner can look.
+        # Not below pytest's folder, which only its owner can open.
         self.folder = Path(tempfile.mkdtemp(prefix="cdal-server-"))
         if os.getuid() == 0:
             shutil.chown(self.folder, UNPRIVILEGED)
@@ -71,7 +71,7 @@ class DatabaseServer:
 
 
 class PostgreSQL(DatabaseServer):
-    """PostgreSQL; every test may have a database of its own."""
+    """PostgreSQL, with a database per test where one is needed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class PostgreSQL(DatabaseServer):
             return cursor.fetchall() if cursor.description else []
 
     def new_database(self) -> str:
-        """The address of a fresh database."""
+        """Create a database and return its address."""
         name = f"test_{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name}")
         return self.url(name)

@@ -1,4 +1,4 @@
-"""A segmentation data set that is learnt in a few steps, and the fastest network for it."""
+"""A segmentation data set that can be learnt in a few steps, and the fastest network for it."""
 
 from __future__ import annotations
 
