@@ -295,6 +295,7 @@ def relabelled(work: Context, *labels: str) -> Context:
     return make_work(work.services, work.project, work.client, "savings")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_labels_in_another_order_are_the_same_labels(services: Services) -> None:
     work = drawn_at_random(services, "Choices", CLASSES)
     savings.run(work)
@@ -306,6 +307,7 @@ def test_labels_in_another_order_are_the_same_labels(services: Services) -> None
     assert load_network(folder, torch.device("cpu")).classes == ("dog", "cat")
 
 
+@pytest.mark.slow
 def test_a_label_that_was_added_waits_for_versions_that_know_it(services: Services) -> None:
     work = drawn_at_random(services, "Choices", CLASSES)
     savings.run(work)
@@ -315,6 +317,7 @@ def test_a_label_that_was_added_waits_for_versions_that_know_it(services: Servic
     )
 
 
+@pytest.mark.slow
 def test_versions_of_another_task_are_left_out(services: Services) -> None:
     work = drawn_at_random(services, "Choices", CLASSES)
     shutil.rmtree(services.config.version_folder(work.project.id, 1))
