@@ -1,4 +1,4 @@
-"""The images a network learns from, read once and kept small."""
+"""The images that a network learns from, prepared once and kept in memory as far as they fit."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from torch import Tensor
 from cdal.models.errors import Stopped
 
 MEMORY_LIMIT = 2**30
-"""Bytes of prepared images that are kept in memory; the others are read again in every epoch."""
+"""The memory in bytes for prepared images; further images are read again in every epoch."""
 
 LOADER_THREADS = min(8, os.cpu_count() or 1)
 
 Example = tuple[Tensor, Tensor]
-"""An image and its target, see predictions.py."""
+"""An image, uint8, and its target; predictions.py describes targets."""
 
 
 class Dataset(Protocol):
-    """Labelled images. It is read from several threads at once."""
+    """Labelled images, which several threads read at once."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Example:
-        """An image, (3, H, W) uint8, and its target, see predictions.py."""
+        """An image, (3, H, W) uint8, and its target."""
         ...
 
 
-class Preparing(Protocol):
-    """The part of a network that makes its input."""
+class Preparer(Protocol):
+    """The part of a network that prepares images and targets."""
 
     @property
     def image_size(self) -> int: ...
@@ -44,18 +44,18 @@ class Preparing(Protocol):
 
 
 class PreparedImages:
-    """A data set as a network sees it: images of one size with their targets, in batches.
+    """A prepared data set: images of one size with their targets, in batches.
 
     Every image is read and prepared once, and kept as long as there is room within the memory
     limit. The others are read again whenever they are needed, one batch ahead.
 
     Args:
         data: the labelled images.
-        network: prepares them.
-        memory_limit: bytes of memory that prepared images may take.
+        network: the network that they are prepared for.
+        memory_limit: the memory for prepared images in bytes.
     """
 
-    def __init__(self, data: Dataset, network: Preparing, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(self, data: Dataset, network: Preparer, memory_limit: int = MEMORY_LIMIT) -> None:
         self._data = data
         self._network = network
         size = network.image_size
@@ -100,10 +100,10 @@ class PreparedImages:
             self._kept_targets[row] = target
 
     def load(self, progress: Callable[[float], None], stop: Callable[[], bool]) -> None:
-        """Read all images.
+        """Read and prepare all images.
 
         Raises:
-            Stopped: ``stop`` said so.
+            Stopped: ``stop`` returned True.
         """
         with ThreadPoolExecutor(LOADER_THREADS) as pool:
             try:
@@ -116,7 +116,7 @@ class PreparedImages:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def take(self, rows: Sequence[int]) -> PreparedImages:
-        """Some of the images, in this order; they share the memory."""
+        """The images of these rows, in this order; they share the memory."""
         some = copy.copy(self)
         some._rows = self._rows[torch.tensor(list(rows), dtype=torch.int64)]
         return some

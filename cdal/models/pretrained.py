@@ -99,7 +99,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ModelError(f"There is no file {file}.") from error
+        raise ModelError(f"The file {file} does not exist.") from error
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file} does not hold readable weights: {error}.") from error
     # Torch does not document what it raises for a damaged file, and its message for a file with

@@ -173,7 +173,7 @@ class TestWeightsFile:
 
     @pytest.mark.parametrize("name", ["own.pth", "own.safetensors"])
     def test_damaged_or_missing(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(ModelError, match="There is no file"):
+        with pytest.raises(ModelError, match=f"{name} does not exist"):
             self.make(tmp_path / name)
         (tmp_path / name).write_bytes(b"half a file")
         with pytest.raises(ModelError, match="does not hold readable weights"):
