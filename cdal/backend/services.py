@@ -1,4 +1,4 @@
-"""What every part of a process shares: configuration, store, jobs and images."""
+"""The services that a process shares: configuration, store, jobs, images and networks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ THUMBNAIL_CACHE_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Opened once a process."""
+    """The services; opened once per process."""
 
     config: ServerConfig
     store: Store
@@ -37,14 +37,14 @@ class Services:
     images: ImageStore
     networks: LoadedNetworks
     thumbnails: DiskCache
-    # Of what Label Studio's events ask for, which others may send: at once, unless too often.
+    # Limits on what Label Studio's events cause, since anybody may send them.
     looks: Spacing = field(default_factory=lambda: Spacing(120, 0.5))
     trainings: Spacing = field(default_factory=lambda: Spacing(3, 60.0))
     strangers: Spacing = field(default_factory=lambda: Spacing(1, 10.0))
 
     @classmethod
     def open(cls, config: ServerConfig, on_given_up: GivenUp) -> Services:
-        """Open everything; `on_given_up` is what the loop does about a job that is given up."""
+        """Open everything; `on_given_up` is the loop's hook for jobs that are given up."""
         store = Store(config.store_url)
         return cls(
             config=config,
@@ -65,7 +65,7 @@ class Services:
         Raises:
             LabelStudioError: there is no token at all.
         """
-        # A project has a token of its own only where the server's may not read it.
+        # A project has its own token only if the server's token cannot read it.
         key = self.config.label_studio_api_key
         token = project.access_token or (key.get_secret_value() if key is not None else None)
         never_show(token, project.webhook_secret)
@@ -76,7 +76,7 @@ class Services:
         return _client(project.url, token, project.label_studio_id)
 
     def image_source(self, project: Project) -> ImageSource:
-        """Where a project's images are read from."""
+        """The source of a project's images."""
         return ImageSource(project.url, self.client(project).authorization)
 
 
@@ -91,7 +91,7 @@ CPU = torch.device("cpu")
 
 
 class LoadedNetworks:
-    """The last few networks that were asked for."""
+    """The networks that were requested last."""
 
     KEPT = 2
 
@@ -101,7 +101,7 @@ class LoadedNetworks:
         self._loaded: dict[Path, TaskNetwork] = {}
 
     def get(self, folder: Path) -> TaskNetwork:
-        """The network in a folder; on the CPU where the GPU's memory is full.
+        """The network in a folder; on the CPU if the GPU's memory is full.
 
         Raises:
             ModelError: it cannot be loaded.
@@ -114,7 +114,7 @@ class LoadedNetworks:
             return network
 
     def move_to_cpu(self, folder: Path) -> TaskNetwork:
-        """The network in a folder, from now on on the CPU: a training needs all of the GPU.
+        """The network in a folder, from now on on the CPU: a training needs the whole GPU.
 
         Raises:
             ModelError: it cannot be loaded.

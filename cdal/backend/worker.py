@@ -1,4 +1,4 @@
-"""The worker process: runs jobs until it is told to stop."""
+"""The worker process: runs jobs until it is stopped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run_worker(config: ServerConfig) -> None:
     """Run jobs until SIGTERM or SIGINT. A job that is cut short goes on at the next start.
 
     Raises:
-        WorkerError: another worker has this data folder, or there is no such device.
+        WorkerError: another worker uses this data folder, or the device does not exist.
     """
     try:
         choose_device(config.device)
@@ -58,7 +58,7 @@ def run_worker(config: ServerConfig) -> None:
         lock = WorkerLock(services.store.engine)
         if not lock.hold():
             services.store.close()
-            raise WorkerError("Another worker runs on the database; there may be one.")
+            raise WorkerError("Another worker is running on the database; only one may.")
         _forget_messages(huey)
         log_less()
         consumer = huey.create_consumer(
@@ -94,7 +94,7 @@ def _end_unless(lock: WorkerLock, consumer: Consumer) -> Callable[[], None]:
         try:
             alone = lock.hold()
         except OperationalError:
-            return  # it is away now: nobody can take over
+            return  # while it is away, nobody can take over
         if not alone:
             log.error("Another worker runs on the database; this one ends.")
             consumer.stop_flag.set()
@@ -103,7 +103,7 @@ def _end_unless(lock: WorkerLock, consumer: Consumer) -> Callable[[], None]:
 
 
 def _recover(services: Services, was_killed: bool) -> None:
-    """Have what a killed worker left running done again, and remove what it left half written."""
+    """Put back the jobs that a killed worker left running, and remove its unfinished files."""
     resumed = services.jobs.recover()
     services.images.remove_leftovers()
     removed = remove_leftovers(services.config, services.store)
@@ -120,7 +120,7 @@ def _recover(services: Services, was_killed: bool) -> None:
 
 def _poll_with(services: Services) -> Callable[[], None]:
     def poll() -> None:
-        """Every minute: ask for what a lost webhook or a lost message missed."""
+        """Every minute: catch up on lost webhooks and lost messages."""
         try:
             with services.store.reading() as session:
                 projects = session.scalars(select(Project.id)).all()

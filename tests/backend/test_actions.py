@@ -211,7 +211,7 @@ def test_what_is_queued_in_a_paused_project_is_topped_up(
     add_round(services, project, range(5), queued=2, queue_version="CDAL round 1.1")
     actions.pause(services, project.id, "ann")
     outcome = sync.run(make_work(services, project, label_studio, reserve=3))
-    assert outcome == "6 tasks read; the project is paused, 3 images more in the queue"
+    assert outcome == "6 tasks read; the project is paused, 3 more images queued"
     # Task 5 is ranked by no round, and none begins for it.
     outcome = sync.run(make_work(services, project, label_studio, reserve=9))
     assert rounds(services) == [(1, "open", None)]

@@ -66,7 +66,7 @@ def test_start_training_without_labels_says_what_is_missing(make_scenario: Make)
     scenario.project.start_training(scenario.connection)
     status = scenario.wait("training", lambda s: any(_is(j, "train", "done") for j in s["jobs"]))
     outcome = next(job["outcome"] for job in status["jobs"] if job["kind"] == "train")
-    assert outcome == "not trained: 0 of at least 5 labels are there."
+    assert outcome == "not trained: There are 0 of at least 5 labels."
     status = scenario.settle()
     assert status["versions"] == []
     assert scenario.queue() == queue  # the open round goes on

@@ -1,4 +1,4 @@
-"""The worker's heartbeat in the store: how others know that it is alive, wherever it runs."""
+"""The worker's heartbeat in the store, by which other processes know that it is alive."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 10.0
 
 LATE_SECONDS = 45.0
-"""A worker that was not heard of for so long is not alive: a busy one misses a beat or two."""
+"""A worker without a heartbeat for this long is not alive; a busy one misses a beat or two."""
 
 
 @contextmanager
 def beating(store: Store) -> Iterator[None]:
-    """Beat for as long as the worker runs; one that ends by itself takes its heartbeat along."""
+    """Beat while the worker runs; a worker that ends by itself removes its heartbeat."""
     ended = threading.Event()
     started = now()
 
@@ -55,12 +55,12 @@ def beating(store: Store) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        # Where the database is away, the heartbeat is late soon enough.
+        # If the database is away, the heartbeat will soon be late anyway.
         with suppress(*STORAGE), store.transaction() as session:
             session.execute(delete(Heartbeat))
 
 
 def seconds_since_beat(session: Session) -> float | None:
-    """How long ago the worker was heard of; None where none runs."""
+    """Seconds since the last heartbeat; None if no worker runs."""
     found = session.get(Heartbeat, 1)
     return None if found is None else max(0.0, (now() - found.seen_at).total_seconds())

@@ -1,8 +1,7 @@
-"""Jobs: what there is to do, who does it, and the record of what was done.
+"""Jobs: requests for work, claims on them, and the record of what was done.
 
-The record in the store is the truth; huey carries job numbers from whoever asks to whoever works.
-A message that is lost or comes twice does no harm: pending jobs are sent again, and only one worker
-can claim a job.
+The record in the store is the truth; huey only carries job numbers to the worker. A message that is
+lost or arrives twice does no harm: pending jobs are sent again, and a job can be claimed only once.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 MAX_DEATHS = 10
-"""Of a worker, while it ran one and the same job: then it is the job that kills it."""
+"""After so many deaths of a worker during the same job, the job is to blame."""
 CHECK_MEMORY = "check whether the machine ran out of memory; then start the step again below."
 LONGEST_WAIT_S = 300.0
-"""A job that waits for something outside, such as Label Studio, is tried at least this often."""
+"""A job that waits for something else, such as Label Studio, is tried at least this often."""
 
 
 GivenUp = Callable[[Session, Job], None]
-"""Told, in the same transaction, of a job that ended for good without having done its work."""
+"""Called, in the same transaction, for a job that fails for good or is cancelled."""
 
 
 class Jobs:
@@ -63,10 +62,10 @@ class Jobs:
         self._work(job_id)
 
     def request(self, session: Session, project_id: int, kind: JobKind, asked_by: str) -> int:
-        """Have a job done, in the transaction of whatever makes it necessary.
+        """Request a job, in the transaction of whatever makes it necessary; returns its number.
 
-        One that waits already is that job: a burst of requests makes one. Call `send_pending` when
-        the transaction is committed.
+        If such a job is waiting already, that is the job: a burst of requests makes one. Call
+        `send_pending` once the transaction is committed.
         """
         waiting = session.scalar(_waiting(project_id, kind))
         if waiting is not None:
@@ -82,13 +81,13 @@ class Jobs:
     def ask(
         self, project_id: int, kind: JobKind, asked_by: str, spacing: Spacing | None = None
     ) -> int:
-        """Request a job and send it, unless one of its kind waits already.
+        """Request a job and send it, unless one of its kind is waiting already.
 
         Args:
-            project_id: the project's.
-            kind: the job's.
-            asked_by: who asked, for the record.
-            spacing: how often it may be asked for; what is asked too often waits.
+            project_id: the project.
+            kind: the kind of job.
+            asked_by: who requested it, for the record.
+            spacing: how often it may be requested; jobs requested too often wait.
         """
         with self.store.reading() as session:
             waiting = session.scalar(_waiting(project_id, kind))
@@ -104,14 +103,14 @@ class Jobs:
 
     @staticmethod
     def is_active(session: Session, project_id: int, kind: JobKind) -> bool:
-        """Whether a job of this kind waits or runs for a project."""
+        """Whether a job of this kind is waiting or running for a project."""
         query = select(Job.id).where(
             Job.project_id == project_id, Job.kind == kind, Job.state.in_(("pending", "running"))
         )
         return session.scalars(query).first() is not None
 
     def send_pending(self, project_id: int | None = None) -> None:
-        """Send every job that waits: those just requested, and those whose message was lost."""
+        """Send every waiting job: those just requested, and those whose message was lost."""
         query = select(Job.id).filter_by(state="pending").order_by(Job.id)
         if project_id is not None:
             query = query.filter_by(project_id=project_id)
@@ -121,7 +120,7 @@ class Jobs:
             self._send(job_id)
 
     def _send(self, job_id: int, delay_s: float | None = None) -> None:
-        """Tell a worker of a job; where that fails, the minute's poll makes up for it."""
+        """Send a job to the worker; if that fails, the minute's poll sends it again."""
         try:
             if delay_s is None:
                 self._task(job_id)
@@ -129,12 +128,12 @@ class Jobs:
                 self._task.schedule((job_id,), delay=delay_s)
         except Exception as error:  # noqa: BLE001 — what huey's storages raise is their own
             log.warning("Job %d waits for the minute's poll: %s.", job_id, type(error).__name__)
-            # A commit that failed, as on a full disk, leaves huey's file locked for everybody.
+            # A failed commit, as on a full disk, leaves huey's file locked for everybody.
             with suppress(Exception):
                 self.huey.storage.close()
 
     def claim(self, job_id: int) -> Job | None:
-        """Take a job that waits and may run now; None where it may not, or somebody has it."""
+        """Claim a waiting job; None if it may not run yet or somebody else has claimed it."""
         with self.store.transaction() as session:
             job = session.get(Job, job_id, with_for_update=True)
             if job is None or job.state != "pending" or self._lane_is_busy(session, job):
@@ -156,10 +155,10 @@ class Jobs:
         return bool(session.scalar(query))
 
     def cancel(self, session: Session, job_id: int, asked_by: str) -> bool:
-        """End a job that waits, or mark one that runs, which its worker sees within a second.
+        """End a waiting job, or mark a running one, which its worker notices within a second.
 
         Returns:
-            Whether it has ended; False where it runs and will.
+            Whether it has ended; False if it is still running and will end.
         """
         job = session.get_one(Job, job_id, with_for_update=True)
         job.cancelled_by = asked_by
@@ -168,12 +167,12 @@ class Jobs:
         return job.state != "running"
 
     def is_cancelled(self, job_id: int) -> bool:
-        """Whether somebody asked for a job's end."""
+        """Whether somebody cancelled a job."""
         with self.store.reading() as session:
             return session.get_one(Job, job_id).cancelled_by is not None
 
     def report(self, job_id: int, progress: float, message: str) -> None:
-        """Record how far a job is, as a share in [0, 1], and what it does now."""
+        """Record a job's progress, a share in [0, 1], and what it is doing."""
         with self.store.transaction() as session:
             job = session.get_one(Job, job_id)
             job.progress, job.message = progress, message
@@ -191,7 +190,7 @@ class Jobs:
             else:
                 self._on_given_up(session, job)
             if state == "done" and KINDS[job.kind].is_frequent:
-                # Every label that is submitted asks for one; the last one's record is enough.
+                # Every submitted label requests one; the last one's record is enough.
                 session.execute(
                     delete(Job).where(
                         Job.project_id == job.project_id,
@@ -208,14 +207,14 @@ class Jobs:
         delay_s: float | None = None,
         counts: bool = True,
     ) -> None:
-        """Let a job that runs wait again, unless one of its kind waits already.
+        """Put a running job back to wait, unless one of its kind is waiting already.
 
         Args:
-            job_id: a job that was stopped, or that failed in a way that may pass.
+            job_id: a job that was stopped, or that failed for a reason that may pass.
             error: what happened.
-            delay_s: seconds until it is to be tried again; None: at the worker's next start.
-            counts: whether this was one of its attempts; not where it was stopped, or waits for
-                something outside.
+            delay_s: seconds until it is tried again; None: at the worker's next start.
+            counts: whether this counts as an attempt; not if it was stopped or waits for something
+                else.
         """
         with self.store.transaction() as session:
             job = session.get_one(Job, job_id)
@@ -231,10 +230,10 @@ class Jobs:
         self._send(job_id, delay_s)
 
     def recover(self) -> list[str]:
-        """At a worker's start: jobs that a killed worker left running wait again.
+        """Put back the jobs that a killed worker left running; called at a worker's start.
 
         Returns:
-            Which, in words.
+            These jobs, in words.
         """
         with self.store.transaction() as session:
             left = session.scalars(select(Job).filter_by(state="running")).all()

@@ -1,4 +1,4 @@
-"""The messages that carry jobs' numbers to the worker: huey's, in a file or in Redis."""
+"""The messages that carry job numbers to the worker: huey's, in a file or in Redis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AGAIN_S = 60.0
 
 
 class JSONSerializer(Serializer):  # type: ignore[misc]
-    """Huey's messages as JSON: its own serializer is pickle, which can run code when loaded."""
+    """Serializes huey's messages as JSON: its default, pickle, can run code when loaded."""
 
     def _serialize(self, data: object) -> bytes:
         if isinstance(data, Message):
@@ -35,7 +35,7 @@ class JSONSerializer(Serializer):  # type: ignore[misc]
 
 
 def open_messages(config: ServerConfig) -> Huey:
-    """The queue of messages; nothing is asked of a Redis server yet."""
+    """Open the queue of messages; this does not contact a Redis server yet."""
     common = {"serializer": JSONSerializer(), "results": False}
     if config.redis_url is None:
         return SqliteHuey(NAME, filename=str(config.jobs_file), **common)
@@ -43,9 +43,9 @@ def open_messages(config: ServerConfig) -> Huey:
 
 
 class AwayFilter(logging.Filter):
-    """Makes a line a minute of the traceback that huey logs at each try while its storage is away.
+    """Reduces the tracebacks that huey logs while its storage is away to one line per minute.
 
-    Each of its threads tries several times a second.
+    Each of its threads tries several times per second.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class AwayFilter(logging.Filter):
         self._silent_until = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log this record; it is changed where it is huey's of its storage."""
+        """Whether to log this record; shortens it if it is about huey's storage."""
         if not record.exc_info or not str(record.msg).startswith("Error "):
             return True
         clock = time.monotonic()
@@ -67,7 +67,7 @@ class AwayFilter(logging.Filter):
 
 
 def log_less() -> None:
-    """Have huey's threads log a storage that is away in a line a minute."""
+    """Make huey's threads log a storage that is away in one line per minute."""
     away = AwayFilter()
     for name in ("Worker", "Scheduler"):
         logging.getLogger(f"huey.consumer.{name}").addFilter(away)

@@ -1,4 +1,4 @@
-"""Spacing: what others ask for begins at once, unless they ask too often."""
+"""A rate limit: requests begin at once unless they come too often."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class Spacing:
-    """At most so many at once, then one each so many seconds, for each key by itself."""
+    """Lets some requests begin at once, then one per so many seconds; separately for each key."""
 
     def __init__(self, at_once: int, seconds: float) -> None:
         self._at_once = at_once
@@ -16,10 +16,10 @@ class Spacing:
         self._due: dict[object, float] = {}
 
     def delay(self, key: object) -> float:
-        """Seconds until the next one may begin; it is taken to begin then."""
+        """Seconds until the next request may begin; it is counted as beginning then."""
         clock = time.monotonic()
         with self._lock:
-            # When the next would be due if they came one by one; the burst may be ahead of that.
+            # When the next one would be due without bursts; a burst may be ahead of that.
             due = max(self._due.get(key, clock), clock)
             self._due[key] = due + self._seconds
         return max(0.0, due - (self._at_once - 1) * self._seconds - clock)

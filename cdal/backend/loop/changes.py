@@ -1,4 +1,4 @@
-"""What changed in Label Studio since it was last read: tasks, labels, the project itself."""
+"""Changes in Label Studio since it was last read: tasks, labels and the project itself."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from cdal.backend.store.tables import (
 CHUNK = 500
 
 OVERLAP = timedelta(seconds=10)
-"""Changes of the last seconds are read again, since they come out of order.
+"""Changes of the last seconds are read again, since they arrive out of order.
 
-Label Studio takes the time of a change before its database lets it write, so one that is later by
-that time may be seen first. Where the two clocks differ by more, the minute's poll finds it.
+Label Studio takes the time of a change before its database lets it write, so a change with a later
+time may become visible first. If the two clocks differ by more, the minute's poll finds it.
 """
 
 
@@ -46,7 +46,7 @@ def read_changes(work: Context) -> int:
         project.title = info.title
         project.labeling_config = info.labeling_config
         if control.image_key != work.control.image_key:
-            project.changes_seen = None  # every task has its image elsewhere now
+            project.changes_seen = None  # the images are now in another field of the tasks
         if work.job.kind == "sync":  # a training may read this while a queue is being written
             watch_queue(work, session, project, info)
         since = project.changes_seen
@@ -65,27 +65,27 @@ def read_changes(work: Context) -> int:
 
 
 def _until_stopped(work: Context, tasks: Iterable[TaskInfo]) -> Iterator[TaskInfo]:
-    """A big project's tasks take a while to list."""
+    """The tasks, until the job is to stop: those of a large project take a while to list."""
     for task in tasks:
         work.check_stop()
         yield task
 
 
 def _is_behind(work: Context) -> bool:
-    """Whether something changed that leaves no newer time on a task: deletions, changes in bulk."""
+    """Whether anything changed without a newer time on a task: deletions, changes in bulk."""
     tasks, labelled = work.client.count(), work.client.count(labelled=True)
     with work.services.store.reading() as session:
         known_tasks = count_tasks(session, work.project.id)
         known_labelled = count_labelled(session, work.project.id)
     if tasks != known_tasks or labelled < known_labelled:
         return True
-    # More labels than were read just before: most likely somebody submitted one in between, and
-    # its own webhook is on the way. The minute's poll makes sure.
+    # More labels than were just read: most likely somebody submitted one in between, and its own
+    # webhook is on the way. The minute's poll makes sure.
     return work.job.asked_by == POLL and labelled > known_labelled
 
 
 def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
-    """Write tasks as Label Studio has them; an image that changed is no longer a bad one."""
+    """Write tasks as Label Studio has them; a changed image is no longer a bad one."""
     key = work.control.image_key
     tasks = list(tasks)
     learn_names(work.services.store, work.client, work.project.id, tasks)
@@ -113,7 +113,7 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
             record(session, work.project.id, chunk)
             _forget_findings(session, work.project.id, moved)
     if tasks:
-        # Not before all are written: what a kill kept from being written must be read again.
+        # Only once all are written: what a kill prevents from being written must be read again.
         newest = max(task.updated_at for task in tasks)
         with work.services.store.transaction() as session:
             project = session.get_one(Project, work.project.id)
@@ -121,7 +121,7 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
 
 
 def _forget_findings(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
-    """Forget what models said of tasks whose image is another one now; it is scored anew."""
+    """Forget the findings for tasks whose image was replaced, so that they are scored again."""
     if task_ids:
         versions = select(ModelVersion.id).filter_by(project_id=project_id)
         session.execute(
@@ -132,7 +132,7 @@ def _forget_findings(session: Session, project_id: int, task_ids: Sequence[int])
 
 
 def record(session: Session, project_id: int, tasks: Sequence[TaskInfo]) -> None:
-    """Remember when these tasks were labelled, and forget it of those that no longer are."""
+    """Record when these tasks were labelled; forget it for those whose labels were deleted."""
     ids = [task.task_id for task in tasks]
     session.execute(
         delete(Submission).where(Submission.project_id == project_id, Submission.task_id.in_(ids))
@@ -153,9 +153,9 @@ def record(session: Session, project_id: int, tasks: Sequence[TaskInfo]) -> None
 def learn_names(
     store: Store, client: LabelStudioClient, project_id: int, tasks: Iterable[TaskInfo]
 ) -> None:
-    """Ask for people's names if somebody labelled whose name is not known yet.
+    """Read people's names if somebody has labelled whose name is not known yet.
 
-    Without leave to ask, they go by their numbers.
+    If the token may not read them, people keep their numbers.
     """
     with store.reading() as session:
         known = set(session.scalars(select(Annotator.number).filter_by(project_id=project_id)))

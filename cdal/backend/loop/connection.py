@@ -1,6 +1,6 @@
-"""Whether Label Studio still lists this backend, with which settings, and how its webhook is known.
+"""Whether Label Studio still lists this backend, with which settings, and the webhook's secret.
 
-Whoever reaches `/setup` may say anything; what Label Studio itself says of the project counts.
+Anybody who reaches `/setup` can claim anything; only what Label Studio itself says counts.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _MAY_NOT = frozenset({401, 403, 404, 405})
 
 
 def is_connected(work: Context) -> bool:
-    """Whether the project is to be worked for; its webhook and its settings are seen to.
+    """Whether to work for the project; also updates its webhook and its settings.
 
-    Label Studio is asked once a minute, and until it lists the backend: the very first time that
-    `/setup` is called, it does not yet.
+    Label Studio is asked once per minute, and at every job until it lists the backend: when
+    `/setup` is called for the first time, it does not yet.
     """
     project = work.project
     known = project.connected_at is not None and project.webhook_guarded_at is not None
@@ -41,7 +41,7 @@ def is_connected(work: Context) -> bool:
     try:
         backends = work.client.ml_backends()
     except LabelStudioError as error:
-        if error.status in _MAY_NOT:  # the token may label and no more; there is nothing to see to
+        if error.status in _MAY_NOT:  # the token may only label; nothing can be updated
             log.debug("project %d: %s", project.id, error)
             return True
         raise
@@ -55,7 +55,7 @@ def is_connected(work: Context) -> bool:
 
 
 def _ours(backends: Sequence[MLBackendInfo], host: str | None) -> MLBackendInfo | None:
-    """Which of a project's ML backends is this one: the only one, or by its address."""
+    """The one of a project's ML backends that is this one: the only one, or by its address."""
     if len(backends) == 1:
         return backends[0]
     return next((b for b in backends if host is not None and urlsplit(b.url).netloc == host), None)
@@ -77,7 +77,7 @@ def _record(work: Context, listed: bool) -> None:
 
 
 def _read_settings(work: Context, ours: MLBackendInfo) -> None:
-    """Take the settings that were typed in Label Studio, where somebody else set others here."""
+    """Take over the settings typed in Label Studio, in case somebody else set others here."""
     try:
         config = ProjectConfig.accept(
             work.project.labeling_config, ours.extra_params, work.services.config
@@ -89,11 +89,16 @@ def _read_settings(work: Context, ours: MLBackendInfo) -> None:
     with work.services.store.transaction() as session:
         project = session.get_one(Project, work.project.id)
         project.extra_params = ours.extra_params
-        note(session, project.id, "The settings were not those typed in Label Studio", "warning")
+        note(
+            session,
+            project.id,
+            "The settings were not those typed in Label Studio, and were replaced by them",
+            "warning",
+        )
 
 
 def _guard_webhook(work: Context, ours: MLBackendInfo) -> None:
-    """Have Label Studio's webhook carry the secret."""
+    """Make Label Studio's webhook carry the secret."""
     url = f"{ours.url.rstrip('/')}/webhook"
     try:
         found = [webhook for webhook in work.client.webhooks() if webhook.url == url]
@@ -104,7 +109,7 @@ def _guard_webhook(work: Context, ours: MLBackendInfo) -> None:
         for webhook in lacking:
             work.client.set_headers(webhook, {**webhook.headers, HEADER: secret})
     except LabelStudioError as error:
-        # Without it the webhook is heard as before, as a hint and no more.
+        # Without the secret, the webhook is still taken as a hint.
         log.warning("project %d: its webhook bears no secret: %s", work.project.id, error)
         return
     if lacking or work.project.webhook_guarded_at is None:
@@ -116,7 +121,7 @@ def _guard_webhook(work: Context, ours: MLBackendInfo) -> None:
 
 
 def _secret(work: Context) -> str:
-    """The project's secret, remembered before it is given away."""
+    """The project's secret, stored before Label Studio gets it."""
     with work.services.store.transaction() as session:
         project = session.get_one(Project, work.project.id)
         if project.webhook_secret is None:

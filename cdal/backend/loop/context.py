@@ -1,4 +1,4 @@
-"""What a job has at hand."""
+"""The context of a running job: its project, its settings, and the services it uses."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ LONGEST_S = 300.0
 REPORT_SECONDS = 0.5
 
 LOOK_SECONDS = 0.5
-"""How often the store is asked whether somebody, in whatever process, cancelled the job."""
+"""Seconds between two looks at whether somebody, in any process, cancelled the job."""
 
 
 class Hiccups:
-    """Lets what is written or read here fail for a while, as when a database is restarted.
+    """A context in which the store may fail for a while, as when a database restarts.
 
-    It is for what a job can do without, such as telling its progress: a training of hours must not
-    begin anew for it. What fails for longer than `LONGEST_S` is raised.
+    It is meant for what a job can do without, such as reporting its progress: a training of hours
+    must not start over because of that. A failure that lasts longer than `LONGEST_S` is raised.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Hiccups:
 
 @dataclass(slots=True)
 class Context:
-    """One job's run: its project as it was when the job began, and whom to tell."""
+    """What a running job needs; the project is as it was when the job began."""
 
     services: Services
     job: Job
@@ -92,7 +92,7 @@ class Context:
         )
 
     def report(self, share: float, message: str) -> None:
-        """Tell how far the job is, seldom enough to cost nothing.
+        """Report the job's progress, seldom enough to cost nothing.
 
         Raises:
             Stopped: the worker is to end, or somebody cancelled the job.
@@ -115,7 +115,7 @@ class Context:
             raise Stopped
 
     def request(self, session: Session, kind: JobKind, asked_by: str) -> None:
-        """Have a job done for the same project; it is sent when this one has ended."""
+        """Request a job for the same project; it is sent when this one has ended."""
         self.services.jobs.request(session, self.project.id, kind, asked_by)
 
     def newest_round(self, session: Session, *states: str) -> Round | None:
@@ -124,7 +124,7 @@ class Context:
 
 
 class Watch:
-    """Asked between the steps of a job: true once the worker ends or the job is cancelled."""
+    """Called between a job's steps: true once the worker ends or the job is cancelled."""
 
     def __init__(self, jobs: Jobs, job_id: int, worker_ends: Callable[[], bool]) -> None:
         self._jobs = jobs

@@ -17,7 +17,7 @@ from cdal.backend.store.tables import Task
 
 
 def read_truths(work: Context) -> dict[int, Truth]:
-    """What was submitted about every task that can be learnt from, by task id."""
+    """The submitted truth for each task that can be learnt from, by task id."""
     truths = {}
     for task_id, submitted in work.client.annotations():
         work.check_stop()
@@ -44,21 +44,21 @@ def labelled_images(work: Context, truths: Mapping[int, Truth]) -> TrainingImage
 
 
 def least_classes(control: Control) -> int:
-    """How many classes must occur for a network to learn: two, if there is nothing else to see."""
+    """How many classes must occur before a network can learn: two if images are classified."""
     return 2 if control.task == "classification" else 1
 
 
 def too_few(truths: Iterable[Truth], needed: int, classes: int) -> str | None:
-    """Why these labels are not enough to train on, None where they are.
+    """Why these labels are not enough to train on; None if they are.
 
     Args:
-        truths: one a labelled image.
-        needed: how many of them there must be.
+        truths: one per labelled image.
+        needed: how many there must be.
         classes: how many classes must occur, see `least_classes`.
     """
     known = list(truths)
     if len(known) < needed:
-        return f"{len(known)} of at least {needed} labels are there."
+        return f"There are {len(known)} of at least {needed} labels."
     if len(_classes_of(known)) >= classes:
         return None
     if classes == 1:
@@ -67,7 +67,7 @@ def too_few(truths: Iterable[Truth], needed: int, classes: int) -> str | None:
 
 
 def is_held_out(task_id: int, share: float) -> bool:
-    """Whether an image is kept to measure models on: fixed for good by its task's id."""
+    """Whether an image is held out to measure models on; its task's id decides it for good."""
     digest = hashlib.sha256(str(task_id).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < share
 
@@ -75,7 +75,7 @@ def is_held_out(task_id: int, share: float) -> bool:
 def split(
     images: TrainingImages, share: float, classes: int
 ) -> tuple[TrainingImages, TrainingImages]:
-    """Training and held-out images; all are trained on where too few classes would be left."""
+    """Training and held-out images; none is held out if too few classes would be left."""
     train = images.where(lambda item: not is_held_out(item.task_id, share))
     if len(_classes_of(item.truth for item in train.items)) < classes:
         return images, images.where(lambda _: False)
@@ -83,12 +83,12 @@ def split(
 
 
 def note_dropped(work: Context, images: TrainingImages, side: int) -> None:
-    """Say which parts of what was submitted were not learnt from as they are.
+    """Record an event that says which submitted regions are not learnt as they are.
 
     Args:
-        work: the job that learns.
-        images: what it learns from.
-        side: of the images that the network sees, in pixels.
+        work: the training job.
+        images: the images that it learns from.
+        side: of the images as the network sees them, in pixels.
     """
     dropped = sum(item.truth.dropped for item in images.items)
     said = [f"task {i.task_id}: {text}" for i in images.items for text in i.truth.warnings]

@@ -15,26 +15,26 @@ import numpy as np
 import numpy.typing as npt
 
 Confusions = npt.NDArray[np.float64]
-"""Of each of N images what was taken for what, (N, C, C)."""
+"""The confusion matrix of each of N images, (N, C, C)."""
 
 LEAST_IMAGES = 10
-"""Held-out images drawn at random, below which nothing is said."""
+"""Fewer held-out images drawn at random than this give no estimate."""
 
 RESAMPLES = 1000
 
 RESAMPLES_OF_BOXES = 200
-"""Each is a mean average precision, which takes a hundredth of a second."""
+"""Each one is a mean average precision, which takes a hundredth of a second."""
 
 INTERVAL = (5.0, 95.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A model on held-out images, and on bootstrap samples of them.
+    """A model's quality on held-out images, and on bootstrap samples of them.
 
     Attributes:
-        labels: that it was trained with, the held-out ones among them.
-        values: its metric on each of B samples, (B,); the first one is the images as they are.
+        labels: how many it was trained with, including the held-out ones.
+        values: its metric on each of B samples, (B,); the first sample is the images themselves.
     """
 
     labels: int
@@ -42,7 +42,7 @@ class Measured:
 
 
 def draw_samples(images: int, task: str, seed: int = 0) -> npt.NDArray[np.int64]:
-    """How often each of N images is in each bootstrap sample, (B, N); in the first one, once."""
+    """How often each of N images is in each bootstrap sample, (B, N); once in the first one."""
     count = RESAMPLES_OF_BOXES if task == "detection" else RESAMPLES
     chances = np.full(images, 1 / images)
     draws = np.random.default_rng(seed).multinomial(images, chances, size=count)
@@ -92,10 +92,10 @@ def estimate(
 
 
 def labels_needed(labels: Sequence[int], curve: Sequence[float], value: float) -> float:
-    """With how many labels a curve first reaches a value, between its points in a straight line.
+    """The number of labels at which a curve first reaches a value, interpolated linearly.
 
-    The curve counts as never falling, since a better model could have been kept. Outside it, the
-    answer is its first or last number of labels.
+    The curve counts as never falling, since a better model could have been kept. Beyond its ends,
+    the answer is its first or last number of labels.
     """
     highest = np.maximum.accumulate(np.asarray(curve, np.float64))
     at = int(np.searchsorted(highest, value, side="left"))
@@ -110,7 +110,7 @@ def labels_needed(labels: Sequence[int], curve: Sequence[float], value: float) -
 def values_of_confusions(
     confusions: Confusions, samples: npt.NDArray[np.int64], metric: str
 ) -> npt.NDArray[np.float64]:
-    """The metric of each sample, (B,), from what was taken for what in each image.
+    """The metric of each sample, (B,), from the confusion matrix of each image.
 
     Args:
         confusions: (N, C, C).

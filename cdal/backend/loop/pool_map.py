@@ -1,4 +1,4 @@
-"""Map: lay out the pool by t-SNE of the serving model's features, for whoever wants to see it."""
+"""The map of the pool: images placed by t-SNE of the features from the open round's model."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MOST_QUEUED = 600
 MOST_LABELLED = 600
 
 COMPONENTS = 50
-"""Of the features, which t-SNE starts from: much faster, and distances hardly change."""
+"""Principal components that t-SNE starts from: much faster, and distances hardly change."""
 
 
 def run(work: Context) -> str:
-    """Lay out the images that the open round's model has scored, or a sample of them."""
+    """Place the images that the open round's model has scored, or a sample of them, on a map."""
     with work.services.store.reading() as session:
         current = open_round(session, work.project)
         if current is None or current.model_version_id is None:
@@ -70,7 +70,7 @@ def run(work: Context) -> str:
 
 
 def lay_out(features: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
-    """A place in the unit square for each of N images, (N, 2), by t-SNE of (N, D) features."""
+    """Places in the unit square for N images, (N, 2), by t-SNE of their features, (N, D)."""
     count = len(features)
     if count < 5:  # too few for neighbours to mean anything
         return np.column_stack((np.linspace(0.1, 0.9, count), np.full(count, 0.5)))
@@ -85,7 +85,7 @@ def lay_out(features: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.floa
 
 
 def _sample(every: list[int], queued: list[int], labelled: list[int], seed: int) -> list[int]:
-    """Rows of the images to show: the queue, and of the labelled and the rest some at random."""
+    """Rows of the images to show: the queue, and random ones of the labelled and of the others."""
     if len(every) <= MOST_POINTS:
         return list(range(len(every)))
     draws = np.random.default_rng(seed)
@@ -108,12 +108,12 @@ def _rounded(values: npt.NDArray[np.floating]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class PoolMap:
-    """Of one model version, N images; lists of the same length.
+    """The map by one model version: N points, in lists of the same length.
 
     Attributes:
         version: the model version's number.
-        images: how many there are; the map has a sample of them where they are many.
-        task_ids: of the points.
+        images: how many have been scored; the map shows a sample of many.
+        task_ids: the images.
         x: in [0, 1].
         y: in [0, 1].
         classes: index of each image's most probable class.
@@ -137,7 +137,7 @@ class PoolMap:
 
     @classmethod
     def load(cls, file: Path) -> PoolMap | None:
-        """What was saved; None where nothing was."""
+        """The saved map; None if there is none."""
         try:
             return cls(**json.loads(file.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
@@ -145,7 +145,7 @@ class PoolMap:
 
 
 def newest_map(session: Session, config: ServerConfig, project: Project) -> PoolMap | None:
-    """The map by the open round's model; None where it has none, or none that is drawn."""
+    """The map by the open round's model; None if there is no model or no map yet."""
     current = open_round(session, project)
     if current is None or current.model_version_id is None:
         return None
@@ -154,5 +154,5 @@ def newest_map(session: Session, config: ServerConfig, project: Project) -> Pool
 
 
 def map_file(project_folder: Path, version: int) -> Path:
-    """Where a model version's map lies."""
+    """The file of a model version's map."""
     return project_folder / "pool_maps" / f"{version}.json"

@@ -1,4 +1,4 @@
-"""What a model said of each image, kept for selection: small tensors in files, never maps."""
+"""The scores of the pool, kept for selection: small tensors per image, never probability maps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cdal.selectors import Pool, Region, means_of_regions, mixtures_of_regions
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of N images, in any order.
+    """The scores of N images, in any order.
 
     Attributes:
         task_ids: (N,) int64.
@@ -27,7 +27,7 @@ class Scores:
         features: (N, D) float32.
         mixtures: Eq. 1, (N, R, C) float32.
         present: which mixtures there are, (N, R) bool.
-        region_counts: regions a pseudo-label, (N, C).
+        region_counts: regions per pseudo-label, (N, C).
     """
 
     task_ids: Tensor
@@ -81,7 +81,7 @@ class Scores:
         )
 
     def rows(self, rows: Tensor) -> Scores:
-        """Those images only, (M,) int64, in that order."""
+        """The scores in these M rows, (M,) int64, in that order."""
         return Scores(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def save(self, folder: Path) -> None:
@@ -95,7 +95,7 @@ class Scores:
 
     @staticmethod
     def scored(folder: Path) -> set[int]:
-        """The tasks whose scores lie in the folder."""
+        """The tasks whose scores are in the folder."""
         found: set[int] = set()
         for file in folder.glob("*.safetensors"):
             with safe_open(file, "pt") as tensors:
@@ -104,7 +104,7 @@ class Scores:
 
     @staticmethod
     def mixtures_an_image(folder: Path) -> int | None:
-        """R of the scores in the folder; None where there are none."""
+        """R of the scores in the folder; None if there are none."""
         for file in folder.glob("*.safetensors"):
             with safe_open(file, "pt") as tensors:
                 return int(tensors.get_slice("mixtures").get_shape()[1])
@@ -112,10 +112,10 @@ class Scores:
 
     @classmethod
     def load(cls, folder: Path) -> Scores | None:
-        """All that was saved in the folder, each image once; None where nothing was.
+        """All scores in the folder, each image once; None if there are none.
 
-        Of an image that was scored twice, since it was changed or since a kill came between a
-        file and the store's record of it, the later scores count.
+        If an image was scored twice, because it was replaced or because a kill came between a
+        file and the store's record of it, its later scores count.
         """
         files = sorted(folder.glob("*.safetensors"))
         if not files:
@@ -126,7 +126,7 @@ class Scores:
 
     @classmethod
     def of_tasks(cls, folder: Path, task_ids: Collection[int]) -> Scores | None:
-        """What was saved of these tasks, without reading the rest; None where that is nothing."""
+        """The saved scores of these tasks, without reading the others; None if there are none."""
         wanted = set(task_ids)
         parts: dict[int, Scores] = {}
         for file in sorted(folder.glob("*.safetensors")):

@@ -1,4 +1,4 @@
-"""Predictions as Label Studio keeps them: what was said of an image, and its place in the queue."""
+"""Predictions as Label Studio keeps them: an image's regions, and its place in the queue."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from cdal.models import Classification, Detections, Finding, Segmentation
 QUEUED_SHARE = 0.9
 
 NOT_QUEUED_SCORE = 1.0
-"""The label stream serves ascending scores: first the queue, below 0.9, then what was predicted
-besides it."""
+"""The label stream serves ascending scores: first the queue, up to 0.9, then other predictions."""
 
 FINDINGS: Mapping[str, type[Finding]] = {
     "classification": Classification,
     "detection": Detections,
     "segmentation": Segmentation,
 }
-"""What a network says, by its task."""
+"""The kind of finding, by the network's task."""
 
 
 def rank_score(rank: int, ranked: int) -> float:
-    """The score that makes the label stream serve this rank, of so many, in its turn."""
+    """The score that makes the label stream serve this rank, among so many, in its turn."""
     return QUEUED_SHARE * (rank + 1) / (ranked + 1)
 
 
@@ -41,7 +40,7 @@ def count_ranked(session: Session, current: Round) -> int:
 
 
 def queue_scores(session: Session, current: Round, task_ids: Sequence[int]) -> dict[int, float]:
-    """The scores of those tasks that the round ranked, by task id."""
+    """The scores of those of the tasks that the round ranked, by task id."""
     ranked = count_ranked(session, current)
     found: dict[int, float] = {}
     for ids in chunks(task_ids, IDS_A_QUERY):
@@ -57,7 +56,7 @@ def queue_scores(session: Session, current: Round, task_ids: Sequence[int]) -> d
 def stored_findings(
     session: Session, current: Round, task_ids: Sequence[int]
 ) -> dict[int, dict[str, Any]]:
-    """What the round's model said of those tasks that it has scored, packed, by task id."""
+    """The packed findings for those of the tasks that the round's model has scored, by task id."""
     if current.model_version_id is None:
         return {}
     found: dict[int, dict[str, Any]] = {}
@@ -73,7 +72,7 @@ def stored_findings(
 
 
 def classes_of(session: Session, current: Round) -> list[str]:
-    """The classes of the round's model in order; none where it has no model."""
+    """The classes of the round's model in order; empty without a model."""
     if current.model_version_id is None:
         return []
     return list(session.get_one(ModelVersion, current.model_version_id).classes)
@@ -82,9 +81,9 @@ def classes_of(session: Session, current: Round) -> list[str]:
 def result_of(
     control: Control, settings: ProjectSettings, classes: Sequence[str], packed: dict[str, Any]
 ) -> list[Region]:
-    """What was said of an image, as the regions that Label Studio draws.
+    """A packed finding as the regions that Label Studio draws.
 
-    Nothing where it was said by a model of another task: the labeling config has changed since.
+    Empty if a model for another task found it: the labeling config has changed since.
     """
     finding, size = unpack(packed)
     if not isinstance(finding, FINDINGS[control.task]):

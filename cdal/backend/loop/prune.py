@@ -1,4 +1,4 @@
-"""Prune: forget what is of no use to later rounds, by the policy that the server's settings set."""
+"""Prune: remove what later rounds do not need, by the policy in the server's settings."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from cdal.backend.store.tables import (
 )
 
 CHUNK = 500
-"""Predictions removed from the store in one transaction: they may be large."""
+"""Predictions removed from the store per transaction: they may be large."""
 EVERY = timedelta(days=1)
 IDLE = timedelta(minutes=30)
-"""Nobody has labelled for so long: on SQLite, Label Studio answers annotators with errors while it
-deletes predictions, which takes it 4 ms each and more (docs/operations.md)."""
+"""Old queues are removed only after nobody has labelled for this long: on SQLite, Label Studio
+answers annotators with errors while it deletes predictions, at 4 ms each or more
+(docs/operations.md)."""
 
 
 def run(work: Context) -> str:
@@ -39,7 +40,7 @@ def run(work: Context) -> str:
 
 
 def request_if_due(work: Context, session: Session) -> None:
-    """Have a project pruned once a day."""
+    """Request pruning once per day."""
     last = session.scalar(
         select(func.max(Job.created_at)).filter_by(project_id=work.project.id, kind="prune")
     )
@@ -62,8 +63,8 @@ def forget_old_scores(work: Context, current: Round) -> None:
 
 
 def _superseded(work: Context, session: Session, current: Round) -> Select[ModelVersion]:
-    """The model versions whose scores nobody needs any more."""
-    # An older version may serve again, and a newer round be scored with it just now.
+    """The model versions whose scores are no longer needed."""
+    # An older version may serve again, and a newer round may be using it right now.
     needed = select(Round.model_version_id).where(
         Round.project_id == work.project.id,
         Round.number >= current.number,
@@ -78,10 +79,10 @@ def _superseded(work: Context, session: Session, current: Round) -> Select[Model
 
 
 def _forget_some(work: Context, current: Round, version: ModelVersion) -> int | None:
-    """Remove some of a version's predictions, for others want to write, too.
+    """Remove some of a version's predictions; others want to write as well.
 
     Returns:
-        How many; None where it has come to be needed again.
+        How many; None if the version is needed again by now.
     """
     with work.services.store.transaction() as session:
         if version.id not in {v.id for v in session.scalars(_superseded(work, session, current))}:
@@ -93,7 +94,7 @@ def _forget_some(work: Context, current: Round, version: ModelVersion) -> int | 
 
 
 def forget_old_weights(work: Context) -> int:
-    """Remove all weights but the newest ones and those that serve; how many were removed."""
+    """Remove all weights except the newest and those in use; return how many."""
     config = work.services.config
     with work.services.store.reading() as session:
         serving = session.get_one(Project, work.project.id).serving_version_id
@@ -128,7 +129,7 @@ def _forget_records(work: Context) -> None:
 
 
 def _forget_old_queues(work: Context) -> int:
-    """Remove old queues' predictions from Label Studio while nobody labels; how many queues."""
+    """Remove old queues from Label Studio while nobody labels; return how many."""
     forgotten = 0
     for version in _old_queues(work, work.client.prediction_counts()):
         work.check_stop()
@@ -141,7 +142,7 @@ def _forget_old_queues(work: Context) -> int:
 
 
 def _old_queues(work: Context, counts: Mapping[str, int]) -> list[str]:
-    """The queue versions, also half ones, of rounds that were closed long ago; oldest first."""
+    """The queue versions, including unfinished ones, of rounds closed long ago; oldest first."""
     before = now() - timedelta(days=work.services.config.keep_days)
     with work.services.store.reading() as session:
         followed = session.get_one(Project, work.project.id).queue_version

@@ -1,7 +1,7 @@
 """Queue: put a round's images at the front of Label Studio's label stream, in order.
 
-A queue version is written once. What an interrupted import did is not known, so its images are
-written again under a new queue version, and Label Studio never follows the half one.
+A queue version is written once. Nobody knows what an interrupted import has done, so its images
+are written again under a new queue version, and Label Studio never follows the unfinished one.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ CHUNK = 2500
 """Predictions in one import call: Label Studio recounts all tasks of the project after each."""
 
 CHUNK_CHARACTERS = 2**24
-"""Of JSON in one import call, about: brush strokes are long, and are built only to be sent."""
+"""Approximate size of one import call as JSON: brush strokes are long, and built just in time."""
 
 
 def run(work: Context) -> str:
-    """Write the newest round's queue and let the label stream follow it."""
+    """Write the newest round's queue, and make the label stream follow it."""
     started = time.monotonic()
     with work.services.store.reading() as session:
         current = work.newest_round(session, "queueing")
@@ -63,9 +63,9 @@ def run(work: Context) -> str:
     view_id = work.client.show_queue(version, work.project.view_id)
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
-        # Not before: until now, `/predict` answers for the edition that the label stream follows.
+        # Not earlier: until now, `/predict` answers for the edition that the label stream follows.
         begun.queue_version = version
-        # A training that ended meanwhile may have given it up; the label stream follows it now.
+        # A training that ended meanwhile may have given it up, but the label stream follows it now.
         begun.state, begun.closed_at = "open", None
         begun.seconds = {**begun.seconds, "queue": time.monotonic() - started}
         project = session.get_one(Project, work.project.id)
@@ -79,17 +79,17 @@ def run(work: Context) -> str:
 
 
 def top_up(work: Context) -> str | None:
-    """Queue more of the open round's ranking while little of its queue is left."""
+    """Queue more of the open round's ranking if little of its queue is left."""
     with work.services.store.transaction() as session:
         current = open_round(session, work.project)
         if current is None:
             return None
         interrupted = select(Pick.rank).filter_by(round_id=current.id, state="sending")
         if session.scalars(interrupted).first() is not None:
-            # A kill interrupted an earlier top-up: write the whole queue anew.
+            # A kill interrupted an earlier top-up: write the whole queue again.
             current.state = "queueing"
             work.request(session, "queue", "an interrupted top-up")
-            return "the queue is written anew"
+            return "the queue is written again"
         reserve = work.settings.reserve_size
         left = len(unlabelled_picks(session, current, "queued"))
         if left >= reserve:
@@ -99,23 +99,23 @@ def top_up(work: Context) -> str | None:
             return None
         _mark(session, current, more, "sending")
     version = current.queue_version or ""
-    # Whoever opened a task had it predicted: it has its place in the queue already.
+    # Opening a task makes Label Studio request its prediction, so it is in the queue already.
     there = work.client.tasks_with(version)
     _send(work, current, version, [pick for pick in more if pick.task_id not in there])
     with work.services.store.transaction() as session:
         _mark(session, current, more, "queued")
-    return f"{len(more)} images more in the queue"
+    return f"{len(more)} more images queued"
 
 
 def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
-    """A fresh queue version, and the picks that go in it, marked as on their way."""
+    """A new queue version, and the picks that go into it, marked as being sent."""
     wanted = current.budget + work.settings.reserve_size
-    # A name that was never used, also not before a backup from which the store was restored.
+    # The name must be new to Label Studio, even if the store was restored from a backup.
     taken = work.client.prediction_counts()
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
         picks = unlabelled_picks(session, begun)
-        # What was queued before stays queued; a new round starts with its first picks.
+        # Queued picks stay queued; a new round starts with its first picks.
         sent = sum(pick.state != "ranked" for pick in picks)
         picks = picks[: max(wanted, sent)]
         begun.editions += 1
@@ -166,7 +166,7 @@ def _send(work: Context, current: Round, version: str, picks: Sequence[Pick]) ->
 
 
 def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
-    """Import a chunk. What Label Studio leaves out is found, and queued without its result."""
+    """Import a chunk; predictions that Label Studio leaves out are queued without their result."""
     try:
         taken = work.client.import_predictions(predictions)
     except LabelStudioError as error:
@@ -213,10 +213,10 @@ RESCORE = 'press "Rescore", or wait for the next round.'
 
 
 def watch_queue(work: Context, session: Session, project: Project, info: ProjectInfo) -> None:
-    """Say so when somebody took the label stream off our queue.
+    """Report a problem if somebody took the label stream off our queue.
 
-    One of our own queues that the store does not know is of a time after the backup that it was
-    restored from: then the open round's queue is written anew.
+    If it follows one of our own queues that the store does not know, the store was restored from
+    an older backup: then the open round's queue is written again.
     """
     if work.newest_round(session, "queueing") is not None:
         return  # it is about to be set
@@ -237,7 +237,7 @@ def watch_queue(work: Context, session: Session, project: Project, info: Project
                 session,
                 project.id,
                 f'The label stream follows "{version}", which this data folder, perhaps '
-                "restored from a backup, does not know; the queue is written anew.",
+                "restored from a backup, does not know; the queue is written again.",
                 "warning",
             )
             return
@@ -246,7 +246,7 @@ def watch_queue(work: Context, session: Session, project: Project, info: Project
 
 
 def _problem(ours: str, info: ProjectInfo) -> str | None:
-    """Why the label stream does not follow the queue; None where it does."""
+    """Why the label stream does not follow the queue; None if it does."""
     if info.model_version != ours:
         is_set = (
             f'model version in Label Studio is "{info.model_version}", not the queue\'s "{ours}"'

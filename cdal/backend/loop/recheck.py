@@ -1,4 +1,4 @@
-"""Recheck: look again at images that could not be had; they may have been mended."""
+"""Recheck: look again at images that could not be read; they may have been fixed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cdal.backend.store.tables import Job, Task, now
 
 EVERY = timedelta(minutes=15)
 MOST = 200
-"""Images looked at in one job, drawn at random: those of a host that is away take long."""
+"""Images per job, drawn at random: those on a host that is away take long."""
 SECONDS = 120.0
 
 
 def run(work: Context) -> str:
-    """Read some of the bad images; those that can be read may be asked for again."""
+    """Read some of the bad images; rounds may select those that can be read again."""
     with work.services.store.reading() as session:
         bad = select(Task.task_id, Task.image).where(_is_bad(work.project.id))
         items = [
@@ -29,34 +29,34 @@ def run(work: Context) -> str:
         work.services.image_source(work.project), items, prepare=lambda _: None
     )
     deadline = time.monotonic() + SECONDS
-    looked, mended = 0, []
+    looked, fixed = 0, []
     for task_id, image in stream:
         looked += 1
         if not isinstance(image, ImageError):
-            mended.append(task_id)
+            fixed.append(task_id)
         work.report(looked / len(items), f"{looked} of {len(items)} images looked at")
         if time.monotonic() > deadline:
             break
-    if mended:
+    if fixed:
         with work.services.store.transaction() as session:
             session.execute(
                 update(Task)
-                .where(Task.project_id == work.project.id, Task.task_id.in_(mended))
+                .where(Task.project_id == work.project.id, Task.task_id.in_(fixed))
                 .values(image_problem=None)
             )
-            work.request(session, "sync", "images that can be had again")
-    return f"{len(mended)} of {looked} images can be had again"
+            work.request(session, "sync", "images that can be read again")
+    return f"{len(fixed)} of {looked} images can be read again"
 
 
 def request_if_due(work: Context, session: Session) -> None:
-    """Have bad images looked at again, if there are any and some time has passed."""
+    """Request another look at bad images if there are any and some time has passed."""
     if not session.scalar(select(func.count()).where(_is_bad(work.project.id))):
         return
     last = session.scalar(
         select(func.max(Job.created_at)).filter_by(project_id=work.project.id, kind="recheck")
     )
     if last is None or now() - last > EVERY:
-        work.request(session, "recheck", "images that could not be had")
+        work.request(session, "recheck", "images that could not be read")
 
 
 def _is_bad(project_id: int) -> ColumnElement[bool]:

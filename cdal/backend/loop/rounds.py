@@ -18,10 +18,10 @@ from cdal.backend.store.store import note
 from cdal.backend.store.tables import Comparison, Job, Pick, Project, Round, Task, now
 
 UNFINISHED = ("scoring", "selecting", "queueing")
-"""States of a round that is being made; then it is open, and closed in the end."""
+"""States of a round that is being made; after them it is "open", and finally "closed"."""
 
 MADE_BY: Mapping[str, JobKind] = {"scoring": "score", "selecting": "select", "queueing": "queue"}
-"""The kind of job that does what such a round waits for."""
+"""The kind of job that an unfinished round in this state waits for."""
 
 
 _QUEUE_VERSION = re.compile(r"CDAL round ([0-9]{1,9})\.[0-9]{1,9}")
@@ -131,9 +131,9 @@ def give_up_unfinished(session: Session, project_id: int) -> None:
 
 
 def on_job_given_up(session: Session, job: Job) -> None:
-    """Give up the round that a job was making, where the job will not be done.
+    """Give up the round that a job was making when the job fails for good or is cancelled.
 
-    The open round goes on. A job of another kind that waits or runs makes a newer round, which
+    The open round goes on. If another such job is waiting or running, it makes a newer round, which
     stays.
     """
     makers = set(MADE_BY.values())
@@ -161,7 +161,7 @@ def close_older(session: Session, current: Round) -> None:
 
 
 def unlabelled_picks(session: Session, current: Round, *states: str) -> list[Pick]:
-    """The round's picks, by rank, that nobody has labelled or skipped; in any or these states."""
+    """The round's picks that nobody has labelled or skipped, by rank; in any or these states."""
     query = select(Pick).where(_is_unlabelled(current)).order_by(Pick.rank)
     if states:
         query = query.where(Pick.state.in_(states))
@@ -189,7 +189,7 @@ def _is_unlabelled(current: Round) -> ColumnElement[bool]:
 
 
 def skipped_or_deleted(session: Session, current: Round) -> int:
-    """How many of the round's queued images will not be labelled."""
+    """How many of the round's queued images will never be labelled."""
     query = (
         select(func.count())
         .select_from(Pick)

@@ -1,4 +1,4 @@
-"""Running a job: claim it, do it, record what came of it."""
+"""Running a job: claim it, do it, record the outcome."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
 
 
 def _round_of(services: Services, job: Job) -> int | None:
-    """The round that the project is at."""
+    """The number of the round that the project is at."""
     try:
         with services.store.reading() as session:
             current = newest_round(session, job.project_id, "open", *UNFINISHED)
-    except STORAGE:  # which the job itself will tell
+    except STORAGE:  # the job itself will report it
         return None
     return current.number if current else None
 
 
 def _run(services: Services, job: Job, stop: Callable[[], bool]) -> bool:
-    """Do a job that was claimed; whether the worker goes on."""
+    """Do a claimed job; return whether the worker goes on."""
     log.info("project %d: %s (job %d) begins, %s", job.project_id, job.kind, job.id, job.asked_by)
     try:
         watch = Watch(services.jobs, job.id, stop)
@@ -98,16 +98,16 @@ def _run(services: Services, job: Job, stop: Callable[[], bool]) -> bool:
 
 
 def _record(write: Callable[[], None], stop: Callable[[], bool]) -> None:
-    """Record a job's end, however long the disk is full: its lane would be taken for good."""
-    told = False
+    """Record a job's end, however long the disk is full, or its lane would stay taken for good."""
+    logged = False
     while True:
         try:
             write()
             return
         except STORAGE as error:
-            if not told:
+            if not logged:
                 log.error("A job's end cannot be recorded yet. %s", storage_problem(error))  # noqa: TRY400
-            told = True
+            logged = True
         if stop():  # the next worker resumes it
             return
         time.sleep(RECORD_AGAIN_S)
@@ -130,7 +130,7 @@ def _forget_problem(services: Services, job: Job) -> None:
 
 
 def _fail(services: Services, job: Job, fault: Fault) -> None:
-    """Have a job tried again where that may help; else it has failed."""
+    """Try a job again later if that may help; otherwise it has failed."""
     if fault.label_studio:
         with services.store.transaction() as session:
             project = session.get_one(Project, job.project_id)
@@ -138,11 +138,11 @@ def _fail(services: Services, job: Job, fault: Fault) -> None:
     waits = fault.passes or (fault.again and job.attempts < MAX_ATTEMPTS)
     if not waits:
         services.jobs.finish(job.id, "failed", error=fault.reason)
-    if not waits or job.error is not None:  # what passes at once is no problem to anybody
+    if not waits or job.error is not None:  # nobody needs to know what passes at once
         _tell(services, job, fault)
     if waits:
         log.warning("project %d: %s: %s; trying again", job.project_id, job.kind, fault.reason)
-        # Longer and longer: twice as old at each attempt.
+        # Longer and longer: the job is twice as old at each attempt.
         age = (now() - job.created_at).total_seconds()
         delay = min(max(FIRST_WAIT_S, age), LONGEST_WAIT_S)
         services.jobs.put_back(job.id, fault.reason, delay, counts=not fault.passes)

@@ -41,7 +41,7 @@ from cdal.models import DetectionNetwork, ModelError, TaskNetwork, choose_device
 from cdal.models.detection.metrics import resampled_precision
 
 MOST_VERSIONS = 20
-"""Of which the newest are compared: each is measured anew on the images of now."""
+"""Only the newest versions are compared: each is measured again on the current images."""
 
 
 def run(work: Context) -> str:
@@ -85,7 +85,7 @@ def run(work: Context) -> str:
 def record_random_labels(work: Context) -> set[int]:
     """Tasks that were drawn at random and labelled in the round that drew them.
 
-    One that is labelled later was asked for by a selector: it is no random draw any more.
+    One that is labelled later was picked by a selector, so it is no longer a random draw.
     """
     with work.services.store.reading() as session:
         rounds = session.scalars(select(Round).filter_by(project_id=work.project.id)).all()
@@ -115,7 +115,7 @@ def record_random_labels(work: Context) -> set[int]:
 
 
 def _too_early(work: Context, images: TrainingImages, needed: int) -> str | None:
-    """Why nothing can be said yet, None where it can."""
+    """Why there can be no estimate yet; None if there can."""
     short = too_few((item.truth for item in images.items), work.settings.min_labels, needed)
     if short is not None:
         return f"of images drawn at random, {short[:1].lower()}{short[1:].rstrip('.')}"
@@ -129,7 +129,7 @@ def _too_early(work: Context, images: TrainingImages, needed: int) -> str | None
 
 
 def _last(folder: Path, device: torch.device, work: Context) -> TaskNetwork | None:
-    """The network of the last time with the classes of now, which goes on as the serving model."""
+    """The last estimate's network with the current classes, to fine-tune like the serving model."""
     classes = network_classes(work.control, work.settings)
     try:
         network = load_network(folder, device, classes, work.control.known_as)
@@ -150,7 +150,7 @@ def _versions(
             .limit(MOST_VERSIONS)
         ).all()
     # What was kept but did not serve belongs to no curve that anybody got; and one that did not
-    # know all classes of now, or knew others, was asked something else.
+    # know all current classes, or knew others, was made for another question.
     known = [
         row
         for row in reversed(rows)
@@ -161,7 +161,7 @@ def _versions(
         work.report(0.7 + 0.3 * done / len(known), f"measuring model version {row.number}")
         try:
             folder = work.services.config.version_folder(work.project.id, row.number)
-            version = load_network(folder, device, network.classes)  # in the order of now
+            version = load_network(folder, device, network.classes)  # in the current order
         except ModelError:  # its weights are gone
             continue
         if version.task == network.task:

@@ -1,4 +1,4 @@
-"""Score: what the serving model says of every image, kept for selection and for predictions."""
+"""Score: let the serving model see every image, for selection and for predictions."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from cdal.models import ModelError, TaskNetwork, choose_device, load_network
 from cdal.selectors import Region
 
 CHUNK = 1024
-"""Images whose scores are saved together: a kill loses no more work than this."""
+"""Images whose scores are saved together; a kill loses at most this much work."""
 
 CHUNK_BYTES = 256 * 2**20
-"""And no more than this, which hundreds of classes make of fewer images: C×C mixtures each."""
+"""The same limit in bytes: with hundreds of classes, C×C mixtures per image add up sooner."""
 
 AWAY_AFTER = 200
-"""Where the first so many images are all away, so are the others."""
+"""If this many images are away and none was scored before, the others are away as well."""
 
 Scored = tuple[Scores, list[dict[str, Any]]]
-"""Some images' scores, and in the same order what is said of each, packed."""
+"""The scores of some images, and their packed findings in the same order."""
 
 
 def run(work: Context) -> str:
-    """Score what the round's model has not scored yet, then have the round's images selected."""
+    """Score what the round's model has not scored yet, then request the selection."""
     started = time.monotonic()
     with work.services.store.reading() as session:
         current = work.newest_round(session, "scoring")
@@ -52,8 +52,8 @@ def run(work: Context) -> str:
         ).all()
     folder = work.services.config.scores_folder(work.project.id, version.number)
     if Scores.mixtures_an_image(folder) not in (None, _mixtures_an_image(work, version)):
-        shutil.rmtree(folder)  # the setting was changed, and the two don't go together
-    # Both must be there: a file may be lost, as when a data folder is restored without its scores.
+        shutil.rmtree(folder)  # the setting was changed, and the two do not go together
+    # An image needs both: files may be lost, as when a data folder is restored without its scores.
     known &= Scores.scored(folder)
     todo = [(task_id, image) for task_id, image in tasks if task_id not in known]
     try:
@@ -97,7 +97,7 @@ def score_images(
 
 
 def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]], total: int) -> int:
-    """Score those of the images that are to be scored, and save what was found, chunk by chunk.
+    """Score these images, and save scores and findings chunk by chunk.
 
     Returns:
         How many had a problem.
@@ -140,7 +140,7 @@ def _is_full(chunk: Sequence[Scored]) -> bool:
 
 
 def region_of(work: Context) -> Region:
-    """One mixture a pseudo-label, or one an image where that is its only region."""
+    """One mixture per pseudo-label, or one per image if the image is its only region."""
     if work.settings.region != "auto":
         return work.settings.region
     return "image" if work.control.task == "classification" else "class"
@@ -151,7 +151,7 @@ def _mixtures_an_image(work: Context, version: ModelVersion) -> int:
 
 
 def _save(work: Context, version: ModelVersion, chunk: Sequence[Scored]) -> None:
-    """First the tensors, then the store: images that it does not know are scored again."""
+    """Save the tensors, then the store's record: images without a record are scored again."""
     scores = Scores.concatenate([scores for scores, _ in chunk])
     scores.save(work.services.config.scores_folder(work.project.id, version.number))
     findings = [finding for _, findings in chunk for finding in findings]

@@ -1,4 +1,4 @@
-"""Select: rank the unlabelled images, the most telling first."""
+"""Select: rank the unlabelled images, the most informative first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cdal.selectors import Pick, Pool, Selection, make_selector
 
 RANKED_AT_LEAST = 1000
 RANKED_QUEUES = 10
-"""A round ranks many queues' worth at once, so that topping up the queue needs no selection."""
+"""A round ranks enough for many queues at once, so that a top-up needs no new selection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Candidates:
 
 
 def run(work: Context) -> str:
-    """Rank the pool for the newest round, then have it queued."""
+    """Rank the pool for the newest round, then request its queue."""
     started = time.monotonic()
-    # What was labelled up to this moment is neither picked again nor counted as this round's.
+    # What is labelled by now is neither picked again nor counted as a label of this round.
     read_changes(work)
     with work.services.store.reading() as session:
         current = work.newest_round(session, "selecting")
@@ -65,7 +65,7 @@ def run(work: Context) -> str:
         if rows:
             session.execute(insert(PickRow), rows)
         counts_from = labelled if begun.counts_from is None else begun.counts_from
-        begun.labels = min(labelled, counts_from)  # fewer, where some were deleted
+        begun.labels = min(labelled, counts_from)  # fewer if some were deleted
         begun.warnings = list(selection.warnings)
         begun.seconds = {**begun.seconds, "select": time.monotonic() - started}
         begun.state = "queueing"
@@ -76,9 +76,9 @@ def run(work: Context) -> str:
 
 
 def candidates_of(work: Context, session: Session, current: Round) -> Candidates:
-    """Unlabelled images that can be used, and labelled ones to be different from.
+    """Unlabelled images that can be used, and labelled ones that picks should differ from.
 
-    A skipped image is neither: nobody labelled it, and it is not to be asked for again.
+    A skipped image is neither: nobody labelled it, and nobody should be given it again.
     """
     rows = session.execute(
         select(Task.task_id, Task.annotations > 0)
@@ -103,7 +103,7 @@ def candidates_of(work: Context, session: Session, current: Round) -> Candidates
 
 
 def _unseen(labelled: Mapping[int, bool]) -> Candidates:
-    """A pool that no model has seen: enough for the random selector."""
+    """A pool that no model has scored: enough for random selection."""
     count = len(labelled)
     pool = Pool(
         mixtures=torch.zeros(count, 1, 1),
@@ -114,14 +114,14 @@ def _unseen(labelled: Mapping[int, bool]) -> Candidates:
 
 
 def _rank(work: Context, current: Round, candidates: Candidates) -> Selection:
-    """The selector's picks with, among them, those that are drawn at random as a yardstick."""
+    """The selector's picks, mixed with a share of random ones to measure its savings by."""
     wanted = current.budget + work.settings.reserve_size
     ranked = max(RANKED_QUEUES * wanted, RANKED_AT_LEAST)
     ranked = min(ranked, len(candidates.pool.unlabelled))
     share = 0.0 if current.selector == "random" else work.settings.random_share
     if not share:
         return _by_selector(work, current, candidates.pool, wanted, ranked)
-    # Drawn first: of all that is left, each image is as likely as any other.
+    # Drawn first, so that each image is as likely as any other.
     drawn = make_selector("random").select(
         candidates.pool, max(1, round(ranked * share)), current.seed
     )
@@ -131,7 +131,7 @@ def _rank(work: Context, current: Round, candidates: Candidates) -> Selection:
 
 
 def mixed(picks: Sequence[Pick], drawn: Sequence[Pick], share: float) -> tuple[Pick, ...]:
-    """Picks with random draws among them, so that any front of the queue has its share of these."""
+    """Picks mixed with random draws, so that any front part of the queue has its share of them."""
     marked = [replace(pick, reason={"random": True}) for pick in drawn]
     found: list[Pick] = []
     left, right = 0, 0
@@ -147,8 +147,8 @@ def mixed(picks: Sequence[Pick], drawn: Sequence[Pick], share: float) -> tuple[P
 
 
 def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked: int) -> Selection:
-    """The selector's picks for the queue, and behind them more to top it up from."""
-    # Those of now, unless they are another selector's that was chosen while this round was made.
+    """The selector's picks for the queue, followed by more to top it up from."""
+    # The current options, unless another selector was chosen since this round began.
     chosen = work.settings.selector == current.selector
     selector = make_selector(current.selector, work.settings.selector_options if chosen else {})
 
@@ -157,7 +157,7 @@ def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked:
 
     if current.selector != "cdal-rl":
         return selector.select(pool, ranked, current.seed, progress)
-    # The policy learns for one budget; beyond it CDAL-CS goes on, by the same diversity.
+    # The policy learns for one budget; beyond it, CDAL-CS goes on with the same diversity.
     first = selector.select(pool, wanted, current.seed, progress)
     rest = make_selector("cdal-cs").select(
         _taken(pool, first.picks), max(0, ranked - wanted), current.seed
@@ -166,14 +166,14 @@ def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked:
 
 
 def _taken(pool: Pool, picks: Sequence[Pick]) -> Pool:
-    """The pool once these are as good as labelled."""
+    """The pool as if these picks were labelled."""
     labelled = pool.labelled.clone()
     labelled[[pick.index for pick in picks]] = True
     return replace(pool, labelled=labelled)
 
 
 def _with_tasks(reason: Mapping[str, object], task_ids: list[int]) -> dict[str, object]:
-    """A pick's reason with its nearest centre named by task rather than by row of the pool."""
+    """A pick's reason, with its nearest centre named by task instead of by row of the pool."""
     nearest = reason.get("nearest")
     if not isinstance(nearest, int):
         return dict(reason)

@@ -125,7 +125,7 @@ def run(work: Context) -> str:
 
 
 def _begin_without(work: Context, why: str) -> str:
-    """Begin the next round, if one is due, without a new model: none was possible or needed."""
+    """Begin the next round if one is due, although there is no new model."""
     with work.services.store.transaction() as session:
         facts = read_facts(session, work.project.id, work.settings, without_model=True)
         if decide(facts).step == "begin a round":
@@ -136,18 +136,18 @@ def _begin_without(work: Context, why: str) -> str:
 def _save(
     work: Context, network: TaskNetwork, version: ModelVersion, compared_with: int | None
 ) -> None:
-    """Write the weights, then make them known: a kill in between leaves the old state."""
+    """Write the weights, then record them: a kill in between leaves the old state."""
     folder = work.services.config.version_folder(work.project.id, version.number)
-    shutil.rmtree(folder, ignore_errors=True)  # of a training that was killed right here
+    shutil.rmtree(folder, ignore_errors=True)  # left by a training that was killed right here
     network.save(folder, version.fingerprint)
     with work.services.store.transaction() as session:
         work.check_cancelled(session)
         project = session.get_one(Project, work.project.id)
         if project.serving_version_id not in (compared_with, None):
-            # Somebody rolled back meanwhile, to a version that this one was not compared with.
+            # Somebody rolled back meanwhile to a version that this one was not compared with.
             version.promoted, version.verdict = False, OVERTAKEN
         elif project.serving_version_id is None and not version.promoted:
-            version.promoted, version.verdict = True, "serves, since no other one can any more"
+            version.promoted, version.verdict = True, "serves, since no other version can"
         session.add(version)
         session.flush()
         if version.promoted:
@@ -167,7 +167,7 @@ def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, .
 
 
 def judge(new: Metrics | None, serving: Metrics | None, tolerance: float) -> Verdict:
-    """A new version serves unless it is worse than the serving one by more than the tolerance."""
+    """Decide whether a new version serves: unless it is worse by more than the tolerance."""
     if new is None:
         return Verdict(True, "serves; there are no held-out images yet to measure it on")
     measured = f"{new.main_name} {new.main:.3f} on {new.images} held-out images"
@@ -180,7 +180,7 @@ def judge(new: Metrics | None, serving: Metrics | None, tolerance: float) -> Ver
 
 
 def recipe_of(settings: ProjectSettings) -> Recipe:
-    """The training recipe that a project's settings ask for."""
+    """The training recipe that a project's settings describe."""
     return Recipe(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -190,7 +190,7 @@ def recipe_of(settings: ProjectSettings) -> Recipe:
 
 
 def _fingerprint(work: Context, images: TrainingImages, device: torch.device) -> str:
-    """Of all that a training goes by, but for the weights that it begins with."""
+    """The fingerprint of everything that a training depends on, except its starting weights."""
     settings = work.settings
     start = (settings.network, device.type, settings.image_size, settings.pretrained)
     more = (settings.weights, settings.held_out, settings.warm_start)
@@ -202,7 +202,7 @@ def _fingerprint(work: Context, images: TrainingImages, device: torch.device) ->
 
 
 def _is_newest(work: Context, mark: str, started_from: int | None) -> bool:
-    """Whether the newest version is what a training would come to, or goes on from that."""
+    """Whether a training would repeat the newest version, or one that it started from."""
     with work.services.store.reading() as session:
         newest = session.scalars(
             select(ModelVersion)
@@ -221,7 +221,7 @@ def _next_number(work: Context) -> int:
 
 
 def _serving_network(work: Context, device: torch.device) -> tuple[int | None, TaskNetwork | None]:
-    """Which version serves, and its model with the classes of now, if it is one of this task."""
+    """The serving version's id, and its model with the current classes if it is for this task."""
     with work.services.store.reading() as session:
         serving = session.get_one(Project, work.project.id).serving_version_id
         if serving is None:
@@ -243,17 +243,17 @@ def _serving_network(work: Context, device: torch.device) -> tuple[int | None, T
 
 
 def _kept_images_held_out(work: Context) -> bool:
-    """Whether the serving model has not seen the held-out images, so that it may be measured."""
+    """Whether the serving model has not seen the held-out images, so that it can be measured."""
     with work.services.store.reading() as session:
         serving = session.get_one(Project, work.project.id).serving_version_id
-        # One that was trained on every image, for want of others, has no metrics.
+        # A model that was trained on every image has no metrics.
         return serving is not None and bool(session.get_one(ModelVersion, serving).metrics)
 
 
 def network_to_train(
     work: Context, images: TrainingImages, serving: TaskNetwork | None, device: torch.device
 ) -> TaskNetwork:
-    """The serving model to fine-tune, or a fresh network where that is asked for or needed."""
+    """The serving model to fine-tune, or a new network if the settings require one."""
     settings, task = work.settings, work.control.task
     sizes = images.sizes(SIZES_LOOKED_AT) if settings.image_size is None else []
     architecture, size = choose_network(task, device, sizes, settings.network, settings.image_size)

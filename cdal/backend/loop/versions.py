@@ -1,4 +1,4 @@
-"""The serving model version: where its weights are damaged, the last good one goes on."""
+"""The serving model version: if its weights are damaged, the last good version serves."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cdal.models import ModelError, check_weights
 
 
 def serve_last_good(services: Services, project_id: int) -> bool:
-    """Let the newest version whose weights can be read serve, if the serving one's cannot.
+    """If the serving version's weights are damaged, let the last version with good ones serve.
 
     Returns:
-        Whether another one, or none, serves now.
+        Whether the serving version was replaced, or none serves now.
     """
     with services.store.reading() as session:
         project = session.get_one(Project, project_id)
@@ -37,7 +37,7 @@ def serve_last_good(services: Services, project_id: int) -> bool:
         project.serving_version_id = good.id if good else None
         broken = session.get_one(ModelVersion, serving.id)
         broken.promoted, broken.verdict = False, "does not serve, since its weights are damaged"
-        # The next training is not taken for a repetition of the one that made it.
+        # So that the next training does not count as a repetition of the one that made it.
         broken.fingerprint = ""
         text = f"Model version {serving.number} cannot be loaded, so {goes_on}: {problem}"
         note(session, project_id, text, "error")

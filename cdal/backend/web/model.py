@@ -1,4 +1,4 @@
-"""The model as Label Studio's protocol sees it, by the contract of its ML backends, version 2."""
+"""The model behind Label Studio's protocol, by the contract of its ML backends, version 2."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CDALModel:
 
     @classmethod
     def setup(cls, services: Services, body: Mapping[str, Any], host: str = "") -> Self:
-        """Connect a project as `/setup` asks for, at the address by which it calls.
+        """Connect a project as `/setup` requests, at the address by which it calls.
 
         Raises:
             RefusedError: it cannot be served; the message says why and what to do.
@@ -49,14 +49,14 @@ class CDALModel:
 
     @property
     def model_version(self) -> str:
-        """The queue version: what Label Studio asks predictions for, and orders tasks by."""
+        """The queue version, by which Label Studio requests predictions and orders tasks."""
         return self.project.queue_version or ""
 
     def predict(self, tasks: Sequence[Task]) -> list[dict[str, Any] | Result]:
-        """Predictions in the order of the tasks, one each, from the store where they are known.
+        """One prediction per task, in order; from the store if the task has been scored.
 
-        Before the first round there is nothing to say, and nothing for Label Studio to keep: an
-        empty list a task.
+        Before the first round there is nothing to predict, and nothing for Label Studio to keep:
+        the result is an empty list per task.
         """
         with self.services.store.reading() as session:
             current = self._queued_round(session)
@@ -90,12 +90,12 @@ class CDALModel:
         ]
 
     def fit(self, event: str) -> int:
-        """Have done what an event asks for; returns the job's number.
+        """Request the job that an event causes; returns its number.
 
-        Of an event only its name counts: what changed is read back from Label Studio.
+        Only the event's name counts: what changed is read back from Label Studio.
         """
         jobs, project = self.services.jobs, self.project
-        # Whether Label Studio lists this backend is seen to first; else anybody could have said so.
+        # Only once Label Studio lists this backend: anybody can send events.
         if event == "START_TRAINING" and project.connected_at is not None:
             asked_by = "Start training in Label Studio"
             return jobs.ask(project.id, "train", asked_by, self.services.trainings)
@@ -114,7 +114,7 @@ class CDALModel:
     def _run_network(
         self, version: ModelVersion, control: Control, tasks: Mapping[int, Task]
     ) -> dict[int, dict[str, Any]]:
-        """Predict images that no scoring pass has seen; one that can't be read gets nothing."""
+        """Predict images that were not scored; an image that cannot be read gets no prediction."""
         folder = self.services.config.version_folder(self.project.id, version.number)
         try:
             network = self.services.networks.get(folder)
@@ -147,7 +147,7 @@ class CDALModel:
 
 
 def findings_by_row(batch: PredictedBatch) -> dict[int, dict[str, Any]]:
-    """Of what a network says, the findings alone: nothing is selected here."""
+    """Keep only the findings of a batch: nothing is selected here."""
     return dict(zip(batch.ids, batch.findings(), strict=True))
 
 

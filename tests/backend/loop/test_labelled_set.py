@@ -90,8 +90,8 @@ def test_nothing_is_held_out_where_one_class_alone_would_be_left(tmp_path: Path)
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        ([], "0 of at least 3 labels are there."),
-        (["cat", "dog"], "2 of at least 3 labels are there."),
+        ([], "There are 0 of at least 3 labels."),
+        (["cat", "dog"], "There are 2 of at least 3 labels."),
         (["cat"] * 3, "All 3 labels are of one class; a model needs two."),
         (["cat", "cat", "dog"], None),
     ],

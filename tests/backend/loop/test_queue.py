@@ -292,7 +292,7 @@ def test_a_queue_that_runs_low_is_topped_up_in_order(
     made = open_queue(services, project, label_studio)
     assert top_up(services, project, label_studio) is None  # four are left, and two are enough
     label(services, 13, 11, 15)
-    assert top_up(services, project, label_studio) == "2 images more in the queue"
+    assert top_up(services, project, label_studio) == "2 more images queued"
     assert label_studio.stream() == RANKING
     assert label_studio.calls == ["import"]  # the same queue version
     assert set(pick_states(services, made).values()) == {"queued"}
@@ -325,7 +325,7 @@ def test_an_interrupted_top_up_writes_the_whole_queue_anew(
         label_studio.import_predictions(
             [{"task": t, "score": 0.8, "model_version": "CDAL round 1.1"} for t in (14, 16)]
         )
-    assert top_up(services, project, label_studio) == "the queue is written anew"
+    assert top_up(services, project, label_studio) == "the queue is written again"
     assert jobs_of(services)[-1] == ("queue", "pending")
     assert label_studio.info.model_version == "CDAL round 1.1"  # followed until the new one is
 
@@ -342,7 +342,7 @@ def test_an_interrupted_top_up_of_the_first_rank_is_noticed(
     open_queue(services, project, label_studio)
     with services.store.transaction() as session:
         session.scalars(select(Pick).filter_by(rank=0)).one().state = "sending"
-    assert top_up(services, project, label_studio) == "the queue is written anew"
+    assert top_up(services, project, label_studio) == "the queue is written again"
 
 
 @pytest.mark.parametrize("state", ["scoring", "selecting"])
@@ -353,7 +353,7 @@ def test_while_the_next_round_is_being_made_the_open_one_is_topped_up(
     open_queue(services, project, label_studio)
     add_round(services, project, RANKING, state=state, number=2)
     label(services, 13, 11, 15)
-    assert top_up(services, project, label_studio) == "2 images more in the queue"
+    assert top_up(services, project, label_studio) == "2 more images queued"
     assert label_studio.stream() == RANKING
     label(services, 12, 14, 16)
     add_tasks(services, project, [20])

@@ -1,4 +1,4 @@
-"""Images that could not be had are looked at again."""
+"""Images that could not be read are looked at again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_what_can_be_had_again_may_be_asked_for_again(tmp_path: Path) -> None:
     add_tasks(services, project, [3], image="ftp://example.com/3", image_problem="is away")
     add_tasks(services, project, [4], image="ftp://example.com/4")
     work = make_work(services, project, FakeLabelStudio(), "recheck")
-    assert recheck.run(work) == "2 of 3 images can be had again"
+    assert recheck.run(work) == "2 of 3 images can be read again"
     with services.store.reading() as session:
         bad = session.execute(select(Task.task_id, Task.image_problem)).all()
     assert [tuple(row) for row in bad] == [(1, None), (2, None), (3, "is away"), (4, None)]

@@ -153,10 +153,10 @@ def test_too_few_random_labels_say_nothing(services: Services) -> None:
     project = add_project(services)
     work = make_work(services, project, FakeLabelStudio(), "savings", random_share=0.2)
     assert savings.run(work) == (
-        "not known yet: of images drawn at random, 0 of at least 10 labels are there"
+        "not known yet: of images drawn at random, there are 0 of at least 10 labels"
     )
     assert results(services) == [
-        {"known": False, "why": "of images drawn at random, 0 of at least 10 labels are there"}
+        {"known": False, "why": "of images drawn at random, there are 0 of at least 10 labels"}
     ]
 
 
