@@ -1,4 +1,4 @@
-"""The server's own settings: environment variables, read once at start."""
+"""The server's settings: environment variables, read once at the start."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cdal.backend.errors import SettingsError
+from cdal.backend.text import one_line
 
-# How an address may begin, and the library and the extra of this package that it needs.
+# How an address may begin, with the library that it needs and the extra that installs it.
 DATABASES = {
     "postgresql://": ("psycopg", "postgresql"),
     "postgresql+psycopg://": ("psycopg", "postgresql"),
@@ -23,7 +24,7 @@ REDIS = dict.fromkeys(("redis://", "rediss://", "unix://"), ("redis", "redis"))
 
 
 class ServerConfig(BaseSettings):
-    """What an operator sets. Other ML backends' variables keep their names."""
+    """What an operator sets. Variables of other ML backends keep their names."""
 
     model_config = SettingsConfigDict(
         env_prefix="CDAL_",
@@ -35,87 +36,94 @@ class ServerConfig(BaseSettings):
     label_studio_url: str | None = Field(
         None,
         validation_alias="LABEL_STUDIO_URL",
-        description="Label Studio's address; without it, the one that it hands over at set-up.",
+        description="Label Studio's address; by default the one that it sends at set-up.",
     )
     label_studio_api_key: SecretStr | None = Field(
         None,
         validation_alias="LABEL_STUDIO_API_KEY",
-        description="A personal access token or a legacy token of a user who may read and change "
-        "the projects; without it, the token that Label Studio hands over at set-up.",
+        description="Personal access token or legacy token of a user who may read and change the "
+        "projects; by default the token that Label Studio sends at set-up.",
     )
     basic_auth_user: str | None = Field(
-        None, validation_alias="BASIC_AUTH_USER", description="User name that callers must give."
+        None, validation_alias="BASIC_AUTH_USER", description="User name that callers must send."
     )
     basic_auth_pass: SecretStr | None = Field(
-        None, validation_alias="BASIC_AUTH_PASS", description="Password that callers must give."
+        None, validation_alias="BASIC_AUTH_PASS", description="Password that callers must send."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", validation_alias="LOG_LEVEL", description="How much is logged."
+        "INFO", validation_alias="LOG_LEVEL", description="Least severe messages that are logged."
     )
     log_format: Literal["text", "json"] = Field(
-        "text", description="Lines for people, or JSON with project, round and job for programs."
+        "text",
+        description="Lines for people, or JSON lines with project, round and job for programs.",
     )
     data_folder: Path = Field(
         Path("cdal-data"),
         validation_alias="MODEL_DIR",
-        description="The one folder for database, jobs, weights, scores and cached images.",
+        description="Folder for database, jobs, weights, scores and cached images.",
     )
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104
-    port: int = Field(9090, ge=0, le=65535, validation_alias="PORT", description="Port.")
-    threads: int = Field(8, ge=1, description="Requests answered at the same time.")
+    port: int = Field(
+        9090, ge=0, le=65535, validation_alias="PORT", description="Port to listen on."
+    )
+    threads: int = Field(8, ge=1, description="Requests that are answered at the same time.")
     worker_threads: int = Field(
         6,
         ge=5,
-        description="Jobs run at the same time: one training, one scoring, one for the pages, one "
-        "of upkeep, and the short ones that notice new labels and keep the queues filled.",
+        description="Jobs that run at the same time: one training, one scoring, one for the pages, "
+        "one for upkeep, and the short ones that notice new labels and refill the queues.",
     )
     compute_threads: int | None = Field(
-        None, ge=1, description="CPU threads of torch in the worker; all cores by default."
+        None, ge=1, description="CPU threads of torch in the worker; by default one per core."
     )
     database_url: SecretStr | None = Field(
         None,
         description="Address of the database, such as `postgresql://user:password@host/name`; "
-        "SQLite in the data folder by default.",
+        "by default SQLite in the data folder.",
     )
     redis_url: SecretStr | None = Field(
         None,
         description="Address of the Redis database that carries jobs to the worker, such as "
-        "`redis://host:6379/0`; a file in the data folder by default.",
+        "`redis://host:6379/0`; by default a file in the data folder.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     weights_folder: Path | None = Field(
         None,
-        description="A folder with torchvision's pretrained weight files, and with weights of "
-        "your own for the setting `weights`.",
+        description="Folder with torchvision's pretrained weights and with your own weights for "
+        "the setting `weights`.",
     )
     image_hosts: str = Field(
         "public",
-        description="Comma-separated hosts that images may be fetched from, besides Label Studio; "
-        '"public" stands for every public address.',
+        description="Comma-separated hosts from which images may be fetched, besides Label Studio; "
+        '"public" allows every public address.',
     )
-    image_cache_mb: int = Field(2048, ge=0, description="Disk space for fetched images, in MB.")
+    image_cache_mb: int = Field(2048, ge=0, description="Disk space for cached images in MB.")
 
     keep_versions: int = Field(
         5,
         ge=2,
-        description="Of how many model versions of a project the weights are kept, besides those "
-        "that serve; only these can be rolled back to.",
+        description="Model versions per project whose weights are kept, besides the serving one; "
+        "only these can be rolled back to.",
     )
     keep_days: int = Field(
         90,
         ge=1,
-        description="How many days events, jobs, comparisons for closed rounds and, in Label "
+        description="Days for which events, jobs, comparisons for closed rounds and, in Label "
         "Studio, their predictions are kept.",
     )
 
     @model_validator(mode="after")
     def _check_pairs(self) -> ServerConfig:
-        # Half a password would be none, and a key without an address would go to whatever server
-        # the next caller of `/setup` names.
+        # Half a login would protect nothing, and a key without an address would be sent to
+        # whatever server the next caller of `/setup` names.
         if (self.basic_auth_user is None) != (self.basic_auth_pass is None):
-            raise ValueError("BASIC_AUTH_USER and BASIC_AUTH_PASS go together; set both or none.")
+            raise ValueError(
+                "BASIC_AUTH_USER and BASIC_AUTH_PASS go together; set both or neither."
+            )
         if self.label_studio_api_key is not None and self.label_studio_url is None:
-            raise ValueError("LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the server it is for.")
+            raise ValueError(
+                "LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the server that it belongs to."
+            )
         return self
 
     @field_validator("database_url")
@@ -130,13 +138,13 @@ class ServerConfig(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """SQLAlchemy address of the database in use; it may hold a password."""
+        """SQLAlchemy address of the database; it may contain a password."""
         if self.database_url is None:
             return f"sqlite:///{self.data_folder / 'cdal.sqlite'}"
         return self.database_url.get_secret_value()
 
     def weights_file(self, name: str | None) -> Path | None:
-        """The file of the user's own weights that a project's settings name, None for none.
+        """The file with the user's own weights that a project's settings name; None if they do not.
 
         Raises:
             SettingsError: there is no such file in the weights folder.
@@ -145,25 +153,25 @@ class ServerConfig(BaseSettings):
             return None
         if self.weights_folder is None:
             raise SettingsError(
-                'Setting "weights": the backend has no folder for weights; set CDAL_WEIGHTS_FOLDER '
-                "for it."
+                'Setting "weights": the backend has no folder for weights; set '
+                "CDAL_WEIGHTS_FOLDER on the server."
             )
-        # Settings come from outside: neither .. nor a link may lead out of the folder.
+        # Settings come from outside, so neither .. nor a link may lead out of the folder.
         folder = self.weights_folder.resolve()
         try:
             file = (folder / name.replace("\0", "")).resolve()
             found = file.is_relative_to(folder) and file.is_file()
-        except (OSError, RuntimeError):  # links that lead in a circle
+        except (OSError, RuntimeError):  # a circle of links
             found = False
         if not found:
             raise SettingsError(
-                f'Setting "weights": there is no file "{name}" in the backend\'s folder for '
-                "weights."
+                f'Setting "weights": there is no file "{one_line(name)}" in the backend\'s folder '
+                "for weights."
             )
         return file
 
     def secrets(self) -> list[str]:
-        """What no log may show."""
+        """What must not appear in any log."""
         given = (
             self.label_studio_api_key,
             self.basic_auth_pass,
@@ -181,15 +189,15 @@ class ServerConfig(BaseSettings):
         return self.data_folder / "images"
 
     def project_folder(self, project_id: int) -> Path:
-        """Where a project's weights and scores lie; the number is the store's own."""
+        """Folder of a project's weights and scores; the number is the store's."""
         return self.data_folder / "projects" / str(project_id)
 
     def version_folder(self, project_id: int, number: int) -> Path:
-        """Where a model version's weights lie."""
+        """Folder of a model version's weights."""
         return self.project_folder(project_id) / "versions" / str(number)
 
     def scores_folder(self, project_id: int, number: int) -> Path:
-        """Where what a model version said of the pool lies."""
+        """Folder of a model version's scores of the pool."""
         return self.project_folder(project_id) / "scores" / str(number)
 
 
@@ -207,7 +215,7 @@ def _checked(url: SecretStr | None, known: Mapping[str, tuple[str, str]]) -> Sec
 
 @lru_cache(maxsize=1)
 def server_config() -> ServerConfig:
-    """The configuration of this process, its data folder made."""
+    """The configuration of this process; creates the data folder."""
     config = ServerConfig()
     config.data_folder = config.data_folder.resolve()
     config.data_folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,4 +1,4 @@
-"""A project's settings: the "extra params" JSON of Label Studio's Model page, checked."""
+"""A project's settings, typed as extra params (JSON) on Label Studio's Model page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdal.backend.text import one_line
 from cdal.models import ARCHITECTURES
 from cdal.selectors import OptionError, make_selector
 
-# BALD needs samples of MC dropout, which the scoring pass does not draw.
+# Not BALD: it needs MC dropout samples, which the scoring pass does not draw.
 SelectorName = Literal[
     "cdal-cs",
     "cdal-rl",
@@ -27,26 +27,31 @@ SelectorName = Literal[
 ]
 
 
+LONGEST_PROBLEM = 300
+
 LEAST_RESERVE = 30
-"""Even simulated annotators label no more in the time that it takes to notice and queue more."""
+"""Even fast annotators do not label more images than this while the queue is being refilled."""
 
 
 class ProjectSettings(BaseModel):
-    """What an admin may type in the project's Model page, as JSON."""
+    """What an admin may type, as JSON, on the project's Model page."""
 
-    # Strict, since a budget of true would otherwise be one of 1.
+    # Strict, because a budget of true would otherwise mean 1.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     budget: int = Field(
-        50, ge=1, le=1_000_000, description="Images a round asks for; then the model retrains."
+        50,
+        ge=1,
+        le=1_000_000,
+        description="Images to label per round, after which the model retrains.",
     )
     reserve: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="Images queued beyond the budget, for people to go on with while the model "
-        "trains. Whenever fewer are left, more are queued; so it must outlast a few seconds of "
-        "everybody's labelling. By default as many as the budget, and at least 30.",
+        description="Images queued beyond the budget, so that people can go on labelling while the "
+        "model trains. When fewer are left, more are queued, so the reserve must last everybody "
+        "for a few seconds. By default the budget, but at least 30.",
     )
     selector: SelectorName = Field("cdal-cs", description="How the next images are chosen.")
     selector_options: dict[str, Any] = Field(
@@ -56,84 +61,94 @@ class ProjectSettings(BaseModel):
         0.0,
         ge=0,
         le=0.5,
-        description="Share of each round's images that is drawn at random, as a yardstick: by it "
-        "the pages estimate how many labels selection saves.",
+        description="Share of each round's images that are drawn at random. With it, the pages can "
+        "estimate how many labels selection saves.",
     )
     region: Literal["auto", "class", "image"] = Field(
         "auto",
-        description='Class mixtures: one a pseudo-label ("class") or one for the whole image '
-        '("image"); "auto" takes "image" for classification, else "class".',
+        description='Class mixtures: one per pseudo-label ("class") or one per image ("image"); '
+        '"auto" means "image" for classification and "class" otherwise.',
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Fixes every random choice.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Makes every random choice reproducible.")
     min_labels: int = Field(
-        10, ge=2, description="Labels needed before the first training; until then, random rounds."
+        10,
+        ge=2,
+        description="Labelled images needed for the first training; until then, rounds are random.",
     )
     train_every: int | None = Field(
-        None, ge=1, description="Also train whenever so many new labels have come."
+        None, ge=1, description="Also train after this many new labels."
     )
     held_out: float = Field(
-        0.2, gt=0, lt=0.9, description="Share of the labelled images kept to measure models on."
+        0.2,
+        gt=0,
+        lt=0.9,
+        description="Share of the labelled images on which models are measured, not trained.",
     )
     tolerance: float = Field(
         0.02,
         ge=0,
         le=1,
-        description="A new model serves unless its held-out metric is worse by more than this.",
+        description="A new model serves unless its held-out metric is lower by more than this.",
     )
     control: str | None = Field(
         None,
         max_length=200,
-        description="The name of the control to serve, where the labeling config has several that "
-        "could be.",
+        description="Name of the control to serve, if the labeling config has several that could "
+        "be served.",
     )
     unlabelled: Literal["background", "ignore"] = Field(
         "background",
-        description='Segmentation: pixels that no region covers are background ("background"), or '
-        'nothing is learnt from them ("ignore"), for projects that label every pixel in the end.',
+        description="Segmentation: pixels that no region covers are learnt as background "
+        '("background") or not at all ("ignore", for projects that label every pixel).',
     )
     split_regions: bool = Field(
         False,
-        description="Segmentation: predict one region for each connected part of a class, instead "
-        "of one a class.",
+        description="Segmentation: predict one region per connected part of a class, instead of "
+        "one per class.",
     )
     smallest_region: float = Field(
         0.0005,
         ge=0,
         le=1,
-        description="Segmentation: connected parts smaller than this share of the image are left "
-        "out of predictions.",
+        description="Segmentation: predictions leave out connected parts that are smaller than "
+        "this share of the image.",
     )
     polygon_tolerance: float = Field(
         1.0,
         ge=0,
         le=50,
-        description="Segmentation: by how many pixels a predicted polygon may differ from the "
-        "mask; more makes fewer points.",
+        description="Segmentation: how many pixels a predicted polygon may deviate from the mask; "
+        "a larger tolerance gives fewer points.",
     )
     network: str | None = Field(
-        None, description="A network by name; chosen by task and device by default."
+        None, description="Name of the network; by default chosen by task and device."
     )
     pretrained: bool | Literal["auto"] = Field(
         "auto",
-        description='A training that begins anew starts from ImageNet weights: "auto" where they '
-        "lie on this machine, true to download them, false never.",
+        description="Start from ImageNet weights if there is no model to fine-tune: "
+        '"auto" if they are on this machine, true after downloading them, false never.',
     )
     weights: str | None = Field(
         None,
         max_length=200,
-        description="A training that begins anew starts from your own weights: the name of a file "
-        "(.safetensors, or a state dict as torch saves it) in the server's `CDAL_WEIGHTS_FOLDER`.",
+        description="Start from your own weights if there is no model to fine-tune: the name of a "
+        "file (.safetensors or a state dict saved by torch) in the server's `CDAL_WEIGHTS_FOLDER`.",
     )
     warm_start: bool = Field(
         True,
-        description="Fine-tune the serving model where there is one; false begins anew each time.",
+        description="Fine-tune the serving model, if there is one; false starts over each time.",
     )
     image_size: int | None = Field(
-        None, ge=32, le=1024, description="Side of the network's input; by the images by default."
+        None,
+        ge=32,
+        le=1024,
+        description="Side of the network's input in pixels; by default chosen by the images.",
     )
-    epochs: int | None = Field(None, ge=1, le=10_000, description="Most epochs of a training.")
+    epochs: int | None = Field(
+        None, ge=1, le=10_000, description="Maximum number of epochs per training."
+    )
     learning_rate: float | None = Field(None, gt=0, le=1, description="Peak learning rate.")
-    batch_size: int | None = Field(None, ge=1, le=4096, description="Images a training step.")
+    batch_size: int | None = Field(None, ge=1, le=4096, description="Images per training step.")
 
     @property
     def reserve_size(self) -> int:
@@ -145,27 +160,28 @@ class ProjectSettings(BaseModel):
         try:
             make_selector(self.selector, self.selector_options)
         except OptionError as error:
-            raise ValueError(f'Setting "selector_options": {error}.') from error
-        # The policy's file would be read and written wherever it says.
+            problem = one_line(str(error), LONGEST_PROBLEM)
+            raise ValueError(f'Setting "selector_options": {problem}.') from error
+        # The selector reads and writes the policy at this path, wherever it is.
         if "weights" in self.selector_options:
             raise ValueError(
-                'Setting "selector_options": weights names a file on the backend\'s machine, which '
-                "a project's settings may not; leave it out."
+                'Setting "selector_options": option "weights" names a file on the backend\'s '
+                "machine, which a project's settings may not do; leave it out."
             )
         known = [name for names in ARCHITECTURES.values() for name in names]
         if self.network is not None and self.network not in known:
             raise ValueError(
-                f'Setting "network": there is no network "{self.network}" here; '
+                f'Setting "network": there is no network "{one_line(self.network)}"; '
                 f"choose one of {', '.join(known)}."
             )
         return self
 
     @classmethod
     def parse(cls, extra_params: object) -> ProjectSettings:
-        """The settings in what Label Studio sent, or a sentence that says what is wrong.
+        """Parse what Label Studio sent: a JSON object, or its text.
 
         Raises:
-            SettingsError: an unknown setting, or a value that is impossible.
+            SettingsError: a setting is unknown or has an impossible value.
         """
         if isinstance(extra_params, str):
             extra_params = _read_json(extra_params)
@@ -203,11 +219,12 @@ def _check_characters(typed: Mapping[str, Any]) -> None:
         except UnicodeEncodeError:
             shown = one_line(name.encode(errors="replace").decode())
             raise SettingsError(
-                f'Setting "{shown}" holds half a character (a lone surrogate); type its text anew.'
+                f'Setting "{shown}" contains half a character (a lone surrogate); type the text '
+                "again."
             ) from None
 
 
-# The library's own words are for programmers.
+# What pydantic says is for programmers.
 _MUST_BE = {
     "bool_type": "true or false",
     "dict_type": "a JSON object",
@@ -221,12 +238,12 @@ _MUST_BE = {
     "less_than_equal": "at most {le}",
     "literal_error": "one of {expected}",
     "string_too_long": "at most {max_length} characters long",
-    "string_type": "a text",
+    "string_type": "text",
 }
 
 
 def _sentence(error: ValidationError) -> str:
-    """The first fault, in a sentence that names the setting."""
+    """Describe the first error in a sentence that names the setting."""
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":
@@ -235,10 +252,11 @@ def _sentence(error: ValidationError) -> str:
         return f'There is no setting "{one_line(name)}"; {hint}'
     if not name:
         return first["msg"].removeprefix("Value error, ")
-    if name == "pretrained":  # a choice of two types, each with a fault of its own
+    if name == "pretrained":  # of two types; pydantic reports an error for each
         must_be = 'true, false or "auto"'
     else:
         must_be = _MUST_BE.get(first["type"], "something else").format(**first.get("ctx", {}))
+        must_be = must_be.replace("'", '"')
     given = json.dumps(first["input"], ensure_ascii=False)
     return f'Setting "{name}" must be {must_be}, not {one_line(given)}.'
 

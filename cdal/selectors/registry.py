@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal, Union, get_args, get_origin, get_type_hints
@@ -54,22 +54,32 @@ def make_selector(name: str, options: Mapping[str, object] | None = None) -> Sel
     """
     selector = SELECTORS.get(name)
     if selector is None:
-        raise OptionError(f"unknown selector {name!r}: there are {', '.join(sorted(SELECTORS))}")
+        known = ", ".join(sorted(SELECTORS))
+        raise OptionError(f'unknown selector "{name}"; choose one of {known}')
     allowed = option_types(selector)
     values = {}
     for option, value in (options or {}).items():
         if option not in allowed:
-            has = f"its options are {', '.join(allowed)}" if allowed else "it has no options"
-            raise OptionError(f"{name} has no option {option!r}: {has}")
+            raise OptionError(f'{name} has no option "{option}"; {_options_of(allowed)}')
         try:
             values[option] = _read(value, allowed[option])
         except (TypeError, ValueError, OverflowError):
             wanted = _describe(allowed[option])
-            raise OptionError(f"{option} of {name} must be {wanted}, not {value!r}") from None
+            given = f'"{value}"' if isinstance(value, str) else repr(value)
+            raise OptionError(
+                f'option "{option}" of {name} must be {wanted}, not {given}'
+            ) from None
     try:
         return selector(**values)
     except ValueError as error:
         raise OptionError(f"{name}: {error}") from error
+
+
+def _options_of(allowed: Collection[str]) -> str:
+    if not allowed:
+        return "it has no options"
+    names = ", ".join(f'"{name}"' for name in allowed)
+    return f"its only option is {names}" if len(allowed) == 1 else f"its options are {names}"
 
 
 def option_types(selector: type[Selector]) -> dict[str, object]:
@@ -106,7 +116,7 @@ def _read_number(value: object, wanted: type[int] | type[float]) -> int | float:
 def _describe(wanted: object) -> str:
     origin, args = get_origin(wanted), get_args(wanted)
     if origin is Literal:
-        return " or ".join(map(str, args))
+        return " or ".join(f'"{arg}"' for arg in args)
     if origin in (Union, types.UnionType):
         return f"{_describe(args[0])} or none"
     named: dict[object, str] = {int: "a whole number", float: "a number", Path: "a path"}

@@ -1,4 +1,4 @@
-"""What an admin may type, and the sentence for everything else."""
+"""Settings that an admin may type, and the sentence that refuses anything else."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cdal.backend.settings import ProjectSettings
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  \n", {}, "{}", "null"])
-def test_nothing_typed_means_the_defaults(nothing: Any) -> None:
-    taken = ProjectSettings.parse(nothing)
-    assert taken == ProjectSettings()
-    assert (taken.budget, taken.reserve_size, taken.selector) == (50, 50, "cdal-cs")
+def test_without_settings_the_defaults_apply(nothing: Any) -> None:
+    accepted = ProjectSettings.parse(nothing)
+    assert accepted == ProjectSettings()
+    assert (accepted.budget, accepted.reserve_size, accepted.selector) == (50, 50, "cdal-cs")
 
 
-def test_text_and_object_mean_the_same() -> None:
+def test_an_object_and_its_text_mean_the_same() -> None:
     typed = {"budget": 20, "held_out": 0.3, "pretrained": False, "selector": "entropy"}
     text = '{"budget": 20, "held_out": 0.3, "pretrained": false, "selector": "entropy"}'
     assert ProjectSettings.parse(text) == ProjectSettings.parse(typed)
@@ -44,23 +44,23 @@ def test_the_reserve_is_as_large_as_the_budget_unless_set() -> None:
         ({"held_out": float("nan")}, 'Setting "held_out" must be less than 0.9, not NaN.'),
         ({"learning_rate": 0}, 'Setting "learning_rate" must be more than 0.0, not 0.'),
         ({"warm_start": 1}, 'Setting "warm_start" must be true or false, not 1.'),
-        ({"network": 5}, 'Setting "network" must be a text, not 5.'),
+        ({"network": 5}, 'Setting "network" must be text, not 5.'),
         (
             {"control": "y" * 201},
             f'Setting "control" must be at most 200 characters long, not "{"y" * 36}....',
         ),
         (
             '{"weights": "a\\ud800"}',
-            'Setting "weights" holds half a character (a lone surrogate); type its text anew.',
+            'Setting "weights" contains half a character (a lone surrogate); type the text again.',
         ),
         (
             {"\ud800": 1},
-            'Setting "?" holds half a character (a lone surrogate); type its text anew.',
+            'Setting "?" contains half a character (a lone surrogate); type the text again.',
         ),
         (
             {"selector_options": {"alpha": ["\ud800"]}},
-            'Setting "selector_options" holds half a character (a lone surrogate); type its text '
-            "anew.",
+            'Setting "selector_options" contains half a character (a lone surrogate); type the '
+            "text again.",
         ),
         (
             {"selector_options": [1]},
@@ -68,7 +68,7 @@ def test_the_reserve_is_as_large_as_the_budget_unless_set() -> None:
         ),
         (
             {"selector": "cdal-rl", "selector_options": {"alpha": "x"}},
-            "Setting \"selector_options\": alpha of cdal-rl must be a number, not 'x'.",
+            'Setting "selector_options": option "alpha" of cdal-rl must be a number, not "x".',
         ),
         (
             {"y" * 100: 1},
@@ -85,13 +85,13 @@ def test_the_reserve_is_as_large_as_the_budget_unless_set() -> None:
         ),
     ],
 )
-def test_the_sentence(given: Any, sentence: str) -> None:
+def test_what_is_wrong_is_said_in_a_sentence(given: Any, sentence: str) -> None:
     with pytest.raises(SettingsError) as caught:
         ProjectSettings.parse(given)
     assert str(caught.value) == sentence
 
 
-def test_a_setting_may_not_name_a_file_to_read_and_write() -> None:
+def test_a_selector_option_may_not_name_a_file() -> None:
     typed = {"selector": "cdal-rl", "selector_options": {"weights": "/home/somebody/file"}}
     with pytest.raises(SettingsError, match="names a file on the backend's machine"):
         ProjectSettings.parse(typed)
@@ -113,16 +113,23 @@ def parse(typed: object) -> tuple[ProjectSettings | None, str]:
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(ProjectSettings.model_fields)) | st.text(), JSON))
-def test_whatever_is_typed_is_taken_or_refused_with_one_sentence(typed: dict[str, Any]) -> None:
-    taken, sentence = parse(typed)
-    if taken is None:
+def test_any_settings_are_accepted_or_refused_in_one_sentence(typed: dict[str, Any]) -> None:
+    accepted, sentence = parse(typed)
+    if accepted is None:
         assert 10 < len(sentence) < 1000
     else:
-        assert ProjectSettings.parse(taken.model_dump()) == taken
+        assert ProjectSettings.parse(accepted.model_dump()) == accepted
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_whatever_text_is_typed_is_taken_or_refused(text: str) -> None:
-    taken, sentence = parse(text)
-    assert taken is not None or sentence.startswith("The extra params are")
+def test_any_text_is_accepted_or_refused(text: str) -> None:
+    accepted, sentence = parse(text)
+    assert accepted is not None or sentence.startswith("The extra params are")
+
+
+def test_a_sentence_stays_short_whatever_an_option_holds() -> None:
+    with pytest.raises(SettingsError) as caught:
+        ProjectSettings.parse({"selector_options": {"missing": "x\n" * 10_000}})
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)

@@ -63,7 +63,7 @@ def test_a_smoke_run(task: str, scenes: Scenes, tmp_path: Path) -> None:
         (["--seeds", "0"], "--seeds must be at least 1, not 0"),
         (["--noise", "2"], "--noise must be from 0 to 1"),
         (["--limit", "0"], "--limit must be at least 1"),
-        (["--selectors", "best"], "unknown selector 'best'"),
+        (["--selectors", "best"], 'unknown selector "best"'),
         (["--selectors", "random", "--alpha", "0.5"], "--alpha has no effect on random"),
         (["--classes", "ship"], "'ship' is not one of them"),
         (["--task", "detection"], "which is for classification; detection needs"),

@@ -102,10 +102,10 @@ def test_wrong_curves_are_refused(text: str, shared: dict[str, str], message: st
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rndom", "unknown selector 'rndom'"),
-        ("random:region=image", "random has no option 'region'"),
-        ("cdal-cs:missing=no", "missing of cdal-cs must be skip or uniform"),
-        ("cdal-rl:policy=twice", "policy of cdal-rl must be"),
+        ("rndom", 'unknown selector "rndom"'),
+        ("random:region=image", 'random has no option "region"'),
+        ("cdal-cs:missing=no", '"missing" of cdal-cs must be "skip" or "uniform"'),
+        ("cdal-rl:policy=twice", '"policy" of cdal-rl must be'),
         ("cdal-rl:reward=cd+no", "'no' is not one"),
     ],
 )

@@ -112,8 +112,9 @@ HALF[2, 1] /= 2
         ({}, ("--labelled", "0,x"), "--labelled: 'x' is neither"),
         ({}, ("--labelled", "7"), "--labelled: there is no row 7: the pool has 3 images"),
         ({}, ("--option", "missing"), "--option must be name=value, not 'missing'"),
-        ({}, ("--option", "x=1"), "cdal-cs has no option 'x': its options are missing"),
-        ({}, ("--option", "missing=x"), "missing of cdal-cs must be skip or uniform, not 'x'"),
+        ({}, ("--option", "x=1"), 'cdal-cs has no option "x"; its only option is "missing"'),
+        ({}, ("--option", "missing=x"), 'option "missing" of cdal-cs must be "skip" or '
+        '"uniform", not "x"'),
         ({}, ("--selector", "core-set"), "features is missing: the selector core-set needs it"),
         ({}, ("--selector", "random", "--device", "none"), "the device none is not available"),
     ],
@@ -140,7 +141,9 @@ def test_an_array_that_is_damaged_is_named(pool_file, capsys):
 
 def test_an_unknown_selector_gets_the_known_ones(pool_file, capsys):
     assert select(pool_file(), "--budget", 1, "--selector", "best") == 2
-    assert "unknown selector 'best': there are badge, bald, cd-greedy" in capsys.readouterr().err
+    assert (
+        'unknown selector "best"; choose one of badge, bald, cd-greedy' in capsys.readouterr().err
+    )
 
 
 def test_files_that_are_no_pool(tmp_path, capsys):

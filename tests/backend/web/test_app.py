@@ -24,8 +24,8 @@ from cdal.models import ARCHITECTURES
 IMAGE = '<Image name="image" value="$image"/>'
 CHOICES = '<Choices name="label" toName="image"><Choice value="a"/><Choice value="b"/></Choices>'
 SELECTORS = (
-    "'cdal-cs', 'cdal-rl', 'cd-greedy', 'random', 'entropy', 'margin', 'least-confidence' or "
-    "'core-set'"
+    '"cdal-cs", "cdal-rl", "cd-greedy", "random", "entropy", "margin", "least-confidence" or '
+    '"core-set"'
 )
 NETWORKS = ", ".join(name for names in ARCHITECTURES.values() for name in names)
 SERVES = "it serves <Choices>, <RectangleLabels>, <BrushLabels>, <PolygonLabels>."
@@ -44,12 +44,12 @@ BAD_SETTINGS: list[tuple[Any, str]] = [
     ({"pretrained": "yes"}, 'Setting "pretrained" must be true, false or "auto", not "yes".'),
     (
         {"region": "box"},
-        "Setting \"region\" must be one of 'auto', 'class' or 'image', not \"box\".",
+        'Setting "region" must be one of "auto", "class" or "image", not "box".',
     ),
     ({"selector": "cdal"}, f'Setting "selector" must be one of {SELECTORS}, not "cdal".'),
     (
         {"selector_options": {"alpa": 1}},
-        "Setting \"selector_options\": cdal-cs has no option 'alpa': its options are missing.",
+        'Setting "selector_options": cdal-cs has no option "alpa"; its only option is "missing".',
     ),
     (
         {"selector": "cdal-rl", "selector_options": {"weights": "/etc/cron.d/x"}},
@@ -58,7 +58,7 @@ BAD_SETTINGS: list[tuple[Any, str]] = [
     ),
     (
         {"network": "resnet81"},
-        f'Setting "network": there is no network "resnet81" here; choose one of {NETWORKS}.',
+        f'Setting "network": there is no network "resnet81"; choose one of {NETWORKS}.',
     ),
     ({"bugdet": 5}, 'There is no setting "bugdet"; did you mean "budget"?'),
     ({"colour": 5}, 'There is no setting "colour"; see docs/settings.md.'),
