@@ -22,9 +22,9 @@ from cdal.backend.reports.health import worker_view
 from cdal.backend.reports.view import View
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.events import note
 from cdal.backend.store.forgetting import forget_files, forget_rows
-from cdal.backend.store.queries import IDS_A_QUERY, chunks, find_job, find_project, waiting
-from cdal.backend.store.store import note
+from cdal.backend.store.queries import IDS_PER_QUERY, chunks, find_job, find_project, waiting
 from cdal.backend.store.tables import Job, ModelVersion, Pick, Project, Task, now
 from cdal.backend.text import requester
 from cdal.models import ModelError, load_network
@@ -300,7 +300,7 @@ def queue_next(services: Services, project_id: int, task_ids: Sequence[int], by:
         if any(pick.state == "sending" for pick in picks):
             raise ActionError("The queue is being written just now; try again in a moment.")
         there: set[int] = set()
-        for ids in chunks(wanted, IDS_A_QUERY):
+        for ids in chunks(wanted, IDS_PER_QUERY):
             query = select(Task.task_id).where(waiting(project.id), Task.task_id.in_(ids))
             there.update(session.scalars(query))
         first = [task for task in wanted if task in there]

@@ -20,7 +20,7 @@ from cdal.backend.jobs.messages import open_messages
 from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.logs import never_show
-from cdal.backend.store.store import Store
+from cdal.backend.store.database import Store
 from cdal.backend.store.tables import Project
 from cdal.models import TaskNetwork, choose_device, free_memory, load_network
 

@@ -25,10 +25,10 @@ from cdal.backend.loop.runner import run_job
 from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.services import Services
 from cdal.backend.store.engine import WorkerLock
+from cdal.backend.store.events import note
 from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.backend.store.folder import check_data_folder
 from cdal.backend.store.leftovers import remove_leftovers
-from cdal.backend.store.store import note
 from cdal.backend.store.tables import Project
 from cdal.models import ModelError, choose_device
 

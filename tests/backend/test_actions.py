@@ -32,7 +32,7 @@ from cdal.backend.loop.context import Context
 from cdal.backend.loop.rounds import MADE_BY
 from cdal.backend.loop.runner import HANDLERS, run_job
 from cdal.backend.services import Services
-from cdal.backend.store.store import note
+from cdal.backend.store.events import note
 from cdal.backend.store.tables import (
     Annotator,
     Base,

@@ -26,7 +26,7 @@ from support.processes import environment
 from cdal.backend.config import server_config
 from cdal.backend.jobs.heartbeat import beating
 from cdal.backend.services import Services
-from cdal.backend.store.store import note
+from cdal.backend.store.events import note
 from cdal.backend.store.tables import Event, Heartbeat, Project, now
 from cdal.cli import main
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from cdal.backend.store.database import Store
 from cdal.backend.store.failures import STORAGE
-from cdal.backend.store.store import Store
 from cdal.backend.store.tables import Heartbeat, now
 
 log = logging.getLogger(__name__)

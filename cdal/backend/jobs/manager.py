@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.kinds import KINDS, SHARED_LANES, JobKind
 from cdal.backend.jobs.rate_limit import Spacing
-from cdal.backend.store.store import Store, note
+from cdal.backend.store.database import Store
+from cdal.backend.store.events import note
 from cdal.backend.store.tables import Job, Project, now
 
 log = logging.getLogger(__name__)

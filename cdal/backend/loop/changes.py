@@ -15,8 +15,8 @@ from cdal.backend.loop.connection import POLL
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.queue import watch_queue
 from cdal.backend.project_config import ProjectConfig
+from cdal.backend.store.database import Store
 from cdal.backend.store.queries import count_labelled, count_tasks, forget_all_but
-from cdal.backend.store.store import Store
 from cdal.backend.store.tables import (
     Annotator,
     ModelVersion,

@@ -15,7 +15,7 @@ from cdal.backend.label_studio.webhook import HEADER, REFUSED, make_secret
 from cdal.backend.logs import never_show
 from cdal.backend.loop.context import Context
 from cdal.backend.project_config import ProjectConfig
-from cdal.backend.store.store import note
+from cdal.backend.store.events import note
 from cdal.backend.store.tables import Project, now
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, update
 
 from cdal.backend.errors import ImageError, ImagesAwayError
 from cdal.backend.loop.context import Context
-from cdal.backend.store.store import note
+from cdal.backend.store.events import note
 from cdal.backend.store.tables import Task, now
 
 CHUNK = 500

@@ -12,7 +12,7 @@ from cdal.backend.annotations.control import Control
 from cdal.backend.images.retry import Patience
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.training_images import LabelledImage, TrainingImages
-from cdal.backend.store.store import note
+from cdal.backend.store.events import note
 from cdal.backend.store.tables import Task
 
 

@@ -12,7 +12,7 @@ from cdal.backend.annotations import Region, to_result
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.packing import unpack
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.queries import IDS_A_QUERY, chunks
+from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Pick, Prediction, Round
 from cdal.models import Classification, Detections, Finding, Segmentation
 
@@ -43,7 +43,7 @@ def queue_scores(session: Session, current: Round, task_ids: Sequence[int]) -> d
     """The scores of those of the tasks that the round ranked, by task id."""
     ranked = count_ranked(session, current)
     found: dict[int, float] = {}
-    for ids in chunks(task_ids, IDS_A_QUERY):
+    for ids in chunks(task_ids, IDS_PER_QUERY):
         rows = session.execute(
             select(Pick.task_id, Pick.rank).where(
                 Pick.round_id == current.id, Pick.task_id.in_(ids)
@@ -60,7 +60,7 @@ def stored_findings(
     if current.model_version_id is None:
         return {}
     found: dict[int, dict[str, Any]] = {}
-    for ids in chunks(task_ids, IDS_A_QUERY):
+    for ids in chunks(task_ids, IDS_PER_QUERY):
         rows = session.execute(
             select(Prediction.task_id, Prediction.finding).where(
                 Prediction.model_version_id == current.model_version_id,

@@ -35,8 +35,8 @@ from cdal.backend.loop.rounds import (
     round_of_queue,
     unlabelled_picks,
 )
-from cdal.backend.store.queries import IDS_A_QUERY, chunks, forget_all_but
-from cdal.backend.store.store import note
+from cdal.backend.store.events import note
+from cdal.backend.store.queries import IDS_PER_QUERY, chunks, forget_all_but
 from cdal.backend.store.tables import Pick, Project, Round, now
 
 CHUNK = 2500
@@ -126,7 +126,7 @@ def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
 
 
 def _mark(session: Session, current: Round, picks: Sequence[Pick], state: str) -> None:
-    for ranks in chunks([pick.rank for pick in picks], IDS_A_QUERY):
+    for ranks in chunks([pick.rank for pick in picks], IDS_PER_QUERY):
         session.execute(
             update(Pick)
             .where(Pick.round_id == current.id, Pick.rank.in_(ranks))

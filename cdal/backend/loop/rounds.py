@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.manager import Jobs
 from cdal.backend.project_config import ProjectConfig
+from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled
-from cdal.backend.store.store import note
 from cdal.backend.store.tables import Comparison, Job, Pick, Project, Round, Task, now
 
 UNFINISHED = ("scoring", "selecting", "queueing")

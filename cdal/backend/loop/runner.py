@@ -26,8 +26,8 @@ from cdal.backend.loop import select as selecting
 from cdal.backend.loop.context import Context, Watch
 from cdal.backend.loop.rounds import UNFINISHED, newest_round
 from cdal.backend.services import Services
+from cdal.backend.store.events import note
 from cdal.backend.store.failures import STORAGE, storage_problem
-from cdal.backend.store.store import note
 from cdal.backend.store.tables import Job, Project, now
 from cdal.models import Stopped, free_memory
 

@@ -16,7 +16,7 @@ from cdal.backend.loop.inference import ImagesOrProblems, PredictedBatch, SizedI
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import begin_round
 from cdal.backend.loop.versions import serve_last_good
-from cdal.backend.store.queries import IDS_A_QUERY, chunks
+from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Prediction, Round, Task
 from cdal.models import ModelError, TaskNetwork, choose_device, load_network
 from cdal.selectors import Region
@@ -160,7 +160,7 @@ def _save(work: Context, version: ModelVersion, chunk: Sequence[Scored]) -> None
         for task_id, finding in zip(scores.task_ids.tolist(), findings, strict=True)
     ]
     with work.services.store.transaction() as session:
-        for ids in chunks(scores.task_ids.tolist(), IDS_A_QUERY):
+        for ids in chunks(scores.task_ids.tolist(), IDS_PER_QUERY):
             session.execute(
                 delete(Prediction).where(
                     Prediction.model_version_id == version.id, Prediction.task_id.in_(ids)

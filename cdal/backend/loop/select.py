@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled
-from cdal.backend.store.store import note
 from cdal.backend.store.tables import ModelVersion, Round, Task
 from cdal.backend.store.tables import Pick as PickRow
 from cdal.selectors import Pick, Pool, Selection, make_selector

@@ -29,8 +29,8 @@ from cdal.backend.loop.rounds import begin_round
 from cdal.backend.loop.training_images import TrainingImages
 from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled
-from cdal.backend.store.store import note
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.models import (
     BACKGROUND,

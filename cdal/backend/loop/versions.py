@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from cdal.backend.services import Services
-from cdal.backend.store.store import note
+from cdal.backend.store.events import note
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.models import ModelError, check_weights
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from cdal.backend.loop.pool_map import PoolMap
 from cdal.backend.loop.rounds import open_round
 from cdal.backend.reports.view import View
-from cdal.backend.store.queries import IDS_A_QUERY, chunks
+from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Pick, Project, Round, Task
 
 PointState = Literal["labelled", "queued", "skipped", "unlabelled"]
@@ -79,7 +79,7 @@ def _states(session: Session, project: Project, task_ids: list[int]) -> dict[int
         )
         queued = set(session.scalars(query))
     states: dict[int, PointState] = {}
-    for ids in chunks(task_ids, IDS_A_QUERY):
+    for ids in chunks(task_ids, IDS_PER_QUERY):
         rows = session.execute(
             select(Task.task_id, Task.annotations, Task.skips).where(
                 Task.project_id == project.id, Task.task_id.in_(ids)
@@ -98,7 +98,7 @@ def _states(session: Session, project: Project, task_ids: list[int]) -> dict[int
 def _rounds(session: Session, project: Project, task_ids: list[int]) -> dict[int, int]:
     """The last round that queued each task."""
     found: dict[int, int] = {}
-    for ids in chunks(task_ids, IDS_A_QUERY):
+    for ids in chunks(task_ids, IDS_PER_QUERY):
         rows = session.execute(
             select(Pick.task_id, func.max(Round.number))
             .join(Round, Round.id == Pick.round_id)

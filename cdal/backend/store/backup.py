@@ -1,4 +1,4 @@
-"""A backup of the data folder, taken while web process and worker run."""
+"""Backups of the data folder, taken while web process and worker run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sqlalchemy import select
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import BackupError
+from cdal.backend.store.database import Store
 from cdal.backend.store.folder import check_database
 from cdal.backend.store.sqlite_file import copy_database
-from cdal.backend.store.store import Store
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.models import ModelError, check_weights
 
@@ -21,25 +21,25 @@ DATABASE = "cdal.sqlite"
 
 
 def back_up(config: ServerConfig, target: Path) -> int:
-    """Copy what cannot be made again to a new folder: database, weights and scores.
+    """Copy database, weights and scores to a new folder.
 
-    The database is copied first, as of one moment; the files that it names were there before it
-    named them, and are never changed. Fetched images and messages are left out. A database that
-    CDAL_DATABASE_URL names is not copied; its own tools must have done that before.
+    The database is copied first, as of one moment; the files that it names existed before it named
+    them, and never change. Fetched images and messages are left out. A database that
+    CDAL_DATABASE_URL names is not copied; its own tools must have done so before.
 
     Args:
-        config: of the running backend.
-        target: the folder to be made; it appears when it is complete.
+        config: the running backend's configuration.
+        target: the folder to create; it appears once it is complete.
 
     Returns:
-        How many model versions it holds.
+        The number of model versions in the backup.
 
     Raises:
         BackupError: there is no data folder, or the target cannot be written.
         DataFolderError: the database cannot be used, or is not of this version.
     """
     if target.exists():
-        raise BackupError(f"{target} exists; a backup is made in a new folder.")
+        raise BackupError(f"{target} exists; a backup needs a new folder.")
     if config.database_url is None and not (config.data_folder / DATABASE).exists():
         raise BackupError(f"There is no database in the data folder {config.data_folder}.")
     check_database(config)
@@ -80,7 +80,7 @@ def _copy(config: ServerConfig, folder: Path) -> int:
 
 
 def _versions(store: Store) -> Iterator[tuple[int, int, bool]]:
-    """Project, number, and whether it serves, of every model version."""
+    """Project id, number, and whether it serves, for every model version."""
     with store.reading() as session:
         serving = set(session.scalars(select(Project.serving_version_id)))
         for version in session.scalars(select(ModelVersion)):
@@ -88,7 +88,7 @@ def _versions(store: Store) -> Iterator[tuple[int, int, bool]]:
 
 
 def _copy_folder(source: Path, target: Path) -> None:
-    """Copy the finished files of a folder; what is pruned at this moment is left out."""
+    """Copy the finished files of a folder, or nothing if it is being pruned at this moment."""
     files = [file for file in source.glob("*") if file.suffix != ".unfinished"]
     for file in files:
         target.mkdir(parents=True, exist_ok=True)

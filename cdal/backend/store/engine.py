@@ -1,4 +1,4 @@
-"""What SQLite and PostgreSQL each need for the store's promises to hold."""
+"""The connection to SQLite or PostgreSQL, set up so that both keep the store's promises."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 WRITING, WORKING = 0x6364_616C_0001, 0x6364_616C_0002
-"""Locks of a PostgreSQL database, which knows them by number."""
+"""Numbers of the two locks in a PostgreSQL database."""
 
 READING: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"sqlite_begin": "DEFERRED"},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
-"""Execution options of those who only read, by dialect: they see the state of one moment."""
+"""Execution options for readers, by dialect: a reader sees the state of one moment."""
 
 
 def open_engine(url: str) -> Engine:
-    """An engine on which those who write wait for each other; nothing is connected yet."""
-    # A connection that the server has closed meanwhile is replaced before it is used.
+    """An engine whose writers wait for each other; nothing is connected yet."""
+    # A connection that the server has closed is replaced before it is used.
     engine = create_engine(url, pool_pre_ping=True)
     {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}[engine.dialect.name](engine)
     return engine
 
 
 class WorkerLock:
-    """What the one worker of a database holds.
+    """The lock that the only worker of a database holds.
 
-    On PostgreSQL, so that a worker on another machine, with a data folder of its own, is found
-    out. SQLite's file lies in the data folder, whose own lock will do.
+    On PostgreSQL it keeps a worker on another machine, with its own data folder, from running too.
+    SQLite's file is in the data folder, whose own lock is enough.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -40,8 +40,8 @@ class WorkerLock:
     def hold(self) -> bool:
         """Take the lock, or make sure that it is still held; False where another worker has it.
 
-        The server gives it back when the connection ends, so that it must be asked for anew after
-        the server's restart.
+        The server releases it when the connection ends, so it must be taken again after a restart
+        of the server.
 
         Raises:
             OperationalError: the server does not answer.
@@ -59,9 +59,9 @@ class WorkerLock:
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         if self._connection is not None:
-            # Not to the pool, where it would live on with the lock.
+            # In the pool it would stay connected and keep the lock.
             self._connection.invalidate()
             self._connection.close()
             self._connection = None
@@ -90,8 +90,8 @@ def _set_up_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        # A transaction that reads and then writes would fail at once, not wait, if another wrote
-        # in between; taking the write lock first makes it wait.
+        # A transaction that reads and then writes would fail at once if another wrote in between;
+        # taking the write lock first makes it wait instead.
         mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
         connection.exec_driver_sql(f"BEGIN {mode}")
 
@@ -99,15 +99,15 @@ def _set_up_sqlite(engine: Engine) -> None:
 def _set_up_postgresql(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _limits(connection: Any, _record: object) -> None:
-        # As on SQLite, a writer waits so long for another. One whose machine has vanished in the
-        # middle of a transaction must not hold the others up for hours.
+        # As on SQLite, a writer waits this long for another. A writer whose machine vanished in
+        # the middle of a transaction must not block the others for hours.
         connection.execute("SET lock_timeout = '30s'")
         connection.execute("SET idle_in_transaction_session_timeout = '60s'")
         connection.commit()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        # Two that read and then write would each miss what the other does; so they take turns.
+        # Two writers that read first would each miss the other's change, so they take turns.
         options = connection.get_execution_options()
         if not options.get("postgresql_readonly") and not _is_autocommit(options):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITING})")

@@ -13,10 +13,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import DataFolderError
 from cdal.backend.store import schema
+from cdal.backend.store.database import Store
 from cdal.backend.store.engine import open_engine
 from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.backend.store.sqlite_file import is_sound
-from cdal.backend.store.store import Store
 
 
 def check_data_folder(config: ServerConfig) -> None:

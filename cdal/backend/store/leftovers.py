@@ -9,14 +9,14 @@ from pathlib import Path
 from sqlalchemy import select
 
 from cdal.backend.config import ServerConfig
-from cdal.backend.store.store import Store
+from cdal.backend.store.database import Store
 from cdal.backend.store.tables import ModelVersion, Project
 
 
 def remove_leftovers(config: ServerConfig, store: Store) -> int:
-    """Remove them; how many there were.
+    """Remove what killed processes left behind; returns how many files and folders there were.
 
-    To be called while nothing is trained or scored: at the start of the one worker.
+    Call it while nothing is trained or scored: at the start of the only worker.
     """
     found = list(_leftovers(config, store))
     for path in found:

@@ -1,4 +1,4 @@
-"""What is known of a project's tasks: how many, which may be asked for, which are gone."""
+"""Queries that several parts need: a project's tasks by kind, projects and jobs by number."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.errors import (
-    ActionError,
-)
+from cdal.backend.errors import ActionError
 from cdal.backend.store.tables import Job, Project, Task
 
 
@@ -19,7 +17,7 @@ def count_tasks(session: Session, project_id: int) -> int:
 
 
 def waiting(project_id: int) -> ColumnElement[bool]:
-    """The condition on tasks that a round may ask for them: neither labelled, skipped nor bad."""
+    """The condition on tasks that a round may pick them: not labelled, skipped or unusable."""
     return (
         (Task.project_id == project_id)
         & (Task.annotations == 0)
@@ -46,27 +44,27 @@ def forget_all_but(session: Session, project_id: int, existing: set[int]) -> Non
     """Forget the tasks that Label Studio no longer has."""
     known = session.scalars(select(Task.task_id).filter_by(project_id=project_id))
     gone = [task_id for task_id in known if task_id not in existing]
-    for ids in chunks(gone, IDS_A_QUERY):
+    for ids in chunks(gone, IDS_PER_QUERY):
         session.execute(delete(Task).where(Task.project_id == project_id, Task.task_id.in_(ids)))
 
 
-IDS_A_QUERY = 500
-"""Databases limit the parameters of one query."""
+IDS_PER_QUERY = 500
+"""Databases limit the parameters per query."""
 
 T = TypeVar("T")
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in order, so many at a time."""
+    """The items in order, at most `size` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def find_project(session: Session, project_id: int) -> Project:
-    """A project by the store's number.
+    """A project by its number in the store.
 
     Raises:
-        ActionError: there is none.
+        ActionError: it does not exist.
     """
     project = session.get(Project, project_id)
     if project is None:
@@ -78,7 +76,7 @@ def find_job(session: Session, job_id: int) -> Job:
     """A job by its number.
 
     Raises:
-        ActionError: there is none.
+        ActionError: it does not exist.
     """
     job = session.get(Job, job_id)
     if job is None:
@@ -92,5 +90,5 @@ def find(session: Session, uid: str) -> Project | None:
 
 
 def is_id(value: object) -> bool:
-    """Whether a value from outside may be asked for in a database as a number."""
+    """Whether a value from outside is an integer that the database can look up."""
     return isinstance(value, int) and 0 <= value < 2**63

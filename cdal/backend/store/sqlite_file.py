@@ -6,6 +6,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from cdal.models.durable import put_in_place
+
 
 def is_sound(file: Path) -> bool:
     """Whether a database can be read from beginning to end; one that does not exist is sound."""
@@ -39,6 +41,6 @@ def copy_database(file: Path, target: Path) -> None:
             closing(sqlite3.connect(unfinished)) as copy,
         ):
             source.backup(copy)
-        unfinished.replace(target)
+        put_in_place(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)

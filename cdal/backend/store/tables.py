@@ -1,4 +1,7 @@
-"""The tables of the store. Label Studio holds the truth about labels; here is what was done."""
+"""The tables of the store: what the backend did; the labels themselves are in Label Studio.
+
+A change here needs a migration in `migrations/versions`; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 def now() -> datetime:
-    """The time, without zone, in UTC: what every database stores alike."""
+    """The time in UTC without a zone, which every database stores the same way."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -28,8 +31,8 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012
         dict[str, Any]: JSON,
         list[Any]: JSON,
-        # A number that is asked for from outside may have 63 bits. SQLite's have, and it numbers
-        # rows by itself in an INTEGER alone.
+        # Numbers from outside may have 63 bits. SQLite's integers always do, and it numbers rows
+        # by itself only in a column of type INTEGER.
         int: BigInteger().with_variant(Integer(), "sqlite"),
     }
 
@@ -38,7 +41,7 @@ class Project(Base):
     """A Label Studio project that this backend is connected to."""
 
     __tablename__ = "projects"
-    # The number of one that was forgotten is not given to another.
+    # The number of a forgotten project is not used again.
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -53,13 +56,13 @@ class Project(Base):
     queue_version: Mapped[str | None] = mapped_column(String(120))
     view_id: Mapped[int | None]
     changes_seen: Mapped[str | None] = mapped_column(String(40))  # newest task change known
-    training_labels: Mapped[int] = mapped_column(default=0)  # there when one was last begun
+    training_labels: Mapped[int] = mapped_column(default=0)  # labelled when a training last began
     problem: Mapped[str | None] = mapped_column(Text)  # what keeps the project from being served
     problem_advice: Mapped[str | None] = mapped_column(Text)  # what a person can do about it
     paused_at: Mapped[datetime | None]  # since then, nothing begins by itself
     connected_at: Mapped[datetime | None]  # since then, Label Studio lists the backend for it
     backend_host: Mapped[str | None] = mapped_column(Text)  # as Label Studio calls the backend
-    label_studio_errors: Mapped[int | None]  # jobs that it ended, ever
+    label_studio_errors: Mapped[int | None]  # jobs that it ended, in total
     webhook_secret: Mapped[str | None] = mapped_column(Text)
     webhook_guarded_at: Mapped[datetime | None]  # since then, Label Studio's webhook carries it
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -95,12 +98,12 @@ class Submission(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     task_id: Mapped[int] = mapped_column(primary_key=True)
     labelled_at: Mapped[datetime] = mapped_column(index=True)
-    annotators: Mapped[list[Any]]  # Label Studio's numbers of them
-    seconds: Mapped[float | None]  # an annotation, the mean over them
+    annotators: Mapped[list[Any]]  # their ids in Label Studio
+    seconds: Mapped[float | None]  # per annotation, the mean
 
 
 class Annotator(Base):
-    """Somebody who labels, by the name that Label Studio has."""
+    """A person who labels, and their name in Label Studio."""
 
     __tablename__ = "annotators"
 
@@ -123,8 +126,8 @@ class ModelVersion(Base):
     fingerprint: Mapped[str] = mapped_column(String(80))
     labels: Mapped[int]  # labelled images that were known, trained on or held out
     metrics: Mapped[dict[str, Any]]  # on the held-out images
-    serving_metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # of the one before
-    started_from: Mapped[int | None]  # the version whose weights it began with; its id
+    serving_metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # of the version before
+    started_from: Mapped[int | None]  # id of the version whose weights it began with
     promoted: Mapped[bool]
     verdict: Mapped[str] = mapped_column(Text)  # why it was promoted or not, in words
     seconds: Mapped[float]
@@ -146,9 +149,9 @@ class Round(Base):
     cold_start: Mapped[str | None] = mapped_column(Text)  # why it is random, in words
     budget: Mapped[int]
     seed: Mapped[int]
-    labels: Mapped[int] = mapped_column(default=0)  # labelled images from which it counts its own
-    counts_from: Mapped[int | None]  # the same, of the round whose place it takes
-    training_asked: Mapped[int | None]  # labelled images when it last asked for a training
+    labels: Mapped[int] = mapped_column(default=0)  # labelled images when it began
+    counts_from: Mapped[int | None]  # the same, of the round that it replaces
+    training_asked: Mapped[int | None]  # labelled images when it last requested a training
     editions: Mapped[int] = mapped_column(default=0)  # queue versions written for it
     queue_version: Mapped[str | None] = mapped_column(String(120))
     warnings: Mapped[list[Any]] = mapped_column(default=list)
@@ -175,7 +178,7 @@ class Pick(Base):
 
 
 class RandomLabel(Base):
-    """An image that was drawn at random, and labelled in the round that drew it."""
+    """An image that was drawn at random and labelled in the round that drew it."""
 
     __tablename__ = "random_labels"
 
@@ -206,7 +209,7 @@ class Comparison(Base):
 
 
 class Prediction(Base):
-    """What a model version said of a task's image, packed; see findings.py."""
+    """A model version's finding on a task's image, packed; see annotations/packing.py."""
 
     __tablename__ = "predictions"
 
@@ -220,7 +223,7 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        # A burst of requests makes one job: at most one of a kind waits for a project.
+        # A burst of requests makes one job: at most one of each kind waits per project.
         Index(
             "one_pending_job",
             "project_id",
@@ -241,15 +244,15 @@ class Job(Base):
     outcome: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)
     attempts: Mapped[int] = mapped_column(default=0)
-    not_before: Mapped[datetime | None]  # when a job that failed is to be tried again
+    not_before: Mapped[datetime | None]  # when a failed job is to be tried again
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    cancelled_by: Mapped[str | None] = mapped_column(Text)  # who asked for its end, if anybody
+    cancelled_by: Mapped[str | None] = mapped_column(Text)  # who requested its end, if anybody
 
 
 class Event(Base):
-    """Something that an admin may want to read about, in words."""
+    """Something that an admin may want to read about."""
 
     __tablename__ = "events"
 
@@ -261,7 +264,7 @@ class Event(Base):
 
 
 class Heartbeat(Base):
-    """When the worker was last alive; one row."""
+    """When the worker was last alive; a single row."""
 
     __tablename__ = "heartbeats"
 

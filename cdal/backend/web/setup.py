@@ -19,8 +19,8 @@ from cdal.backend.logs import never_show
 from cdal.backend.loop.connection import SET_UP
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
+from cdal.backend.store.events import note
 from cdal.backend.store.queries import find
-from cdal.backend.store.store import note
 from cdal.backend.store.tables import Project
 
 CHECK_SECONDS = 1.2

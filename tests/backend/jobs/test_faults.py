@@ -27,8 +27,8 @@ def of_database(message: str) -> OperationalError:
     return OperationalError("UPDATE secrets SET …", {}, sqlite3.OperationalError(message))
 
 
-FULL = "The disk of the data folder is full; make room, and it goes on by itself."
-READ_ONLY = "The data folder cannot be written; mend its permissions, and it goes on by itself."
+FULL = "The disk of the data folder is full; free some space, and the backend goes on."
+READ_ONLY = "The data folder cannot be written; fix its permissions, and the backend goes on."
 DAMAGED = (
     "The database is damaged: stop the backend and restore a backup of the data folder; "
     "docs/operations.md says how."
@@ -53,7 +53,7 @@ DAMAGED = (
         (of_database("database disk image is malformed"), DAMAGED),
         (
             of_database("database is locked"),
-            "The database is locked by another program for too long.",
+            "Another program has locked the database for too long.",
         ),
         (
             OSError(errno.EIO, "Input/output error"),

@@ -1,4 +1,4 @@
-"""Backups, and going on from them."""
+"""Backups, and continuing from them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def services(tmp_path: Path) -> Services:
     return made
 
 
-def test_it_holds_what_cannot_be_made_again_and_nothing_else(
+def test_a_backup_holds_database_weights_and_scores_only(
     services: Services, tmp_path: Path
 ) -> None:
     target = tmp_path / "backup"
@@ -70,7 +70,7 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(
     services: Services, tmp_path: Path
 ) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(BackupError, match="exists; a backup is made in a new folder"):
+    with pytest.raises(BackupError, match="there exists"):
         back_up(services.config, tmp_path / "there")
     with pytest.raises(BackupError, match="There is no database in the data folder"):
         back_up(make_config(tmp_path / "new"), tmp_path / "backup")

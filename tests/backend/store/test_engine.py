@@ -1,4 +1,4 @@
-"""What the store promises on PostgreSQL beside what test_store.py says of both databases."""
+"""PostgreSQL: what the store promises beyond test_database.py, which covers both databases."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from support.offline import make_config
 from support.servers import PostgreSQL
 
 from cdal.backend.errors import DataFolderError, WorkerError
+from cdal.backend.store.database import Store
 from cdal.backend.store.engine import WorkerLock
+from cdal.backend.store.events import note
 from cdal.backend.store.folder import check_data_folder
-from cdal.backend.store.store import Store, note
 from cdal.backend.store.tables import Event, Job, Project, Task
 from cdal.backend.worker import run_worker
 from cdal.demo.process import free_port
@@ -53,7 +54,7 @@ def test_many_processes_may_open_a_new_database_at_once(url: str) -> None:
 
 
 def test_writers_of_several_processes_wait_for_each_other(store: Store, url: str) -> None:
-    """Each has connections of its own; see test_store.py for threads of one."""
+    """Each has its own connections; test_database.py does the same in threads of one process."""
     seen: list[int] = []
 
     def write() -> None:
@@ -81,14 +82,12 @@ def test_a_reader_sees_the_state_of_one_moment(store: Store) -> None:
 
 
 def test_a_reader_cannot_write(store: Store) -> None:
-    """So that what SQLite's readers would do by accident is found in the tests."""
+    """On SQLite a reader could write by accident; here the tests find it."""
     with pytest.raises(DBAPIError, match="read-only"), store.reading() as session:
         note(session, None, "by accident")
 
 
-def test_connections_that_were_closed_meanwhile_are_made_anew(
-    store: Store, url: str, postgresql: PostgreSQL
-) -> None:
+def test_closed_connections_are_replaced(store: Store, url: str, postgresql: PostgreSQL) -> None:
     assert count(store) == 0
     postgresql.disconnect_all(url)
     assert count(store) == 0
@@ -149,7 +148,7 @@ def test_values_come_back_as_they_were(store: Store) -> None:
         assert session.get(Job, 2**63 - 1) is None
 
 
-def test_one_worker_a_database(store: Store, url: str, postgresql: PostgreSQL) -> None:
+def test_one_worker_per_database(store: Store, url: str, postgresql: PostgreSQL) -> None:
     elsewhere = Store(url)
     first, second = WorkerLock(store.engine), WorkerLock(elsewhere.engine)
     assert first.hold()

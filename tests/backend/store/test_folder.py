@@ -58,9 +58,7 @@ def test_a_new_and_a_used_folder_are_sound(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["serve", "worker"])
-def test_a_damaged_database_is_told_in_a_sentence_and_left_as_it_is(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_damaged_database_is_reported_and_left_as_it_is(tmp_path: Path, name: str) -> None:
     services = make_services(tmp_path)
     add_project(services)
     close(services)
@@ -77,13 +75,13 @@ def test_a_damaged_database_is_told_in_a_sentence_and_left_as_it_is(
     assert database.read_bytes() == before
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "cdal.sqlite").write_bytes(b"a letter to my aunt" * 100)
     with pytest.raises(DataFolderError, match="is damaged"):
         check_data_folder(make_config(tmp_path))
 
 
-def test_damaged_messages_are_made_anew_and_no_job_is_lost(tmp_path: Path) -> None:
+def test_damaged_messages_are_replaced_and_no_job_is_lost(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     add_project(services)
     services.jobs.ask(1, "train", "test")
@@ -97,7 +95,7 @@ def test_damaged_messages_are_made_anew_and_no_job_is_lost(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("url", ["postgresql://host:many/name", "sqlite:////no/such/folder/f"])
-def test_an_address_that_is_no_databases_is_told(tmp_path: Path, url: str) -> None:
+def test_an_address_that_is_not_a_databases_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(DataFolderError, match="CDAL_DATABASE_URL"):
         check_data_folder(make_config(tmp_path, database_url=url))
 
@@ -127,7 +125,7 @@ AS_NOBODY = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["serve", "worker"])
-def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(
+def test_a_folder_that_cannot_be_written_is_reported_in_a_sentence(
     locked_away: Path, name: str
 ) -> None:
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a killed process leaves behind is removed, and nothing else."""
+"""Only what a killed process left behind is removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.offline import add_project, add_version, make_services
 from cdal.backend.store.leftovers import remove_leftovers
 
 
-def test_only_what_nothing_knows_of_goes(tmp_path: Path) -> None:
+def test_only_unknown_and_unfinished_files_are_removed(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     project = add_project(services)
     add_version(services, project)

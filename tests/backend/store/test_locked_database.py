@@ -1,4 +1,4 @@
-"""Another program holds the database: one sentence, nothing lost."""
+"""Another program locks the database: one sentence, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from support.offline import UID, add_project, add_round, jobs_of, make_browser, 
 from cdal.backend.loop.runner import run_job
 from cdal.backend.services import Services
 
-SENTENCE = "The database is locked by another program for too long."
+SENTENCE = "Another program has locked the database for too long."
 
 
 def hold(services: Services) -> sqlite3.Connection:
-    """Lock the database; whoever wants it waits 50 ms rather than 30 s."""
+    """Lock the database; others wait 50 ms for it rather than 30 s."""
 
     @event.listens_for(services.store.engine, "checkout")
     def impatient(connection: sqlite3.Connection, *_: object) -> None:

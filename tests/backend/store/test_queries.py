@@ -1,4 +1,4 @@
-"""What is known of a project's tasks."""
+"""Queries about a project's tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def project(services: Services) -> Project:
     return add_project(services)
 
 
-def test_they_are_counted_by_project(services: Services, project: Project) -> None:
+def test_tasks_are_counted_by_project(services: Services, project: Project) -> None:
     add_tasks(services, project, [1, 2])
     add_tasks(services, project, [3], annotations=2)
     add_tasks(services, project, [4], skips=1)
@@ -34,7 +34,9 @@ def test_they_are_counted_by_project(services: Services, project: Project) -> No
         assert (count_tasks(session, other.id), count_labelled(session, other.id)) == (1, 1)
 
 
-def test_those_that_are_gone_are_forgotten(services: Services, project: Project) -> None:
+def test_tasks_that_label_studio_no_longer_has_are_forgotten(
+    services: Services, project: Project
+) -> None:
     add_tasks(services, project, range(1, 1203))  # more than one query takes
     other = add_project(services, uid="13.1")
     add_tasks(services, other, [2000])
@@ -45,11 +47,13 @@ def test_those_that_are_gone_are_forgotten(services: Services, project: Project)
     assert left == [3, 1202, 2000]
 
 
-def test_which_images_a_round_may_ask_for(services: Services, project: Project) -> None:
+def test_a_round_may_pick_images_that_are_not_labelled_skipped_or_unusable(
+    services: Services, project: Project
+) -> None:
     add_tasks(services, project, [1])
     add_tasks(services, project, [2], annotations=1)
     add_tasks(services, project, [3], skips=1)
-    add_tasks(services, project, [4], image_problem="It is not there.")
+    add_tasks(services, project, [4], image_problem="The file does not exist.")
     other = add_project(services, uid="13.1")
     add_tasks(services, other, [5])
     with services.store.reading() as session:

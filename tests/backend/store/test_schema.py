@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from support.offline import make_config
 
 from cdal.backend.errors import DataFolderError
+from cdal.backend.store.database import Store
 from cdal.backend.store.engine import open_engine
 from cdal.backend.store.folder import check_data_folder, check_database
 from cdal.backend.store.schema import MIGRATIONS, newest_revision, scripts, upgrade
-from cdal.backend.store.store import Store
 from cdal.backend.store.tables import Base, Project
 
 # The columns of the very first version, which added others later without migrations.

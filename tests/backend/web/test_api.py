@@ -22,7 +22,7 @@ from cdal.backend.reports.events import EventView
 from cdal.backend.reports.jobs import JobView
 from cdal.backend.reports.project import ProjectView
 from cdal.backend.reports.queue import QueueView
-from cdal.backend.store.store import note
+from cdal.backend.store.events import note
 from cdal.backend.store.tables import Project
 
 

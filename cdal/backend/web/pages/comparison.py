@@ -11,7 +11,7 @@ from cdal.backend.loop.comparison import SELECTORS, want
 from cdal.backend.loop.rounds import open_round
 from cdal.backend.reports.comparison import comparison_view
 from cdal.backend.reports.project import project_view
-from cdal.backend.store.store import note
+from cdal.backend.store.events import note
 from cdal.backend.web.pages.actions import back
 from cdal.backend.web.pages.queue import Drawings
 from cdal.backend.web.pages.site import page, project_or_404, site

@@ -1,8 +1,7 @@
-"""The database: one engine a process, one short transaction a step."""
+"""The database: one engine per process, one short transaction per step."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,16 +9,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cdal.backend.store.engine import READING, open_engine
 from cdal.backend.store.schema import upgrade
-from cdal.backend.store.tables import Event
-
-log = logging.getLogger(__name__)
 
 
 class Store:
-    """Where projects, rounds, model versions and jobs are remembered.
+    """Projects, rounds, model versions and jobs, in SQLite or PostgreSQL.
 
-    Whoever writes is alone, on any database: what a transaction has read is still so when it
-    writes.
+    There is one writer at a time: what a transaction has read is still true when it writes.
     """
 
     def __init__(self, url: str) -> None:
@@ -54,11 +49,3 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-def note(session: Session, project_id: int | None, text: str, level: str = "info") -> None:
-    """Record an event and log it."""
-    session.add(Event(project_id=project_id, level=level, text=text))
-    where = f"project {project_id}: " if project_id is not None else ""
-    extra = {"project": project_id} if project_id is not None else {}
-    log.log(logging.getLevelNamesMapping()[level.upper()], "%s%s", where, text, extra=extra)

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from cdal.backend.store.store import Store, note
+from cdal.backend.store.database import Store
+from cdal.backend.store.events import note
 from cdal.backend.store.tables import Event, Job, Project
 
 
@@ -34,7 +35,7 @@ def test_an_error_takes_everything_back(store: Store) -> None:
     assert count(store) == 0
 
 
-def test_what_was_written_is_there_after_opening_anew(store: Store) -> None:
+def test_what_was_written_is_there_after_opening_again(store: Store) -> None:
     with store.transaction() as session:
         note(session, None, "happened")
     address = store.engine.url
@@ -75,7 +76,7 @@ def test_rows_that_belong_to_nothing_are_refused(store: Store) -> None:
         session.add(Event(project_id=99, level="info", text="of no project"))
 
 
-def test_the_database_itself_allows_one_waiting_job_of_a_kind(store: Store) -> None:
+def test_the_database_itself_allows_one_waiting_job_per_kind(store: Store) -> None:
     with store.transaction() as session:
         session.add(
             Project(uid="1", label_studio_id=1, url="", labeling_config="", extra_params=None)
@@ -90,7 +91,7 @@ def test_the_database_itself_allows_one_waiting_job_of_a_kind(store: Store) -> N
 def test_an_event_is_recorded_and_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), store.transaction() as session:
         note(session, None, "Something odd", "warning")
-    (record,) = [r for r in caplog.records if r.name == "cdal.backend.store.store"]
+    (record,) = [r for r in caplog.records if r.name == "cdal.backend.store.events"]
     assert (record.levelname, record.getMessage()) == ("WARNING", "Something odd")
     with store.reading() as session:
         event = session.scalars(select(Event)).one()
