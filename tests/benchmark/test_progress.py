@@ -30,17 +30,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_the_time_left_is_that_of_the_work_left(clock: Clock) -> None:
     log = io.StringIO()
-    told = Progress(work=10, stream=log)
+    reporter = Progress(work=10, stream=log)
     clock.now += 20
-    told.finished("two", work=2)  # 10 seconds each, and 8 are left
+    reporter.finished("two", work=2)  # 10 seconds each, and 8 are left
     assert log.getvalue() == "two (20%, 80 s left)\n"
 
 
 def test_what_is_not_work_is_foreseen_by_its_own_time(clock: Clock) -> None:
     log = io.StringIO()
-    told = Progress(work=10, stream=log)
+    reporter = Progress(work=10, stream=log)
     clock.now += 30
-    told.finished("two", work=2, beside=10, beside_left=5)  # 10 seconds each, 8 and 5 s are left
+    reporter.finished("two", work=2, beside=10, beside_left=5)  # 10 s each; 8 and 5 s left
     assert log.getvalue() == "two (20%, 85 s left)\n"
 
 
@@ -52,10 +52,10 @@ def test_a_log_has_no_moving_line(clock: Clock) -> None:
 
 def test_a_terminal_has_one_that_makes_way(clock: Clock) -> None:
     terminal = Terminal()
-    told = Progress(work=10, stream=terminal)
+    reporter = Progress(work=10, stream=terminal)
     clock.now += 5
-    told.under_way("training", 0.5, work=2)
-    told.say("done")
+    reporter.under_way("training", 0.5, work=2)
+    reporter.say("done")
     assert terminal.getvalue() == "\r\x1b[Ktraining: 50%, 45 s left\r\x1b[Kdone\n"
 
 
