@@ -47,7 +47,7 @@ def test_the_least_recently_used_goes_first(folders: list[Path]) -> None:
     networks = LoadedNetworks("cpu")
     first, second = networks.get(folders[0]), networks.get(folders[1])
     assert networks.get(folders[0]) is first
-    networks.get(folders[2])  # the second is now the one that nobody asked for
+    networks.get(folders[2])  # the second is now the least recently used
     assert networks.get(folders[0]) is first
     assert networks.get(folders[1]) is not second
 

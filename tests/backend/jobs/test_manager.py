@@ -1,4 +1,4 @@
-"""Jobs: one of a burst, one at a time, none lost by a kill, and no pickle."""
+"""Jobs: a burst makes one, one runs at a time, a kill loses none, and nothing is pickled."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_unknown_and_finished_jobs_cannot_be_claimed(services: Services) -> None
 
 
 def test_of_looks_that_went_well_the_last_one_is_remembered(services: Services) -> None:
-    """Every label that is submitted asks for one."""
+    """Every submitted label requests one."""
     services.jobs.finish(ask(services, "sync"), "failed", error="Label Studio was away.")
     for _ in range(3):
         services.jobs.finish(ask(services, "sync"), "done")
@@ -183,7 +183,7 @@ def test_a_round_whose_job_kills_every_worker_is_given_up(services: Services) ->
         assert session.scalars(select(Round.state)).all() == ["closed"]
 
 
-def test_after_a_kill_a_job_goes_on_as_the_one_that_was_asked_for_meanwhile(
+def test_after_a_kill_a_job_goes_on_as_the_one_requested_meanwhile(
     services: Services,
 ) -> None:
     first = ask(services, "train")
@@ -217,7 +217,7 @@ def test_a_job_that_was_stopped_waits_for_the_next_worker(services: Services) ->
     services.jobs.claim(job_id)
     services.jobs.huey.flush()
     services.jobs.put_back(job_id, counts=False)
-    services.jobs.put_back(job_id, counts=False)  # recorded anew, since the disk was full
+    services.jobs.put_back(job_id, counts=False)  # recorded again, since the disk was full
     assert jobs_of(services) == [("train", "pending")]
     assert job_of(services, job_id).attempts == 0  # it is not one that failed
     assert messages(services) == 0

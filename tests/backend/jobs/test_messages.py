@@ -1,4 +1,4 @@
-"""Messages: JSON in a file or in Redis, and never a pickle."""
+"""Messages: JSON in a file or in Redis, never pickled."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_pickle_in_redis_is_not_loaded(tmp_path: Path, redis_server: RedisServ
 def test_messages_come_out_of_redis_as_they_went_in(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    """From the web process to the worker, which has a queue of its own."""
+    """A message goes from the web process to the worker, which opened its own queue."""
     web, worker = (make_services(tmp_path, redis_url=redis_server.url) for _ in range(2))
     web.jobs.huey.flush()
     add_project(web)
@@ -111,7 +111,7 @@ def test_without_redis_a_job_is_recorded_all_the_same(
 def test_a_queue_that_is_away_is_a_line_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As huey's threads log it, several times a second."""
+    """Log a traceback as huey's threads do, several times per second."""
     clock = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     away = AwayFilter()
@@ -131,4 +131,4 @@ def test_a_queue_that_is_away_is_a_line_a_minute(
     assert len(caplog.messages) == 2
     assert "Traceback" not in caplog.text
     log("Unhandled error during execution of a task.")
-    assert caplog.text.count("ConnectionError: away") == 2  # told whole, as ever
+    assert caplog.text.count("ConnectionError: away") == 2  # logged in full, as before

@@ -1,4 +1,4 @@
-"""At once, unless too often."""
+"""Requests begin at once unless they come too often."""
 
 from __future__ import annotations
 

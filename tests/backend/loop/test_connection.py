@@ -1,4 +1,4 @@
-"""What Label Studio itself says of the connection counts, whatever `/setup` was told."""
+"""Only what Label Studio itself says of the connection counts, whatever `/setup` receives."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_it_is_written_once_and_again_where_it_is_lost(
     secret = look(services, label_studio).webhook_secret
     look(services, label_studio)
     assert label_studio.calls.count("headers") == 1
-    label_studio.hooks = [WebhookInfo(5, f"{BACKEND}/webhook", {})]  # connected anew
+    label_studio.hooks = [WebhookInfo(5, f"{BACKEND}/webhook", {})]  # connected again
     assert look(services, label_studio).webhook_secret == secret
     assert label_studio.hooks[0].headers == {HEADER: secret}
     assert [text for text in events(services) if "secret" in text] == [
@@ -162,7 +162,7 @@ def test_a_token_that_may_not_list_backends_does(
 def test_settings_are_those_typed_in_label_studio(
     services: Services, label_studio: FakeLabelStudio
 ) -> None:
-    add_project(services, extra_params={"budget": 999})  # told to `/setup` by somebody else
+    add_project(services, extra_params={"budget": 999})  # sent to `/setup` by somebody else
     label_studio.backends = [MLBackendInfo(BACKEND, '{"budget": 7}')]
     assert look(services, label_studio, "ANNOTATION_CREATED").extra_params == {"budget": 999}
     assert look(services, label_studio).extra_params == '{"budget": 7}'

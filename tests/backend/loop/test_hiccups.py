@@ -12,7 +12,7 @@ from cdal.backend.loop.context import Hiccups, Watch
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, to be set."""
+    """A clock that a test sets."""
     at = [0.0]
     monkeypatch.setattr(context.time, "monotonic", lambda: at[0])
     return at

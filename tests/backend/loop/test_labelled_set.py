@@ -1,4 +1,4 @@
-"""What can be learnt from, and what is kept to measure on."""
+"""Which labels can be learnt from, and which images are held out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def truth(label: str, **more: Any) -> ChoiceTruth:
 
 
 def test_whether_an_image_is_held_out_is_fixed_for_good() -> None:
-    """Were the split to change, images that were trained on would be measured on.
+    """If the split changed, models would be measured on images that they were trained on.
 
     `printf 8 | sha256sum` begins with 2c62, and 0x2c62 / 0x10000 is 0.17.
     """
@@ -105,7 +105,7 @@ def test_one_class_is_enough_where_there_is_something_else_to_see() -> None:
 
 
 class Negative(ChoiceTruth):
-    """An image without any box."""
+    """An image without boxes."""
 
     @property
     def classes(self) -> frozenset[str]:
@@ -142,7 +142,7 @@ def test_the_labels_that_annotations_give(tmp_path: Path) -> None:
 
 
 def test_an_image_that_was_submitted_with_no_box_is_learnt_from(tmp_path: Path) -> None:
-    """A skipped one is not: nobody said that there is nothing."""
+    """A skipped image is not: nobody said that it shows nothing."""
     boxes = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
     box = {"x": 10, "y": 10, "width": 50, "height": 50, "rectanglelabels": ["cat"]}
     region = {"from_name": "label", "type": "rectanglelabels", "value": box}
@@ -194,7 +194,7 @@ def test_what_was_not_taken_as_it_is_is_said(
 def test_boxes_that_the_network_cannot_see_are_counted(
     tmp_path: Path, side: int, unseen: int
 ) -> None:
-    """They are a hundredth of an image's side, or less, and so are what it learns from."""
+    """Boxes of at most a hundredth of an image's side are less than a pixel at small sizes."""
     shares = np.array([[0.1, 0.1, 0.5, 0.5], [0, 0, 0.5, 0.002], [0.2, 0.2, 0.209, 0.9]])
     boxes = BoxesTruth(("cat",), shares.astype(np.float32), np.zeros(3, np.int64))
     services = make_services(tmp_path)

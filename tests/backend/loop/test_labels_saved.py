@@ -16,7 +16,7 @@ from cdal.backend.loop.labels_saved import (
 
 
 def recognised(*right: int) -> Confusions:
-    """Of each image whether it was recognised, as what was taken for what, of two classes."""
+    """The confusion matrix of each image, for two classes: recognised or not."""
     return np.array([[[1, 0], [0, 0]] if one else [[0, 1], [0, 0]] for one in right], np.float64)
 
 
@@ -42,14 +42,14 @@ def test_labels_needed_lie_between_the_points_of_the_curve(value: float, labels:
 
 def test_an_estimate_that_can_be_checked_by_hand() -> None:
     versions = [measured(100, share(40)), measured(200, share(60)), measured(300, share(70))]
-    told = estimate(versions, measured(250, share(50)), "accuracy", 100)
-    assert told["random"] == {"labels": 250, "value": 0.5}
-    assert [point["value"] for point in told["curve"]] == [0.4, 0.6, 0.7]
+    found = estimate(versions, measured(250, share(50)), "accuracy", 100)
+    assert found["random"] == {"labels": 250, "value": 0.5}
+    assert [point["value"] for point in found["curve"]] == [0.4, 0.6, 0.7]
     # Halfway between the first two versions: 150 selected labels are worth 250 random ones.
-    assert (told["needed"], told["saved"]) == (150.0, 100.0)
-    assert told["low"] < 100 < told["high"]
-    assert (told["at_least"], told["at_most"]) == (False, False)
-    assert estimate(versions, measured(250, share(50)), "accuracy", 100) == told
+    assert (found["needed"], found["saved"]) == (150.0, 100.0)
+    assert found["low"] < 100 < found["high"]
+    assert (found["at_least"], found["at_most"]) == (False, False)
+    assert estimate(versions, measured(250, share(50)), "accuracy", 100) == found
 
 
 def test_more_images_say_more() -> None:
@@ -61,8 +61,8 @@ def test_more_images_say_more() -> None:
         ]
         # It recognises others than the versions do.
         random = measured(300, share(60 * images // 100, images)[::-1])
-        told = estimate(versions, random, "accuracy", images)
-        return float(told["high"] - told["low"])
+        found = estimate(versions, random, "accuracy", images)
+        return float(found["high"] - found["low"])
 
     assert width(1000) < width(100)
 
@@ -77,18 +77,18 @@ def test_outside_the_curve_it_is_a_bound() -> None:
 
 def test_where_selection_does_worse_it_says_so() -> None:
     versions = [measured(100, share(40)), measured(200, share(60))]
-    told = estimate(versions, measured(80, share(50)), "accuracy", 100)
-    assert told["saved"] == -70.0
+    found = estimate(versions, measured(80, share(50)), "accuracy", 100)
+    assert found["saved"] == -70.0
 
 
 def test_the_mean_intersection_over_union_is_that_of_all_pixels_together() -> None:
     # Two images of three classes, of which the third never occurs.
     pixels = np.array([[[3, 1, 0], [0, 2, 0], [0, 0, 0]], [[1, 0, 0], [2, 1, 0], [0, 0, 0]]], float)
-    told = estimate(
+    found = estimate(
         [measured(10, pixels, "miou"), measured(20, pixels, "miou")],
         measured(15, pixels, "miou"),
         "miou",
         2,
     )
     # cat: 4 / (5 + 6 - 4); dog: 3 / (5 + 4 - 3).
-    assert told["random"]["value"] == pytest.approx((4 / 7 + 3 / 6) / 2)
+    assert found["random"]["value"] == pytest.approx((4 / 7 + 3 / 6) / 2)

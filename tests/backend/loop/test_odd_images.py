@@ -140,7 +140,7 @@ def test_each_is_handled_or_recorded_with_its_reason(services: Services) -> None
 
 
 def slowly(body: bytes) -> Any:
-    """An answer that trickles in."""
+    """An answer that arrives slowly."""
 
     def write(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -178,7 +178,7 @@ def test_a_host_that_is_away_is_waited_for_and_nothing_is_given_up(services: Ser
     with pytest.raises(ImagesAwayError) as caught:
         run(services)
     assert str(caught.value) == (
-        "2 of 2 images cannot be had for now; task 1: The host 127.0.0.1 cannot be reached."
+        "2 of 2 images are unavailable now; task 1: The host 127.0.0.1 cannot be reached."
     )
     assert problems(services) == {}
     with services.store.reading() as session:

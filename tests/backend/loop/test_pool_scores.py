@@ -1,4 +1,4 @@
-"""Scores in files: whole or not there."""
+"""Scores in files: complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is forgotten, and what is kept."""
+"""What pruning removes, and what it keeps."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_nobody_is_disturbed(tmp_path: Path) -> None:
     assert label_studio.prediction_counts() == {"CDAL round 1.1": 1}
 
 
-def test_it_is_asked_for_once_a_day(tmp_path: Path) -> None:
+def test_it_is_requested_once_per_day(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     project = add_project(services)
     work = make_work(services, project, FakeLabelStudio())

@@ -1,4 +1,4 @@
-"""Queueing, against a fake Label Studio that fails and leaves out what a test asks it to.
+"""Queueing, against a fake Label Studio that fails and leaves out predictions on demand.
 
 With the real one no call can be made to fail in the middle; what it does when all goes well is in
 test_loop.py.
@@ -162,7 +162,7 @@ def test_long_results_go_in_more_calls(
     assert label_studio.stream() == [13, 11, 15, 12]
 
 
-def test_an_import_that_fails_in_the_middle_is_made_anew_under_a_fresh_version(
+def test_an_import_that_fails_in_the_middle_is_repeated_under_a_new_version(
     services: Services,
     project: Project,
     label_studio: FakeLabelStudio,
@@ -202,10 +202,10 @@ def test_a_failure_after_the_import_is_made_good(
     assert project_of(services).queue_version == label_studio.info.model_version
 
 
-def test_while_a_queue_is_written_anew_the_old_edition_is_still_known(
+def test_while_a_queue_is_written_again_the_old_edition_is_still_known(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
-    """`/predict` finds the round of the version that Label Studio follows by its name."""
+    """`/predict` finds the round by the name of the version that Label Studio follows."""
     made = open_queue(services, project, label_studio)
     with services.store.transaction() as session:
         session.get_one(Round, made.id).state = "queueing"
@@ -222,7 +222,7 @@ def test_predictions_that_were_left_out_are_queued_without_their_result(
     label_studio: FakeLabelStudio,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Label Studio takes no choice that the labeling config does not have, and says nothing."""
+    """Label Studio silently refuses a choice that the labeling config does not have."""
 
     def mistaken(*arguments: Any) -> list[Any]:
         return [
@@ -312,10 +312,10 @@ def test_a_top_up_passes_over_what_is_labelled(
 
 
 @pytest.mark.parametrize("arrived", [False, True])
-def test_an_interrupted_top_up_writes_the_whole_queue_anew(
+def test_an_interrupted_top_up_writes_the_whole_queue_again(
     services: Services, project: Project, label_studio: FakeLabelStudio, arrived: bool
 ) -> None:
-    """Killed after marking the picks: whether Label Studio got them is not known."""
+    """After a kill that follows the marking of the picks, nobody knows if Label Studio got them."""
     made = open_queue(services, project, label_studio)
     label(services, 13, 11, 15)
     with services.store.transaction() as session:
@@ -338,7 +338,7 @@ def test_an_interrupted_top_up_writes_the_whole_queue_anew(
 def test_an_interrupted_top_up_of_the_first_rank_is_noticed(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
-    """Rank 0 can come late: its annotation was deleted after the queue had been written."""
+    """Rank 0 can be queued late, when its annotation is deleted after the queue was written."""
     open_queue(services, project, label_studio)
     with services.store.transaction() as session:
         session.scalars(select(Pick).filter_by(rank=0)).one().state = "sending"
@@ -349,7 +349,7 @@ def test_an_interrupted_top_up_of_the_first_rank_is_noticed(
 def test_while_the_next_round_is_being_made_the_open_one_is_topped_up(
     services: Services, project: Project, label_studio: FakeLabelStudio, state: str
 ) -> None:
-    """Scoring a large pool takes long, and nobody is to be served at random meanwhile."""
+    """Scoring a large pool takes long, and nobody should be served at random meanwhile."""
     open_queue(services, project, label_studio)
     add_round(services, project, RANKING, state=state, number=2)
     label(services, 13, 11, 15)
@@ -358,13 +358,13 @@ def test_while_the_next_round_is_being_made_the_open_one_is_topped_up(
     label(services, 12, 14, 16)
     add_tasks(services, project, [20])
     assert top_up(services, project, label_studio) is None  # the next round has it
-    assert {state for _, state in jobs_of(services)} == {"running"}  # no other is asked for
+    assert {state for _, state in jobs_of(services)} == {"running"}  # no other is requested
 
 
 def test_what_somebody_has_opened_is_not_predicted_twice(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
-    """Opening a task in the Data Manager makes Label Studio ask for its prediction and keep it."""
+    """Opening a task in the Data Manager makes Label Studio request its prediction and keep it."""
     open_queue(services, project, label_studio)
     label(services, 13, 11, 15)
     opened = {"task": 14, "result": [], "model_version": "CDAL round 1.1"}

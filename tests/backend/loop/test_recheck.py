@@ -19,7 +19,7 @@ from cdal.backend.loop import recheck
 from cdal.backend.store.tables import Task
 
 
-def test_what_can_be_had_again_may_be_asked_for_again(tmp_path: Path) -> None:
+def test_images_that_can_be_read_again_can_be_selected_again(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     project = add_project(services)
     add_tasks(services, project, [1, 2], image=picture(), image_problem="was away")

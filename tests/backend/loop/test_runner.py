@@ -41,7 +41,7 @@ def services(tmp_path: Path) -> Services:
 
 @pytest.fixture
 def handler(monkeypatch: pytest.MonkeyPatch) -> Behave:
-    """Lets every kind of job do something that the test says."""
+    """Make every kind of job do what the test says."""
 
     def behave(does: Callable[[Context], str]) -> None:
         monkeypatch.setattr(run_module, "HANDLERS", dict.fromkeys(HANDLERS, does))
@@ -107,7 +107,7 @@ def test_what_passes_is_waited_for_longer_and_longer_and_never_given_up(
         assert job.not_before is not None
         waits.append((job.not_before - now()).total_seconds())
         assert run(services).started_at == job.started_at  # not before its time
-        # What passes at once is no problem to anybody; what does not is told.
+        # What passes at once is not reported; what lasts is.
         assert problem_of(services) == (None if attempt == 0 else reason)
         let_time_pass(services, hours=1 / 60)
     assert waits[0] == pytest.approx(5, abs=2)
@@ -121,7 +121,7 @@ def test_what_passes_is_waited_for_longer_and_longer_and_never_given_up(
 def test_a_refusal_that_may_pass_is_tried_again_but_not_for_ever(
     services: Services, handler: Behave
 ) -> None:
-    """400 is what a task that was deleted meanwhile makes of an import."""
+    """An import answers 400 if one of its tasks was deleted meanwhile."""
     handler(raises(LabelStudioError("Refused.", 400)))
     services.jobs.ask(1, "queue", "test")
     for attempt in range(1, MAX_ATTEMPTS):
@@ -135,7 +135,7 @@ def test_a_refusal_that_may_pass_is_tried_again_but_not_for_ever(
 def test_the_end_of_a_job_is_recorded_once_the_disk_has_room_again(
     services: Services, handler: Behave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else its lane would be taken until the worker starts anew."""
+    """Otherwise its lane would stay taken until the worker restarts."""
     finish = services.jobs.finish
     full = [OperationalError("UPDATE", {}, sqlite3.OperationalError("disk is full"))] * 3
 
@@ -306,7 +306,9 @@ def test_a_job_that_somebody_has_is_left_alone(services: Services, handler: Beha
     assert run(services).state == "running"
 
 
-def test_settings_that_can_no_longer_be_used_are_told(services: Services, handler: Behave) -> None:
+def test_settings_that_can_no_longer_be_used_are_reported(
+    services: Services, handler: Behave
+) -> None:
     with services.store.transaction() as session:
         session.get_one(Project, 1).extra_params = {"bugdet": 1}
     services.jobs.ask(1, "train", "test")

@@ -1,4 +1,4 @@
-"""Labels drawn at random: which they are, and where they come in the queue."""
+"""Labels drawn at random: which labels count, and where they are in the queue."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_what_counts_as_drawn_at_random(services: Services) -> None:
             for task, minutes in at.items()
         )
     work = make_work(services, project, FakeLabelStudio(), "savings")
-    # 2 was labelled after its round, when a selector may have asked for it; 3 was never queued;
+    # 2 was labelled after its round, when a selector may have picked it; 3 was never queued;
     # 5 was put first by a person; 6 was picked by the selector.
     assert savings.record_random_labels(work) == {1, 4}
     with services.store.transaction() as session:
@@ -161,7 +161,7 @@ def test_too_few_random_labels_say_nothing(services: Services) -> None:
 
 
 def test_few_held_out_images_say_nothing(services: Services) -> None:
-    """Forty labels, of which a tenth is held out."""
+    """A project with forty labels, a tenth of which is held out."""
     project = add_project(services)
     client = FakeLabelStudio()
     tasks = list(range(1, 41))
@@ -246,13 +246,13 @@ def drawn_at_random(services: Services, control: str, regions: Sequence[Region])
 def test_the_whole_of_it_on_real_networks(services: Services) -> None:
     work = drawn_at_random(services, "Choices", CLASSES)
     savings.run(work)
-    (told,) = results(services)
+    (found,) = results(services)
     held = sum(is_held_out(task, 0.3) for task in DRAWN)
-    assert (told["known"], told["images"], told["metric"]) == (True, held, "accuracy")
-    assert told["random"]["labels"] == 60
-    assert [point["labels"] for point in told["curve"]] == [4, 40]
-    assert told["low"] <= told["saved"] <= told["high"]
-    assert told["saved"] == 60 - told["needed"]
+    assert (found["known"], found["images"], found["metric"]) == (True, held, "accuracy")
+    assert found["random"]["labels"] == 60
+    assert [point["labels"] for point in found["curve"]] == [4, 40]
+    assert found["low"] <= found["saved"] <= found["high"]
+    assert found["saved"] == 60 - found["needed"]
     # The next one goes on from this one.
     folder = services.config.project_folder(work.project.id) / "savings"
     assert (folder / "weights.safetensors").exists()
@@ -277,15 +277,15 @@ def test_detectors_are_measured_by_their_average_precision(services: Services) -
         ],
     )
     savings.run(work)
-    (told,) = results(services)
-    assert (told["known"], told["metric"]) == (True, "map_50")
-    assert told["random"]["value"] > max(point["value"] for point in told["curve"])
-    assert told["at_most"]
-    assert told["saved"] == 20
+    (found,) = results(services)
+    assert (found["known"], found["metric"]) == (True, "map_50")
+    assert found["random"]["value"] > max(point["value"] for point in found["curve"])
+    assert found["at_most"]
+    assert found["saved"] == 20
 
 
 def relabelled(work: Context, *labels: str) -> Context:
-    """The next job, after somebody changed the labels of the config."""
+    """The next job, after somebody changed the labels in the config."""
     choices = "".join(f'<Choice value="{label}"/>' for label in labels)
     with work.services.store.transaction() as session:
         session.get_one(Project, work.project.id).labeling_config = (

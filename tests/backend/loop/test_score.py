@@ -1,4 +1,4 @@
-"""A scoring pass: what is scored anew, and what is not."""
+"""A scoring pass: which images are scored again, and which are not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLASSES = ("cat", "dog")
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    """A round whose model is to score the pool."""
+    """A round that waits for scores."""
     made = make_services(tmp_path)
     project = add_project(made)
     version = add_version(made, project)
@@ -48,7 +48,7 @@ def add_image(services: Services, task_id: int) -> None:
 
 
 def run(services: Services, **settings: str) -> str:
-    """Score in a round, new where the last one is beyond that."""
+    """Run the scoring job with the round back in its first state."""
     with services.store.transaction() as session:
         project = session.get_one(Project, 1)
         project.extra_params = settings
@@ -73,7 +73,7 @@ def test_only_what_is_new_is_scored(services: Services) -> None:
     assert kept(services).task_ids.tolist() == [1, 2, 3]
 
 
-def test_all_is_scored_anew_for_other_class_mixtures(services: Services) -> None:
+def test_everything_is_scored_again_for_other_class_mixtures(services: Services) -> None:
     add_image(services, 1)
     add_image(services, 2)
     run(services)

@@ -1,4 +1,4 @@
-"""What is read from Label Studio, and what is decided about it; against a fake, see offline.py."""
+"""What sync reads from Label Studio and begins, against a fake; see offline.py."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TestAnOpenRound:
             run(services, project, label_studio)
         assert requested(services) == [("train", "pending")]
 
-    def test_a_training_that_failed_is_not_asked_for_until_more_is_labelled(
+    def test_a_failed_training_is_not_requested_again_until_more_is_labelled(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
         for task_id in (1, 2):
@@ -159,7 +159,7 @@ class TestAnOpenRound:
         run(services, project, label_studio, asked_by=sync.POLL)
         assert known(services)[1] == (1, 0)
 
-    def test_somebody_taking_the_stream_off_the_queue_is_told_once_and_until_mended(
+    def test_a_label_stream_off_the_queue_is_reported_once_and_until_fixed(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
         with services.store.transaction() as session:
@@ -178,10 +178,10 @@ class TestAnOpenRound:
         run(services, project, label_studio)
         assert problem_of(services, project) is None
 
-    def test_another_sampling_is_told_until_mended(
+    def test_another_sampling_is_reported_until_fixed(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
-        """Label Studio's settings page offers only others, and writes one whenever it is saved."""
+        """Label Studio's settings page offers only other values, and always saves one of them."""
         with services.store.transaction() as session:
             session.get_one(Project, project.id).queue_version = "CDAL round 1.1"
         label_studio.serve("CDAL round 1.1")
@@ -199,7 +199,7 @@ class TestAnOpenRound:
     def test_new_images_do_not_put_a_training_off(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
-        """A round takes the place of the one that has not ranked them, and goes on counting."""
+        """A round that replaces the open one for new images keeps its count of labels."""
         label_studio.label(1)
         assert "a training" not in run(services, project, label_studio)
         with services.store.transaction() as session:
@@ -225,7 +225,7 @@ class TestAnOpenRound:
         label_studio.label(4)
         assert "2 new labels, a training is due" in run(services, project, label_studio)
 
-    def test_all_images_are_read_from_a_field_that_the_config_names_anew(
+    def test_all_images_are_read_from_the_field_that_a_new_config_names(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
         for task_id, task in label_studio.known.items():
@@ -262,7 +262,7 @@ def test_an_image_that_changed_is_no_longer_a_bad_one(
 def test_the_end_of_a_pool_with_a_skipped_and_a_bad_image_is_an_end(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
-    """No round after round of no images."""
+    """It must not begin empty rounds one after another."""
     for task_id in range(1, 9):
         label_studio.label(task_id)
     label_studio.label(9, annotations=0, skips=1)
@@ -295,7 +295,7 @@ def test_a_training_and_a_round_for_new_images_begin_together(
 
 @pytest.fixture
 def exhausted(services: Services, project: Project, label_studio: FakeLabelStudio) -> Round:
-    """40 of 41 images were labelled and learnt from; the last is the open round's only one."""
+    """40 of 41 images are labelled and were trained on; the open round holds the last one."""
     label_studio.add_tasks(range(1, 42))
     for task_id in range(1, 41):
         label_studio.label(task_id)
@@ -436,7 +436,7 @@ def test_a_kill_while_changes_are_written_loses_none(
     label_studio: FakeLabelStudio,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is not written yet is older than what is, and must be read again."""
+    """Changes that were not written are older than those that were, and must be read again."""
     monkeypatch.setattr(changes, "CHUNK", 4)
     label_studio.add_tasks(range(1, 11))
     run(services, project, label_studio)
@@ -467,7 +467,7 @@ def test_a_kill_while_changes_are_written_loses_none(
     assert known(services)[9] == (0, 1)
 
 
-def test_an_image_that_changed_is_scored_anew(
+def test_an_image_that_changed_is_scored_again(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
     run(services, project, label_studio)
@@ -481,7 +481,7 @@ def test_an_image_that_changed_is_scored_anew(
         assert session.scalars(select(Prediction.task_id)).all() == [2]
 
 
-def test_a_label_stream_that_is_ahead_of_a_restored_store_is_written_anew(
+def test_a_label_stream_that_is_ahead_of_a_restored_store_is_written_again(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
     add_tasks(services, project, range(1, 11))

@@ -1,4 +1,4 @@
-"""Which model serves, and what is trained."""
+"""Which model serves, and which network is trained."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_without_held_out_images_it_serves_and_says_that_it_was_not_measured() -
 def test_a_model_that_was_trained_on_every_image_is_not_measured_on_them(
     tmp_path: Path, measured: bool, fair: bool
 ) -> None:
-    """It would look better than any that was not."""
+    """It would look better than a model that was not."""
     services = make_services(tmp_path)
     project = add_project(services)
     assert not _kept_images_held_out(make_work(services, project, FakeLabelStudio(), "train"))
@@ -132,7 +132,7 @@ def config(tag: str, labels: str = '<Label value="cat"/><Label value="dog"/>') -
 
 
 def served_by_cats_and_dogs(tmp_path: Path, labeling_config: str) -> TaskNetwork | None:
-    """The network to go on from, in a project that has been served by one of cats and dogs."""
+    """The network to fine-tune in a project that a network for cats and dogs serves."""
     services = make_services(tmp_path)
     project = add_project(services, labeling_config=labeling_config)
     version = add_version(services, project)
@@ -165,7 +165,7 @@ def test_a_model_of_another_task_is_not_gone_on_from(tmp_path: Path) -> None:
 
 
 def new_version(project: Project) -> tuple[TaskNetwork, ModelVersion]:
-    """One that a training has come to, not yet in the store."""
+    """A trained version that is not in the store yet."""
     network = make_network(
         task="classification",
         architecture="mobilenet_v3_small",
@@ -190,7 +190,7 @@ def new_version(project: Project) -> tuple[TaskNetwork, ModelVersion]:
 
 
 def test_one_that_is_trained_after_all_weights_were_lost_serves(tmp_path: Path) -> None:
-    """The training itself found the damage, and had nothing serve meanwhile."""
+    """The training itself found the damage, and no model served meanwhile."""
     services = make_services(tmp_path)
     project = add_project(services)
     add_version(services, project)

@@ -45,7 +45,7 @@ def images(tmp_path: Path) -> TrainingImages:
 
 
 class FirstPixel:
-    """Takes one pixel of an image, and of a target only how large its image was."""
+    """Keeps one pixel of an image, and of a target only the size of its image."""
 
     image_size = 1
 
@@ -138,7 +138,7 @@ def label_studio() -> Iterator[Loopback]:
 def fetched(
     label_studio: Loopback, folder: Path, tasks: int = 1, waiting: Patience | None = None
 ) -> TrainingImages:
-    """Images that lie on a server, none of which is kept."""
+    """Images on a server, without a cache."""
     store = ImageStore(folder, 0, AllowedHosts())
     items = [
         LabelledImage(task, f"/data/upload/1/{task}.png", ChoiceTruth("cat", 0))

@@ -1,4 +1,4 @@
-"""Damaged weights: the last good model goes on."""
+"""Damaged weights: the last good model serves."""
 
 from __future__ import annotations
 
