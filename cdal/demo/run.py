@@ -74,7 +74,8 @@ def run(options: Options) -> int:
         return 1
     except KeyboardInterrupt:
         console.print(
-            'Stopped. Run the same command again to continue, or "make clean" to remove the demo.'
+            'Stopped. Run the same command again to continue, or "make clean" to remove the demo.',
+            soft_wrap=True,
         )
         return 0 if not options.once else 130
     return 0
