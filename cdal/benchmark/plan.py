@@ -23,6 +23,7 @@ from cdal.benchmark.protocol import PROTOCOLS, open_for_protocol
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.trainer import new_network, recipe
 from cdal.models import choose_device, choose_network
+from cdal.models.backbone import is_backbone
 from cdal.models.detection.architectures import DETECTORS
 
 DEFAULTS: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
@@ -76,7 +77,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     selectors = _selectors(arguments, shared, data)
     curves = read_curves(selectors, shared, data.task, data.classes)
     kept = next((curve.label for curve in curves if curve.kind.background), None)
-    if kept is not None and not DETECTORS[network].family.background:
+    if kept is not None and (is_backbone(network) or not DETECTORS[network].family.background):
         raise BenchmarkError(f"{network} has no background class, which {kept} would keep.")
     initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))
     settings = Settings(

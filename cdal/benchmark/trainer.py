@@ -15,7 +15,6 @@ from cdal.benchmark.noise import Noise
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.stopwatch import Stopwatch
 from cdal.models import (
-    NETWORKS,
     FitReport,
     Metrics,
     Recipe,
@@ -23,6 +22,7 @@ from cdal.models import (
     fit,
     load_network,
     make_network,
+    network_class,
 )
 
 FILE = "trained.json"
@@ -79,7 +79,7 @@ class Trainer:
             loaded.device,
             settings.image_size,
             settings.pretrained,
-            NETWORKS[settings.task].defaults,
+            network_class(settings.task, settings.network).defaults,
         )
         return 3.0 * labelled * plan.epochs + len(loaded.pool) + len(loaded.test)
 

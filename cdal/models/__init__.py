@@ -9,6 +9,7 @@ from cdal.models.data import Dataset
 from cdal.models.detection.network import DetectionNetwork, DetectionPrediction
 from cdal.models.devices import choose_device, free_memory
 from cdal.models.errors import ModelError, Stopped
+from cdal.models.fitting import fit
 from cdal.models.manifest import Manifest, fingerprint
 from cdal.models.network import TaskNetwork
 from cdal.models.predictions import (
@@ -28,10 +29,10 @@ from cdal.models.registry import (
     default_architecture,
     load_network,
     make_network,
+    network_class,
 )
 from cdal.models.reports import ClassScore, FitProgress, FitReport, Metrics
 from cdal.models.segmentation.network import SegmentationNetwork
-from cdal.models.training import fit
 
 __all__ = [
     "ARCHITECTURES",
@@ -67,4 +68,5 @@ __all__ = [
     "free_memory",
     "load_network",
     "make_network",
+    "network_class",
 ]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cdal.models.backbone_weights import EMBEDDED, Published, WeightSources, find_weights
 from cdal.models.errors import ModelError
+from cdal.models.features import KeptFeatures
 
 PREFIX = "timm:"
 DEFAULT_BACKBONE = PREFIX + EMBEDDED
@@ -43,6 +44,23 @@ class BackboneRecord:
     features: int
     channels: tuple[int, ...]
 
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Read what a manifest keeps of it.
+
+        Raises:
+            ModelError: it is something else.
+        """
+        try:
+            record = cls(**{**data, "channels": tuple(data["channels"])})
+        except (TypeError, KeyError) as error:
+            raise ModelError("The manifest's backbone is not readable.") from error
+        texts = (record.name, record.source, record.sha256)
+        numbers = (record.features, *record.channels)
+        if {type(text) for text in texts} != {str} or {type(n) for n in numbers} != {int}:
+            raise ModelError("The manifest's backbone is not readable.")
+        return record
+
 
 class Backbone:
     """A frozen network on one device. It may be used from several threads.
@@ -51,6 +69,7 @@ class Backbone:
         record: what it is.
         mean, std: of the channels of its images in [0, 1].
         strides: of its maps.
+        kept: features of images that were shown to it.
     """
 
     def __init__(
@@ -67,6 +86,7 @@ class Backbone:
         self.std = tuple(std)
         self.device = device
         self.strides = tuple(stride for _, stride in levels)
+        self.kept = KeptFeatures()
         self._indices = [index for index, _ in levels]
         self._module = module.to(device).to(memory_format=torch.channels_last).eval()
         self._module.requires_grad_(requires_grad=False)
@@ -192,7 +212,7 @@ def _load(name: str, device: torch.device, sources: WeightSources) -> Backbone:
         name=name,
         source=source,
         sha256=weights_digest(module),
-        features=int(module.head_hidden_size),
+        features=int(getattr(module, "head_hidden_size", None) or module.num_features),
         channels=tuple(channels for _, _, channels in levels),
     )
     return Backbone(module, record, [level[:2] for level in levels], mean, std, device)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torchvision
 
+from cdal.models.backbone import BackboneRecord
 from cdal.models.errors import ModelError
 from cdal.models.recipe import Recipe
 
@@ -42,6 +43,7 @@ class Manifest:
         pretrained: whether training started from weights that were trained on other images.
         mean: subtracted from each channel of an image in [0, 1].
         std: each channel is then divided by this.
+        backbone: the frozen backbone of the head; None if all weights are saved.
         data_fingerprint: the ``fingerprint`` of its training; "" before training.
         versions: the versions of python, torch and torchvision, for the record.
         format: the format number of the manifest.
@@ -55,6 +57,7 @@ class Manifest:
     pretrained: bool
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    backbone: BackboneRecord | None = None
     data_fingerprint: str = ""
     versions: Mapping[str, str] = field(default_factory=_versions)
     format: int = FORMAT
@@ -89,7 +92,9 @@ class Manifest:
             raise ModelError(
                 f"The manifest has format {data['format']!r}; this version reads format {FORMAT}."
             )
-        return cls(**_checked(data))
+        backbone = data.pop("backbone", None)  # earlier versions do not have it
+        record = None if backbone is None else BackboneRecord.from_json(backbone)
+        return cls(**_checked(data), backbone=record)
 
 
 _KINDS: Mapping[str, type] = {
@@ -110,7 +115,7 @@ _LENGTHS = {"classes": None, "mean": 3, "std": 3}
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a manifest, with their types checked and lists converted to tuples."""
-    names = {f.name for f in fields(Manifest)}
+    names = {f.name for f in fields(Manifest)} - {"backbone"}
     if set(data) != names:
         wrong = ", ".join(sorted(set(data) ^ names))
         raise ModelError(f"These fields of the manifest are missing or unknown: {wrong}.")

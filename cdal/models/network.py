@@ -175,13 +175,7 @@ class TaskNetwork(ABC):
         Raises:
             ModelError: the image has another type or shape, or is empty.
         """
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-            raise ModelError(
-                f"An image must be uint8 of shape (3, H, W), not {image.dtype} of shape "
-                f"{tuple(image.shape)}."
-            )
-        if 0 in image.shape:
-            raise ModelError("An image must not be empty.")
+        check_image(image)
         resized: Tensor = transforms.resize(image, [self.image_size] * 2, antialias=True)
         return resized
 
@@ -306,3 +300,18 @@ class TaskNetwork(ABC):
         if data_fingerprint is not None:
             self.manifest = replace(self.manifest, data_fingerprint=data_fingerprint)
         checkpoint.write(folder, self.manifest, self.module.state_dict())
+
+
+def check_image(image: Tensor) -> None:
+    """Check that an image is (3, H, W) uint8.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        raise ModelError(
+            f"An image must be uint8 of shape (3, H, W), not {image.dtype} of shape "
+            f"{tuple(image.shape)}."
+        )
+    if 0 in image.shape:
+        raise ModelError("An image must not be empty.")

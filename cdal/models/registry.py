@@ -9,9 +9,13 @@ import torch
 
 from cdal.models import checkpoint
 from cdal.models.architecture import Architecture
+from cdal.models.backbone import Backbone, check_backbone, is_backbone, open_backbone
+from cdal.models.backbone_weights import WeightSources
 from cdal.models.classification.architectures import CLASSIFIERS, SMALL_IMAGE
+from cdal.models.classification.head import ClassificationHead
 from cdal.models.classification.network import ClassificationNetwork
 from cdal.models.detection.architectures import DETECTORS
+from cdal.models.detection.head import DetectionHead
 from cdal.models.detection.network import DetectionNetwork
 from cdal.models.devices import choose_image_size
 from cdal.models.errors import ModelError
@@ -19,6 +23,7 @@ from cdal.models.manifest import Manifest
 from cdal.models.network import TaskNetwork
 from cdal.models.pretrained import Pretrained, pretrained_weights, read_weights_file
 from cdal.models.segmentation.architectures import SEGMENTERS
+from cdal.models.segmentation.head import SegmentationHead
 from cdal.models.segmentation.network import SegmentationNetwork
 
 NETWORKS: Mapping[str, type[TaskNetwork]] = {
@@ -27,12 +32,27 @@ NETWORKS: Mapping[str, type[TaskNetwork]] = {
 }
 """The class of networks for each task."""
 
+HEADS: Mapping[str, type[TaskNetwork]] = {
+    network.task: network for network in (ClassificationHead, SegmentationHead, DetectionHead)
+}
+"""What serves each task where the architecture is a backbone of timm, "timm:NAME"."""
+
 ARCHITECTURES: Mapping[str, Mapping[str, Architecture]] = {
     "classification": CLASSIFIERS,
     "segmentation": SEGMENTERS,
     "detection": DETECTORS,
 }
 """The architectures of each task by name."""
+
+
+def network_class(task: str, architecture: str) -> type[TaskNetwork]:
+    """What serves a task with an architecture.
+
+    Raises:
+        ModelError: there is no such task.
+    """
+    _known_task(task)
+    return (HEADS if is_backbone(architecture) else NETWORKS)[task]
 
 
 def default_architecture(task: str, device: torch.device, image_size: int | None = None) -> str:
@@ -81,6 +101,8 @@ def choose_network(
     """
     _known_task(task)
     side = image_size
+    if architecture is not None and is_backbone(architecture):
+        return _choose_head(task, device, architecture, side)
     if side is None:
         side = choose_image_size(sizes, device, NETWORKS[task].defaults)
     name = architecture or default_architecture(task, device, side)
@@ -88,6 +110,23 @@ def choose_network(
     if only is not None and image_size not in (None, only):
         raise ModelError(f"{name} accepts only images of side {only}, not {image_size}.")
     return name, only or side
+
+
+def _choose_head(
+    task: str, device: torch.device, architecture: str, image_size: int | None
+) -> tuple[str, int]:
+    """A backbone that timm has, and a side that its strides divide.
+
+    Small images are enlarged: a backbone has learnt from images of about 224 pixels.
+    """
+    check_backbone(architecture)
+    if image_size is None:
+        return architecture, HEADS[task].defaults.max_side[0 if device.type == "cpu" else 1]
+    if image_size % 32:
+        raise ModelError(
+            f"{architecture} takes images of a side that is a multiple of 32, not {image_size}."
+        )
+    return architecture, image_size
 
 
 def make_network(
@@ -111,7 +150,7 @@ def make_network(
         device: where it runs; None: the CPU.
         seed: the seed of the random weights.
         pretrained: whether to start from torchvision's weights; see ``Pretrained``.
-        weights_folder: the folder of torchvision's weight files; None: torch's own cache.
+        weights_folder: the folder of weight files of torchvision and timm; None: torch's own cache.
         weights_file: a file with weights of the user's own to start from instead.
 
     Raises:
@@ -120,11 +159,20 @@ def make_network(
     """
     device = device or torch.device("cpu")
     architecture, image_size = choose_network(task, device, (), architecture, image_size)
+    if is_backbone(architecture):
+        if pretrained is False or weights_file is not None:
+            raise ModelError(
+                f"A head on {architecture} needs its published weights; without them, or with your "
+                "own, choose a network of torchvision."
+            )
+        sources = WeightSources(weights_folder, downloads=pretrained is True)
+        backbone = open_backbone(architecture, device, sources)
+        return _make_head(task, backbone, tuple(classes), image_size, seed)
     if weights_file is not None:
         weights: Mapping[str, torch.Tensor] | None = read_weights_file(weights_file)
     else:
-        backbone = ARCHITECTURES[task][architecture].backbone
-        weights = pretrained_weights(architecture, backbone, pretrained, weights_folder)
+        trained = ARCHITECTURES[task][architecture].backbone
+        weights = pretrained_weights(architecture, trained, pretrained, weights_folder)
     manifest = Manifest(
         task=task,
         architecture=architecture,
@@ -136,11 +184,33 @@ def make_network(
     return NETWORKS[task].make(manifest, device, weights)
 
 
+def _make_head(
+    task: str, backbone: Backbone, classes: tuple[str, ...], image_size: int, seed: int
+) -> TaskNetwork:
+    """An untrained head on a backbone."""
+    record = backbone.record
+    if task != "classification" and not record.channels:
+        raise ModelError(f"{record.name} has no maps of features, which {task} needs.")
+    manifest = Manifest(
+        task=task,
+        architecture=record.name,
+        classes=classes,
+        image_size=image_size,
+        seed=seed,
+        pretrained=True,
+        mean=backbone.mean,
+        std=backbone.std,
+        backbone=record,
+    )
+    return HEADS[task].make(manifest, backbone.device)
+
+
 def load_network(
     folder: Path,
     device: torch.device,
     classes: Sequence[str] | None = None,
     known_as: Mapping[str, Sequence[str]] | None = None,
+    weights_folder: Path | None = None,
 ) -> TaskNetwork:
     """Load a network that ``TaskNetwork.save`` wrote.
 
@@ -150,14 +220,22 @@ def load_network(
         classes: the classes it should have; None: as saved. What it has learnt about a class is
             kept by its name; new classes start from random weights.
         known_as: earlier names of the classes; see ``TaskNetwork.with_classes``.
+        weights_folder: a folder to look for the weights of its backbone, which a head does not save.
 
     Raises:
         ModelError: a file is missing or damaged, or the weights do not fit the manifest.
     """
     manifest, weights = checkpoint.read(folder)
     _known_task(manifest.task)
-    known_architecture(manifest.task, manifest.architecture)
-    network = NETWORKS[manifest.task].restore(manifest, device, weights)
+    if manifest.backbone is None:
+        known_architecture(manifest.task, manifest.architecture)
+    else:
+        # Held until the network holds it.
+        backbone = open_backbone(
+            manifest.architecture, device, WeightSources(weights_folder), manifest.backbone.sha256
+        )
+        device = backbone.device
+    network = network_class(manifest.task, manifest.architecture).restore(manifest, device, weights)
     if classes is not None and tuple(classes) != manifest.classes:
         return network.with_classes(classes, known_as)
     return network

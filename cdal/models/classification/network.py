@@ -10,10 +10,10 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from cdal.models.architecture import Defaults
+from cdal.models.architecture import Architecture, Defaults
 from cdal.models.augment import augment
 from cdal.models.class_rows import ClassRows
-from cdal.models.classification.architectures import CLASSIFIERS, ClassifierEntry, build_classifier
+from cdal.models.classification.architectures import CLASSIFIERS, build_classifier
 from cdal.models.data import PreparedImages
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.manifest import Manifest
@@ -78,19 +78,15 @@ class ClassificationNetwork(TaskNetwork):
     module: Classifier
 
     @classmethod
-    def build(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Classifier:
-        if len(manifest.classes) < 2:
-            raise ModelError(
-                "Classification needs at least two classes; there is only "
-                f'"{manifest.classes[0]}". Add a class.'
-            )
+    def build(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+        check_classes(manifest.classes)
         trunk = build_classifier(
             manifest.architecture, manifest.image_size, manifest.pretrained, weights
         )
         return Classifier(manifest.architecture, trunk, len(manifest.classes))
 
     @property
-    def entry(self) -> ClassifierEntry:
+    def entry(self) -> Architecture:
         return CLASSIFIERS[self.manifest.architecture]
 
     def class_rows(self) -> Mapping[str, ClassRows]:
@@ -170,4 +166,16 @@ class ClassificationNetwork(TaskNetwork):
             },
             confusion=tuple(tuple(row) for row in confusion.tolist()),
             images=int(counts.sum()),
+        )
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Check that there are classes to tell apart.
+
+    Raises:
+        ModelError: there are not.
+    """
+    if len(classes) < 2:
+        raise ModelError(
+            f'Classification needs at least two classes; there is only "{classes[0]}". Add a class.'
         )

@@ -9,13 +9,13 @@ from typing import Self
 import torch
 from torch import Generator, Tensor, nn
 
-from cdal.models.architecture import Defaults
+from cdal.models.architecture import Architecture, Defaults
 from cdal.models.class_rows import ClassRows
 from cdal.models.data import PreparedImages
-from cdal.models.detection.architectures import DETECTORS, DetectorEntry, adopt, build_detector
+from cdal.models.detection.architectures import DETECTORS, adopt, build_detector
 from cdal.models.detection.augment import augment_boxes
 from cdal.models.detection.boxes import rescaled
-from cdal.models.detection.family import Detected
+from cdal.models.detection.family import Detected, Family
 from cdal.models.detection.metrics import PrecisionMeter, box_confusion, mean_over_classes
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.manifest import Manifest
@@ -84,16 +84,29 @@ class DetectionNetwork(TaskNetwork):
         return network
 
     @property
-    def entry(self) -> DetectorEntry:
+    def entry(self) -> Architecture:
         return DETECTORS[self.manifest.architecture]
 
+    @property
+    def _family(self) -> Family:
+        return DETECTORS[self.manifest.architecture].family
+
     def class_rows(self) -> Mapping[str, ClassRows]:
-        return self.entry.family.class_rows(self.module)
+        return self._family.class_rows(self.module)
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
         """Rescale boxes to pixels of the prepared image and clip them to it.
 
         Boxes with a side shorter than ``MIN_SIDE`` there are dropped.
+        """
+        self.check_boxes(target)
+        return rescaled(target, height, width, self.image_size)
+
+    def check_boxes(self, target: Tensor) -> None:
+        """Check that rows are boxes with a class of the network.
+
+        Raises:
+            ModelError: they are not.
         """
         if target.ndim != 2 or target.shape[1] != 5 or not target.isfinite().all():
             raise ModelError(
@@ -109,7 +122,6 @@ class DetectionNetwork(TaskNetwork):
                 f"A box has the class index {float(wrong[0]):g}, but the network has "
                 f"{len(self.classes)} classes, counted from 0."
             )
-        return rescaled(target, height, width, self.image_size)
 
     def count_classes(self, target: Tensor) -> Tensor:
         return torch.bincount(target[:, 4].long(), minlength=len(self.classes))
@@ -186,7 +198,7 @@ class DetectionNetwork(TaskNetwork):
         These balance objects and background themselves, so label smoothing and class weights do not
         apply.
         """
-        family = self.entry.family
+        family = self._family
 
         def loss(images: Tensor, targets: Sequence[Tensor]) -> Tensor:
             if len(images) == 1:  # batch normalisation cannot train on a single image
@@ -204,6 +216,6 @@ class DetectionNetwork(TaskNetwork):
 
     @torch.inference_mode()
     def _infer(self, batch: Tensor) -> Detected:
-        family = self.entry.family
+        family = self._family
         with self.autocast():
             return family.detect(self.module, self.normalise(batch))

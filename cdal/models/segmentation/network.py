@@ -13,7 +13,7 @@ from torchvision.models.segmentation import LRASPP
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from cdal.models.architecture import Defaults
+from cdal.models.architecture import Architecture, Defaults
 from cdal.models.class_rows import ClassRows
 from cdal.models.data import PreparedImages
 from cdal.models.errors import ModelError, Stopped
@@ -22,7 +22,7 @@ from cdal.models.network import Objective, TaskNetwork
 from cdal.models.predictions import IGNORED, Finding, Prediction, Segmentation
 from cdal.models.recipe import Recipe, class_weights
 from cdal.models.reports import ClassScore, Metrics
-from cdal.models.segmentation.architectures import SEGMENTERS, SegmenterEntry, build_segmenter
+from cdal.models.segmentation.architectures import SEGMENTERS, build_segmenter
 from cdal.models.segmentation.augment import augment_masks
 from cdal.models.segmentation.label_maps import label_map
 
@@ -94,42 +94,22 @@ class SegmentationNetwork(TaskNetwork):
     def build(
         cls,
         manifest: Manifest,
-        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG003 — does not depend on them
-    ) -> Segmenter:
-        if len(manifest.classes) < 2:
-            raise ModelError(
-                "Segmentation needs at least two classes; there is only "
-                f'"{manifest.classes[0]}". '
-                "Treat unlabelled pixels as background, or add a class."
-            )
-        if len(manifest.classes) > IGNORED:
-            raise ModelError(
-                f"Segmentation supports at most {IGNORED} classes; "
-                f"there are {len(manifest.classes)}."
-            )
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG003 — the same layers for all
+    ) -> nn.Module:
+        check_classes(manifest.classes)
         return Segmenter(build_segmenter(manifest.architecture, len(manifest.classes)))
 
     @property
-    def entry(self) -> SegmenterEntry:
+    def entry(self) -> Architecture:
         return SEGMENTERS[self.manifest.architecture]
 
     def class_rows(self) -> Mapping[str, ClassRows]:
-        heads = self.entry.heads
+        heads = SEGMENTERS[self.manifest.architecture].heads
         return {f"{head}.{part}": ClassRows() for head in heads for part in ("weight", "bias")}
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
         """Resize a mask to match its prepared image, taking the nearest pixel's class."""
-        if target.dtype != torch.uint8 or target.shape != (height, width):
-            raise ModelError(
-                f"The mask of an image of {height} rows and {width} columns must be uint8 of that "
-                f"shape, not {target.dtype} of shape {tuple(target.shape)}."
-            )
-        unknown = (target >= len(self.classes)) & (target != IGNORED)
-        if unknown.any():
-            raise ModelError(
-                f"A mask has the class index {int(target[unknown][0])}, but the network has "
-                f"{len(self.classes)} classes, counted from 0; {IGNORED} means unknown."
-            )
+        check_mask(target, height, width, len(self.classes))
         size = [self.image_size] * 2
         resized: Tensor = transforms.resize(target[None], size, InterpolationMode.NEAREST_EXACT)
         return resized[0]
@@ -231,6 +211,42 @@ class SegmentationNetwork(TaskNetwork):
             },
             confusion=tuple(tuple(row) for row in confusion.tolist()),
             images=images,
+        )
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Check that there are classes to tell apart, and not too many.
+
+    Raises:
+        ModelError: there are not.
+    """
+    if len(classes) < 2:
+        raise ModelError(
+            f'Segmentation needs at least two classes; there is only "{classes[0]}". '
+            "Treat unlabelled pixels as background, or add a class."
+        )
+    if len(classes) > IGNORED:
+        raise ModelError(
+            f"Segmentation supports at most {IGNORED} classes; there are {len(classes)}."
+        )
+
+
+def check_mask(target: Tensor, height: int, width: int, classes: int) -> None:
+    """Check that a mask fits its image and the network's number of classes.
+
+    Raises:
+        ModelError: it does not.
+    """
+    if target.dtype != torch.uint8 or target.shape != (height, width):
+        raise ModelError(
+            f"The mask of an image of {height} rows and {width} columns must be uint8 of that "
+            f"shape, not {target.dtype} of shape {tuple(target.shape)}."
+        )
+    unknown = (target >= classes) & (target != IGNORED)
+    if unknown.any():
+        raise ModelError(
+            f"A mask has the class index {int(target[unknown][0])}, but the network has "
+            f"{classes} classes, counted from 0; {IGNORED} means unknown."
         )
 
 

@@ -1,0 +1,105 @@
+"""Image classification on a frozen backbone: a linear layer on its pooled features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cdal.models.architecture import Defaults
+from cdal.models.class_rows import ClassRows
+from cdal.models.classification.logistic import ITERATIONS, fit_logistic
+from cdal.models.classification.network import (
+    ClassificationNetwork,
+    ClassificationPrediction,
+    check_classes,
+)
+from cdal.models.features import ImageFeatures
+from cdal.models.head import HeadNetwork, Tell
+from cdal.models.manifest import Manifest
+from cdal.models.recipe import Plan, Recipe, class_weights
+
+
+class ClassificationHead(HeadNetwork, ClassificationNetwork):
+    """A linear layer that logistic regression fits to the pooled features of labelled images."""
+
+    defaults = Defaults(
+        learning_rate=1.0,
+        fine_tuning_rate=1.0,
+        label_smoothing=0.0,
+        batch_size=(64, 256),
+        prediction_batch=32,
+        min_epochs=1,
+        max_epochs=ITERATIONS,
+        steps=ITERATIONS,
+        max_side=(160, 224),
+        bytes_per_pixel=512,
+    )
+
+    @classmethod
+    def build(
+        cls,
+        manifest: Manifest,
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG003 — the same layers for all
+    ) -> nn.Module:
+        check_classes(manifest.classes)
+        head = nn.Linear(cls.record(manifest).features, len(manifest.classes))
+        # Before training, every class is equally probable.
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        return head
+
+    def class_rows(self) -> Mapping[str, ClassRows]:
+        return {"weight": ClassRows(), "bias": ClassRows()}
+
+    def extract(self, batch: Tensor) -> list[ImageFeatures]:
+        with self.autocast():
+            pooled = self.backbone.pooled(self.normalise(batch)).half().cpu()
+        whole = (self.image_size, self.image_size)
+        return [ImageFeatures((row.clone(),), whole) for row in pooled]
+
+    def predict(self, batch: Tensor) -> ClassificationPrediction:
+        """Class probabilities and features of prepared images, (B, 3, S, S) uint8."""
+        return self.judge(self.features(batch))
+
+    def judge(self, features: Sequence[ImageFeatures]) -> ClassificationPrediction:
+        rows, logits = self._logits(features)
+        return ClassificationPrediction(regions=logits.softmax(1), features=rows)
+
+    def plan(self, recipe: Recipe, images: int) -> Plan:  # noqa: ARG002 — nothing of it applies
+        """All images in each of the iterations, of which there are as many as it takes."""
+        return Plan(1, images, 1, 1.0, mixed_precision=False)
+
+    def learn(
+        self,
+        features: Sequence[ImageFeatures],
+        targets: Sequence[Tensor],
+        recipe: Recipe,
+        plan: Plan,  # noqa: ARG002
+        tell: Tell,
+        stop: Callable[[], bool],
+    ) -> list[float]:
+        """Logistic regression, with more say for rare classes where the recipe has it so."""
+        labels = torch.stack(list(targets))
+        counts = torch.bincount(labels, minlength=len(self.classes))
+        weights = class_weights(counts, 0.5 if recipe.class_weights else 0.0)
+        found = fit_logistic(_stacked(features), labels, weights, stop=stop)
+        self.module.load_state_dict({"weight": found.weight, "bias": found.bias})
+        tell(1, found.loss)
+        return [found.loss]
+
+    @torch.inference_mode()
+    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        return self._logits(self.features(batch))
+
+    @torch.inference_mode()
+    def _logits(self, features: Sequence[ImageFeatures]) -> tuple[Tensor, Tensor]:
+        """Features (B, D) and logits (B, C), on the device."""
+        rows = _stacked(features).to(self.device)
+        return rows, self.module(rows)
+
+
+def _stacked(features: Sequence[ImageFeatures]) -> Tensor:
+    """The vectors of images, (N, D) float32, on the CPU."""
+    return torch.stack([image.maps[0] for image in features]).float()

@@ -1,0 +1,39 @@
+"""Training a network, whatever part of it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cdal.models import training
+from cdal.models.data import Dataset
+from cdal.models.head import HeadNetwork, fit_head
+from cdal.models.network import TaskNetwork
+from cdal.models.recipe import Recipe
+from cdal.models.reports import FitProgress, FitReport
+
+
+def fit(
+    network: TaskNetwork,
+    train: Dataset,
+    held_out: Dataset | None,
+    recipe: Recipe,
+    progress: Callable[[FitProgress], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> FitReport:
+    """Train a network from the weights it has: its head, where its backbone is frozen, else all.
+
+    Args:
+        network: is changed in place.
+        train: what to learn from.
+        held_out: what to measure on; None or no images: nothing is measured.
+        recipe: how.
+        progress: told after each epoch, and while images are read.
+        stop: asked before each step.
+
+    Raises:
+        ModelError: there is nothing to learn from, or the loss became infinite.
+        Stopped: ``stop`` said so; the weights are those of that moment.
+    """
+    if isinstance(network, HeadNetwork):
+        return fit_head(network, train, held_out, recipe, progress, stop)
+    return training.fit(network, train, held_out, recipe, progress, stop)

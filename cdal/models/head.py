@@ -1,0 +1,184 @@
+"""Networks whose backbone is frozen: a small head learns the classes from kept features."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cdal.models.architecture import Architecture
+from cdal.models.backbone import BackboneRecord, open_backbone
+from cdal.models.data import Dataset, PreparedImages
+from cdal.models.errors import ModelError, Stopped
+from cdal.models.features import ImageFeatures, image_key
+from cdal.models.manifest import Manifest
+from cdal.models.network import Objective, TaskNetwork
+from cdal.models.predictions import Prediction
+from cdal.models.recipe import Plan, Recipe
+from cdal.models.reports import FitProgress, FitReport
+
+READING = 0.7
+"""The share of the progress that the features of new images are given."""
+
+Tell = Callable[[int, float], None]
+"""Told after each epoch its number and its mean loss."""
+
+
+class HeadNetwork(TaskNetwork):
+    """A network whose module is the head alone; the backbone is shared, and is not saved with it.
+
+    A batch of prepared images becomes features, which are kept by the images' content, and the
+    head turns features into a prediction. So an image is shown to the backbone once, however many
+    heads are trained.
+
+    Attributes:
+        backbone: turns images into features.
+    """
+
+    def __init__(self, manifest: Manifest, module: nn.Module, device: torch.device) -> None:
+        super().__init__(manifest, module, device)
+        sha256 = self.record(manifest).sha256
+        self.backbone = open_backbone(manifest.architecture, device, sha256=sha256)
+
+    @staticmethod
+    def record(manifest: Manifest) -> BackboneRecord:
+        """What the manifest says of the backbone.
+
+        Raises:
+            ModelError: it says nothing.
+        """
+        if manifest.backbone is None:
+            raise ModelError(f"The manifest of {manifest.architecture} names no backbone.")
+        return manifest.backbone
+
+    @property
+    def entry(self) -> Architecture:
+        return Architecture()
+
+    def features(self, batch: Tensor) -> list[ImageFeatures]:
+        """The features of prepared images, (B, 3, S, S) uint8: kept ones, or new ones."""
+        kept = self.backbone.kept
+        keys = [image_key(image, self.task) for image in batch]
+        found = [kept.get(key) for key in keys]
+        new = [row for row, features in enumerate(found) if features is None]
+        if new:
+            for row, features in zip(new, self.extract(batch[new]), strict=True):
+                kept.put(keys[row], features)
+                found[row] = features
+        return [features for features in found if features is not None]
+
+    @abstractmethod
+    def extract(self, batch: Tensor) -> list[ImageFeatures]:
+        """See ``features``; nothing is looked up or kept."""
+
+    @abstractmethod
+    def judge(self, features: Sequence[ImageFeatures]) -> Prediction:
+        """What the head says of the features of B images."""
+
+    @abstractmethod
+    def learn(
+        self,
+        features: Sequence[ImageFeatures],
+        targets: Sequence[Tensor],
+        recipe: Recipe,
+        plan: Plan,
+        tell: Tell,
+        stop: Callable[[], bool],
+    ) -> list[float]:
+        """Train the head from the weights it has.
+
+        Args:
+            features: of N images.
+            targets: prepared, of the same images.
+            recipe: how.
+            plan: what the recipe comes to.
+            tell: told of each epoch.
+            stop: asked before each step.
+
+        Returns:
+            The mean loss of each epoch.
+
+        Raises:
+            ModelError: there is nothing to learn, or the loss became infinite.
+            Stopped: ``stop`` said so.
+        """
+
+    def plan(self, recipe: Recipe, images: int) -> Plan:
+        """What a recipe comes to for this many images."""
+        return recipe.plan(images, self.device, self.image_size, True, self.defaults)
+
+    def predict(self, batch: Tensor) -> Prediction:
+        return self.judge(self.features(batch))
+
+    def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:  # noqa: ARG002
+        """A head has no loss of images: see ``learn``."""
+        raise ModelError(
+            f"{self.manifest.architecture} stays as it is, and a head on it is trained: use "
+            "cdal.models.fit."
+        )
+
+    def seen(
+        self,
+        images: PreparedImages,
+        stop: Callable[[], bool],
+        progress: Callable[[float], None] = lambda _: None,
+    ) -> tuple[list[ImageFeatures], list[Tensor]]:
+        """The features of all images, and their targets.
+
+        Raises:
+            Stopped: ``stop`` said so.
+        """
+        features: list[ImageFeatures] = []
+        targets: list[Tensor] = []
+        order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
+        for batch, of_batch in images.batches(order):
+            if stop():
+                raise Stopped
+            features += self.features(batch)
+            targets += [target.cpu() for target in of_batch]
+            progress(len(features) / len(images))
+        return features, targets
+
+
+def fit_head(
+    network: HeadNetwork,
+    train: Dataset,
+    held_out: Dataset | None,
+    recipe: Recipe,
+    progress: Callable[[FitProgress], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> FitReport:
+    """Train a network's head; see ``cdal.models.fit``.
+
+    The held-out images are measured once, at the end.
+    """
+    if len(train) == 0:
+        raise ModelError("There are no labelled images to learn from.")
+    begun = time.monotonic()
+    plan = network.plan(recipe, len(train))
+    images = network.read(train, stop)
+    features, targets = network.seen(
+        images, stop, lambda share: progress(FitProgress(0, plan.epochs, READING * share))
+    )
+
+    def tell(epoch: int, loss: float) -> None:
+        share = READING + (1 - READING) * epoch / plan.epochs
+        progress(FitProgress(epoch, plan.epochs, share, loss))
+
+    losses = network.learn(features, targets, recipe, plan, tell, stop)
+    metrics = None
+    if held_out is not None and len(held_out):
+        metrics = network.evaluate(held_out, stop)
+    return FitReport(
+        recipe=recipe,
+        plan=plan,
+        images=len(images),
+        held_out_images=0 if held_out is None else len(held_out),
+        seconds=time.monotonic() - begun,
+        losses=tuple(losses),
+        held_out=() if metrics is None else (metrics.main,),
+        metrics=metrics,
+    )

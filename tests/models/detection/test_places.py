@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from cdal.models.detection.head import mirrored_boxes, suppressed
+from cdal.models.detection.places import Places, assigned
+from cdal.models.features import ImageFeatures
+
+CPU = torch.device("cpu")
+
+
+def places() -> Places:
+    """Of an image of 64 rows and 96 columns: 8 by 12, 4 by 6 and 2 by 3."""
+    return Places.of((8, 12), CPU)
+
+
+def target(*rows: tuple[float, ...]) -> Tensor:
+    return torch.tensor(rows).view(-1, 5)
+
+
+def test_places_lie_in_the_middle_of_their_pixels() -> None:
+    found = places()
+    assert len(found.centres) == len(found.strides) == 96 + 24 + 6
+    assert found.centres[0].tolist() == [4, 4]
+    assert found.centres[13].tolist() == [12, 12]  # second row, second column
+    assert found.centres[96].tolist() == [8, 8]
+    assert found.strides[[0, 96, 120]].tolist() == [8, 16, 32]
+
+
+def test_a_box_is_found_near_its_centre() -> None:
+    classes, sides = assigned(places(), target((20, 20, 44, 44, 1)), 2)
+    near = classes[:, 1].nonzero().flatten().tolist()
+    # Within 12 pixels of (32, 32): the centres 20, 28, 36 and 44 in both directions.
+    assert near == [12 * row + column for row in (2, 3, 4, 5) for column in (2, 3, 4, 5)]
+    assert not classes[:, 0].any()
+    place = 12 * 3 + 3  # at (28, 28)
+    assert sides[place].exp().tolist() == pytest.approx([1, 1, 2, 2])
+
+
+def test_distances_give_back_the_box() -> None:
+    classes, sides = assigned(places(), target((20, 20, 44, 44, 0)), 1)
+    boxes = places().boxes(sides, (64, 96))
+    inside = sides[:, :].exp().amin(1) > 0.11
+    wanted = boxes[(classes[:, 0] > 0) & inside]
+    assert len(wanted) > 0
+    assert torch.allclose(wanted, torch.tensor([20.0, 20, 44, 44]).expand_as(wanted), atol=1e-4)
+
+
+def test_a_tiny_box_has_a_place() -> None:
+    classes, _ = assigned(places(), target((5, 5, 6, 6, 0)), 1)
+    assert classes[:, 0].nonzero().flatten().tolist() == [0]
+
+
+def test_a_large_box_is_found_on_a_coarse_level() -> None:
+    large = Places.of((64, 64), CPU)
+    classes, _ = assigned(large, target((0, 0, 512, 512, 0), (100, 100, 250, 250, 1)), 2)
+    strides = [set(large.strides[classes[:, c] > 0].tolist()) for c in (0, 1)]
+    assert strides == [{32.0}, {16.0}]
+
+
+def test_a_place_of_two_boxes_finds_the_smaller() -> None:
+    classes, _ = assigned(places(), target((0, 0, 60, 60, 0), (24, 24, 36, 36, 1)), 2)
+    assert classes[12 * 3 + 3].tolist() == [0, 1]
+
+
+def test_no_box() -> None:
+    classes, _ = assigned(places(), target(), 3)
+    assert classes.shape == (126, 3)
+    assert not classes.any()
+
+
+def test_boxes_end_at_the_image() -> None:
+    boxes = places().boxes(torch.full((126, 4), 5.0), (50, 70))
+    assert boxes.amax(0).tolist() == [0, 0, 70, 50]
+
+
+def test_boxes_that_overlap_are_suppressed_within_a_class() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [0.0, 0, 10, 9]])
+    probabilities = torch.tensor([[0.9, 0.0], [0.8, 0.0], [0.0, 0.7]])
+    kept, labels, scores = suppressed(probabilities, boxes)
+    assert kept.tolist() == [[0, 0, 10, 10], [0, 0, 10, 9]]
+    assert labels.tolist() == [0, 1]
+    assert scores.tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_mirrored_boxes() -> None:
+    image = ImageFeatures((), (50, 70))  # 64 by 96 for the backbone
+    found = mirrored_boxes(target((10, 5, 30, 20, 2)), image, flip=True)
+    assert found.tolist() == [[66, 5, 86, 20, 2]]
+    assert mirrored_boxes(found, image, flip=True).tolist() == [[10, 5, 30, 20, 2]]
+    assert math.isclose(float(mirrored_boxes(found, image, flip=False)[0, 0]), 66)
