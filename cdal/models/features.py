@@ -72,5 +72,5 @@ def image_key(image: Tensor, use: str) -> bytes:
     """What tells prepared images apart, (3, S, S) uint8, and what their features are for."""
     digest = hashlib.blake2b(use.encode(), digest_size=16)
     digest.update(str(tuple(image.shape)).encode())
-    digest.update(image.cpu().contiguous().numpy())
+    digest.update(image.cpu().contiguous().numpy().data)
     return digest.digest()

@@ -220,7 +220,7 @@ def load_network(
         classes: the classes it should have; None: as saved. What it has learnt about a class is
             kept by its name; new classes start from random weights.
         known_as: earlier names of the classes; see ``TaskNetwork.with_classes``.
-        weights_folder: a folder to look for the weights of its backbone, which a head does not save.
+        weights_folder: where to look for the backbone's weights, which a head does not save.
 
     Raises:
         ModelError: a file is missing or damaged, or the weights do not fit the manifest.

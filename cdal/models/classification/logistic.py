@@ -86,7 +86,7 @@ def fit_logistic(
         losses.append(float(loss.detach()))
         return float(total.detach())
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     found = solution.detach()
     weight = found[:, :-1] / std
     return Logistic(weight, found[:, -1] - weight @ mean, losses[-1])

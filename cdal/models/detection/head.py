@@ -58,7 +58,8 @@ class DetectionLayers(nn.Module):
         self.classify = nn.Conv2d(WIDTH, classes, 1)
         self.measure = nn.Conv2d(WIDTH, 4, 1)
         nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.constant_(self.classify.bias, -math.log((1 - PRIOR) / PRIOR))
+        with torch.no_grad():
+            self.get_parameter("classify.bias").fill_(math.log(PRIOR / (1 - PRIOR)))
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Maps (B, channels, h, w) to the logits (B, A, C) of A places, and the logarithms of
@@ -212,7 +213,8 @@ class DetectionHead(MapHeadNetwork, DetectionNetwork):
             boxes = functional.smooth_l1_loss(
                 distances.float()[shown], sides[shown], reduction="sum", beta=0.1
             )
-            return (focal + BOX_WEIGHT * boxes) / found
+            total: Tensor = (focal + BOX_WEIGHT * boxes) / found
+            return total
 
         return loss
 

@@ -148,7 +148,7 @@ class SegmentationHead(MapHeadNetwork, SegmentationNetwork):
             for image, target in zip(features, targets, strict=True)
         ]
 
-        def loss(rows: list[int], flips: Tensor) -> Tensor:
+        def objective(rows: list[int], flips: Tensor) -> Tensor:
             flipped = flips.tolist()
             images = [mirrored(features[r], f) for r, f in zip(rows, flipped, strict=True)]
             wanted = padded(
@@ -156,9 +156,10 @@ class SegmentationHead(MapHeadNetwork, SegmentationNetwork):
             ).to(self.device)
             logits = self.module(self.stacked(images), self.merged_size(images)).float()
             total = -(wanted * logits.log_softmax(1)).sum()
-            return total / wanted.sum().clamp(min=1e-6)
+            loss: Tensor = total / wanted.sum().clamp(min=1e-6)
+            return loss
 
-        return loss
+        return objective
 
     @torch.inference_mode()
     def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
