@@ -123,16 +123,16 @@ def test_json_is_that_of_the_api(services: Services, cdal: object) -> None:
 
 def test_steering(services: Services, cdal: object) -> None:
     assert callable(cdal)
-    assert cdal("retrain", 1) == (0, "Job 1 trains on the labels of now.\n", "")
+    assert cdal("retrain", 1) == (0, "Job 1 trains on the current labels.\n", "")
     assert job_of(services, 1).asked_by == "ann on the command line"
     assert cdal("cancel", 1)[1] == "Job 1 (train) is cancelled.\n"
-    assert cdal("retry", 1)[1] == "Job 2 does what job 1 (train) was to do.\n"
+    assert cdal("retry", 1)[1] == "Job 2 repeats job 1 (train).\n"
     assert cdal("rescore", 1)[1] == "Round 2 requested by ann on the command line.\n"
     assert cdal("pause", 1)[1] == (
-        "Project 1 is paused: nothing new begins by itself. Job 2 (train) waits. "
-        "Job 3 (score) waits.\n"
+        "Project 1 is paused: nothing new starts automatically. Job 2 (train) is "
+        "waiting. Job 3 (score) is waiting.\n"
     )
-    assert cdal("resume", 1)[1] == "Project 1 goes on; job 4 looks what is due.\n"
+    assert cdal("resume", 1)[1] == "Project 1 is resumed; job 4 checks what is due.\n"
     with services.store.reading() as session:
         write_network(services, session.get_one(Project, 1), 1)
     assert cdal("rollback", 1, 1)[1].startswith("Model version 1 serves, by ann on the command ")
@@ -208,7 +208,7 @@ def test_as_a_process_of_its_own(services: Services, tmp_path: Path) -> None:
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         0,
-        "Job 1 trains on the labels of now.\n",
+        "Job 1 trains on the current labels.\n",
         "",
     )
     assert jobs_of(services) == [("train", "pending")]

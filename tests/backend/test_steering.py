@@ -92,7 +92,7 @@ def test_cancel_pause_resume_and_roll_back(
 
     # An older version serves again, with a round of its own.
     said = cdal(scenario, "rollback", number, 1 if status["serving_version"] == 2 else 2)
-    assert "round 4 begins with it" in said
+    assert "round 4 starts with it" in said
     status = scenario.wait_for_round(4)
     newest = status["rounds"][-1]
     assert newest["version"] == status["serving_version"]

@@ -1,4 +1,4 @@
-"""The JSON API: what the backend is at, and what an admin may do."""
+"""The JSON API: what the backend is doing, and what an admin may do."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def queue(number: int) -> QueueView:
 @api.get(f"/projects/<{ID}:number>/versions/<{ID}:version>")
 @checked(API, QualityView)
 def model_version(number: int, version: int) -> QualityView:
-    """How good a model version is, class by class, and what it takes for what."""
+    """How good a model version is, class by class, and what it confuses."""
     with services().store.reading() as session:
         find_project(session, number)
         found = session.scalars(
@@ -85,7 +85,7 @@ def model_version(number: int, version: int) -> QualityView:
 @api.get(f"/projects/<{ID}:number>/savings")
 @checked(API, SavingsView)
 def savings(number: int) -> SavingsView:
-    """How many labels selection has saved against random ones, where that is known."""
+    """How many labels selection has saved compared with random labels, where known."""
     with services().store.reading() as session:
         return savings_view(session, find_project(session, number))
 
@@ -101,19 +101,19 @@ def throughput(number: int) -> ThroughputView:
 @api.get(f"/projects/<{ID}:number>/pool-map")
 @checked(API, PoolMapView)
 def pool_map(number: int) -> PoolMapView:
-    """The pool's map, once somebody has looked at its page."""
+    """The pool map, once somebody has opened its page."""
     with services().store.reading() as session:
         found = find_project(session, number)
         drawn = newest_map(session, services().config, found)
         if drawn is None:
-            raise ActionError("There is no map yet; open the pool's page.", 404)
+            raise ActionError("There is no pool map yet; open its page to have one drawn.", 404)
         return pool_map_view(session, found, drawn)
 
 
 @api.get(f"/projects/<{ID}:number>/comparison")
 @checked(API, ComparisonView)
 def comparison(number: int, query: ComparisonQuery) -> ComparisonView:
-    """What two selectors would ask for in the open round, once somebody has had them compared."""
+    """What two selectors would pick in the open round, once they were compared on the page."""
     with services().store.reading() as session:
         found = find_project(session, number)
         view = comparison_view(session, services().config, found, [query.a, query.b])
@@ -125,7 +125,7 @@ def comparison(number: int, query: ComparisonQuery) -> ComparisonView:
 @api.get("/jobs")
 @checked(API, JobsView)
 def jobs(query: JobsQuery) -> JobsView:
-    """The jobs of all projects or one."""
+    """Jobs of all projects or one."""
     with services().store.reading() as session:
         return jobs_view(session, **query.model_dump())
 
@@ -141,7 +141,7 @@ def job(number: int) -> JobView:
 @api.get("/events")
 @checked(API, EventsView)
 def events(query: EventsQuery) -> EventsView:
-    """What happened, in words."""
+    """Events of all projects or one, in words."""
     with services().store.reading() as session:
         return events_view(session, **query.model_dump())
 
@@ -149,28 +149,28 @@ def events(query: EventsQuery) -> EventsView:
 @api.post(f"/projects/<{ID}:number>/retrain")
 @checked(API, Done)
 def retrain(number: int) -> Done:
-    """Train on the labels of now."""
+    """Train on the current labels."""
     return _do(actions.retrain, number)
 
 
 @api.post(f"/projects/<{ID}:number>/rescore")
 @checked(API, Done)
 def rescore(number: int) -> Done:
-    """Begin a new round with the serving model."""
+    """Start a new round with the serving model."""
     return _do(actions.rescore, number)
 
 
 @api.post(f"/projects/<{ID}:number>/roll-back")
 @checked(API, Done)
 def roll_back(number: int, json: RollbackBody) -> Done:
-    """Let another model version serve, and begin a round with it."""
+    """Let another model version serve, and start a round with it."""
     return actions.roll_back(services(), number, json.version, BY)
 
 
 @api.post(f"/projects/<{ID}:number>/pause")
 @checked(API, Done)
 def pause(number: int) -> Done:
-    """Let no training and no round begin by itself."""
+    """Start no training and no round automatically."""
     return _do(actions.pause, number)
 
 
@@ -184,14 +184,14 @@ def resume(number: int) -> Done:
 @api.post(f"/jobs/<{ID}:number>/cancel")
 @checked(API, Done)
 def cancel(number: int) -> Done:
-    """End a job: at once where it waits, within seconds where it runs."""
+    """Cancel a job: at once if it is waiting, within seconds if it is running."""
     return _do(actions.cancel, number)
 
 
 @api.post(f"/jobs/<{ID}:number>/retry")
 @checked(API, Done)
 def retry(number: int) -> Done:
-    """Have done again what a job that failed or was cancelled was to do."""
+    """Run a failed or cancelled job again."""
     return _do(actions.retry, number)
 
 

@@ -1,4 +1,4 @@
-"""The web application: its parts, and what is answered when something goes wrong."""
+"""The web application: its parts, and its answers to errors."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 def create_app(config: ServerConfig | None = None) -> Flask:
-    """The WSGI application, on the data folder that the configuration names."""
+    """The WSGI application, on the data folder of the configuration."""
     config = config or server_config()
     set_up_logging(config.log_level, config.log_format)
     never_show(*config.secrets())
-    torch.set_num_threads(1)  # the worker computes; an unseen image is a small thing
+    torch.set_num_threads(1)  # the worker does the heavy work; here it is single images
     app = Flask("cdal")
     app.json = StrictJSON(app)
     services = Services.open(config, on_job_given_up)
@@ -53,7 +53,7 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(RefusedError)
     def refuse(error: RefusedError) -> Response:
         answer = jsonify(error=str(error))
-        # Label Studio shows the status line and never reads the body.
+        # Label Studio shows the status line and ignores the body.
         answer.status = f"400 {status_text(str(error))}"
         return answer
 
@@ -75,10 +75,10 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def broken(error: Exception) -> tuple[Response, int]:
-        log.exception("%s %s broke", request.method, request.path, exc_info=error)
-        return jsonify(error="Internal error; the backend's log says more."), 500
+        log.exception("%s %s failed", request.method, request.path, exc_info=error)
+        return jsonify(error="Internal error; see the backend's log for details."), 500
 
 
 def status_text(message: str) -> str:
-    """A message as the reason of an HTTP status line: one line, Latin-1, not too long."""
+    """A message as the reason phrase of an HTTP status line: one short line in Latin-1."""
     return one_line(message, 500).encode("latin-1", "replace").decode("latin-1")

@@ -25,7 +25,7 @@ from cdal.backend.web.request import json_body, services
 
 
 class Loose(BaseModel):
-    """What Label Studio sends; more than is named here may come along and is not looked at."""
+    """What Label Studio sends; other fields are ignored."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -47,7 +47,7 @@ class PredictBody(Loose):
 
 class WebhookBody(Loose):
     action: str = Field(examples=["ANNOTATION_CREATED", "START_TRAINING"])
-    project: Any = Field(None, description="The whole project, of which its id is read.")
+    project: Any = Field(None, description="The whole project; its id and created_at are read.")
 
 
 class JobStatusBody(Loose):
@@ -68,7 +68,7 @@ class SetupView(View):
 
 
 class PredictView(View):
-    results: list[Any] = Field(description="One a task, in their order.")
+    results: list[Any] = Field(description="One per task, in the same order.")
 
 
 class WebhookView(View):
@@ -102,7 +102,7 @@ JOB_STATUS = {
     "cancelled": "canceled",
 }
 
-# It ends up in the log and in the jobs' records, and whoever can reach this may send it.
+# The name ends up in the log and in job records, and anybody may send it.
 EVENT = re.compile(r"[A-Z_]{1,60}")
 
 NUMBER = re.compile(r"[0-9]{1,15}")
@@ -113,8 +113,8 @@ protocol = Blueprint("protocol", __name__)
 @protocol.get("/")
 @describe(PROTOCOL, HealthView)
 def root() -> Response | WerkzeugResponse:
-    """Whether the web process is alive; browsers are sent on to the pages."""
-    # Label Studio asks /health; who opens the address in a browser wants to see something.
+    """Whether the web process is alive; browsers are redirected to the pages."""
+    # Label Studio calls /health; people open this address in a browser.
     return redirect(url_for("pages.projects")) if is_browser() else health()
 
 
@@ -128,7 +128,7 @@ def health() -> Response:
 @protocol.post("/setup")
 @describe(PROTOCOL, SetupView, SetupBody)
 def setup() -> Response:
-    """Connect a project, or hear of its settings."""
+    """Connect a project, or update its settings."""
     model = CDALModel.setup(services(), json_body(), request.host)
     return jsonify(model_version=model.model_version)
 
@@ -136,7 +136,7 @@ def setup() -> Response:
 @protocol.post("/predict")
 @describe(PROTOCOL, PredictView, PredictBody)
 def predict() -> Response:
-    """Predictions for tasks."""
+    """Predict tasks."""
     body = json_body()
     tasks = body.get("tasks")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
@@ -148,7 +148,7 @@ def predict() -> Response:
 @protocol.post("/webhook")
 @describe(PROTOCOL, WebhookView, WebhookBody)
 def webhook() -> Response | tuple[Response, int]:
-    """Hear that something happened in Label Studio."""
+    """Receive an event from Label Studio."""
     body = json_body()
     event = body.get("action")
     if not isinstance(event, str) or not EVENT.fullmatch(event):
@@ -156,20 +156,20 @@ def webhook() -> Response | tuple[Response, int]:
     hinted = _hinted(body.get("project"))
     heard = [project for project in hinted if _may_hint(project, event)]
     for project in hinted:
-        if project not in heard:  # has Label Studio's webhook lost its secret?
+        if project not in heard:  # the webhook may have lost its secret
             services().jobs.ask(project.id, "sync", REFUSED, services().strangers)
     if hinted and not heard:
-        return jsonify(error="This does not come from the webhook of the project."), 401
+        return jsonify(error="This event does not come from the project's webhook."), 401
     jobs = [CDALModel(services(), project).fit(event) for project in heard]
     if not jobs:
-        return jsonify(status="ignored", reason="no such project is connected")
+        return jsonify(status="ignored", reason="this project is not connected")
     return jsonify(status="accepted", job=str(jobs[0]))
 
 
 @protocol.get("/versions")
 @describe(PROTOCOL, VersionsView)
 def versions() -> Response:
-    """The last queue versions."""
+    """The newest queue versions."""
     with services().store.reading() as session:
         names = session.scalars(
             select(Round.queue_version)
@@ -183,7 +183,7 @@ def versions() -> Response:
 @protocol.post("/job_status")
 @describe(PROTOCOL, JobStatusView, JobStatusBody, also={410: ErrorView})
 def job_status() -> tuple[Response, int] | Response:
-    """What became of a job."""
+    """The state of a job."""
     number = str(json_body().get("job"))
     with services().store.reading() as session:
         job = session.get(Job, int(number)) if NUMBER.fullmatch(number) else None
@@ -202,7 +202,7 @@ def job_status() -> tuple[Response, int] | Response:
 @protocol.post("/validate")
 @describe(PROTOCOL, OkView, ValidateBody)
 def validate() -> Response:
-    """Whether a labeling config can be served."""
+    """Check whether a labeling config can be served."""
     config = json_body().get("config")
     if not isinstance(config, str):
         raise RefusedError('The field "config" must be a labeling config.')
@@ -216,8 +216,8 @@ def validate() -> Response:
 @protocol.post("/delete")
 @describe(PROTOCOL, OkView, Loose)
 def delete() -> Response:
-    """Hear that a project was disconnected."""
-    # A hint like any other: what was learnt stays, in case the project is connected again.
+    """Acknowledge that a project was disconnected."""
+    # Everything is kept, in case the project is connected again.
     json_body()
     return jsonify(status="ok")
 
@@ -225,8 +225,8 @@ def delete() -> Response:
 @protocol.post("/duplicate_model")
 @describe(PROTOCOL, OkView, Loose)
 def duplicate_model() -> Response:
-    """Hear that a project was copied."""
-    # A project's model follows from its own labels; there is nothing to copy.
+    """Acknowledge that a project was copied."""
+    # A project's model depends only on its own labels; there is nothing to copy.
     json_body()
     return jsonify(status="ok")
 
@@ -241,7 +241,7 @@ def _project(uid: object) -> Project:
 
 
 def _hinted(project: object) -> list[Project]:
-    """The connected projects that an event may be about: events do not say of which server."""
+    """The connected projects an event may concern: events do not name their server."""
     if not isinstance(project, dict) or not is_id(project.get("id")):
         return []
     uid = _uid(project)
@@ -251,9 +251,9 @@ def _hinted(project: object) -> list[Project]:
 
 
 def _may_hint(project: Project, event: str) -> bool:
-    """Whether it is Label Studio that calls, as far as can be known.
+    """Whether the call may come from Label Studio.
 
-    It starts trainings by a call of its own, with the password where one is set, and no secret.
+    Label Studio starts trainings with the password, where one is set, and without the secret.
     """
     if event == "START_TRAINING" or g.has_password:
         return True
@@ -261,7 +261,7 @@ def _may_hint(project: Project, event: str) -> bool:
 
 
 def _uid(project: dict[str, Any]) -> str | None:
-    """Label Studio's "ID.createdAt" of a project that an event carries whole."""
+    """Label Studio's "ID.createdAt" of the project in an event."""
     try:
         created = datetime.fromisoformat(str(project.get("created_at")))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Prometheus metrics: the requests of this process, and what the store knows of the rest."""
+"""Monitoring: Prometheus metrics at `/metrics`, and readiness at `/ready`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from cdal.backend.web.openapi import OPERATION, describe
 
 
 class StoreCollector(Collector):
-    """Reads the store at each scrape: the worker, another process, writes it."""
+    """Reads the store at each scrape, because the worker writes it in another process."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     def collect(self) -> Iterator[Metric]:
-        free = GaugeMetricFamily("cdal_disk_free_bytes", "Free on the data folder's disk.")
+        free = GaugeMetricFamily("cdal_disk_free_bytes", "Free space on the data folder's disk.")
         free.add_metric([], free_bytes(self._services))
         yield free
         with self._services.store.reading() as session:
@@ -40,12 +40,13 @@ class StoreCollector(Collector):
 
 
 def _worker(session: Session) -> Iterator[Metric]:
-    up = GaugeMetricFamily("cdal_worker_up", "Whether the worker was heard of of late.")
+    up = GaugeMetricFamily("cdal_worker_up", "Whether the worker's heartbeat is recent.")
     age = seconds_since_beat(session)
     up.add_metric([], float(age is not None and age <= LATE_SECONDS))
     yield up
     beat = GaugeMetricFamily(
-        "cdal_worker_heartbeat_age_seconds", "Since the worker was last heard of; none: it ended."
+        "cdal_worker_heartbeat_age_seconds",
+        "Age of the worker's last heartbeat; absent once it has ended.",
     )
     if age is not None:
         beat.add_metric([], age)
@@ -72,7 +73,8 @@ def _jobs(session: Session) -> Iterator[Metric]:
         failed.add_metric([str(project_id), kind], count)
     yield failed
     oldest = GaugeMetricFamily(
-        "cdal_oldest_waiting_job_seconds", "For how long a job waits that nothing holds up."
+        "cdal_oldest_waiting_job_seconds",
+        "How long the oldest job that is free to run has been waiting.",
     )
     oldest.add_metric([], oldest_wait_s(session))
     yield oldest
@@ -87,12 +89,12 @@ def _projects(session: Session) -> Iterator[Metric]:
     version = gauge("cdal_serving_version", "Number of the model version that serves.")
     model = gauge("cdal_model_metric", "Held-out metric of the model that serves.", "metric")
     seconds = gauge("cdal_round_seconds", "Seconds the newest round took.", "step")
-    problem = gauge("cdal_project_problem", "Whether an admin should see to something.")
+    problem = gauge("cdal_project_problem", "Whether a problem needs an admin's attention.")
     paused = gauge("cdal_project_paused", "Whether the project is paused.")
-    looked = gauge("cdal_last_look_age_seconds", "Since Label Studio was last read.")
+    looked = gauge("cdal_last_look_age_seconds", "Time since Label Studio was last read.")
     errors = CounterMetricFamily(
         "cdal_label_studio_errors",
-        "Jobs that Label Studio's being away or refusing has ended.",
+        "Jobs that failed because Label Studio was away or refused a request.",
         labels=["project"],
     )
     for project in session.scalars(select(Project)):
@@ -139,10 +141,10 @@ def add_metrics(app: Flask, services: Services) -> None:
 
     @app.after_request
     def end(response: Response) -> Response:
-        # The rule, not the address: a caller could otherwise make labels without end.
+        # The rule, not the path: a caller could otherwise create any number of labels.
         path = request.url_rule.rule if request.url_rule else "unknown"
         elapsed = time.perf_counter() - g.get("began", time.perf_counter())
-        # Nor is a method that no path answers to worth a label.
+        # For the same reason, methods count only where a rule matches.
         method = request.method if request.url_rule else "unknown"
         requests.labels(path, method, str(response.status_code)).observe(elapsed)
         return response
@@ -158,7 +160,7 @@ operation = Blueprint("operation", __name__)
 @operation.get("/ready")
 @describe(OPERATION, ReadyView, also={503: ReadyView})
 def ready() -> tuple[Response, int]:
-    """Whether the backend can do its work, part by part; 503 where one cannot."""
+    """Whether the backend can do its work, part by part; 503 if a part fails."""
     readiness: Readiness = current_app.extensions["cdal-readiness"]
     view = readiness.view()
     return jsonify(view.model_dump()), 200 if view.ready else 503

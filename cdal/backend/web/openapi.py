@@ -1,4 +1,4 @@
-"""The OpenAPI document, from the endpoints and the models of what goes over HTTP."""
+"""The OpenAPI document, made from the endpoints and their models."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cdal.backend.errors import ActionError
 from cdal.backend.reports.view import ErrorView
 
 PROTOCOL = Tag(name="Label Studio", description="What Label Studio calls.")
-API = Tag(name="API", description="What an admin may see and do.")
-OPERATION = Tag(name="Operation", description="What whoever runs the backend watches.")
+API = Tag(name="API", description="What an admin can see and do.")
+OPERATION = Tag(name="Operation", description="For those who run the backend.")
 
 MAY_REFUSE = (400, 401, 403, 404, 409, 413, 503)
 
@@ -29,19 +29,19 @@ def describe(
     body: type[BaseModel] | None = None,
     also: Mapping[int, type[BaseModel]] = MappingProxyType({}),
 ) -> Callable[[Endpoint], Endpoint]:
-    """Describe an endpoint that checks by itself what it is sent.
+    """Describe an endpoint that checks its own input.
 
     Args:
-        tag: the part of the document.
-        answer: what it answers where all goes well.
-        body: what it takes.
-        also: what it answers with a status that the others never have.
+        tag: the section of the document.
+        answer: the model of a successful answer.
+        body: the model of the request's body.
+        also: models of answers with further statuses.
     """
     return _with_name(json=body, resp=_answers(answer, also), tags=[tag], skip_validation=True)
 
 
 def checked(tag: Tag, answer: type[BaseModel]) -> Callable[[Endpoint], Endpoint]:
-    """Describe an endpoint, and check its arguments `query` and `json` by their annotations."""
+    """Describe an endpoint, and check its arguments `query` and `json` against their types."""
     return _with_name(resp=_answers(answer), tags=[tag])
 
 
@@ -61,13 +61,15 @@ def _answers(
 
 
 def _refuse(_request: Any, _answer: Any, fault: Exception | None, *_: Any) -> None:
-    """Say in a sentence what of a query or a body does not fit its model."""
+    """Say in a sentence what in a query or a body does not fit its model."""
     if not isinstance(fault, ValidationError):
         return
     first = fault.errors(include_url=False, include_input=False)[0]
     name = ".".join(map(str, first["loc"]))
     said = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
-    raise ActionError(f'"{name[:40]}" is wrong: {said}.' if name else f"The body: {said}.", 400)
+    raise ActionError(
+        f'"{name[:40]}" is wrong: {said}.' if name else f"The body is wrong: {said}.", 400
+    )
 
 
 document = SpecTree(

@@ -1,4 +1,4 @@
-"""What every endpoint needs of the request that it answers."""
+"""What endpoints share: the services, the JSON of a request, and who sent it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cdal.backend.errors import RefusedError
 from cdal.backend.services import Services
 
 ID = "int(max=2147483647)"
-"""Of a path: a number that any database can be asked for."""
+"""Path converter for a number that fits every database."""
 
 
 class StrictJSON(DefaultJSONProvider):
-    """JSON as its standard has it: nothing comes in that cannot be written down again."""
+    """JSON as the standard defines it: whatever is read can be written again."""
 
     @staticmethod
     def loads(s: str | bytes, **options: Any) -> Any:
         """Read JSON.
 
         Raises:
-            ValueError: it is none, or is nested too deeply to be read, or has half a character.
+            ValueError: it is not JSON, is nested too deeply, or has an unpaired surrogate.
         """
         try:
             value = json.loads(s, parse_constant=_refuse, **options)
@@ -40,7 +40,7 @@ def _refuse(constant: str) -> None:
 
 
 def services() -> Services:
-    """What this process shares."""
+    """The services of this process."""
     return cast(Services, current_app.extensions["cdal"])
 
 
@@ -52,7 +52,7 @@ def json_body() -> dict[str, Any]:
     """
     try:
         body = request.get_json(silent=True)
-    except RecursionError:  # brackets within brackets, thousands deep
+    except RecursionError:  # thousands of nested brackets
         body = None
     if not isinstance(body, dict):
         raise RefusedError("The request's body must be a JSON object.")
@@ -60,7 +60,7 @@ def json_body() -> dict[str, Any]:
 
 
 def asked_by() -> str:
-    """The name that somebody gave with their password, else where they are."""
+    """The user name given with the password, or else the address of the request."""
     given = request.authorization
     if g.get("has_password") and given is not None and given.username:
         return str(given.username)

@@ -1,7 +1,7 @@
-"""Who may ask, and what every answer tells the browser.
+"""Security: who may send requests, and the headers of every answer.
 
-The pages, where there are any, load nothing from elsewhere and hold no script or style within
-themselves; so text that comes from others cannot become either.
+The pages load nothing from other sites and contain no inline script or style, so text from others
+cannot become either.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from cdal.backend.config import ServerConfig
 from cdal.backend.logs import set_log_context
 
 MAX_BODY_BYTES: Mapping[str, int] = {
-    "/predict": 128 * 2**20,  # "Retrieve predictions" sends thousands of tasks in one call
-    "/webhook": 32 * 2**20,  # an event holds what was submitted, brush strokes too
+    "/predict": 128 * 2**20,  # "Retrieve predictions" sends thousands of tasks per call
+    "/webhook": 32 * 2**20,  # an event contains the annotation, including brush strokes
     "/setup": 4 * 2**20,
     "/validate": 4 * 2**20,
 }
 MAX_OTHER_BODY_BYTES = 2**20
 BIG_BODY_BYTES = 8 * 2**20
-"""Bodies beyond this, and those that do not say how large they are, are read one at a time: as JSON
-they take many times their size."""
+"""Larger bodies, and those of unknown size, are read one at a time: parsed, they take many times
+their size."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -41,12 +41,12 @@ HEADERS: Mapping[str, str] = {
 }
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# Who has no password cannot hold up those who have one by sending slowly.
+# A slow sender without the password must not hold up those who have it.
 _big_body = {has_password: threading.Semaphore(1) for has_password in (True, False)}
 
 
 def guard(app: Flask, config: ServerConfig) -> None:
-    """Have every request checked, and every answer bear the headers."""
+    """Check every request, and add the headers to every answer."""
 
     @app.before_request
     def check() -> Response | None:
@@ -56,8 +56,8 @@ def guard(app: Flask, config: ServerConfig) -> None:
         if request.method not in _SAFE_METHODS and _is_from_another_site():
             return _refusal(
                 "403 Forbidden",
-                "This was sent by another site's page, which may do nothing here. Behind a proxy, "
-                "have it pass the Host header on.",
+                "This request was sent by another site's page, which is not allowed. If there is "
+                "a proxy, it must pass the Host header on.",
             )
         return _admit(config)
 
@@ -77,10 +77,10 @@ def guard(app: Flask, config: ServerConfig) -> None:
 
 
 def _admit(config: ServerConfig) -> Response | None:
-    """Ask for the password where it is needed; a large body waits for its turn to be read."""
+    """Require the password where it is needed; a large body waits until it may be read."""
     g.has_password = _has_password(config)
     stranger = not g.has_password and _needs_password(config)
-    # What Label Studio's own webhook carries instead is checked where it is read.
+    # Label Studio's webhook carries a secret instead, which its endpoint checks.
     if stranger and request.path != "/webhook":
         return _ask_for_password()
     if _may_be_big():
@@ -91,13 +91,13 @@ def _admit(config: ServerConfig) -> Response | None:
 
 
 def _project_of(path: str) -> int | None:
-    """Which project a path of the API names."""
+    """The project in a path of the API."""
     found = re.match(r"/api/v1/projects/([0-9]{1,10})(/|$)", path)
     return int(found[1]) if found else None
 
 
 def _has_password(config: ServerConfig) -> bool:
-    """Whether the right user name and password came along."""
+    """Whether the request carries the right user name and password."""
     user, password = config.basic_auth_user, config.basic_auth_pass
     given = request.authorization
     if user is None or password is None or given is None or given.type != "basic":
@@ -118,7 +118,7 @@ def _ask_for_password() -> Response:
 
 
 def _may_be_big() -> bool:
-    if "Transfer-Encoding" in request.headers:  # in chunks, of which nobody knows how many come
+    if "Transfer-Encoding" in request.headers:  # chunked: the size is unknown
         return True
     return (request.content_length or 0) > BIG_BODY_BYTES
 
@@ -129,7 +129,7 @@ def _starts_training() -> bool:
 
 
 def _is_from_another_site() -> bool:
-    """Whether a browser says that it sends this for another site's page; others say nothing."""
+    """Whether a browser marks this as sent by another site's page; other clients send no mark."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site not in ("same-origin", "none")

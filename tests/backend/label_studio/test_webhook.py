@@ -37,7 +37,7 @@ def test_once_the_webhook_bears_a_secret_others_are_refused(
 ) -> None:
     answer = browser.post("/webhook", json=event(), headers=headers)
     assert answer.status_code == 401
-    assert answer.get_json() == {"error": "This does not come from the webhook of the project."}
+    assert "does not come from the project's webhook" in answer.get_json()["error"]
 
 
 def test_a_stranger_starts_a_look_at_the_webhook_seldom(browser: FlaskClient) -> None:

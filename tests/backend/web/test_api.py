@@ -126,7 +126,7 @@ def test_actions(browser: FlaskClient) -> None:
         assert answer.status_code == 200, answer.get_json()
         return answer.get_json()
 
-    done = {"text": "Job 1 trains on the labels of now.", "job": 1}
+    done = {"text": "Job 1 trains on the current labels.", "job": 1}
     assert post("/projects/1/retrain") == done
     assert job_of(services_of(browser), 1).asked_by == "the API"
     assert post("/jobs/1/cancel") == {"text": "Job 1 (train) is cancelled.", "job": 1}
@@ -134,7 +134,7 @@ def test_actions(browser: FlaskClient) -> None:
     assert post("/projects/1/rescore")["text"] == "Round 2 requested by the API."
     assert post("/projects/1/pause")["job"] is None
     assert get(browser, "/projects/1")["paused_at"] is not None
-    assert post("/projects/1/resume")["text"].startswith("Project 1 goes on")
+    assert post("/projects/1/resume")["text"].startswith("Project 1 is resumed")
     assert get(browser, "/events")["events"][0]["text"] == "Resumed by the API"
 
 
@@ -160,7 +160,7 @@ def test_what_is_impossible_is_said(browser: FlaskClient) -> None:
         ({}, 400, '"version" is wrong: field required.'),
         ({"version": "1"}, 400, '"version" is wrong: input should be a valid integer.'),
         ({"version": 1, "more": 1}, 400, '"more" is wrong: extra inputs are not permitted.'),
-        ({"version": 1}, 409, "Model version 1 serves already."),
+        ({"version": 1}, 409, "Model version 1 already serves."),
         ({"version": 7}, 404, "There is no model version 7 of project 1."),
     ],
 )

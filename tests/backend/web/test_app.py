@@ -304,7 +304,7 @@ def test_an_error_tells_no_secrets_and_goes_to_the_log(
     monkeypatch.setattr("cdal.backend.web.model.CDALModel.predict", broken)
     answer = browser.post("/predict", json={"project": UID, "tasks": []})
     assert answer.status_code == 500
-    assert answer.get_json() == {"error": "Internal error; the backend's log says more."}
+    assert answer.get_json() == {"error": "Internal error; see the backend's log for details."}
     assert "the inner secret" in caplog.text
 
 

@@ -156,7 +156,7 @@ def test_a_webhook_for_no_connected_project_is_ignored(
     connected: FlaskClient, project: Any
 ) -> None:
     answer = connected.post("/webhook", json={"action": "ANNOTATION_CREATED", "project": project})
-    assert answer.get_json() == {"status": "ignored", "reason": "no such project is connected"}
+    assert answer.get_json() == {"status": "ignored", "reason": "this project is not connected"}
 
 
 def test_a_webhook_of_a_namesake_on_another_server_is_ignored(connected: FlaskClient) -> None:

@@ -1,4 +1,4 @@
-"""The pages: what the backend is doing, what came of it, and why an image comes next."""
+"""The HTML pages: what the backend is doing, its results, and why an image comes next."""
 
 from cdal.backend.web.pages import (
     actions,

@@ -1,4 +1,4 @@
-"""Actions: what an admin may do on the pages; what cannot be undone is asked again."""
+"""Actions: what an admin may do on the pages, with a confirmation where it cannot be undone."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Action:
     """One action.
 
     Attributes:
-        title: what its button says.
-        does: does it, to a project or, where `of` says so, to a version or a job of it.
-        of: the field of the form that names the version or the job.
-        warning: what cannot be undone about it, which is shown first; None: nothing.
+        title: the text of its button.
+        does: performs it on a project or, where `of` is given, on a version or job of it.
+        of: the form field that holds the number of the version or job.
+        warning: what cannot be undone, shown before it is done; None: nothing.
     """
 
     title: str
@@ -43,25 +43,23 @@ ACTIONS: Mapping[str, Action] = {
     "rescore": Action(
         "Rescore",
         lambda s, project, _, by: actions.rescore(s, project, by),
-        warning="A new round begins: the pool is scored and selected anew, and its queue takes the "
-        "place of the one that people label from now. No label is lost, but the present order does "
-        "not come back.",
+        warning="A new round starts: the pool is scored and selected again, and the new queue "
+        "replaces the current one. No label is lost, but the current order does not come back.",
     ),
     "cancel": Action(
         "Cancel the job",
         lambda s, _, job, by: actions.cancel(s, job, by),
         of="job",
-        warning="What the job has done so far is thrown away; a training has to begin from the "
-        "start. What serves and what is queued stays as it is.",
+        warning="The job's work so far is lost; a training has to start over. The serving model "
+        "and the queue stay as they are.",
     ),
     "retry": Action("Try again", lambda s, _, job, by: actions.retry(s, job, by), of="job"),
     "roll-back": Action(
         "Let it serve",
         actions.roll_back,
         of="version",
-        warning="This model version serves instead of the present one, and a new round begins with "
-        "it, whose queue takes the place of the present one. A training that is under way is kept "
-        "but will not serve.",
+        warning="This model version replaces the serving one. A new round starts with it, and its "
+        "queue replaces the current one. A running training will be kept but not serve.",
     ),
 }
 
@@ -106,7 +104,7 @@ def _id(text: str) -> int:
 
 
 def back(address: str, done: Done) -> Response:
-    """Go on to a page, which says what was done."""
+    """Redirect to a page that says what was done."""
     answer = redirect(address, 303)
     answer.set_cookie(
         SAID, quote(done.text), max_age=60, httponly=True, samesite="Lax", path="/projects"

@@ -1,4 +1,4 @@
-"""The comparison's page: what two selectors would ask for in this round; nothing is queued."""
+"""The comparison's page: what two selectors would pick in this round; nothing is queued."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cdal.backend.web.pages.site import page, project_or_404, site
 from cdal.backend.web.request import ID, asked_by, services
 
 SHOWN = 18
-"""Images of each selector that are shown."""
+"""Images shown per selector."""
 
 
 @site.get(f"/projects/<{ID}:number>/comparison")
@@ -51,16 +51,21 @@ def compare(number: int) -> Response:
         project = project_or_404(session, number)
         current = open_round(session, project)
         if current is None or current.model_version_id is None:
-            raise ActionError("There is no round with a model whose pool could be ranked.")
+            raise ActionError("There is no open round with a model to compare selectors for.")
         want(session, services().jobs, project, current, names, asked_by())
         note(session, project.id, f"Comparison of {' and '.join(names)} requested by {asked_by()}")
     services().jobs.send_pending(number)
     address = url_for("pages.comparison", number=number, a=names[0], b=names[1])
-    return back(address, Done(text=f"Both rank round {current.number}'s pool; nothing is queued."))
+    return back(
+        address,
+        Done(
+            text=f"Both selectors will rank the pool of round {current.number}; nothing is queued."
+        ),
+    )
 
 
 def _names(first: str | None) -> list[str]:
-    """The two selectors that are asked for; by default the round's own against another."""
+    """The two requested selectors; by default the round's own and another."""
     first = first or SELECTORS[0]
     other = "entropy" if first != "entropy" else "cdal-cs"
     names = [request.values.get("a", first), request.values.get("b", other)]

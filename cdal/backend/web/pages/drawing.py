@@ -1,4 +1,4 @@
-"""Drawings: what the model said of an image, as shapes that are laid over its thumbnail."""
+"""Drawings: a prediction as shapes over the thumbnail of its image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cdal.backend.settings import ProjectSettings
 from cdal.models import Segmentation
 
 MOST_SHAPES = 60
-"""Of an image; the largest."""
+"""Shapes drawn per image; the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Shape:
     Attributes:
         name: of its class.
         index: of its class, which gives its colour.
-        confidence: the model's, in [0, 1].
-        path: its outline as SVG has it.
-        x: the middle of where its name is written.
-        y: likewise.
+        confidence: of the model, in [0, 1].
+        path: its outline as an SVG path.
+        x: horizontal position of its name, in pixels.
+        y: vertical position of its name, in pixels.
         area: in pixels.
     """
 
@@ -47,14 +47,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What the model said of one image.
+    """The prediction of one image.
 
     Attributes:
-        width: of the picture that the shapes lie on.
-        height: likewise.
-        label: of the whole image, with its confidence; None where there are shapes.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        label: of the whole image; None where there are shapes.
+        confidence: of the label, in [0, 1].
         shapes: the largest first.
-        words: all of it, for those who cannot see it.
+        words: all of it, for screen readers.
     """
 
     width: int
@@ -68,7 +69,7 @@ class Drawing:
 def drawing_of(
     control: Control, settings: ProjectSettings, classes: Sequence[str], packed: dict[str, Any]
 ) -> Drawing | None:
-    """What was said of an image; None where it was said by a model of another task."""
+    """The drawing of a prediction; None where a model of another task made it."""
     finding, (height, width) = unpack(packed)
     classes = control.names_of(classes)
     if not isinstance(finding, FINDINGS[control.task]):
@@ -81,7 +82,7 @@ def drawing_of(
     result = to_result(control, classes, finding, (height, width), settings)
     if control.task == "classification":
         if not result:
-            return Drawing(width, height, None, None, (), "nothing it is sure enough of")
+            return Drawing(width, height, None, None, (), "nothing with enough confidence")
         label, confidence = result[0]["value"]["choices"][0], result[0]["score"]
         return Drawing(width, height, label, confidence, (), f"{label}, {confidence:.0%} sure")
     shapes = [_of_box(region, classes, width, height) for region in result]
@@ -91,7 +92,7 @@ def drawing_of(
 
 def _of_shapes(width: int, height: int, shapes: Sequence[Shape], words: Sequence[str]) -> Drawing:
     largest = sorted(shapes, key=lambda shape: -shape.area)[:MOST_SHAPES]
-    said = ", ".join(words) or "nothing it is sure enough of"
+    said = ", ".join(words) or "nothing with enough confidence"
     return Drawing(width, height, None, None, tuple(largest), said)
 
 
@@ -131,7 +132,7 @@ def _of_part(part: Part, classes: Sequence[str], across: float, down: float) -> 
         + "z"
         for outline in (cv2.approxPolyDP(outline, 0.7, closed=True) for outline in outlines)
     )
-    # Its name is written where it is widest, which for a curved part is not its middle.
+    # Its name goes where the part is widest, which may not be its middle.
     inside = cv2.distanceTransform(np.pad(part.mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     row, column = divmod(int(inside.argmax()), inside.shape[1])
     return Shape(

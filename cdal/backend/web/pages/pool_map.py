@@ -1,4 +1,4 @@
-"""The pool's page: a map of what is labelled, queued and neither, from which images are queued."""
+"""The pool map's page: what is labelled, queued or neither, and images to queue next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cdal.backend.web.request import ID, services
 WIDTH, HEIGHT, MARGIN = 1000, 640, 16
 COLOURS = ("class", "uncertainty", "round")
 COLOUR_COUNT = 10
-"""Of the palette; further classes share one colour, and are told apart by their names."""
+"""Colours of the palette; further classes share one more and differ by name only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,12 @@ class Point:
     """An image on the map.
 
     Attributes:
-        mark: the shape that says what has become of it: labelled, queued, skipped or unlabelled.
+        task: its number.
+        x: in pixels of the map.
+        y: in pixels of the map.
+        mark: its state, which gives its shape: labelled, queued, skipped or unlabelled.
         tone: the name of its colour.
-        text: all that is known of it, in words.
+        text: all of it, in words.
     """
 
     task: int
@@ -74,7 +77,7 @@ def pool_map(number: int) -> str:
 
 
 def _points(told: PoolMapView, colour: str) -> tuple[list[Point], list[tuple[str, str, int]]]:
-    """The points to draw, those that matter most last, and the legend of their colours."""
+    """The points to draw, the most important last, and the legend of their colours."""
     highest = max([point.entropy for point in told.points], default=0.0) or 1.0
     drawn = []
     names: Counter[tuple[str, str]] = Counter()
@@ -97,7 +100,7 @@ def _points(told: PoolMapView, colour: str) -> tuple[list[Point], list[tuple[str
 
 
 def _tone(point: PointView, colour: str, classes: Sequence[str], highest: float) -> tuple[str, str]:
-    """What a point's colour says, and the colour's name."""
+    """What a point's colour means, and the colour's name."""
     if colour == "class":
         index = point.class_
         return classes[index], str(index) if index < COLOUR_COUNT else "o"

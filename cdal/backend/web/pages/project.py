@@ -1,4 +1,4 @@
-"""A project's page: its round, learning curve, confusions, annotators, and where time goes."""
+"""A project's page: its state, learning curve, savings, confusions, annotators and events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cdal.backend.web.pages.site import page, project_or_404, site
 from cdal.backend.web.request import ID, services
 
 EVENTS = 40
-"""The newest are shown."""
+"""Events shown, the newest."""
 
 
 @site.get(f"/projects/<{ID}:number>")

@@ -1,4 +1,4 @@
-"""The queue's page: the round's images in order, what the model says of each, and why it comes."""
+"""The queue's page: the round's images in order, the prediction of each, and why it was picked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cdal.backend.web.pages.site import page, project_or_404, site
 from cdal.backend.web.request import ID, services
 
 PAGE = 24
-"""Images on a page."""
+"""Images per page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Shown:
 
     Attributes:
         pick: its rank and state.
-        drawing: what the model said of it, if it did.
-        why: why it was picked, where that is known.
-        nearest: what the model said of its nearest image.
-        nearest_is: what that image is to the queue, in words.
-        ranks: under every selector that has ranked the pool.
+        drawing: its prediction, if any.
+        why: why it was picked, if known.
+        nearest: the prediction of its nearest image.
+        nearest_is: how that image relates to the queue, in words.
+        ranks: by every selector that has ranked the pool.
     """
 
     pick: PickView
@@ -74,7 +74,7 @@ def queue(number: int) -> str:
 
 
 def _have_ranked(project: Project, current: Round) -> None:
-    """Have the other selectors rank this round, once: it is cheap, and only asked for here."""
+    """Let the quick selectors rank this round, once, because somebody looks at their ranks."""
     if current.model_version_id is None:
         return
     with services().store.reading() as session:
@@ -118,7 +118,7 @@ def _shown(
 
 
 def _what_they_are(session: Session, current: Round, task_ids: Sequence[int]) -> dict[int, str]:
-    """Which of these images are labelled, and which this round drew at random, in words."""
+    """How each of these images relates to the queue, where it was not queued before, in words."""
     drawn = session.execute(
         select(Pick.task_id, Pick.reason).where(
             Pick.round_id == current.id, Pick.task_id.in_(task_ids)
@@ -133,7 +133,7 @@ def _what_they_are(session: Session, current: Round, task_ids: Sequence[int]) ->
 
 @dataclass(frozen=True, slots=True)
 class Drawings:
-    """What a round's model said of some images, to be drawn."""
+    """Draws the predictions that a round's model made for some images."""
 
     config: ProjectConfig | None
     classes: Sequence[str]
@@ -145,7 +145,7 @@ class Drawings:
     ) -> Drawings:
         try:
             config = ProjectConfig.parse(project.labeling_config, project.extra_params)
-        except ConfigError:  # the project's own page says so
+        except ConfigError:  # the project's page reports it
             return cls(None, (), {})
         findings = stored_findings(session, current, list(task_ids))
         return cls(config, classes_of(session, current), findings)

@@ -1,4 +1,4 @@
-"""The settings' page: each with its help, checked before Label Studio is told."""
+"""The settings' page: each with its help, checked before it is written to Label Studio."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ class Field:
     """One setting in the form.
 
     Attributes:
-        choices: what it may be, where that is a list; empty: anything that passes the check.
-        value: what is typed in now; empty for the default.
+        name: of the setting.
+        help: what it does.
+        choices: its possible values; empty: any that pass the check.
+        value: the current value as text; empty for the default.
         default: in words.
-        numeric: whether a number keyboard helps.
+        numeric: whether it takes a number.
     """
 
     name: str
@@ -89,13 +91,13 @@ def _field(name: str, value: str) -> Field:
         help=info.description or "",
         choices=tuple(choices),
         value=value,
-        default="left to the backend" if default is None else _text(default),
+        default="chosen by the backend" if default is None else _text(default),
         numeric=bool({int, float} & set(kinds)),
     )
 
 
 def _kinds(info: FieldInfo) -> tuple[Any, ...]:
-    """The types that a setting may have, None apart."""
+    """The types that a setting may have, except None."""
     kind = info.annotation
     if kind is None or get_origin(kind) is Literal or not get_args(kind):
         return (kind,)
@@ -111,7 +113,7 @@ def _choices(kind: Any) -> tuple[Any, ...]:
 
 
 def _read(text: str, info: FieldInfo) -> Any:
-    """What was typed, as JSON where it is meant to be more than text; the check comes after."""
+    """A typed value, as JSON where the setting is not text; it is checked later."""
     if str in _kinds(info):
         return text
     try:

@@ -1,4 +1,4 @@
-"""The site: one blueprint with its templates and static files, and what every page needs."""
+"""The site: one blueprint with its templates and static files, and what all pages share."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ site.add_app_template_filter(wording.count, "count")
 
 
 def is_browser() -> bool:
-    """Whether whoever asks would rather have a page than JSON, as browsers say they would."""
+    """Whether the request prefers a page to JSON, as those of browsers do."""
     best = request.accept_mimetypes.best_match(["application/json", "text/html"])
     return best == "text/html"
 
 
 SAID = "cdal-said"
-"""The cookie that carries what was done to the page that is shown next."""
+"""The cookie that tells the next page what was done."""
 
 
 def page(template: str, **values: Any) -> str:
-    """A page of its template, which begins with what was done, where something was."""
+    """Render a page, which starts with what was just done, if anything."""
     said = None
     if "X-Live" not in request.headers and SAID in request.cookies:
         said = g.said = unquote(request.cookies[SAID])[:500]
@@ -81,7 +81,7 @@ def forget_said(answer: Response) -> Response:
 
 @site.errorhandler(ActionError)
 def impossible(error: ActionError) -> tuple[str, int]:
-    return _failed("It cannot be done", str(error), error.status)
+    return _failed("This is not possible", str(error), error.status)
 
 
 @site.errorhandler(HTTPException)
@@ -91,8 +91,8 @@ def refused(error: HTTPException) -> tuple[str, int]:
 
 @site.errorhandler(Exception)
 def broken(error: Exception) -> tuple[str, int]:
-    log.exception("%s %s broke", request.method, request.path, exc_info=error)
-    return _failed("Internal error", "The backend's log says more.", 500)
+    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return _failed("Internal error", "See the backend's log for details.", 500)
 
 
 def _failed(title: str, text: str, status: int) -> tuple[str, int]:
@@ -100,7 +100,7 @@ def _failed(title: str, text: str, status: int) -> tuple[str, int]:
 
 
 def project_or_404(session: Session, number: int) -> Project:
-    """A project by its number here."""
+    """A project by the backend's own number; aborts the request with 404 where there is none."""
     found = session.get(Project, number)
     if found is None:
         abort(404, f"There is no project {number} here.")

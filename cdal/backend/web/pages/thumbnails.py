@@ -1,4 +1,4 @@
-"""Thumbnails: small copies of the images, made once and kept in a bounded folder."""
+"""Thumbnails: small copies of the images, made once and cached in a folder of limited size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cdal.backend.web.pages.site import project_or_404, site
 from cdal.backend.web.request import ID, services
 
 SIDE = 320
-"""Pixels of the longer side; smaller images stay as they are."""
+"""The longer side in pixels; smaller images are not enlarged."""
 KEPT_SECONDS = 3600
 
 NO_IMAGE = (
@@ -47,7 +47,7 @@ def thumbnail_of(backend: Services, project: Project, task: Task) -> bytes:
     """A task's thumbnail as WebP.
 
     Raises:
-        ImageError: the image cannot be had.
+        ImageError: the image is not available.
     """
     text = f"{project.url}\0{project.id}\0{task.task_id}\0{task.image}\0{SIDE}"
     key = sha256(text.encode(errors="surrogatepass")).hexdigest()

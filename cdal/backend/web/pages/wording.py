@@ -1,4 +1,4 @@
-"""How figures and times are written on the pages."""
+"""The wording of figures and times on the pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ METRIC_NAMES = {"accuracy": "accuracy", "miou": "mIoU", "map_50": "mAP@0.5", "ma
 
 
 def seconds(value: float | None) -> str:
-    """A time that was measured: "0.4 s", "12 s", "3 min 5 s", "1 h 2 min"."""
+    """A measured time: "0.4 s", "12 s", "3 min 5 s", "1 h 2 min"."""
     if value is None:
         return "—"
     if value < 9.95:
@@ -27,18 +27,18 @@ def seconds(value: float | None) -> str:
 
 
 def ago(then: datetime) -> str:
-    """How long ago something was: "just now", "3 minutes ago"."""
+    """How long ago something happened: "just now", "3 minutes ago"."""
     passed = (now() - then).total_seconds()
     return "just now" if passed < 5 else f"{duration(passed)} ago"
 
 
 def metric_name(name: str | None) -> str:
-    """A metric as people write it."""
+    """A metric's usual spelling."""
     return METRIC_NAMES.get(name or "", (name or "metric").replace("_", " "))
 
 
 def moved(difference: float | None) -> str:
-    """How a metric moved, in words that need no colour."""
+    """How a metric moved, in words."""
     if difference is None:
         return ""
     if abs(difference) < 0.0005:

@@ -77,4 +77,4 @@ def test_nothing_that_is_sure_enough() -> None:
     settings = ProjectSettings()
     drawn = drawing_of(control("RectangleLabels"), settings, CLASSES, pack(none, (10, 10)))
     assert drawn is not None
-    assert drawn.words == "nothing it is sure enough of"
+    assert drawn.words == "nothing with enough confidence"

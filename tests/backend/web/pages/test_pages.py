@@ -120,7 +120,7 @@ def test_the_queue_says_why_an_image_is_first(pooled: FlaskClient) -> None:
 
 def test_the_queue_has_the_ranks_of_the_other_selectors(pooled: FlaskClient) -> None:
     services = services_of(pooled)
-    assert "is being worked out" in text(pooled.get("/projects/1/queue"))
+    assert "is being computed" in text(pooled.get("/projects/1/queue"))
     assert jobs_of(services) == [("comparison", "pending")]
     pooled.get("/projects/1/queue")
     assert jobs_of(services) == [("comparison", "pending")]
@@ -173,9 +173,9 @@ def test_what_others_wrote_is_only_text(pooled: FlaskClient) -> None:
 def test_an_action_is_done_said_and_logged(pooled: FlaskClient) -> None:
     answer = pooled.post("/projects/1/actions/train")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/projects/1")
-    assert "Job 1 trains on the labels of now." in text(pooled.get("/projects/1"))
+    assert "Job 1 trains on the current labels." in text(pooled.get("/projects/1"))
     # Once: what is loaded next has nothing to say.
-    assert "Job 1 trains on the labels of now." not in text(pooled.get("/projects/1"))
+    assert "Job 1 trains on the current labels." not in text(pooled.get("/projects/1"))
     assert jobs_of(services_of(pooled)) == [("train", "pending")]
     with services_of(pooled).store.reading() as session:
         assert session.scalars(select(Event.text)).all() == [
@@ -306,7 +306,7 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
     assert [one["name"] for one in compared["selectors"]] == ["entropy", "core-set"]
     said = text(pooled.get("/projects/1"))
     assert "About 12 labels saved against random" in said
-    assert "No difference from random can be told yet" in said
+    assert "No difference from random is measurable yet" in said
     assert "About 12 labels saved against random: between -3 and 30 with 90% confidence" in said
     with services.store.transaction() as session:
         row = session.scalars(select(Savings)).one()

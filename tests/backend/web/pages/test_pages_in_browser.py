@@ -70,14 +70,14 @@ def test_images_chosen_on_the_map_come_next(ann: Admin, loop: Scenario) -> None:
     free.hover(force=True)
     expect(ann.page.locator("#tip")).to_contain_text(f"Task {task}")
     free.click(force=True)
-    ann.sees("Chosen: 1 image")
+    ann.sees("Selected: 1 image")
     # By keyboard: to a neighbour, choose it, and take back all of it.
     field.focus()
     ann.page.keyboard.press("ArrowLeft")
     ann.page.keyboard.press("ArrowRight")
     expect(ann.page.locator("#map-said")).to_contain_text("Task")
     ann.page.keyboard.press("Escape")
-    ann.sees("Chosen: 0 images")
+    ann.sees("Selected: 0 images")
     box = field.bounding_box()
     assert box is not None
     ann.page.mouse.move(box["x"] + 2, box["y"] + 2)
@@ -87,7 +87,7 @@ def test_images_chosen_on_the_map_come_next(ann: Admin, loop: Scenario) -> None:
     chosen = [int(t) for t in ann.page.input_value("#chosen-tasks").split(",")]
     assert len(chosen) > 1
     ann.press("Queue them next")
-    ann.sees("come first as soon as the queue is written anew")
+    ann.sees("come first once the queue is rewritten")
     loop.wait("the new queue", lambda _: set(loop.queue()[: len(chosen)]) == set(chosen))
     assert loop.annotator().next_task() == loop.queue()[0]
 
@@ -124,7 +124,7 @@ def test_a_training_is_seen_as_it_runs_and_can_be_cancelled(ann: Admin, loop: Sc
     button = ann.page.get_by_role("button", name="Start training")
     button.focus()
     ann.page.keyboard.press("Enter")
-    ann.sees("trains on the labels of now")
+    ann.sees("trains on the current labels")
     ann.page.evaluate("window.notLoadedAnew = true")
     state = ann.page.locator("#state .state")
     expect(state).to_have_text(re.compile(r"training, \d+%, .+ left"), timeout=PATIENCE_MS)
@@ -173,7 +173,7 @@ def test_pause_and_resume(ann: Admin, loop: Scenario) -> None:
     ann.sees("paused, with", "#state")
     assert loop.status()["paused_at"] is not None
     ann.press("Resume")
-    ann.sees("goes on")
+    ann.sees("is resumed")
     assert loop.status()["paused_at"] is None
 
 
@@ -184,15 +184,15 @@ def test_an_error_is_shown_with_what_to_do_and_goes_away(ann: Admin, loop: Scena
     several = config.replace('choice="single"', 'choice="multiple"')
     assert several != config
     loop.project.sdk.projects.update(id=loop.number, label_config=several)
-    ann.sees("Something needs you", "#state")
+    ann.sees("This needs your attention", "#state")
     ann.sees('use choice="single"', "#state")
     ann.sees("change the labeling interface in Label Studio", "#state")
     ann.press("Try the reading again")
-    ann.sees("(sync) was to do")
-    ann.sees("Something needs you", "#state")  # it is as wrong as before
+    ann.sees("repeats job")
+    ann.sees("This needs your attention", "#state")  # it is as wrong as before
     loop.project.sdk.projects.update(id=loop.number, label_config=config)
     expect(ann.page.locator("#state")).not_to_contain_text(
-        "Something needs you", timeout=PATIENCE_MS
+        "This needs your attention", timeout=PATIENCE_MS
     )
 
 

@@ -1,4 +1,4 @@
-// Brings the parts of a page that are marked with data-live up to date, without reloading it.
+// Refreshes the parts of a page that are marked with data-live, without reloading the page.
 const EVERY_MS = 1500;
 const parts = new Map();
 for (const part of document.querySelectorAll("[data-live]")) parts.set(part.id, part.innerHTML);
@@ -27,14 +27,14 @@ async function refresh() {
       const now = fresh.getElementById(id);
       const part = document.getElementById(id);
       if (!now || !part || now.innerHTML === before) continue;
-      // A part that ends with nothing has made way for what only a new page can show.
+      // An emptied part means that only a full reload shows what is new.
       if (part.dataset.live === "reload" && !now.innerHTML.trim()) location.reload();
       replace(part, now.innerHTML);
       parts.set(id, now.innerHTML);
     }
     say("");
   } catch {
-    say("The backend does not answer; what you see may be out of date. Trying again.");
+    say("The backend does not answer, so this page may be out of date. Trying again.");
   }
 }
 

@@ -1,4 +1,4 @@
-// The pool's map: shows an image where one points, and gathers those that are to be queued next.
+// The pool map: shows the image under the pointer, and collects the ones to queue next.
 const map = document.getElementById("map");
 if (map) {
   const tip = document.getElementById("tip");
@@ -54,7 +54,7 @@ if (map) {
     document.getElementById("chosen-count").textContent = count;
     document.getElementById("chosen-tasks").value = [...chosen.keys()].join(",");
     document.getElementById("put-first").disabled = chosen.size === 0;
-    said.textContent = `${count} chosen`;
+    said.textContent = `${count} selected`;
     list.replaceChildren(
       ...[...chosen.values()].slice(0, 60).map((point) => {
         const item = document.createElement("li");
@@ -148,10 +148,10 @@ if (map) {
         if (along > 0.5 && along + 2 * across < least) [best, least] = [point, along + 2 * across];
       }
       if (best) show(best);
-      said.textContent = current.text + (chosen.has(current.task) ? ", chosen" : "");
+      said.textContent = current.text + (chosen.has(current.task) ? ", selected" : "");
     } else if ((event.key === "Enter" || event.key === " ") && current) {
       if (toggle(current)) tell();
-      else said.textContent = "It is labelled or skipped already.";
+      else said.textContent = "This image is already labelled or skipped.";
     } else if (event.key === "Escape") {
       for (const point of chosen.values()) point.node.classList.remove("chosen");
       chosen.clear();

@@ -75,7 +75,7 @@ def test_what_label_studio_refuses_changes_nothing(tmp_path: Path, written: Writ
     services = make_services(tmp_path)
     project = add_project(services, extra_params={"budget": 40})
     written.refusal = LabelStudioError("Label Studio refused to write the settings: 403", 403)
-    with pytest.raises(ActionError, match="The settings are as they were"):
+    with pytest.raises(ActionError, match="The settings are unchanged"):
         change_settings(services, project.id, {"budget": 20}, "ann")
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).extra_params == {"budget": 40}

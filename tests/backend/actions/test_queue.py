@@ -51,8 +51,8 @@ def test_they_come_first_in_the_label_stream_in_the_order_given(
     # 6 was not ranked, 3 was not queued, 7 is labelled, 8 is damaged and 99 is nowhere.
     done = queue_next(services, project.id, [6, 3, 7, 8, 99, 3], "ann")
     assert done.text == (
-        "2 images come first as soon as the queue is written anew. 3 are labelled, skipped or "
-        "gone, and were left out."
+        "2 images come first once the queue is rewritten. 3 were left out: they are labelled, "
+        "skipped or gone."
     )
     assert order(services) == [6, 3, 1, 2, 4, 7]
     assert jobs_of(services) == [("queue", "pending")]
@@ -81,7 +81,7 @@ def test_what_cannot_be_queued_is_said(services: Services, project: Project) -> 
         queue_next(services, project.id, range(MOST + 1), "ann")
     with services.store.transaction() as session:
         session.get_one(Pick, (made.id, 0)).state = "sending"
-    with pytest.raises(ActionError, match="being written just now"):
+    with pytest.raises(ActionError, match="just being written"):
         queue_next(services, project.id, [2], "ann")
     assert order(services) == [1, 2]
     assert jobs_of(services) == []

@@ -96,14 +96,14 @@ def test_a_training_is_asked_for_once(services: Services, project: Project) -> N
     done = actions.retrain(services, project.id, "ann\n\x1b[31m")
     again = actions.retrain(services, project.id, "bob")
     assert done == again
-    assert done.text == "Job 1 trains on the labels of now."
+    assert done.text == "Job 1 trains on the current labels."
     assert jobs_of(services) == [("train", "pending")]
     assert len(services.jobs.huey) >= 1
     assert events(services) == ["Training requested by ann [31m"]
 
     services.jobs.claim(1)
     later = actions.retrain(services, project.id, "bob")
-    assert later.text == "Job 2 trains again when the training under way has ended."
+    assert later.text == "Job 2 trains again when the running training has ended."
 
 
 def test_rescoring_begins_a_round_with_the_serving_model(
@@ -120,7 +120,8 @@ def test_rescoring_begins_a_round_with_the_serving_model(
     with pytest.raises(ActionError) as caught:
         actions.rescore(services, project.id, "ann")
     assert str(caught.value) == (
-        "Round 2 is being made already: job 1 (score) waits. Wait for it, or cancel that job first."
+        "Round 2 is already being prepared: job 1 (score) is waiting. Wait for it, or cancel it "
+        "first."
     )
 
 
@@ -141,9 +142,9 @@ def test_another_version_serves_and_a_round_begins_with_it(
         write_network(services, project, number)
     add_round(services, project, [1], model_version_id=second.id)
     done = actions.roll_back(services, project.id, 1, "ann")
-    assert done.text == "Model version 1 serves, by ann; round 2 begins with it."
+    assert done.text == "Model version 1 serves, by ann; round 2 starts with it."
     assert rounds(services) == [(1, "open", second.id), (2, "scoring", first.id)]
-    with pytest.raises(ActionError, match=r"^Model version 1 serves already\.$"):
+    with pytest.raises(ActionError, match=r"^Model version 1 already serves\.$"):
         actions.roll_back(services, project.id, 1, "ann")
 
     actions.roll_back(services, project.id, 2, "ann")  # forward again
@@ -169,7 +170,7 @@ def test_versions_that_cannot_serve(services: Services, project: Project) -> Non
         (
             1,
             "Model version 1 cannot serve: it was trained for segmentation, and the project's "
-            "labels are for classification now.",
+            "labels are now for classification.",
         ),
     ]:
         with pytest.raises(ActionError) as caught:
@@ -185,9 +186,9 @@ def test_a_paused_project_begins_nothing_and_resumes(services: Services, project
     label_studio = FakeLabelStudio()
     label_studio.add_tasks(range(5))
     assert actions.pause(services, project.id, "ann").text == (
-        "Project 1 is paused: nothing new begins by itself."
+        "Project 1 is paused: nothing new starts automatically."
     )
-    with pytest.raises(ActionError, match="paused already"):
+    with pytest.raises(ActionError, match="already paused"):
         actions.pause(services, project.id, "ann")
     outcome = sync.run(make_work(services, project, label_studio))
     assert outcome == "5 tasks read; the project is paused"
@@ -225,7 +226,7 @@ def test_a_job_that_waits_is_cancelled_at_once(services: Services, project: Proj
     assert jobs_of(services) == [("train", "cancelled")]
     with pytest.raises(ActionError) as caught:
         actions.cancel(services, 1, "ann")
-    assert str(caught.value) == "Job 1 (train) has ended already: it is cancelled."
+    assert str(caught.value) == "Job 1 (train) has already ended: it is cancelled."
     assert events(services) == ["Job 1 (train): cancelled by ann"]
 
 
@@ -261,7 +262,7 @@ def test_a_cancelled_job_does_not_come_back_after_a_kill(
     services.jobs.ask(project.id, "train", "test")
     services.jobs.claim(1)
     assert actions.cancel(services, 1, "ann").text == (
-        "Job 1 (train) stops when a worker starts; none runs now."
+        "Job 1 (train) stops when a worker starts; none is running."
     )
     assert jobs_of(services) == [("train", "running")]
     services.jobs.recover()
@@ -278,7 +279,7 @@ def test_only_what_failed_is_tried_again(services: Services, project: Project) -
     )
     services.jobs.finish(1, "failed", error="out of memory")
     done = actions.retry(services, 1, "ann")
-    assert (done.text, done.job) == ("Job 2 does what job 1 (train) was to do.", 2)
+    assert (done.text, done.job) == ("Job 2 repeats job 1 (train).", 2)
     assert jobs_of(services) == [("train", "failed"), ("train", "pending")]
 
 
@@ -366,7 +367,7 @@ def test_a_forgotten_project_leaves_nothing_and_its_number_is_not_given_again(
     before = rows(services)
     job_id = services.jobs.ask(lost.id, "sync", "ann")
     services.jobs.claim(job_id)
-    with pytest.raises(ActionError, match=f"Job {job_id} .sync. of project 3 is under way."):
+    with pytest.raises(ActionError, match=f"Job {job_id} .sync. of project 3 is running."):
         actions.forget(services, lost.id, "ann")
     services.jobs.finish(job_id, "done")
 
