@@ -24,6 +24,8 @@ from cdal.demo.process import free_port
 from cdal.demo.project import LABELING_CONFIGS, choices_config
 from cdal.demo.scenes.files import write_scenes
 
+LIMITS = ("ML_CONNECTION_TIMEOUT", "ML_TIMEOUT_HEALTH", "ML_TIMEOUT_SETUP", "WEBHOOK_TIMEOUT")
+
 CHROMIUM = Path("/usr/bin/chromium")
 
 Server = TypeVar("Server", bound=DatabaseServer)
@@ -37,6 +39,8 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
     folder = tmp_path_factory.mktemp("label-studio")
     (folder / "images").mkdir()
     server = LabelStudioServer(folder, free_port(), secrets.token_hex(20), folder / "images")
+    # A busy machine may take longer than Label Studio's own limits of one to three seconds.
+    server.environment |= dict.fromkeys(LIMITS, "120")
     server.start()
     try:
         server.wait_until_up(f"{server.url}/health", START_SECONDS)
