@@ -140,7 +140,7 @@ CLASSES = [{"type": "choices", "value": {"choices": [label]}} for label in ("dog
 
 TRAINING: dict[str, dict[str, Any]] = {
     "Choices": {"network": "mobilenet_v3_small", "epochs": 8},
-    "RectangleLabels": {"network": "ssdlite320_mobilenet_v3_large", "epochs": 20},
+    "RectangleLabels": {"network": "ssdlite320_mobilenet_v3_large", "epochs": 8},
 }
 
 
