@@ -44,7 +44,7 @@ def set_up_logging(level: str, style: str = "text") -> None:
     handler.setFormatter(JSONLines() if style == "json" else Lines(LINE))
     handler.addFilter(_shorten_storage_errors)
     logging.basicConfig(level=level, handlers=[handler])
-    for chatty in ("httpx", "huey"):
+    for chatty in ("alembic", "httpx", "huey"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
