@@ -22,13 +22,13 @@ from cdal.backend.errors import ImageError
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-# A host name and a port in, the addresses to try out, in order; OSError if the name has none.
+# From a host name and a port to the addresses to try, in order; OSError if the name has none.
 Resolver = Callable[[str, int], Sequence[str]]
 
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
-# What Python 3.11's ipaddress takes for global, though no image on the internet lives there.
+# Python 3.11's ipaddress calls these global, although no public image is there.
 _NOT_PUBLIC = (
     ip_network("168.63.129.16"),  # Azure's platform, which each of its machines can reach
     ip_network("192.0.0.0/24"),  # protocol assignments; Oracle Cloud's metadata is among them
@@ -36,7 +36,7 @@ _NOT_PUBLIC = (
     ip_network("224.0.0.0/4"),  # multicast
     ip_network("3fff::/20"),  # documentation
 )
-# What tells the machines of a cloud their secrets, by addresses that nothing else ever has.
+# Services that give a cloud's machines their secrets, at addresses that nothing else uses.
 _METADATA = frozenset(
     map(
         ip_address,
@@ -66,7 +66,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: Address) -> bool:
-    """Whether anybody on the internet would reach the same machine under this address.
+    """Whether everybody on the internet would reach the same machine at this address.
 
     An IPv6 address that carries an IPv4 address (mapped, 6to4, Teredo, NAT64) is as public as
     the address it carries, since that is where the packets end up.
@@ -81,13 +81,13 @@ def is_public(address: Address) -> bool:
 
 
 def is_metadata(address: Address) -> bool:
-    """Whether a cloud tells its machines their secrets there."""
+    """Whether a cloud gives its machines their secrets at this address."""
     carried = _carried(address) if isinstance(address, IPv6Address) else None
     return (carried or address) in _METADATA
 
 
 def is_servers(address: Address) -> bool:
-    """Whether a server of one's own may have this address: public, private or this machine's."""
+    """Whether a self-hosted server may have this address: public, private or this machine's."""
     if isinstance(address, IPv6Address):
         carried = _carried(address)
         if carried is not None:
@@ -107,7 +107,7 @@ def _carried(address: IPv6Address) -> IPv4Address | None:
 
 @dataclass(frozen=True, slots=True)
 class AllowedHosts:
-    """The hosts that images may be fetched from, Label Studio itself apart.
+    """The hosts from which images may be fetched, besides Label Studio.
 
     Attributes:
         public: Whether any host is allowed all of whose addresses are public.
@@ -148,8 +148,8 @@ class AllowedHosts:
     def addresses(self, host: str, port: int, resolver: Resolver = resolve) -> list[str]:
         """Resolve a host to the addresses that may be connected to, in the resolver's order.
 
-        To connect to one of these, rather than to the name, is what keeps the answer true: a name
-        may resolve to something else a moment later.
+        Connect to one of these addresses, not to the name, which may resolve to something else a
+        moment later.
 
         Raises:
             ImageError: one of its addresses is not allowed, so none is.
@@ -162,8 +162,8 @@ class AllowedHosts:
         for address in found:
             if not self._allows(ip_address(address), port):
                 raise ImageError(
-                    f"The host {name} is not one that images may be fetched from; "
-                    f"an administrator can list it in CDAL_IMAGE_HOSTS."
+                    f"Images may not be fetched from the host {name}; an administrator can allow "
+                    "it in CDAL_IMAGE_HOSTS."
                 )
         return found
 

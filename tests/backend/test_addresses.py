@@ -130,8 +130,8 @@ def test_the_refusal_names_the_host_and_the_setting() -> None:
     with pytest.raises(ImageError) as refused:
         AllowedHosts().addresses("inside.example", 80, lambda *_: ["10.0.0.1"])
     assert refused.value.reason == (
-        "The host inside.example is not one that images may be fetched from; "
-        "an administrator can list it in CDAL_IMAGE_HOSTS."
+        "Images may not be fetched from the host inside.example; "
+        "an administrator can allow it in CDAL_IMAGE_HOSTS."
     )
 
 

@@ -349,7 +349,7 @@ def let_sign_in(
             return replace(self.info, created_at=age)
 
     monkeypatch.setattr(setup, "LabelStudioClient", OneProject)
-    monkeypatch.setattr(setup, "_checked", {})
+    monkeypatch.setattr(setup, "_trusted", {})
     return tried
 
 

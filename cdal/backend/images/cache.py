@@ -21,14 +21,13 @@ _TEMPORARY_LIFE_S = 60.0
 class DiskCache:
     """Bytes by key, in files; the least recently used go first when the folder fills up.
 
-    A file is a CRC-32 and the bytes, its modification time is when it was last used, and it is
-    only ever put in place whole, so nothing else has to be kept: processes share a folder without
-    talking to each other, and a restart goes on where the last one stopped. A file that was
-    damaged is as good as none.
+    A file holds a CRC-32 and the bytes, and its modification time is when it was last used. It is
+    always put in place whole, so nothing else has to be recorded: processes share a folder without
+    communicating, and the cache survives a restart. A damaged file counts as missing.
 
-    Each process looks through the folder after having written a twentieth of the limit, and then
-    brings it down to 80 % of the limit if more than 90 % is in use: two processes together stay
-    within the limit. Whatever is larger than a twentieth is not kept.
+    After writing a twentieth of the limit, a process looks through the folder and reduces it to
+    80 % of the limit if more than 90 % is in use, so two processes together stay within the limit.
+    Anything larger than a twentieth is not cached.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -40,7 +39,7 @@ class DiskCache:
         self._complained = False
 
     def get(self, key: str) -> bytes | None:
-        """The bytes kept under a key (hexadecimal digits), or None."""
+        """The bytes cached under a key (hexadecimal digits), or None."""
         path = self._path(key)
         try:
             # os.open, since a file object costs as much again as reading a small image.
@@ -62,7 +61,7 @@ class DiskCache:
         return data
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep bytes under a key. A folder that cannot be written is logged once, not raised."""
+        """Cache bytes under a key. A folder that cannot be written is logged once, not raised."""
         size = len(data) + _CHECKSUM_BYTES
         if size > self._stride:
             return
@@ -83,7 +82,7 @@ class DiskCache:
             os.unlink(self._path(key))  # noqa: PTH108 - a plain string, as in get
 
     def remove_leftovers(self) -> None:
-        """Remove what killed processes left half written; what is being written now is younger."""
+        """Remove files that killed processes left unfinished; those being written are younger."""
         for path in Path(self._folder).glob(f"*/{_TEMPORARY}*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _TEMPORARY_LIFE_S:
@@ -105,7 +104,7 @@ class DiskCache:
             raise
 
     def _sweep(self) -> None:
-        """Remove what an interrupted write left, and the least recently used if it is time to."""
+        """Remove unfinished files and, if the folder is full, the least recently used ones."""
         now = time.time()
         entries: list[tuple[float, int, str]] = []
         for path in Path(self._folder).glob("*/*"):

@@ -1,4 +1,4 @@
-"""From an image file's bytes to pixels."""
+"""Decoding image files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from cdal.backend.errors import ImageError
 
-# What browsers show in Label Studio, and TIFF. Pillow knows more, but each is code that hostile
-# bytes would reach.
+# What browsers show in Label Studio, and TIFF. Pillow knows more formats, but each is more code
+# that hostile bytes would reach.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _JPEG = b"\xff\xd8\xff"
 
 
 def inspect(data: bytes, max_pixels: int) -> None:
-    """Check by its header, without decoding, that a file is an image of a bearable size.
+    """Check from its header, without decoding, that a file is an image and not too large.
 
     Raises:
-        ImageError: it is empty, no image, or has more pixels than allowed.
+        ImageError: it is empty, not an image, or has more pixels than allowed.
     """
     with _open(data) as image:
         width, height = image.size
@@ -77,11 +77,11 @@ def _open(data: bytes) -> Image.Image:
 def _what_else(data: bytes) -> str:
     start = data[:512].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
-        return "The address answers with a web page, perhaps a login page, instead of an image."
+        return "The address returns a web page, perhaps a login page, instead of an image."
     if b"<svg" in start:
         return "The image is an SVG drawing, which has no pixels."
     known = ", ".join(_FORMATS)
-    return f"The file is not an image in a format that can be read ({known})."
+    return f"The file is not an image in a supported format ({known})."
 
 
 def _by_torchvision(data: bytes) -> Tensor:

@@ -37,7 +37,7 @@ _MAX_REDIRECTS = 5
 _CONNECT_S = 5.0
 _CHUNK_BYTES = 1 << 16
 _CONNECTIONS = 32  # kept alive for each host
-# A host's Retry-After is not heeded: it could ask for hours.
+# A host's Retry-After is ignored: it could demand hours.
 _RETRIES = Retry(
     total=3,
     connect=2,
@@ -58,9 +58,9 @@ class Fetcher:
     of the environment (``HTTP_PROXY``, ``.netrc``) are not used.
 
     Args:
-        allowed: The hosts to fetch from, Label Studio itself apart.
-        max_bytes: The size from which on a file is refused.
-        timeout_s: Seconds in which an answer's headers, and then its body, must have come.
+        allowed: The hosts to fetch from, besides Label Studio.
+        max_bytes: The largest size of a file.
+        timeout_s: Seconds within which the headers, and then the body, must have arrived.
         resolver: How names are resolved; for tests.
     """
 
@@ -86,7 +86,7 @@ class Fetcher:
         """Get a file, following redirects; each is checked as if it had been the address given.
 
         Raises:
-            ImageError: it cannot be had; the reason says why.
+            ImageError: it cannot be fetched; the reason says why.
         """
         for _ in range(_MAX_REDIRECTS + 1):
             own = source.owns(address)
@@ -136,7 +136,7 @@ def _redirected(address: Url, target: str) -> Url:
         raise ImageError("The image's address redirects to one that cannot be fetched.") from error
     if (address.path or "").rstrip("/").endswith("/user/login"):
         raise ImageError(
-            "Label Studio asks for a login: its access token is missing, expired or refused.",
+            "Label Studio requires a login: its access token is missing, expired or refused.",
             passes=True,
         )
     return address
@@ -144,8 +144,8 @@ def _redirected(address: Url, target: str) -> Url:
 
 def _refusal(status: int, name: str, *, own: bool) -> ImageError:
     if status in (401, 403):
-        why = ": the access token may not read it." if own else "."
-        return ImageError(f"{name} refuses to hand out the image (status {status}){why}", own)
+        why = "; the access token may not read it." if own else "."
+        return ImageError(f"{name} refuses to return the image (status {status}){why}", own)
     if status in (404, 410):
         return ImageError(f"{name} has no such image (status {status}).")
     reason = f"{name} answered with status {status} instead of the image."
@@ -162,17 +162,17 @@ def _failure(error: HTTPError | TimeoutError) -> str:
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             return "did not answer in time"
         case SSLError():
-            return "could not prove its identity: its certificate is not accepted"
+            return "could not prove its identity: its certificate was not accepted"
         case _:
-            return "broke off the connection before the whole image had come"
+            return "closed the connection before the whole image had arrived"
 
 
 @contextmanager
 def _deadline(seconds: float, abort: Callable[[], None]) -> Iterator[None]:
     """Abort from another thread when time is up, and raise `TimeoutError`.
 
-    A socket's timeout starts anew with each byte that arrives, so that it alone would let a host
-    that sends a byte every few seconds hold a thread for days.
+    A socket's timeout starts again with each byte, so a host that sends a byte every few seconds
+    could otherwise hold a thread for days.
     """
     passed = Event()
 
@@ -192,18 +192,18 @@ def _deadline(seconds: float, abort: Callable[[], None]) -> Iterator[None]:
         raise
     finally:
         timer.cancel()
-    if passed.is_set():  # what looked like the end was the abortion
+    if passed.is_set():  # what looked like the end was the abort
         raise TimeoutError
 
 
 def _guarded_pools(
     allowed: AllowedHosts, timeout_s: float, resolver: Resolver, tls: ssl.SSLContext
 ) -> PoolManager:
-    """Connection pools that connect to allowed addresses alone.
+    """Connection pools that connect to allowed addresses only.
 
     The name is resolved once, the addresses are checked, and the connection is made to one of
-    those very addresses, so there is no moment between check and use at which the name could come
-    to mean something else. TLS still verifies the name.
+    those addresses, so the name cannot come to mean something else between check and use. TLS
+    still verifies the name.
     """
 
     class Guard(HTTPConnection):

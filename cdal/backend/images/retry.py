@@ -1,4 +1,4 @@
-"""Patience with images that could be read before, and are away while they are needed again."""
+"""Waiting for images that could be read before and are temporarily unavailable."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 10.0
 
 
 class Patience:
-    """Reads images that are away for a moment, as while their host restarts.
+    """Reads images whose host is briefly unavailable, as when it restarts.
 
-    Many threads wait for the same host; once one has waited long enough, so have they all.
+    Many threads wait for the same host; when one gives up, all do.
 
     Args:
-        stop: whether the job that waits is to stop.
+        stop: whether the waiting job is to stop.
     """
 
     def __init__(self, stop: Callable[[], bool] = lambda: False) -> None:
@@ -29,10 +29,10 @@ class Patience:
         self._given_up = Event()
 
     def read(self, read: Callable[[], Tensor]) -> Tensor:
-        """What is read, after some attempts if need be.
+        """Read an image, with several attempts if necessary.
 
         Raises:
-            ImageError, LabelStudioError: it cannot be had, or not for `LONGEST_S`.
+            ImageError, LabelStudioError: it cannot be read, or not within `LONGEST_S`.
             Stopped: the job is to stop.
         """
         began = time.monotonic()
@@ -50,7 +50,7 @@ class Patience:
             wait = min(2 * wait, LONGEST_WAIT_S)
 
     def _is_over(self, wait: float) -> bool:
-        """Wait so many seconds; whether that was in vain, since nobody waits any more."""
+        """Wait for this many seconds; returns whether the wait is over for all."""
         until = time.monotonic() + wait
         while (left := until - time.monotonic()) > 0:
             if self._stop():

@@ -1,4 +1,4 @@
-"""Where a project's images come from: what a task's data may name, and how it is reached."""
+"""Where images come from: which addresses task data may contain, and how they are reached."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cdal.backend.errors import ImageError
 # The storages whose files Label Studio resolves (io_storages: s3, gcs, azure_blob). Local-file
 # storage writes /data/local-files/ addresses; Redis storage holds tasks, not files.
 _STORAGES = ("s3://", "gs://", "azure-blob://")
-# The paths under which Label Studio serves images. Its token is sent to no other path, so that a
-# task cannot make the backend call Label Studio's API with the rights of the token's owner.
+# Paths at which Label Studio serves images. Its token is sent to no other path, so that a task
+# cannot make the backend call Label Studio's API with the rights of the token's owner.
 _OWN_PATH = re.compile(
     r"/data/upload/.+"
     r"|/data/local-files/?"
@@ -32,7 +32,7 @@ _MOST_DECODINGS = 5
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """What is needed to reach a project's images.
+    """How to reach a project's images.
 
     Attributes:
         url: Label Studio's address, such as ``http://localhost:8080`` or
@@ -45,10 +45,10 @@ class ImageSource:
     authorization: Callable[[], Mapping[str, str]]
 
     def locate(self, task_id: int, value: object) -> Url:
-        """The address at which to fetch the image that a task's data names.
+        """The address of the image in a task's data.
 
         Raises:
-            ImageError: the value is nothing that may be fetched; the reason says why.
+            ImageError: the value may not be fetched; the reason says why.
         """
         if not isinstance(value, str):
             raise ImageError(f"The task's image is a {type(value).__name__}, not an address.")
@@ -58,7 +58,7 @@ class ImageSource:
         if len(value) > _MAX_LENGTH:
             raise ImageError("The image's address is too long.")
         if _CONTROL.search(value):
-            raise ImageError("The image's address holds control characters.")
+            raise ImageError("The image's address contains control characters.")
         if value.startswith(_STORAGES):
             file = urlsafe_b64encode(value.encode()).decode()
             return parse_address(f"{self.url.rstrip('/')}/tasks/{task_id}/resolve/?fileuri={file}")
@@ -73,7 +73,7 @@ class ImageSource:
         path = address.path or ""
         if _origin(address) != _origin(home) or not path.startswith(base):
             return False
-        # Label Studio keeps local files within its roots itself, and writes no such segment.
+        # Label Studio itself keeps local files within its roots and writes no such segments.
         if _climbs(path) or any(map(_climbs, parse_qs(address.query or "").get("d", ()))):
             return False
         return _OWN_PATH.fullmatch(path.removeprefix(base)) is not None
@@ -81,35 +81,37 @@ class ImageSource:
     def _own_address(self, value: str) -> Url:
         home = parse_url(self.url)
         base = (home.path or "").rstrip("/")
-        # Under a path of its own, Label Studio writes that path into uploads' addresses.
+        # If Label Studio runs under a path, it writes that path into the addresses of uploads.
         path = value if base and value.startswith(f"{base}/") else f"{base}{value}"
         address = parse_address(f"{home.scheme}://{home.netloc}{path}")
         if not self.owns(address):
-            raise ImageError("The image's address is not a path that Label Studio serves files at.")
+            raise ImageError(
+                "The image's address is not a path at which Label Studio serves files."
+            )
         return address
 
 
 def parse_address(text: str) -> Url:
-    """Parse an absolute http(s) address, by the parser of the client that will connect to it.
+    """Parse an absolute http(s) address with the parser of the client that will connect to it.
 
     Raises:
-        ImageError: it is something else, or carries a user name, or a back slash where browsers
-            and clients disagree about what is the host.
+        ImageError: it is something else, or contains a user name, or a backslash, after which
+            browsers and clients disagree about the host.
     """
     before_query = re.split(r"[?#]", text, maxsplit=1)[0]
     scheme, separator, rest = before_query.partition("://")
     if not separator or scheme.lower() not in port_by_scheme:
         raise ImageError(
-            "The image's address is none that can be fetched: it must be an upload, a local file "
+            "The image's address cannot be fetched: it must be an upload, a local file "
             "that Label Studio serves, an http(s) address, or a file of a connected cloud storage."
         )
     if "\\" in before_query:
-        raise ImageError("The image's address holds a back slash.")
+        raise ImageError("The image's address contains a backslash.")
     if "@" in rest.partition("/")[0]:
-        raise ImageError("The image's address holds a user name or password.")
+        raise ImageError("The image's address contains a user name or password.")
     try:
         address = parse_url(text)
-        # What the resolver would do, which knows no way to report a label that is too long.
+        # The resolver would encode it, too, but cannot report a label that is too long.
         (address.host or "").rstrip(".").encode("idna")
     except (LocationParseError, UnicodeError):
         address = Url()
@@ -119,9 +121,9 @@ def parse_address(text: str) -> Url:
 
 
 def _climbs(path: str) -> bool:
-    """Whether a path has a dot segment, for anybody who decodes it, once or again and again.
+    """Whether a path has a dot segment, however often it is decoded.
 
-    A proxy before Label Studio may, and one may take a back slash for a slash.
+    A proxy in front of Label Studio may decode it, or treat a backslash as a slash.
     """
     for _ in range(_MOST_DECODINGS):
         if not {".", ".."}.isdisjoint(re.split(r"[/\\]", path)):

@@ -1,4 +1,4 @@
-"""A task's image: found, fetched, cached and decoded."""
+"""Images by task: located, fetched, cached and decoded."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class ImageStore:
     Args:
         cache_folder: Where fetched files are kept; made when first needed.
         cache_bytes: How much may be kept; 0 keeps nothing.
-        allowed_hosts: The hosts that images may come from, Label Studio itself apart.
+        allowed_hosts: The hosts that images may come from, besides Label Studio.
         max_bytes: The largest file that is fetched.
         max_pixels: The largest image that is decoded (three bytes for each pixel).
-        timeout_s: Seconds in which an answer's headers, and then its body, must have come.
+        timeout_s: Seconds within which the headers, and then the body, must have arrived.
     """
 
     def __init__(
@@ -69,26 +69,26 @@ class ImageStore:
         Args:
             source: Where the task's project gets its images.
             task_id: The task.
-            value: What the task's data says that its image is.
+            value: The image in the task's data.
 
         Returns:
             uint8 (3, H, W), RGB, upright.
 
         Raises:
-            ImageError: it cannot be had or decoded.
+            ImageError: it cannot be fetched or decoded.
         """
         data = self.bytes(source, task_id, value)
         try:
             return decode(data)
         except ImageError:
-            self._cache.remove(_key(source, task_id, value))  # it may be mended where it is
+            self._cache.remove(_key(source, task_id, value))  # it may be fixed at its source
             raise
 
     def bytes(self, source: ImageSource, task_id: int, value: object) -> bytes:
-        """A task's image as a file, whose header says that it is an image of a bearable size.
+        """A task's image as a file whose header was inspected.
 
         Raises:
-            ImageError: it cannot be had or is no such image.
+            ImageError: it cannot be fetched, is not an image or is too large.
         """
         if isinstance(value, str) and _DATA_URI.match(value):
             data = _embedded(value, self._max_bytes)
@@ -99,8 +99,8 @@ class ImageStore:
         if cached is not None:
             return cached
         data = self._fetcher.fetch(source, source.locate(task_id, value))
-        # Only what has been inspected is kept, so what comes from the cache need not be: for
-        # small images that would cost as much as decoding them.
+        # Only inspected files are cached, so a cached one need not be inspected again: for small
+        # images that would cost as much as decoding them.
         inspect(data, self._max_pixels)
         self._cache.put(key, data)
         return data
@@ -112,18 +112,17 @@ class ImageStore:
         prepare: Callable[[Tensor], Prepared],
         workers: int = 8,
     ) -> Iterator[tuple[int, Prepared | ImageError]]:
-        """Read many images at once, a few ahead of the one that is waited for.
+        """Read many images in parallel, a few ahead of the next one.
 
         Args:
             source: Where the tasks' project gets its images.
-            items: A task and what its data says that its image is, for each image.
-            prepare: Done by the workers to each image, uint8 (3, H, W), such as resizing.
-            workers: How many are fetched and decoded at the same time. At most three times as
+            items: For each image, its task and the image in the task's data.
+            prepare: What the workers do to each image, uint8 (3, H, W), such as resizing.
+            workers: Images that are fetched and decoded at the same time. At most three times as
                 many are held in memory.
 
         Yields:
-            The task, and what `prepare` made of its image or why there is none, in the order of
-            the items.
+            Each task with the prepared image or the error, in the order of the items.
         """
 
         def read(task_id: int, value: object) -> Prepared | ImageError:

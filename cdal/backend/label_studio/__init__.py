@@ -1,1 +1,1 @@
-"""Label Studio as the backend reaches it: its API, and the store of one project in it."""
+"""Calling Label Studio's API."""

@@ -1,4 +1,4 @@
-"""What the backend asks of Label Studio and tells it, through its SDK."""
+"""Label Studio's API, called through its SDK."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cdal.backend.text import one_line
 PAGE = 1000
 
 ANNOTATED_PAGE = 100
-"""Tasks with their annotations in one answer: brush strokes may be hundreds of kilobytes a task."""
+"""Tasks per page with their annotations: brush strokes may take hundreds of kilobytes per task."""
 
 DELETING_SECONDS = 600.0
 
@@ -37,7 +37,7 @@ UNCERTAINTY_SAMPLING = "Uncertainty sampling"
 
 VIEW_TITLE = "CDAL queue"
 
-# A bulk import that is sent twice would be done twice, so the SDK must not send it again by itself.
+# A bulk import that is sent twice is done twice, so the SDK must not retry it by itself.
 _ONCE = RequestOptions(max_retries=0)
 
 
@@ -66,7 +66,7 @@ class LabelStudioClient:
         self._http.close()
 
     def authorization(self) -> dict[str, str]:
-        """The header that a request to Label Studio itself needs."""
+        """The header that a request to Label Studio needs."""
         with asking_to("sign in"):
             headers: dict[str, str] = self._sdk._client_wrapper.get_headers()
         return {"Authorization": headers["Authorization"]}
@@ -83,7 +83,7 @@ class LabelStudioClient:
         )
 
     def ml_backends(self) -> list[MLBackendInfo]:
-        """The ML backends that the project is connected to."""
+        """ML backends that the project is connected to."""
         with asking_to("list the ML backends"):
             found = self._sdk.ml.list(project=self.project)
         return [MLBackendInfo(backend.url, backend.extra_params) for backend in found]
@@ -133,8 +133,8 @@ class LabelStudioClient:
         return int(pager.response.total)
 
     def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """The annotations of every task that has a submitted one, drafts not among them."""
-        # The nested names are those of an annotation: Label Studio filters both levels by one list.
+        """Annotations, without drafts, of every task that has a submitted one."""
+        # Task and annotation fields together: Label Studio filters both levels by one list.
         include = "id,annotations,result,was_cancelled,ground_truth,updated_at"
         with asking_to("read the annotations"):
             for task in self._sdk.tasks.list(
@@ -147,7 +147,7 @@ class LabelStudioClient:
                 yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
 
     def people(self) -> dict[int, str]:
-        """Everybody's name by number: the e-mail address where there is no other."""
+        """Every user's name by number; the e-mail address of those without a name."""
         with asking_to("list the people"):
             users = self._sdk.users.list()
         return {
@@ -156,17 +156,17 @@ class LabelStudioClient:
         }
 
     def write_settings(self, backend_url: str | None, settings: Mapping[str, Any]) -> None:
-        """Write a backend's settings, the extra params, where Label Studio's Model page has them.
+        """Write the backend's settings, the extra params of Label Studio's Model page.
 
-        Label Studio asks the backend's `/setup` whether it takes them before it keeps them.
+        Before it stores them, Label Studio calls the backend's `/setup` with them.
 
         Args:
             backend_url: the backend's address as Label Studio may know it; only needed where a
                 project has several backends.
-            settings: what the extra params shall be.
+            settings: the new extra params.
 
         Raises:
-            LabelStudioError: it is not clear which backend it is, or Label Studio refused.
+            LabelStudioError: it is not clear which backend this is, or Label Studio refused.
         """
         with asking_to("list the project's backends"):
             found = self._sdk.ml.list(project=self.project)
@@ -174,12 +174,13 @@ class LabelStudioClient:
             found = [one for one in found if one.url and one.url.rstrip("/") == backend_url]
         if len(found) != 1:
             raise LabelStudioError(
-                "Label Studio has no or several backends for this project, and it is not clear "
-                "which one this is; change the settings on its Model page."
+                "Label Studio lists no backend or several for this project, so it is not clear "
+                "which "
+                "one this is; change the settings on its Model page."
             )
         backend = found[0]
         login: dict[str, Any] = {}
-        if str(backend.auth_method) == "BASIC_AUTH":  # an empty password stays what it was
+        if str(backend.auth_method) == "BASIC_AUTH":  # an empty password keeps the old one
             login = {"basic_auth_user": backend.basic_auth_user, "basic_auth_pass": ""}
         with asking_to("write the settings"):
             self._sdk.ml.update(
@@ -194,7 +195,7 @@ class LabelStudioClient:
             )
 
     def import_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> int:
-        """Import in one call; returns how many Label Studio took."""
+        """Import predictions in one call; returns how many Label Studio accepted."""
         with asking_to("import the predictions"):
             answer = self._sdk.projects.import_predictions(
                 id=self.project, request=[dict(p) for p in predictions], request_options=_ONCE
@@ -202,16 +203,16 @@ class LabelStudioClient:
         return int(answer.created or 0)
 
     def prediction_counts(self) -> dict[str, int]:
-        """How many predictions of each version the project's tasks have."""
+        """Number of predictions of the project's tasks by version."""
         counts: dict[str, int] = self._call("GET", "count the predictions")
         return counts
 
     def delete_predictions(self, version: str) -> None:
-        """Delete a version's predictions: slow, and Label Studio's SQLite is locked meanwhile."""
+        """Delete a version's predictions; it is slow and locks Label Studio's SQLite meanwhile."""
         self._call("DELETE", "delete old predictions", {"model_version": version})
 
     def _call(self, method: str, what: str, body: Mapping[str, str] | None = None) -> Any:
-        """The project's model versions, which the SDK has no method for."""
+        """Call the API of the project's model versions, for which the SDK has no method."""
         address = f"{self.url}/api/projects/{self.project}/model-versions/"
         headers = self.authorization()
         with asking_to(what):
@@ -223,8 +224,8 @@ class LabelStudioClient:
             return answer.json()
 
     def tasks_with(self, version: str) -> set[int]:
-        """The ids of the tasks that have a prediction of a version."""
-        # The filter takes a part of a version for it: 1.1 finds 1.10.
+        """Ids of the tasks that have a prediction of a version."""
+        # The filter also matches parts of versions: 1.1 finds 1.10.
         query = query_of([condition("predictions_model_versions", "contains", "List", [version])])
         found = set()
         with asking_to("list the predicted tasks"):
@@ -241,14 +242,14 @@ class LabelStudioClient:
         return found
 
     def serve(self, queue_version: str) -> None:
-        """Let the label stream follow the predictions of this queue version."""
+        """Make the label stream follow the predictions of this queue version."""
         with asking_to("set the project's model version"):
             self._sdk.projects.update(
                 id=self.project, model_version=queue_version, sampling=UNCERTAINTY_SAMPLING
             )
 
     def show_queue(self, queue_version: str, view_id: int | None) -> int:
-        """Make or update the Data Manager tab of the queue; returns its id."""
+        """Create or update the Data Manager tab of the queue; returns its id."""
         data = {
             "title": VIEW_TITLE,
             "ordering": ["tasks:predictions_score"],
@@ -265,12 +266,12 @@ class LabelStudioClient:
                 try:
                     return int(self._sdk.views.update(id=str(view_id), data=data).id)
                 except ApiError as error:
-                    if error.status_code != 404:  # somebody deleted the tab: make it again
+                    if error.status_code != 404:  # somebody deleted the tab
                         raise
             return int(self._sdk.views.create(project=self.project, data=data).id)
 
     def task_ids(self) -> set[int]:
-        """The ids of all tasks."""
+        """Ids of all tasks."""
         with asking_to("list the tasks"):
             pager = self._sdk.tasks.list(project=self.project, page_size=PAGE, include="id")
             return {int(task.id) for task in pager}
@@ -290,8 +291,8 @@ def _task_info(task: RoleBasedTask) -> TaskInfo:
     )
 
 
-class asking_to:  # noqa: N801 — reads as the keyword that it stands for
-    """Turns what the SDK and httpx raise into a sentence."""
+class asking_to:  # noqa: N801 — reads as a keyword
+    """Turns errors of the SDK and httpx into sentences."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -300,13 +301,13 @@ class asking_to:  # noqa: N801 — reads as the keyword that it stands for
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # No JSON, or none that the SDK knows, or a page where there should be data.
+        # No JSON, unexpected JSON, or a page instead of data.
         strange = isinstance(error, ApiError) and (error.status_code or 0) < 400
         if isinstance(error, httpx.InvalidURL):
-            raise LabelStudioError("Label Studio's address is none that can be asked.") from None
+            raise LabelStudioError("Label Studio's address is not valid.") from None
         if strange or isinstance(error, ValueError):
             raise LabelStudioError(
-                f"What answered when asked to {self.what} is no Label Studio."
+                f"The server that answered the request to {self.what} is not Label Studio."
             ) from None
         if isinstance(error, ApiError):
             raise LabelStudioError(
@@ -314,7 +315,7 @@ class asking_to:  # noqa: N801 — reads as the keyword that it stands for
             ) from None
         if isinstance(error, httpx.HTTPError):
             raise LabelStudioError(
-                f"Label Studio could not be asked to {self.what}: {_failure(error)}"
+                f"Label Studio did not answer the request to {self.what}: {_failure(error)}"
             ) from None
 
 

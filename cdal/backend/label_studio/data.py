@@ -1,4 +1,4 @@
-"""What Label Studio says of a project and of what belongs to it."""
+"""Label Studio's projects, tasks, backends and webhooks as the backend sees them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ProjectInfo:
-    """A project as Label Studio has it now."""
+    """A project in Label Studio."""
 
     title: str
     labeling_config: str
@@ -22,7 +22,7 @@ class ProjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class MLBackendInfo:
-    """An ML backend that a project is connected to, by the address that Label Studio calls."""
+    """An ML backend that a project is connected to, at the address that Label Studio calls."""
 
     url: str
     extra_params: Any
@@ -39,12 +39,12 @@ class WebhookInfo:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A task as Label Studio has it now; `annotations` counts submitted ones, `skips` the rest.
+    """A task in Label Studio; `annotations` counts submitted ones, `skips` the cancelled ones.
 
     Attributes:
         labelled_at: when the newest annotation was submitted, in UTC.
-        annotators: numbers of those who annotated it.
-        seconds: that an annotation took, the mean over them.
+        annotators: numbers of the users who annotated it.
+        seconds: mean time that an annotation took.
     """
 
     task_id: int
@@ -58,7 +58,7 @@ class TaskInfo:
 
 
 def condition(field: str, operator: str, kind: str, value: object) -> dict[str, object]:
-    """What a field of a task must fulfil; operator and kind are the Data Manager's names."""
+    """A condition on a field of tasks; operator and kind are the Data Manager's names."""
     return {
         "filter": f"filter:tasks:{field}",
         "operator": operator,
@@ -68,14 +68,14 @@ def condition(field: str, operator: str, kind: str, value: object) -> dict[str, 
 
 
 def query_of(conditions: Sequence[Mapping[str, object]]) -> str | None:
-    """What the tasks asked for must fulfil, all of it; None where there is nothing."""
+    """A query for the tasks that meet all conditions; None if there are no conditions."""
     if not conditions:
         return None
     return json.dumps({"filters": {"conjunction": "and", "items": list(conditions)}})
 
 
 def moment_of(time: object) -> datetime | None:
-    """A time as the store keeps it, None if it is none; the SDK leaves some as text."""
+    """A time as the store keeps it; None for anything else. The SDK leaves some times as text."""
     try:
         moment = datetime.fromisoformat(time) if isinstance(time, str) else time
     except ValueError:
@@ -86,5 +86,5 @@ def moment_of(time: object) -> datetime | None:
 
 
 def stamp(time: datetime) -> str:
-    """A time in UTC in the one spelling that Label Studio's filters read."""
+    """A time in UTC in the only format that Label Studio's filters read."""
     return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

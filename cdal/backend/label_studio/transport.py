@@ -1,4 +1,4 @@
-"""How Label Studio's API is reached: at its own host, and never at a cloud's metadata."""
+"""Connections to Label Studio: to its own host only, and never to a cloud's metadata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cdal.backend.errors import ImageError
 
 
 class _Network(httpcore.SyncBackend):
-    """Resolves a name once, and connects to the very addresses that were checked."""
+    """Resolves a name once and connects only to the addresses that were checked."""
 
     def connect_tcp(
         self,
@@ -39,11 +39,11 @@ class _Network(httpcore.SyncBackend):
 class _Transport(httpx.HTTPTransport):
     def __init__(self) -> None:
         super().__init__()
-        # httpx has no argument for it; test_transport.py would notice if it were called otherwise.
+        # httpx has no argument for it; test_transport.py would notice if httpx renamed it.
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(),
             network_backend=_Network(),
-            # As httpx has it.
+            # The defaults of httpx.
             max_connections=100,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,
@@ -51,10 +51,10 @@ class _Transport(httpx.HTTPTransport):
 
 
 def open_http(url: str, timeout_s: float) -> httpx.Client:
-    """A client of the Label Studio at an address, which whoever calls `/setup` may have named.
+    """Open a client for Label Studio at an address, which any caller of `/setup` may have named.
 
-    It follows redirects to the same host alone, since what is sent may be a token. Proxies of the
-    environment are not used, as for images.
+    It follows redirects to the same host only, since requests may carry a token. As for images,
+    it ignores proxies in the environment.
     """
     return httpx.Client(
         timeout=timeout_s,

@@ -1,9 +1,9 @@
-"""The secret by which Label Studio's own webhook is known.
+"""The secret that identifies Label Studio's own webhook.
 
-Label Studio creates a webhook for a backend that is connected; it carries neither the password nor
-anything else that others could not send. So a job puts a secret in its headers, one a project, and
-from then on an event without it is refused. Where the header is lost, as when the backend is
-connected anew, the first event that is refused, or the minute's poll, has it set again.
+Label Studio creates a webhook when a backend is connected; it carries neither the password nor
+anything else that others could not send. So a job puts a secret into its headers, one per project,
+and from then on an event without it is refused. When the header is lost, as when the backend is
+connected again, the first refused event or the minute's poll sets it again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cdal.backend.store.tables import Project
 
 HEADER = "X-CDAL-Webhook"
 REFUSED = "an event without the webhook's secret"
-"""Who asks for a look whether Label Studio's webhook still bears it: seldom, whoever sent it."""
+"""Who requests a check that Label Studio's webhook still carries the secret: seldom."""
 
 
 def make_secret() -> str:
@@ -24,9 +24,9 @@ def make_secret() -> str:
 
 
 def may_hint(project: Project, given: str | None) -> bool:
-    """Whether an event that carries this, or nothing, in its header is to be heard."""
+    """Whether to act on an event with this header, or without one."""
     if project.webhook_secret is None or project.webhook_guarded_at is None:
-        return True  # Label Studio has not been given it yet
+        return True  # Label Studio does not have it yet
     return given is not None and hmac.compare_digest(
         given.encode("utf-8", "surrogateescape"), project.webhook_secret.encode()
     )

@@ -1,4 +1,4 @@
-"""Connecting a project: what `/setup` is told, checked and remembered."""
+"""Connecting a project: a call of `/setup` is checked and remembered."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from ipaddress import ip_address
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,12 +25,14 @@ from cdal.backend.store.queries import find
 from cdal.backend.store.tables import Project
 
 CHECK_SECONDS = 1.2
-"""For a token, of which there are two; Label Studio waits 3 seconds for the answer to `/setup`."""
+"""For each of two tokens; Label Studio waits 3 seconds for the answer to `/setup`."""
 
 TRUSTED_SECONDS = 600.0
-"""How long a token that worked is not tried again: `/setup` comes several times a minute."""
+"""A token that worked is not tried again for so long: `/setup` is called several times a minute."""
 
-# One spelling alone: any other would be another project here, and the same one in Label Studio.
+MOST_TRUSTED = 1000
+
+# Only one spelling: any other would be a second project here for the same one in Label Studio.
 _UID = re.compile(r"[1-9][0-9]{0,8}\.[1-9][0-9]{0,19}")
 
 
@@ -46,10 +49,10 @@ class SetupRequest:
 
     @classmethod
     def of(cls, body: Mapping[str, Any], host: str = "") -> SetupRequest:
-        """Read the body of a call, whatever it is; `host` is how the caller names the backend.
+        """Read the body of a call, which may be anything; `host` is what the caller calls us.
 
         Raises:
-            RefusedError: a field is missing or is no text.
+            RefusedError: a field is missing or is not text.
         """
         uid = body.get("project")
         if not isinstance(uid, str) or not _UID.fullmatch(uid):
@@ -60,7 +63,7 @@ class SetupRequest:
         for name in ("schema", "hostname", "access_token"):
             value = body.get(name) or ""
             if not isinstance(value, str) or "\0" in value:
-                raise RefusedError(f'The field "{name}" must be a text.')
+                raise RefusedError(f'The field "{name}" must be text.')
             texts[name] = value
         return cls(
             uid,
@@ -72,14 +75,27 @@ class SetupRequest:
         )
 
 
-_checked: dict[tuple[str, str, str], float] = {}
+_trusted: dict[tuple[str, str, str], float] = {}  # until when; the newest last
+_trusted_lock = Lock()
+
+
+def _is_trusted(mark: tuple[str, str, str]) -> bool:
+    return _trusted.get(mark, 0.0) > time.monotonic()
+
+
+def _trust(mark: tuple[str, str, str]) -> None:
+    with _trusted_lock:
+        _trusted.pop(mark, None)
+        _trusted[mark] = time.monotonic() + TRUSTED_SECONDS
+        while len(_trusted) > MOST_TRUSTED:
+            del _trusted[next(iter(_trusted))]
 
 
 def connect(services: Services, request: SetupRequest) -> Project:
     """Check that a project can be served, and remember it.
 
     Raises:
-        RefusedError: it cannot; the message says why and what to do.
+        RefusedError: it cannot be served; the message says why and what to do.
     """
     try:
         ProjectConfig.accept(request.labeling_config, request.extra_params, services.config)
@@ -96,7 +112,7 @@ def connect(services: Services, request: SetupRequest) -> Project:
         and known.labeling_config == request.labeling_config
         and known.extra_params == request.extra_params
     ):
-        if known.connected_at is None:  # when it called first, it did not list the backend yet
+        if known.connected_at is None:  # at its first call, it did not list the backend yet
             services.jobs.ask(known.id, "sync", SET_UP, services.looks)
         return known
     with services.store.transaction() as session:
@@ -122,7 +138,7 @@ def connect(services: Services, request: SetupRequest) -> Project:
 
 
 def _address(services: Services, hostname: str) -> str:
-    # An address that the operator set is not overruled by whoever calls.
+    # A caller does not overrule an address that the operator set.
     url = (services.config.label_studio_url or hostname).rstrip("/")
     try:
         parts = urlsplit(url)
@@ -130,53 +146,53 @@ def _address(services: Services, hostname: str) -> str:
         parts = urlsplit("")
     if "@" in parts.netloc:
         raise RefusedError(
-            "Label Studio's address holds a user name or password; leave them out of "
-            "LABEL_STUDIO_URL, and set LABEL_STUDIO_API_KEY."
+            "Label Studio's address contains a user name or password; remove them from "
+            "LABEL_STUDIO_URL and set LABEL_STUDIO_API_KEY."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise RefusedError(
-            f'"{url}" is not the address of a Label Studio; set LABEL_STUDIO_URL for the backend.'
+            f'"{url}" is not an address of Label Studio; set LABEL_STUDIO_URL for the backend.'
         )
     return url
 
 
 def _check_host(url: str) -> None:
-    """Refuse addresses at which there are no Label Studios, but a cloud's or a router's secrets."""
+    """Refuse addresses where no Label Studio runs, but where a cloud or router keeps secrets."""
     parts = urlsplit(url)
     try:
         found = resolve(parts.hostname or "", parts.port or 80)
         addresses = [ip_address(address) for address in found]
     except (OSError, ValueError):
-        return  # to connect to it fails, too
+        return  # connecting to it will fail, too
     if any(not is_servers(address) for address in addresses):
         raise RefusedError(
-            f'"{url}" has an address that no Label Studio has; set LABEL_STUDIO_URL for the '
-            "backend."
+            f'"{url}" has an address at which Label Studio cannot run; set LABEL_STUDIO_URL for '
+            "the backend."
         )
 
 
 def _check_age(uid: str, info: ProjectInfo) -> None:
-    """Refuse a project that is named as another one of the same number was."""
+    """Refuse a project whose time of creation is not the one in its name."""
     _, _, created = uid.partition(".")
     if info.created_at is not None and int(created) != int(info.created_at.timestamp()):
         raise RefusedError(
-            f"Project {uid.partition('.')[0]} of Label Studio was created at another time than the "
+            f"Project {uid.partition('.')[0]} of Label Studio was not created at the time that the "
             'field "project" says.'
         )
 
 
-def _told(services: Services, error: LabelStudioError) -> str:
-    """An error without what the server said, if anybody may have named that server."""
+def _detail(services: Services, error: LabelStudioError) -> str:
+    """The error; without the server's words if any caller could have named that server."""
     if services.config.label_studio_url is not None:
         return str(error)
-    return "it could not be asked" if error.status is None else f"it answered {error.status}"
+    return "it did not answer" if error.status is None else f"it answered {error.status}"
 
 
 def _working_token(services: Services, request: SetupRequest, url: str) -> str | None:
-    """None where the server's own key may read the project, else the token that was handed over.
+    """None if the server's own key may read the project, otherwise the token that was sent.
 
     Raises:
-        RefusedError: neither may.
+        RefusedError: neither may read it.
     """
     key = services.config.label_studio_api_key
     candidates = [key.get_secret_value()] if key is not None else []
@@ -187,21 +203,21 @@ def _working_token(services: Services, request: SetupRequest, url: str) -> str |
         _check_host(url)
     for token in candidates:
         mark = (url, request.uid, token)
-        if _checked.get(mark, 0.0) <= time.monotonic():
+        if not _is_trusted(mark):
             number = int(request.uid.split(".")[0])
             try:
                 client = LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0)
                 with closing(client):
                     info = client.read_project()
             except LabelStudioError as error:
-                refusals.append(_told(services, error))
+                refusals.append(_detail(services, error))
                 continue
             _check_age(request.uid, info)
-            _checked[mark] = time.monotonic() + TRUSTED_SECONDS
+            _trust(mark)
         return None if key is not None and token == candidates[0] else token
     why = f" ({refusals[-1]})" if refusals else ""
     raise RefusedError(
-        f"The backend may not read this project at {url}{why}; set LABEL_STUDIO_URL and "
+        f"The backend cannot read this project at {url}{why}; set LABEL_STUDIO_URL and "
         "LABEL_STUDIO_API_KEY, the access token of a user who may change the project, for the "
         "backend."
     )

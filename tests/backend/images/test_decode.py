@@ -211,10 +211,10 @@ def reason(data: bytes, max_pixels: int = MAX) -> str:
     return refused.value.reason
 
 
-WEB_PAGE = "The address answers with a web page, perhaps a login page, instead of an image."
+WEB_PAGE = "The address returns a web page, perhaps a login page, instead of an image."
 DRAWING = "The image is an SVG drawing, which has no pixels."
 NOT_READ = (
-    "The file is not an image in a format that can be read (JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF)."
+    "The file is not an image in a supported format (JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF)."
 )
 
 

@@ -122,8 +122,8 @@ def test_a_storage_that_is_not_allowed_is_named(
         status=303, Location=f"{elsewhere.url}/b/k?signature=hush"
     )
     assert refusal(source, "s3://b/k", allowed=AllowedHosts()) == (
-        "The host 127.0.0.1 is not one that images may be fetched from; "
-        "an administrator can list it in CDAL_IMAGE_HOSTS."
+        "Images may not be fetched from the host 127.0.0.1; "
+        "an administrator can allow it in CDAL_IMAGE_HOSTS."
     )
     assert elsewhere.requests == []
 
@@ -167,7 +167,7 @@ def test_five_redirects_are_followed(elsewhere: Loopback, source: ImageSource) -
 def test_a_redirect_to_the_login_page(label_studio: Loopback, source: ImageSource) -> None:
     label_studio.routes[IMAGE] = reply(status=302, Location="/user/login/?next=/")
     assert refusal(source, IMAGE) == (
-        "Label Studio asks for a login: its access token is missing, expired or refused."
+        "Label Studio requires a login: its access token is missing, expired or refused."
     )
 
 
@@ -264,9 +264,9 @@ def test_a_host_cannot_make_us_wait(label_studio: Loopback, source: ImageSource)
 @pytest.mark.parametrize(
     ("status", "reason", "requests"),
     [
-        (401, "Label Studio refuses to hand out the image (status 401): the access token may not "
+        (401, "Label Studio refuses to return the image (status 401): the access token may not "
          "read it.", 1),
-        (403, "Label Studio refuses to hand out the image (status 403): the access token may not "
+        (403, "Label Studio refuses to return the image (status 403): the access token may not "
          "read it.", 1),
         (404, "Label Studio has no such image (status 404).", 1),
         (500, "Label Studio answered with status 500 instead of the image.", 3),
@@ -287,7 +287,7 @@ def test_statuses(
 def test_other_hosts_statuses(elsewhere: Loopback, source: ImageSource) -> None:
     elsewhere.routes["/a.png"] = reply(status=403)
     assert refusal(source, f"{elsewhere.url}/a.png?signature=hush") == (
-        "The host 127.0.0.1 refuses to hand out the image (status 403)."
+        "The host 127.0.0.1 refuses to return the image (status 403)."
     )
 
 
@@ -332,7 +332,7 @@ def test_a_connection_that_breaks_off(label_studio: Loopback, source: ImageSourc
 
     label_studio.routes[IMAGE] = half
     assert refusal(source, IMAGE) == (
-        "Label Studio broke off the connection before the whole image had come."
+        "Label Studio closed the connection before the whole image had arrived."
     )
 
 
@@ -453,7 +453,7 @@ def test_certificates_are_verified_for_the_name(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     here = AllowedHosts.parse("127.0.0.1")
-    refused = "could not prove its identity: its certificate is not accepted."
+    refused = "could not prove its identity: its certificate was not accepted."
     with Loopback(tls=context) as server:
         server.routes["/a.png"] = reply(b"pixels")
 

@@ -69,16 +69,16 @@ def test_locate(home: str, value: str, address: str | None) -> None:
         ("", "The task names no image."),
         ("   ", "The task names no image."),
         ("/data/upload/1/" + "a" * 20_000, "The image's address is too long."),
-        ("https://example.com/\x00", "The image's address holds control characters."),
-        ("https://example.com/\ud800", "The image's address holds control characters."),
-        ("s3://b/\ud800", "The image's address holds control characters."),
-        ("/etc/passwd", "The image's address is not a path that Label Studio serves files at."),
-        ("https://u:p@example.com/", "The image's address holds a user name or password."),
-        ("https://example.com\\a", "The image's address holds a back slash."),
+        ("https://example.com/\x00", "The image's address contains control characters."),
+        ("https://example.com/\ud800", "The image's address contains control characters."),
+        ("s3://b/\ud800", "The image's address contains control characters."),
+        ("/etc/passwd", "The image's address is not a path at which Label Studio serves files."),
+        ("https://u:p@example.com/", "The image's address contains a user name or password."),
+        ("https://example.com\\a", "The image's address contains a backslash."),
         ("https://[::1/", "The image's address names no valid host."),
         (
             "file:///etc/passwd",
-            "The image's address is none that can be fetched: it must be an upload, a local file "
+            "The image's address cannot be fetched: it must be an upload, a local file "
             "that Label Studio serves, an http(s) address, or a file of a connected cloud storage.",
         ),
     ],

@@ -80,7 +80,7 @@ def test_a_file_is_kept_for_its_task_alone(
     store.read(source, 1, path(1))
     label_studio.routes[path(1)] = reply(status=403)
     store.read(source, 1, path(1))
-    with pytest.raises(ImageError, match="refuses to hand out the image"):
+    with pytest.raises(ImageError, match="refuses to return the image"):
         store.read(source, 2, path(1))
 
 

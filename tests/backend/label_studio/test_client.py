@@ -69,7 +69,7 @@ def test_a_wrong_token_and_an_absent_server_are_told_apart(
     assert refused.value.status == 401
     with (
         closing(LabelStudioClient("http://localhost:9", "f" * 40, 1, timeout_s=2.0)) as absent,
-        pytest.raises(LabelStudioError, match="could not be asked") as error,
+        pytest.raises(LabelStudioError, match="did not answer") as error,
     ):
         absent.read_project()
     assert error.value.status is None

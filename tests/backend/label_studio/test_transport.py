@@ -71,7 +71,9 @@ def test_redirects_to_other_hosts_are_not(
     """What is sent holds a token, and what would be asked of them is not for them."""
     target = f"http://127.0.0.2:{listener.getsockname()[1]}/latest/meta-data"
     server.routes[PROJECT] = reply(status=status, Location=target)
-    assert refusal(server.url).endswith(f"could not be asked to read the project: {ELSEWHERE}")
+    assert refusal(server.url).endswith(
+        f"did not answer the request to read the project: {ELSEWHERE}"
+    )
     server.routes["/api/projects/12/import/predictions"] = reply(status=status, Location=target)
     with (
         closing(LabelStudioClient(server.url, "a-token", 12, timeout_s=2.0, retries=0)) as client,
@@ -109,7 +111,7 @@ METADATA = [
 
 @pytest.mark.parametrize("url", METADATA)
 def test_metadata_is_no_label_studio(url: str) -> None:
-    assert refusal(url).endswith("could not be asked to read the project: ConnectError")
+    assert refusal(url).endswith("did not answer the request to read the project: ConnectError")
 
 
 def setup(folder: Path, hostname: str) -> str:
@@ -166,5 +168,5 @@ def test_setup_follows_no_redirect_to_another_host(
     target = f"http://127.0.0.2:{listener.getsockname()[1]}{PROJECT}"
     server.routes[PROJECT] = reply(status=307, Location=target)
     # Whoever named that server learns nothing of what it said.
-    assert "(it could not be asked)" in setup(tmp_path, server.url)
+    assert "(it did not answer)" in setup(tmp_path, server.url)
     assert not connected(listener)

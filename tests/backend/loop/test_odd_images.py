@@ -76,8 +76,8 @@ GOOD = {
 }
 BAD = {
     "zero bytes": (b"", "The image is empty: it has zero bytes."),
-    "a text": (b"dear aunt", "The file is not an image in a format that can be read"),
-    "a page": (b"<!doctype html><html>", "The address answers with a web page"),
+    "a text": (b"dear aunt", "The file is not an image in a supported format"),
+    "a page": (b"<!doctype html><html>", "The address returns a web page"),
     "a drawing": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "The image is an SVG drawing"),
     "truncated": (encoded(plain("RGB", (400, 300)))[:-40], "The image is damaged or incomplete."),
     "truncated JPEG": (encoded(plain("RGB"), "JPEG")[:200], "The image is damaged"),
@@ -168,7 +168,7 @@ def test_slow_missing_and_failing_hosts(services: Services) -> None:
         run(services)
     assert scored(services) == [1, 2, 3]
     assert problems(services) == {
-        4: "The host 127.0.0.1 refuses to hand out the image (status 403).",
+        4: "The host 127.0.0.1 refuses to return the image (status 403).",
         5: "The host 127.0.0.1 has no such image (status 404).",
     }
 

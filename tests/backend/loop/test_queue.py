@@ -32,7 +32,9 @@ from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Pick, Project, Round, Task
 
 RANKING = [13, 11, 15, 12, 14, 16]
-AWAY = LabelStudioError("Label Studio could not be asked to import the predictions: ConnectError")
+AWAY = LabelStudioError(
+    "Label Studio did not answer the request to import the predictions: ConnectError"
+)
 
 
 @pytest.fixture

@@ -187,8 +187,8 @@ def test_bad_labeling_configs_are_refused_with_a_sentence(
             body(project="9" * 40),
             'The field "project" must be Label Studio\'s, such as "12.1700000000".',
         ),
-        (body(schema=["x"]), 'The field "schema" must be a text.'),
-        (body(access_token=5), 'The field "access_token" must be a text.'),
+        (body(schema=["x"]), 'The field "schema" must be text.'),
+        (body(access_token=5), 'The field "access_token" must be text.'),
     ],
 )
 def test_bad_calls_are_refused_with_a_sentence(
@@ -264,7 +264,7 @@ def test_label_studio_shows_that_no_token_may_read_the_project(
     )
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(
-        f"The backend may not read this project at {label_studio.url} (Label Studio refused to "
+        f"The backend cannot read this project at {label_studio.url} (Label Studio refused to "
         "read the project: 401"
     )
     assert answer.json()["error"].endswith(

@@ -148,7 +148,7 @@ def test_a_project_that_was_made_anew_under_the_same_number_is_another(
 @pytest.mark.parametrize("hostname", ["", "label-studio:8080", "ftp://x", "http://", "http://["])
 def test_addresses_that_are_none(tmp_path: Path, tokens: dict[str, Any], hostname: str) -> None:
     services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
-    with pytest.raises(RefusedError, match="is not the address of a Label Studio"):
+    with pytest.raises(RefusedError, match="is not an address of Label Studio"):
         connect(services, request(hostname=hostname))
 
 
@@ -167,7 +167,7 @@ def test_no_secret_is_logged_or_told(
     caplog.set_level("DEBUG")
     connect(services, request())
     tokens["good"].clear()
-    setup._checked.clear()
+    setup._trusted.clear()
     with pytest.raises(RefusedError) as caught:
         connect(services, request())
     for secret in (SERVERS_KEY, HANDED_OVER):
@@ -201,7 +201,10 @@ def strange_server() -> Iterator[str]:
 def test_a_server_that_is_no_label_studio(strange_server: str) -> None:
     with pytest.raises(LabelStudioError) as caught:
         LabelStudioClient(strange_server, "token", 1, retries=0).read_project()
-    assert str(caught.value) == "What answered when asked to read the project is no Label Studio."
+    assert (
+        str(caught.value)
+        == "The server that answered the request to read the project is not Label Studio."
+    )
 
 
 def test_a_server_that_is_not_there() -> None:
@@ -209,7 +212,7 @@ def test_a_server_that_is_not_there() -> None:
     with pytest.raises(LabelStudioError) as caught:
         client.read_project()
     assert str(caught.value) == (
-        "Label Studio could not be asked to read the project: ConnectError"
+        "Label Studio did not answer the request to read the project: ConnectError"
     )
     assert caught.value.status is None
 
@@ -250,7 +253,7 @@ def test_a_project_of_another_age_is_refused(
     with pytest.raises(RefusedError) as caught:
         connect(services, request(project="12.1700000001"))
     assert str(caught.value) == (
-        'Project 12 of Label Studio was created at another time than the field "project" says.'
+        'Project 12 of Label Studio was not created at the time that the field "project" says.'
     )
 
 
@@ -274,7 +277,7 @@ def test_no_label_studio_is_where_clouds_keep_their_secrets(
     tmp_path: Path, tokens: dict[str, Any], hostname: str
 ) -> None:
     services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
-    with pytest.raises(RefusedError, match="has an address that no Label Studio has"):
+    with pytest.raises(RefusedError, match="an address at which Label Studio cannot run"):
         connect(services, request(hostname=hostname))
     assert tokens["tried"] == []
 
@@ -322,7 +325,7 @@ def test_a_server_that_leads_on_to_another_is_not_followed(redirecting_server: s
     with pytest.raises(LabelStudioError) as caught:
         LabelStudioClient(redirecting_server, "token", 1, retries=0).read_project()
     assert str(caught.value) == (
-        "Label Studio could not be asked to read the project: it redirects to "
+        "Label Studio did not answer the request to read the project: it redirects to "
         "an address that is not its own"
     )
 
@@ -347,3 +350,13 @@ def test_a_project_is_named_as_label_studio_names_it_alone(uid: str) -> None:
     assert str(caught.value) == (
         'The field "project" must be Label Studio\'s, such as "12.1700000000".'
     )
+
+
+def test_trusted_tokens_are_bounded_and_the_newest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "_trusted", {})
+    monkeypatch.setattr(setup, "MOST_TRUSTED", 3)
+    marks = [("http://label-studio.test", UID, f"token {number}") for number in range(5)]
+    for mark in [*marks, marks[2]]:
+        setup._trust(mark)
+    assert list(setup._trusted) == [marks[3], marks[4], marks[2]]
+    assert [setup._is_trusted(mark) for mark in marks] == [False, False, True, True, True]
