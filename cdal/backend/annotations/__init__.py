@@ -1,4 +1,4 @@
-"""Label Studio's formats, both ways: findings become regions, annotations become targets."""
+"""Label Studio's formats, both ways: findings become regions, annotations become truths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMATS: Mapping[str, Format] = {
     "BrushLabels": brush,
     "PolygonLabels": polygons,
 }
-"""By the control's tag."""
+"""Formats by the control's tag."""
 
 
 def to_result(
@@ -38,7 +38,7 @@ def to_result(
 def truth_of(
     control: Control, annotations: Iterable[Mapping[str, Any]], settings: ProjectSettings
 ) -> Truth | None:
-    """What a task's annotations say of its image; None if nothing can be learnt from them."""
+    """What a task's annotations say about its image; None if nothing can be learnt from them."""
     annotation = counting_annotation(annotations)
     if annotation is None:
         return None

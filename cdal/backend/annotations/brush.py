@@ -1,7 +1,7 @@
-"""Segmentation in Label Studio's format: `BrushLabels`, a run-length encoded mask a region.
+"""Segmentation in Label Studio's format: `BrushLabels`, one run-length encoded mask per region.
 
-The mask is an image of four channels, of which the last, alpha, counts: the page's brushes have
-soft edges, and a pixel that is at least half covered belongs to the region.
+The mask is an image of four channels, of which only the last, alpha, counts. Brushes have soft
+edges; a pixel belongs to the region if at least half of it is covered.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from cdal.models.predictions import IGNORED, Segmentation
 log = logging.getLogger(__name__)
 
 MOST_PIXELS = 80_000_000
-"""A mask of more is not read: it takes four bytes a pixel."""
+"""A larger mask is not read: it takes four bytes per pixel."""
 
 MOST_BYTES = 2_000_000
-"""A longer encoding is not read: a megabyte takes two seconds."""
+"""A longer encoding is not read: decoding a megabyte takes two seconds."""
 
 HALF = 128
-"""Of an alpha of at most 255."""
+"""Half of the largest alpha, 255."""
 
 CHANNELS = 4
 HEADER_BYTES = 7  # 32 bits: how many values; 5 bits: bits of a value, less one; 4 sizes of 4 bits
@@ -64,15 +64,15 @@ class BrushShape:
     width: int
 
     def paint(self, target: LabelMap) -> bool:
-        """Set what it covers to its label; False if the encoding is damaged."""
+        """Set the covered pixels to its label; returns False if the encoding is damaged."""
         # Imported here because it imports NLTK, which takes seconds.
         from label_studio_sdk.converter.brush import decode_rle
 
         try:
             values = decode_rle(self.rle)
-        # The library checks nothing: what it raises depends on where the damage is.
+        # The library checks nothing; what it raises depends on where the damage is.
         except (ValueError, IndexError, OverflowError):
-            log.warning("a brush region is damaged and was left out")
+            log.warning("A damaged brush region was left out.")
             return False
         alpha = values.reshape(self.height, self.width, CHANNELS)[:, :, CHANNELS - 1]
         target[resize((alpha >= HALF).view(np.uint8), target.shape) > 0] = self.label
@@ -109,7 +109,7 @@ def to_result(
         mask = (large == group[0].value).view(np.uint8)
         if settings.split_regions:
             mask &= shares(_painted(group, shape) == group[0].value, size) > 0
-        if not mask.any():  # the image is so much smaller than the map
+        if not mask.any():  # the image is much smaller than the map
             continue
         value = {
             "format": "rle",
@@ -133,7 +133,7 @@ def to_result(
 
 
 def _painted(parts: Iterable[Part], size: tuple[int, int]) -> LabelMap:
-    """The parts on nothing."""
+    """The parts, painted on an empty map."""
     labels = np.full(size, IGNORED, np.uint8)
     for part in parts:
         labels[part.window][part.mask > 0] = part.value
@@ -141,7 +141,7 @@ def _painted(parts: Iterable[Part], size: tuple[int, int]) -> LabelMap:
 
 
 def _encode(mask: Mask) -> list[int]:
-    """As the library's `mask2rle`, whose repetition of each byte is its slowest step."""
+    """Like the library's `mask2rle`, without its slowest step, the repetition of each byte."""
     from label_studio_sdk.converter.brush import encode_rle
 
     channels = mask.astype(np.uint32) * np.uint32(0xFFFFFFFF)
@@ -165,13 +165,13 @@ def read(control: Control, result: Sequence[Any], settings: ProjectSettings) -> 
 
 
 def _shape(region: Mapping[str, Any], value: Mapping[str, Any], label: int) -> BrushShape | None:
-    """A region whose encoding claims what fits its image, without decoding it."""
+    """A region if its encoding claims the size of its image, checked without decoding it."""
     size, given = original_size(region), value.get("rle")
     if size is None or not isinstance(given, list) or not HEADER_BYTES < len(given) <= MOST_BYTES:
         return None
     try:
         rle = bytes(given)
-    except (TypeError, ValueError):  # something that is no byte
+    except (TypeError, ValueError):  # a value that is not a byte
         return None
     height, width = size
     values = int.from_bytes(rle[:4], "big")

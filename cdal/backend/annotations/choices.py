@@ -30,7 +30,7 @@ class ChoiceTruth:
         return frozenset({self.label})
 
     def unseen(self, side: int) -> int:  # noqa: ARG002
-        """None is too small."""
+        """A class has no size, so nothing is too small."""
         return 0
 
     def target(self, height: int, width: int) -> Tensor:  # noqa: ARG002 — at any size
@@ -69,7 +69,7 @@ def read(
     result: Sequence[Any],
     settings: ProjectSettings,  # noqa: ARG001
 ) -> ChoiceTruth | None:
-    """The first choice; None where there is none, or the labeling config no longer has it."""
+    """The first choice; None if there is none or the labeling config no longer has it."""
     for _, label, value in regions_of(control, result):
         if value.get("choices"):
             return None if label is None else ChoiceTruth(label, control.labels.index(label))

@@ -15,7 +15,7 @@ SERVED: Mapping[str, ControlTask] = {
     "BrushLabels": "segmentation",
     "PolygonLabels": "segmentation",
 }
-"""Control tags that this backend pre-annotates, with the task that each one sets."""
+"""Control tags that this backend serves, each with its task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Control:
         to_name: the image's name.
         image_key: where a task's ``data`` has the image.
         labels: the classes, in the config's order.
-        score_threshold: regions of a lower confidence are not shown (the tag's
-            ``model_score_threshold``); None where the config doesn't say.
+        score_threshold: regions with a lower confidence are not shown (the tag's
+            ``model_score_threshold``); None if the tag has none.
         known_as: further names under which a model may know a label (its ``predicted_values``).
     """
 
@@ -45,14 +45,14 @@ class Control:
 
     @property
     def task(self) -> ControlTask:
-        """What a network is to do."""
+        """The task of its networks."""
         return SERVED[self.tag]
 
     def names_of(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """What a model's classes are called here: a label, where one has them as further names."""
+        """The labels of a model's classes: a class may be one of a label's further names."""
         labels = {name: label for label in reversed(self.labels) for name in self._known(label)}
         return tuple(labels.get(name, name) for name in classes)
 
     def _known(self, label: str) -> tuple[str, ...]:
-        """A label's further names, but for those that are labels themselves."""
+        """A label's further names, without those that are labels themselves."""
         return tuple(name for name in self.known_as.get(label, ()) if name not in self.labels)

@@ -1,4 +1,4 @@
-"""What each kind of control needs: predictions out, annotations in."""
+"""The interface of the formats, predictions out and annotations in, and what they share."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ LONGEST_SIDE = 65_535
 
 
 class Truth(Protocol):
-    """What a submitted annotation says of its image, small enough to keep many."""
+    """What a submitted annotation says about its image, small enough to keep many."""
 
     @property
     def classes(self) -> frozenset[str]:
-        """The labels that occur."""
+        """The labels in the annotation."""
 
     @property
     def dropped(self) -> int:
-        """Regions that were left out since they are damaged, or too small to mean anything."""
+        """Number of regions that were left out as damaged or too small to mean anything."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences for people about regions that were not taken as they are."""
+        """Sentences for people about regions that were changed."""
 
     def unseen(self, side: int) -> int:
-        """Regions that are too small to be learnt where a network sees the image at this side."""
+        """Number of regions that are too small for a network whose input has this side."""
 
     def target(self, height: int, width: int) -> Tensor:
-        """What a network is to say of the image at this size, see `cdal.models.predictions`."""
+        """What a network should predict for the image at this size, see `cdal.models.predictions`."""
 
     def digest(self) -> str:
-        """A short text that changes when the annotation says something else."""
+        """A short text that changes when the content of the annotation changes."""
 
 
 class Format(Protocol):
-    """How one kind of control writes predictions and reads annotations; a module is one."""
+    """How one kind of control writes predictions and reads annotations; implemented by modules."""
 
     def to_result(
         self,
@@ -58,11 +58,11 @@ class Format(Protocol):
 
         Args:
             control: the control that they are shown in.
-            classes: the model version's classes in order; one that is no label of the control
-                (any more), such as ``BACKGROUND``, gives no region.
-            finding: what the network says, of the kind that belongs to the control's task.
+            classes: the model version's classes in order; a class that is not a label of the control,
+                such as ``BACKGROUND``, gives no region.
+            finding: the network's output, of the kind of the control's task.
             size: height and width of the image in pixels, as it is shown.
-            settings: of the project.
+            settings: the project's settings.
         """
 
     def read(
@@ -70,17 +70,16 @@ class Format(Protocol):
     ) -> Truth | None:
         """What an annotation says; None if nothing can be learnt from it.
 
-        Whatever the JSON of ``result`` holds, this does not raise: what is damaged is left out.
+        This does not raise, whatever JSON ``result`` contains: damaged regions are left out.
         """
 
 
 def regions_of(
     control: Control, result: object
 ) -> Iterator[tuple[Mapping[str, Any], str | None, Mapping[str, Any]]]:
-    """The control's own regions, with their label and value.
+    """The control's regions, each with its label and value.
 
-    A region of several labels has the first that the control knows; the label of one that the
-    labeling config no longer has is None.
+    Of several labels, the first that the control knows counts; None if it knows none of them.
     """
     kind = control.tag.lower()
     for region in result if isinstance(result, list | tuple) else ():
@@ -95,7 +94,7 @@ def regions_of(
 
 
 def original_size(region: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Height and width of the image that was annotated, None where the region doesn't say."""
+    """Height and width of the annotated image; None if the region does not contain them."""
     size = region.get("original_height"), region.get("original_width")
     if all(type(side) is int and 0 < side <= LONGEST_SIDE for side in size):
         return size  # type: ignore[return-value]
@@ -103,7 +102,7 @@ def original_size(region: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def number(value: object) -> float | None:
-    """A finite number of a JSON document, else None."""
+    """The value as a finite number; None if it is anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -114,10 +113,10 @@ def number(value: object) -> float | None:
 
 
 def counting_annotation(annotations: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The annotation of a task that models learn from, None where it has none.
+    """The annotation of a task that models learn from; None if there is none.
 
-    Of several submitted annotations the ground truth counts, else the latest; skipped ones never
-    do.
+    Of several submitted annotations, the ground truth counts, otherwise the latest. Skipped ones
+    never count.
     """
     submitted = [a for a in annotations if not a.get("was_cancelled")]
     return max(

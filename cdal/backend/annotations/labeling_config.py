@@ -1,4 +1,4 @@
-"""The labeling config: which image and which control of it this backend serves."""
+"""Reading labeling configs: which image and which control this backend serves, and why not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cdal.models.predictions import BACKGROUND, IGNORED
 MAX_CONFIG_CHARACTERS = 1_000_000
 
 MOST_LABELS: Mapping[ControlTask, int] = {
-    # What is learnt of each image grows with the labels, or with their square.
+    # What is kept per image grows with the number of labels, or with its square.
     "classification": 1000,
     "detection": 1000,
     # A pixel's class is a byte, and background is a class too.
@@ -26,7 +26,7 @@ MOST_LABELS: Mapping[ControlTask, int] = {
 }
 
 MOST_CHARACTERS = 500
-"""Of a label or a name: they come back in sentences, predictions and file names of weights."""
+"""Per label or name: they occur in messages, predictions and the metadata of weights."""
 
 
 @lru_cache(maxsize=32)  # of up to a megabyte each
@@ -35,7 +35,7 @@ def served_control(config: str, name: str | None = None) -> Control:
 
     Args:
         config: the labeling config.
-        name: the control's name, where several could be served.
+        name: the control's name, if several could be served.
 
     Raises:
         LabelingError: the config cannot be served; the message says why and what to do.
@@ -74,7 +74,7 @@ def _check_lengths(tags: Sequence[ObjectTag | ControlTag]) -> None:
 
 
 def _names(tags: Sequence[ObjectTag | ControlTag]) -> str:
-    """Their names, of which a sentence can hold a few."""
+    """The names of the first few tags, for a sentence."""
     shown = ", ".join(f'"{one_line(tag.name)}"' for tag in tags[:5])
     return shown if len(tags) <= 5 else f"{shown} and {len(tags) - 5} more"
 
@@ -108,7 +108,7 @@ def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
             f'"control"); there {"is" if len(served) == 1 else "are"} {_names(served)}.',
             advice=CHANGE_SETTINGS,
         )
-    # What is asked of each region goes with the control that draws the regions.
+    # A control that is asked for each region belongs to the one that draws the regions.
     served = [tag for tag in served if not _is_per_region(tag)] or served
     if len(served) > 1:
         raise LabelingError(
@@ -126,7 +126,7 @@ def _parse(config: str) -> LabelInterface:
             f"The labeling config has {len(config):,} characters; the most is "
             f"{MAX_CONFIG_CHARACTERS:,}."
         )
-    # An entity can grow without bound or name a local file, and no labeling config needs one.
+    # An entity can grow without bound or name a local file, and labeling configs do not need them.
     if "<!DOCTYPE" in config.upper() or "<!ENTITY" in config.upper():
         raise LabelingError("The labeling config has a <!DOCTYPE> or an <!ENTITY>; remove it.")
     if not config.strip():
@@ -147,7 +147,7 @@ def _image_key(image: ObjectTag) -> str:
     if "valueList" in (image.attr or {}):
         raise LabelingError(
             f'The <Image> "{image.name}" shows a list of images (valueList); this backend serves '
-            'one image a task: use value="$image".'
+            'one image per task: use value="$image".'
         )
     value = image.value or ""
     if not value.startswith("$") or not value[1:].isidentifier():
@@ -164,7 +164,7 @@ def _to_names(tag: ControlTag) -> list[str]:
 
 
 def _attributes(tag: ControlTag) -> dict[str, str]:
-    """Label Studio reads names of attributes in any case."""
+    """Attributes by lower-case name: Label Studio ignores the case."""
     return {name.lower(): str(value) for name, value in (tag.attr or {}).items()}
 
 
@@ -177,12 +177,12 @@ def _check_choices(control: ControlTag) -> None:
     if attributes.get("choice", "single") == "multiple":
         raise LabelingError(
             f'The <Choices> "{control.name}" has choice="multiple"; this backend serves one '
-            'label an image: use choice="single".'
+            'label per image: use choice="single".'
         )
     if _is_per_region(control):
         raise LabelingError(
             f'The <Choices> "{control.name}" is asked for each region (perRegion); this backend '
-            "serves one label an image: remove perRegion."
+            "serves one label per image: remove perRegion."
         )
     _check_not_dynamic(control, "choices")
     if attributes.get("allownested", "false").lower() == "true":

@@ -1,6 +1,6 @@
-"""What brushes and polygons have in common: masks, their parts, and painting them over another.
+"""What brushes and polygons share: masks, their connected parts, and painting them.
 
-Where regions overlap, the later one wins, as it lies on top on Label Studio's page.
+Where regions overlap, the later one wins, because Label Studio shows it on top.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LabelMap = npt.NDArray[np.uint8]
 """The class of each pixel, (H, W)."""
 
 Mask = npt.NDArray[np.uint8]
-"""1 where something is, else 0, (H, W)."""
+"""1 inside and 0 outside, (H, W)."""
 
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
@@ -41,10 +41,10 @@ class Shape(Protocol):
     def label(self) -> int: ...
 
     def paint(self, target: LabelMap) -> bool:
-        """Set what it covers to its label; False if it turns out to be damaged."""
+        """Set the covered pixels to its label; returns False if it is damaged."""
 
     def content(self) -> bytes:
-        """What makes it different from others."""
+        """Bytes that differ between different shapes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class MaskTruth:
     Attributes:
         labels: the control's.
         shapes: the regions, from the bottom to the top.
-        uncovered: stands for pixels that no region covers: the index of background, or `IGNORED`.
+        uncovered: value of pixels that no region covers: the index of background, or `IGNORED`.
     """
 
     labels: tuple[str, ...]
@@ -69,13 +69,13 @@ class MaskTruth:
         return frozenset(self.labels[shape.label] for shape in self.shapes)
 
     def unseen(self, side: int) -> int:  # noqa: ARG002
-        """Not known without painting them."""
+        """Unknown without painting the regions, so 0."""
         return 0
 
     def target(self, height: int, width: int) -> Tensor:
         """The label map, (H, W) uint8.
 
-        Where a region was damaged, what no other covers is ignored, since it may be that region's.
+        If a region was damaged, uncovered pixels are ignored, since they may belong to it.
         """
         painted = np.full((height, width), self.uncovered, np.uint8)
         sound = [shape.paint(painted) for shape in self.shapes]
@@ -84,7 +84,7 @@ class MaskTruth:
         return torch.from_numpy(painted)
 
     def digest(self) -> str:
-        """A hash of all regions and of what lies between them."""
+        """A hash of all regions and of the value of uncovered pixels."""
         text = hashlib.sha256(f"{self.uncovered} {self.dropped}".encode())
         for shape in self.shapes:
             text.update(f"\n{self.labels[shape.label]}\n".encode())
@@ -95,7 +95,7 @@ class MaskTruth:
 def truth_of_shapes(
     control: Control, shapes: Sequence[Shape], dropped: int, settings: ProjectSettings
 ) -> MaskTruth | None:
-    """What the regions say together; None where that is nothing."""
+    """The truth of all regions together; None if nothing can be learnt from them."""
     ignoring = settings.unlabelled == "ignore"
     if not shapes and (ignoring or dropped):
         return None
@@ -125,7 +125,7 @@ class Part:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Where its bounding box lies in the label map."""
+        """Its bounding box in the label map."""
         height, width = self.mask.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
@@ -172,9 +172,9 @@ def _parts_of_class(
 
 
 def enlarge(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
-    """A label map at another size: each pixel is of the class that has most of what is around it.
+    """A label map at another size: each pixel gets the class that covers most of its surroundings.
 
-    Taking the nearest pixel instead would give every edge the steps of the smaller map.
+    With the nearest pixel, edges would show the steps of the smaller map.
     """
     if labels.shape == size:
         return labels
@@ -188,13 +188,13 @@ def enlarge(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
 
 
 def shares(mask: Mask, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """How much of what is around each pixel a mask has, up to 255, (H, W)."""
+    """How much of each pixel's surroundings the mask covers, up to 255, (H, W)."""
     found = cv2.resize(mask * np.uint8(255), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return found.astype(np.uint8, copy=False)
 
 
 def resize(image: npt.NDArray[Pixel], size: tuple[int, ...]) -> npt.NDArray[Pixel]:
-    """Each pixel is the one in which its centre lies, (H, W)."""
+    """The image at another size: each pixel is the one that contains its centre, (H, W)."""
     if image.shape == size:
         return image
     resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -20,11 +20,11 @@ Points = npt.NDArray[np.float64]
 LEAST_POINTS = 3
 
 FINEST = 0.35
-"""Pixels; a line through the middles of pixels' edges that moves by less passes no centre."""
+"""Pixels; a line through the middles of pixel edges can move this far without passing a centre."""
 
 THICKNESS = 50.0
-"""A line may move by this part of the outlined area's thickness (its area by its perimeter) at a
-tolerance of one pixel, as a pixel matters more where there are few: so the IoU stays over 0.99."""
+"""At a tolerance of one pixel, a line may move by the outlined area's thickness (area by perimeter)
+divided by this, since a pixel matters more in a thin area; the IoU stays above 0.99."""
 
 
 def outlines_of(

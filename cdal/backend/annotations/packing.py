@@ -1,4 +1,4 @@
-"""Findings as JSON, to be kept with the predictions: results are built of them when asked for."""
+"""Findings as JSON, which predictions keep; results are built from them on request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Size = tuple[int, int]
 def pack(finding: Finding, size: Size) -> dict[str, Any]:
     """A finding and the size of its image, as JSON.
 
-    Label maps lose nothing; confidences are rounded to 1/255, boxes and theirs to 5 digits.
+    Label maps are exact; their confidences are rounded to 1/255, other numbers to 5 digits.
     """
     packed: dict[str, Any] = {"size": list(size)}
     match finding:
@@ -41,10 +41,10 @@ def pack(finding: Finding, size: Size) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> tuple[Finding, Size]:
-    """What `pack` has packed.
+    """Undo `pack`.
 
     Raises:
-        KeyError: it is something else.
+        KeyError: it was not packed by `pack`.
     """
     height, width = packed["size"]
     finding: Finding
@@ -67,9 +67,9 @@ def _rounded(values: Tensor) -> Any:
 
 
 def _compressed(pixels: Tensor) -> dict[str, Any]:
-    """A byte a pixel, (H, W) uint8."""
-    # Runs are all that there is in a label map, so that looking for more takes time and finds
-    # nothing; a PNG of it takes three times as long.
+    """Compress one byte per pixel, (H, W) uint8."""
+    # Label maps consist of runs, so looking for anything else only takes time; a PNG takes three
+    # times as long.
     zipped = zlib.compressobj(1, strategy=zlib.Z_RLE)
     data = zipped.compress(pixels.numpy().tobytes()) + zipped.flush()
     return {"shape": list(pixels.shape), "zlib": base64.b64encode(data).decode()}
@@ -77,5 +77,5 @@ def _compressed(pixels: Tensor) -> dict[str, Any]:
 
 def _decompressed(packed: dict[str, Any]) -> Tensor:
     data = zlib.decompress(base64.b64decode(packed["zlib"]))
-    # A bytearray, since torch shares memory only with what can be written.
+    # A bytearray, because torch shares only writable memory.
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(packed["shape"])

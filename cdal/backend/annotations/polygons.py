@@ -1,4 +1,4 @@
-"""Segmentation in Label Studio's format: `PolygonLabels`, a polygon a region, in percent."""
+"""Segmentation in Label Studio's format: `PolygonLabels`, one polygon per region, in percent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Segmentation
 
 MOST_POINTS = 20_000
-"""A polygon of more is not read: filling it takes seconds."""
+"""A polygon with more points is not read: filling it takes seconds."""
 
 LEAST_POINTS = 3
 
@@ -53,7 +53,7 @@ def to_result(
     size: tuple[int, int],
     settings: ProjectSettings,
 ) -> list[Region]:
-    """A polygon for each connected part of a class; those that others lie on come first."""
+    """A polygon per connected part of a class; a part comes before those inside it."""
     shape = height, width = tuple(finding.labels.shape)
     parts = parts_of(finding, control, classes, settings)
     shown = [part for part in parts if part.confidence >= (control.score_threshold or 0)]
@@ -125,7 +125,7 @@ def fill(target: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], value: 
     Args:
         target: (H, W).
         points: x and y in pixels, where the first pixel goes from 0 to 1, (N, 2).
-        value: to be set.
+        value: the value to set.
     """
     height, width = target.shape
     ends = np.roll(points, -1, axis=0)
@@ -142,7 +142,7 @@ def fill(target: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], value: 
     top, bottom = int(first[crossing].min()), int(stop[crossing].max())
     left = int(np.clip(np.floor(points[:, 0].min()), 0, width))
     right = int(np.clip(np.ceil(points[:, 0].max()), 0, width))
-    # One column more: whatever is crossed at the right edge is never entered.
+    # One more column for crossings at the right edge, behind which nothing is inside.
     shape = bottom - top, right - left + 1
     turns = np.zeros(shape, np.int32)
     for start in range(0, crossing.size, EDGES_AT_ONCE):

@@ -24,11 +24,11 @@ from cdal.models.detection.boxes import MIN_SIDE
 from cdal.models.predictions import Detections
 
 SCORE_THRESHOLD = 0.3
-"""Boxes of a lower confidence are not shown, unless the control says otherwise: a detector has
-hundreds of hardly probable ones."""
+"""Boxes with a lower confidence are not shown, unless the control says otherwise: a detector
+predicts hundreds of improbable ones."""
 
 SMALLEST_SIDE = 1.0
-"""Pixels; a box that is smaller shows nothing."""
+"""Pixels; a smaller box shows nothing."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of the image's sides."""
@@ -36,7 +36,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxesTruth:
-    """The boxes of an image; none is an image with nothing to find.
+    """The boxes of an image; there may be none.
 
     Attributes:
         labels: the control's.
@@ -56,7 +56,7 @@ class BoxesTruth:
         return frozenset(self.labels[index] for index in self.indices)
 
     def unseen(self, side: int) -> int:
-        """Boxes that are less than a pixel wide or high there."""
+        """Number of boxes that are less than a pixel wide or high at this side."""
         sides = (self.boxes[:, 2:] - self.boxes[:, :2]) * side
         return int((sides < MIN_SIDE).any(1).sum())
 
@@ -77,7 +77,7 @@ def to_result(
     classes: Sequence[str],
     finding: Detections,
     size: tuple[int, int],
-    settings: ProjectSettings,  # noqa: ARG001 — none of them is of boxes
+    settings: ProjectSettings,  # noqa: ARG001 — none concerns boxes
 ) -> list[Region]:
     """A rectangle for each box that is confident enough."""
     threshold = SCORE_THRESHOLD if control.score_threshold is None else control.score_threshold
@@ -121,7 +121,7 @@ def to_result(
 def read(
     control: Control,
     result: Sequence[Any],
-    settings: ProjectSettings,  # noqa: ARG001 — none of them is of boxes
+    settings: ProjectSettings,  # noqa: ARG001 — none concerns boxes
 ) -> BoxesTruth:
     """The boxes, clipped to the image; those that are damaged or degenerate are left out."""
     boxes: list[Box] = []
@@ -160,7 +160,7 @@ def _box(value: Mapping[str, Any], size: tuple[int, int] | None) -> Box | None:
         return None
     box = x, y, x + width, y + height
     if angle % 360:
-        if size is None:  # an angle means nothing without the image's proportions
+        if size is None:  # an angle needs the image's proportions
             return None
         box = _hull(x, y, width, height, math.radians(angle % 360), size[0] / size[1])
     left, top, right, bottom = (min(max(side, 0.0), 100.0) / 100 for side in box)
@@ -179,9 +179,9 @@ def _hull(x: float, y: float, width: float, height: float, angle: float, ratio: 
 
 
 def _is_visible(box: Box, size: tuple[int, int] | None) -> bool:
-    """At least a pixel wide and high; without the size in pixels, not empty."""
+    """Whether a box is at least a pixel wide and high, or not empty if the size is unknown."""
     left, top, right, bottom = box
     if size is None:
         return right > left and bottom > top
-    tiny = SMALLEST_SIDE - 1e-3  # of percents that were rounded
+    tiny = SMALLEST_SIDE - 1e-3  # percentages are rounded
     return (right - left) * size[1] >= tiny and (bottom - top) * size[0] >= tiny

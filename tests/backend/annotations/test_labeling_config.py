@@ -63,7 +63,7 @@ def test_what_is_not_served_may_be_there_beside_it() -> None:
         (
             config('<Image name="image" valueList="$photos"/>', CHOICES),
             'The <Image> "image" shows a list of images (valueList); this backend serves one image '
-            'a task: use value="$image".',
+            'per task: use value="$image".',
         ),
         (
             config('<Image name="image" value="http://x/$photo"/>', CHOICES),

@@ -213,9 +213,7 @@ def reason(data: bytes, max_pixels: int = MAX) -> str:
 
 WEB_PAGE = "The address returns a web page, perhaps a login page, instead of an image."
 DRAWING = "The image is an SVG drawing, which has no pixels."
-NOT_READ = (
-    "The file is not an image in a supported format (JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF)."
-)
+NOT_READ = "The file is not an image in a supported format (JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF)."
 
 
 @pytest.mark.parametrize(

@@ -111,13 +111,13 @@ BAD_CONFIGS: list[tuple[str, str]] = [
     ),
     (
         "<View>" + IMAGE + CHOICES.replace(" toName", ' choice="multiple" toName') + "</View>",
-        'The <Choices> "label" has choice="multiple"; this backend serves one label an image: use '
+        'The <Choices> "label" has choice="multiple"; this backend serves one label per image: use '
         'choice="single".',
     ),
     (
         "<View>" + IMAGE + CHOICES.replace(" toName", ' perRegion="true" toName') + "</View>",
         'The <Choices> "label" is asked for each region (perRegion); this backend serves one label '
-        "an image: remove perRegion.",
+        "per image: remove perRegion.",
     ),
     (
         "<View>" + IMAGE + CHOICES.replace(" toName", ' value="$options" toName') + "</View>",
