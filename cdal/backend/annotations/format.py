@@ -37,7 +37,7 @@ class Truth(Protocol):
         """Number of regions that are too small for a network whose input has this side."""
 
     def target(self, height: int, width: int) -> Tensor:
-        """What a network should predict for the image at this size, see `cdal.models.predictions`."""
+        """The target of a network for the image at this size, see `cdal.models.predictions`."""
 
     def digest(self) -> str:
         """A short text that changes when the content of the annotation changes."""
@@ -58,8 +58,8 @@ class Format(Protocol):
 
         Args:
             control: the control that they are shown in.
-            classes: the model version's classes in order; a class that is not a label of the control,
-                such as ``BACKGROUND``, gives no region.
+            classes: the model version's classes in order; a class that is not a label of the
+                control, such as ``BACKGROUND``, gives no region.
             finding: the network's output, of the kind of the control's task.
             size: height and width of the image in pixels, as it is shown.
             settings: the project's settings.

@@ -144,7 +144,7 @@ def _redirected(address: Url, target: str) -> Url:
 
 def _refusal(status: int, name: str, *, own: bool) -> ImageError:
     if status in (401, 403):
-        why = "; the access token may not read it." if own else "."
+        why = ": the access token may not read it." if own else "."
         return ImageError(f"{name} refuses to return the image (status {status}){why}", own)
     if status in (404, 410):
         return ImageError(f"{name} has no such image (status {status}).")
