@@ -143,9 +143,7 @@ def test_a_redirect_to_label_studios_api_gets_nowhere(
     label_studio: Loopback, source: ImageSource
 ) -> None:
     label_studio.routes[IMAGE] = reply(status=302, Location="/api/users")
-    assert "may not be fetched from the host" in refusal(
-        source, IMAGE, allowed=AllowedHosts()
-    )
+    assert "may not be fetched from the host" in refusal(source, IMAGE, allowed=AllowedHosts())
     assert [path for path, _ in label_studio.requests] == [IMAGE]
 
 
