@@ -58,6 +58,7 @@ def test_one_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_client_closes_its_connections_when_nobody_uses_it_any_more(tmp_path: Path) -> None:
+    _client.cache_clear()  # other tests may still use theirs
     services = make_services(tmp_path)
     client = services.client(add_project(services))
     connections = client._http
