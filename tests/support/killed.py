@@ -22,10 +22,12 @@ import cdal.backend
 import cdal.backend.web.app  # which gunicorn imports by its name
 from cdal.backend import commands
 from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.loop import pool_scores
+from cdal.backend.store import database
 
 BACKEND = Path(cdal.backend.__file__).parent
 # Files of the backend that commit or rename for their callers: the callers name the point.
-BENEATH = tuple(BACKEND / file for file in ("store/store.py", "loop/pool_scores.py"))
+BENEATH = (Path(database.__file__), Path(pool_scores.__file__))
 
 
 def watch(passed: Path, fatal: str | None) -> None:
