@@ -9,7 +9,7 @@ from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import SettingsError
 from cdal.backend.settings import ProjectSettings
-from cdal.models import ARCHITECTURES
+from cdal.models import ARCHITECTURES, ModelError, check_backbone, is_backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class ProjectConfig:
     def accept(
         cls, labeling_config: str, extra_params: object, server: ServerConfig
     ) -> ProjectConfig:
-        """Parse a configuration that is about to be stored: this server must have its weights, too.
+        """Parse a configuration that is about to be stored: this server must have its weights, and
+        timm its backbone.
 
         A stored one is only parsed, so that a project whose weights are gone is still served.
 
@@ -50,14 +51,22 @@ class ProjectConfig:
         """
         config = cls.parse(labeling_config, extra_params)
         server.weights_file(config.settings.weights)
+        network = config.settings.network
+        if network is not None and is_backbone(network):
+            try:
+                check_backbone(network)
+            except ModelError as error:
+                raise SettingsError(f'Setting "network": {error}') from None
         return config
 
 
 def _check_network(settings: ProjectSettings, control: Control) -> None:
-    if settings.network is not None and settings.network not in ARCHITECTURES[control.task]:
+    if settings.network is None or is_backbone(settings.network):
+        return
+    if settings.network not in ARCHITECTURES[control.task]:
         raise SettingsError(
             f'Setting "network": "{settings.network}" is not a network for {control.task}; choose '
-            f"one of {', '.join(ARCHITECTURES[control.task])}."
+            f"one of {', '.join(ARCHITECTURES[control.task])}, or timm:NAME."
         )
 
 

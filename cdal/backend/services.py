@@ -55,7 +55,7 @@ class Services:
                 config.image_cache_mb * 2**20,
                 AllowedHosts.parse(config.image_hosts),
             ),
-            networks=LoadedNetworks(config.device),
+            networks=LoadedNetworks(config.device, config.weights_folder),
             thumbnails=DiskCache(config.data_folder / "thumbnails", THUMBNAIL_CACHE_BYTES),
         )
 
@@ -95,8 +95,9 @@ class LoadedNetworks:
 
     KEPT = 2
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, weights_folder: Path | None = None) -> None:
         self._device = device
+        self._weights_folder = weights_folder
         self._lock = threading.Lock()
         self._loaded: dict[Path, TaskNetwork] = {}
 
@@ -122,13 +123,16 @@ class LoadedNetworks:
         with self._lock:
             self._loaded.pop(folder, None)
             free_memory()
-            network = load_network(folder, CPU)
+            network = self._on(folder, CPU)
             self._loaded[folder] = network
             return network
 
     def _load(self, folder: Path) -> TaskNetwork:
         try:
-            return load_network(folder, choose_device(self._device))
+            return self._on(folder, choose_device(self._device))
         except torch.OutOfMemoryError:
             log.warning("The GPU's memory is full; unseen images are predicted on the CPU.")
-        return load_network(folder, CPU)
+        return self._on(folder, CPU)
+
+    def _on(self, folder: Path, device: torch.device) -> TaskNetwork:
+        return load_network(folder, device, weights_folder=self._weights_folder)

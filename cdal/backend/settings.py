@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cdal.backend.errors import SettingsError
 from cdal.backend.text import one_line
-from cdal.models import ARCHITECTURES
+from cdal.models import ARCHITECTURES, is_backbone
 from cdal.selectors import OptionError, make_selector
 
 # Not BALD: it needs MC dropout samples, which the scoring pass does not draw.
@@ -31,6 +32,10 @@ LONGEST_PROBLEM = 300
 
 LEAST_RESERVE = 30
 """Even fast annotators do not label more images than this while the queue is being refilled."""
+
+
+# As timm names its networks; whether there is one of this name is checked where it is stored.
+_BACKBONE = re.compile(r"timm:[a-z0-9_]{1,60}(\.[a-z0-9_]{1,60})?")
 
 
 class ProjectSettings(BaseModel):
@@ -121,7 +126,11 @@ class ProjectSettings(BaseModel):
         "a larger tolerance gives fewer points.",
     )
     network: str | None = Field(
-        None, description="Name of the network; by default chosen by task and device."
+        None,
+        max_length=200,
+        description="Name of the network; by default chosen by task and device. `timm:NAME` is a "
+        "small head on a frozen pretrained backbone of timm, trained in seconds; "
+        "`timm:tf_efficientnet_lite0` needs no download.",
     )
     pretrained: bool | Literal["auto"] = Field(
         "auto",
@@ -169,10 +178,18 @@ class ProjectSettings(BaseModel):
                 "machine, which a project's settings may not do; leave it out."
             )
         known = [name for names in ARCHITECTURES.values() for name in names]
-        if self.network is not None and self.network not in known:
+        if self.network is None:
+            return self
+        if self.network not in known and not _BACKBONE.fullmatch(self.network):
             raise ValueError(
                 f'Setting "network": there is no network "{one_line(self.network)}"; '
-                f"choose one of {', '.join(known)}."
+                f"choose one of {', '.join(known)}, or timm:NAME."
+            )
+        if is_backbone(self.network) and (self.pretrained is False or self.weights is not None):
+            other = '"weights"' if self.weights is not None else '"pretrained"'
+            raise ValueError(
+                f'Setting "network": "{self.network}" is a head on a pretrained backbone, which '
+                f"needs its own weights; leave out {other}, or choose another network."
             )
         return self
 

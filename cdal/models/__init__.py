@@ -3,6 +3,7 @@
 They know nothing about Label Studio, selectors, or any files but their own.
 """
 
+from cdal.models.backbone import check_backbone, is_backbone
 from cdal.models.checkpoint import check_weights
 from cdal.models.classification.network import ClassificationNetwork
 from cdal.models.data import Dataset
@@ -59,6 +60,7 @@ __all__ = [
     "SegmentationNetwork",
     "Stopped",
     "TaskNetwork",
+    "check_backbone",
     "check_weights",
     "choose_device",
     "choose_network",
@@ -66,6 +68,7 @@ __all__ = [
     "fingerprint",
     "fit",
     "free_memory",
+    "is_backbone",
     "load_network",
     "make_network",
     "network_class",

@@ -128,3 +128,30 @@ def test_the_two_kinds_of_refusal_stay_apart() -> None:
         ProjectConfig.parse(CONFIG, {"budget": 0})
     with pytest.raises(LabelingError):
         ProjectConfig.parse("<View/>", {"budget": 1})
+
+
+def test_a_backbone_of_timm_is_a_network_for_every_control(tmp_path: Path) -> None:
+    settings = {"network": "timm:tf_efficientnet_lite0"}
+    server = make_config(tmp_path / "data")
+    for labeling_config in (CONFIG, BOXES, MASKS):
+        accepted = ProjectConfig.accept(labeling_config, settings, server)
+        assert accepted.settings.network == settings["network"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"network": "timm:resnet5000"}, ["timm", "resnet5000"]),
+        ({"network": "timm:../secret"}, ['"network"', "timm:NAME"]),
+        ({"network": "timm:resnet50", "pretrained": False}, ['"pretrained"', "leave out"]),
+        ({"network": "timm:resnet50", "weights": "ours.pth"}, ['"weights"', "leave out"]),
+    ],
+)
+def test_a_backbone_that_cannot_be_is_refused(
+    tmp_path: Path, settings: Any, words: list[str]
+) -> None:
+    server = make_config(tmp_path / "data", weights_folder=tmp_path)
+    (tmp_path / "ours.pth").touch()
+    with pytest.raises(ConfigError) as caught:
+        ProjectConfig.accept(CONFIG, settings, server)
+    assert [word for word in words if word not in str(caught.value)] == []

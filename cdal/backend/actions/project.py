@@ -162,7 +162,9 @@ def _check_network(services: Services, project: Project, version: ModelVersion) 
     """Refuse a version that cannot be loaded or was trained for another task."""
     folder = services.config.version_folder(project.id, version.number)
     try:
-        network = load_network(folder, torch.device("cpu"))
+        network = load_network(
+            folder, torch.device("cpu"), weights_folder=services.config.weights_folder
+        )
         task = ProjectConfig.parse(project.labeling_config, project.extra_params).control.task
     except (ModelError, ConfigError) as error:
         reason = str(error).replace(str(services.config.data_folder), "the data folder")

@@ -132,7 +132,13 @@ def _last(folder: Path, device: torch.device, work: Context) -> TaskNetwork | No
     """The last estimate's network with the current classes, to fine-tune like the serving model."""
     classes = network_classes(work.control, work.settings)
     try:
-        network = load_network(folder, device, classes, work.control.known_as)
+        network = load_network(
+            folder,
+            device,
+            classes,
+            work.control.known_as,
+            work.services.config.weights_folder,
+        )
     except ModelError:
         return None
     return network if network.task == work.control.task else None
@@ -161,7 +167,9 @@ def _versions(
         work.report(0.7 + 0.3 * done / len(known), f"measuring model version {row.number}")
         try:
             folder = work.services.config.version_folder(work.project.id, row.number)
-            version = load_network(folder, device, network.classes)  # in the current order
+            # With the classes in the current order.
+            weights = work.services.config.weights_folder
+            version = load_network(folder, device, network.classes, weights_folder=weights)
         except ModelError:  # its weights are gone
             continue
         if version.task == network.task:

@@ -106,7 +106,8 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
         return 0
     config = work.services.config
     folder = config.version_folder(work.project.id, version.number)
-    network = load_network(folder, choose_device(config.device))
+    device = choose_device(config.device)
+    network = load_network(folder, device, weights_folder=config.weights_folder)
     source = work.services.image_source(work.project)
     images = work.services.images.stream(source, todo, prepare=SizedImage.preparer(network))
     problems: dict[int, ImageError] = {}

@@ -43,6 +43,7 @@ from cdal.models import (
     choose_network,
     fingerprint,
     fit,
+    is_backbone,
     load_network,
     make_network,
 )
@@ -229,7 +230,8 @@ def _serving_network(work: Context, device: torch.device) -> tuple[int | None, T
         number = session.get_one(ModelVersion, serving).number
     try:
         folder = work.services.config.version_folder(work.project.id, number)
-        network = load_network(folder, device)
+        weights = work.services.config.weights_folder
+        network = load_network(folder, device, weights_folder=weights)
     except ModelError:
         if not serve_last_good(work.services, work.project.id):
             raise
@@ -257,7 +259,8 @@ def network_to_train(
     settings, task = work.settings, work.control.task
     sizes = images.sizes(SIZES_LOOKED_AT) if settings.image_size is None else []
     architecture, size = choose_network(task, device, sizes, settings.network, settings.image_size)
-    if serving is not None and settings.warm_start:
+    # A head starts from scratch, which takes seconds; what its backbone knows never changes.
+    if serving is not None and settings.warm_start and not is_backbone(architecture):
         manifest = serving.manifest
         if (manifest.architecture, manifest.image_size) == (architecture, size):
             return copy.deepcopy(serving)

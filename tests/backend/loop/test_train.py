@@ -16,7 +16,7 @@ from support.offline import FakeLabelStudio, add_project, add_version, make_serv
 
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.label_studio.data import TaskInfo
-from cdal.backend.loop import train
+from cdal.backend.loop import score, train
 from cdal.backend.loop.train import (
     _kept_images_held_out,
     _serving_network,
@@ -25,7 +25,7 @@ from cdal.backend.loop.train import (
     recipe_of,
 )
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.tables import ModelVersion, Project, Round
+from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round
 from cdal.models import BACKGROUND, Metrics, TaskNetwork, make_network
 
 
@@ -260,3 +260,34 @@ def test_a_training_is_repeated_only_where_it_would_come_to_something_else(tmp_p
     assert outcome() == "not trained: no"
     roll_back()
     assert outcome() == "model version 5"
+
+
+def test_a_head_on_a_frozen_backbone_is_trained_served_and_rescored(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    client = FakeLabelStudio()
+    for task_id in range(1, 9):
+        data = {"image": coloured(20 if task_id % 2 else 230)}
+        client.known[task_id] = TaskInfo(task_id, data, 1, 0, "2026-01-01T00:00:00Z")
+        value = {"choices": ["cat" if task_id % 2 else "dog"]}
+        given = {"from_name": "label", "to_name": "image", "type": "choices", "value": value}
+        client.given[task_id] = [{"result": [given], "was_cancelled": False}]
+    client.known[9] = TaskInfo(9, {"image": coloured(225)}, 0, 0, "2026-01-01T00:00:00Z")
+    settings = {"network": "timm:tf_efficientnet_lite0", "image_size": 64, "min_labels": 2}
+    for version in (1, 2):
+        work = make_work(services, project, client, "train", **settings, seed=version)
+        assert train.run(work).startswith(f"model version {version} serves")
+        services.jobs.finish(work.job.id, "done")
+        work = make_work(services, project, client, "score", **settings, seed=version)
+        score.run(work)
+        services.jobs.finish(work.job.id, "done")
+        folder = services.config.version_folder(project.id, version)
+        # The head alone is kept.
+        assert sum(file.stat().st_size for file in folder.iterdir()) < 100_000
+        with services.store.reading() as session:
+            found = session.scalars(
+                select(ModelVersion).filter_by(project_id=project.id, number=version)
+            ).one()
+            said = session.get_one(Prediction, (found.id, 9)).finding
+        assert found.classes[said["label"]] == "dog"
+        assert services.networks.get(folder).manifest.architecture == settings["network"]

@@ -72,7 +72,7 @@ def test_an_image_and_its_class(images: TrainingImages) -> None:
 
 
 def test_one_that_cannot_be_had_says_why(images: TrainingImages) -> None:
-    with pytest.raises(ImageError, match="not a path that Label Studio serves files at"):
+    with pytest.raises(ImageError, match="not a path at which Label Studio serves"):
         images[1]
 
 
