@@ -25,7 +25,7 @@ from cdal.backend.supervisor import serve_command, web_command
 
 
 def serve() -> int:
-    """Become the parent of web process and worker."""
+    """Become the parent of the web process and the worker."""
     return _become(serve_command)
 
 
@@ -35,7 +35,7 @@ def web() -> int:
 
 
 def worker() -> int:
-    """Run the worker; returns only where it cannot run."""
+    """Run the worker; returns only if it cannot run."""
     from cdal.backend.worker import run_worker
 
     config = _config()
@@ -50,10 +50,10 @@ def worker() -> int:
 
 
 def _end_at_once() -> NoReturn:
-    """End without taking the interpreter apart.
+    """End without tearing the interpreter down.
 
-    With torch in it that costs two seconds of a processor, twenty where others are busy on it, and
-    whoever stops a container waits ten.
+    With torch loaded, that takes two seconds of processor time, and twenty on a busy machine; a
+    container that is stopped has ten.
     """
     logging.shutdown()
     sys.stdout.flush()
@@ -84,7 +84,7 @@ def control(arguments: argparse.Namespace) -> int:
     """Watch or steer the backend whose data the environment names."""
     from cdal.backend.admin_cli import run as run_control
 
-    config = _config(ServerConfig)  # which makes no folder where there is none
+    config = _config(ServerConfig)  # this creates no folder
     if config is None:
         return 2
     try:
@@ -97,7 +97,7 @@ def control(arguments: argparse.Namespace) -> int:
 
 
 def _become(command_for: Callable[[ServerConfig], list[str]]) -> int:
-    """Have another program take this process's place: it must be the one that is told to stop."""
+    """Replace this process by another program, so that signals reach that program."""
     config = _config()
     if config is None:
         return 2
@@ -109,7 +109,7 @@ def _become(command_for: Callable[[ServerConfig], list[str]]) -> int:
 
 
 def _is_usable(config: ServerConfig) -> bool:
-    """Whether the data folder and the database can be used; here, rather than in each process."""
+    """Whether the data folder and the database are usable; checked once, not in each process."""
     try:
         check_data_folder(config)
     except DataFolderError as error:
@@ -119,7 +119,7 @@ def _is_usable(config: ServerConfig) -> bool:
 
 
 def _config(read: Callable[[], ServerConfig] = server_config) -> ServerConfig | None:
-    """The configuration, its faults told in sentences."""
+    """The configuration; each mistake in it is reported in a sentence."""
     try:
         config = read()
     except ValidationError as error:
@@ -138,7 +138,7 @@ def _sentence(where: tuple[int | str, ...], message: str) -> str:
     if not where:
         return message.removeprefix("Value error, ")
     name = str(where[0])
-    # Pydantic names a variable that has no alias by its field.
+    # Pydantic names a variable without an alias by its field.
     variable = name if name.isupper() else f"CDAL_{name.upper()}"
     message = message.removeprefix("Value error, ")
     return f"the environment variable {variable} is wrong: {message[:1].lower()}{message[1:]}."

@@ -1,7 +1,7 @@
 """The parent process of `cdal serve`: web and worker, started and stopped together.
 
-A module of its own to be run, without all that the command line needs: this process only waits, and
-would hold half a gigabyte of memory for nothing.
+It runs as a module of its own, without the command line's imports: this process only waits, and
+would otherwise hold half a gigabyte of memory for nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 STOP_SECONDS = 60.0
-"""How long the two may take to stop; a training stops within a batch."""
+"""How long both may take to stop; a training stops within a batch."""
 
 
 def serve(config: ServerConfig) -> int:
-    """Run web process and worker until SIGTERM or SIGINT, or until one of them ends.
+    """Run the web process and the worker until SIGTERM or SIGINT, or until one of them ends.
 
     Returns:
-        0 after a signal, 1 where a process ended by itself.
+        0 after a signal, 1 if a process ended by itself.
     """
     stop = False
 
@@ -39,7 +39,7 @@ def serve(config: ServerConfig) -> int:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
-    # Sessions of their own: Ctrl-C reaches the parent alone, which stops them in order.
+    # In sessions of their own, so that Ctrl-C reaches only the parent, which stops them in order.
     tie = end_with_parent(os.getpid())
     worker_command = [sys.executable, "-m", "cdal", "worker"]
     processes = {
@@ -57,11 +57,11 @@ def serve(config: ServerConfig) -> int:
 
 
 def end_with_parent(parent: int) -> Callable[[], None]:
-    """What a new process does to be told to stop when its parent ends, even by SIGKILL."""
+    """What a new process runs so that it is told to stop when its parent ends, even by SIGKILL."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def tie() -> None:
-        # Linux alone has it; elsewhere a kill of the parent leaves the two running.
+        # Only Linux has it; elsewhere, killing the parent leaves both running.
         if hasattr(libc, "prctl"):
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before this
@@ -95,7 +95,7 @@ def web_command(config: ServerConfig) -> list[str]:
         config.log_level.lower(),
         "--logger-class",
         "cdal.backend.web.gunicorn_logger.PlainLogger",
-        # All that run as one user would share it, and nobody has a use for it.
+        # All backends of one user would share it, and nobody needs it.
         "--no-control-socket",
         "cdal.backend.web.app:create_app()",
     ]

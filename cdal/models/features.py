@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of an image: computed once, small enough to keep."""
+"""The features that a frozen backbone computes once per image, small enough to keep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from threading import Lock
 from torch import Tensor
 
 FEATURE_MEMORY = 2**29
-"""Bytes of features that are kept in memory, for each backbone that is in use."""
+"""Bytes of features kept in memory per backbone in use."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,15 +28,15 @@ class ImageFeatures:
 
     @property
     def bytes(self) -> int:
-        """How much memory they take."""
+        """Bytes of memory that they take."""
         return sum(each.nbytes for each in self.maps)
 
 
 class KeptFeatures:
-    """Features by what they were computed from, the latest used; safe for threads.
+    """The most recently used features, by what they were computed from. Thread-safe.
 
     Args:
-        limit: bytes that may be kept; what was not used for longest goes first.
+        limit: bytes that may be kept; the least recently used go first.
     """
 
     def __init__(self, limit: int = FEATURE_MEMORY) -> None:
@@ -49,7 +49,7 @@ class KeptFeatures:
         return len(self._kept)
 
     def get(self, key: bytes) -> ImageFeatures | None:
-        """The features of this key, where they are kept."""
+        """The features under this key, if they are kept."""
         with self._lock:
             found = self._kept.get(key)
             if found is not None:
@@ -57,7 +57,7 @@ class KeptFeatures:
             return found
 
     def put(self, key: bytes, features: ImageFeatures) -> None:
-        """Keep features, unless they are larger than all that may be kept."""
+        """Keep features, unless they alone exceed the limit."""
         if features.bytes > self._limit:
             return
         with self._lock:
@@ -69,7 +69,7 @@ class KeptFeatures:
 
 
 def image_key(image: Tensor, use: str) -> bytes:
-    """What tells prepared images apart, (3, S, S) uint8, and what their features are for."""
+    """A key for a prepared image, (3, S, S) uint8, and the use of its features."""
     digest = hashlib.blake2b(use.encode(), digest_size=16)
     digest.update(str(tuple(image.shape)).encode())
     digest.update(image.cpu().contiguous().numpy().data)

@@ -1,4 +1,4 @@
-"""Training a network, whatever part of it learns."""
+"""Train a network: all of it, or the head on its frozen backbone."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def fit(
     progress: Callable[[FitProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FitReport:
-    """Train a network from the weights it has: its head, where its backbone is frozen, else all.
+    """Train a network from its current weights: only its head if its backbone is frozen.
 
     Args:
         network: is changed in place.
         train: what to learn from.
         held_out: what to measure on; None or no images: nothing is measured.
         recipe: how.
-        progress: told after each epoch, and while images are read.
+        progress: called after each epoch, and while images are read.
         stop: asked before each step.
 
     Raises:

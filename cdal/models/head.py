@@ -1,4 +1,4 @@
-"""Networks whose backbone is frozen: a small head learns the classes from kept features."""
+"""Networks with a frozen backbone: a small head learns the classes from kept features."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from cdal.models.recipe import Plan, Recipe
 from cdal.models.reports import FitProgress, FitReport
 
 READING = 0.7
-"""The share of the progress that the features of new images are given."""
+"""Share of the progress that computing the features of new images takes up."""
 
 Tell = Callable[[int, float], None]
-"""Told after each epoch its number and its mean loss."""
+"""Called after each epoch with its number and its mean loss."""
 
 
 class HeadNetwork(TaskNetwork):
@@ -45,10 +45,10 @@ class HeadNetwork(TaskNetwork):
 
     @staticmethod
     def record(manifest: Manifest) -> BackboneRecord:
-        """What the manifest says of the backbone.
+        """The backbone that the manifest names.
 
         Raises:
-            ModelError: it says nothing.
+            ModelError: it names none.
         """
         if manifest.backbone is None:
             raise ModelError(f"The manifest of {manifest.architecture} names no backbone.")
@@ -72,11 +72,11 @@ class HeadNetwork(TaskNetwork):
 
     @abstractmethod
     def extract(self, batch: Tensor) -> list[ImageFeatures]:
-        """See ``features``; nothing is looked up or kept."""
+        """Compute the features of prepared images, (B, 3, S, S) uint8; none are kept."""
 
     @abstractmethod
     def judge(self, features: Sequence[ImageFeatures]) -> Prediction:
-        """What the head says of the features of B images."""
+        """The head's prediction for the features of B images."""
 
     @abstractmethod
     def learn(
@@ -94,8 +94,8 @@ class HeadNetwork(TaskNetwork):
             features: of N images.
             targets: prepared, of the same images.
             recipe: how.
-            plan: what the recipe comes to.
-            tell: told of each epoch.
+            plan: what the recipe amounts to.
+            tell: called after each epoch.
             stop: asked before each step.
 
         Returns:
@@ -107,16 +107,16 @@ class HeadNetwork(TaskNetwork):
         """
 
     def plan(self, recipe: Recipe, images: int) -> Plan:
-        """What a recipe comes to for this many images."""
+        """The plan that a recipe amounts to for this many images."""
         return recipe.plan(images, self.device, self.image_size, True, self.defaults)
 
     def predict(self, batch: Tensor) -> Prediction:
         return self.judge(self.features(batch))
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:  # noqa: ARG002
-        """A head has no loss of images: see ``learn``."""
+        """A head has no loss on images; ``learn`` trains it on features."""
         raise ModelError(
-            f"{self.manifest.architecture} stays as it is, and a head on it is trained: use "
+            f"{self.manifest.architecture} stays frozen, and only the head on it is trained: use "
             "cdal.models.fit."
         )
 

@@ -118,7 +118,7 @@ class CDALModel:
         folder = self.services.config.version_folder(self.project.id, version.number)
         try:
             network = self.services.networks.get(folder)
-        except ModelError as error:  # what was predicted before goes on being served
+        except ModelError as error:  # stored predictions are still served
             log.error("project %d: %s", self.project.id, error)  # noqa: TRY400 — a sentence
             return {}
         try:

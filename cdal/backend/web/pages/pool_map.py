@@ -54,17 +54,17 @@ def pool_map(number: int) -> str:
         current = open_round(session, project)
         has_model = current is not None and current.model_version_id is not None
         drawn = newest_map(session, services().config, project)
-        told = pool_map_view(session, project, drawn) if drawn is not None else None
+        drawn_map = pool_map_view(session, project, drawn) if drawn is not None else None
         job = session.scalars(
             select(Job).filter_by(project_id=number, kind="pool_map").order_by(Job.id.desc())
         ).first()
     if has_model and drawn is None and (job is None or job.state == "done"):
         services().jobs.ask(number, "pool_map", "the pool's page")
-    points, legend = _points(told, colour) if told is not None else ([], [])
+    points, legend = _points(drawn_map, colour) if drawn_map is not None else ([], [])
     return page(
         "pool_map.html",
         project=view,
-        pool_map=told,
+        pool_map=drawn_map,
         points=points,
         legend=legend,
         colour=colour,
@@ -76,14 +76,14 @@ def pool_map(number: int) -> str:
     )
 
 
-def _points(told: PoolMapView, colour: str) -> tuple[list[Point], list[tuple[str, str, int]]]:
+def _points(view: PoolMapView, colour: str) -> tuple[list[Point], list[tuple[str, str, int]]]:
     """The points to draw, the most important last, and the legend of their colours."""
-    highest = max([point.entropy for point in told.points], default=0.0) or 1.0
+    highest = max([point.entropy for point in view.points], default=0.0) or 1.0
     drawn = []
     names: Counter[tuple[str, str]] = Counter()
     order = {"unlabelled": 0, "skipped": 0, "labelled": 1, "queued": 2}
-    for point in sorted(told.points, key=lambda point: order[point.state]):
-        name, tone = _tone(point, colour, told.classes, highest)
+    for point in sorted(view.points, key=lambda point: order[point.state]):
+        name, tone = _tone(point, colour, view.classes, highest)
         names[name, tone] += 1
         drawn.append(
             Point(
@@ -92,7 +92,7 @@ def _points(told: PoolMapView, colour: str) -> tuple[list[Point], list[tuple[str
                 y=round(MARGIN + point.y * (HEIGHT - 2 * MARGIN), 1),
                 mark=point.state,
                 tone=tone,
-                text=_words(point, told.classes),
+                text=_words(point, view.classes),
             )
         )
     legend = [(name, tone, count) for (name, tone), count in names.items()]

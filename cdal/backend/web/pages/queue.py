@@ -56,15 +56,15 @@ def queue(number: int) -> str:
         project = project_or_404(session, number)
         view = project_view(session, project)
         current = open_round(session, project)
-        told = queue_view(session, project, first, PAGE)
-        shown = [] if current is None else _shown(session, project, current, told.picks)
+        queued = queue_view(session, project, first, PAGE)
+        shown = [] if current is None else _shown(session, project, current, queued.picks)
         ranked_by = [] if current is None else list(made(session, current))
     if current is not None and not first:
         _have_ranked(project, current)
     return page(
         "queue.html",
         project=view,
-        queue=told,
+        queue=queued,
         shown=shown,
         first=first,
         page_size=PAGE,
