@@ -274,9 +274,8 @@ class FakeLabelStudio:
         since = changed_since or ""
         return iter([task for task in self.known.values() if task.updated_at >= since])
 
-    def count(self, labelled: bool | None = None) -> int:
-        found = self.known.values()
-        return sum(labelled is None or (task.annotations > 0) == labelled for task in found)
+    def count(self, labelled: bool = False) -> int:
+        return sum(not labelled or task.annotations > 0 for task in self.known.values())
 
     def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         return iter(self.given.items())

@@ -40,6 +40,8 @@ VIEW_TITLE = "CDAL queue"
 # A bulk import that is sent twice is done twice, so the SDK must not retry it by itself.
 _ONCE = RequestOptions(max_retries=0)
 
+_HAS_ANNOTATION = condition("total_annotations", "greater", "Number", 0)
+
 
 class LabelStudioClient:
     """One project of one Label Studio."""
@@ -120,12 +122,9 @@ class LabelStudioClient:
             ):
                 yield _task_info(task)
 
-    def count(self, labelled: bool | None = None) -> int:
-        """How many tasks there are; of them those with a submitted annotation, or without."""
-        conditions = []
-        if labelled is not None:
-            operator = "greater" if labelled else "equal"
-            conditions.append(condition("total_annotations", operator, "Number", 0))
+    def count(self, labelled: bool = False) -> int:
+        """How many tasks there are, or only how many of them have a submitted annotation."""
+        conditions = [_HAS_ANNOTATION] if labelled else []
         with asking_to("count the tasks"):
             pager = self._sdk.tasks.list(
                 project=self.project, page_size=1, include="id", query=query_of(conditions)
@@ -142,7 +141,7 @@ class LabelStudioClient:
                 page_size=ANNOTATED_PAGE,
                 fields="all",
                 include=include,
-                query=query_of([condition("total_annotations", "greater", "Number", 0)]),
+                query=query_of([_HAS_ANNOTATION]),
             ):
                 yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
 
