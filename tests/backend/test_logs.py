@@ -75,6 +75,7 @@ def entry(message: str, **extra: Any) -> dict[str, Any]:
 
 
 def test_each_line_carries_its_project_round_and_job() -> None:
+    set_log_context()  # whatever a request of an earlier test left in this thread
     with log_context(project=3, round=4, job=5):
         found = entry("inside")
         assert (found["project"], found["round"], found["job"]) == (3, 4, 5)

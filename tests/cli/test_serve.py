@@ -46,11 +46,11 @@ from cdal.demo.process import free_port
         ),
         (
             {"BASIC_AUTH_USER": "ann"},
-            "cdal: BASIC_AUTH_USER and BASIC_AUTH_PASS go together; set both or none.\n",
+            "cdal: BASIC_AUTH_USER and BASIC_AUTH_PASS go together; set both or neither.\n",
         ),
         (
             {"LABEL_STUDIO_API_KEY": "a-secret"},
-            "cdal: LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the server it is for.\n",
+            "cdal: LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the server that it belongs to.\n",
         ),
         (
             {"MODEL_DIR": "/proc/none"},

@@ -6,8 +6,6 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from cdal.models.durable import put_in_place
-
 
 def is_sound(file: Path) -> bool:
     """Whether a database can be read from beginning to end; one that does not exist is sound."""
@@ -32,6 +30,9 @@ def copy_database(file: Path, target: Path) -> None:
         sqlite3.Error: the database cannot be read, or the copy cannot be written.
         OSError: the copy cannot be written.
     """
+    # The package brings torch, which `cdal serve` must not load before it starts its processes.
+    from cdal.models.durable import put_in_place
+
     unfinished = target.with_name(f"{target.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     try:
