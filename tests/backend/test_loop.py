@@ -222,8 +222,15 @@ def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(make_scenar
 
 
 def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
-    """600 CIFAR-10 images of ten classes, four rounds: the test accuracy is clearly over 0.1."""
-    scenario = make_scenario(600, classes=10, budget=75, min_labels=20, epochs=25)
+    """600 CIFAR-10 images of ten classes, four rounds of a head on a frozen backbone."""
+    scenario = make_scenario(
+        600,
+        classes=10,
+        budget=75,
+        min_labels=20,
+        network="timm:tf_efficientnet_lite0",
+        image_size=96,
+    )
     for number in range(1, 5):
         scenario.wait_for_round(number, seconds=400)
         scenario.label_stream(75)
@@ -233,8 +240,9 @@ def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
     folder = version_folder(scenario.backend.data_folder, status["id"], status["serving_version"])
     test = random.Random(1).sample(images.test, 500)
     accuracy = measure(folder, images, test).values["accuracy"]
-    # Guessing gives 0.100 with a standard error of 0.013 on 500 images.
-    assert accuracy > 0.2
+    # Guessing gives 0.100 with a standard error of 0.013 on 500 images, and a network that learns
+    # from scratch about 0.3.
+    assert accuracy > 0.5
 
 
 def _has_taken_in(labels: int) -> Callable[[dict[str, Any]], bool]:
