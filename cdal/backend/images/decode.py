@@ -6,7 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -17,6 +17,17 @@ from cdal.backend.errors import ImageError
 # that hostile bytes would reach.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _JPEG = b"\xff\xd8\xff"
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How an image of each EXIF orientation is turned upright."""
 
 
 def inspect(data: bytes, max_pixels: int) -> None:
@@ -36,13 +47,14 @@ def inspect(data: bytes, max_pixels: int) -> None:
 def decode(data: bytes) -> Tensor:
     """Decode an image that `inspect` has passed.
 
-    What a person sees in Label Studio is what the network sees: turned upright by EXIF, the first
-    frame of an animation, transparency over white. 16-bit samples keep their upper 8 bits.
+    What a person sees in Label Studio is what the network sees: turned upright where browsers do
+    so, the first frame of an animation, transparency over white. 16-bit samples keep their upper 8
+    bits.
 
     JPEG, the bulk of all photographs, is decoded by torchvision in a quarter to a half of Pillow's
     time. The rest goes through Pillow: torchvision's PNG decoder crashes the process on some
-    damaged files, its GIF decoder decodes every frame, its WebP decoder does not turn images
-    upright, all of them drop transparency rather than blend it, and it has no BMP or TIFF.
+    damaged files, its GIF decoder decodes every frame, all of them drop transparency rather than
+    blend it, and it has no BMP or TIFF.
 
     Returns:
         uint8 (3, H, W), RGB.
@@ -94,7 +106,9 @@ def _by_torchvision(data: bytes) -> Tensor:
 
 
 def _by_pillow(image: Image.Image) -> Tensor:
-    image = ImageOps.exif_transpose(image)
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -105,3 +119,18 @@ def _by_pillow(image: Image.Image) -> Tensor:
         image = Image.alpha_composite(white, image)
     pixels: Tensor = pil_to_tensor(image.convert("RGB"))
     return pixels
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation that browsers heed, of an image that is not a JPEG.
+
+    They turn PNG by its eXIf chunk and AVIF by its irot and imir boxes, which Pillow hands over as
+    EXIF; they do not turn WebP, nor anything by its XMP or text, which Pillow's own
+    ``exif_transpose`` would. TIFF, which few browsers show, is turned by Pillow as it loads.
+    """
+    if image.format not in ("PNG", "AVIF"):
+        return 1
+    exif = Image.Exif()
+    exif.load(image.info.get("exif") or b"")
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    return orientation if isinstance(orientation, int) else 1

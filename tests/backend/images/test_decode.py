@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from cdal.backend.errors import ImageError
 from cdal.backend.images.decode import decode, inspect
@@ -185,16 +185,54 @@ UPRIGHT = {
 }
 
 
-@pytest.mark.parametrize("orientation", UPRIGHT)
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_upright(format_: str, orientation: int) -> None:
+def six_blocks(format_: str, **options: Any) -> bytes:
     # Blocks of 16 by 16, the unit in which a JPEG of constant blocks is exact.
     stored = np.kron(np.array([[1, 2, 3], [4, 5, 6]]) * 40, np.ones((16, 16)))
     image = picture(np.repeat(stored[..., None], 3, axis=2))
-    options = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}.get(format_, {})
-    data = encode(image, format_, exif=exif(orientation), **options)
-    shown = np.array(pixels_of(data))[8::16, 8::16, 0] // 40
-    assert shown.tolist() == UPRIGHT[orientation]
+    lossy = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}
+    return encode(image, format_, **lossy.get(format_, {}), **options)
+
+
+def shown(data: bytes) -> Any:
+    return (np.array(pixels_of(data))[8::16, 8::16, 0] / 40).round().astype(int).tolist()
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "AVIF"])
+def test_upright(format_: str, orientation: int) -> None:
+    """Pillow writes an AVIF's orientation as the irot and imir that browsers read."""
+    assert shown(six_blocks(format_, exif=exif(orientation))) == UPRIGHT[orientation]
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_webp_is_not_turned(orientation: int) -> None:
+    """No browser heeds a WebP's EXIF, so people draw on the image as it is stored."""
+    assert shown(six_blocks("WEBP", exif=exif(orientation))) == UPRIGHT[1]
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_xmp_turns_nothing(format_: str) -> None:
+    xmp = (
+        b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    )
+    options: dict[str, Any] = {"xmp": xmp}
+    if format_ == "PNG":
+        note = PngImagePlugin.PngInfo()
+        note.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        options = {"pnginfo": note}
+    data = six_blocks(format_, **options)
+    assert b"tiff:Orientation" in data
+    assert shown(data) == UPRIGHT[1]
+
+
+def test_exif_in_a_pngs_text_turns_nothing() -> None:
+    """ImageMagick writes it there; browsers read the chunk eXIf alone."""
+    content = exif(6).tobytes()
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Raw profile type exif", f"\nexif\n{len(content):8}\n{content.hex()}\n")
+    assert shown(six_blocks("PNG", pnginfo=note)) == UPRIGHT[1]
 
 
 # --- What is no image, or not to be borne
