@@ -9,6 +9,7 @@ BackendError
     LabelStudioError        Label Studio did not answer, or refused
     ImageError              an image cannot be fetched or decoded
     ImagesAwayError         so many images are unavailable that the job waits for them
+    DamagedScoresError      kept scores are damaged; their images are scored again
     DataFolderError         the data folder or the database cannot be used
     BackupError             a backup cannot be made or checked
     WorkerError             the worker cannot start
@@ -148,6 +149,13 @@ class ImagesAwayError(BackendError):
         super().__init__(
             f"{len(problems)} of {asked} images are unavailable now; task {task_id}: {first.reason}"
         )
+
+
+class DamagedScoresError(BackendError):
+    """A file of kept scores is damaged or of another format; its images must be scored again."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(f"The file {file} of kept scores is damaged or of another format.")
 
 
 class DataFolderError(BackendError):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import TypeAdapter, ValidationError
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sqlalchemy import select
@@ -137,11 +138,13 @@ class PoolMap:
 
     @classmethod
     def load(cls, file: Path) -> PoolMap | None:
-        """The saved map; None if there is none."""
+        """The saved map; None if there is none, or if it is damaged or of another format."""
         try:
-            return cls(**json.loads(file.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
+            found = TypeAdapter(cls).validate_json(file.read_bytes(), strict=True)
+        except (FileNotFoundError, ValidationError):
             return None
+        columns = (found.x, found.y, found.classes, found.entropies)
+        return found if all(len(column) == len(found.task_ids) for column in columns) else None
 
 
 def newest_map(session: Session, config: ServerConfig, project: Project) -> PoolMap | None:

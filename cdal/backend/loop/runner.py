@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from sqlalchemy import select
 
+from cdal.backend.errors import DamagedScoresError
 from cdal.backend.jobs.faults import Fault, fault_of
 from cdal.backend.jobs.manager import LONGEST_WAIT_S, MAX_ATTEMPTS
 from cdal.backend.logs import log_context
@@ -79,7 +80,7 @@ def _run(services: Services, job: Job, stop: Callable[[], bool]) -> bool:
     log.info("project %d: %s (job %d) begins, %s", job.project_id, job.kind, job.id, job.asked_by)
     try:
         watch = Watch(services.jobs, job.id, stop)
-        outcome = HANDLERS[job.kind](Context.of(services, job, watch))
+        outcome = _do(Context.of(services, job, watch))
     except Stopped:
         _record(lambda: services.jobs.put_back(job.id, counts=False), stop)
         if stop():
@@ -95,6 +96,13 @@ def _run(services: Services, job: Job, stop: Callable[[], bool]) -> bool:
     finally:
         free_memory()
     return True
+
+
+def _do(work: Context) -> str:
+    try:
+        return HANDLERS[work.job.kind](work)
+    except DamagedScoresError as error:
+        return score.score_again(work, error)
 
 
 def _record(write: Callable[[], None], stop: Callable[[], bool]) -> None:

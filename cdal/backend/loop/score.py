@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,17 +10,20 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
-from cdal.backend.errors import ImageError
+from cdal.backend.errors import DamagedScoresError, ImageError
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.inference import ImagesOrProblems, PredictedBatch, SizedImage, infer
 from cdal.backend.loop.pool_scores import Scores
-from cdal.backend.loop.rounds import begin_round
+from cdal.backend.loop.rounds import UNFINISHED, begin_round
 from cdal.backend.loop.versions import serve_last_good
+from cdal.backend.store.events import note
 from cdal.backend.store.queries import IDS_PER_QUERY, chunks
-from cdal.backend.store.tables import ModelVersion, Prediction, Round, Task
+from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round, Task
 from cdal.models import ModelError, TaskNetwork, choose_device, load_network
 from cdal.selectors import Region
+
+log = logging.getLogger(__name__)
 
 CHUNK = 1024
 """Images whose scores are saved together; a kill loses at most this much work."""
@@ -51,6 +55,9 @@ def run(work: Context) -> str:
             .order_by(Task.task_id)
         ).all()
     folder = work.services.config.scores_folder(work.project.id, version.number)
+    removed = Scores.remove_damaged(folder)
+    if removed:
+        log.warning("%d damaged files of scores were removed; they are made again", removed)
     if Scores.mixtures_an_image(folder) not in (None, _mixtures_an_image(work, version)):
         shutil.rmtree(folder)  # the setting was changed, and the two do not go together
     # An image needs both: files may be lost, as when a data folder is restored without its scores.
@@ -73,6 +80,25 @@ def run(work: Context) -> str:
             work.request(session, "select", f"round {begun.number}")
     left_out = f", {problems} left out since they could not be used" if problems else ""
     return f"{len(todo) - problems} images scored{left_out}"
+
+
+def score_again(work: Context, damage: DamagedScoresError) -> str:
+    """Have those images scored again whose kept scores a job found damaged.
+
+    A round that waits for its selection goes back a step. The scores of an open round are only
+    looked at, and a new round makes them again; a paused project waits for it.
+    """
+    with work.services.store.transaction() as session:
+        current = work.newest_round(session, *UNFINISHED)
+        if current is not None and current.state == "selecting":
+            current.state = "scoring"
+            work.request(session, "score", "damaged scores")
+        elif current is None and session.get_one(Project, work.project.id).paused_at is None:
+            begin_round(session, work.services.jobs, work.project.id)
+        else:
+            return f"{damage} The next round scores its images again"
+        note(session, work.project.id, f"{damage} Its images are scored again.", "warning")
+    return f"{damage} Its images are scored again"
 
 
 def score_images(

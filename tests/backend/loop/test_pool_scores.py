@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from cdal.backend.errors import DamagedScoresError
 from cdal.backend.loop.pool_scores import Scores
 
 
@@ -66,3 +69,57 @@ def test_rows() -> None:
     some = scores([7, 8, 9]).rows(torch.tensor([2, 0]))
     assert some.task_ids.tolist() == [9, 7]
     assert {len(getattr(some, field.name)) for field in fields(Scores)} == {2}
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def as_before_checksums(file: Path) -> None:
+    save_file(load_file(file), file)
+
+
+def without_a_tensor(file: Path) -> None:
+    tensors = load_file(file)
+    del tensors["features"]
+    save_file(tensors, file)
+
+
+DAMAGES = [cut, empty, flip_a_bit, as_before_checksums, without_a_tensor]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_refused_and_can_be_removed(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    scores([1, 2]).save(tmp_path)
+    scores([3]).save(tmp_path)
+    damage(tmp_path / "00000000.safetensors")
+    with pytest.raises(DamagedScoresError, match=r"00000000\.safetensors"):
+        Scores.load(tmp_path)
+    assert Scores.remove_damaged(tmp_path) == 1
+    assert Scores.scored(tmp_path) == {3}
+    # The next file takes the place of none that is left.
+    scores([1, 2]).save(tmp_path)
+    assert Scores.scored(tmp_path) == {1, 2, 3}
+    assert Scores.remove_damaged(tmp_path) == 0
+
+
+@pytest.mark.parametrize("damage", [cut, empty, without_a_tensor])
+def test_what_is_only_looked_at_is_left_out(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    scores([1, 2]).save(tmp_path)
+    scores([3]).save(tmp_path)
+    damage(tmp_path / "00000000.safetensors")
+    found = Scores.of_tasks(tmp_path, {1, 3})
+    assert found is not None
+    assert found.task_ids.tolist() == [3]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sqlalchemy import select
 from support.offline import (
     FakeLabelStudio,
     add_project,
@@ -18,9 +19,11 @@ from support.offline import (
 )
 
 from cdal.backend.loop import score
+from cdal.backend.loop import select as selecting
 from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.loop.runner import run_job
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Project, Round, Task
+from cdal.backend.store.tables import Job, Project, Round, Task, now
 from cdal.models import TaskNetwork, make_network
 
 CLASSES = ("cat", "dog")
@@ -96,3 +99,77 @@ def test_scores_are_saved_once_they_take_much_memory(
     folder = services.config.scores_folder(1, 1)
     assert len(list(folder.glob("*.safetensors"))) == 3
     assert kept(services).task_ids.tolist() == [1, 2, 3, 4, 5]
+
+
+def damage(services: Services) -> None:
+    file = services.config.scores_folder(1, 1) / "00000000.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_damaged_scores_are_made_again(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "CHUNK", 1)
+    monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 1)
+    add_image(services, 1)
+    add_image(services, 2)
+    run(services)
+    damage(services)
+    assert run(services) == "1 images scored"
+    assert sorted(kept(services).task_ids.tolist()) == [1, 2]
+
+
+def run_waiting(services: Services, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run the jobs that wait, and those that they request; returns the kind of each."""
+    label_studio = FakeLabelStudio()
+    label_studio.add_tasks([1, 2])
+    monkeypatch.setattr(Services, "client", lambda *_: label_studio)
+    monkeypatch.setattr(selecting, "read_changes", lambda _: 0)
+    ran = []
+    while True:
+        with services.store.reading() as session:
+            job = session.scalars(select(Job).filter_by(state="pending").order_by(Job.id)).first()
+        if job is None or len(ran) > 9:
+            return ran
+        run_job(services, job.id, lambda: False)
+        ran.append(job.kind)
+
+
+def test_a_selection_that_finds_scores_damaged_goes_back_a_step(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_image(services, 1)
+    add_image(services, 2)
+    run(services)
+    damage(services)
+    assert run_waiting(services, monkeypatch) == ["select", "score", "select", "queue"]
+    with services.store.reading() as session:
+        assert session.get_one(Round, 1).state == "open"
+        assert session.get_one(Project, 1).problem is None
+    assert kept(services).task_ids.tolist() == [1, 2]
+
+
+def test_damage_that_only_a_page_needs_makes_a_new_round(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_image(services, 1)
+    add_image(services, 2)
+    run(services)
+    run_waiting(services, monkeypatch)
+    damage(services)
+    services.jobs.ask(1, "pool_map", "test")
+    assert run_waiting(services, monkeypatch) == ["pool_map", "score", "select", "queue"]
+    assert kept(services).task_ids.tolist() == [1, 2]
+
+
+def test_a_paused_project_begins_no_round_for_damaged_scores(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_image(services, 1)
+    run(services)
+    run_waiting(services, monkeypatch)
+    damage(services)
+    with services.store.transaction() as session:
+        session.get_one(Project, 1).paused_at = now()
+    services.jobs.ask(1, "pool_map", "test")
+    assert run_waiting(services, monkeypatch) == ["pool_map"]

@@ -52,7 +52,21 @@ def test_every_image_is_on_it_with_what_has_become_of_it(services: Services) -> 
 def test_a_damaged_file_is_none(services: Services, tmp_path: Path) -> None:
     file = tmp_path / "map.json"
     assert PoolMap.load(file) is None
-    file.write_text('{"version": 1')
+    PoolMap(1, 2, [7], [0.5], [1], [0], [0.25]).save(file)
+    assert PoolMap.load(file) is not None
+    whole = file.read_text()
+    damaged = (
+        whole[:20],
+        "[]",
+        whole.replace("[7]", "[7, 8]"),
+        whole.replace("[7]", '"7"'),
+        whole.replace("task_ids", "tasks"),
+        whole.replace("[0.5]", "null"),
+    )
+    for text in damaged:
+        file.write_text(text)
+        assert PoolMap.load(file) is None, text
+    file.write_bytes(b"\xff")
     assert PoolMap.load(file) is None
 
 
