@@ -61,5 +61,6 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Save it for the next run, in a folder that only this user can read, as it has a token."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         (folder / "state.json").write_text(json.dumps(asdict(self)))

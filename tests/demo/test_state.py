@@ -18,6 +18,12 @@ def test_a_later_run_continues(tmp_path: Path) -> None:
     assert State.load(tmp_path, "drawn", "detection") == state
 
 
+def test_other_users_cannot_read_the_token(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    State.fresh("drawn", "detection").save(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize(
     ("source", "task", "message"),
     [

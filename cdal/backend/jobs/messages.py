@@ -12,6 +12,7 @@ from huey.registry import Message
 from huey.serializer import Serializer
 
 from cdal.backend.config import ServerConfig
+from cdal.backend.store.sqlite_file import make_private
 
 NAME = "cdal"
 AGAIN_S = 60.0
@@ -38,6 +39,7 @@ def open_messages(config: ServerConfig) -> Huey:
     """Open the queue of messages; this does not contact a Redis server yet."""
     common = {"serializer": JSONSerializer(), "results": False}
     if config.redis_url is None:
+        make_private(config.jobs_file)
         return SqliteHuey(NAME, filename=str(config.jobs_file), **common)
     return RedisHuey(NAME, url=config.redis_url.get_secret_value(), **common)
 

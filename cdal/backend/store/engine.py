@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
+
+from cdal.backend.store.sqlite_file import make_private
 
 WRITING, WORKING = 0x6364_616C_0001, 0x6364_616C_0002
 """Numbers of the two locks in a PostgreSQL database."""
@@ -76,6 +79,11 @@ class WorkerLock:
 
 
 def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "do_connect")
+    def _private(_dialect: object, _record: object, arguments: Any, _options: object) -> None:
+        if arguments and not str(arguments[0]).startswith((":memory:", "file:")):
+            make_private(Path(arguments[0]))  # it may hold tokens
+
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: object) -> None:
         # The driver's own BEGIN comes too late for SELECT, so SQLAlchemy's recipe takes over.

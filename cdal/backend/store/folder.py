@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +18,15 @@ from cdal.backend.store import schema
 from cdal.backend.store.database import Store
 from cdal.backend.store.engine import open_engine
 from cdal.backend.store.failures import STORAGE, storage_problem
-from cdal.backend.store.sqlite_file import is_sound
+from cdal.backend.store.sqlite_file import OTHERS, is_sound, make_private
+
+log = logging.getLogger(__name__)
 
 
 def check_data_folder(config: ServerConfig) -> None:
     """Check that the folder can be written, and upgrade the database to this version.
+
+    Other users of the machine may read neither from now on.
 
     Raises:
         DataFolderError: one of them cannot be used; the message says what to do.
@@ -34,6 +40,7 @@ def check_data_folder(config: ServerConfig) -> None:
         raise DataFolderError(
             f"The data folder {folder} cannot be written: {error.strerror}."
         ) from None
+    _make_private(folder)
     if config.database_url is None:
         _check_sqlite(folder / "cdal.sqlite")
     # It holds messages only, and what they say is in the store too.
@@ -42,6 +49,24 @@ def check_data_folder(config: ServerConfig) -> None:
             file.unlink()
     with _faults_in_a_sentence(config):
         Store(config.store_url).close()
+
+
+def _make_private(folder: Path) -> None:
+    """Close the folder to other users, also if somebody else has created it."""
+    mode = folder.stat().st_mode
+    if mode & OTHERS:
+        try:
+            if mode & stat.S_ISVTX:  # a folder for everybody, such as /tmp
+                raise PermissionError
+            folder.chmod(0o700)
+        except OSError:
+            log.warning(
+                "Other users of this machine may open the data folder %s; give the backend a "
+                "folder of its own (MODEL_DIR), with mode 0700.",
+                folder,
+            )
+    for database in folder.glob("*.sqlite"):
+        make_private(database)
 
 
 def check_database(config: ServerConfig) -> None:

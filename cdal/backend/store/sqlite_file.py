@@ -1,10 +1,29 @@
-"""A SQLite database as a file: whether it is sound, and copies of it."""
+"""A SQLite database as a file: who may read it, whether it is sound, and copies of it."""
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+
+OTHERS = 0o077
+"""The permissions of everyone but the owner."""
+
+
+def make_private(file: Path) -> None:
+    """Let only the owner of a database and of its journals read them; create it if it is missing.
+
+    SQLite gives new journals the permissions of the database.
+    """
+    # Opening and closing an existing one would release the locks that this process holds on it.
+    with suppress(OSError):  # a folder that is missing or read-only: connecting says so
+        if not file.exists():
+            file.touch(0o600)
+    for path in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+        with suppress(OSError):  # there is none, or it belongs to somebody else
+            mode = path.stat().st_mode
+            if mode & OTHERS:
+                path.chmod(mode & 0o7777 & ~OTHERS)
 
 
 def is_sound(file: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,53 @@ def test_a_new_and_a_used_folder_are_sound(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     add_project(services)
     check_data_folder(config)  # also while it is in use
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The permissions of the folder and of every database in it."""
+    paths = [folder, *folder.glob("*.sqlite*")]
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths}
+
+
+def test_other_users_cannot_read_a_data_folder_that_existed(tmp_path: Path) -> None:
+    """Backends of earlier versions, and operators, have left them open to everybody."""
+    folder = tmp_path / "data"
+    services = make_services(folder)
+    add_project(services)  # now there are journals, too
+    shutil.copy(folder / "cdal.sqlite", folder / "cdal-0001.sqlite")
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    folder.chmod(0o755)
+    check_data_folder(services.config)
+    found = modes(folder)
+    assert found.pop("data") == 0o700
+    assert {"cdal.sqlite", "cdal.sqlite-wal", "cdal.sqlite-shm", "cdal-0001.sqlite"} <= set(found)
+    assert set(found.values()) == {0o600}
+
+
+def test_other_users_cannot_read_databases_wherever_they_are(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        url = f"sqlite:///{tmp_path / 'elsewhere.sqlite'}"
+        services = make_services(tmp_path / "data", database_url=url)
+        add_project(services)
+        services.jobs.ask(1, "sync", "test")
+    finally:
+        os.umask(before)
+    found = modes(tmp_path / "data") | modes(tmp_path)
+    assert {"elsewhere.sqlite", "elsewhere.sqlite-wal", "jobs.sqlite"} <= set(found)
+    assert {mode for name, mode in found.items() if ".sqlite" in name} == {0o600}
+
+
+def test_a_folder_that_is_for_everybody_stays_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closing /tmp would break the machine."""
+    tmp_path.chmod(0o1777)
+    check_data_folder(make_config(tmp_path))
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+    assert "MODEL_DIR" in caplog.text
+    assert modes(tmp_path)["cdal.sqlite"] == 0o600
 
 
 @pytest.mark.slow
