@@ -51,6 +51,12 @@ _RETRIES = Retry(
 )
 
 
+_GONE = (
+    "Label Studio cannot return this file (status 500), though it works otherwise; the upload has "
+    "probably been removed from its disk."
+)
+
+
 class Fetcher:
     """Fetches files from Label Studio and from the hosts that are allowed.
 
@@ -104,6 +110,8 @@ class Fetcher:
                 target = response.get_redirect_location()
                 if not target and response.status != 200:
                     response.close()
+                    if own and response.status == 500 and self._works(source):
+                        raise ImageError(_GONE)
                     raise _refusal(response.status, name, own=own)
                 body = self._body(response)
             except (HTTPError, TimeoutError) as error:
@@ -112,6 +120,16 @@ class Fetcher:
                 return body
             address = _redirected(address, target)
         raise ImageError(f"The image's address redirects more than {_MAX_REDIRECTS} times.")
+
+    def _works(self, source: ImageSource) -> bool:
+        """Whether Label Studio itself answers: then it is only this file that it cannot return."""
+        try:
+            health = self._own.request(
+                "GET", f"{source.url.rstrip('/')}/health", redirect=False, retries=False
+            )
+        except HTTPError:
+            return False
+        return health.status == 200
 
     def _body(self, response: BaseHTTPResponse) -> bytes:
         too_large = ImageError(f"The image is larger than {self._max_bytes:,} bytes.")

@@ -19,22 +19,26 @@ PATIENCE = timedelta(hours=1)
 """How long a job waits for images that are away before it goes on without them."""
 
 
-def refuse_if_away(work: Context, problems: Mapping[int, ImageError], requested: int) -> None:
+def refuse_if_away(
+    work: Context, problems: Mapping[int, ImageError], requested: int, needs_one: bool = True
+) -> None:
     """Refuse to go on if at least half of the images are away, as when their host is down.
 
-    After an hour it is better to go on without them, unless that leaves no image at all.
+    After an hour it is better to go on without them, unless the job needs at least one.
 
     Args:
         work: the job that needs the images.
         problems: why images cannot be used, by task id.
         requested: how many images the job needs in all.
+        needs_one: whether nothing comes of the job without any image.
 
     Raises:
         ImagesAwayError: so many are away; the job is tried again later.
     """
     away = {task_id: error for task_id, error in problems.items() if error.passes}
     patient = now() - work.job.created_at < PATIENCE
-    if away and (len(problems) == requested or (patient and 2 * len(away) >= requested)):
+    none_is_left = needs_one and len(problems) == requested
+    if away and (none_is_left or (patient and 2 * len(away) >= requested)):
         raise ImagesAwayError(away, requested)
 
 

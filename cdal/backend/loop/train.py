@@ -83,7 +83,8 @@ def run(work: Context) -> str:
     images, problems = images.read(
         network, lambda share: work.report(READING * share, "reading the images")
     )
-    refuse_if_away(work, problems, len(truths))
+    # People can label other images meanwhile, so a training does not wait for ever.
+    refuse_if_away(work, problems, len(truths), needs_one=False)
     record_problems(work, problems)
     note_dropped(work, images, network.image_size)
     short = too_few((item.truth for item in images.items), needed, needed)

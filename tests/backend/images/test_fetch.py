@@ -267,7 +267,7 @@ def test_a_host_cannot_make_us_wait(label_studio: Loopback, source: ImageSource)
         (403, "Label Studio refuses to return the image (status 403): the access token may not "
          "read it.", 1),
         (404, "Label Studio has no such image (status 404).", 1),
-        (500, "Label Studio answered with status 500 instead of the image.", 3),
+        (503, "Label Studio answered with status 503 instead of the image.", 3),
         (204, "Label Studio answered with status 204 instead of the image.", 1),
         (206, "Label Studio answered with status 206 instead of the image.", 1),
         (304, "Label Studio answered with status 304 instead of the image.", 1),
@@ -280,6 +280,30 @@ def test_statuses(
     label_studio.routes[IMAGE] = reply(status=status)
     assert refusal(source, IMAGE) == reason
     assert len(label_studio.requests) == requests
+
+
+@pytest.mark.parametrize(("health", "passes"), [(200, False), (500, True), (503, True)])
+def test_an_upload_that_is_gone_is_a_500_of_a_label_studio_that_works(
+    label_studio: Loopback, source: ImageSource, health: int, passes: bool
+) -> None:
+    label_studio.routes |= {IMAGE: reply(status=500), "/health": reply(status=health)}
+    with pytest.raises(ImageError) as refused:
+        get(source, IMAGE)
+    assert refused.value.passes is passes
+    assert ("removed" in refused.value.reason) is not passes
+    path, headers = label_studio.requests[-1]
+    assert path == "/health"
+    assert "Authorization" not in headers
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_proxy_without_label_studio_says_nothing_of_a_file(
+    label_studio: Loopback, source: ImageSource, status: int
+) -> None:
+    label_studio.routes |= {IMAGE: reply(status=status), "/health": reply()}
+    with pytest.raises(ImageError) as refused:
+        get(source, IMAGE)
+    assert refused.value.passes
 
 
 def test_other_hosts_statuses(elsewhere: Loopback, source: ImageSource) -> None:

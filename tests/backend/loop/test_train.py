@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import replace
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import select
 from support.offline import FakeLabelStudio, add_project, add_version, make_services, make_work
 
 from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.errors import ImagesAwayError
 from cdal.backend.label_studio.data import TaskInfo
 from cdal.backend.loop import score, train
 from cdal.backend.loop.train import (
@@ -291,3 +293,28 @@ def test_a_head_on_a_frozen_backbone_is_trained_served_and_rescored(tmp_path: Pa
             said = session.get_one(Prediction, (found.id, 9)).finding
         assert found.classes[said["label"]] == "dog"
         assert services.networks.get(folder).manifest.architecture == settings["network"]
+
+
+def test_labelled_images_that_stay_away_do_not_hold_up_the_next_round(tmp_path: Path) -> None:
+    """A training that waited for ever kept the images that are there from being queued."""
+    services = make_services(tmp_path, image_hosts="127.0.0.1")
+    project = add_project(services)
+    client = FakeLabelStudio()
+    away = "http://127.0.0.1:9/away.png"  # where nobody listens
+    for task_id in range(1, 4):
+        labelled = int(task_id < 3)
+        data = {"image": away if labelled else coloured(9)}
+        client.known[task_id] = TaskInfo(task_id, data, labelled, 0, "2026-01-01T00:00:00Z")
+        value = {"choices": ["dog" if task_id % 2 else "cat"]}
+        given = {"from_name": "label", "to_name": "image", "type": "choices", "value": value}
+        if labelled:
+            client.given[task_id] = [{"result": [given], "was_cancelled": False}]
+    short = {"network": "mobilenet_v3_small", "image_size": 32, "min_labels": 2}
+    work = make_work(services, project, client, "train", **short)
+    with pytest.raises(ImagesAwayError):
+        train.run(work)
+    work.job.created_at -= timedelta(hours=2)
+    assert train.run(work).startswith("not trained: 2 images could not be read")
+    with services.store.reading() as session:
+        begun = session.scalars(select(Round)).one()
+    assert (begun.state, begun.model_version_id) == ("selecting", None)
