@@ -18,7 +18,15 @@ ROOT = Path(__file__).parents[1]
 # What each part may import, besides the standard library and itself.
 ALLOWED = {
     "cdal.selectors": {"torch", "numpy", "safetensors"},
-    "cdal.models": {"torch", "torchvision", "torchmetrics", "safetensors", "numpy", "timm"},
+    "cdal.models": {
+        "cdal.durable",
+        "torch",
+        "torchvision",
+        "torchmetrics",
+        "safetensors",
+        "numpy",
+        "timm",
+    },
     # Of cdal.models, what targets look like.
     "cdal.datasets": {"cdal.models", "torch", "torchvision", "numpy", "PIL", "defusedxml"},
     "cdal.benchmark": {
@@ -37,6 +45,7 @@ ALLOWED = {
         "jinja2",
     },
     "cdal.backend": {
+        "cdal.durable",
         "cdal.selectors",
         "cdal.models",
         "torch",

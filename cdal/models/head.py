@@ -1,4 +1,4 @@
-"""Networks with a frozen backbone: a small head learns the classes from kept features."""
+"""Networks with a frozen backbone, whose small head learns the classes from kept features."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from cdal.models.recipe import Plan, Recipe
 from cdal.models.reports import FitProgress, FitReport
 
 READING = 0.7
-"""Share of the progress that computing the features of new images takes up."""
+"""The share of the progress attributed to computing the features of new images."""
 
 Tell = Callable[[int, float], None]
 """Called after each epoch with its number and its mean loss."""
 
 
 class HeadNetwork(TaskNetwork):
-    """A network whose module is the head alone; the backbone is shared, and is not saved with it.
+    """A network whose module is only the head; the backbone is shared, and not saved with it.
 
-    A batch of prepared images becomes features, which are kept by the images' content, and the
-    head turns features into a prediction. So an image is shown to the backbone once, however many
-    heads are trained.
+    The backbone turns prepared images into features, which are kept by the images' content, and the
+    head turns features into a prediction. So the backbone sees an image once, however many heads
+    are trained.
 
     Attributes:
-        backbone: turns images into features.
+        backbone: computes the features.
     """
 
     def __init__(self, manifest: Manifest, module: nn.Module, device: torch.device) -> None:
@@ -45,13 +45,13 @@ class HeadNetwork(TaskNetwork):
 
     @staticmethod
     def record(manifest: Manifest) -> BackboneRecord:
-        """The backbone that the manifest names.
+        """The manifest's record of its backbone.
 
         Raises:
-            ModelError: it names none.
+            ModelError: it has none.
         """
         if manifest.backbone is None:
-            raise ModelError(f"The manifest of {manifest.architecture} names no backbone.")
+            raise ModelError(f"The manifest of {manifest.architecture} lacks its backbone.")
         return manifest.backbone
 
     @property
@@ -59,7 +59,7 @@ class HeadNetwork(TaskNetwork):
         return Architecture()
 
     def features(self, batch: Tensor) -> list[ImageFeatures]:
-        """The features of prepared images, (B, 3, S, S) uint8: kept ones, or new ones."""
+        """The features of prepared images, (B, 3, S, S) uint8, computed unless they are kept."""
         kept = self.backbone.kept
         keys = [image_key(image, self.task) for image in batch]
         found = [kept.get(key) for key in keys]
@@ -72,11 +72,11 @@ class HeadNetwork(TaskNetwork):
 
     @abstractmethod
     def extract(self, batch: Tensor) -> list[ImageFeatures]:
-        """Compute the features of prepared images, (B, 3, S, S) uint8; none are kept."""
+        """Compute the features of prepared images, (B, 3, S, S) uint8, without keeping them."""
 
     @abstractmethod
     def judge(self, features: Sequence[ImageFeatures]) -> Prediction:
-        """The head's prediction for the features of B images."""
+        """The head's prediction, given the features of B images."""
 
     @abstractmethod
     def learn(
@@ -88,36 +88,35 @@ class HeadNetwork(TaskNetwork):
         tell: Tell,
         stop: Callable[[], bool],
     ) -> list[float]:
-        """Train the head from the weights it has.
+        """Train the head, starting from its current weights.
 
         Args:
-            features: of N images.
-            targets: prepared, of the same images.
-            recipe: how.
-            plan: what the recipe amounts to.
+            features: the features of N images.
+            targets: their prepared targets.
+            recipe: the recipe of the training.
+            plan: the recipe with every value settled.
             tell: called after each epoch.
-            stop: asked before each step.
+            stop: called before each step; True stops the training.
 
         Returns:
             The mean loss of each epoch.
 
         Raises:
-            ModelError: there is nothing to learn, or the loss became infinite.
-            Stopped: ``stop`` said so.
+            ModelError: there is nothing to learn from, or the loss is not finite.
+            Stopped: ``stop`` returned True.
         """
 
     def plan(self, recipe: Recipe, images: int) -> Plan:
-        """The plan that a recipe amounts to for this many images."""
+        """The recipe with every value settled, for this many images."""
         return recipe.plan(images, self.device, self.image_size, True, self.defaults)
 
     def predict(self, batch: Tensor) -> Prediction:
         return self.judge(self.features(batch))
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:  # noqa: ARG002
-        """A head has no loss on images; ``learn`` trains it on features."""
+        """Refused: ``learn`` trains a head on features, not on images."""
         raise ModelError(
-            f"{self.manifest.architecture} stays frozen, and only the head on it is trained: use "
-            "cdal.models.fit."
+            f"{self.manifest.architecture} is frozen; train the head on it with cdal.models.fit."
         )
 
     def seen(
@@ -129,7 +128,7 @@ class HeadNetwork(TaskNetwork):
         """The features of all images, and their targets.
 
         Raises:
-            Stopped: ``stop`` said so.
+            Stopped: ``stop`` returned True.
         """
         features: list[ImageFeatures] = []
         targets: list[Tensor] = []

@@ -153,7 +153,7 @@ class TestSources:
 
     def test_a_file_of_another_network(self, tmp_path: Path) -> None:
         save_file({"weight": torch.zeros(2)}, tmp_path / "test_resnet.safetensors")
-        with pytest.raises(ModelError, match=r"test_resnet.safetensors are of another network"):
+        with pytest.raises(ModelError, match=r"test_resnet.safetensors belong to another network"):
             open_backbone(SMALL, CPU, WeightSources(tmp_path))
 
     def test_no_file_and_no_downloads(self, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cdal.backend.errors import DamagedScoresError
-from cdal.models.durable import put_in_place
+from cdal.durable import put_in_place
 from cdal.models.predictions import Prediction
 from cdal.selectors import Pool, Region, means_of_regions, mixtures_of_regions
 

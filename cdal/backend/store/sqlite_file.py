@@ -6,6 +6,8 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
+from cdal.durable import put_in_place
+
 OTHERS = 0o077
 """The permissions of everyone but the owner."""
 
@@ -49,9 +51,6 @@ def copy_database(file: Path, target: Path) -> None:
         sqlite3.Error: the database cannot be read, or the copy cannot be written.
         OSError: the copy cannot be written.
     """
-    # The package brings torch, which `cdal serve` must not load before it starts its processes.
-    from cdal.models.durable import put_in_place
-
     unfinished = target.with_name(f"{target.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     try:
