@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -143,6 +144,10 @@ def _parse(config: str) -> LabelInterface:
         raise LabelingError(f"The labeling config cannot be read: {detail}.") from None
 
 
+# The names that Label Studio's page reads as a field; a dot is part of the name.
+_FIELD = re.compile(r"\$[\w.]+")
+
+
 def _image_key(image: ObjectTag) -> str:
     if "valueList" in (image.attr or {}):
         raise LabelingError(
@@ -150,7 +155,7 @@ def _image_key(image: ObjectTag) -> str:
             'one image per task: use value="$image".'
         )
     value = image.value or ""
-    if not value.startswith("$") or not value[1:].isidentifier():
+    if not _FIELD.fullmatch(value):
         raise LabelingError(
             f'The <Image> "{image.name}" has value="{one_line(value)}"; it must name one field of '
             'the task\'s data, such as value="$image".'

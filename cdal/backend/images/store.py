@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,14 +15,13 @@ from cdal.backend.addresses import AllowedHosts
 from cdal.backend.errors import ImageError
 from cdal.backend.images.cache import DiskCache
 from cdal.backend.images.decode import decode, inspect
+from cdal.backend.images.embedded import embedded_bytes, is_embedded
 from cdal.backend.images.fetch import Fetcher
 from cdal.backend.images.source import ImageSource
 
 __all__ = ["AllowedHosts", "ImageError", "ImageSource", "ImageStore"]
 
 Prepared = TypeVar("Prepared")
-
-_DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 
 
 class ImageStore:
@@ -90,8 +87,8 @@ class ImageStore:
         Raises:
             ImageError: it cannot be fetched, is not an image or is too large.
         """
-        if isinstance(value, str) and _DATA_URI.match(value):
-            data = _embedded(value, self._max_bytes)
+        if isinstance(value, str) and is_embedded(value):
+            data = embedded_bytes(value, self._max_bytes)
             inspect(data, self._max_pixels)
             return data
         key = _key(source, task_id, value)
@@ -145,16 +142,6 @@ class ImageStore:
                 yield first, image.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _embedded(value: str, max_bytes: int) -> bytes:
-    encoded = value.partition(",")[2]
-    if len(encoded) * 3 // 4 > max_bytes:
-        raise ImageError(f"The image is larger than {max_bytes:,} bytes.")
-    try:
-        return b64decode(encoded, validate=True)
-    except ValueError as error:
-        raise ImageError("The image in the task's data is not valid base64.") from error
 
 
 def _key(source: ImageSource, task_id: int, value: object) -> str:

@@ -57,6 +57,18 @@ def test_what_is_not_served_may_be_there_beside_it() -> None:
     assert served_control(config(IMAGE, CHOICES, note)).from_name == "pet"
 
 
+@pytest.mark.parametrize("field", ["2d_scan", "_1", "scan.2d", "größe"])
+def test_the_field_of_the_image_may_have_any_name_that_label_studio_reads(field: str) -> None:
+    image = f'<Image name="image" value="${field}"/>'
+    assert served_control(config(image, CHOICES)).image_key == field
+
+
+@pytest.mark.parametrize("value", ["image", "$", "$a-b", "$a $b", "$images[0]", "$a,b", "x$a"])
+def test_a_value_that_does_not_name_one_field_is_refused(value: str) -> None:
+    text = config(f'<Image name="image" value="{value}"/>', CHOICES)
+    assert f'value="{value}"; it must name one field' in refusal(text)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
