@@ -6,11 +6,16 @@ What runs a command is imported when it is called: the parser needs none of the 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from cdal.cli import admin, benchmark, demo, processes, select
 
 GROUPS = (select, processes, admin, benchmark, demo)
+
+SERVERS = ("serve", "web", "worker", "demo")
+"""Commands that need a system like Unix: they lock files, and gunicorn serves their requests."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,5 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for group in GROUPS:
         group.add_commands(commands.add_parser)
     arguments = parser.parse_args(argv)
+    if arguments.command in SERVERS and find_spec("fcntl") is None:
+        sys.stderr.write(
+            f"cdal {arguments.command} runs on Linux and macOS; on Windows, use Docker or WSL.\n"
+        )
+        return 1
     status: int = arguments.run(arguments)
     return status

@@ -13,6 +13,7 @@ from support.processes import environment
 
 from cdal.backend import commands
 from cdal.backend.config import server_config
+from cdal.cli import main
 from cdal.demo.process import free_port
 
 
@@ -122,6 +123,19 @@ def test_a_missing_library_is_named_with_what_brings_it(
     ):
         with pytest.raises(ValidationError, match=rf"label-studio-cdal\[{extra}\]"):
             make_config(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("command", ["serve", "web", "worker", "demo"])
+def test_on_windows_it_says_what_to_use(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as where there is none
+    for module in ("cdal.backend.worker", "cdal.demo.migrated", "cdal.demo.run"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    assert main([command]) == 1
+    said = capsys.readouterr().err
+    assert "Windows" in said
+    assert "Docker or WSL" in said
 
 
 @pytest.mark.slow
