@@ -136,17 +136,25 @@ def test_images_that_are_missing_are_left_out_with_their_reason(make_scenario: M
     assert "1 left out" in score["outcome"]
 
 
-def test_skipped_images_do_not_hold_a_round_up(make_scenario: Make) -> None:
+def test_skipped_images_do_not_hold_a_round_up_and_stay_for_others(
+    make_scenario: Make, annotators: list[str]
+) -> None:
     scenario = make_scenario(30, budget=8, reserve=3, min_labels=4)
     scenario.wait_for_round(1)
     queue = scenario.queue()
-    annotator = scenario.annotator()
-    for task in queue[:2]:
-        annotator.skip(task)
-    scenario.label(queue[2:8])
+    one, other = (scenario.annotator(token) for token in annotators)
+    for task in queue[:4]:
+        assert one.next_task() == task
+        one.skip(task)
+    # Whoever skipped is served what comes next, and topped up; the others all of it.
+    scenario.wait("top-up", lambda s: s["tasks"] == 30 and len(scenario.queue()) == 14)
+    assert one.next_task() == queue[4]
+    assert other.next_task() == queue[0]
+    scenario.label(queue[4:11], one)
+    scenario.label(queue[:1], other)
     status = scenario.wait_for_round(2)
-    assert status["versions"][0]["labels"] == 6
-    assert not set(queue[:2]) & set(scenario.queue())
+    assert status["versions"][0]["labels"] == 8
+    assert set(queue[1:4]) <= set(scenario.queue())
 
 
 @pytest.mark.parametrize(

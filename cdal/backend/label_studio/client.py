@@ -81,6 +81,7 @@ class LabelStudioClient:
             labeling_config=project.label_config or "",
             model_version=project.model_version or "",
             sampling=str(project.sampling or ""),
+            skip_queue=project.skip_queue,
             created_at=project.created_at,
         )
 

@@ -17,6 +17,7 @@ class ProjectInfo:
     labeling_config: str
     model_version: str
     sampling: str
+    skip_queue: str | None = None
     created_at: datetime | None = None
 
 

@@ -45,6 +45,7 @@ def read_changes(work: Context) -> int:
         project = session.get_one(Project, work.project.id)
         project.title = info.title
         project.labeling_config = info.labeling_config
+        project.skip_queue = info.skip_queue
         if control.image_key != work.control.image_key:
             project.changes_seen = None  # the images are now in another field of the tasks
         if work.job.kind == "sync":  # a training may read this while a queue is being written

@@ -18,9 +18,9 @@ from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.manager import Jobs
 from cdal.backend.loop.rounds import (
     MADE_BY,
-    count_unlabelled_picks,
+    count_fresh_picks,
+    ended_or_deleted,
     open_round,
-    skipped_or_deleted,
     unfinished_round,
 )
 from cdal.backend.settings import ProjectSettings
@@ -46,10 +46,10 @@ class OpenRound:
         budget: labels that it asks for.
         labels: labelled images when it began.
         training_asked: labelled images when it last requested a training; None if it has not.
-        settled: queued images that were skipped or deleted, and so will never be labelled.
-        left: ranked images that are neither labelled nor skipped.
-        unranked: images that can be labelled but are not in its ranking; counted only when nearly
-            all of the ranking is labelled.
+        settled: queued images that were deleted, or that a skip ended: nobody will label them.
+        left: ranked images that are neither labelled nor skipped by anybody.
+        unranked: images like these that are not in its ranking; counted only when nearly all of
+            the ranking is labelled.
     """
 
     number: int
@@ -86,7 +86,7 @@ class Facts:
         train_every: setting: new labels that cause a training before the budget is met.
         paused: whether somebody paused the project.
         tasks: all images of the project.
-        waiting: images that can be labelled: not labelled, not skipped and without a problem.
+        waiting: images that somebody can label: not labelled, not ended, without a problem.
         labelled: images with a submitted annotation.
         learnt: labelled images when a training last began.
         label_just_came: whether the newest label is younger than `PAUSE`.
@@ -296,16 +296,16 @@ def read_facts(
 
 
 def _read_open(session: Session, current: Round, settings: ProjectSettings) -> OpenRound:
-    left = count_unlabelled_picks(session, current)
+    left = count_fresh_picks(session, current)
     used_up = left["ranked"] + left["sending"] == 0 and left["queued"] < settings.reserve_size
     ranked = select(Pick.task_id).where(Pick.round_id == current.id)
-    unranked = waiting(current.project_id) & Task.task_id.not_in(ranked)
+    unranked = waiting(current.project_id) & (Task.skips == 0) & Task.task_id.not_in(ranked)
     return OpenRound(
         number=current.number,
         budget=current.budget,
         labels=current.labels,
         training_asked=current.training_asked,
-        settled=skipped_or_deleted(session, current),
+        settled=ended_or_deleted(session, current),
         left=sum(left.values()),
         unranked=_count(session, unranked) if used_up else 0,
     )

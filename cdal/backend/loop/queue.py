@@ -91,10 +91,10 @@ def top_up(work: Context) -> str | None:
             work.request(session, "queue", "an interrupted top-up")
             return "the queue is written again"
         reserve = work.settings.reserve_size
-        left = len(unlabelled_picks(session, current, "queued"))
-        if left >= reserve:
+        # What somebody skipped stays for others, but whoever skipped it needs other images.
+        if len(unlabelled_picks(session, current, "queued").fresh) >= reserve:
             return None
-        more = unlabelled_picks(session, current, "ranked")[:reserve]
+        more = unlabelled_picks(session, current, "ranked").front(reserve)
         if not more:
             return None
         _mark(session, current, more, "sending")
@@ -114,10 +114,10 @@ def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
     taken = work.client.prediction_counts()
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
-        picks = unlabelled_picks(session, begun)
+        left = unlabelled_picks(session, begun)
         # Queued picks stay queued; a new round starts with its first picks.
-        sent = sum(pick.state != "ranked" for pick in picks)
-        picks = picks[: max(wanted, sent)]
+        sent = sum(pick.state != "ranked" for pick in left.picks)
+        picks = left.picks[: max(len(left.front(wanted)), sent)]
         begun.editions += 1
         while (version := queue_version(begun)) in taken:
             begun.editions += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, delete, func, select
@@ -14,7 +15,7 @@ from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.manager import Jobs
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.store.events import note
-from cdal.backend.store.queries import count_labelled
+from cdal.backend.store.queries import count_labelled, still_served
 from cdal.backend.store.tables import Comparison, Job, Pick, Project, Round, Task, now
 
 UNFINISHED = ("scoring", "selecting", "queueing")
@@ -160,17 +161,42 @@ def close_older(session: Session, current: Round) -> None:
         past.state, past.closed_at = "closed", now()
 
 
-def unlabelled_picks(session: Session, current: Round, *states: str) -> list[Pick]:
-    """The round's picks that nobody has labelled or skipped, by rank; in any or these states."""
-    query = select(Pick).where(_is_unlabelled(current)).order_by(Pick.rank)
+@dataclass(frozen=True, slots=True)
+class UnlabelledPicks:
+    """Picks of a round that somebody may still label, by rank.
+
+    Attributes:
+        picks: those that nobody has labelled; some were skipped, and are served to others only.
+        fresh: the ranks of those that nobody has skipped either, so that everyone is served them.
+    """
+
+    picks: list[Pick]
+    fresh: frozenset[int]
+
+    def front(self, wanted: int) -> list[Pick]:
+        """The first picks, as many as it takes for so many that everyone is served."""
+        counted = 0
+        for count, pick in enumerate(self.picks):
+            if counted == wanted:
+                return self.picks[:count]
+            counted += pick.rank in self.fresh
+        return self.picks
+
+
+def unlabelled_picks(session: Session, current: Round, *states: str) -> UnlabelledPicks:
+    """The round's picks that somebody may still label, by rank; in any or these states."""
+    query = select(Pick, Task.skips).where(_is_unlabelled(current)).order_by(Pick.rank)
     if states:
         query = query.where(Pick.state.in_(states))
-    return list(session.scalars(query))
+    rows = session.execute(query).all()
+    fresh = frozenset(pick.rank for pick, skips in rows if not skips)
+    return UnlabelledPicks([pick for pick, _ in rows], fresh)
 
 
-def count_unlabelled_picks(session: Session, current: Round) -> Counter[str]:
+def count_fresh_picks(session: Session, current: Round) -> Counter[str]:
     """How many of the round's picks nobody has labelled or skipped, by the state of the pick."""
-    query = select(Pick.state, func.count()).where(_is_unlabelled(current)).group_by(Pick.state)
+    is_fresh = _is_unlabelled(current) & (Task.skips == 0)
+    query = select(Pick.state, func.count()).where(is_fresh).group_by(Pick.state)
     counts: Counter[str] = Counter()
     for state, count in session.execute(query):
         counts[state] = count
@@ -184,18 +210,19 @@ def _is_unlabelled(current: Round) -> ColumnElement[bool]:
         & (Task.project_id == current.project_id)
         & (Task.task_id == Pick.task_id)
         & (Task.annotations == 0)
-        & (Task.skips == 0)
+        & still_served(current.project_id)
     )
 
 
-def skipped_or_deleted(session: Session, current: Round) -> int:
-    """How many of the round's queued images will never be labelled."""
+def ended_or_deleted(session: Session, current: Round) -> int:
+    """How many of the round's queued images Label Studio serves to nobody, though unlabelled."""
+    ended = (Task.annotations == 0) & ~still_served(current.project_id)
     query = (
         select(func.count())
         .select_from(Pick)
         .outerjoin(Task, (Task.task_id == Pick.task_id) & (Task.project_id == current.project_id))
         .where(Pick.round_id == current.id, Pick.state == "queued")
-        .where(Task.task_id.is_(None) | ((Task.annotations == 0) & (Task.skips > 0)))
+        .where(Task.task_id.is_(None) | ended)
     )
     return session.scalar(query) or 0
 
@@ -209,6 +236,6 @@ def forget_older(session: Session, current: Round) -> None:
 
 
 def labels_in(session: Session, current: Round) -> int:
-    """How many images a round has had labelled, skipped and deleted ones among them."""
+    """How many images a round has had labelled, ended and deleted ones among them."""
     labelled = count_labelled(session, current.project_id) - current.labels
-    return max(0, labelled + skipped_or_deleted(session, current))
+    return max(0, labelled + ended_or_deleted(session, current))

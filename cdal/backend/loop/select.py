@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.store.events import note
-from cdal.backend.store.queries import count_labelled
+from cdal.backend.store.queries import count_labelled, still_served, waiting
 from cdal.backend.store.tables import ModelVersion, Round, Task
 from cdal.backend.store.tables import Pick as PickRow
 from cdal.selectors import Pick, Pool, Selection, make_selector
@@ -44,7 +44,9 @@ def run(work: Context) -> str:
             return "no round waits for a selection"
         candidates = candidates_of(work, session, current)
         labelled = count_labelled(session, work.project.id)
-    selection = _rank(work, current, candidates)
+        skipped = waiting(work.project.id) & (Task.skips > 0)
+        skips = session.scalar(select(func.count()).where(skipped)) or 0
+    selection = _rank(work, current, candidates, skips)
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
         work.check_cancelled(session)
@@ -78,12 +80,13 @@ def run(work: Context) -> str:
 def candidates_of(work: Context, session: Session, current: Round) -> Candidates:
     """Unlabelled images that can be used, and labelled ones that picks should differ from.
 
-    A skipped image is neither: nobody labelled it, and nobody should be given it again.
+    An image that a skip ended is neither: nobody labelled it, and nobody is served it again.
     """
+    usable = still_served(work.project.id) & Task.image_problem.is_(None)
     rows = session.execute(
         select(Task.task_id, Task.annotations > 0)
         .where(Task.project_id == work.project.id)
-        .where((Task.annotations > 0) | ((Task.skips == 0) & Task.image_problem.is_(None)))
+        .where((Task.annotations > 0) | usable)
         .order_by(Task.task_id)
     ).all()
     labelled = {int(task_id): bool(is_labelled) for task_id, is_labelled in rows}
@@ -113,10 +116,18 @@ def _unseen(labelled: Mapping[int, bool]) -> Candidates:
     return Candidates(pool, list(labelled))
 
 
-def _rank(work: Context, current: Round, candidates: Candidates) -> Selection:
-    """The selector's picks, mixed with a share of random ones to measure its savings by."""
+def _rank(work: Context, current: Round, candidates: Candidates, skips: int) -> Selection:
+    """The selector's picks, mixed with a share of random ones to measure its savings by.
+
+    Args:
+        work: the selection.
+        current: the round.
+        candidates: the pool.
+        skips: how many of them somebody skipped; as many more are ranked, since not everyone is
+            served those.
+    """
     wanted = current.budget + work.settings.reserve_size
-    ranked = max(RANKED_QUEUES * wanted, RANKED_AT_LEAST)
+    ranked = max(RANKED_QUEUES * wanted, RANKED_AT_LEAST) + skips
     ranked = min(ranked, len(candidates.pool.unlabelled))
     share = 0.0 if current.selector == "random" else work.settings.random_share
     if not share:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.errors import ActionError
-from cdal.backend.store.tables import Job, Project, Task
+from cdal.backend.store.tables import IGNORE_SKIPPED, Job, Project, Task
 
 
 def count_tasks(session: Session, project_id: int) -> int:
@@ -17,13 +17,23 @@ def count_tasks(session: Session, project_id: int) -> int:
 
 
 def waiting(project_id: int) -> ColumnElement[bool]:
-    """The condition on tasks that a round may pick them: not labelled, skipped or unusable."""
+    """The condition on tasks that a round may pick them: not labelled, ended or unusable."""
     return (
         (Task.project_id == project_id)
         & (Task.annotations == 0)
-        & (Task.skips == 0)
+        & still_served(project_id)
         & Task.image_problem.is_(None)
     )
+
+
+def still_served(project_id: int) -> ColumnElement[bool]:
+    """The condition on tasks without a label that Label Studio still serves them to somebody.
+
+    A skip is that person's: others, or the same person later, are served the task. Only a project
+    that ignores skipped tasks ends them.
+    """
+    ends = select(Project.id).where(Project.id == project_id, Project.skip_queue == IGNORE_SKIPPED)
+    return (Task.skips == 0) | ~ends.exists()
 
 
 def count_labelled(session: Session, project_id: int) -> int:

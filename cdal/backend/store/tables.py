@@ -37,6 +37,10 @@ class Base(DeclarativeBase):
     }
 
 
+IGNORE_SKIPPED = "IGNORE_SKIPPED"
+"""Label Studio's name for what a project does with skipped tasks: nobody is served them again."""
+
+
 class Project(Base):
     """A Label Studio project that this backend is connected to."""
 
@@ -55,6 +59,7 @@ class Project(Base):
     serving_version_id: Mapped[int | None]
     queue_version: Mapped[str | None] = mapped_column(String(120))
     view_id: Mapped[int | None]
+    skip_queue: Mapped[str | None] = mapped_column(String(40))  # Label Studio's, for skipped tasks
     changes_seen: Mapped[str | None] = mapped_column(String(40))  # newest task change known
     training_labels: Mapped[int] = mapped_column(default=0)  # labelled when a training last began
     problem: Mapped[str | None] = mapped_column(Text)  # what keeps the project from being served

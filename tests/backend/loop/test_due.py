@@ -28,7 +28,7 @@ from cdal.backend.loop.due import (
 )
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.tables import Project, Round, Submission, Task, now
+from cdal.backend.store.tables import IGNORE_SKIPPED, Project, Round, Submission, Task, now
 
 # The table.
 
@@ -209,7 +209,7 @@ def test_of_a_project_at_work(services: Services, project: Project) -> None:
         train_every=7,
         paused=True,
         tasks=6,
-        waiting=3,
+        waiting=4,  # others are served what one has skipped
         labelled=1,
         learnt=1,
         label_just_came=True,
@@ -239,12 +239,38 @@ def test_a_round_has_its_budget_when_so_many_are_labelled(services: Services) ->
     assert facts_of(services).round_has_its_budget
 
 
+def ignore_skipped(services: Services) -> None:
+    """Let a skip end the task, as Label Studio's setting IGNORE_SKIPPED does."""
+    with services.store.transaction() as session:
+        session.get_one(Project, 1).skip_queue = IGNORE_SKIPPED
+
+
 @pytest.mark.usefixtures("ranked")
-def test_skipped_and_deleted_images_count_as_settled(services: Services) -> None:
+def test_deleted_images_and_those_that_a_skip_ended_count_as_settled(services: Services) -> None:
     change(services, 3, skips=1)
-    assert not facts_of(services).round_has_its_budget
     delete(services, 1)
+    assert not facts_of(services).round_has_its_budget
+    ignore_skipped(services)
     assert facts_of(services).round_has_its_budget
+
+
+@pytest.mark.usefixtures("ranked")
+def test_one_person_who_skips_everything_settles_nothing_for_others(services: Services) -> None:
+    for task_id in range(1, 6):
+        change(services, task_id, skips=1)
+    facts = facts_of(services)
+    assert (facts.waiting, facts.round_has_its_budget, facts.round_is_finished) == (5, False, False)
+
+
+@pytest.mark.usefixtures("ranked")
+def test_a_round_is_finished_when_all_but_skipped_images_are_labelled(services: Services) -> None:
+    """Whoever skipped them is not served them again, and may be the only one who labels."""
+    for task_id in (2, 4, 5, 1):
+        change(services, task_id, skips=1)
+    assert not facts_of(services).round_is_finished
+    change(services, 3, annotations=1)
+    assert facts_of(services).round_is_finished
+    assert not facts_of(services).round_has_its_budget
 
 
 @pytest.mark.usefixtures("ranked")

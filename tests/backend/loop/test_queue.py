@@ -313,6 +313,28 @@ def test_a_top_up_passes_over_what_is_labelled(
     assert label_studio.stream() == [13, 11, 15, 12, 16]
 
 
+def test_what_somebody_skipped_stays_for_others_and_is_made_up_for(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    made = add_round(services, project, RANKING, queued=3, queue_version="CDAL round 1.1")
+    with services.store.transaction() as session:
+        for task_id in (13, 11, 12):
+            session.get_one(Task, (1, task_id)).skips = 1
+    assert top_up(services, project, label_studio) == "3 more images queued"
+    assert [p["task"] for p in label_studio.imports[0]] == [12, 14, 16]
+    assert set(pick_states(services, made).values()) == {"queued"}
+
+
+def test_a_queue_that_is_written_again_keeps_what_somebody_skipped(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    add_round(services, project, RANKING, state="queueing")
+    with services.store.transaction() as session:
+        session.get_one(Task, (1, 11)).skips = 1
+    assert run(services, project, label_studio).startswith("5 images queued")
+    assert label_studio.stream() == RANKING[:5]
+
+
 @pytest.mark.parametrize("arrived", [False, True])
 def test_an_interrupted_top_up_writes_the_whole_queue_again(
     services: Services, project: Project, label_studio: FakeLabelStudio, arrived: bool

@@ -19,14 +19,14 @@ from support.offline import (
 from cdal.backend.loop.rounds import (
     begin_round,
     close_older,
-    count_unlabelled_picks,
+    count_fresh_picks,
+    ended_or_deleted,
     queue_version,
     round_of_queue,
-    skipped_or_deleted,
     unlabelled_picks,
 )
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Project, Round, Task
+from cdal.backend.store.tables import IGNORE_SKIPPED, Project, Round, Task
 
 
 @pytest.fixture
@@ -105,12 +105,23 @@ def delete(services: Services, task_id: int) -> None:
         session.delete(session.get_one(Task, (1, task_id)))
 
 
-def test_skipped_and_deleted_images_will_not_be_labelled(services: Services, ranked: Round) -> None:
+def ignore_skipped(services: Services) -> None:
+    """Let a skip end the task, as Label Studio's setting IGNORE_SKIPPED does."""
+    with services.store.transaction() as session:
+        session.get_one(Project, 1).skip_queue = IGNORE_SKIPPED
+
+
+def test_deleted_images_and_those_that_a_skip_ended_will_not_be_labelled(
+    services: Services, ranked: Round
+) -> None:
     change(services, 3, skips=1)
     change(services, 2, skips=1, annotations=1)  # one person skipped it, another labelled it
     delete(services, 1)
     with services.store.reading() as session:
-        assert skipped_or_deleted(session, ranked) == 2
+        assert ended_or_deleted(session, ranked) == 1  # others are served 3
+    ignore_skipped(services)
+    with services.store.reading() as session:
+        assert ended_or_deleted(session, ranked) == 2
 
 
 def test_what_is_left_of_it_by_rank(services: Services, ranked: Round) -> None:
@@ -118,9 +129,19 @@ def test_what_is_left_of_it_by_rank(services: Services, ranked: Round) -> None:
     change(services, 4, skips=1)
     delete(services, 5)
     with services.store.reading() as session:
-        assert [pick.task_id for pick in unlabelled_picks(session, ranked)] == [3, 2]
-        assert [pick.task_id for pick in unlabelled_picks(session, ranked, "ranked")] == []
-        assert count_unlabelled_picks(session, ranked) == {"queued": 2}
+        left = unlabelled_picks(session, ranked)
+        assert [pick.task_id for pick in left.picks] == [3, 4, 2]
+        assert left.fresh == {0, 3}
+        # Everyone is served 3; whoever skipped 4 is served 2 next.
+        assert [pick.task_id for pick in left.front(1)] == [3]
+        assert [pick.task_id for pick in left.front(2)] == [3, 4, 2]
+        assert left.front(9) == left.picks
+        assert unlabelled_picks(session, ranked, "ranked").picks == []
+        assert count_fresh_picks(session, ranked) == {"queued": 2}
+    ignore_skipped(services)
+    with services.store.reading() as session:
+        assert [p.task_id for p in unlabelled_picks(session, ranked).picks] == [3, 2]
+        assert count_fresh_picks(session, ranked) == {"queued": 2}
 
 
 def test_the_name_of_a_queue_tells_its_round() -> None:

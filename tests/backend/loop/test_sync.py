@@ -259,10 +259,11 @@ def test_an_image_that_changed_is_no_longer_a_bad_one(
         assert session.get_one(Task, (1, 2)).image_problem == "Not there."
 
 
-def test_the_end_of_a_pool_with_a_skipped_and_a_bad_image_is_an_end(
+def test_the_end_of_a_pool_with_an_ended_and_a_bad_image_is_an_end(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:
     """It must not begin empty rounds one after another."""
+    label_studio.info = replace(label_studio.info, skip_queue="IGNORE_SKIPPED")
     for task_id in range(1, 9):
         label_studio.label(task_id)
     label_studio.label(9, annotations=0, skips=1)
@@ -277,6 +278,42 @@ def test_the_end_of_a_pool_with_a_skipped_and_a_bad_image_is_an_end(
         outcome = run(services, project, label_studio)
         assert outcome.endswith("every image that can be used is labelled")
     assert requested(services) == []
+
+
+def test_one_person_who_skips_everything_ends_nothing_for_others(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    label_studio.info = replace(label_studio.info, skip_queue="REQUEUE_FOR_OTHERS")
+    label_studio.label(1)
+    for task_id in range(2, 11):
+        label_studio.label(task_id, annotations=0, skips=1)
+    assert run(services, project, label_studio).endswith("a round is due")
+    work = make_work(services, project, label_studio, "select")
+    assert select_job.run(work) == "9 images ranked by random"
+    services.jobs.finish(work.job.id, "done")
+    work = make_work(services, project, label_studio, "queue")
+    assert queue.run(work).startswith("9 images queued")
+    services.jobs.finish(work.job.id, "done")
+    before = requested(services)
+    for _ in range(3):
+        assert run(services, project, label_studio).endswith("nothing to do")
+    assert requested(services) == before
+
+
+def test_more_is_ranked_than_one_person_skipped(
+    services: Services,
+    project: Project,
+    label_studio: FakeLabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a ranking of skipped images alone would be used up at once, round after round."""
+    monkeypatch.setattr(select_job, "RANKED_AT_LEAST", 2)
+    monkeypatch.setattr(select_job, "RANKED_QUEUES", 1)
+    for task_id in range(1, 6):
+        label_studio.label(task_id, annotations=0, skips=1)
+    run(services, project, label_studio)
+    work = make_work(services, project, label_studio, "select")
+    assert select_job.run(work) == "9 images ranked by random"
 
 
 def test_a_training_and_a_round_for_new_images_begin_together(

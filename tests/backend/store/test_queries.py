@@ -47,7 +47,7 @@ def test_tasks_that_label_studio_no_longer_has_are_forgotten(
     assert left == [3, 1202, 2000]
 
 
-def test_a_round_may_pick_images_that_are_not_labelled_skipped_or_unusable(
+def test_a_round_may_pick_images_that_are_not_labelled_ended_or_unusable(
     services: Services, project: Project
 ) -> None:
     add_tasks(services, project, [1])
@@ -57,5 +57,10 @@ def test_a_round_may_pick_images_that_are_not_labelled_skipped_or_unusable(
     other = add_project(services, uid="13.1")
     add_tasks(services, other, [5])
     with services.store.reading() as session:
-        assert session.scalars(select(Task.task_id).where(waiting(project.id))).all() == [1]
+        # A skip is that person's: others are served the task.
+        assert session.scalars(select(Task.task_id).where(waiting(project.id))).all() == [1, 3]
         assert session.scalar(select(func.count()).where(waiting(other.id))) == 1
+    with services.store.transaction() as session:
+        session.get_one(Project, project.id).skip_queue = "IGNORE_SKIPPED"
+    with services.store.reading() as session:
+        assert session.scalars(select(Task.task_id).where(waiting(project.id))).all() == [1]
