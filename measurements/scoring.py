@@ -79,7 +79,7 @@ def trained(images: ImageSet, options: argparse.Namespace) -> TaskNetwork:
     device = choose_device(options.device)
     some = images.train[: options.train]
     sizes = [example.size() for example in some]
-    architecture, side = choose_network(images.task, device, sizes)
+    architecture, side = choose_network(images.task, device, sizes, training="full")
     network = make_network(
         images.task, architecture, images.classes, side, device, pretrained=False
     )

@@ -98,7 +98,7 @@ def speed(options: argparse.Namespace) -> None:
     device = choose_device(options.device)
     sizes = [(data.pool[0][0].shape[1], data.pool[0][0].shape[2])]
     architecture, side = choose_network(
-        data.task, device, sizes, options.network, options.image_size
+        data.task, device, sizes, options.network, options.image_size, "full"
     )
 
     def fresh() -> TaskNetwork:

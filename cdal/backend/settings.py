@@ -125,16 +125,22 @@ class ProjectSettings(BaseModel):
         description="Segmentation: how many pixels a predicted polygon may deviate from the mask; "
         "a larger tolerance gives fewer points.",
     )
+    training: Literal["auto", "head", "full"] = Field(
+        "auto",
+        description="What learns: a small head on a frozen pretrained backbone, in seconds "
+        '("head"), or all weights of a network ("full"). "auto" means "head", unless another '
+        'setting requires "full": a `network` of torchvision, `weights`, or `pretrained` false.',
+    )
     network: str | None = Field(
         None,
         max_length=200,
-        description="Name of the network; by default chosen by task and device. `timm:NAME` is a "
-        "small head on a frozen pretrained backbone of timm, trained in seconds; "
-        "`timm:tf_efficientnet_lite0` needs no download.",
+        description="Name of the network; by default chosen by training, task and device. "
+        "`timm:NAME` is the backbone for head training; the weights of "
+        "`timm:tf_efficientnet_lite0` are installed. Any other is trained in full.",
     )
     pretrained: bool | Literal["auto"] = Field(
         "auto",
-        description="Start from ImageNet weights if there is no model to fine-tune: "
+        description="Start from pretrained weights if there is no model to fine-tune: "
         '"auto" if they are on this machine, true after downloading them, false never.',
     )
     weights: str | None = Field(
@@ -145,13 +151,15 @@ class ProjectSettings(BaseModel):
     )
     warm_start: bool = Field(
         True,
-        description="Fine-tune the serving model, if there is one; false starts over each time.",
+        description="Full training: fine-tune the serving model, if there is one; false starts "
+        "over each time.",
     )
     image_size: int | None = Field(
         None,
         ge=32,
         le=1024,
-        description="Side of the network's input in pixels; by default chosen by the images.",
+        description="Side of the network's input in pixels; by default chosen by the device and, "
+        "in full training, by the images. Head training rounds it to a multiple of 32.",
     )
     epochs: int | None = Field(
         None, ge=1, le=10_000, description="Maximum number of epochs per training."
@@ -163,6 +171,20 @@ class ProjectSettings(BaseModel):
     def reserve_size(self) -> int:
         """Images queued beyond the budget."""
         return max(self.budget, LEAST_RESERVE) if self.reserve is None else self.reserve
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether labels train a head on a frozen backbone, and not all weights."""
+        return self.training != "full" and self._reason_for_full is None
+
+    @property
+    def _reason_for_full(self) -> str | None:
+        """The setting that requires full training, as people read it; None if none does."""
+        if self.network is not None and not is_backbone(self.network):
+            return f'"network": "{one_line(self.network)}"'
+        if self.weights is not None:
+            return '"weights"'
+        return '"pretrained": false' if self.pretrained is False else None
 
     @model_validator(mode="after")
     def _check_names(self) -> ProjectSettings:
@@ -190,6 +212,21 @@ class ProjectSettings(BaseModel):
             raise ValueError(
                 f'Setting "network": "{self.network}" is a head on a pretrained backbone, which '
                 f"needs its own weights; leave out {other}, or choose another network."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_training(self) -> ProjectSettings:
+        reason = self._reason_for_full
+        if self.training == "head" and reason is not None:
+            raise ValueError(
+                f'Setting "training": "head" contradicts {reason}, which trains all weights of a '
+                "network; leave out one of the two."
+            )
+        if self.training == "full" and self.network is not None and is_backbone(self.network):
+            raise ValueError(
+                f'Setting "training": "full" contradicts "network": "{self.network}", a backbone '
+                "that stays frozen; leave out one of the two, or choose a network of torchvision."
             )
         return self
 

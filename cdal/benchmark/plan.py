@@ -69,14 +69,19 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     _check_numbers(arguments)
     protocol, data = _open(arguments)
     asked = _with_protocol(arguments, protocol)
-    device = choose_device(arguments.device)
-    network, side = choose_network(
-        data.task, device, _sizes(data, asked), asked["network"], asked["image_size"]
-    )
     shared = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     selectors = _selectors(arguments, shared, data)
     curves = read_curves(selectors, shared, data.task, data.classes)
     kept = next((curve.label for curve in curves if curve.kind.background), None)
+    device = choose_device(arguments.device)
+    network, side = choose_network(
+        data.task,
+        device,
+        _sizes(data, asked),
+        asked["network"],
+        asked["image_size"],
+        "head" if kept is None else "full",  # a head has no background class
+    )
     if kept is not None and (is_backbone(network) or not DETECTORS[network].family.background):
         raise BenchmarkError(f"{network} has no background class, which {kept} would keep.")
     initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))

@@ -67,7 +67,12 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
     add("--step", metavar="N|P%", help="images labelled per step; default: 5%%")
     add("--until", metavar="N|P%", help="images labelled at the end; default: 40%%")
     add("--seeds", type=int, metavar="N", help="runs per selector; default: 3")
-    add("--network", metavar="NAME", help="default: the backend's choice")
+    add(
+        "--network",
+        metavar="NAME",
+        help="timm:NAME, a head on this backbone, or a network of torchvision, trained in full; "
+        "default: a head on the backend's default backbone",
+    )
     add("--image-size", type=int, metavar="S", help="side of the network's images, in pixels")
     add("--epochs", type=int, metavar="N", help="epochs per training; default: by number of images")
     add("--batch-size", type=int, metavar="N", help="images per training step")

@@ -19,6 +19,12 @@ from cdal.models.features import KeptFeatures
 PREFIX = "timm:"
 DEFAULT_BACKBONE = PREFIX + EMBEDDED
 
+DEFAULT_BACKBONES: Mapping[str, tuple[str, ...]] = {
+    "cpu": (DEFAULT_BACKBONE,),
+    "cuda": (f"{PREFIX}convnext_tiny.in12k_ft_in1k", DEFAULT_BACKBONE),
+}
+"""The default backbones by type of device, the most wanted first; docs/training.md has reasons."""
+
 STRIDES = (4, 8, 16, 32)
 """Of the feature maps for dense tasks, where the network has them."""
 
@@ -196,6 +202,13 @@ def best_backbone(
         except ModelError as error:
             reasons.append(str(error))
     raise ModelError(" ".join(reasons))
+
+
+def default_backbone(
+    device: torch.device, sources: WeightSources | None = None
+) -> tuple[Backbone, str]:
+    """The default backbone of a device; see ``best_backbone``."""
+    return best_backbone(DEFAULT_BACKBONES[device.type], device, sources)
 
 
 def _load(name: str, device: torch.device, sources: WeightSources) -> Backbone:

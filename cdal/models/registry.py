@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from cdal.models import checkpoint
 from cdal.models.architecture import Architecture
-from cdal.models.backbone import Backbone, check_backbone, is_backbone, open_backbone
+from cdal.models.backbone import (
+    Backbone,
+    check_backbone,
+    default_backbone,
+    is_backbone,
+    open_backbone,
+)
 from cdal.models.backbone_weights import WeightSources
 from cdal.models.classification.architectures import CLASSIFIERS, SMALL_IMAGE
 from cdal.models.classification.head import ClassificationHead
@@ -56,7 +63,7 @@ def network_class(task: str, architecture: str) -> type[TaskNetwork]:
 
 
 def default_architecture(task: str, device: torch.device, image_size: int | None = None) -> str:
-    """The default architecture of a task: the best of those that train in minutes.
+    """The default architecture for full training of a task: the best of those that take minutes.
 
     For classification on CPU that is mobilenet_v3_small; but a mobilenet would reduce images below
     a side of 64 to a single position, and resnet18 learns more from them in the same time: see
@@ -80,12 +87,18 @@ DEFAULT_ARCHITECTURES: Mapping[str, tuple[str, str]] = {
 """The default architecture of each task, on CPU and on CUDA."""
 
 
+Training = Literal["head", "full"]
+"""What learns: a head on a frozen backbone, or all weights of a network."""
+
+
 def choose_network(
     task: str,
     device: torch.device,
     sizes: Sequence[tuple[int, int]] = (),
     architecture: str | None = None,
     image_size: int | None = None,
+    training: Training = "head",
+    sources: WeightSources | None = None,
 ) -> tuple[str, int]:
     """The architecture and image side to use; each is chosen automatically unless given.
 
@@ -95,12 +108,17 @@ def choose_network(
         sizes: height and width of some of the images.
         architecture: the requested architecture; None: the default.
         image_size: the requested side; None: one that suits the images and the device.
+        training: what learns, if no architecture is requested, which decides it.
+        sources: where the weights of the default backbone may come from; None: what lies on this
+            machine.
 
     Raises:
         ModelError: the task or architecture is unknown, or does not accept images of this size.
     """
     _known_task(task)
     side = image_size
+    if architecture is None and training == "head":
+        architecture = default_backbone(device, sources)[0].record.name
     if architecture is not None and is_backbone(architecture):
         return _choose_head(task, device, architecture, side)
     if side is None:
@@ -115,18 +133,14 @@ def choose_network(
 def _choose_head(
     task: str, device: torch.device, architecture: str, image_size: int | None
 ) -> tuple[str, int]:
-    """A backbone that timm has, and a side that its strides divide.
+    """A backbone that timm has, and the side closest to the requested one that its strides divide.
 
     Small images are enlarged: a backbone has learnt from images of about 224 pixels.
     """
     check_backbone(architecture)
     if image_size is None:
         return architecture, HEADS[task].defaults.max_side[0 if device.type == "cpu" else 1]
-    if image_size % 32:
-        raise ModelError(
-            f"{architecture} takes images of a side that is a multiple of 32, not {image_size}."
-        )
-    return architecture, image_size
+    return architecture, 32 * round(image_size / 32)
 
 
 def make_network(
@@ -144,7 +158,8 @@ def make_network(
 
     Args:
         task: a key of ``NETWORKS``.
-        architecture: its name; None: ``default_architecture``.
+        architecture: its name; None: a head on the default backbone, or, without pretrained weights
+            or with the user's own, ``default_architecture``.
         classes: the class names, in the order of the outputs.
         image_size: the side S of its input; None: the largest that suits the device.
         device: where it runs; None: the CPU.
@@ -158,14 +173,18 @@ def make_network(
             fit.
     """
     device = device or torch.device("cpu")
-    architecture, image_size = choose_network(task, device, (), architecture, image_size)
+    published = pretrained is not False and weights_file is None
+    sources = WeightSources(weights_folder, downloads=pretrained is True)
+    training: Training = "head" if published else "full"
+    architecture, image_size = choose_network(
+        task, device, (), architecture, image_size, training, sources
+    )
     if is_backbone(architecture):
-        if pretrained is False or weights_file is not None:
+        if not published:
             raise ModelError(
                 f"A head on {architecture} needs its published weights; without them, or with your "
                 "own, choose a network of torchvision."
             )
-        sources = WeightSources(weights_folder, downloads=pretrained is True)
         backbone = open_backbone(architecture, device, sources)
         return _make_head(task, backbone, tuple(classes), image_size, seed)
     if weights_file is not None:

@@ -108,6 +108,7 @@ def by_the_poll(services: Services, project: Project, extra_params: Any) -> None
         {"budget": 0},
         {"control": "nothing"},
         {"network": "drn_d_22"},
+        {"network": "resnet18", "training": "head"},
         {"weights": "../../etc/passwd"},
         {"selector_options": {"alpa": 1}},
     ],

@@ -46,6 +46,10 @@ def test_the_reserve_is_as_large_as_the_budget_unless_set() -> None:
         ({"warm_start": 1}, 'Setting "warm_start" must be true or false, not 1.'),
         ({"network": 5}, 'Setting "network" must be text, not 5.'),
         (
+            {"training": "fast"},
+            'Setting "training" must be one of "auto", "head" or "full", not "fast".',
+        ),
+        (
             {"control": "y" * 201},
             f'Setting "control" must be at most 200 characters long, not "{"y" * 36}....',
         ),
@@ -89,6 +93,41 @@ def test_what_is_wrong_is_said_in_a_sentence(given: Any, sentence: str) -> None:
     with pytest.raises(SettingsError) as caught:
         ProjectSettings.parse(given)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("typed", "head"),
+    [
+        ({}, True),
+        ({"training": "head"}, True),
+        ({"training": "full"}, False),
+        ({"network": "timm:resnet50"}, True),
+        ({"network": "timm:resnet50", "training": "head", "pretrained": True}, True),
+        ({"network": "resnet50"}, False),
+        ({"network": "resnet50", "training": "full", "pretrained": False}, False),
+        ({"pretrained": True}, True),
+        ({"pretrained": False}, False),
+        ({"weights": "ours.pth"}, False),
+    ],
+)
+def test_what_is_trained_follows_from_the_settings(typed: dict[str, Any], head: bool) -> None:
+    assert ProjectSettings.parse(typed).trains_head is head
+
+
+@pytest.mark.parametrize(
+    ("typed", "other"),
+    [
+        ({"training": "head", "network": "resnet50"}, "resnet50"),
+        ({"training": "head", "pretrained": False}, "pretrained"),
+        ({"training": "head", "weights": "ours.pth"}, "weights"),
+        ({"training": "full", "network": "timm:resnet50"}, "timm:resnet50"),
+    ],
+)
+def test_settings_that_contradict_the_training_are_refused(
+    typed: dict[str, Any], other: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf'"training": "{typed["training"]}".*{other}'):
+        ProjectSettings.parse(typed)
 
 
 def test_a_selector_option_may_not_name_a_file() -> None:

@@ -16,6 +16,7 @@ from cdal.models import (
     load_network,
     make_network,
 )
+from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.classification.architectures import CLASSIFIERS, ClassifierEntry
 
 CPU = torch.device("cpu")
@@ -38,11 +39,33 @@ def test_the_default_suits_the_device_and_the_images(
     assert default_architecture("classification", torch.device(device), image_size) == name
 
 
-def test_the_size_follows_the_images_unless_given() -> None:
-    sizes = [(100, 90)]
-    assert choose_network("classification", CPU, sizes) == ("mobilenet_v3_small", 96)
-    assert choose_network("classification", CPU, sizes, image_size=64)[1] == 64
-    assert choose_network("classification", CPU, [(32, 32)]) == ("resnet18", 32)
+@pytest.mark.parametrize(
+    ("sizes", "image_size", "chosen"),
+    [
+        ([(100, 90)], None, ("mobilenet_v3_small", 96)),
+        ([(100, 90)], 64, ("mobilenet_v3_small", 64)),
+        ([(32, 32)], None, ("resnet18", 32)),
+    ],
+)
+def test_in_full_training_the_size_follows_the_images_unless_given(
+    sizes: list[tuple[int, int]], image_size: int | None, chosen: tuple[str, int]
+) -> None:
+    found = choose_network("classification", CPU, sizes, image_size=image_size, training="full")
+    assert found == chosen
+
+
+@pytest.mark.parametrize(
+    ("task", "side"), [("classification", 160), ("segmentation", 384), ("detection", 480)]
+)
+def test_a_head_on_the_default_backbone_sees_images_of_one_size(task: str, side: int) -> None:
+    assert choose_network(task, CPU, [(32, 32)]) == (DEFAULT_BACKBONE, side)
+    assert choose_network(task, CPU, image_size=100) == (DEFAULT_BACKBONE, 96)
+
+
+def test_a_head_is_the_default() -> None:
+    network = make_network(classes=("a", "b"))
+    assert network.manifest.architecture == DEFAULT_BACKBONE
+    assert network.manifest.pretrained
 
 
 def test_a_network_that_accepts_one_size_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +76,7 @@ def test_a_network_that_accepts_one_size_gets_it(monkeypatch: pytest.MonkeyPatch
         choose_network("classification", CPU, (), "vgg16", 64)
 
 
-def test_creates_the_default() -> None:
+def test_without_pretrained_weights_the_default_is_a_network_that_learns_from_scratch() -> None:
     network = make_network(classes=("a", "b"), pretrained=False)
     assert network.manifest.architecture == "mobilenet_v3_small"
     assert network.manifest.image_size == 128

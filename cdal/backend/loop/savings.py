@@ -55,7 +55,7 @@ def run(work: Context) -> str:
         return _record(work, {"known": False, "why": why})
     device = choose_device(work.services.config.device)
     folder = work.services.config.project_folder(work.project.id) / "savings"
-    network = network_to_train(work, images, _last(folder, device, work), device)
+    network, _ = network_to_train(work, images, _last(folder, device, work), device)
     images, _problems = images.read(network, lambda share: work.report(0.1 * share, "reading"))
     train, held_out = split(images, work.settings.held_out, needed)
     fit(
@@ -172,7 +172,9 @@ def _versions(
             version = load_network(folder, device, network.classes, weights_folder=weights)
         except ModelError:  # its weights are gone
             continue
-        if version.task == network.task:
+        # Another architecture may be better or worse with the same labels.
+        same = version.manifest.architecture == network.manifest.architecture
+        if same and version.task == network.task:
             measured.append(Measured(row.labels, measure(version)))
     return measured
 

@@ -43,7 +43,6 @@ from cdal.models import (
     choose_network,
     fingerprint,
     fit,
-    is_backbone,
     load_network,
     make_network,
 )
@@ -79,7 +78,7 @@ def run(work: Context) -> str:
     device = choose_device(work.services.config.device)
     images = labelled_images(work, truths)
     serving_id, serving = _serving_network(work, device)
-    network = network_to_train(work, images, serving, device)
+    network, continues = network_to_train(work, images, serving, device)
     images, problems = images.read(
         network, lambda share: work.report(READING * share, "reading the images")
     )
@@ -90,8 +89,8 @@ def run(work: Context) -> str:
     short = too_few((item.truth for item in images.items), needed, needed)
     if short is not None:
         return _begin_without(work, f"{len(problems)} images could not be read. {short}")
-    started_from = serving_id if work.settings.warm_start else None
-    mark = _fingerprint(work, images, device)
+    started_from = serving_id if continues else None
+    mark = _fingerprint(work, images, network)
     if _is_newest(work, mark, started_from):
         return _begin_without(work, "nothing has changed since the newest model version")
     train, held_out = split(images, work.settings.held_out, needed)
@@ -191,11 +190,14 @@ def recipe_of(settings: ProjectSettings) -> Recipe:
     )
 
 
-def _fingerprint(work: Context, images: TrainingImages, device: torch.device) -> str:
-    """The fingerprint of everything that a training depends on, except its starting weights."""
-    settings = work.settings
-    start = (settings.network, device.type, settings.image_size, settings.pretrained)
-    more = (settings.weights, settings.held_out, settings.warm_start)
+def _fingerprint(work: Context, images: TrainingImages, network: TaskNetwork) -> str:
+    """The fingerprint of everything that a training depends on, except what full training starts
+    from.
+    """
+    settings, manifest = work.settings, network.manifest
+    backbone = "" if manifest.backbone is None else manifest.backbone.sha256
+    start = (manifest.architecture, backbone, network.device.type, manifest.image_size)
+    more = (settings.pretrained, settings.weights, settings.held_out, settings.warm_start)
     chosen = " ".join(map(str, (*start, *more)))
     digests = [f"{item.truth.digest()} {json.dumps(item.image)}" for item in images.items]
     ids = [item.task_id for item in images.items]
@@ -255,17 +257,21 @@ def _kept_images_held_out(work: Context) -> bool:
 
 def network_to_train(
     work: Context, images: TrainingImages, serving: TaskNetwork | None, device: torch.device
-) -> TaskNetwork:
-    """The serving model to fine-tune, or a new network if the settings require one."""
+) -> tuple[TaskNetwork, bool]:
+    """The network, and whether it is the serving one, to be fine-tuned, instead of a new one.
+
+    A head always starts from scratch, which takes seconds; its backbone never changes.
+    """
     settings, task = work.settings, work.control.task
-    sizes = images.sizes(SIZES_LOOKED_AT) if settings.image_size is None else []
-    architecture, size = choose_network(task, device, sizes, settings.network, settings.image_size)
-    # A head starts from scratch, which takes seconds; what its backbone knows never changes.
-    if serving is not None and settings.warm_start and not is_backbone(architecture):
-        manifest = serving.manifest
-        if (manifest.architecture, manifest.image_size) == (architecture, size):
-            return copy.deepcopy(serving)
-    return make_network(
+    architecture, size = settings.network, settings.image_size
+    if not settings.trains_head:
+        sizes = images.sizes(SIZES_LOOKED_AT) if size is None else []
+        architecture, size = choose_network(task, device, sizes, architecture, size, "full")
+        if serving is not None and settings.warm_start:
+            manifest = serving.manifest
+            if (manifest.architecture, manifest.image_size) == (architecture, size):
+                return copy.deepcopy(serving), True
+    made = make_network(
         task=task,
         architecture=architecture,
         classes=network_classes(work.control, settings),
@@ -276,6 +282,7 @@ def network_to_train(
         weights_folder=work.services.config.weights_folder,
         weights_file=work.services.config.weights_file(settings.weights),
     )
+    return made, False
 
 
 def _progress(work: Context) -> Callable[[FitProgress], None]:
