@@ -113,7 +113,7 @@ BACKEND_LAYERS = (
     {"annotations"},
     {"images"},
     {"settings"},
-    {"config", "addresses"},
+    {"config", "addresses", "connections"},
     {"logs", "text", "errors"},
 )
 

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cdal.backend.errors import SettingsError
-from cdal.backend.text import one_line
+from cdal.backend.text import is_token, one_line
 
 # How an address may begin, with the library that it needs and the extra that installs it.
 DATABASES = {
@@ -125,6 +125,26 @@ class ServerConfig(BaseSettings):
                 "LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the server that it belongs to."
             )
         return self
+
+    @field_validator(
+        "label_studio_url", "label_studio_api_key", "database_url", "redis_url", mode="before"
+    )
+    @classmethod
+    def _strip(cls, value: object) -> object:
+        # A secret that is mounted as a file often ends in a newline.
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("basic_auth_user", "basic_auth_pass", mode="before")
+    @classmethod
+    def _strip_line_end(cls, value: object) -> object:
+        return value.rstrip("\r\n") if isinstance(value, str) else value
+
+    @field_validator("label_studio_api_key")
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not is_token(key.get_secret_value()):
+            raise ValueError("it contains characters that no token has")
+        return key
 
     @field_validator("database_url")
     @classmethod

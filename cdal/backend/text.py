@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST_NAME = 80
 LONGEST_QUOTE = 40
 
@@ -10,6 +12,11 @@ def one_line(text: str, most: int = LONGEST_QUOTE) -> str:
     """The text as one line of at most `most` characters, without control characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def is_token(text: str) -> bool:
+    """Whether a text can be sent as an access token: ASCII without spaces."""
+    return re.fullmatch(r"[!-~]+", text) is not None
 
 
 def requester(name: str) -> str:

@@ -93,6 +93,30 @@ def test_the_data_folder_is_made_for_its_owner_alone(
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_newline_of_a_mounted_secret_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "LABEL_STUDIO_URL": " http://ls\n",
+        "LABEL_STUDIO_API_KEY": "a-token\r\n",
+        "BASIC_AUTH_USER": "ann\n",
+        "BASIC_AUTH_PASS": " pass word \n",
+        "CDAL_DATABASE_URL": "sqlite:///x.sqlite\n",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    config = ServerConfig()
+    assert config.label_studio_url == "http://ls"
+    assert config.secrets() == ["a-token", " pass word ", "sqlite:///x.sqlite"]
+    assert config.basic_auth_user == "ann"
+    assert config.store_url == "sqlite:///x.sqlite"
+
+
+@pytest.mark.parametrize("key", ["two words", "a\nb", "tökén", "a\x00b"])
+def test_a_key_that_no_request_could_carry_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValidationError, match="characters that no token has") as caught:
+        make_config(tmp_path, LABEL_STUDIO_API_KEY=key)
+    assert key not in str(caught.value)
+
+
 class TestWeightsFile:
     """A project's settings name a file; they are hostile until checked."""
 

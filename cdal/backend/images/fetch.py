@@ -10,7 +10,6 @@ from socket import SHUT_RDWR, gaierror, socket
 from threading import Event, Timer
 from urllib.parse import urljoin
 
-import certifi
 from urllib3 import BaseHTTPResponse, HTTPResponse, PoolManager, Retry, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -21,12 +20,12 @@ from urllib3.exceptions import (
     NameResolutionError,
     NewConnectionError,
     ReadTimeoutError,
-    SSLError,
 )
 from urllib3.util import Url
 from urllib3.util.connection import create_connection
 
 from cdal.backend.addresses import ANY_HOST, AllowedHosts, Resolver, resolve
+from cdal.backend.connections import LATE, NO_ADDRESS, UNREACHABLE, root_failure, tls_context
 from cdal.backend.errors import ImageError
 from cdal.backend.images.source import ImageSource, parse_address
 
@@ -79,7 +78,7 @@ class Fetcher:
     ) -> None:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        tls = _tls_context()
+        tls = tls_context()
         self._own = _guarded_pools(ANY_HOST, timeout_s, resolver, tls)
         self._others = _guarded_pools(allowed, timeout_s, resolver, tls)
 
@@ -174,15 +173,12 @@ def _failure(error: HTTPError | TimeoutError) -> str:
     cause = error.reason if isinstance(error, MaxRetryError) else error
     match cause:
         case NameResolutionError():
-            return "has no address: its name cannot be resolved"
-        case NewConnectionError():
-            return "cannot be reached"
+            return NO_ADDRESS
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
-            return "did not answer in time"
-        case SSLError():
-            return "could not prove its identity: its certificate was not accepted"
-        case _:
-            return "closed the connection before the whole image had arrived"
+            return LATE
+        case NewConnectionError():
+            return UNREACHABLE
+    return root_failure(error) or "closed the connection before the whole image had arrived"
 
 
 @contextmanager
@@ -279,10 +275,3 @@ def _connect(connection: HTTPConnection, addresses: list[str]) -> socket:
     if isinstance(failure, TimeoutError):
         raise ConnectTimeoutError(connection, "timed out") from failure
     raise NewConnectionError(connection, "no address answers") from failure
-
-
-def _tls_context() -> ssl.SSLContext:
-    """Trusts the system's authorities (and ``SSL_CERT_FILE``'s) and those of certifi."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context

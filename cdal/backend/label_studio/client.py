@@ -12,7 +12,8 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 from label_studio_sdk.types import RoleBasedTask
 
-from cdal.backend.errors import LabelStudioError
+from cdal.backend.connections import TRUST_IT, is_untrusted
+from cdal.backend.errors import GRANT_ACCESS, LabelStudioError
 from cdal.backend.label_studio.data import (
     MLBackendInfo,
     ProjectInfo,
@@ -23,7 +24,7 @@ from cdal.backend.label_studio.data import (
     query_of,
     stamp,
 )
-from cdal.backend.label_studio.transport import open_http
+from cdal.backend.label_studio.transport import failure_of, open_http
 from cdal.backend.text import one_line
 
 PAGE = 1000
@@ -304,7 +305,7 @@ class asking_to:  # noqa: N801 — reads as a keyword
         # No JSON, unexpected JSON, or a page instead of data.
         strange = isinstance(error, ApiError) and (error.status_code or 0) < 400
         if isinstance(error, httpx.InvalidURL):
-            raise LabelStudioError("Label Studio's address is not valid.") from None
+            raise LabelStudioError(f"Label Studio {failure_of(error)}.") from None
         if strange or isinstance(error, ValueError):
             raise LabelStudioError(
                 f"The server that answered the request to {self.what} is not Label Studio."
@@ -315,14 +316,15 @@ class asking_to:  # noqa: N801 — reads as a keyword
             ) from None
         if isinstance(error, httpx.HTTPError):
             raise LabelStudioError(
-                f"Label Studio did not answer the request to {self.what}: {_failure(error)}"
+                f"Label Studio did not answer the request to {self.what}: it {failure_of(error)}",
+                advice=_advice(error),
             ) from None
 
 
-def _failure(error: httpx.HTTPError) -> str:
-    if isinstance(error, (httpx.UnsupportedProtocol, httpx.TooManyRedirects)):
-        return "it redirects to an address that is not its own"
-    return type(error).__name__
+def _advice(error: httpx.HTTPError) -> str | None:
+    if isinstance(error, httpx.LocalProtocolError):
+        return GRANT_ACCESS
+    return TRUST_IT if is_untrusted(error) else None
 
 
 def _refusal(error: ApiError) -> str:

@@ -9,6 +9,7 @@ import httpcore
 import httpx
 
 from cdal.backend.addresses import ANY_HOST
+from cdal.backend.connections import LATE, UNREACHABLE, root_failure, tls_context
 from cdal.backend.errors import ImageError
 
 
@@ -41,7 +42,7 @@ class _Transport(httpx.HTTPTransport):
         super().__init__()
         # httpx has no argument for it; test_transport.py would notice if httpx renamed it.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=tls_context(),
             network_backend=_Network(),
             # The defaults of httpx.
             max_connections=100,
@@ -62,6 +63,25 @@ def open_http(url: str, timeout_s: float) -> httpx.Client:
         transport=_Transport(),
         event_hooks={"request": [_same_host(url)]},
     )
+
+
+def failure_of(error: httpx.HTTPError | httpx.InvalidURL) -> str:
+    """Why a request got no answer, to follow Label Studio's name or address."""
+    match error:
+        case httpx.InvalidURL():
+            return "has an address that is not valid"
+        case httpx.UnsupportedProtocol() | httpx.TooManyRedirects():
+            return "redirects to an address that is not its own"
+        case httpx.LocalProtocolError():
+            return "cannot be sent this access token, which contains characters that no token has"
+        case httpx.TimeoutException():
+            return LATE
+    known = root_failure(error)
+    if known is not None:
+        return known
+    if isinstance(error, httpx.ConnectError):
+        return UNREACHABLE
+    return "closed the connection before the whole answer had arrived"
 
 
 def _same_host(url: str) -> Callable[[httpx.Request], None]:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.heartbeat import LATE_SECONDS, seconds_since_beat
-from cdal.backend.label_studio.transport import open_http
+from cdal.backend.label_studio.transport import failure_of, open_http
 from cdal.backend.reports.view import View
 from cdal.backend.services import Services
 from cdal.backend.store.failures import STORAGE, storage_problem
@@ -155,9 +155,7 @@ def _reach(url: str) -> CheckView:
         with open_http(url, LABEL_STUDIO_SECONDS) as http:
             status = http.get(f"{url}/health").status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return CheckView(
-            name="label studio", ok=False, text=f"{url} does not answer: {type(error).__name__}."
-        )
+        return CheckView(name="label studio", ok=False, text=f"{url} {failure_of(error)}.")
     if status >= 500:
         return CheckView(name="label studio", ok=False, text=f"{url} answers {status}.")
     return CheckView(name="label studio", ok=True, text=f"{url} answers.")

@@ -23,6 +23,7 @@ from cdal.backend.services import Services
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import find
 from cdal.backend.store.tables import Project
+from cdal.backend.text import is_token
 
 CHECK_SECONDS = 1.2
 """For each of two tokens; Label Studio waits 3 seconds for the answer to `/setup`."""
@@ -64,12 +65,15 @@ class SetupRequest:
             value = body.get(name) or ""
             if not isinstance(value, str) or "\0" in value:
                 raise RefusedError(f'The field "{name}" must be text.')
-            texts[name] = value
+            texts[name] = value.strip() if name != "schema" else value
+        token = texts["access_token"]
+        if token and not is_token(token):
+            raise RefusedError('The field "access_token" contains characters that no token has.')
         return cls(
             uid,
             texts["schema"],
             texts["hostname"],
-            texts["access_token"],
+            token,
             body.get("extra_params"),
             host[:200],
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.certificates import certificate
 from support.listening import connected
 from support.loopback import Loopback, reply
 from support.offline import CONFIG, make_services
@@ -94,6 +96,58 @@ def test_redirects_come_to_an_end(server: Loopback) -> None:
     assert refusal(server.url).endswith(ELSEWHERE)
 
 
+def test_a_name_that_does_not_exist() -> None:
+    assert refusal("http://label-studio.invalid").endswith(
+        ": it has a name that cannot be resolved"
+    )
+
+
+def test_a_port_where_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert refusal(f"http://127.0.0.1:{port}").endswith(": it cannot be reached")
+
+
+def test_a_server_that_does_not_speak_tls(server: Loopback) -> None:
+    assert "did not answer in TLS" in refusal(server.url.replace("http:", "https:"))
+
+
+def test_a_server_that_says_nothing(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    client = LabelStudioClient(f"http://127.0.0.2:{port}", "a-token", 12, timeout_s=0.2, retries=0)
+    with closing(client), pytest.raises(LabelStudioError, match="it did not answer in time"):
+        client.read_project()
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same authorities are trusted as for images: the system's and the operator's."""
+    pem = certificate(tmp_path, "localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with Loopback(tls=context) as server:
+        server.routes[PROJECT] = reply(project(), Content_Type="application/json")
+        url = f"https://localhost:{server.server_port}"
+        with pytest.raises(LabelStudioError) as refused:
+            read(url)
+        assert str(refused.value).endswith(
+            ": it has a certificate that is not accepted (self-signed certificate)"
+        )
+        assert "SSL_CERT_FILE" in refused.value.advice
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        assert read(url).title == "Pets"
+        wrong_name = refusal(url.replace("localhost", "127.0.0.1"))
+        assert "certificate is not valid for '127.0.0.1'" in wrong_name
+
+
+def test_a_token_that_cannot_be_sent(server: Loopback) -> None:
+    """As an earlier version may have stored it."""
+    client = LabelStudioClient(server.url, "a-token\n", 12, timeout_s=2.0, retries=0)
+    with closing(client), pytest.raises(LabelStudioError, match="characters that no token") as told:
+        client.read_project()
+    assert "LABEL_STUDIO_API_KEY" in told.value.advice
+    assert "a-token" not in str(told.value)
+
+
 # No packet leaves for these: the address is refused before. Without that, they would time out.
 METADATA = [
     "http://169.254.169.254",
@@ -111,7 +165,7 @@ METADATA = [
 
 @pytest.mark.parametrize("url", METADATA)
 def test_metadata_is_no_label_studio(url: str) -> None:
-    assert refusal(url).endswith("did not answer the request to read the project: ConnectError")
+    assert refusal(url).endswith("the request to read the project: it cannot be reached")
 
 
 def setup(folder: Path, hostname: str) -> str:

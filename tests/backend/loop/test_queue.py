@@ -33,7 +33,7 @@ from cdal.backend.store.tables import Event, Pick, Project, Round, Task
 
 RANKING = [13, 11, 15, 12, 14, 16]
 AWAY = LabelStudioError(
-    "Label Studio did not answer the request to import the predictions: ConnectError"
+    "Label Studio did not answer the request to import the predictions: it cannot be reached"
 )
 
 

@@ -145,6 +145,6 @@ def test_every_label_studio_is_looked_at(tmp_path: Path, health: Health) -> None
     add_project(services, uid="13.1", url="http://127.0.0.1:9")
     checks = browser.get("/ready").get_json()["checks"]
     assert {c["text"] for c in checks if c["name"] == "label studio"} == {
-        "http://127.0.0.1:9 does not answer: ConnectError.",
+        "http://127.0.0.1:9 cannot be reached.",
         f"{health['url']} answers.",
     }

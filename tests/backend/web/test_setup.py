@@ -175,6 +175,14 @@ def test_no_secret_is_logged_or_told(
         assert secret not in str(caught.value)
 
 
+def test_a_token_ends_where_its_line_ends(tmp_path: Path, tokens: dict[str, Any]) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    assert connect(services, request(access_token=f"{HANDED_OVER}\n")).access_token == HANDED_OVER
+    for token in ("two words", "a\nb", "tökén"):
+        with pytest.raises(RefusedError, match="access_token"):
+            request(access_token=token)
+
+
 @pytest.fixture
 def strange_server() -> Iterator[str]:
     """A web server that is no Label Studio: it answers everything with a page."""
@@ -212,7 +220,7 @@ def test_a_server_that_is_not_there() -> None:
     with pytest.raises(LabelStudioError) as caught:
         client.read_project()
     assert str(caught.value) == (
-        "Label Studio did not answer the request to read the project: ConnectError"
+        "Label Studio did not answer the request to read the project: it cannot be reached"
     )
     assert caught.value.status is None
 
