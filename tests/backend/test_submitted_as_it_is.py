@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from support.label_studio_page import LabelStudioPage
 
-from cdal.backend.annotations import Region, to_result, truth_of
+from cdal.backend.annotations import Region, read_annotations, to_result
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.annotations.masks import enlarge
 from cdal.backend.images.decode import decode
@@ -92,9 +92,10 @@ def test_nothing_is_lost(
     control = served_control(CONFIGS[tag])
     said = to_result(control, (*LABELS, BACKGROUND), finding(tag), size, SETTINGS)
     annotations = exported(said, CONFIGS[tag], label_studio, label_studio_page)
-    truth = truth_of(control, annotations, SETTINGS)
+    found = read_annotations(control, annotations, SETTINGS)
+    truth = found.truth
     assert truth is not None
-    assert truth.dropped == 0
+    assert found.left_out == ()
     target = truth.target(*size)
     if tag == "RectangleLabels":
         expected = torch.tensor([[0, 30.1, 101.5, 210.7, 0], [62.93, 66.22, 203, 301, 1]])

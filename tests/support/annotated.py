@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from label_studio_sdk.label_interface import LabelInterface
 
-from cdal.backend.annotations import FORMATS, Region, Truth
+from cdal.backend.annotations import FORMATS, Reading, Region, Truth
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.settings import ProjectSettings
@@ -37,8 +37,12 @@ def region(tag: str, value: dict[str, Any], size: tuple[int, int] | None = None)
     return {**made, **sizes}
 
 
+def reading(tag: str, result: Sequence[Any], **settings: Any) -> Reading:
+    return FORMATS[tag].read(control_of(tag), result, ProjectSettings(**settings))
+
+
 def read(tag: str, result: Sequence[Any], **settings: Any) -> Truth:
-    truth = FORMATS[tag].read(control_of(tag), result, ProjectSettings(**settings))
+    truth = reading(tag, result, **settings).truth
     assert truth is not None
     return truth
 
@@ -83,11 +87,13 @@ def returned(
     """A label map after it went to Label Studio and came back."""
     result = predicted(tag, finding, labels=labels, **settings)
     control = control_of(tag, labels)
-    truth = FORMATS[tag].read(control, result, ProjectSettings(**settings))
-    assert truth is not None
-    assert truth.dropped == 0
+    found = FORMATS[tag].read(control, result, ProjectSettings(**settings))
+    assert found.truth is not None
+    assert found.left_out == ()
     height, width = finding.labels.shape
-    target = truth.target(height, width)
+    target, left_out = found.truth.fit(height, width)
+    assert target is not None
+    assert left_out == ()
     assert target.dtype == torch.uint8
     return np.asarray(target)
 

@@ -7,11 +7,17 @@ from typing import Any
 
 from cdal.backend.annotations import brush, choices, polygons, rectangles
 from cdal.backend.annotations.control import Control
-from cdal.backend.annotations.format import Format, Region, Truth, counting_annotation
+from cdal.backend.annotations.format import (
+    Format,
+    Reading,
+    Region,
+    Truth,
+    counting_annotation,
+)
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Finding
 
-__all__ = ["FORMATS", "Format", "Region", "Truth", "to_result", "truth_of"]
+__all__ = ["FORMATS", "Format", "Reading", "Region", "Truth", "read_annotations", "to_result"]
 
 FORMATS: Mapping[str, Format] = {
     "Choices": choices,
@@ -35,11 +41,11 @@ def to_result(
     )
 
 
-def truth_of(
+def read_annotations(
     control: Control, annotations: Iterable[Mapping[str, Any]], settings: ProjectSettings
-) -> Truth | None:
-    """What a task's annotations say about its image; None if nothing can be learnt from them."""
+) -> Reading:
+    """What a task's annotations say about its image."""
     annotation = counting_annotation(annotations)
     if annotation is None:
-        return None
+        return Reading(None)
     return FORMATS[control.tag].read(control, annotation.get("result") or (), settings)

@@ -1,13 +1,13 @@
 """Segmentation in Label Studio's format: `BrushLabels`, one run-length encoded mask per region.
 
 The mask is an image of four channels, of which only the last, alpha, counts. Brushes have soft
-edges; a pixel belongs to the region if at least half of it is covered.
+edges; a pixel belongs to the region from half of the mask's largest alpha on: Label Studio's page
+writes up to 255, the SDK's `contour2rle` 100.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -16,31 +16,32 @@ from typing import Any
 import numpy as np
 
 from cdal.backend.annotations.control import Control
-from cdal.backend.annotations.format import Region, original_size, regions_of
+from cdal.backend.annotations.format import (
+    DAMAGED,
+    WITHOUT_PIXEL,
+    Labelled,
+    Reading,
+    Region,
+    original_size,
+)
 from cdal.backend.annotations.masks import (
     LabelMap,
     Mask,
-    MaskTruth,
     Part,
     enlarge,
     parts_of,
+    read_shapes,
     resize,
     shares,
-    truth_of_shapes,
 )
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import IGNORED, Segmentation
-
-log = logging.getLogger(__name__)
 
 MOST_PIXELS = 80_000_000
 """A larger mask is not read: it takes four bytes per pixel."""
 
 MOST_BYTES = 2_000_000
 """A longer encoding is not read: decoding a megabyte takes two seconds."""
-
-HALF = 128
-"""Half of the largest alpha, 255."""
 
 CHANNELS = 4
 HEADER_BYTES = 7  # 32 bits: how many values; 5 bits: bits of a value, less one; 4 sizes of 4 bits
@@ -54,17 +55,19 @@ class BrushShape:
     Attributes:
         label: index of its label.
         rle: the encoding.
-        height: of the mask in pixels.
-        width: of the mask in pixels.
+        size: height and width of the mask in pixels; None if the region does not say: that of its
+            image then.
     """
 
     label: int
     rle: bytes
-    height: int
-    width: int
+    size: tuple[int, int] | None
 
-    def paint(self, target: LabelMap) -> bool:
-        """Set the covered pixels to its label; returns False if the encoding is damaged."""
+    def paint(self, target: LabelMap) -> str | None:
+        """Set the covered pixels to its label; returns what is wrong if none can be set."""
+        height, width = self.size or target.shape
+        if values_in(self.rle) != height * width * CHANNELS:
+            return "of another size than its image"
         # Imported here because it imports NLTK, which takes seconds.
         from label_studio_sdk.converter.brush import decode_rle
 
@@ -72,15 +75,23 @@ class BrushShape:
             values = decode_rle(self.rle)
         # The library checks nothing; what it raises depends on where the damage is.
         except (ValueError, IndexError, OverflowError):
-            log.warning("A damaged brush region was left out.")
-            return False
-        alpha = values.reshape(self.height, self.width, CHANNELS)[:, :, CHANNELS - 1]
-        target[resize((alpha >= HALF).view(np.uint8), target.shape) > 0] = self.label
-        return True
+            return DAMAGED
+        alpha = values.reshape(height, width, CHANNELS)[:, :, CHANNELS - 1]
+        most = int(alpha.max())
+        if most == 0:
+            return WITHOUT_PIXEL
+        covered = resize((alpha >= (most + 1) // 2).view(np.uint8), target.shape) > 0
+        target[covered] = self.label
+        return None if covered.any() else WITHOUT_PIXEL
 
     def content(self) -> bytes:
         """The encoding and the size."""
-        return self.rle + f"{self.height}x{self.width}".encode()
+        return self.rle + ("" if self.size is None else "{}x{}".format(*self.size)).encode()
+
+
+def values_in(rle: bytes) -> int:
+    """How many values an encoding claims to hold."""
+    return int.from_bytes(rle[:4], "big")
 
 
 def to_result(
@@ -149,33 +160,27 @@ def _encode(mask: Mask) -> list[int]:
     return encoded
 
 
-def read(control: Control, result: Sequence[Any], settings: ProjectSettings) -> MaskTruth | None:
-    """The regions in their order; those that cannot be read are left out and counted."""
-    shapes: list[BrushShape] = []
-    dropped = 0
-    for region, label, value in regions_of(control, result):
-        if label is None:
-            continue
-        shape = _shape(region, value, control.labels.index(label))
-        if shape is None:
-            dropped += 1
-        else:
-            shapes.append(shape)
-    return truth_of_shapes(control, shapes, dropped, settings)
+def read(control: Control, result: Sequence[Any], settings: ProjectSettings) -> Reading:
+    """The regions in their order; those that cannot be read are left out."""
+    return read_shapes(control, result, settings, _shape)
 
 
-def _shape(region: Mapping[str, Any], value: Mapping[str, Any], label: int) -> BrushShape | None:
+def _shape(found: Labelled, label: int) -> BrushShape | None:
     """A region if its encoding claims the size of its image, checked without decoding it."""
-    size, given = original_size(region), value.get("rle")
-    if size is None or not isinstance(given, list) or not HEADER_BYTES < len(given) <= MOST_BYTES:
+    given = found.value.get("rle")
+    if not isinstance(given, list) or not HEADER_BYTES < len(given) <= MOST_BYTES:
         return None
     try:
         rle = bytes(given)
     except (TypeError, ValueError):  # a value that is not a byte
         return None
-    height, width = size
-    values = int.from_bytes(rle[:4], "big")
-    bits = (rle[4] >> 3) + 1
-    if height * width > MOST_PIXELS or values != height * width * CHANNELS:
+    named = (found.region.get("original_height"), found.region.get("original_width"))
+    size = original_size(found.region)
+    if size is None and named != (None, None):
         return None
-    return BrushShape(label, rle, height, width) if bits == BITS_OF_A_VALUE else None
+    values, bits = values_in(rle), (rle[4] >> 3) + 1
+    if values > MOST_PIXELS * CHANNELS or bits != BITS_OF_A_VALUE:
+        return None
+    if size is not None and values != size[0] * size[1] * CHANNELS:
+        return None
+    return BrushShape(label, rle, size)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cdal.backend.annotations.control import Control
-from cdal.backend.annotations.format import Region, regions_of
+from cdal.backend.annotations.format import Reading, Region, regions_of
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Classification
 
@@ -21,7 +21,6 @@ class ChoiceTruth:
 
     label: str
     index: int
-    dropped: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -36,6 +35,10 @@ class ChoiceTruth:
     def target(self, height: int, width: int) -> Tensor:  # noqa: ARG002 — at any size
         """Its index, () int64."""
         return torch.tensor(self.index)
+
+    def fit(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
+        """The target; nothing is left out."""
+        return self.target(height, width), ()
 
     def digest(self) -> str:
         """The label."""
@@ -68,9 +71,18 @@ def read(
     control: Control,
     result: Sequence[Any],
     settings: ProjectSettings,  # noqa: ARG001
-) -> ChoiceTruth | None:
-    """The first choice; None if there is none or the labeling config no longer has it."""
-    for _, label, value in regions_of(control, result):
-        if value.get("choices"):
-            return None if label is None else ChoiceTruth(label, control.labels.index(label))
-    return None
+) -> Reading:
+    """The choice; nothing is learnt where it is not known, or not the only one."""
+    left_out: list[str] = []
+    labels: set[str] = set()
+    for found in regions_of(control, result):
+        if found.label is not None:
+            labels.add(found.label)
+        elif found.value.get("choices") or not found.value:  # nothing chosen is no fault
+            left_out.append(found.why)
+    if len(labels) > 1:
+        left_out.append("with several labels")
+    if len(labels) != 1:
+        return Reading(None, tuple(left_out))
+    label = labels.pop()
+    return Reading(ChoiceTruth(label, control.labels.index(label)), tuple(left_out))

@@ -30,7 +30,9 @@ class Control:
         labels: the classes, in the config's order.
         score_threshold: regions with a lower confidence are not shown (the tag's
             ``model_score_threshold``); None if the tag has none.
-        known_as: further names under which a model may know a label (its ``predicted_values``).
+        known_as: further names under which models and annotations may know a label: its
+            ``predicted_values``, and its ``value`` where an ``alias`` stands for it.
+        controls: the names of all controls of the labeling config.
     """
 
     tag: str
@@ -42,17 +44,44 @@ class Control:
     known_as: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: MappingProxyType({}), hash=False
     )
+    controls: frozenset[str] = field(default=frozenset(), compare=False)
+    _exact: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _folded: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = [(name, label) for label in reversed(self.labels) for name in self._known(label)]
+        exact = {**dict(names), **{label: label for label in self.labels}}
+        folded: dict[str, set[str]] = {}
+        for name, label in exact.items():
+            folded.setdefault(_fold(name), set()).add(label)
+        object.__setattr__(self, "_exact", exact)
+        object.__setattr__(
+            self, "_folded", {name: found.pop() for name, found in folded.items() if len(found) < 2}
+        )
 
     @property
     def task(self) -> ControlTask:
         """The task of its networks."""
         return SERVED[self.tag]
 
+    def label_of(self, name: object) -> str | None:
+        """The label that a name stands for; None if there is none.
+
+        That is the label itself, the first label that lists it among its further names, or else the
+        only label of which either differs in nothing but case.
+        """
+        if not isinstance(name, str):
+            return None
+        return self._exact.get(name) or self._folded.get(_fold(name))
+
     def names_of(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """The labels of a model's classes: a class may be one of a label's further names."""
-        labels = {name: label for label in reversed(self.labels) for name in self._known(label)}
-        return tuple(labels.get(name, name) for name in classes)
+        """The labels of a model's classes, or a class's own name where it has none."""
+        return tuple(self.label_of(name) or name for name in classes)
 
     def _known(self, label: str) -> tuple[str, ...]:
         """A label's further names, without those that are labels themselves."""
         return tuple(name for name in self.known_as.get(label, ()) if name not in self.labels)
+
+
+def _fold(name: str) -> str:
+    return name.strip().casefold()

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.settings import ProjectSettings
+from cdal.backend.text import one_line
 
 Region = dict[str, Any]
 """One entry of a Label Studio `result` list."""
 
 LONGEST_SIDE = 65_535
 """Pixels; no browser shows an image with a longer side."""
+
+DAMAGED = "damaged"
+UNKNOWN = "with the unknown label"
+TOO_SMALL = "less than a pixel wide or high"
+WITHOUT_PIXEL = "covering no pixel"
 
 
 class Truth(Protocol):
@@ -24,10 +31,6 @@ class Truth(Protocol):
     @property
     def classes(self) -> frozenset[str]:
         """The labels in the annotation."""
-
-    @property
-    def dropped(self) -> int:
-        """Number of regions that were left out as damaged or too small to mean anything."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -39,8 +42,46 @@ class Truth(Protocol):
     def target(self, height: int, width: int) -> Tensor:
         """The target of a network for the image at this size, see `cdal.models.predictions`."""
 
+    def fit(self, height: int, width: int) -> tuple[Tensor | None, Sequence[str]]:
+        """The target, or None if nothing is left to learn at this size; and why further regions
+        were left out, which shows only at the image's size.
+        """
+
     def digest(self) -> str:
         """A short text that changes when the content of the annotation changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read of an annotation.
+
+    Attributes:
+        truth: what it teaches; None if nothing.
+        left_out: for each region that cannot be read, what is wrong with it, as words that fit
+            behind "a region".
+        sizes: heights and widths of the image as the annotated regions name them.
+    """
+
+    truth: Truth | None
+    left_out: tuple[str, ...] = ()
+    sizes: frozenset[tuple[int, int]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A region of the control that is served.
+
+    Attributes:
+        region: the region.
+        value: its value.
+        label: its label; None if that is not known.
+        why: what is wrong with a region of which no label is known; "" otherwise.
+    """
+
+    region: Mapping[str, Any]
+    value: Mapping[str, Any]
+    label: str | None
+    why: str = ""
 
 
 class Format(Protocol):
@@ -65,40 +106,70 @@ class Format(Protocol):
             settings: the project's settings.
         """
 
-    def read(
-        self, control: Control, result: Sequence[Any], settings: ProjectSettings
-    ) -> Truth | None:
-        """What an annotation says; None if nothing can be learnt from it.
+    def read(self, control: Control, result: Sequence[Any], settings: ProjectSettings) -> Reading:
+        """What an annotation says.
 
-        This does not raise, whatever JSON ``result`` contains: damaged regions are left out.
+        This does not raise, whatever JSON ``result`` contains. A region that cannot be read is
+        left out, and nothing is learnt of what it may cover.
         """
 
 
-def regions_of(
-    control: Control, result: object
-) -> Iterator[tuple[Mapping[str, Any], str | None, Mapping[str, Any]]]:
-    """The control's regions, each with its label and value.
-
-    Of several labels, the first that the control knows counts; None if it knows none of them.
-    """
-    kind = control.tag.lower()
+def regions_of(control: Control, result: object) -> Iterator[Labelled]:
+    """The control's regions, and those of no control that the labeling config has."""
     for region in result if isinstance(result, list | tuple) else ():
-        if not isinstance(region, Mapping) or region.get("from_name") != control.from_name:
-            continue
-        value = region.get("value")
-        if region.get("type") != kind or not isinstance(value, Mapping):
-            continue
-        given = value.get(kind)
-        names = given if isinstance(given, list | tuple) else ()
-        yield region, next((name for name in names if name in control.labels), None), value
+        found = _labelled(control, region)
+        if found is not None:
+            yield found
+
+
+def _labelled(control: Control, region: object) -> Labelled | None:
+    """A region with its label; None if it is another control's, or no region, as a relation is."""
+    if not isinstance(region, Mapping):
+        return Labelled({}, {}, None, DAMAGED)
+    name, kind, own = region.get("from_name"), region.get("type"), control.tag.lower()
+    if name != control.from_name:
+        if kind != own or name in control.controls:
+            return None
+        return Labelled(region, {}, None, f'of a control "{_short(name)}", which is not there')
+    value = region.get("value")
+    if kind != own:
+        return Labelled(region, {}, None, f'of the type "{_short(kind)}", not "{own}"')
+    if not isinstance(value, Mapping):
+        return Labelled(region, {}, None, DAMAGED)
+    given = value.get(own)
+    names = given if isinstance(given, list | tuple) else ()
+    labels = {label for label in map(control.label_of, names) if label is not None}
+    if len(labels) == 1:
+        return Labelled(region, value, labels.pop())
+    if labels:
+        return Labelled(region, value, None, "with several labels")
+    if not names:
+        return Labelled(region, value, None, "without a label")
+    return Labelled(region, value, None, f'{UNKNOWN} "{_short(names[0])}"')
+
+
+def _short(name: object) -> str:
+    return one_line(name if isinstance(name, str) else "", 60)
 
 
 def original_size(region: Mapping[str, Any]) -> tuple[int, int] | None:
     """Height and width of the annotated image; None if the region does not contain them."""
-    size = region.get("original_height"), region.get("original_width")
-    if all(type(side) is int and 0 < side <= LONGEST_SIDE for side in size):
-        return size  # type: ignore[return-value]
-    return None
+    height, width = (_side(region.get(f"original_{side}")) for side in ("height", "width"))
+    return None if height is None or width is None else (height, width)
+
+
+def sizes_of(regions: Iterable[Labelled]) -> frozenset[tuple[int, int]]:
+    """The sizes of the annotated image that regions name."""
+    found = map(original_size, (each.region for each in regions))
+    return frozenset(size for size in found if size is not None)
+
+
+def _side(given: object) -> int | None:
+    """A side in pixels; some tools write whole numbers as 64.0."""
+    side = number(given)
+    if side is None or side != int(side) or not 0 < side <= LONGEST_SIDE:
+        return None
+    return int(side)
 
 
 def number(value: object) -> float | None:

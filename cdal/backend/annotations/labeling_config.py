@@ -60,6 +60,7 @@ def served_control(config: str, name: str | None = None) -> Control:
         labels=tuple(control.labels),
         score_threshold=_score_threshold(control),
         known_as=_known_as(control),
+        controls=frozenset(str(tag.name) for tag in interface.controls),
     )
 
 
@@ -205,6 +206,11 @@ def _check_choices(control: ControlTag) -> None:
 
 def _check_labels(control: ControlTag) -> None:
     where = f'The <{control.tag}> "{control.name}"'
+    if _attributes(control).get("choice", "single") == "multiple":
+        raise LabelingError(
+            f'{where} has choice="multiple"; this backend serves one label per region: use '
+            'choice="single".'
+        )
     _check_not_dynamic(control, "labels")
     labels = control.labels or ()
     if not labels:
@@ -254,8 +260,11 @@ def _score_threshold(control: ControlTag) -> float | None:
 def _known_as(control: ControlTag) -> Mapping[str, tuple[str, ...]]:
     known: dict[str, tuple[str, ...]] = {}
     for label, tag in control.labels_attrs.items():
-        values = _attributes(tag).get("predicted_values", "").split(",")
-        names = tuple(name for name in map(str.strip, values) if name)
+        attributes = _attributes(tag)
+        # Annotations say the alias, or the value if they were made before there was an alias.
+        values = [attributes.get("value", ""), attributes.get("alias", "")]
+        values += map(str.strip, attributes.get("predicted_values", "").split(","))
+        names = tuple(dict.fromkeys(name for name in values if name and name != label))
         if names:
             known[label] = names
     return MappingProxyType(known)

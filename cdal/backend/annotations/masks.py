@@ -6,9 +6,9 @@ Where regions overlap, the later one wins, because Label Studio shows it on top.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cdal.backend.annotations.control import Control
+from cdal.backend.annotations.format import DAMAGED, Labelled, Reading, regions_of, sizes_of
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import IGNORED, Segmentation
 
@@ -34,14 +35,14 @@ class Shape(Protocol):
     """One region of an annotation.
 
     Attributes:
-        label: index of its label among the control's.
+        label: index of its label among the control's; `IGNORED` if that is not known.
     """
 
     @property
     def label(self) -> int: ...
 
-    def paint(self, target: LabelMap) -> bool:
-        """Set the covered pixels to its label; returns False if it is damaged."""
+    def paint(self, target: LabelMap) -> str | None:
+        """Set the covered pixels to its label; returns what is wrong if none can be set."""
 
     def content(self) -> bytes:
         """Bytes that differ between different shapes."""
@@ -55,52 +56,88 @@ class MaskTruth:
         labels: the control's.
         shapes: the regions, from the bottom to the top.
         uncovered: value of pixels that no region covers: the index of background, or `IGNORED`.
+        lacking: whether a region is missing of which it is not known what it covers.
     """
 
     labels: tuple[str, ...]
     shapes: tuple[Shape, ...]
     uncovered: int
-    dropped: int = 0
+    lacking: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
     def classes(self) -> frozenset[str]:
         """The labels of the regions."""
-        return frozenset(self.labels[shape.label] for shape in self.shapes)
+        return frozenset(self.labels[shape.label] for shape in self.known())
+
+    def known(self) -> list[Shape]:
+        """The regions whose label is known."""
+        return [shape for shape in self.shapes if shape.label != IGNORED]
 
     def unseen(self, side: int) -> int:  # noqa: ARG002
         """Unknown without painting the regions, so 0."""
         return 0
 
     def target(self, height: int, width: int) -> Tensor:
-        """The label map, (H, W) uint8.
+        """The label map, (H, W) uint8."""
+        return self._paint(height, width)[0]
 
-        If a region was damaged, uncovered pixels are ignored, since they may belong to it.
-        """
+    def fit(self, height: int, width: int) -> tuple[Tensor | None, tuple[str, ...]]:
+        """The label map unless all of it is ignored, and what is wrong with regions it lacks."""
+        target, wrong = self._paint(height, width)
+        return (None if (target == IGNORED).all() else target), wrong
+
+    def _paint(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
+        """If a region is missing, uncovered pixels are ignored, since they may belong to it."""
         painted = np.full((height, width), self.uncovered, np.uint8)
-        sound = [shape.paint(painted) for shape in self.shapes]
-        if self.dropped or not all(sound):
+        tried = [shape.paint(painted) for shape in self.shapes]
+        wrong = tuple(why for why in tried if why is not None)
+        if self.lacking or wrong:
             painted[painted == self.uncovered] = IGNORED
-        return torch.from_numpy(painted)
+        return torch.from_numpy(painted), wrong
 
     def digest(self) -> str:
         """A hash of all regions and of the value of uncovered pixels."""
-        text = hashlib.sha256(f"{self.uncovered} {self.dropped}".encode())
+        text = hashlib.sha256(f"{self.uncovered} {int(self.lacking)}".encode())
         for shape in self.shapes:
-            text.update(f"\n{self.labels[shape.label]}\n".encode())
+            name = "" if shape.label == IGNORED else self.labels[shape.label]
+            text.update(f"\n{name}\n".encode())
             text.update(hashlib.sha256(shape.content()).digest())
         return text.hexdigest()[:32]
 
 
-def truth_of_shapes(
-    control: Control, shapes: Sequence[Shape], dropped: int, settings: ProjectSettings
-) -> MaskTruth | None:
-    """The truth of all regions together; None if nothing can be learnt from them."""
+def read_shapes(
+    control: Control,
+    result: Sequence[Any],
+    settings: ProjectSettings,
+    shape_of: Callable[[Labelled, int], Shape | None],
+) -> Reading:
+    """The regions in their order; those that cannot be read are left out.
+
+    Args:
+        control: the control that is served.
+        result: of the annotation.
+        settings: say what uncovered pixels are.
+        shape_of: makes a shape of a region, given the index of its label; None if it is damaged.
+    """
+    shapes: list[Shape] = []
+    left_out: list[str] = []
+    lacking = False
+    found = list(regions_of(control, result))
+    for each in found:
+        label = IGNORED if each.label is None else control.labels.index(each.label)
+        shape = shape_of(each, label)
+        if each.label is None or shape is None:
+            left_out.append(each.why or DAMAGED)
+        if shape is None:
+            lacking = True
+        else:
+            shapes.append(shape)
     ignoring = settings.unlabelled == "ignore"
-    if not shapes and (ignoring or dropped):
-        return None
     uncovered = IGNORED if ignoring else len(control.labels)
-    return MaskTruth(control.labels, tuple(shapes), uncovered, dropped)
+    truth = MaskTruth(control.labels, tuple(shapes), uncovered, lacking)
+    nothing = not truth.known() and (ignoring or bool(left_out))
+    return Reading(None if nothing else truth, tuple(left_out), sizes_of(found))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cdal.backend.annotations.control import Control
-from cdal.backend.annotations.format import Region, number, regions_of
-from cdal.backend.annotations.masks import LabelMap, MaskTruth, parts_of, truth_of_shapes
+from cdal.backend.annotations.format import WITHOUT_PIXEL, Labelled, Reading, Region, number
+from cdal.backend.annotations.masks import LabelMap, parts_of, read_shapes
 from cdal.backend.annotations.outlines import outlines_of
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Segmentation
@@ -20,6 +20,9 @@ MOST_POINTS = 20_000
 """A polygon with more points is not read: filling it takes seconds."""
 
 LEAST_POINTS = 3
+
+FARTHEST = 10_000.0
+"""Percent; points farther outside the image are moved here, where lengths can be computed with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,12 +37,11 @@ class PolygonShape:
     label: int
     points: npt.NDArray[np.float32]
 
-    def paint(self, target: LabelMap) -> bool:
-        """Set the pixels whose centres lie inside to its label."""
+    def paint(self, target: LabelMap) -> str | None:
+        """Set the pixels whose centres lie inside to its label; says what is wrong if none do."""
         height, width = target.shape
         scale = np.array([width / 100, height / 100])
-        fill(target, self.points * scale, self.label)
-        return True
+        return None if fill(target, self.points * scale, self.label) else WITHOUT_PIXEL
 
     def content(self) -> bytes:
         """The points."""
@@ -80,23 +82,18 @@ def to_result(
     return result
 
 
-def read(control: Control, result: Sequence[Any], settings: ProjectSettings) -> MaskTruth | None:
-    """The regions in their order; those that cannot be read are left out and counted."""
-    shapes: list[PolygonShape] = []
-    dropped = 0
-    for _, label, value in regions_of(control, result):
-        if label is None:
-            continue
-        points = _points(value)
-        if points is None:
-            dropped += 1
-        else:
-            shapes.append(PolygonShape(control.labels.index(label), points))
-    return truth_of_shapes(control, shapes, dropped, settings)
+def read(control: Control, result: Sequence[Any], settings: ProjectSettings) -> Reading:
+    """The regions in their order; those that cannot be read are left out."""
+    return read_shapes(control, result, settings, _shape)
+
+
+def _shape(found: Labelled, label: int) -> PolygonShape | None:
+    points = _points(found.value)
+    return None if points is None else PolygonShape(label, points)
 
 
 def _points(value: Mapping[str, Any]) -> npt.NDArray[np.float32] | None:
-    """The points, moved onto the image where they lie outside; None if they are damaged."""
+    """The points, which may lie outside the image; None if they are damaged."""
     given = value.get("points")
     if not isinstance(given, list) or not LEAST_POINTS <= len(given) <= MOST_POINTS:
         return None
@@ -108,7 +105,7 @@ def _points(value: Mapping[str, Any]) -> npt.NDArray[np.float32] | None:
         if x is None or y is None:
             return None
         points.append((x, y))
-    return np.clip(np.array(points), 0, 100).astype(np.float32)
+    return np.clip(np.array(points), -FARTHEST, FARTHEST).astype(np.float32)
 
 
 EDGES_AT_ONCE = 256
@@ -117,10 +114,11 @@ EDGES_AT_ONCE = 256
 CENTRE = 0.5
 
 
-def fill(target: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], value: int) -> None:
-    """Set the pixels inside a closed polygon to a value, in place.
+def fill(target: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], value: int) -> bool:
+    """Set the pixels inside a closed polygon to a value, in place; returns whether there are any.
 
-    Inside is where the polygon winds around (the non-zero rule, a canvas' default).
+    Inside is where the polygon winds around (the non-zero rule, a canvas' default). The polygon
+    may reach beyond the target.
 
     Args:
         target: (H, W).
@@ -138,7 +136,7 @@ def fill(target: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], value: 
     stop = np.clip(np.ceil(lower[:, 1] - CENTRE), 0, height).astype(np.int64)
     crossing = np.flatnonzero(stop > first)
     if not crossing.size:
-        return
+        return False
     top, bottom = int(first[crossing].min()), int(stop[crossing].max())
     left = int(np.clip(np.floor(points[:, 0].min()), 0, width))
     right = int(np.clip(np.ceil(points[:, 0].max()), 0, width))
@@ -157,3 +155,4 @@ def fill(target: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], value: 
     np.cumsum(turns, axis=1, out=turns)
     inside = turns[:, :-1] != 0
     target[top:bottom, left:right][inside] = value
+    return bool(inside.any())

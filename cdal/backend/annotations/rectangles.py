@@ -2,6 +2,9 @@
 
 A rectangle is given in percent of the image; a rotated one is turned clockwise about its top left
 corner, and is read as its upright hull, the smallest upright box around it.
+
+A detector learns that there is no object where an image has no box. So an image on which a box
+cannot be read teaches nothing: the object would be learnt as background.
 """
 
 from __future__ import annotations
@@ -18,7 +21,16 @@ import torch
 from torch import Tensor
 
 from cdal.backend.annotations.control import Control
-from cdal.backend.annotations.format import Region, number, original_size, regions_of
+from cdal.backend.annotations.format import (
+    DAMAGED,
+    TOO_SMALL,
+    Reading,
+    Region,
+    number,
+    original_size,
+    regions_of,
+    sizes_of,
+)
 from cdal.backend.settings import ProjectSettings
 from cdal.models.detection.boxes import MIN_SIDE
 from cdal.models.predictions import Detections
@@ -47,7 +59,6 @@ class BoxesTruth:
     labels: tuple[str, ...]
     boxes: npt.NDArray[np.float32]
     indices: npt.NDArray[np.int64]
-    dropped: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -65,6 +76,10 @@ class BoxesTruth:
         scale = np.array([width, height, width, height], np.float32)
         rows = np.column_stack((self.boxes * scale, self.indices))
         return torch.from_numpy(rows.astype(np.float32))
+
+    def fit(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
+        """The target; nothing is left out."""
+        return self.target(height, width), ()
 
     def digest(self) -> str:
         """A hash of boxes and labels."""
@@ -122,28 +137,34 @@ def read(
     control: Control,
     result: Sequence[Any],
     settings: ProjectSettings,  # noqa: ARG001 — none concerns boxes
-) -> BoxesTruth:
-    """The boxes, clipped to the image; those that are damaged or degenerate are left out."""
+) -> Reading:
+    """The boxes, clipped to the image; those without an extent on it are left out.
+
+    The image teaches nothing if a box could not be read, or if none is left of those drawn.
+    """
     boxes: list[Box] = []
     indices: list[int] = []
-    dropped = turned = 0
-    for region, label, value in regions_of(control, result):
-        if label is None:
-            continue
-        box = _box(value, original_size(region))
-        if box is None:
-            dropped += 1
+    left_out: list[str] = []
+    turned = 0
+    found = list(regions_of(control, result))
+    for each in found:
+        box = _box(each.value, original_size(each.region)) if each.label is not None else each.why
+        if isinstance(box, str) or each.label is None:
+            left_out.append(str(box))
             continue
         boxes.append(box)
-        indices.append(control.labels.index(label))
-        turned += bool((number(value.get("rotation")) or 0) % 90)
-    return BoxesTruth(
+        indices.append(control.labels.index(each.label))
+        turned += bool((number(each.value.get("rotation")) or 0) % 90)
+    sizes = sizes_of(found)
+    if set(left_out) - {TOO_SMALL} or (left_out and not boxes):
+        return Reading(None, tuple(left_out), sizes)
+    truth = BoxesTruth(
         labels=control.labels,
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
         indices=np.array(indices, np.int64),
-        dropped=dropped,
         warnings=(_turned(turned),) if turned else (),
     )
+    return Reading(truth, tuple(left_out), sizes)
 
 
 def _turned(count: int) -> str:
@@ -152,20 +173,24 @@ def _turned(count: int) -> str:
     return f"{count} rotated boxes were taken as their upright hulls."
 
 
-def _box(value: Mapping[str, Any], size: tuple[int, int] | None) -> Box | None:
-    """The box, or its hull, clipped to the image; None where it is damaged or degenerate."""
+def _box(value: Mapping[str, Any], size: tuple[int, int] | None) -> Box | str:
+    """The box, or its hull, clipped to the image; or what is wrong with it.
+
+    A negative width or height is that of a box drawn towards the left or upwards.
+    """
     x, y, width, height = (number(value.get(name)) for name in ("x", "y", "width", "height"))
     angle = number(value.get("rotation", 0) or 0)
     if x is None or y is None or width is None or height is None or angle is None:
-        return None
-    box = x, y, x + width, y + height
-    if angle % 360:
-        if size is None:  # an angle needs the image's proportions
-            return None
-        box = _hull(x, y, width, height, math.radians(angle % 360), size[0] / size[1])
-    left, top, right, bottom = (min(max(side, 0.0), 100.0) / 100 for side in box)
+        return DAMAGED
+    if angle % 360 and size is None:
+        return "that is rotated, without the image's size"
+    ratio = 1.0 if size is None else size[0] / size[1]
+    hull = _hull(x, y, width, height, math.radians(angle % 360), ratio)
+    if not all(map(math.isfinite, hull)):
+        return DAMAGED
+    left, top, right, bottom = (min(max(side, 0.0), 100.0) / 100 for side in hull)
     clipped = left, top, right, bottom
-    return clipped if width > 0 and height > 0 and _is_visible(clipped, size) else None
+    return clipped if _is_visible(clipped, size) else TOO_SMALL
 
 
 def _hull(x: float, y: float, width: float, height: float, angle: float, ratio: float) -> Box:

@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from cdal.backend.annotations import Truth, truth_of
+from cdal.backend.annotations import Truth, read_annotations
 from cdal.backend.annotations.control import Control
+from cdal.backend.annotations.format import UNKNOWN
 from cdal.backend.images.retry import Patience
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.training_images import LabelledImage, TrainingImages
+from cdal.backend.loop.training_images import LabelledImage, ReadImages, TrainingImages
 from cdal.backend.store.events import note
 from cdal.backend.store.tables import Task
 
 
-def read_truths(work: Context) -> dict[int, Truth]:
-    """The submitted truth for each task that can be learnt from, by task id."""
-    truths = {}
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What was submitted in a project, by task id.
+
+    Attributes:
+        truths: of each task that can be learnt from.
+        left_out: what is wrong with the regions that cannot be read.
+        sizes: heights and widths of the image as the annotation's regions name them.
+    """
+
+    truths: dict[int, Truth]
+    left_out: dict[int, tuple[str, ...]]
+    sizes: dict[int, frozenset[tuple[int, int]]]
+
+
+def read_labels(work: Context) -> Labels:
+    """Read the annotation that counts of every labelled task."""
+    labels = Labels({}, {}, {})
     for task_id, submitted in work.client.annotations():
         work.check_stop()
-        truth = truth_of(work.control, submitted, work.settings)
-        if truth is not None:
-            truths[task_id] = truth
-    return truths
+        reading = read_annotations(work.control, submitted, work.settings)
+        if reading.truth is not None:
+            labels.truths[task_id] = reading.truth
+        if reading.left_out:
+            labels.left_out[task_id] = reading.left_out
+        labels.sizes[task_id] = reading.sizes
+    return labels
 
 
 def labelled_images(work: Context, truths: Mapping[int, Truth]) -> TrainingImages:
@@ -82,7 +103,71 @@ def split(
     return train, images.where(lambda item: is_held_out(item.task_id, share))
 
 
-def note_dropped(work: Context, images: TrainingImages, side: int) -> None:
+def note_unread(work: Context, labels: Labels, read: ReadImages | None = None) -> None:
+    """Record an event that says what nothing is learnt from, because it cannot be read.
+
+    Args:
+        work: the training job.
+        labels: the labels of the project.
+        read: what reading the images gave; None if it did not come to that.
+    """
+    left_out = {task: list(why) for task, why in labels.left_out.items()}
+    for task, why in read.left_out.items() if read else ():
+        left_out.setdefault(task, []).extend(why)
+    texts = []
+    if left_out:
+        counts = Counter(why for each in left_out.values() for why in each)
+        shown = [f"{count} {why}" for why, count in counts.most_common(MOST_KINDS)]
+        if len(counts) > MOST_KINDS:
+            shown.append(f"and others ({len(counts)} kinds in all)")
+        taught = set(labels.truths) if read is None else {i.task_id for i in read.images.items}
+        taught |= set(read.problems) if read else set()
+        useless = sum(task not in taught for task in left_out)
+        texts.append(
+            f"{_regions(counts.total())} cannot be read, and nothing is learnt of what they cover: "
+            f"{', '.join(shown)} (the first in task {min(left_out)})"
+        )
+        if useless:
+            texts.append(f"{_images(useless)} therefore teach nothing")
+        if any(UNKNOWN in why for why in counts):
+            texts.append("list a label's former names in its predicted_values")
+    texts += _contradictions(labels, read) if read else ()
+    if texts:
+        with work.services.store.transaction() as session:
+            note(session, work.project.id, "; ".join(texts), "warning")
+
+
+MOST_KINDS = 5
+"""Kinds of unreadable regions that an event lists."""
+
+
+def _regions(count: int) -> str:
+    return "1 labelled region" if count == 1 else f"{count} labelled regions"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _contradictions(labels: Labels, read: ReadImages) -> list[str]:
+    """A sentence about images that were annotated at another size than they have."""
+    other = [
+        (task, named, size)
+        for task, size in sorted(read.sizes.items())
+        if (named := labels.sizes.get(task)) and size not in named
+    ]
+    if not other:
+        return []
+    task, named, (height, width) = other[0]
+    seen = min(named)
+    return [
+        f"{_images(len(other))} had another size when annotated: task {task} "
+        f"{seen[1]} x {seen[0]} pixels, now {width} x {height}; check whether regions lie on their "
+        "objects"
+    ]
+
+
+def note_changed(work: Context, images: TrainingImages, side: int) -> None:
     """Record an event that says which submitted regions are not learnt as they are.
 
     Args:
@@ -90,11 +175,8 @@ def note_dropped(work: Context, images: TrainingImages, side: int) -> None:
         images: the images that it learns from.
         side: of the images as the network sees them, in pixels.
     """
-    dropped = sum(item.truth.dropped for item in images.items)
     said = [f"task {i.task_id}: {text}" for i in images.items for text in i.truth.warnings]
     texts = []
-    if dropped:
-        texts.append(f"{dropped} labelled regions are damaged or too small, and were left out")
     unseen = sum(item.truth.unseen(side) for item in images.items)
     if unseen:
         texts.append(

@@ -15,7 +15,7 @@ from cdal.backend.loop.context import Context
 from cdal.backend.loop.labelled_set import (
     labelled_images,
     least_classes,
-    read_truths,
+    read_labels,
     split,
     too_few,
 )
@@ -46,7 +46,7 @@ MOST_VERSIONS = 20
 
 def run(work: Context) -> str:
     """Measure the random labels' worth, and record it; or record why that is not possible yet."""
-    truths = read_truths(work)
+    truths = read_labels(work).truths
     drawn = record_random_labels(work)
     images = labelled_images(work, {t: truth for t, truth in truths.items() if t in drawn})
     needed = least_classes(work.control)
@@ -56,7 +56,7 @@ def run(work: Context) -> str:
     device = choose_device(work.services.config.device)
     folder = work.services.config.project_folder(work.project.id) / "savings"
     network, _ = network_to_train(work, images, _last(folder, device, work), device)
-    images, _problems = images.read(network, lambda share: work.report(0.1 * share, "reading"))
+    images = images.read(network, lambda share: work.report(0.1 * share, "reading")).images
     train, held_out = split(images, work.settings.held_out, needed)
     fit(
         network,

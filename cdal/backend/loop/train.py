@@ -20,8 +20,9 @@ from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.labelled_set import (
     labelled_images,
     least_classes,
-    note_dropped,
-    read_truths,
+    note_changed,
+    note_unread,
+    read_labels,
     split,
     too_few,
 )
@@ -66,7 +67,8 @@ def run(work: Context) -> str:
     """Train on all labels, then begin the next round."""
     started = time.monotonic()
     read_changes(work)
-    truths = read_truths(work)
+    labels = read_labels(work)
+    truths = labels.truths
     with work.services.store.transaction() as session:
         session.get_one(Project, work.project.id).training_labels = count_labelled(
             session, work.project.id
@@ -74,21 +76,22 @@ def run(work: Context) -> str:
     needed = least_classes(work.control)
     short = too_few(truths.values(), work.settings.min_labels, needed)
     if short is not None:
+        note_unread(work, labels)
         return _begin_without(work, short)
     device = choose_device(work.services.config.device)
     images = labelled_images(work, truths)
     serving_id, serving = _serving_network(work, device)
     network, continues = network_to_train(work, images, serving, device)
-    images, problems = images.read(
-        network, lambda share: work.report(READING * share, "reading the images")
-    )
+    read = images.read(network, lambda share: work.report(READING * share, "reading the images"))
+    images = read.images
     # People can label other images meanwhile, so a training does not wait for ever.
-    refuse_if_away(work, problems, len(truths), needs_one=False)
-    record_problems(work, problems)
-    note_dropped(work, images, network.image_size)
+    refuse_if_away(work, read.problems, len(truths), needs_one=False)
+    record_problems(work, read.problems)
+    note_unread(work, labels, read)
+    note_changed(work, images, network.image_size)
     short = too_few((item.truth for item in images.items), needed, needed)
     if short is not None:
-        return _begin_without(work, f"{len(problems)} images could not be read. {short}")
+        return _begin_without(work, f"{len(read.problems)} images could not be read. {short}")
     started_from = serving_id if continues else None
     mark = _fingerprint(work, images, network)
     if _is_newest(work, mark, started_from):

@@ -25,6 +25,23 @@ class LabelledImage:
     truth: Truth
 
 
+@dataclass(frozen=True, slots=True)
+class ReadImages:
+    """What reading the labelled images gave, by task id.
+
+    Attributes:
+        images: those that a network can learn from, prepared for it.
+        problems: why others cannot be read.
+        left_out: what is wrong with regions that proved unreadable at their image's size.
+        sizes: heights and widths of the images.
+    """
+
+    images: TrainingImages
+    problems: dict[int, ImageError]
+    left_out: dict[int, tuple[str, ...]]
+    sizes: dict[int, tuple[int, int]]
+
+
 class TrainingImages:
     """Labelled images of one project; a `cdal.models.Dataset` of the images as they are.
 
@@ -88,29 +105,29 @@ class TrainingImages:
         )
         return [size for _, size in found if not isinstance(size, ImageError)]
 
-    def read(
-        self, network: TaskNetwork, progress: Callable[[float], None]
-    ) -> tuple[TrainingImages, dict[int, ImageError]]:
-        """Read every image once, without waiting for any, and prepare it for a network.
-
-        Returns:
-            The images that can be read, and why the others cannot, by task id.
-        """
+    def read(self, network: TaskNetwork, progress: Callable[[float], None]) -> ReadImages:
+        """Read every image once, without waiting for any, and prepare it for a network."""
         pairs = [(item.task_id, item.image) for item in self.items]
         prepared = PreparedImages(self, network)
         problems: dict[int, ImageError] = {}
+        left_out: dict[int, tuple[str, ...]] = {}
+        sizes: dict[int, tuple[int, int]] = {}
         readable: list[int] = []
         stream = self._store.stream(self._source, pairs, prepare=SizedImage.preparer(network))
         for index, (task_id, image) in enumerate(stream):
             if isinstance(image, ImageError):
                 problems[task_id] = image
             else:
-                target = self.items[index].truth.target(*image.size)
-                prepared.put(index, image.pixels, network.prepare_target(target, *image.size))
-                readable.append(index)
+                sizes[task_id] = image.size
+                target, wrong = self.items[index].truth.fit(*image.size)
+                if wrong:
+                    left_out[task_id] = tuple(wrong)
+                if target is not None:
+                    prepared.put(index, image.pixels, network.prepare_target(target, *image.size))
+                    readable.append(index)
             progress((index + 1) / len(pairs))
         everything = TrainingImages(self._store, self._source, self.items, self._patience, prepared)
-        return everything.take(readable), problems
+        return ReadImages(everything.take(readable), problems, left_out, sizes)
 
     def prepared_for(self, network: TaskNetwork) -> Dataset:
         """The images as `read` prepared them, or as they are if the network needs another size."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from support.annotated import control_of, region
 
-from cdal.backend.annotations import truth_of
+from cdal.backend.annotations import read_annotations
 from cdal.backend.annotations.format import counting_annotation
 from cdal.backend.settings import ProjectSettings
 
@@ -41,6 +41,6 @@ def test_what_the_latest_replaced_does_not_come_back() -> None:
     old = {"result": [region("Choices", {"choices": ["car"]})], "updated_at": "2026-01-01"}
     new = {"result": [region("Choices", {"choices": ["gone"]})], "updated_at": "2026-01-02"}
     control, settings = control_of("Choices"), ProjectSettings()
-    assert truth_of(control, [old, new], settings) is None
-    assert truth_of(control, [old], settings) is not None
-    assert truth_of(control, [], settings) is None
+    assert read_annotations(control, [old, new], settings).truth is None
+    assert read_annotations(control, [old], settings).truth is not None
+    assert read_annotations(control, [], settings).truth is None

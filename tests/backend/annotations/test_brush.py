@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_studio_sdk.converter.brush import decode_rle, encode_rle, mask2rle
-from support.annotated import LABELS, predicted, read, region, returned, segmentation
+from support.annotated import LABELS, predicted, read, reading, region, returned, segmentation
 
 from cdal.backend.annotations import brush
 from cdal.models.predictions import IGNORED
@@ -82,6 +82,40 @@ def test_soft_edges_count_from_half_on() -> None:
     assert truth.target(1, 4).tolist() == [[3, 3, 2, 2]]
 
 
+@pytest.mark.parametrize("most", [1, 100, 128, 254])
+def test_half_is_half_of_the_masks_own_maximum(most: int) -> None:
+    """The SDK's `contour2rle` writes an alpha of 100 for what is covered."""
+    truth = read(TAG, [painted([[0, most // 2 - 1 if most > 1 else 0, (most + 1) // 2, most]])])
+    assert truth.target(1, 4).tolist() == [[3, 3, 2, 2]]
+
+
+def test_a_mask_without_a_pixel_says_nothing() -> None:
+    empty, sky = painted([[0, 0, 0]]), painted([[255, 0, 0]], "sky")
+    target, left_out = read(TAG, [sky, empty]).fit(1, 3)
+    assert left_out == ("covering no pixel",)
+    assert target is not None
+    assert target.tolist() == [[0, IGNORED, IGNORED]]
+    assert read(TAG, [empty]).fit(1, 3) == (None, ("covering no pixel",))
+
+
+def test_a_mask_whose_size_is_not_named_has_its_images_size() -> None:
+    """As the SDK's own examples write regions; the encoding says how many values it holds."""
+    item = painted([[255, 0], [0, 0]])
+    del item["original_height"], item["original_width"]
+    truth = read(TAG, [item, painted([[0, 255]], "sky")])
+    assert truth.target(2, 2).tolist() == [[2, 0], [3, 0]]
+    target, left_out = truth.fit(2, 3)
+    assert left_out == ("of another size than its image",)
+    assert target is not None
+    assert target[0].tolist() == [IGNORED, 0, 0]
+
+
+def test_sizes_may_be_written_as_whole_floats() -> None:
+    item = {**painted([[255, 0], [0, 0]]), "original_height": 2.0, "original_width": 2.0}
+    assert read(TAG, [item]).target(2, 2).tolist() == [[2, 3], [3, 3]]
+    assert reading(TAG, [item]).sizes == {(2, 2)}
+
+
 def test_alpha_counts_not_colour() -> None:
     pixels = np.array([[255, 255, 255, 0], [0, 0, 0, 255]], np.uint8)
     value = {"format": "rle", "rle": encode_rle(pixels.ravel()), "brushlabels": ["car"]}
@@ -103,10 +137,9 @@ def encoded(rle: Any, size: Any = (2, 2)) -> Any:
 @pytest.mark.parametrize(
     "damaged",
     [
-        encoded(RLE, None),
         encoded(RLE, (2, 3)),
         encoded(RLE, (-2, -2)),
-        encoded(RLE, (2.0, 2.0)),
+        encoded(RLE, (2.5, 1.6)),
         encoded(RLE, (True, 4)),
         encoded(RLE[:6]),
         encoded([]),
@@ -121,20 +154,22 @@ def encoded(rle: Any, size: Any = (2, 2)) -> Any:
     ],
 )
 def test_what_cannot_be_read_is_left_out_and_counted(damaged: Any) -> None:
-    truth = read(TAG, [damaged, painted([[255, 0]], "sky")])
-    assert truth.dropped == 1
-    assert truth.target(1, 2).tolist() == [[0, IGNORED]]
+    found = reading(TAG, [damaged, painted([[255, 0]], "sky")])
+    assert found.left_out == ("damaged",)
+    assert found.truth is not None
+    assert found.truth.target(1, 2).tolist() == [[0, IGNORED]]
+    assert reading(TAG, [damaged]).truth is None
 
 
 def test_no_mask_larger_than_the_limit_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     item = painted(np.full((10, 10), 255))
     monkeypatch.setattr(brush, "MOST_PIXELS", 100)
-    assert read(TAG, [item]).dropped == 0
+    assert reading(TAG, [item]).left_out == ()
     monkeypatch.setattr(brush, "MOST_BYTES", len(item["value"]["rle"]) - 1)
-    assert read(TAG, [item, painted([[255]])]).dropped == 1
+    assert reading(TAG, [item, painted([[255]])]).left_out == ("damaged",)
     monkeypatch.undo()
     monkeypatch.setattr(brush, "MOST_PIXELS", 99)
-    assert read(TAG, [item, painted([[255]])]).dropped == 1
+    assert reading(TAG, [item, painted([[255]])]).left_out == ("damaged",)
 
 
 def test_an_encoding_that_breaks_off_is_left_out_when_it_is_decoded() -> None:
@@ -144,7 +179,10 @@ def test_an_encoding_that_breaks_off_is_left_out_when_it_is_decoded() -> None:
     half = np.zeros((20, 20), np.uint8)
     half[:, :10] = 255
     truth = read(TAG, [painted(half, "sky"), broken])
-    assert truth.target(20, 20)[0].tolist() == [0] * 10 + [IGNORED] * 10
+    target, left_out = truth.fit(20, 20)
+    assert left_out == ("damaged",)
+    assert target is not None
+    assert target[0].tolist() == [0] * 10 + [IGNORED] * 10
 
 
 @given(st.binary(max_size=40))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.annotated import LABELS, config_of, control_of, refusals, region
 
-from cdal.backend.annotations import choices, truth_of
+from cdal.backend.annotations import choices, read_annotations
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Classification
 
@@ -44,8 +44,9 @@ def test_a_threshold_of_the_control_holds(confidence: float, shown: int) -> None
 
 
 def chosen(*labels: Any) -> Any:
-    truth = choices.read(CONTROL, [region("Choices", {"choices": list(labels)})], SETTINGS)
-    return truth and truth.label
+    found = choices.read(CONTROL, [region("Choices", {"choices": list(labels)})], SETTINGS)
+    assert bool(found.left_out) == (found.truth is None and bool(labels))
+    return found.truth and found.truth.digest()
 
 
 def test_what_was_chosen() -> None:
@@ -53,11 +54,18 @@ def test_what_was_chosen() -> None:
     assert chosen() is None
     assert chosen("wolf") is None
     assert chosen(["road"], 3) is None
-    assert choices.read(CONTROL, [], SETTINGS) is None
+    assert choices.read(CONTROL, [], SETTINGS).truth is None
+
+
+def test_of_several_choices_none_is_learnt() -> None:
+    assert chosen("car", "sky") is None
+    assert chosen("car", "car") == "car"
+    assert chosen("car", "wolf") == "car"
 
 
 def test_its_target_is_its_index() -> None:
-    truth = truth_of(CONTROL, [{"result": [region("Choices", {"choices": ["car"]})]}], SETTINGS)
+    given = [{"result": [region("Choices", {"choices": ["car"]})]}]
+    truth = read_annotations(CONTROL, given, SETTINGS).truth
     assert truth is not None
     assert torch.equal(truth.target(5, 7), torch.tensor(2))
     assert truth.target(5, 7).dtype == torch.int64
@@ -69,6 +77,6 @@ def test_regions_of_other_controls_are_passed_over() -> None:
     own = region("Choices", {"choices": ["car"]})
     mood = {**region("Choices", {"choices": ["sky"]}), "from_name": "mood"}
     text = {**region("Choices", {"text": "sky"}), "type": "textarea"}
-    truth = choices.read(CONTROL, [mood, text, own], SETTINGS)
+    truth = choices.read(CONTROL, [mood, text, own], SETTINGS).truth
     assert truth is not None
-    assert truth.label == "car"
+    assert truth.classes == {"car"}

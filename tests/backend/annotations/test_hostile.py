@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.annotated import LABELS, control_of
 
-from cdal.backend.annotations import FORMATS, truth_of
+from cdal.backend.annotations import FORMATS, read_annotations
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import IGNORED
 
@@ -47,13 +48,16 @@ def regions(tag: str) -> st.SearchStrategy[Any]:
 def test_no_annotation_breaks_the_reader(tag: str, data: Any, unlabelled: Any) -> None:
     result = data.draw(st.lists(regions(tag), max_size=4) | json)
     control = control_of(tag)
-    truth = truth_of(control, [{"result": result}], ProjectSettings(unlabelled=unlabelled))
+    found = read_annotations(control, [{"result": result}], ProjectSettings(unlabelled=unlabelled))
+    assert all(found.left_out)
+    truth = found.truth
     if truth is None:
         return
     assert truth.digest()
-    assert truth.dropped >= 0
     assert truth.classes <= set(LABELS)
     target = truth.target(7, 9)
+    at_this_size, _ = truth.fit(7, 9)
+    assert at_this_size is None or torch.equal(at_this_size, target)
     if control.task == "segmentation":
         assert target.shape == (7, 9)
         assert set(target.unique().tolist()) <= {0, 1, 2, 3, IGNORED}

@@ -233,7 +233,7 @@ def test_names_under_which_a_model_may_know_a_label() -> None:
     )
     made = labels("BrushLabels").replace("></", f">{inner}</")
     control = served_control(config(IMAGE, made))
-    assert control.known_as == {"cat": ("kitten", "tom cat"), "Z1": ("zebra",)}
+    assert control.known_as == {"cat": ("kitten", "tom cat"), "Z1": ("z", "zebra")}
     assert control.labels == ("cat", "dog", "Z1", "x")
     assert served_control(config(IMAGE, CHOICES)).known_as == {}
     assert hash(control) != hash(served_control(config(IMAGE, CHOICES)))
@@ -249,3 +249,10 @@ def test_a_models_classes_are_called_as_the_labels_that_list_them() -> None:
     classes = ("dog", "truck", "car", "thing", "sky", BACKGROUND)
     called = ("dog", "vehicle", "vehicle", "thing", "sky", BACKGROUND)
     assert control.names_of(classes) == called
+
+
+@pytest.mark.parametrize("tag", ["RectangleLabels", "BrushLabels", "PolygonLabels"])
+def test_several_labels_per_region_are_refused(tag: str) -> None:
+    made = labels(tag, "cat", attributes='choice="multiple"')
+    assert "one label per region" in refusal(config(IMAGE, made))
+    served_control(config(IMAGE, made.replace("multiple", "single")))

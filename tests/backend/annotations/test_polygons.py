@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support.annotated import mean_iou, predicted, read, region, returned, segmentation
+from support.annotated import mean_iou, predicted, read, reading, region, returned, segmentation
 
 from cdal.demo.scenes.scene import CLASSES, draw_scene
+from cdal.models.predictions import IGNORED
 
 TAG = "PolygonLabels"
 
@@ -177,10 +178,33 @@ def test_a_polygon_covers_the_pixels_whose_centres_lie_inside() -> None:
     assert truth.target(5, 20).shape == (5, 20)
 
 
-def test_points_outside_are_moved_onto_the_image() -> None:
+def test_a_polygon_is_cut_off_at_the_images_border() -> None:
+    """Its points are not moved: that would turn its sides."""
     truth = read(TAG, [polygon([[-50, 0], [50, 0], [50, 1e300], [-50, 100]])])
     assert (truth.target(10, 10) == 2).sum(1).tolist() == [5] * 10
-    assert truth.dropped == 0
+    # The corner is 100 by 100 wide, and half of it would be left between (50, 50) and the borders.
+    corner = read(TAG, [polygon([[50, 50], [150, 50], [50, 150]])]).target(10, 10)
+    assert (corner == 2).sum(1).tolist() == [0] * 5 + [5] * 5
+    around = read(TAG, [polygon([[50, -200], [-200, 400], [300, 400]])]).target(10, 10)
+    assert (around == 2).all()
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [[110, 10], [150, 10], [150, 50]],
+        [[10, -20], [20, -20], [20, -10]],
+        [[1, 1], [2, 1], [2, 2]],  # between the centres of pixels
+        [[10, 10], [50, 50], [90, 90]],
+    ],
+)
+def test_a_polygon_that_covers_no_pixel_says_nothing(points: Any) -> None:
+    sky = polygon([[0, 0], [40, 0], [40, 100], [0, 100]], "sky")
+    target, left_out = read(TAG, [sky, polygon(points)]).fit(10, 10)
+    assert left_out == ("covering no pixel",)
+    assert target is not None
+    assert target[0].tolist() == [0] * 4 + [IGNORED] * 6
+    assert read(TAG, [polygon(points)]).fit(10, 10) == (None, ("covering no pixel",))
 
 
 @pytest.mark.parametrize(
@@ -203,6 +227,8 @@ def test_points_outside_are_moved_onto_the_image() -> None:
     ],
 )
 def test_what_cannot_be_read_is_left_out_and_counted(points: Any) -> None:
-    truth = read(TAG, [polygon(points), polygon([[0, 0], [100, 0], [100, 100], [0, 100]], "sky")])
-    assert truth.dropped == 1
-    assert truth.target(3, 3).tolist() == [[0] * 3] * 3
+    whole = polygon([[0, 0], [100, 0], [100, 100], [0, 100]], "sky")
+    found = reading(TAG, [polygon(points), whole])
+    assert found.left_out == ("damaged",)
+    assert found.truth is not None
+    assert found.truth.target(3, 3).tolist() == [[0] * 3] * 3

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.annotated import LABELS, config_of, control_of, read, refusals, region
+from support.annotated import LABELS, config_of, control_of, read, reading, refusals, region
 from torch import Tensor
 
-from cdal.backend.annotations import rectangles
+from cdal.backend.annotations import Reading, rectangles
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import BACKGROUND, Detections
 
@@ -90,7 +90,7 @@ def test_what_is_predicted_is_what_is_read() -> None:
     expected = torch.cat((whole * torch.tensor([400, 200, 400, 200]), finding.labels[:, None]), 1)
     torch.testing.assert_close(truth.target(*SIZE), expected, atol=1e-3, rtol=0)
     assert truth.target(*SIZE).dtype == torch.float32
-    assert (truth.dropped, truth.warnings) == (0, ())
+    assert truth.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -121,17 +121,30 @@ def test_boxes_are_clipped_to_the_image() -> None:
 
 
 @pytest.mark.parametrize(
-    "damaged",
+    "tiny",
     [
         box(10, 10, 0, 10),
-        box(10, 10, -5, 10),
         box(10, 10, 0.2, 10),  # 0.8 pixels
         box(10, 10, 10, 0.4),
         box(100, 10, 10, 10),
         box(99.9, 10, 10, 10),
         box(200, 10, 10, 10),
+        box(0, 10, -10, 10),
+    ],
+)
+def test_boxes_that_cover_nothing_are_left_out_and_counted(tiny: Any) -> None:
+    found = reading(TAG, [tiny, box(10, 10, 10, 10)])
+    assert found.truth is not None
+    assert found.truth.target(*SIZE).tolist() == [[40, 20, 80, 40, 2]]
+    assert found.left_out == ("less than a pixel wide or high",)
+    assert reading(TAG, [tiny]).truth is None
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
         box(math.nan, 10, 10, 10),
-        box(10, 10, math.inf, 10),
+        box(10, math.inf, 10, 10),
         box("10", 10, 10, 10),
         box(True, 10, 10, 10),
         box(None, 10, 10, 10),
@@ -141,10 +154,24 @@ def test_boxes_are_clipped_to_the_image() -> None:
         box(10, 10, 10, 10, rotation=math.nan),
     ],
 )
-def test_damaged_and_degenerate_boxes_are_left_out_and_counted(damaged: Any) -> None:
-    truth = read(TAG, [damaged, box(10, 10, 10, 10)])
-    assert truth.target(*SIZE).tolist() == [[40, 20, 80, 40, 2]]
-    assert truth.dropped == 1
+def test_an_image_with_a_damaged_box_teaches_nothing(damaged: Any) -> None:
+    """Nobody knows where the object is, and the detector would learn that it is nowhere."""
+    found = reading(TAG, [damaged, box(10, 10, 10, 10)])
+    assert found == Reading(None, ("damaged",), frozenset({SIZE}))
+
+
+@pytest.mark.parametrize(
+    ("turned", "corners"),
+    [
+        (box(50, 50, -25, 10), [100, 100, 200, 120]),
+        (box(10, 96, 10, -60), [40, 72, 80, 192]),
+        (box(50, 50, -25, -25), [100, 50, 200, 100]),
+        (box(20, 20, -5, -10, rotation=180), [80, 40, 100, 60]),
+    ],
+)
+def test_negative_sizes_are_turned_round(turned: Any, corners: list[float]) -> None:
+    expected = torch.tensor([[*map(float, corners), 2.0]])
+    torch.testing.assert_close(target(turned), expected, atol=1e-3, rtol=0)
 
 
 def test_a_box_of_one_pixel_counts() -> None:
@@ -158,8 +185,12 @@ def test_no_box_is_a_negative() -> None:
     assert truth.classes == frozenset()
 
 
-def test_a_label_that_is_gone_is_no_box() -> None:
-    assert target(box(10, 10, 10, 10, label="river")).shape == (0, 5)
+def test_an_image_with_a_box_of_an_unknown_label_is_no_negative() -> None:
+    river = box(10, 10, 10, 10, label="river")
+    for regions in ([river], [river, box(10, 10, 10, 10)]):
+        found = reading(TAG, regions)
+        assert found.truth is None
+        assert found.left_out == ('with the unknown label "river"',)
 
 
 def test_a_quarter_turn_is_about_the_top_left_corner() -> None:
@@ -189,9 +220,10 @@ def test_an_angle_means_nothing_without_the_images_proportions() -> None:
     upright = box(50, 20, 10, 10)
     for item in (turned, upright):
         del item["original_width"]
-    truth = read(TAG, [turned, upright])
-    assert truth.dropped == 1
-    torch.testing.assert_close(truth.target(*SIZE), torch.tensor([[200.0, 40, 240, 60, 2]]))
+    torch.testing.assert_close(target(upright), torch.tensor([[200.0, 40, 240, 60, 2]]))
+    found = reading(TAG, [turned, upright])
+    assert found.truth is None
+    assert found.left_out == ("that is rotated, without the image's size",)
 
 
 def test_the_digest_changes_with_what_is_said() -> None:

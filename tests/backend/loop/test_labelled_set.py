@@ -21,15 +21,19 @@ from cdal.backend.annotations import Truth
 from cdal.backend.annotations.choices import ChoiceTruth
 from cdal.backend.annotations.rectangles import BoxesTruth
 from cdal.backend.images.store import AllowedHosts, ImageSource, ImageStore
+from cdal.backend.loop import train
+from cdal.backend.loop.context import Context
 from cdal.backend.loop.labelled_set import (
+    Labels,
     is_held_out,
     labelled_images,
-    note_dropped,
-    read_truths,
+    note_changed,
+    note_unread,
+    read_labels,
     split,
     too_few,
 )
-from cdal.backend.loop.training_images import LabelledImage, TrainingImages
+from cdal.backend.loop.training_images import LabelledImage, ReadImages, TrainingImages
 from cdal.backend.store.tables import Event
 from cdal.models.detection.boxes import rescaled
 
@@ -137,8 +141,9 @@ def test_the_labels_that_annotations_give(tmp_path: Path) -> None:
         6: [],
     }
     work = make_work(services, add_project(services), label_studio, "train")
-    found = read_truths(work)
-    assert found == {1: truth("dog"), 2: truth("cat"), 4: truth("cat")}
+    found = read_labels(work)
+    assert found.left_out == {5: ('with the unknown label "wolf"',)}
+    assert found.truths == {1: truth("dog"), 2: truth("cat"), 4: truth("cat")}
 
 
 def test_an_image_that_was_submitted_with_no_box_is_learnt_from(tmp_path: Path) -> None:
@@ -157,7 +162,7 @@ def test_an_image_that_was_submitted_with_no_box_is_learnt_from(tmp_path: Path) 
     project = add_project(services, labeling_config=boxes)
     add_tasks(services, project, [1, 2, 3, 4])
     work = make_work(services, project, label_studio, "train")
-    learnt = labelled_images(work, read_truths(work))
+    learnt = labelled_images(work, read_labels(work).truths)
     found = {item.task_id: item.truth.target(100, 100).shape[0] for item in learnt.items}
     assert found == {1: 1, 2: 0}
 
@@ -166,17 +171,10 @@ def test_an_image_that_was_submitted_with_no_box_is_learnt_from(tmp_path: Path) 
     ("truths", "said"),
     [
         ([truth("cat")], []),
-        (
-            [truth("cat", dropped=2), truth("dog"), truth("dog", dropped=1)],
-            ["3 labelled regions are damaged or too small, and were left out"],
-        ),
         ([truth("cat", warnings=("It leans.",))], ["task 1: It leans."]),
         (
-            [truth("cat"), truth("dog", dropped=1, warnings=("It leans.", "It turns."))],
-            [
-                "1 labelled regions are damaged or too small, and were left out; task 2: It "
-                "leans. (and 1 more)"
-            ],
+            [truth("cat"), truth("dog", warnings=("It leans.", "It turns."))],
+            ["task 2: It leans. (and 1 more)"],
         ),
     ],
 )
@@ -185,9 +183,63 @@ def test_what_was_not_taken_as_it_is_is_said(
 ) -> None:
     services = make_services(tmp_path)
     work = make_work(services, add_project(services), FakeLabelStudio(), "train")
-    note_dropped(work, images(tmp_path, dict(enumerate(truths, start=1))), 224)
+    note_changed(work, images(tmp_path, dict(enumerate(truths, start=1))), 224)
     with services.store.reading() as session:
         assert [event.text for event in session.query(Event).all()] == said
+
+
+def read_images(tmp_path: Path, truths: Mapping[int, Truth], **more: Any) -> ReadImages:
+    given: dict[str, Any] = {"problems": {}, "left_out": {}, "sizes": {}, **more}
+    return ReadImages(images(tmp_path, truths), **given)
+
+
+def events_of(work: Context) -> list[str]:
+    with work.services.store.reading() as session:
+        return [event.text for event in session.query(Event).all()]
+
+
+def test_an_event_names_what_cannot_be_read_with_its_count(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    work = make_work(services, add_project(services), FakeLabelStudio(), "train")
+    wolf = 'with the unknown label "wolf"'
+    left_out = {3: (wolf, "damaged"), 2: (wolf,), 1: ()}
+    labels = Labels({1: truth("cat"), 2: truth("dog")}, left_out, {})
+    read = read_images(tmp_path, {1: truth("cat")}, left_out={2: ("covering no pixel",)})
+    note_unread(work, labels, read)
+    (said,) = events_of(work)
+    assert said.startswith("4 labelled regions cannot be read")
+    assert f"2 {wolf}, 1 damaged, 1 covering no pixel" in said
+    assert "2 images therefore teach nothing" in said
+    assert "predicted_values" in said
+
+
+def test_an_event_is_written_too_if_too_little_is_left_to_train_on(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    label_studio = FakeLabelStudio()
+    label_studio.given = {n: [annotation("wolf")] for n in range(1, 31)}
+    project = add_project(services)
+    add_tasks(services, project, range(1, 31))
+    label_studio.add_tasks(range(1, 31))
+    work = make_work(services, project, label_studio, "train")
+    assert "0 of at least" in train.run(work)
+    (said,) = [text for text in events_of(work) if "cannot be read" in text]
+    assert '30 with the unknown label "wolf"' in said
+    assert "30 images therefore teach nothing" in said
+
+
+def test_images_of_another_size_than_annotated_are_told(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    work = make_work(services, add_project(services), FakeLabelStudio(), "train")
+    truths = {1: truth("cat"), 2: truth("dog"), 3: truth("dog")}
+    sizes = {1: frozenset({(40, 60)}), 2: frozenset({(40, 60)}), 3: frozenset[tuple[int, int]]()}
+    found = {1: (40, 60), 2: (60, 40), 3: (5, 5)}
+    note_unread(work, Labels(truths, {}, sizes), read_images(tmp_path, truths, sizes=found))
+    (said,) = events_of(work)
+    assert said.startswith("1 image had another size when annotated")
+    assert "task 2" in said
+    assert "60 x 40 pixels, now 40 x 60" in said
+    note_unread(work, Labels(truths, {}, {}), read_images(tmp_path, truths, sizes=found))
+    assert len(events_of(work)) == 1
 
 
 @pytest.mark.parametrize(("side", "unseen"), [(100, 2), (200, 1), (1000, 0)])
@@ -199,7 +251,7 @@ def test_boxes_that_the_network_cannot_see_are_counted(
     boxes = BoxesTruth(("cat",), shares.astype(np.float32), np.zeros(3, np.int64))
     services = make_services(tmp_path)
     work = make_work(services, add_project(services), FakeLabelStudio(), "train")
-    note_dropped(work, images(tmp_path, {1: boxes}), side)
+    note_changed(work, images(tmp_path, {1: boxes}), side)
     with services.store.reading() as session:
         said = [event.text for event in session.query(Event).all()]
     assert said == (

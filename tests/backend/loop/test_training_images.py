@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,11 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from cdal.backend.annotations.choices import ChoiceTruth
+from cdal.backend.annotations.masks import MaskTruth
+from cdal.backend.annotations.polygons import PolygonShape
 from cdal.backend.images import retry
 from cdal.backend.images.retry import Patience
 from cdal.backend.images.store import AllowedHosts, ImageError, ImageSource, ImageStore
 from cdal.backend.loop.training_images import LabelledImage, TrainingImages
-from cdal.models import Stopped, TaskNetwork
+from cdal.models import Stopped, TaskNetwork, make_network
 from cdal.models.data import PreparedImages
 
 
@@ -83,7 +86,9 @@ def test_sizes_of_those_that_can_be_read(images: TrainingImages) -> None:
 
 def test_reading_leaves_out_what_cannot_be_had_and_says_why(images: TrainingImages) -> None:
     shares: list[float] = []
-    readable, problems = images.read(NETWORK, shares.append)
+    read = images.read(NETWORK, shares.append)
+    readable, problems = read.images, read.problems
+    assert read.sizes == {7: (3, 4), 6: (2, 2)}
     assert [item.task_id for item in readable.items] == [7, 6]
     assert list(problems) == [5]
     assert shares == [1 / 3, 2 / 3, 1]
@@ -100,7 +105,7 @@ def test_what_was_prepared_is_not_read_again(label_studio: Loopback, tmp_path: P
     Image.new("RGB", (4, 3)).save(file, "PNG")
     for task in range(3):
         label_studio.routes[f"/data/upload/1/{task}.png"] = reply(file.getvalue())
-    readable, _ = fetched(label_studio, tmp_path, tasks=3).read(NETWORK, lambda _: None)
+    readable = fetched(label_studio, tmp_path, tasks=3).read(NETWORK, lambda _: None).images
     assert len(label_studio.requests) == 3
     some = readable.where(lambda item: item.task_id != 1)
     prepared = some.prepared_for(NETWORK)
@@ -110,7 +115,7 @@ def test_what_was_prepared_is_not_read_again(label_studio: Loopback, tmp_path: P
 
 
 def test_a_network_of_another_size_has_the_images_as_they_are(images: TrainingImages) -> None:
-    readable, _ = images.read(NETWORK, lambda _: None)
+    readable = images.read(NETWORK, lambda _: None).images
     larger = FirstPixel()
     larger.image_size = 2
     assert readable.prepared_for(cast(TaskNetwork, larger)) is readable
@@ -124,8 +129,26 @@ def test_where(images: TrainingImages) -> None:
 
 
 def test_nothing_to_read(images: TrainingImages) -> None:
-    none, problems = images.where(lambda _: False).read(NETWORK, lambda _: None)
+    read = images.where(lambda _: False).read(NETWORK, lambda _: None)
+    none, problems = read.images, read.problems
     assert (len(none), problems) == (0, {})
+
+
+def test_an_image_whose_regions_prove_empty_teaches_nothing(tmp_path: Path) -> None:
+    """Whether a mask covers a pixel shows only when it is painted at its image's size."""
+    whole = PolygonShape(0, np.array([[0, 0], [100, 0], [100, 100], [0, 100]], np.float32))
+    empty = PolygonShape(0, np.array([[1, 1], [2, 1], [2, 2]], np.float32))
+    items = [
+        LabelledImage(task, picture(4, 3), MaskTruth(("cat",), shapes, uncovered=1))
+        for task, shapes in ((1, (empty,)), (2, (whole, empty)), (3, ()))
+    ]
+    store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
+    network = make_network("segmentation", classes=("cat", "x"), image_size=32, pretrained=False)
+    images = TrainingImages(store, ImageSource("http://label-studio.test", dict), items)
+    read = images.read(network, lambda _: None)
+    assert [item.task_id for item in read.images.items] == [2, 3]
+    assert read.left_out == {1: ("covering no pixel",), 2: ("covering no pixel",)}
+    assert read.problems == {}
 
 
 @pytest.fixture
