@@ -1,8 +1,11 @@
-"""Quality and seconds of head training on a frozen backbone, with few labels.
+"""Quality, calibration and seconds of head training on a frozen backbone, with few labels.
 
 python measurements/heads.py --data ../shared/data/cifar10.zip --images 100 300 --seeds 0 1 2 3 4
-python measurements/heads.py --data ../shared/data/camvid.zip --images 16 80
-python measurements/heads.py --data ../shared/data/bccd.zip --images 8 24 52
+python measurements/heads.py --data ../shared/data/camvid.zip --images 16 80 --seeds 0 1 2 3 4
+python measurements/heads.py --data ../shared/data/bccd.zip --images 8 24 52 --seeds 0 1 2 3 4
+python measurements/heads.py --data ../shared/data/cifar10.zip --penalties 0.01 0.03 0.1 0.3 1
+
+The last command compares L2 penalties of the classifier, and their choice by cross-validation.
 """
 
 from __future__ import annotations
@@ -11,52 +14,87 @@ import argparse
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import box_iou
 
 from cdal.datasets import LabelledImages, open_images
-from cdal.models import Recipe, TaskNetwork, choose_device, fit, make_network
+from cdal.models import DetectionNetwork, Recipe, TaskNetwork, choose_device, fit, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
+from cdal.models.classification.head import ClassificationHead
+from cdal.models.classification.logistic import fit_logistic
 from cdal.models.data import PreparedImages
+from cdal.models.recipe import class_weights
+from cdal.models.segmentation.head import SegmentationHead, class_shares
 
 COLUMNS = (
-    "network:size", "labels", "seed", "quality", "by class", "calibration error",
-    "head: seconds", "head: CPU seconds", "test features: CPU seconds",
+    "labels", "seed", "quality", "by class", "calibration error", "confidence - accuracy",
+    "head: seconds", "head: CPU seconds",
 )  # fmt: skip
+BINS = 15
+FOLDS = 5
 
 
-def calibration_error(network: TaskNetwork, images: PreparedImages, bins: int = 15) -> float | None:
-    """The mean difference between confidence and accuracy of images in bins of confidence (Guo et
-    al., ICML 2017); None where the image is not the region.
+def regions(network: TaskNetwork, images: PreparedImages) -> Iterator[tuple[Tensor, Tensor]]:
+    """Confidences and whether they are right, (K,) each, of the regions of labelled images.
+
+    A region is an image, a place of 8×8 pixels with labelled ones, of which the most frequent
+    class is right, or a box that is found, which is right if it overlaps an object of its class by
+    half that no more confident box overlaps.
     """
-    if network.task != "classification":
-        return None
-    confidences, right = [], []
-    for batch, targets in images.batches(torch.split(torch.arange(len(images)), 64)):
-        regions = network.predict(batch).regions
-        assert isinstance(regions, Tensor)
-        confidence, best = regions.max(1)
-        confidences.append(confidence)
-        right.append(best == torch.stack(targets))
-    confidence, hits = torch.cat(confidences), torch.cat(right).float()
-    bin_of = (confidence * bins).long().clamp(max=bins - 1)
-    gaps = torch.zeros(bins).index_add_(0, bin_of, hits - confidence)
-    return float(gaps.abs().sum() / len(hits))
+    if isinstance(network, DetectionNetwork):
+        for found, target in zip(*network.find(images), strict=True):
+            yield found["scores"], matched(found["boxes"], found["labels"], target)
+        return
+    for batch, targets in images.batches(torch.split(torch.arange(len(images)), 16)):
+        predicted = network.predict(batch)
+        for vectors, target, content in zip(
+            predicted.regions, targets, getattr(predicted, "contents", [None] * 16), strict=False
+        ):
+            confidence, best = vectors.cpu().float().max(-1)
+            if isinstance(network, SegmentationHead):
+                shares = class_shares(target, content, len(network.classes))
+                rows, columns = (-(-side // 8) for side in content)
+                share, right = shares[:, :rows, :columns].flatten(1).max(0)
+                yield confidence[share > 0], (best == right)[share > 0]
+            else:
+                yield confidence[None], (best == target)[None]
+
+
+def matched(boxes: Tensor, labels: Tensor, target: Tensor) -> Tensor:
+    """Which boxes (K, 4), the most confident first, are right, (K,) bool."""
+    free = (labels[:, None] == target[:, 4]) & (box_iou(boxes, target[:, :4]) >= 0.5)
+    right = torch.zeros(len(boxes), dtype=torch.bool)
+    for row in range(len(boxes)):
+        if free[row].any():
+            right[row] = True
+            free[:, int(free[row].int().argmax())] = False
+    return right
+
+
+def calibration(confidence: Tensor, right: Tensor) -> tuple[float, float]:
+    """The expected calibration error (Guo et al., ICML 2017), and by how much the mean confidence
+    exceeds the accuracy.
+    """
+    bin_of = (confidence * BINS).long().clamp(max=BINS - 1)
+    excess = confidence - right.float()
+    gaps = torch.zeros(BINS).index_add_(0, bin_of, excess)
+    return float(gaps.abs().sum() / len(right)), float(excess.mean())
 
 
 def measure(
     arguments: argparse.Namespace, network: TaskNetwork, test: PreparedImages, count: int, seed: int
-) -> None:
-    images = open_images(arguments.data, arguments.task)
-    train = list(images.train)
-    random.Random(seed).shuffle(train)  # a longer draw begins with a shorter one
+) -> tuple[str, ...]:
+    train = labelled(arguments, network, count, seed)
     network = make_network(
-        images.task, arguments.network, images.classes, network.image_size, network.device, seed
+        network.task, arguments.network, network.classes, network.image_size, network.device, seed
     )
-    learnt = network.read(LabelledImages(images, train[:count]), lambda: False)
-    for batch, _ in learnt.batches(torch.split(torch.arange(count), network.prediction_batch_size)):
+    for batch, _ in train.batches(torch.split(torch.arange(count), network.prediction_batch_size)):
         network.predict(batch)  # its features are kept, so that fit trains the head alone
     recipe = Recipe(
         epochs=arguments.epochs,
@@ -66,25 +104,74 @@ def measure(
         seed=seed,
     )
     processor = time.process_time()
-    report = fit(network, learnt, None, recipe)
+    report = fit(network, train, None, recipe)
     processor = time.process_time() - processor
-    evaluation = time.process_time()
     metrics = network.evaluate(test)
-    evaluation = time.process_time() - evaluation
-    error = calibration_error(network, test)
+    found = list(regions(network, test))
+    error, excess = calibration(*(torch.cat(each) for each in zip(*found, strict=True)))
     scores = (f"{c.score:.2f}" for c in metrics.per_class.values() if c.score is not None)
-    row = (
-        f"{arguments.network}:{network.image_size}",
-        str(count),
-        str(seed),
-        f"{metrics.main:.3f}",
-        ", ".join(scores),
-        "" if error is None else f"{error:.3f}",
-        f"{report.seconds:.1f}",
-        f"{processor:.1f}",
-        f"{evaluation:.1f}",
-    )
-    print("| " + " | ".join(row) + " |", flush=True)
+    return (
+        str(count), str(seed), f"{metrics.main:.3f}", ", ".join(scores), f"{error:.3f}",
+        f"{excess:+.3f}", f"{report.seconds:.1f}", f"{processor:.1f}",
+    )  # fmt: skip
+
+
+def labelled(
+    arguments: argparse.Namespace, network: TaskNetwork, count: int, seed: int
+) -> PreparedImages:
+    """Random training images; a longer draw begins with a shorter one."""
+    images = open_images(arguments.data, arguments.task)
+    train = list(images.train)
+    random.Random(seed).shuffle(train)
+    return network.read(LabelledImages(images, train[:count]), lambda: False)
+
+
+def compare_penalties(
+    arguments: argparse.Namespace, network: TaskNetwork, test: PreparedImages
+) -> None:
+    """Print accuracy and calibration error of each penalty, and of the one that has the lowest
+    cross entropy in a five-fold cross-validation.
+    """
+    assert isinstance(network, ClassificationHead)
+    x, y = vectors(network, test)
+
+    def learn(features: Tensor, labels: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+        weights = class_weights(torch.bincount(labels, minlength=len(network.classes)))
+        found = fit_logistic(features, labels, weights, penalty)
+        return found.weight, found.bias
+
+    print("| labels | penalty | accuracy | calibration error | confidence - accuracy |")
+    print("|---" * 5 + "|")
+    for count in arguments.images:
+        rows: dict[str, list[tuple[float, float, float]]] = {}
+        for seed in arguments.seeds:
+            features, labels = vectors(network, labelled(arguments, network, count, seed))
+            fold = torch.randperm(count, generator=torch.Generator().manual_seed(seed)) % FOLDS
+            losses = {}
+            for penalty in arguments.penalties:
+                weight, bias = learn(features, labels, penalty)
+                confidence, best = (x @ weight.T + bias).softmax(1).max(1)
+                accuracy = float((best == y).float().mean())
+                result = accuracy, *calibration(confidence, best == y)
+                rows.setdefault(f"{penalty:g}", []).append(result)
+                loss = 0.0
+                for number in range(FOLDS):
+                    out = fold == number
+                    weight, bias = learn(features[~out], labels[~out], penalty)
+                    logits = features[out] @ weight.T + bias
+                    loss += float(functional.cross_entropy(logits, labels[out], reduction="sum"))
+                losses[f"{penalty:g}"] = loss
+            chosen = min(losses, key=lambda penalty: losses[penalty])
+            rows.setdefault("cross-validated", []).append(rows[chosen][-1])
+        for name, results in rows.items():
+            means = [mean(column) for column in zip(*results, strict=True)]
+            print(f"| {count} | {name} | " + " | ".join(f"{value:.3f}" for value in means) + " |")
+
+
+def vectors(network: ClassificationHead, images: PreparedImages) -> tuple[Tensor, Tensor]:
+    """The pooled features (N, D) and the labels (N,) of images."""
+    features, targets = network.seen(images, lambda: False)
+    return torch.stack([each.maps[0] for each in features]).float(), torch.stack(targets)
 
 
 def main() -> None:
@@ -94,8 +181,9 @@ def main() -> None:
     parser.add_argument("--network", default=DEFAULT_BACKBONE)
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--images", nargs="+", type=int, default=[100, 300])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--test-images", type=int, default=1000, help="drawn at random")
+    parser.add_argument("--penalties", nargs="+", type=float, help="compare these")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--no-augmentation", action="store_true")
@@ -105,8 +193,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     images = open_images(arguments.data, arguments.task)
-    test = list(images.test)
-    random.Random(0).shuffle(test)
+    drawn = list(images.test)
+    random.Random(0).shuffle(drawn)
     network = make_network(
         images.task,
         arguments.network,
@@ -114,12 +202,17 @@ def main() -> None:
         arguments.image_size,
         choose_device(arguments.device),
     )
-    prepared = network.read(LabelledImages(images, test[: arguments.test_images]), lambda: False)
+    test = network.read(LabelledImages(images, drawn[: arguments.test_images]), lambda: False)
+    print(f"{arguments.network} at side {network.image_size}, {len(test)} test images\n")
+    if arguments.penalties:
+        compare_penalties(arguments, network, test)
+        return
     print("| " + " | ".join(COLUMNS) + " |")
     print("|---" * len(COLUMNS) + "|")
     for count in arguments.images:
         for seed in arguments.seeds:
-            measure(arguments, network, prepared, count, seed)
+            row = measure(arguments, network, test, count, seed)
+            print("| " + " | ".join(row) + " |", flush=True)
 
 
 if __name__ == "__main__":

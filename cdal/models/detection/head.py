@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import batched_nms, sigmoid_focal_loss
 
-from cdal.models.architecture import Defaults
 from cdal.models.class_rows import ClassRows
+from cdal.models.dense_head import (
+    DENSE_DEFAULTS,
+    DenseHeadNetwork,
+    DenseLayers,
+    mirrored,
+    separable,
+)
 from cdal.models.detection.boxes import MIN_SIDE
 from cdal.models.detection.family import MAX_BOXES, MIN_SCORE, Detected
 from cdal.models.detection.network import DetectionNetwork, DetectionPrediction
@@ -22,7 +28,6 @@ from cdal.models.errors import ModelError
 from cdal.models.features import ImageFeatures
 from cdal.models.letterbox import content_size, on_grid
 from cdal.models.manifest import Manifest
-from cdal.models.map_head import MapHeadNetwork, Merge, mirrored, separable
 from cdal.models.predictions import Detections, Finding
 from cdal.models.recipe import Recipe
 
@@ -42,12 +47,11 @@ BOX_WEIGHT = 1.0
 """Of the loss of the distances, beside that of the classes."""
 
 
-class DetectionLayers(nn.Module):
-    """Maps of all strides to class logits and distances for every place of three levels."""
+class DetectionLayers(DenseLayers):
+    """Standardised maps to class logits and distances for the places of three levels."""
 
     def __init__(self, channels: Sequence[int], classes: int) -> None:
-        super().__init__()
-        self.merge = Merge(channels, WIDTH)
+        super().__init__(channels, WIDTH)
         self.coarser = nn.ModuleList(
             separable(WIDTH, nn.BatchNorm2d(WIDTH), stride=2) for _ in STRIDES[1:]
         )
@@ -78,16 +82,16 @@ class DetectionLayers(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class DetectionHeadPrediction(DetectionPrediction):
-    """See ``DetectionPrediction``; boxes are in pixels of a square that an image fills in part.
+    """Detected boxes, in pixels of a square that the image may fill only in part.
 
     Attributes:
-        contents: rows and columns of each prepared image that show the image.
+        contents: the rows and columns that each image fills in its square.
     """
 
     contents: Sequence[tuple[int, int]]
 
     def findings(self) -> list[Finding]:
-        """The boxes that are found in each image, as shares of its width and height."""
+        """The boxes found in each image, as shares of its width and height."""
         return [
             Detections(
                 boxes=(boxes.cpu() / torch.tensor([columns, rows, columns, rows])).clamp(0, 1),
@@ -104,21 +108,10 @@ class DetectionHeadPrediction(DetectionPrediction):
         ]
 
 
-class DetectionHead(MapHeadNetwork, DetectionNetwork):
-    """A convolutional head that is trained on the feature maps of labelled images."""
+class DetectionHead(DenseHeadNetwork, DetectionNetwork):
+    """A convolutional head, trained on the feature maps of labelled images."""
 
-    defaults = Defaults(
-        learning_rate=3e-3,
-        fine_tuning_rate=3e-3,
-        label_smoothing=0.0,
-        batch_size=(4, 16),
-        prediction_batch=8,
-        min_epochs=4,
-        max_epochs=400,
-        steps=400,
-        max_side=(480, 640),
-        bytes_per_pixel=1024,
-    )
+    defaults = replace(DENSE_DEFAULTS, steps=400, max_epochs=400, max_side=(480, 640))
 
     @classmethod
     def build(
@@ -132,9 +125,9 @@ class DetectionHead(MapHeadNetwork, DetectionNetwork):
         return {"classify.weight": ClassRows(), "classify.bias": ClassRows()}
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
-        """Boxes in pixels of the prepared image, cut off at its borders.
+        """Rescale boxes to pixels of the prepared image and clip them to it.
 
-        Those with a side of less than a pixel there are dropped.
+        Boxes with a side shorter than ``MIN_SIDE`` there are dropped.
         """
         self.check_boxes(target)
         rows, columns = content_size(height, width, self.image_size)
@@ -150,7 +143,6 @@ class DetectionHead(MapHeadNetwork, DetectionNetwork):
 
     @torch.inference_mode()
     def judge(self, features: Sequence[ImageFeatures]) -> DetectionHeadPrediction:
-        vectors: dict[int, Tensor] = {}
         found: dict[int, tuple[Tensor, Tensor]] = {}
         for rows, levels in self.alike(features):
             size = self.merged_size([features[row] for row in rows])
@@ -158,13 +150,14 @@ class DetectionHead(MapHeadNetwork, DetectionNetwork):
                 logits, distances = self.module(levels, size)
             places = Places.of(size, self.device)
             for number, row in enumerate(rows):
-                boxes = places.boxes(distances[number].float(), features[row].content)
-                found[row] = logits[number].float().sigmoid(), boxes
-                vectors[row] = levels[-1][number].mean((1, 2))
+                content = features[row].content
+                shown = places.inside(content)
+                boxes = places.boxes(distances[number].float(), content)
+                found[row] = logits[number][shown].float().sigmoid(), boxes[shown]
         order = range(len(features))
         candidates = BoxCandidates.of([found[row][0] for row in order], background=0)
         kept = [suppressed(*found[row]) for row in order]
-        pooled = torch.stack([vectors[row] for row in order])
+        pooled = self.vectors(features)
         detected = Detected(
             candidates=candidates,
             features=pooled,
@@ -187,7 +180,7 @@ class DetectionHead(MapHeadNetwork, DetectionNetwork):
         logarithms of the distances where there is a box.
         """
         if not any(len(target) for target in targets):
-            raise ModelError("There is no box to learn from.")
+            raise ModelError("There are no boxes to learn from.")
 
         def loss(rows: list[int], flips: Tensor) -> Tensor:
             images = [

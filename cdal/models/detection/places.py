@@ -55,6 +55,16 @@ class Places:
             torch.cat(limits).to(device),
         )
 
+    def inside(self, content: tuple[int, int], left: int = 0) -> Tensor:
+        """Which places lie in an image and not in its padding, (A,) bool.
+
+        Args:
+            content: the rows and columns of the image.
+            left: the first of its columns.
+        """
+        x, y = self.centres.unbind(1)
+        return (x >= left) & (x < left + content[1]) & (y < content[0])
+
     def boxes(self, distances: Tensor, content: tuple[int, int]) -> Tensor:
         """Boxes of the places of an image, cut off at its borders, (A, 4).
 

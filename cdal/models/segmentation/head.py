@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +11,20 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from cdal.models.architecture import Defaults
 from cdal.models.class_rows import ClassRows
+from cdal.models.dense_head import (
+    DENSE_DEFAULTS,
+    STRIDE,
+    DenseHeadNetwork,
+    DenseLayers,
+    inside,
+    mirrored,
+    separable,
+)
 from cdal.models.errors import ModelError
 from cdal.models.features import ImageFeatures
 from cdal.models.letterbox import content_size, on_grid, padded
 from cdal.models.manifest import Manifest
-from cdal.models.map_head import STRIDE, MapHeadNetwork, Merge, mirrored, separable
 from cdal.models.predictions import IGNORED, Finding, Segmentation
 from cdal.models.recipe import Recipe, class_weights
 from cdal.models.segmentation.label_maps import label_map
@@ -32,12 +38,11 @@ from cdal.models.segmentation.network import (
 WIDTH = 96
 
 
-class SegmentationLayers(nn.Module):
-    """Maps of all strides to logits at stride 8."""
+class SegmentationLayers(DenseLayers):
+    """Standardised maps of all strides to logits at stride 8."""
 
     def __init__(self, channels: Sequence[int], classes: int) -> None:
-        super().__init__()
-        self.merge = Merge(channels, WIDTH)
+        super().__init__(channels, WIDTH)
         self.block = separable(WIDTH, nn.BatchNorm2d(WIDTH))
         self.classify = nn.Conv2d(WIDTH, classes, 1)
 
@@ -49,12 +54,12 @@ class SegmentationLayers(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class SegmentationHeadPrediction(SegmentationPrediction):
-    """A place of 8 by 8 pixels is a region: ``regions`` are a (K, C) tensor of probabilities for
-    each image, of the places that show the image.
+    """Predicted pixel classes: ``regions`` are the class probabilities (K, C) of the places of 8×8
+    pixels of each image, without those that show only padding.
 
     Attributes:
-        maps: logits of each image and its padding, (C, h, w) float32.
-        contents: rows and columns of each prepared image that show the image.
+        maps: the logits of each image and its padding, (C, h, w) float32.
+        contents: the rows and columns that each image fills in its square.
     """
 
     maps: Sequence[Tensor]
@@ -62,7 +67,7 @@ class SegmentationHeadPrediction(SegmentationPrediction):
 
     @torch.inference_mode()
     def findings(self) -> list[Finding]:
-        """The most probable class of each pixel of the image as the network has seen it."""
+        """The most probable class of each pixel of the image, at the size that the network saw."""
         found: list[Finding] = []
         for logits, (rows, columns) in zip(self.maps, self.contents, strict=True):
             seen = (logits.shape[1] * STRIDE, logits.shape[2] * STRIDE)
@@ -72,21 +77,10 @@ class SegmentationHeadPrediction(SegmentationPrediction):
         return found
 
 
-class SegmentationHead(MapHeadNetwork, SegmentationNetwork):
-    """A convolutional head that is trained on the feature maps of labelled images."""
+class SegmentationHead(DenseHeadNetwork, SegmentationNetwork):
+    """A convolutional head, trained on the feature maps of labelled images."""
 
-    defaults = Defaults(
-        learning_rate=3e-3,
-        fine_tuning_rate=3e-3,
-        label_smoothing=0.0,
-        batch_size=(4, 16),
-        prediction_batch=8,
-        min_epochs=4,
-        max_epochs=300,
-        steps=300,
-        max_side=(384, 512),
-        bytes_per_pixel=1024,
-    )
+    defaults = DENSE_DEFAULTS
 
     @classmethod
     def build(
@@ -101,7 +95,7 @@ class SegmentationHead(MapHeadNetwork, SegmentationNetwork):
         return {"classify.weight": ClassRows(), "classify.bias": ClassRows()}
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
-        """A mask in a square, as ``prepare`` does it to its image; the padding is ``IGNORED``."""
+        """A mask in a square, like its image; the padding is ``IGNORED``."""
         check_mask(target, height, width, len(self.classes))
         rows, columns = content_size(height, width, self.image_size)
         square = target.new_full((self.image_size, self.image_size), IGNORED)
@@ -116,20 +110,18 @@ class SegmentationHead(MapHeadNetwork, SegmentationNetwork):
     @torch.inference_mode()
     def judge(self, features: Sequence[ImageFeatures]) -> SegmentationHeadPrediction:
         maps: dict[int, Tensor] = {}
-        vectors: dict[int, Tensor] = {}
         for rows, levels in self.alike(features):
             size = self.merged_size([features[row] for row in rows])
             with self.autocast():
                 logits = self.module(levels, size)
             for number, row in enumerate(rows):
                 maps[row] = logits[number].float()
-                vectors[row] = levels[-1][number].mean((1, 2))
         order = range(len(features))
         contents = [image.content for image in features]
         probabilities = [inside(maps[row], contents[row]).softmax(0).flatten(1).T for row in order]
         return SegmentationHeadPrediction(
             regions=probabilities,
-            features=torch.stack([vectors[row] for row in order]),
+            features=self.vectors(features),
             image_size=self.image_size,
             maps=[maps[row] for row in order],
             contents=contents,
@@ -138,10 +130,10 @@ class SegmentationHead(MapHeadNetwork, SegmentationNetwork):
     def head_objective(
         self, features: Sequence[ImageFeatures], targets: Sequence[Tensor], recipe: Recipe
     ) -> Callable[[list[int], Tensor], Tensor]:
-        """Cross entropy with the shares of the classes in each place of 8 by 8 pixels."""
+        """Cross entropy with the shares of the classes in each place of 8×8 pixels."""
         counts = torch.stack([self.count_classes(target) for target in targets]).sum(0)
         if not counts.any():
-            raise ModelError("There is no labelled pixel to learn from.")
+            raise ModelError("There are no labelled pixels to learn from.")
         weights = class_weights(counts, 0.5 if recipe.class_weights else 0.0)
         shares = [
             class_shares(target, image.content, len(self.classes)) * weights.view(-1, 1, 1)
@@ -179,14 +171,10 @@ class SegmentationHead(MapHeadNetwork, SegmentationNetwork):
         return found.features, torch.cat(squares)
 
 
-def inside(logits: Tensor, content: tuple[int, int]) -> Tensor:
-    """Of a map (C, h, w) what shows the image."""
-    return logits[:, : ceil(content[0] / STRIDE), : ceil(content[1] / STRIDE)]
-
-
 def class_shares(mask: Tensor, content: tuple[int, int], classes: int) -> Tensor:
-    """The share of each class in the pixels of each place, (C, h, w) float32; what is ``IGNORED``
-    has no share.
+    """The share of each class in the pixels of each place, (C, h, w) float32.
+
+    ``IGNORED`` pixels belong to no class, so a place's shares may sum to less than 1.
     """
     height, width = on_grid(content)
     shown = mask[:height, :width].long().clamp(max=classes)

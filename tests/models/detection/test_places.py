@@ -73,6 +73,18 @@ def test_no_box() -> None:
     assert not classes.any()
 
 
+def test_places_in_the_padding_are_outside() -> None:
+    found = places()  # 64 by 96
+    shown = found.centres[found.inside((20, 40))].tolist()
+    assert [4, 4] in shown
+    assert [36, 12] in shown
+    assert max(x for x, _ in shown) < 40
+    assert max(y for _, y in shown) < 20
+    right = found.centres[found.inside((64, 40), left=56)]
+    assert right[:, 0].min() == 56
+    assert bool(found.inside((64, 96)).all())
+
+
 def test_boxes_end_at_the_image() -> None:
     boxes = places().boxes(torch.full((126, 4), 5.0), (50, 70))
     assert boxes.amax(0).tolist() == [0, 0, 70, 50]

@@ -1,10 +1,11 @@
-"""What small heads on a backbone's feature maps have in common: layers and training."""
+"""Heads for dense tasks, segmentation and detection: layers on feature maps, and their training."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from cdal.models.architecture import Defaults
 from cdal.models.devices import seeded
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.features import ImageFeatures
@@ -22,35 +24,77 @@ from cdal.models.recipe import Plan, Recipe, learning_rate_share
 from cdal.models.training import batch_order, parameter_groups
 
 STRIDE = 8
-"""Of a head's finest map, in pixels of the prepared image."""
+"""The stride of a head's finest map, in pixels of the prepared image. Finer maps of the backbone
+are averaged to it before they are kept."""
+
+DENSE_DEFAULTS = Defaults(
+    learning_rate=3e-3,
+    fine_tuning_rate=3e-3,
+    label_smoothing=0.0,
+    batch_size=(4, 16),
+    prediction_batch=8,
+    min_epochs=4,
+    max_epochs=300,
+    steps=300,
+    max_side=(384, 512),
+    bytes_per_pixel=1024,
+)
 
 
-class Merge(nn.Module):
-    """Feature maps of several strides to one map at stride 8.
-
-    A 1×1 convolution of maps that are brought to one size and put together is the sum of 1×1
-    convolutions of each, brought to that size: so each is computed at its own stride, where
-    coarse maps have few places.
+class Standardise(nn.Module):
+    """Features with mean 0 and standard deviation 1 in each channel over the training images.
 
     Args:
-        channels: of the backbone's maps, from the finest to the coarsest.
-        width: channels of the merged map.
+        channels: D.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def measure(self, maps: Iterable[Tensor]) -> None:
+        """Set mean and standard deviation to those of the places of maps (D, h, w)."""
+        count = 0
+        total = torch.zeros(len(self.get_buffer("mean")), dtype=torch.float64)
+        squares = total.clone()
+        for level in maps:
+            places = level.flatten(1).double()
+            count += places.shape[1]
+            total += places.sum(1)
+            squares += places.square().sum(1)
+        mean = total / count
+        self.get_buffer("mean").copy_(mean)
+        self.get_buffer("std").copy_((squares / count - mean.square()).clamp(min=1e-6).sqrt())
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Standardise a map, (D, h, w) float32."""
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        return (level - mean[:, None, None]) / std[:, None, None]
+
+
+class DenseLayers(nn.Module):
+    """Standardised maps of several strides, merged to one map at stride 8.
+
+    A 1×1 convolution of maps that are resized and concatenated is the sum of 1×1 convolutions of
+    each map, resized: so each is computed at its own stride, where coarse maps have few places.
+
+    Args:
+        channels: the channels of the backbone's maps, from the finest to the coarsest.
+        width: the channels of the merged map.
     """
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
-        # Without weights of their own they do no more than standardise.
-        self.standardise = nn.ModuleList(nn.BatchNorm2d(count, affine=False) for count in channels)
+        self.standardise = nn.ModuleList(Standardise(count) for count in channels)
         self.reduce = nn.ModuleList(nn.Conv2d(count, width, 1, bias=False) for count in channels)
         self.norm = nn.BatchNorm2d(width)
 
-    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Maps (B, channels, h, w) of all strides to one of this size, (B, width, h, w)."""
+    def merge(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Standardised maps (B, channels, h, w) to one map of this size, (B, width, H, W)."""
         total = torch.zeros((), device=maps[0].device)
-        for each, standardise, reduce in zip(maps, self.standardise, self.reduce, strict=True):
-            if each.shape[2] > size[0]:
-                each = functional.adaptive_avg_pool2d(each, size)
-            reduced = reduce(standardise(each))
+        for each, reduce in zip(maps, self.reduce, strict=True):
+            reduced = reduce(each)
             if reduced.shape[2:] != size:
                 reduced = functional.interpolate(
                     reduced, size=size, mode="bilinear", align_corners=False
@@ -69,11 +113,22 @@ def separable(width: int, norm: nn.Module, stride: int = 1) -> nn.Sequential:
     )
 
 
-class MapHeadNetwork(HeadNetwork):
-    """A head on a backbone's feature maps. Images keep their aspect ratio, see letterbox.py."""
+class DenseHeadNetwork(HeadNetwork):
+    """A head on a backbone's feature maps, whose module are ``DenseLayers``.
+
+    Images keep their aspect ratio, see letterbox.py. Their padding is part of no region, loss or
+    feature vector.
+    """
+
+    @property
+    def dense(self) -> DenseLayers:
+        """The module."""
+        if not isinstance(self.module, DenseLayers):
+            raise TypeError("the module of a dense head must be DenseLayers")
+        return self.module
 
     def prepare(self, image: Tensor) -> Tensor:
-        """An image, (3, H, W) uint8, in a square, (3, S, S) uint8, with padding that is 0."""
+        """An image, (3, H, W) uint8, in a square, (3, S, S) uint8, whose padding is 0."""
         check_image(image)
         return letterbox(image, self.image_size)
 
@@ -86,8 +141,11 @@ class MapHeadNetwork(HeadNetwork):
                 # The mean colour, which is what convolutions pad with.
                 image[:, sizes[row][0] :] = 0
                 image[:, :, sizes[row][1] :] = 0
+            finest = shape[0] // STRIDE, shape[1] // STRIDE
             with self.autocast():
-                maps = [level.half().cpu() for level in self.backbone.maps(images)]
+                maps = [
+                    no_finer(level, finest).half().cpu() for level in self.backbone.maps(images)
+                ]
             for number, row in enumerate(rows):
                 own = tuple(level[number].contiguous().clone() for level in maps)
                 found[row] = ImageFeatures(own, sizes[row])
@@ -99,18 +157,27 @@ class MapHeadNetwork(HeadNetwork):
         return max(s[0] for s in shapes) // STRIDE, max(s[1] for s in shapes) // STRIDE
 
     def stacked(self, features: Sequence[ImageFeatures]) -> list[Tensor]:
-        """The maps of images as batches, (B, channels, h, w) float32 on the device, one a stride;
-        those of smaller images are padded below and at the right.
+        """The standardised maps of images, (B, channels, h, w) float32 on the device, per stride.
+
+        Those of smaller images are padded below and at the right with 0, the mean.
         """
+        levels = zip(*(image.maps for image in features), strict=True)
         return [
-            padded(list(level)).to(self.device, torch.float32, memory_format=torch.channels_last)
-            for level in zip(*(image.maps for image in features), strict=True)
+            padded([standardise(each.to(self.device, torch.float32)) for each in level]).to(
+                memory_format=torch.channels_last
+            )
+            for level, standardise in zip(levels, self.dense.standardise, strict=True)
         ]
 
     def alike(self, features: Sequence[ImageFeatures]) -> Iterator[tuple[list[int], list[Tensor]]]:
-        """Which images have maps of the same shapes, and these as batches."""
+        """Which images have maps of the same shapes, and these in batches."""
         for _, rows in groups([on_grid(image.content) for image in features]):
             yield rows, self.stacked([features[row] for row in rows])
+
+    def vectors(self, features: Sequence[ImageFeatures]) -> Tensor:
+        """The mean of the coarsest map over the places that show the image, (B, D) float32."""
+        means = [inside(image.maps[-1], image.content).float().mean((1, 2)) for image in features]
+        return torch.stack(means).to(self.device)
 
     def learn(
         self,
@@ -121,7 +188,10 @@ class MapHeadNetwork(HeadNetwork):
         tell: Tell,
         stop: Callable[[], bool],
     ) -> list[float]:
-        """AdamW with a warm-up and half a cosine, as for whole networks."""
+        """AdamW with a warm-up and half a cosine, as in full training."""
+        for level, standardise in enumerate(self.dense.standardise):
+            maps = (inside(image.maps[level], image.content) for image in features)
+            cast(Standardise, standardise).measure(maps)
         objective = self.head_objective(features, targets, recipe)
         optimiser = AdamW(parameter_groups(self.module, recipe.weight_decay), lr=plan.learning_rate)
         schedule = LambdaLR(
@@ -161,19 +231,37 @@ class MapHeadNetwork(HeadNetwork):
     def head_objective(
         self, features: Sequence[ImageFeatures], targets: Sequence[Tensor], recipe: Recipe
     ) -> Callable[[list[int], Tensor], Tensor]:
-        """The loss of a batch: rows among the images, and which of them are mirrored, (B,) bool."""
+        """The loss of a batch, given its rows and which of them are mirrored, (B,) bool."""
 
 
 def groups(shapes: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], list[int]]]:
-    """Each shape and the rows that have it."""
+    """Each shape, and the rows that have it."""
     for shape in dict.fromkeys(shapes):
         yield shape, [row for row, other in enumerate(shapes) if other == shape]
+
+
+def no_finer(maps: Tensor, finest: tuple[int, int]) -> Tensor:
+    """Maps (B, D, h, w), averaged to this many rows and columns if they have more."""
+    if maps.shape[2] <= finest[0]:
+        return maps
+    return functional.adaptive_avg_pool2d(maps, finest)
+
+
+def inside(level: Tensor, content: tuple[int, int]) -> Tensor:
+    """The part of a map (D, h, w) that shows the image and not the padding of its grid."""
+    grid = on_grid(content)
+    rows, columns = (
+        math.ceil(size * shown / whole)
+        for size, shown, whole in zip(level.shape[1:], content, grid, strict=True)
+    )
+    return level[:, :rows, :columns]
 
 
 def mirrored(image: ImageFeatures, flip: bool) -> ImageFeatures:
     """An image's features as they are, or with left and right exchanged.
 
-    They are about those of the mirrored image, which would take another look at it.
+    They stand for the features of the mirrored image, which would take another pass through the
+    backbone.
     """
     if not flip:
         return image
