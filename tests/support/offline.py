@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from cdal.backend.loop.context import Context
 from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
+from cdal.backend.store.database import Store
 from cdal.backend.store.tables import Job, ModelVersion, Pick, Prediction, Project, Round, Task, now
 from cdal.backend.web import setup
 from cdal.backend.web.app import create_app
@@ -51,12 +54,28 @@ def make_config(folder: Path, **changes: Any) -> ServerConfig:
 
 
 def make_services(folder: Path, **changes: Any) -> Services:
-    return Services.open(make_config(folder, **changes), on_job_given_up)
+    return Services.open(_with_tables(make_config(folder, **changes)), on_job_given_up)
 
 
 def make_browser(folder: Path, **changes: Any) -> FlaskClient:
     """A client of a new web application; `services_of` returns its services."""
-    return create_app(make_config(folder, **changes)).test_client()
+    return create_app(_with_tables(make_config(folder, **changes))).test_client()
+
+
+def _with_tables(config: ServerConfig) -> ServerConfig:
+    """Give a new data folder a database with all tables: its migrations take longer than a test."""
+    database = config.data_folder / "cdal.sqlite"
+    if config.database_url is None and not database.exists():
+        database.write_bytes(_migrated_database())
+    return config
+
+
+@cache
+def _migrated_database() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        config = make_config(Path(folder))
+        Store(config.store_url).close()
+        return (config.data_folder / "cdal.sqlite").read_bytes()
 
 
 def services_of(browser: FlaskClient) -> Services:

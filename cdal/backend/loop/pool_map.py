@@ -10,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import TypeAdapter, ValidationError
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -75,6 +73,10 @@ def lay_out(features: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.floa
     count = len(features)
     if count < 5:  # too few for neighbours to mean anything
         return np.column_stack((np.linspace(0.1, 0.9, count), np.full(count, 0.5)))
+    # Takes seconds, and few processes draw a map.
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     components = min(COMPONENTS, count, features.shape[1])
     reduced = PCA(components, random_state=seed).fit_transform(features.astype(np.float64))
     places = TSNE(

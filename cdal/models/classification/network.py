@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cdal.models.architecture import Architecture, Defaults
 from cdal.models.augment import augment
@@ -117,6 +116,9 @@ class ClassificationNetwork(TaskNetwork):
 
     def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
         """Measure accuracy, its mean over classes, cross entropy and the confusion matrix."""
+        # It brings scipy, which takes seconds, and few processes measure.
+        from torchmetrics.classification import MulticlassConfusionMatrix
+
         confusion = MulticlassConfusionMatrix(len(self.classes), validate_args=False)
         loss = 0.0
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)

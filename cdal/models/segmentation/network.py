@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.models.segmentation import LRASPP
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
@@ -137,6 +136,9 @@ class SegmentationNetwork(TaskNetwork):
 
         All are measured on pixels at the network's input size S; ``IGNORED`` pixels do not count.
         """
+        # It brings scipy, which takes seconds, and few processes measure.
+        from torchmetrics.classification import MulticlassConfusionMatrix
+
         confusion = MulticlassConfusionMatrix(
             len(self.classes), ignore_index=IGNORED, validate_args=False
         ).to(self.device)
