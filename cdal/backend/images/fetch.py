@@ -174,10 +174,10 @@ def _failure(error: HTTPError | TimeoutError) -> str:
     match cause:
         case NameResolutionError():
             return NO_ADDRESS
+        case NewConnectionError():  # which is a kind of ConnectTimeoutError
+            return UNREACHABLE
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             return LATE
-        case NewConnectionError():
-            return UNREACHABLE
     return root_failure(error) or "closed the connection before the whole image had arrived"
 
 

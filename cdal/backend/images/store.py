@@ -14,9 +14,11 @@ from torch import Tensor
 from cdal.backend.addresses import AllowedHosts
 from cdal.backend.errors import ImageError
 from cdal.backend.images.cache import DiskCache
-from cdal.backend.images.decode import decode, inspect
+from cdal.backend.images.decode import decode, decode_small, inspect, memory_to_decode
 from cdal.backend.images.embedded import embedded_bytes, is_embedded
 from cdal.backend.images.fetch import Fetcher
+from cdal.backend.images.in_flight import InFlight
+from cdal.backend.images.memory import Memory
 from cdal.backend.images.source import ImageSource
 
 __all__ = ["AllowedHosts", "ImageError", "ImageSource", "ImageStore"]
@@ -34,7 +36,9 @@ class ImageStore:
         cache_bytes: How much may be kept; 0 keeps nothing.
         allowed_hosts: The hosts that images may come from, besides Label Studio.
         max_bytes: The largest file that is fetched.
-        max_pixels: The largest image that is decoded (three bytes for each pixel).
+        max_pixels: The largest image that is decoded.
+        max_memory: Bytes of memory that images take while they are decoded and prepared, in all
+            threads together. An image that takes more is decoded alone.
         timeout_s: Seconds within which the headers, and then the body, must have arrived.
     """
 
@@ -45,16 +49,20 @@ class ImageStore:
         allowed_hosts: AllowedHosts,
         max_bytes: int = 64 << 20,
         max_pixels: int = 80_000_000,
+        max_memory: int = 512 << 20,
         timeout_s: float = 30.0,
     ) -> None:
         self._cache = DiskCache(cache_folder, cache_bytes)
         self._fetcher = Fetcher(allowed_hosts, max_bytes, timeout_s)
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
+        self._memory = Memory(max_memory)
+        self._in_flight = InFlight(cache_folder.parent / "decoding")
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
         self._fetcher.close()
+        self._in_flight.close()
 
     def remove_leftovers(self) -> None:
         """Remove what killed processes left half written in the cache."""
@@ -74,9 +82,35 @@ class ImageStore:
         Raises:
             ImageError: it cannot be fetched or decoded.
         """
+        return self.prepared(source, task_id, value, lambda image: image)
+
+    def prepared(
+        self,
+        source: ImageSource,
+        task_id: int,
+        value: object,
+        prepare: Callable[[Tensor], Prepared],
+        side: int | None = None,
+    ) -> Prepared:
+        """Decode a task's image, and prepare it while its memory is accounted for.
+
+        Args:
+            source: Where the task's project gets its images.
+            task_id: The task.
+            value: The image in the task's data.
+            prepare: What to do to the image, uint8 (3, H, W), such as resizing.
+            side: The longer side in pixels that is enough; None: all pixels.
+
+        Raises:
+            ImageError: it cannot be fetched or decoded.
+        """
         data = self.bytes(source, task_id, value)
+        digest = self._in_flight.digest(data)
         try:
-            return decode(data)
+            alone = self._in_flight.is_suspect(digest)
+            memory = None if alone else memory_to_decode(data)
+            with self._memory.taking(memory), self._in_flight.decoding(digest):
+                return prepare(decode(data) if side is None else decode_small(data, side))
         except ImageError:
             self._cache.remove(_key(source, task_id, value))  # it may be fixed at its source
             raise
@@ -124,10 +158,9 @@ class ImageStore:
 
         def read(task_id: int, value: object) -> Prepared | ImageError:
             try:
-                image = self.read(source, task_id, value)
+                return self.prepared(source, task_id, value, prepare)
             except ImageError as error:
                 return error
-            return prepare(image)
 
         pool = ThreadPoolExecutor(workers, thread_name_prefix="cdal-images")
         ahead: deque[tuple[int, Future[Prepared | ImageError]]] = deque()

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
+from torchvision.transforms.v2.functional import resize
 
 from cdal.backend.errors import ImageError
+from cdal.backend.images import decode as module
 from cdal.backend.images.decode import decode, inspect
 
 MAX = 80_000_000
@@ -130,8 +132,11 @@ EXACT = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("band", [1, 2**21])
 @pytest.mark.parametrize("kind", [kind for kind, (_, pixels) in EXACT.items() if pixels])
-def test_exact_pixels(kind: str) -> None:
+def test_exact_pixels(kind: str, band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether in one piece or band by band, as large images are."""
+    monkeypatch.setattr(module, "_BAND_PIXELS", band)
     data, pixels = EXACT[kind]
     assert pixels_of(data) == pixels
 
@@ -346,3 +351,28 @@ def test_damaged_files_raise_nothing_else(kind: str) -> None:
         assert image.dtype == torch.uint8
         assert image.ndim == 3
         assert image.shape[0] == 3
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (150, 200)), (6, (200, 150))])
+def test_a_large_jpeg_is_decoded_smaller_for_a_small_picture(
+    orientation: int, size: tuple[int, int]
+) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    image = Image.linear_gradient("L").resize((800, 600)).convert("RGB")
+    data = encode(image, "JPEG", quality=95, exif=tags)
+    small = module.decode_small(data, 60)
+    assert small.shape[1:] == size  # a quarter of each side, and no less than twice what is needed
+    whole = resize(decode(data), list(size), antialias=True)
+    assert (small.float() - whole.float()).abs().mean() < 1
+
+
+def test_other_formats_are_decoded_whole_for_a_small_picture() -> None:
+    data, pixels = EXACT["webp"]
+    assert module.decode_small(data, 1).permute(1, 2, 0).tolist() == pixels
+
+
+@pytest.mark.parametrize("data", [b"\xff\xd8\xff", encode(picture(COLOURS), "JPEG")[:-30]])
+def test_a_damaged_jpeg_is_refused_for_a_small_picture(data: bytes) -> None:
+    with pytest.raises(ImageError):
+        module.decode_small(data, 8)

@@ -14,6 +14,8 @@ from PIL import Image
 from support.loopback import Answer, Loopback, reply
 from torch import Tensor
 
+from cdal.backend.images.decode import memory_to_decode
+from cdal.backend.images.in_flight import InFlight
 from cdal.backend.images.store import AllowedHosts, ImageError, ImageSource, ImageStore
 
 
@@ -281,3 +283,48 @@ def test_images_stack_into_a_batch(
         if isinstance(image, Tensor)
     ]
     assert torch.equal(torch.stack(images)[:, 0, 0, 0], torch.tensor([7, 9], dtype=torch.uint8))
+
+
+def test_what_is_decoded_together_stays_within_the_memory(
+    tmp_path: Path, label_studio: Loopback, source: ImageSource
+) -> None:
+    """230 kB of PNG may be 1.4 GB decoded: eight at once killed the process."""
+    tasks = range(1, 13)
+    label_studio.routes |= {path(number): reply(png(number, size=10)) for number in tasks}
+    at_once, most = 0, 0
+    lock = Lock()
+
+    def count(image: Tensor) -> Tensor:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.01)
+        with lock:
+            at_once -= 1
+        return image
+
+    one = memory_to_decode(png(1, size=10))
+    images = ImageStore(tmp_path / "images", 0, AllowedHosts(), max_memory=2 * one)
+    items = [(number, path(number)) for number in tasks]
+    read = dict(images.stream(source, items, prepare=count))
+    images.close()
+    assert all(isinstance(image, Tensor) for image in read.values())
+    assert most == 2
+
+
+def test_an_image_that_killed_processes_is_refused_and_the_others_are_read(
+    tmp_path: Path, label_studio: Loopback, source: ImageSource
+) -> None:
+    label_studio.routes |= {path(number): reply(png(number)) for number in (1, 2)}
+    folder = tmp_path / "decoding"
+    folder.mkdir()
+    (folder / f"{InFlight.digest(png(1)).hex()}.guilty").touch()
+    (folder / f"{InFlight.digest(png(2)).hex()}.suspect").touch()
+    images = ImageStore(tmp_path / "images", 1_000_000, AllowedHosts())
+    assert "killed" in refusal(images, source, path(1))
+    assert images.read(source, 2, path(2)).tolist() == [[[2]]] * 3
+    label_studio.routes[path(1)] = reply(png(3))  # it was replaced
+    assert images.read(source, 1, path(1)).tolist() == [[[3]]] * 3
+    images.close()
+    assert [file.suffix for file in folder.iterdir() if file.suffix] == [".guilty"]

@@ -7,6 +7,7 @@ from io import BytesIO
 
 from flask import Response
 from PIL import Image
+from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from cdal.backend.errors import LabelStudioError
@@ -54,10 +55,15 @@ def thumbnail_of(backend: Services, project: Project, task: Task) -> bytes:
     kept = backend.thumbnails.get(key)
     if kept is not None:
         return kept
-    pixels = backend.images.read(backend.image_source(project), task.task_id, task.image)
+    source = backend.image_source(project)
+    made = backend.images.prepared(source, task.task_id, task.image, _as_webp, SIDE)
+    backend.thumbnails.put(key, made)
+    return made
+
+
+def _as_webp(pixels: Tensor) -> bytes:
     image = to_pil_image(pixels)
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = BytesIO()
     image.save(file, "WEBP", quality=82)
-    backend.thumbnails.put(key, file.getvalue())
     return file.getvalue()
