@@ -98,6 +98,12 @@ class ServerConfig(BaseSettings):
         '"public" allows every public address.',
     )
     image_cache_mb: int = Field(2048, ge=0, description="Disk space for cached images in MB.")
+    features_mb: int = Field(
+        4096,
+        ge=0,
+        description="Disk space in MB for the features of images that pretrained backbones have "
+        "seen; the oldest go first, and are computed again where they are needed.",
+    )
 
     keep_versions: int = Field(
         5,
@@ -207,6 +213,10 @@ class ServerConfig(BaseSettings):
     @property
     def images_folder(self) -> Path:
         return self.data_folder / "images"
+
+    @property
+    def features_folder(self) -> Path:
+        return self.data_folder / "features"
 
     def project_folder(self, project_id: int) -> Path:
         """Folder of a project's weights and scores; the number is the store's."""

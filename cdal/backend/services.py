@@ -14,6 +14,8 @@ from cdal.backend.addresses import AllowedHosts
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import GRANT_ACCESS, LabelStudioError
 from cdal.backend.images.cache import DiskCache
+from cdal.backend.images.feature_store import FeatureStore
+from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.store import ImageSource, ImageStore
 from cdal.backend.jobs.manager import GivenUp, Jobs
 from cdal.backend.jobs.messages import open_messages
@@ -35,6 +37,7 @@ class Services:
     store: Store
     jobs: Jobs
     images: ImageStore
+    features: FeatureStore
     networks: LoadedNetworks
     thumbnails: DiskCache
     # Limits on what Label Studio's events cause, since anybody may send them.
@@ -55,6 +58,7 @@ class Services:
                 config.image_cache_mb * 2**20,
                 AllowedHosts.parse(config.image_hosts),
             ),
+            features=FeatureStore(config.features_folder, config.features_mb * 2**20),
             networks=LoadedNetworks(config.device, config.weights_folder),
             thumbnails=DiskCache(config.data_folder / "thumbnails", THUMBNAIL_CACHE_BYTES),
         )
@@ -78,6 +82,10 @@ class Services:
     def image_source(self, project: Project) -> ImageSource:
         """The source of a project's images."""
         return ImageSource(project.url, self.client(project).authorization)
+
+    def input_reader(self, project: Project) -> InputReader:
+        """Reads a project's images for networks."""
+        return InputReader(self.images, self.features, self.image_source(project))
 
 
 @lru_cache(maxsize=64)

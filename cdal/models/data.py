@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +29,16 @@ class Dataset(Protocol):
 
     def __getitem__(self, index: int, /) -> Example:
         """An image, (3, H, W) uint8, and its target."""
+        ...
+
+
+class Examples(Protocol):
+    """Labelled images as a network takes them."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Any, list[Tensor]]]:
+        """Prepared images or features, and targets, for each tensor of indices in ``order``."""
         ...
 
 

@@ -120,6 +120,8 @@ class DenseHeadNetwork(HeadNetwork):
     feature vector.
     """
 
+    use = "maps"
+
     @property
     def dense(self) -> DenseLayers:
         """The module."""

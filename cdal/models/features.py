@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -30,6 +31,40 @@ class ImageFeatures:
     def bytes(self) -> int:
         """Their size in memory, in bytes."""
         return sum(each.nbytes for each in self.maps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledFeatures:
+    """Labelled images that a backbone has seen: data for heads with the same extraction.
+
+    Attributes:
+        extraction: see ``HeadNetwork.extraction``.
+        features: of each image.
+        targets: of each image, prepared.
+    """
+
+    extraction: str
+    features: Sequence[ImageFeatures]
+    targets: Sequence[Tensor]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, rows: Sequence[int]) -> LabelledFeatures:
+        """The images of these rows, in this order."""
+        return LabelledFeatures(
+            self.extraction,
+            [self.features[row] for row in rows],
+            [self.targets[row] for row in rows],
+        )
+
+    def batches(
+        self, order: Sequence[Tensor]
+    ) -> Iterator[tuple[list[ImageFeatures], list[Tensor]]]:
+        """Features and targets for each tensor of indices in ``order``."""
+        for indices in order:
+            rows = indices.tolist()
+            yield [self.features[row] for row in rows], [self.targets[row] for row in rows]
 
 
 class KeptFeatures:

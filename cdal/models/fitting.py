@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from cdal.models import training
 from cdal.models.data import Dataset
+from cdal.models.errors import ModelError
+from cdal.models.features import LabelledFeatures
 from cdal.models.head import HeadNetwork, fit_head
 from cdal.models.network import TaskNetwork
 from cdal.models.recipe import Recipe
@@ -14,8 +16,8 @@ from cdal.models.reports import FitProgress, FitReport
 
 def fit(
     network: TaskNetwork,
-    train: Dataset,
-    held_out: Dataset | None,
+    train: Dataset | LabelledFeatures,
+    held_out: Dataset | LabelledFeatures | None,
     recipe: Recipe,
     progress: Callable[[FitProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
@@ -36,4 +38,6 @@ def fit(
     """
     if isinstance(network, HeadNetwork):
         return fit_head(network, train, held_out, recipe, progress, stop)
+    if isinstance(train, LabelledFeatures) or isinstance(held_out, LabelledFeatures):
+        raise ModelError(f"{network.manifest.architecture} learns from images, not from features.")
     return training.fit(network, train, held_out, recipe, progress, stop)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cdal.models.architecture import Architecture
 from cdal.models.backbone import BackboneRecord, open_backbone
-from cdal.models.data import Dataset, PreparedImages
+from cdal.models.data import Dataset, Examples
 from cdal.models.errors import ModelError, Stopped
-from cdal.models.features import ImageFeatures, image_key
+from cdal.models.features import ImageFeatures, LabelledFeatures, image_key
 from cdal.models.manifest import Manifest
 from cdal.models.network import Objective, TaskNetwork
 from cdal.models.predictions import Prediction
@@ -35,8 +36,11 @@ class HeadNetwork(TaskNetwork):
     are trained.
 
     Attributes:
+        use: what is extracted: features of whole images, or maps of their places.
         backbone: computes the features.
     """
+
+    use: ClassVar[str]
 
     def __init__(self, manifest: Manifest, module: nn.Module, device: torch.device) -> None:
         super().__init__(manifest, module, device)
@@ -58,10 +62,33 @@ class HeadNetwork(TaskNetwork):
     def entry(self) -> Architecture:
         return Architecture()
 
-    def features(self, batch: Tensor) -> list[ImageFeatures]:
-        """The features of prepared images, (B, 3, S, S) uint8, computed unless they are kept."""
+    @property
+    def extraction(self) -> str:
+        """What an image's features depend on besides the image, as a name for a folder.
+
+        What changes ``prepare`` or ``extract`` must change ``use``, too.
+        """
+        return f"{self.use}-{self.image_size}-{self.backbone.record.sha256[:32]}"
+
+    @property
+    def judged_at_once(self) -> int:
+        """The number of images whose features ``judge`` takes at once."""
+        return self.prediction_batch_size
+
+    def examples(self, data: Dataset | LabelledFeatures, stop: Callable[[], bool]) -> Examples:
+        if isinstance(data, LabelledFeatures) and data.extraction == self.extraction:
+            return data
+        return super().examples(data, stop)
+
+    def features(self, batch: Tensor | Sequence[ImageFeatures]) -> Sequence[ImageFeatures]:
+        """The features of prepared images, (B, 3, S, S) uint8, computed unless they are kept.
+
+        Features instead of images are returned as they are.
+        """
+        if not isinstance(batch, Tensor):
+            return batch
         kept = self.backbone.kept
-        keys = [image_key(image, self.task) for image in batch]
+        keys = [image_key(image, self.use) for image in batch]
         found = [kept.get(key) for key in keys]
         new = [row for row, features in enumerate(found) if features is None]
         if new:
@@ -121,7 +148,7 @@ class HeadNetwork(TaskNetwork):
 
     def seen(
         self,
-        images: PreparedImages,
+        images: Examples,
         stop: Callable[[], bool],
         progress: Callable[[float], None] = lambda _: None,
     ) -> tuple[list[ImageFeatures], list[Tensor]]:
@@ -144,8 +171,8 @@ class HeadNetwork(TaskNetwork):
 
 def fit_head(
     network: HeadNetwork,
-    train: Dataset,
-    held_out: Dataset | None,
+    train: Dataset | LabelledFeatures,
+    held_out: Dataset | LabelledFeatures | None,
     recipe: Recipe,
     progress: Callable[[FitProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
@@ -158,7 +185,7 @@ def fit_head(
         raise ModelError("There are no labelled images to learn from.")
     begun = time.monotonic()
     plan = network.plan(recipe, len(train))
-    images = network.read(train, stop)
+    images = network.examples(train, stop)
     features, targets = network.seen(
         images, stop, lambda share: progress(FitProgress(0, plan.epochs, READING * share))
     )

@@ -15,9 +15,10 @@ from torchvision.transforms.v2 import functional as transforms
 from cdal.models import checkpoint
 from cdal.models.architecture import Architecture, Defaults
 from cdal.models.class_rows import ClassRows, carry_over, class_origins
-from cdal.models.data import Dataset, Example, PreparedImages
+from cdal.models.data import Dataset, Example, Examples, PreparedImages
 from cdal.models.devices import free_memory, prediction_batch_size, seeded
 from cdal.models.errors import ModelError
+from cdal.models.features import LabelledFeatures
 from cdal.models.manifest import Manifest
 from cdal.models.predictions import Prediction
 from cdal.models.pretrained import adopt
@@ -232,6 +233,20 @@ class TaskNetwork(ABC):
         images.load(progress, stop)
         return images
 
+    def examples(self, data: Dataset | LabelledFeatures, stop: Callable[[], bool]) -> Examples:
+        """Labelled images as ``measure`` takes them.
+
+        Raises:
+            ModelError: an image or target is invalid, or features are given that this network does
+                not take.
+            Stopped: ``stop`` returned True.
+        """
+        if isinstance(data, LabelledFeatures):
+            raise ModelError(
+                f"{self.manifest.architecture} takes no features of {data.extraction}."
+            )
+        return self.read(data, stop)
+
     def normalise(self, images: Tensor) -> Tensor:
         """Convert images (B, 3, S, S) in [0, 255], of any type, to the layers' input."""
         images = images.to(self.device, torch.float32, memory_format=torch.channels_last)
@@ -249,7 +264,9 @@ class TaskNetwork(ABC):
     def predict(self, batch: Tensor) -> Prediction:
         """Predict for prepared images, (B, 3, S, S) uint8, on any device."""
 
-    def evaluate(self, data: Dataset, stop: Callable[[], bool] = lambda: False) -> Metrics:
+    def evaluate(
+        self, data: Dataset | LabelledFeatures, stop: Callable[[], bool] = lambda: False
+    ) -> Metrics:
         """Measure the network on labelled images.
 
         If the device runs out of memory, it starts again with smaller batches.
@@ -260,7 +277,7 @@ class TaskNetwork(ABC):
         """
         if len(data) == 0:
             raise ModelError("There are no labelled images to measure the network on.")
-        images = self.read(data, stop)
+        images = self.examples(data, stop)
         while True:
             try:
                 return self.measure(images, stop)
@@ -270,8 +287,8 @@ class TaskNetwork(ABC):
             self.halve_batches()
 
     @abstractmethod
-    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
-        """Measure the network on at least one prepared image.
+    def measure(self, images: Examples, stop: Callable[[], bool]) -> Metrics:
+        """Measure the network on at least one image.
 
         Raises:
             torch.OutOfMemoryError: a batch does not fit into the device's memory.

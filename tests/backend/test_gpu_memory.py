@@ -5,6 +5,7 @@ There is no GPU here: a network on the CPU fakes one, by raising what CUDA would
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ import torch
 from support.offline import add_project, add_round, add_version, make_services, picture
 from torch import Tensor, nn
 
-from cdal.backend.errors import ImageError
-from cdal.backend.loop.inference import SizedImage
+from cdal.backend.images.inputs import Inputs
 from cdal.backend.loop.score import score_images
 from cdal.backend.services import LoadedNetworks, Services
 from cdal.backend.store.tables import Project
@@ -36,16 +36,18 @@ def with_memory_for(network: TaskNetwork, images: int) -> list[int]:
     return sizes
 
 
-def no_problem(task_id: int, why: ImageError) -> None:
-    raise AssertionError(task_id, why)
-
-
 def test_scoring_goes_on_in_halves_and_misses_no_image() -> None:
     network = make_network("classification", "mobilenet_v3_small", ("cat", "dog"), 32)
     sizes = with_memory_for(network, 10)
     pixels = torch.randint(0, 256, (100, 3, 32, 32), dtype=torch.uint8)
-    images = [(row, SizedImage(image, (32, 32))) for row, image in enumerate(pixels)]
-    found = list(score_images(network, images, "image", no_problem))
+
+    def batches() -> Iterator[Inputs]:
+        left = list(range(100))
+        while rows := left[: network.prediction_batch_size]:
+            del left[: len(rows)]
+            yield Inputs(rows, [(32, 32)] * len(rows), pixels[rows])
+
+    found = list(score_images(network, batches(), "image"))
     assert [row for scores, _ in found for row in scores.task_ids.tolist()] == list(range(100))
     assert sum(size > 10 for size in sizes) < 8
     assert sizes[-1] <= 10

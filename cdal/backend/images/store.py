@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +26,41 @@ from cdal.backend.images.source import ImageSource
 __all__ = ["AllowedHosts", "ImageError", "ImageSource", "ImageStore"]
 
 Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A task's image as a file whose header was inspected; made by ``ImageStore``.
+
+    Attributes:
+        data: the file.
+        digest: its hash.
+    """
+
+    data: bytes
+    digest: bytes
+    _memory: Memory
+    _in_flight: InFlight
+    _forget: Callable[[], None]
+
+    def prepared(self, prepare: Callable[[Tensor], Prepared], side: int | None = None) -> Prepared:
+        """Decode the image, and prepare it while its memory is accounted for.
+
+        Args:
+            prepare: What to do to the image, uint8 (3, H, W), RGB, upright.
+            side: The longer side in pixels that is enough; None: all pixels.
+
+        Raises:
+            ImageError: it cannot be decoded; the next attempt fetches it again.
+        """
+        data, decoding = self.data, self._in_flight.decoding(self.digest)
+        try:
+            alone = self._in_flight.is_suspect(self.digest)
+            with self._memory.taking(None if alone else memory_to_decode(data)), decoding:
+                return prepare(decode(data) if side is None else decode_small(data, side))
+        except ImageError:
+            self._forget()
+            raise
 
 
 class ImageStore:
@@ -104,16 +141,18 @@ class ImageStore:
         Raises:
             ImageError: it cannot be fetched or decoded.
         """
+        return self.file(source, task_id, value).prepared(prepare, side)
+
+    def file(self, source: ImageSource, task_id: int, value: object) -> ImageFile:
+        """A task's image, not decoded yet.
+
+        Raises:
+            ImageError: it cannot be fetched, is not an image or is too large.
+        """
         data = self.bytes(source, task_id, value)
-        digest = self._in_flight.digest(data)
-        try:
-            alone = self._in_flight.is_suspect(digest)
-            memory = None if alone else memory_to_decode(data)
-            with self._memory.taking(memory), self._in_flight.decoding(digest):
-                return prepare(decode(data) if side is None else decode_small(data, side))
-        except ImageError:
-            self._cache.remove(_key(source, task_id, value))  # it may be fixed at its source
-            raise
+        # A damaged one may be fixed at its source.
+        forget = partial(self._cache.remove, _key(source, task_id, value))
+        return ImageFile(data, self._in_flight.digest(data), self._memory, self._in_flight, forget)
 
     def bytes(self, source: ImageSource, task_id: int, value: object) -> bytes:
         """A task's image as a file whose header was inspected.
@@ -143,22 +182,39 @@ class ImageStore:
         prepare: Callable[[Tensor], Prepared],
         workers: int = 8,
     ) -> Iterator[tuple[int, Prepared | ImageError]]:
-        """Read many images in parallel, a few ahead of the next one.
+        """Read and decode many images in parallel, see ``stream_files``.
 
         Args:
             source: Where the tasks' project gets its images.
             items: For each image, its task and the image in the task's data.
             prepare: What the workers do to each image, uint8 (3, H, W), such as resizing.
-            workers: Images that are fetched and decoded at the same time. At most three times as
-                many are held in memory.
+            workers: Images that are read at the same time.
+        """
+        return self.stream_files(source, items, lambda file: file.prepared(prepare), workers)
+
+    def stream_files(
+        self,
+        source: ImageSource,
+        items: Iterable[tuple[int, object]],
+        prepare: Callable[[ImageFile], Prepared],
+        workers: int = 8,
+    ) -> Iterator[tuple[int, Prepared | ImageError]]:
+        """Read many images in parallel, a few ahead of the next one.
+
+        Args:
+            source: Where the tasks' project gets its images.
+            items: For each image, its task and the image in the task's data.
+            prepare: What the workers do to each file; an ``ImageError`` takes the result's place.
+            workers: Images that are read at the same time. At most three times as many are held in
+                memory.
 
         Yields:
-            Each task with the prepared image or the error, in the order of the items.
+            Each task with what was prepared or the error, in the order of the items.
         """
 
         def read(task_id: int, value: object) -> Prepared | ImageError:
             try:
-                return self.prepared(source, task_id, value, prepare)
+                return prepare(self.file(source, task_id, value))
             except ImageError as error:
                 return error
 
@@ -177,11 +233,20 @@ class ImageStore:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _key(source: ImageSource, task_id: int, value: object) -> str:
-    """A file name for the cache.
+def address_key(source: ImageSource, task_id: int, value: object) -> bytes:
+    """A key for the address of a task's image: 16 bytes.
 
     The task is part of it: whether a project may read a file is Label Studio's decision, which a
     file fetched for another project's task must not bypass.
     """
+    return _address(source, task_id, value)[:16]
+
+
+def _key(source: ImageSource, task_id: int, value: object) -> str:
+    """A file name for the cache, see ``address_key``."""
+    return _address(source, task_id, value).hex()
+
+
+def _address(source: ImageSource, task_id: int, value: object) -> bytes:
     text = f"{source.url}\0{task_id}\0{value}"
-    return sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return sha256(text.encode(errors="surrogatepass")).digest()

@@ -59,9 +59,9 @@ def labelled_images(work: Context, truths: Mapping[int, Truth]) -> TrainingImage
             for task_id, image in known
             if task_id in truths
         ]
-    source = work.services.image_source(work.project)
     items.sort(key=lambda item: item.task_id)
-    return TrainingImages(work.services.images, source, items, patience=Patience(work.stop))
+    reader = work.services.input_reader(work.project)
+    return TrainingImages(reader, items, patience=Patience(work.stop))
 
 
 def least_classes(control: Control) -> int:

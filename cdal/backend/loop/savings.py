@@ -191,7 +191,7 @@ class _Measure:
     def __call__(self, network: TaskNetwork) -> npt.NDArray[np.float64]:
         """The metric on each sample, (B,); see ``Measured``."""
         if isinstance(network, DetectionNetwork):
-            images = network.read(self._held_out.prepared_for(network), self._stop)
+            images = network.examples(self._held_out.prepared_for(network), self._stop)
             found, targets = network.find(images, self._stop)
             return np.array(
                 resampled_precision(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
 from cdal.backend.errors import DamagedScoresError, ImageError
+from cdal.backend.images.inputs import Inputs
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
-from cdal.backend.loop.inference import ImagesOrProblems, PredictedBatch, SizedImage, infer
+from cdal.backend.loop.inference import PredictedBatch, infer
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import UNFINISHED, begin_round
 from cdal.backend.loop.versions import serve_last_good
@@ -102,24 +103,20 @@ def score_again(work: Context, damage: DamagedScoresError) -> str:
 
 
 def score_images(
-    network: TaskNetwork,
-    images: ImagesOrProblems,
-    region: Region,
-    on_problem: Callable[[int, ImageError], None],
+    network: TaskNetwork, batches: Iterable[Inputs], region: Region
 ) -> Iterator[Scored]:
     """Scores of images, a batch at a time; little of what a network says leaves the device.
 
     Args:
         network: the model.
-        images: see `infer`.
+        batches: see `infer`.
         region: "class" or "image", see `ClassMixtures`.
-        on_problem: called for each image that cannot be used.
     """
 
     def keep(batch: PredictedBatch) -> Scored:
         return Scores.of(batch.ids, batch.prediction, region), batch.findings()
 
-    return infer(network, images, keep, on_problem)
+    return infer(network, batches, keep)
 
 
 def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]], total: int) -> int:
@@ -134,8 +131,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
     folder = config.version_folder(work.project.id, version.number)
     device = choose_device(config.device)
     network = load_network(folder, device, weights_folder=config.weights_folder)
-    source = work.services.image_source(work.project)
-    images = work.services.images.stream(source, todo, prepare=SizedImage.preparer(network))
+    reader = work.services.input_reader(work.project)
     problems: dict[int, ImageError] = {}
     chunk: list[Scored] = []
     done = 0
@@ -146,7 +142,8 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
         if len(problems) == AWAY_AFTER and not done and len(todo) == total:
             refuse_if_away(work, problems, len(problems))
 
-    for scored in score_images(network, images, region_of(work), problem):
+    batches = reader.batches(network, todo, problem)
+    for scored in score_images(network, batches, region_of(work)):
         chunk.append(scored)
         done += len(scored[0])
         if _is_full(chunk):

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from cdal.backend.annotations import Truth
 from cdal.backend.errors import ImageError
+from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.retry import Patience
-from cdal.backend.images.store import ImageSource, ImageStore
-from cdal.backend.loop.inference import SizedImage
 from cdal.models import Dataset, TaskNetwork
 from cdal.models.data import PreparedImages
+from cdal.models.features import ImageFeatures, LabelledFeatures
+from cdal.models.head import HeadNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,7 @@ class TrainingImages:
     """Labelled images of one project; a `cdal.models.Dataset` of the images as they are.
 
     Args:
-        store: reads the images.
-        source: where the project's images come from.
+        reader: reads the project's images.
         items: the images and their labels.
         patience: waits for images that are away for a moment.
         prepared: the same images, prepared by `read`.
@@ -55,15 +55,13 @@ class TrainingImages:
 
     def __init__(
         self,
-        store: ImageStore,
-        source: ImageSource,
+        reader: InputReader,
         items: Sequence[LabelledImage],
         patience: Patience | None = None,
-        prepared: PreparedImages | None = None,
+        prepared: PreparedImages | LabelledFeatures | None = None,
     ) -> None:
         self.items = list(items)
-        self._store = store
-        self._source = source
+        self._reader = reader
         self._patience = patience or Patience()
         self._prepared = prepared
 
@@ -78,9 +76,7 @@ class TrainingImages:
             Stopped: the job that waits for it is to stop.
         """
         item = self.items[index]
-        image = self._patience.read(
-            lambda: self._store.read(self._source, item.task_id, item.image)
-        )
+        image = self._patience.read(lambda: self._reader.read(item.task_id, item.image))
         return image, item.truth.target(image.shape[1], image.shape[2])
 
     def where(self, wanted: Callable[[LabelledImage], bool]) -> TrainingImages:
@@ -90,8 +86,7 @@ class TrainingImages:
     def take(self, indices: Sequence[int]) -> TrainingImages:
         """Some of the images, in this order."""
         return TrainingImages(
-            self._store,
-            self._source,
+            self._reader,
             [self.items[index] for index in indices],
             self._patience,
             None if self._prepared is None else self._prepared.take(indices),
@@ -99,38 +94,72 @@ class TrainingImages:
 
     def sizes(self, most: int) -> list[tuple[int, int]]:
         """Height and width of the first images, at most so many, that can be read."""
-        pairs = [(item.task_id, item.image) for item in self.items[:most]]
-        found = self._store.stream(
-            self._source, pairs, prepare=lambda image: (image.shape[1], image.shape[2])
-        )
-        return [size for _, size in found if not isinstance(size, ImageError)]
+        return self._reader.sizes((item.task_id, item.image) for item in self.items[:most])
 
     def read(self, network: TaskNetwork, progress: Callable[[float], None]) -> ReadImages:
-        """Read every image once, without waiting for any, and prepare it for a network."""
-        pairs = [(item.task_id, item.image) for item in self.items]
-        prepared = PreparedImages(self, network)
+        """Read every image once, without waiting for any, and prepare it for a network.
+
+        For a head, images whose features are kept are not even fetched.
+        """
+        index_of = {item.task_id: index for index, item in enumerate(self.items)}
+        prepared = _Prepared(self, network)
+        readable: list[int] = []
         problems: dict[int, ImageError] = {}
         left_out: dict[int, tuple[str, ...]] = {}
         sizes: dict[int, tuple[int, int]] = {}
-        readable: list[int] = []
-        stream = self._store.stream(self._source, pairs, prepare=SizedImage.preparer(network))
-        for index, (task_id, image) in enumerate(stream):
-            if isinstance(image, ImageError):
-                problems[task_id] = image
-            else:
-                sizes[task_id] = image.size
-                target, wrong = self.items[index].truth.fit(*image.size)
+
+        def tell() -> None:
+            progress((len(sizes) + len(problems)) / len(self.items))
+
+        def problem(task_id: int, why: ImageError) -> None:
+            problems[task_id] = why
+            tell()
+
+        items = [(item.task_id, item.image) for item in self.items]
+        for batch in self._reader.batches(network, items, problem):
+            for task_id, size, image in zip(batch.ids, batch.sizes, batch.images, strict=True):
+                index, sizes[task_id] = index_of[task_id], size
+                target, wrong = self.items[index].truth.fit(*size)
                 if wrong:
                     left_out[task_id] = tuple(wrong)
-                if target is not None:
-                    prepared.put(index, image.pixels, network.prepare_target(target, *image.size))
-                    readable.append(index)
-            progress((index + 1) / len(pairs))
-        everything = TrainingImages(self._store, self._source, self.items, self._patience, prepared)
-        return ReadImages(everything.take(readable), problems, left_out, sizes)
+                tell()
+                if target is None:
+                    continue
+                target = network.prepare_target(target, *size)
+                readable.append(index)
+                prepared.put(index, image, target)
+        readable.sort()
+        some = self.take(readable)
+        some._prepared = prepared.take(readable)
+        return ReadImages(some, problems, left_out, sizes)
 
-    def prepared_for(self, network: TaskNetwork) -> Dataset:
-        """The images as `read` prepared them, or as they are if the network needs another size."""
-        if self._prepared is None or self._prepared.image_size != network.image_size:
-            return self
-        return self._prepared
+    def prepared_for(self, network: TaskNetwork) -> Dataset | LabelledFeatures:
+        """The images as `read` prepared them; as they are if the network needs something else."""
+        prepared = self._prepared
+        if isinstance(network, HeadNetwork):
+            if isinstance(prepared, LabelledFeatures) and prepared.extraction == network.extraction:
+                return prepared
+        elif isinstance(prepared, PreparedImages) and prepared.image_size == network.image_size:
+            return prepared
+        return self
+
+
+class _Prepared:
+    """Gathers what a network is to learn from: pixels for a whole network, features for a head."""
+
+    def __init__(self, images: TrainingImages, network: TaskNetwork) -> None:
+        self._extraction = network.extraction if isinstance(network, HeadNetwork) else None
+        self._pixels = PreparedImages(images, network)
+        self._seen: dict[int, tuple[ImageFeatures, Tensor]] = {}
+
+    def put(self, index: int, image: Tensor | ImageFeatures, target: Tensor) -> None:
+        if isinstance(image, Tensor):
+            self._pixels.put(index, image, target)
+        else:
+            self._seen[index] = image, target
+
+    def take(self, rows: Sequence[int]) -> PreparedImages | LabelledFeatures:
+        if self._extraction is None:
+            return self._pixels.take(rows)
+        seen = [self._seen[row] for row in rows]
+        return LabelledFeatures(self._extraction, [f for f, _ in seen], [t for _, t in seen])

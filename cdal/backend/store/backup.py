@@ -24,7 +24,7 @@ def back_up(config: ServerConfig, target: Path) -> int:
     """Copy database, weights and scores to a new folder.
 
     The database is copied first, as of one moment; the files that it names existed before it named
-    them, and never change. Fetched images and messages are left out. A database that
+    them, and never change. Fetched images, features and messages are left out. A database that
     CDAL_DATABASE_URL names is not copied; its own tools must have done so before.
 
     Args:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.errors import ImageError
-from cdal.backend.loop.inference import PredictedBatch, SizedImage, infer
+from cdal.backend.loop.inference import PredictedBatch, infer
 from cdal.backend.loop.predictions import NOT_QUEUED_SCORE, queue_scores, result_of, stored_findings
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
@@ -130,23 +130,23 @@ class CDALModel:
     def _predict_with(
         self, network: TaskNetwork, control: Control, tasks: Mapping[int, Task]
     ) -> dict[int, dict[str, Any]]:
-        images = self.services.images.stream(
-            self.services.image_source(self.project),
-            [(row, _image(task, control)) for row, task in tasks.items()],
-            prepare=SizedImage.preparer(network),
-        )
+        def problem(task_id: int, why: ImageError) -> None:
+            log.warning("project %d: task %d: %s", self.project.id, task_id, why.reason)
 
-        def problem(row: int, why: ImageError) -> None:
-            task_id = tasks[row].get("id")
-            log.warning("project %d: task %s: %s", self.project.id, task_id, why.reason)
-
+        # Images are located by their tasks; one that is only tried out gets a number of its own.
+        numbers = {
+            row: task["id"] if is_id(task.get("id")) else NO_TASK - row
+            for row, task in tasks.items()
+        }
+        items = {numbers[row]: _image(task, control) for row, task in tasks.items()}
+        reader = self.services.input_reader(self.project)
         found: dict[int, dict[str, Any]] = {}
-        for batch in infer(network, images, findings_by_row, problem):
+        for batch in infer(network, reader.batches(network, items.items(), problem), findings_of):
             found.update(batch)
-        return found
+        return {row: found[number] for row, number in numbers.items() if number in found}
 
 
-def findings_by_row(batch: PredictedBatch) -> dict[int, dict[str, Any]]:
+def findings_of(batch: PredictedBatch) -> dict[int, dict[str, Any]]:
     """Keep only the findings of a batch: nothing is selected here."""
     return dict(zip(batch.ids, batch.findings(), strict=True))
 

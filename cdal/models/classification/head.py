@@ -20,10 +20,13 @@ from cdal.models.head import HeadNetwork, Tell
 from cdal.models.manifest import Manifest
 from cdal.models.recipe import Plan, Recipe, class_weights
 
+VECTORS_AT_ONCE = 1024
+
 
 class ClassificationHead(HeadNetwork, ClassificationNetwork):
     """A linear layer that logistic regression fits to the pooled features of labelled images."""
 
+    use = "pooled"
     defaults = Defaults(
         learning_rate=1.0,
         fine_tuning_rate=1.0,
@@ -49,6 +52,11 @@ class ClassificationHead(HeadNetwork, ClassificationNetwork):
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         return head
+
+    @property
+    def judged_at_once(self) -> int:
+        """More than images at a time: a vector takes little memory, and a call costs something."""
+        return VECTORS_AT_ONCE
 
     def class_rows(self) -> Mapping[str, ClassRows]:
         return {"weight": ClassRows(), "bias": ClassRows()}

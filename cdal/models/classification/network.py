@@ -13,7 +13,7 @@ from cdal.models.architecture import Architecture, Defaults
 from cdal.models.augment import augment
 from cdal.models.class_rows import ClassRows
 from cdal.models.classification.architectures import CLASSIFIERS, build_classifier
-from cdal.models.data import PreparedImages
+from cdal.models.data import Examples
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.manifest import Manifest
 from cdal.models.network import Objective, TaskNetwork
@@ -114,7 +114,7 @@ class ClassificationNetwork(TaskNetwork):
         features, logits = self._infer(batch)
         return ClassificationPrediction(regions=logits.softmax(1), features=features)
 
-    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
+    def measure(self, images: Examples, stop: Callable[[], bool]) -> Metrics:
         """Measure accuracy, its mean over classes, cross entropy and the confusion matrix."""
         # It brings scipy, which takes seconds, and few processes measure.
         from torchmetrics.classification import MulticlassConfusionMatrix

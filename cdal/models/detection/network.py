@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from cdal.models.architecture import Architecture, Defaults
 from cdal.models.class_rows import ClassRows
-from cdal.models.data import PreparedImages
+from cdal.models.data import Examples
 from cdal.models.detection.architectures import DETECTORS, adopt, build_detector
 from cdal.models.detection.augment import augment_boxes
 from cdal.models.detection.boxes import rescaled
@@ -140,7 +140,7 @@ class DetectionNetwork(TaskNetwork):
         )
 
     def find(
-        self, images: PreparedImages, stop: Callable[[], bool] = lambda: False
+        self, images: Examples, stop: Callable[[], bool] = lambda: False
     ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
         """Detect the objects of labelled images.
 
@@ -166,7 +166,7 @@ class DetectionNetwork(TaskNetwork):
             true += targets
         return each, true
 
-    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
+    def measure(self, images: Examples, stop: Callable[[], bool]) -> Metrics:
         """Measure average precision by COCO's rules, and the confusion matrix.
 
         "map_50" is the mean over classes at an intersection over union of 0.5, "map" the mean over

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models.architecture import Architecture, Defaults
 from cdal.models.class_rows import ClassRows
-from cdal.models.data import PreparedImages
+from cdal.models.data import Examples
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.manifest import Manifest
 from cdal.models.network import Objective, TaskNetwork
@@ -131,7 +131,7 @@ class SegmentationNetwork(TaskNetwork):
         return SegmentationPrediction(logits, features, self.image_size)
 
     @torch.inference_mode()
-    def measure(self, images: PreparedImages, stop: Callable[[], bool]) -> Metrics:
+    def measure(self, images: Examples, stop: Callable[[], bool]) -> Metrics:
         """Measure intersection over union, accuracy, cross entropy and the confusion matrix.
 
         All are measured on pixels at the network's input size S; ``IGNORED`` pixels do not count.

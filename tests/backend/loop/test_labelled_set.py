@@ -20,6 +20,8 @@ from support.offline import (
 from cdal.backend.annotations import Truth
 from cdal.backend.annotations.choices import ChoiceTruth
 from cdal.backend.annotations.rectangles import BoxesTruth
+from cdal.backend.images.feature_store import FeatureStore
+from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.store import AllowedHosts, ImageSource, ImageStore
 from cdal.backend.loop import train
 from cdal.backend.loop.context import Context
@@ -67,7 +69,8 @@ def test_a_larger_share_only_adds_images() -> None:
 def images(tmp_path: Path, truths: Mapping[int, Truth]) -> TrainingImages:
     store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
     source = ImageSource("http://host", dict)
-    return TrainingImages(store, source, [LabelledImage(n, "", t) for n, t in truths.items()])
+    reader = InputReader(store, FeatureStore(tmp_path, 0), source)
+    return TrainingImages(reader, [LabelledImage(n, "", t) for n, t in truths.items()])
 
 
 CATS_AND_DOGS = {n: truth("dog" if n % 2 else "cat") for n in range(1, 41)}

@@ -20,6 +20,8 @@ from cdal.backend.annotations.choices import ChoiceTruth
 from cdal.backend.annotations.masks import MaskTruth
 from cdal.backend.annotations.polygons import PolygonShape
 from cdal.backend.images import retry
+from cdal.backend.images.feature_store import FeatureStore
+from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.retry import Patience
 from cdal.backend.images.store import AllowedHosts, ImageError, ImageSource, ImageStore
 from cdal.backend.loop.training_images import LabelledImage, TrainingImages
@@ -43,13 +45,15 @@ ITEMS = [
 @pytest.fixture
 def images(tmp_path: Path) -> TrainingImages:
     store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
-    return TrainingImages(store, ImageSource("http://label-studio.test", dict), ITEMS)
+    source = ImageSource("http://label-studio.test", dict)
+    return TrainingImages(InputReader(store, FeatureStore(tmp_path, 0), source), ITEMS)
 
 
 class FirstPixel:
     """Keeps one pixel of an image, and of a target only the size of its image."""
 
     image_size = 1
+    prediction_batch_size = 2
 
     def prepare(self, image: Tensor) -> Tensor:
         return image[:, :1, :1]
@@ -143,8 +147,9 @@ def test_an_image_whose_regions_prove_empty_teaches_nothing(tmp_path: Path) -> N
         for task, shapes in ((1, (empty,)), (2, (whole, empty)), (3, ()))
     ]
     store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
+    source = ImageSource("http://label-studio.test", dict)
     network = make_network("segmentation", classes=("cat", "x"), image_size=32, pretrained=False)
-    images = TrainingImages(store, ImageSource("http://label-studio.test", dict), items)
+    images = TrainingImages(InputReader(store, FeatureStore(tmp_path, 0), source), items)
     read = images.read(network, lambda _: None)
     assert [item.task_id for item in read.images.items] == [2, 3]
     assert read.left_out == {1: ("covering no pixel",), 2: ("covering no pixel",)}
@@ -166,7 +171,9 @@ def fetched(
         LabelledImage(task, f"/data/upload/1/{task}.png", ChoiceTruth("cat", 0))
         for task in range(tasks)
     ]
-    return TrainingImages(store, ImageSource(label_studio.url, dict), items, patience=waiting)
+    source = ImageSource(label_studio.url, dict)
+    reader = InputReader(store, FeatureStore(folder, 0), source)
+    return TrainingImages(reader, items, patience=waiting)
 
 
 def test_an_image_that_is_away_for_a_moment_is_waited_for(
