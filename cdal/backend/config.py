@@ -68,10 +68,11 @@ class ServerConfig(BaseSettings):
     )
     threads: int = Field(8, ge=1, description="Requests that are answered at the same time.")
     worker_threads: int = Field(
-        6,
+        8,
         ge=5,
         description="Jobs that run at the same time: one training, one scoring, one for the pages, "
-        "one for upkeep, and the short ones that notice new labels and refill the queues.",
+        "one for upkeep, and the short ones that notice new labels and refill the queues; one of "
+        "those is left for other Label Studios.",
     )
     compute_threads: int | None = Field(
         None, ge=1, description="CPU threads of torch in the worker; by default one per core."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from cdal.backend.jobs.manager import GivenUp, Jobs
 from cdal.backend.jobs.messages import open_messages
 from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.clients import Clients
 from cdal.backend.logs import never_show
 from cdal.backend.store.database import Store
 from cdal.backend.store.tables import Project
@@ -40,6 +40,7 @@ class Services:
     features: FeatureStore
     networks: LoadedNetworks
     thumbnails: DiskCache
+    clients: Clients = field(default_factory=Clients)
     # Limits on what Label Studio's events cause, since anybody may send them.
     looks: Spacing = field(default_factory=lambda: Spacing(120, 0.5))
     trainings: Spacing = field(default_factory=lambda: Spacing(3, 60.0))
@@ -52,7 +53,7 @@ class Services:
         return cls(
             config=config,
             store=store,
-            jobs=Jobs(store, open_messages(config), on_given_up),
+            jobs=Jobs(store, open_messages(config), on_given_up, config.worker_threads),
             images=ImageStore(
                 config.images_folder,
                 config.image_cache_mb * 2**20,
@@ -77,7 +78,7 @@ class Services:
             raise LabelStudioError(
                 "There is no Label Studio token; set LABEL_STUDIO_API_KEY.", advice=GRANT_ACCESS
             )
-        return _client(project.url, token, project.label_studio_id)
+        return self.clients.get(project.url, token, project.label_studio_id)
 
     def image_source(self, project: Project) -> ImageSource:
         """The source of a project's images."""
@@ -86,11 +87,6 @@ class Services:
     def input_reader(self, project: Project) -> InputReader:
         """Reads a project's images for networks."""
         return InputReader(self.images, self.features, self.image_source(project))
-
-
-@lru_cache(maxsize=64)
-def _client(url: str, token: str, project: int) -> LabelStudioClient:
-    return LabelStudioClient(url, token, project)
 
 
 log = logging.getLogger(__name__)

@@ -37,6 +37,7 @@ class Fault:
         again: whether trying again may help although the job itself was refused.
         known: False for an unexpected error.
         label_studio: whether Label Studio did not answer or refused.
+        no_answer: whether Label Studio did not answer at all, so that it will not answer others.
     """
 
     reason: str
@@ -45,6 +46,10 @@ class Fault:
     again: bool = False
     known: bool = True
     label_studio: bool = False
+    no_answer: bool = False
+
+
+_NO_ANSWER = (None, 502, 503, 504)  # from a proxy in front of it
 
 
 def fault_of(error: Exception) -> Fault:
@@ -52,7 +57,14 @@ def fault_of(error: Exception) -> Fault:
     if isinstance(error, LabelStudioError):
         # A 400 may be about a task that has just been deleted.
         again = error.status == 400
-        return Fault(str(error), error.advice, passes=error.passes, again=again, label_studio=True)
+        return Fault(
+            str(error),
+            error.advice,
+            passes=error.passes,
+            again=again,
+            label_studio=True,
+            no_answer=error.status in _NO_ANSWER,
+        )
     if isinstance(error, ImageError):
         # The next attempt leaves out an image that is gone for good, and says why.
         return Fault(error.reason, error.advice, passes=error.passes, again=not error.passes)

@@ -44,25 +44,27 @@ class Kind:
         is_step: whether it is a step from one round to the next.
         is_frequent: whether it is requested so often that of the successful ones only the last is
             kept on record.
+        asks_label_studio: whether it always calls Label Studio's API.
     """
 
     lane: Lane
     name: str
     is_step: bool = False
     is_frequent: bool = False
+    asks_label_studio: bool = False
 
 
 KINDS: Mapping[str, Kind] = {
-    "train": Kind("train", "training", is_step=True),
+    "train": Kind("train", "training", is_step=True, asks_label_studio=True),
     "score": Kind("score", "scoring", is_step=True),
-    "select": Kind("score", "selecting", is_step=True),
-    "queue": Kind("queue", "queueing", is_step=True),
-    "sync": Kind("queue", "reading", is_frequent=True),
+    "select": Kind("score", "selecting", is_step=True, asks_label_studio=True),
+    "queue": Kind("queue", "queueing", is_step=True, asks_label_studio=True),
+    "sync": Kind("queue", "reading", is_frequent=True, asks_label_studio=True),
     "comparison": Kind("look", "comparison"),
     "pool_map": Kind("look", "pool map"),
     "savings": Kind("train", "savings estimate"),
     "recheck": Kind("upkeep", "check of the images", is_frequent=True),
-    "prune": Kind("upkeep", "pruning"),
+    "prune": Kind("upkeep", "pruning", asks_label_studio=True),
 }
 """Every kind of job. The steps come first, and of these the one that takes longest."""
 

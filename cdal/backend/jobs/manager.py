@@ -16,8 +16,10 @@ from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from cdal.backend.jobs.kinds import KINDS, SHARED_LANES, JobKind
+from cdal.backend.errors import CHECK_LABEL_STUDIO
+from cdal.backend.jobs.kinds import KINDS, SHARED_LANES, JobKind, Lane
 from cdal.backend.jobs.rate_limit import Spacing
+from cdal.backend.jobs.servers import FIRST_WAIT_S, Servers
 from cdal.backend.store.database import Store
 from cdal.backend.store.events import note
 from cdal.backend.store.tables import Job, Project, now
@@ -43,10 +45,16 @@ class Jobs:
         store: where they are recorded.
         messages: what carries their numbers to the worker.
         on_given_up: called for each job that fails for good or is cancelled.
+        threads: jobs that run at the same time.
     """
 
-    def __init__(self, store: Store, messages: Huey, on_given_up: GivenUp) -> None:
+    def __init__(
+        self, store: Store, messages: Huey, on_given_up: GivenUp, threads: int = 8
+    ) -> None:
         self.store = store
+        self.servers = Servers()
+        # A thread is left for the other servers, besides one for each shared lane.
+        self._per_server = max(1, threads - len(SHARED_LANES) - 1)
         self.huey = messages
         self._on_given_up = on_given_up
         self._work: Callable[[int], object] | None = None
@@ -110,8 +118,35 @@ class Jobs:
         )
         return session.scalars(query).first() is not None
 
+    def send_next(self, ended: Job) -> None:
+        """Send the jobs that waited for this one to end: its project's, and the next of its lane.
+
+        To send every waiting job at every job's end would take as many messages as the square of
+        the number of projects.
+        """
+        with self.store.reading() as session:
+            is_due = (Job.state == "pending") & (
+                Job.not_before.is_(None) | (Job.not_before <= now())
+            )
+            own = select(Job.id).where(is_due, Job.project_id == ended.project_id)
+            waiting = list(session.scalars(own.order_by(Job.id)))
+            lane = KINDS[ended.kind].lane
+            others = select(Job.id).where(
+                is_due, Job.project_id != ended.project_id, Job.kind.in_(_kinds_of(lane))
+            )
+            if lane not in SHARED_LANES:
+                url = select(Project.url).filter_by(id=ended.project_id).scalar_subquery()
+                others = others.join(Project, Project.id == Job.project_id)
+                others = others.where(Project.url == url)
+            next_one = session.scalars(others.order_by(Job.id)).first()
+        for job_id in waiting if next_one is None else [*waiting, next_one]:
+            self._send(job_id)
+
     def send_pending(self, project_id: int | None = None) -> None:
-        """Send every waiting job: those just requested, and those whose message was lost."""
+        """Send every waiting job: those just requested, and those whose message was lost.
+
+        It is for a worker's start, the minute's poll, and, with a project, for requests.
+        """
         query = select(Job.id).filter_by(state="pending").order_by(Job.id)
         if project_id is not None:
             query = query.filter_by(project_id=project_id)
@@ -141,15 +176,48 @@ class Jobs:
                 return None
             if job.not_before is not None and job.not_before > now():
                 return None
-            job.state = "running"
-            job.started_at = now()
-            job.attempts += 1
-            return job
+            put_off_s = self._put_off(session, job)
+            if put_off_s == 0:
+                job.state = "running"
+                job.started_at = now()
+                job.attempts += 1
+                return job
+        if put_off_s is not None:
+            self._send(job_id, put_off_s)
+        return None
+
+    def _put_off(self, session: Session, job: Job) -> float | None:
+        """Put a job off if its Label Studio is away, or takes its share of the threads.
+
+        Returns:
+            0 if the job may run, else after how many seconds it is to be sent again; None if
+            another job's end will send it.
+        """
+        lane = KINDS[job.kind].lane
+        if lane == "look":  # these ask nobody
+            return 0
+        project = session.get_one(Project, job.project_id)
+        running = _running_on(session, project.url)
+        away = self.servers.find_away(project.url)
+        if away is None:
+            several = session.scalar(select(func.count(Project.url.distinct()))) or 0
+            short = sum(count for kind, count in running.items() if KINDS[kind].lane == "queue")
+            full = lane == "queue" and several > 1 and short >= self._per_server
+            return None if full else 0
+        wait = away.wait_s
+        if not wait and running:  # one job is enough to find out whether it answers
+            wait = FIRST_WAIT_S
+        if wait:
+            job.not_before = now() + timedelta(seconds=wait)
+            if job.error == away.reason:  # nobody needs to know what passes at once
+                project.set_problem(away.reason, CHECK_LABEL_STUDIO)
+            job.error = away.reason
+        return wait
 
     @staticmethod
     def _lane_is_busy(session: Session, job: Job) -> bool:
         lane = KINDS[job.kind].lane
-        kinds = [kind for kind, known in KINDS.items() if known.lane == lane]
+        kinds = _kinds_of(lane)
         query = select(func.count(Job.id)).where(Job.state == "running", Job.kind.in_(kinds))
         if lane not in SHARED_LANES:
             query = query.where(Job.project_id == job.project_id)
@@ -266,6 +334,21 @@ class Jobs:
         text = f"Job {job.id} ({job.kind}): cancelled by {job.cancelled_by}"
         note(session, job.project_id, text)
         self._on_given_up(session, job)
+
+
+def _kinds_of(lane: Lane) -> list[str]:
+    return [kind for kind, known in KINDS.items() if known.lane == lane]
+
+
+def _running_on(session: Session, url: str) -> dict[str, int]:
+    """How many jobs of each kind run for the projects of a Label Studio."""
+    query = (
+        select(Job.kind, func.count())
+        .join(Project, Project.id == Job.project_id)
+        .where(Job.state == "running", Project.url == url)
+        .group_by(Job.kind)
+    )
+    return dict(session.execute(query).tuples().all())
 
 
 def _waiting(project_id: int, kind: str) -> Select[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -61,12 +62,20 @@ class LabelStudioClient:
             max_retries=retries,
             httpx_client=self._http,
         )
+        self._owner: LabelStudioClient | None = None
         # Whoever drops a client cannot know whether a job still uses it, so the last one closes it.
         weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
         self._http.close()
+
+    def for_project(self, project: int) -> LabelStudioClient:
+        """A client for another project of the same server, which shares the connections."""
+        other = copy.copy(self)
+        other.project = project
+        other._owner = self  # which closes them when nobody uses them any more
+        return other
 
     def authorization(self) -> dict[str, str]:
         """The header that a request to Label Studio needs."""

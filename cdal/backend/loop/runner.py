@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from cdal.backend.errors import DamagedScoresError
 from cdal.backend.jobs.faults import Fault, fault_of
+from cdal.backend.jobs.kinds import KINDS
 from cdal.backend.jobs.manager import LONGEST_WAIT_S, MAX_ATTEMPTS
 from cdal.backend.logs import log_context
 from cdal.backend.loop import (
@@ -62,7 +63,7 @@ def run_job(services: Services, job_id: int, stop: Callable[[], bool]) -> None:
         return
     with log_context(project=job.project_id, round=_round_of(services, job), job=job.id):
         if _run(services, job, stop):
-            services.jobs.send_pending()
+            services.jobs.send_next(job)
 
 
 def _round_of(services: Services, job: Job) -> int | None:
@@ -91,6 +92,8 @@ def _run(services: Services, job: Job, stop: Callable[[], bool]) -> bool:
             log.exception("project %d: %s (job %d) broke", job.project_id, job.kind, job.id)
         _record(lambda: _fail(services, job, fault), stop)
     else:
+        if KINDS[job.kind].asks_label_studio:
+            _record(lambda: services.jobs.servers.note_answer(_server_of(services, job)), stop)
         _record(lambda: _finish(services, job, outcome), stop)
         log.info("project %d: %s (job %d): %s", job.project_id, job.kind, job.id, outcome)
     finally:
@@ -126,6 +129,11 @@ def _finish(services: Services, job: Job, outcome: str) -> None:
     services.jobs.finish(job.id, "done", outcome=outcome)
 
 
+def _server_of(services: Services, job: Job) -> str:
+    with services.store.reading() as session:
+        return session.get_one(Project, job.project_id).url
+
+
 def _forget_problem(services: Services, job: Job) -> None:
     """A problem that kept a job of this kind from being done is none once one has been done."""
     faults = select(Job.error).filter_by(project_id=job.project_id, kind=job.kind)
@@ -143,6 +151,8 @@ def _fail(services: Services, job: Job, fault: Fault) -> None:
         with services.store.transaction() as session:
             project = session.get_one(Project, job.project_id)
             project.label_studio_errors = (project.label_studio_errors or 0) + 1
+    if fault.no_answer:
+        services.jobs.servers.note_failure(_server_of(services, job), fault.reason)
     waits = fault.passes or (fault.again and job.attempts < MAX_ATTEMPTS)
     if not waits:
         services.jobs.finish(job.id, "failed", error=fault.reason)

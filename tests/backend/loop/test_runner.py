@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import chain, repeat
 from pathlib import Path
@@ -72,6 +73,8 @@ def let_time_pass(services: Services, job_id: int = 1, hours: float = 1) -> None
         assert job.not_before is not None
         job.not_before -= timedelta(hours=1)
         job.created_at -= timedelta(hours=hours)
+    for url, away in services.jobs.servers._away.items():
+        services.jobs.servers._away[url] = replace(away, until=0.0)
 
 
 def test_what_came_out_is_recorded(services: Services, handler: Behave) -> None:
