@@ -15,6 +15,7 @@ from ipaddress import (
     ip_network,
 )
 
+from urllib3.connection import port_by_scheme
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
@@ -63,6 +64,24 @@ def resolve(host: str, port: int) -> list[str]:
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
+
+
+MOST_CHARACTERS = 500
+
+
+def server_address(text: str) -> str | None:
+    """The address of a server in its only spelling; None if it is not the address of one.
+
+    "HTTP://Label-Studio.example:80/" is "http://label-studio.example".
+    """
+    try:
+        url = parse_url(text.strip())
+    except LocationParseError:
+        return None
+    if url.scheme not in port_by_scheme or not url.host or url.auth or len(text) > MOST_CHARACTERS:
+        return None
+    port = "" if url.port in (None, port_by_scheme[url.scheme]) else f":{url.port}"
+    return f"{url.scheme}://{url.host.rstrip('.')}{port}{(url.path or '').rstrip('/')}"
 
 
 def is_public(address: Address) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cdal.backend.addresses import AllowedHosts
+from cdal.backend.addresses import AllowedHosts, server_address
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import GRANT_ACCESS, LabelStudioError
 from cdal.backend.images.cache import DiskCache
@@ -70,19 +70,28 @@ class Services:
         Raises:
             LabelStudioError: there is no token at all.
         """
-        # A project has its own token only if the server's token cannot read it.
-        key = self.config.label_studio_api_key
-        token = project.access_token or (key.get_secret_value() if key is not None else None)
+        token = self.token(project)
         never_show(token, project.webhook_secret)
-        if not token:
+        if token is None:
             raise LabelStudioError(
-                "There is no Label Studio token; set LABEL_STUDIO_API_KEY.", advice=GRANT_ACCESS
+                f"There is no token for {project.url}; set LABEL_STUDIO_URL and "
+                "LABEL_STUDIO_API_KEY.",
+                advice=GRANT_ACCESS,
             )
         return self.clients.get(project.url, token, project.label_studio_id)
 
+    def token(self, project: Project) -> str | None:
+        """The token for a project's Label Studio, if there is one."""
+        # A project has its own token only if the server's token cannot read it.
+        key, home = self.config.label_studio_api_key, self.config.label_studio_url
+        is_home = home is not None and server_address(project.url) == server_address(home)
+        if project.access_token or key is None or not is_home:
+            return project.access_token or None
+        return key.get_secret_value()
+
     def image_source(self, project: Project) -> ImageSource:
         """The source of a project's images."""
-        return ImageSource(project.url, self.client(project).authorization)
+        return ImageSource(project.url, self.client(project).authorization, project.public_url)
 
     def input_reader(self, project: Project) -> InputReader:
         """Reads a project's images for networks."""

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from cdal.backend.addresses import AllowedHosts, is_public
+from cdal.backend.addresses import AllowedHosts, is_public, server_address
 from cdal.backend.errors import ImageError
 
 PUBLIC = [
@@ -157,3 +157,23 @@ def test_a_bad_entry_is_named(entry: str) -> None:
     with pytest.raises(ValueError, match="is not a host name") as refused:
         AllowedHosts.parse(f"public, {entry}")
     assert repr(entry) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("http://ls.example", "http://ls.example"),
+        (" HTTP://LS.Example.:80/ ", "http://ls.example"),
+        ("https://ls.example:443/below//", "https://ls.example/below"),
+        ("https://ls.example:8443/?x=1#y", "https://ls.example:8443"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("http://ls.example:80808", None),
+        ("ls.example:8080", None),
+        ("ftp://ls.example", None),
+        ("http://", None),
+        ("http://ann:pass@ls.example", None),
+        ("http://ls.example/" + "x" * 500, None),
+    ],
+)
+def test_a_server_has_one_address(text: str, address: str | None) -> None:
+    assert server_address(text) == address

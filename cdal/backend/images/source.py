@@ -39,10 +39,13 @@ class ImageSource:
             ``https://example.com/label-studio``.
         authorization: Gives the headers for a request to Label Studio; called for each one, and
             their values go nowhere else.
+        public_url: The address that Label Studio writes into task data as its own, if it differs:
+            the one that browsers use. Images are fetched from `url` all the same.
     """
 
     url: str
     authorization: Callable[[], Mapping[str, str]]
+    public_url: str | None = None
 
     def locate(self, task_id: int, value: object) -> Url:
         """The address of the image in a task's data.
@@ -64,7 +67,8 @@ class ImageSource:
             return parse_address(f"{self.url.rstrip('/')}/tasks/{task_id}/resolve/?fileuri={file}")
         if value.startswith("/"):
             return self._own_address(value)
-        return parse_address(value)
+        address = parse_address(value)
+        return self._within(address) or address
 
     def owns(self, address: Url) -> bool:
         """Whether Label Studio itself serves an image there, so that its token may be sent."""
@@ -79,16 +83,29 @@ class ImageSource:
         return _OWN_PATH.fullmatch(path.removeprefix(base)) is not None
 
     def _own_address(self, value: str) -> Url:
-        home = parse_url(self.url)
-        base = (home.path or "").rstrip("/")
-        # If Label Studio runs under a path, it writes that path into the addresses of uploads.
-        path = value if base and value.startswith(f"{base}/") else f"{base}{value}"
-        address = parse_address(f"{home.scheme}://{home.netloc}{path}")
-        if not self.owns(address):
-            raise ImageError(
-                "The image's address is not a path at which Label Studio serves files."
-            )
-        return address
+        home, public = parse_url(self.url), parse_url(self.public_url or "")
+        base, public_base = (home.path or "").rstrip("/"), (public.path or "").rstrip("/")
+        # If Label Studio runs under a path, it writes that path into the addresses of uploads. A
+        # proxy may cut it off, so that the backend reaches Label Studio without it.
+        below = [
+            value.removeprefix(path) for path in (base, public_base) if _lies_below(value, path)
+        ]
+        for rest in (*below, value):
+            address = parse_address(f"{home.scheme}://{home.netloc}{base}{rest}")
+            if self.owns(address):
+                return address
+        raise ImageError("The image's address is not a path at which Label Studio serves files.")
+
+    def _within(self, address: Url) -> Url | None:
+        """Where to fetch an image that Label Studio serves at its public address."""
+        public = parse_url(self.public_url or "")
+        path = address.path or ""
+        base = (public.path or "").rstrip("/")
+        if _site(address) != _site(public) or not path.startswith(f"{base}/"):
+            return None
+        query = "" if address.query is None else f"?{address.query}"
+        moved = parse_address(f"{self.url.rstrip('/')}{path.removeprefix(base)}{query}")
+        return moved if self.owns(moved) else None
 
 
 def parse_address(text: str) -> Url:
@@ -132,6 +149,16 @@ def _climbs(path: str) -> bool:
         if path == encoded:
             return False
     return True
+
+
+def _lies_below(path: str, base: str) -> bool:
+    return base != "" and path.startswith(f"{base}/")
+
+
+def _site(address: Url) -> tuple[str, int | None]:
+    """Host and port; http and https are one, since a proxy may redirect from one to the other."""
+    port = None if address.port in (80, 443) else address.port
+    return (address.host or "").rstrip("."), port
 
 
 def _origin(address: Url) -> tuple[str | None, str, int | None]:

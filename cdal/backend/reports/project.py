@@ -73,7 +73,10 @@ class ProjectView(View):
 
     id: int = Field(description="The backend's own number, which other paths take.")
     label_studio_id: int
-    url: str
+    url: str = Field(description="Label Studio's address, as the backend reaches it.")
+    public_url: str | None = Field(
+        description="The address that Label Studio calls its own; null if it is the same."
+    )
     title: str
     tasks: int
     labelled: int
@@ -127,6 +130,7 @@ def project_view(session: Session, project: Project) -> ProjectView:
         id=project.id,
         label_studio_id=project.label_studio_id,
         url=project.url,
+        public_url=project.public_url,
         title=project.title,
         tasks=count_tasks(session, project.id),
         labelled=count_labelled(session, project.id),

@@ -94,9 +94,14 @@ def find_job(session: Session, job_id: int) -> Job:
     return job
 
 
-def find(session: Session, uid: str) -> Project | None:
-    """A project by Label Studio's "ID.createdAt"."""
-    return session.scalars(select(Project).filter_by(uid=uid)).one_or_none()
+def find(session: Session, url: str, uid: str) -> Project | None:
+    """A project by the address of its Label Studio and by "ID.createdAt" there."""
+    return session.scalars(select(Project).filter_by(url=url, uid=uid)).one_or_none()
+
+
+def namesakes(session: Session, uid: str) -> list[Project]:
+    """The projects of all servers with an "ID.createdAt", in the order they were connected."""
+    return list(session.scalars(select(Project).filter_by(uid=uid).order_by(Project.id)))
 
 
 def is_id(value: object) -> bool:

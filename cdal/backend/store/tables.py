@@ -45,13 +45,17 @@ class Project(Base):
     """A Label Studio project that this backend is connected to."""
 
     __tablename__ = "projects"
-    # The number of a forgotten project is not used again.
-    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+    __table_args__ = (
+        # A copy of a Label Studio has projects of the same uids.
+        UniqueConstraint("url", "uid", name="projects_url_uid"),
+        {"sqlite_autoincrement": True},  # the number of a forgotten project is not used again
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    uid: Mapped[str] = mapped_column(String(64), unique=True)  # "ID.createdAt" of Label Studio
+    uid: Mapped[str] = mapped_column(String(64))  # "ID.createdAt" of Label Studio
     label_studio_id: Mapped[int] = mapped_column(index=True)
-    url: Mapped[str] = mapped_column(Text)
+    url: Mapped[str] = mapped_column(Text)  # at which the backend reaches Label Studio
+    public_url: Mapped[str | None] = mapped_column(Text)  # at which people do, if different
     access_token: Mapped[str | None] = mapped_column(Text)
     title: Mapped[str] = mapped_column(Text, default="")
     labeling_config: Mapped[str] = mapped_column(Text)
@@ -67,6 +71,7 @@ class Project(Base):
     paused_at: Mapped[datetime | None]  # since then, nothing begins by itself
     connected_at: Mapped[datetime | None]  # since then, Label Studio lists the backend for it
     backend_host: Mapped[str | None] = mapped_column(Text)  # as Label Studio calls the backend
+    caller: Mapped[str | None] = mapped_column(String(64))  # the address that it calls from
     label_studio_errors: Mapped[int | None]  # jobs that it ended, in total
     webhook_secret: Mapped[str | None] = mapped_column(Text)
     webhook_guarded_at: Mapped[datetime | None]  # since then, Label Studio's webhook carries it

@@ -39,13 +39,21 @@ class CDALModel:
         self.project = project
 
     @classmethod
-    def setup(cls, services: Services, body: Mapping[str, Any], host: str = "") -> Self:
-        """Connect a project as `/setup` requests, at the address by which it calls.
+    def setup(
+        cls, services: Services, body: Mapping[str, Any], host: str = "", caller: str = ""
+    ) -> Self:
+        """Connect a project as `/setup` requests.
+
+        Args:
+            services: the backend's services.
+            body: the body of the call.
+            host: what the caller calls the backend.
+            caller: the address that the caller calls from.
 
         Raises:
             RefusedError: it cannot be served; the message says why and what to do.
         """
-        return cls(services, connect(services, SetupRequest.of(body, host)))
+        return cls(services, connect(services, SetupRequest.of(body, host, caller)))
 
     @property
     def model_version(self) -> str:
@@ -55,8 +63,8 @@ class CDALModel:
     def predict(self, tasks: Sequence[Task]) -> list[dict[str, Any] | Result]:
         """One prediction per task, in order; from the store if the task has been scored.
 
-        Before the first round there is nothing to predict, and nothing for Label Studio to keep:
-        the result is an empty list per task.
+        Where there is nothing to predict, as before the first round, there is nothing for Label
+        Studio to keep: the result is an empty list.
         """
         with self.services.store.reading() as session:
             current = self._queued_round(session)
@@ -78,16 +86,18 @@ class CDALModel:
             unseen = {row: task for row, task in enumerate(tasks) if row not in found}
             found.update(self._run_network(version, control, unseen))
         classes = version.classes if version is not None else []
-        return [
-            {
-                "result": (
-                    result_of(control, settings, classes, found[row]) if row in found else []
-                ),
+
+        def answer(row: int, task_id: int) -> dict[str, Any] | Result:
+            if row not in found and task_id not in scores:
+                return []
+            finding = found.get(row)
+            return {
+                "result": [] if finding is None else result_of(control, settings, classes, finding),
                 "score": scores.get(task_id, NOT_QUEUED_SCORE),
                 "model_version": self.model_version,
             }
-            for row, task_id in enumerate(ids)
-        ]
+
+        return [answer(row, task_id) for row, task_id in enumerate(ids)]
 
     def fit(self, event: str) -> int:
         """Request the job that an event causes; returns its number.

@@ -12,7 +12,9 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
-from cdal.backend.addresses import is_servers, resolve
+from sqlalchemy.orm import Session
+
+from cdal.backend.addresses import is_servers, resolve, server_address
 from cdal.backend.errors import ConfigError, LabelStudioError, RefusedError
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.data import ProjectInfo
@@ -21,9 +23,10 @@ from cdal.backend.loop.connection import SET_UP
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
 from cdal.backend.store.events import note
-from cdal.backend.store.queries import find
+from cdal.backend.store.queries import find, namesakes
 from cdal.backend.store.tables import Project
-from cdal.backend.text import is_token
+from cdal.backend.text import is_token, one_line
+from cdal.backend.web.moved import find_moved
 
 CHECK_SECONDS = 1.2
 """For each of two tokens; Label Studio waits 3 seconds for the answer to `/setup`."""
@@ -47,10 +50,16 @@ class SetupRequest:
     access_token: str
     extra_params: Any
     host: str = ""
+    caller: str = ""
 
     @classmethod
-    def of(cls, body: Mapping[str, Any], host: str = "") -> SetupRequest:
-        """Read the body of a call, which may be anything; `host` is what the caller calls us.
+    def of(cls, body: Mapping[str, Any], host: str = "", caller: str = "") -> SetupRequest:
+        """Read the body of a call, which may be anything.
+
+        Args:
+            body: the body.
+            host: what the caller calls the backend.
+            caller: the address that the caller calls from.
 
         Raises:
             RefusedError: a field is missing or is not text.
@@ -76,6 +85,7 @@ class SetupRequest:
             token,
             body.get("extra_params"),
             host[:200],
+            caller[:64],
         )
 
 
@@ -108,56 +118,96 @@ def connect(services: Services, request: SetupRequest) -> Project:
     url = _address(services, request.hostname)
     token = _working_token(services, request, url)
     never_show(token)
+    public = _public_address(services, request.hostname, url)
     with services.store.reading() as session:
-        known = find(session, request.uid)
-    if known is not None and (
-        known.url == url
-        and known.access_token == token
+        known = find(session, url, request.uid)
+    moved = None if known is not None else _find_moved(services, request, url, token)
+    is_same = known is not None and (
+        known.access_token == token
         and known.labeling_config == request.labeling_config
         and known.extra_params == request.extra_params
-    ):
+    )
+    origin = (public, request.host or None, request.caller or None)
+    if known is not None and is_same and origin == _origin(known):
         if known.connected_at is None:  # at its first call, it did not list the backend yet
             services.jobs.ask(known.id, "sync", SET_UP, services.looks)
         return known
     with services.store.transaction() as session:
-        project = find(session, request.uid)
+        project = find(session, url, request.uid)
+        if project is None and moved is not None:
+            project = session.get_one(Project, moved)
+            note(session, moved, f"Label Studio has moved from {project.url} to {url}", "warning")
+            project.url = url
         if project is None:
-            project = Project(
-                uid=request.uid,
-                label_studio_id=int(request.uid.split(".")[0]),
-                url=url,
-                labeling_config=request.labeling_config,
-                extra_params=request.extra_params,
-            )
-            session.add(project)
-            session.flush()
-            note(session, project.id, f"Connected to project {project.label_studio_id} of {url}")
-        project.url, project.access_token = url, token
+            project = _new_project(session, request, url)
+        project.access_token = token
         project.labeling_config = request.labeling_config
         project.extra_params = request.extra_params
-        project.backend_host = request.host or None
-        services.jobs.request(session, project.id, "sync", SET_UP)
+        project.public_url, project.backend_host, project.caller = origin
+        if not is_same:
+            services.jobs.request(session, project.id, "sync", SET_UP)
     services.jobs.send_pending(project.id)
     return project
 
 
+def _origin(project: Project) -> tuple[str | None, str | None, str | None]:
+    return project.public_url, project.backend_host, project.caller
+
+
+def _new_project(session: Session, request: SetupRequest, url: str) -> Project:
+    others = namesakes(session, request.uid)
+    project = Project(
+        uid=request.uid,
+        label_studio_id=int(request.uid.split(".")[0]),
+        url=url,
+        labeling_config=request.labeling_config,
+        extra_params=request.extra_params,
+    )
+    session.add(project)
+    session.flush()
+    note(session, project.id, f"Connected to project {project.label_studio_id} of {url}")
+    for other in others:
+        text = (
+            f"A Label Studio at {url} has connected a project of the same number and age, which is "
+            "kept apart as another project"
+        )
+        note(session, other.id, text, "warning")
+    return project
+
+
+def _find_moved(
+    services: Services, request: SetupRequest, url: str, token: str | None
+) -> int | None:
+    key = services.config.label_studio_api_key
+    held = token or (key.get_secret_value() if key is not None else "")
+
+    def open_client(address: str, its_token: str) -> LabelStudioClient:
+        return _client(request.uid, address, its_token)
+
+    return find_moved(services, request.uid, url, held, open_client)
+
+
 def _address(services: Services, hostname: str) -> str:
     # A caller does not overrule an address that the operator set.
-    url = (services.config.label_studio_url or hostname).rstrip("/")
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # an address such as http://[
-        parts = urlsplit("")
-    if "@" in parts.netloc:
+    given = services.config.label_studio_url or hostname
+    if "@" in given.partition("://")[2].partition("/")[0]:
         raise RefusedError(
             "Label Studio's address contains a user name or password; remove them from "
             "LABEL_STUDIO_URL and set LABEL_STUDIO_API_KEY."
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    url = server_address(given)
+    if url is None:
         raise RefusedError(
-            f'"{url}" is not an address of Label Studio; set LABEL_STUDIO_URL for the backend.'
+            f'"{one_line(given)}" is not an address of Label Studio; set LABEL_STUDIO_URL for the '
+            "backend."
         )
     return url
+
+
+def _public_address(services: Services, hostname: str, url: str) -> str | None:
+    """The address that Label Studio writes into its tasks, if it is not the one in use."""
+    public = server_address(hostname) if services.config.label_studio_url is not None else None
+    return None if public == url else public
 
 
 def _check_host(url: str) -> None:
@@ -192,6 +242,11 @@ def _detail(services: Services, error: LabelStudioError) -> str:
     return "it did not answer" if error.status is None else f"it answered {error.status}"
 
 
+def _client(uid: str, url: str, token: str) -> LabelStudioClient:
+    number = int(uid.split(".")[0])
+    return LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0)
+
+
 def _working_token(services: Services, request: SetupRequest, url: str) -> str | None:
     """None if the server's own key may read the project, otherwise the token that was sent.
 
@@ -208,10 +263,8 @@ def _working_token(services: Services, request: SetupRequest, url: str) -> str |
     for token in candidates:
         mark = (url, request.uid, token)
         if not _is_trusted(mark):
-            number = int(request.uid.split(".")[0])
             try:
-                client = LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0)
-                with closing(client):
+                with closing(_client(request.uid, url, token)) as client:
                     info = client.read_project()
             except LabelStudioError as error:
                 refusals.append(_detail(services, error))

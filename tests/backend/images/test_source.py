@@ -89,6 +89,50 @@ def test_locate_says_why_not(value: object, reason: str) -> None:
     assert refused.value.reason == reason
 
 
+# The address that Label Studio calls its own, what the task's data says, what is fetched from HOME.
+PUBLIC = "https://ls.example.com"
+BY_PUBLIC_NAME = [
+    (PUBLIC, f"{PUBLIC}/data/local-files/?d=set/a.png", "/data/local-files/?d=set/a.png"),
+    (PUBLIC, "http://LS.example.com/data/upload/1/a.png", "/data/upload/1/a.png"),
+    (PUBLIC, f"{PUBLIC}:443/data/upload/1/a b.png", "/data/upload/1/a%20b.png"),
+    (f"{PUBLIC}/ls", f"{PUBLIC}/ls/data/local-files/?d=a.png", "/data/local-files/?d=a.png"),
+    (f"{PUBLIC}/ls", "/ls/data/upload/1/a.png", "/data/upload/1/a.png"),
+    (f"{PUBLIC}/ls", "/data/upload/1/a.png", "/data/upload/1/a.png"),
+    (f"{PUBLIC}/data", "/data/upload/1/a.png", "/data/upload/1/a.png"),
+    ("http://localhost:8080", "http://localhost:8080/data/upload/1/a.png", "/data/upload/1/a.png"),
+]
+
+
+@pytest.mark.parametrize(("public", "value", "path"), BY_PUBLIC_NAME)
+def test_label_studios_public_address_is_its_own(public: str, value: str, path: str) -> None:
+    source = ImageSource(HOME, dict, public)
+    found = source.locate(TASK, value)
+    assert str(found) == f"{HOME}{path}"
+    assert source.owns(found)
+
+
+def test_below_a_path_of_its_own_it_gets_that_path() -> None:
+    source = ImageSource(BELOW, dict, f"{PUBLIC}/ls")
+    for value in ("/ls/data/upload/1/a.png", f"{PUBLIC}/ls/data/upload/1/a.png"):
+        assert str(source.locate(TASK, value)) == f"{BELOW}/data/upload/1/a.png"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"{PUBLIC}/api/users",
+        f"{PUBLIC}/data/upload/../../api/users",
+        f"{PUBLIC}/ls2/data/upload/1/a.png",
+        f"{PUBLIC}:8443/ls/data/upload/1/a.png",
+        "https://ls.example.com.evil.example/ls/data/upload/1/a.png",
+        "https://images.example.com/ls/data/upload/1/a.png",
+    ],
+)
+def test_other_addresses_there_get_no_token(value: str) -> None:
+    source = ImageSource(HOME, dict, f"{PUBLIC}/ls")
+    assert not source.owns(source.locate(TASK, value))
+
+
 @pytest.mark.parametrize(
     ("home", "address"),
     [

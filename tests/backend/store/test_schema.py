@@ -11,7 +11,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Column, Engine, MetaData, Table, inspect, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from support.offline import make_config
 
 from cdal.backend.errors import DataFolderError
@@ -19,7 +19,7 @@ from cdal.backend.store.database import Store
 from cdal.backend.store.engine import open_engine
 from cdal.backend.store.folder import check_data_folder, check_database
 from cdal.backend.store.schema import MIGRATIONS, newest_revision, scripts, upgrade
-from cdal.backend.store.tables import Base, Project
+from cdal.backend.store.tables import Base, Project, Task
 
 # The columns of the very first version, which added others later without migrations.
 FIRST = {
@@ -111,6 +111,35 @@ def test_a_database_without_migrations_is_adopted(engine: Engine, tables: object
         project = session.get_one(Project, 1)
         assert (project.title, project.paused_at, project.extra_params) == ("Pets", None, None)
     assert revision_of(engine) == newest_revision()
+    store.close()
+
+
+def test_what_refers_to_projects_stays_when_their_key_changes(engine: Engine) -> None:
+    """SQLite builds their table again."""
+    with engine.begin() as connection:
+        baseline().create_all(connection)
+        connection.execute(text(PROJECT))
+        connection.execute(text(PROJECT.replace("(1, '12.1'", "(7, '13.1'")))
+        connection.execute(text("DELETE FROM projects WHERE id = 7"))
+        if engine.dialect.name == "postgresql":  # it has not numbered these itself
+            connection.execute(text("SELECT setval('projects_id_seq', 7)"))
+        connection.execute(
+            text("INSERT INTO tasks (project_id, task_id, image, annotations, skips) "
+                 "VALUES (1, 5, '\"x\"', 0, 0)")
+        )  # fmt: skip
+    upgrade(engine)
+    store = Store(engine.url.render_as_string(hide_password=False))
+    with store.transaction() as session:
+        assert [task.project_id for task in session.query(Task)] == [1]
+        values = {"label_studio_id": 12, "labeling_config": "", "extra_params": None}
+        copied = Project(uid="12.1", url="http://copy", **values)
+        session.add(copied)
+        session.flush()
+        assert copied.id == 8  # and not 7 again
+    with pytest.raises(IntegrityError), store.transaction() as session:
+        session.add(Project(uid="12.1", url="http://copy", **values))
+    with pytest.raises(IntegrityError), store.transaction() as session:
+        session.add(Task(project_id=99, task_id=1, image="x"))
     store.close()
 
 

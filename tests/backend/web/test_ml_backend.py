@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from support.offline import (
     CONFIG,
     UID,
+    URL,
     add_project,
     add_round,
     add_version,
@@ -67,7 +68,7 @@ def test_setup_answers_with_the_queue_version(
     sent = {"project": UID, "schema": CONFIG, "hostname": "", "access_token": ""}
     assert connected.post("/setup", json=sent).get_json() == {"model_version": ""}
     with services_of(connected).store.reading() as session:
-        project = setup.find(session, UID)
+        project = setup.find(session, URL, UID)
     assert project is not None
     add_round(services_of(connected), project, [1], queue_version="CDAL round 1.1")
     assert connected.post("/setup", json=sent).get_json() == {"model_version": "CDAL round 1.1"}
@@ -80,9 +81,46 @@ def test_predict_wants_a_list_of_tasks(connected: FlaskClient, tasks: Any) -> No
 
 
 @pytest.mark.parametrize("project", [None, 12, "12.1", "", {}])
-def test_predict_for_a_project_that_is_not_connected(connected: FlaskClient, project: Any) -> None:
-    answer = connected.post("/predict", json={"project": project, "tasks": []})
-    assert answer.status == ("400 This project is not connected; connect it in its Model settings.")
+def test_predict_does_not_say_which_projects_exist(connected: FlaskClient, project: Any) -> None:
+    """The answer is that for a project with nothing to predict, before and after a first round."""
+    strange: list[dict[str, Any]] = [{}, {"id": 9}, {"id": 8, "data": {"image": "/etc/passwd"}}]
+    expected = connected.post("/predict", json={"project": UID, "tasks": strange})
+    answer = connected.post("/predict", json={"project": project, "tasks": strange})
+    assert (answer.status, answer.data) == (expected.status, expected.data)
+    services = services_of(connected)
+    with services.store.reading() as session:
+        known = setup.find(session, URL, UID)
+    assert known is not None
+    version = add_version(services, known, {1: "cat"})
+    add_round(services, known, [1], queue_version="CDAL 1.1", model_version_id=version.id)
+    expected = connected.post("/predict", json={"project": UID, "tasks": strange})
+    assert (answer.status, answer.data) == (expected.status, expected.data)
+
+
+def test_copies_of_a_label_studio_are_told_apart_by_where_they_call_from(
+    browser: FlaskClient,
+) -> None:
+    services = services_of(browser)
+    for number, url in enumerate((URL, "http://staging.test"), start=1):
+        project = add_project(services, url=url, caller=f"10.0.0.{number}")
+        version = add_version(services, project, {7: ("cat", "dog")[number - 1]})
+        name = f"CDAL {number}"
+        add_round(services, project, [7], queue_version=name, model_version_id=version.id)
+    body = {"project": UID, "tasks": [{"id": 7}]}
+
+    def asked_from(address: str) -> str:
+        answer = browser.post("/predict", json=body, environ_base={"REMOTE_ADDR": address})
+        version: str = answer.get_json()["results"][0]["model_version"]
+        return version
+
+    # From elsewhere, the first that was connected: whoever comes later takes nothing away.
+    answers = [asked_from(address) for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3")]
+    assert answers == ["CDAL 1", "CDAL 2", "CDAL 1"]
+    created = "2023-11-14T22:13:20Z"
+    event = {"action": "START_TRAINING", "project": {"id": 12, "created_at": created}}
+    browser.post("/webhook", json=event, environ_base={"REMOTE_ADDR": "10.0.0.2"})
+    with services.store.reading() as session:
+        assert [(job.kind, job.project_id) for job in session.query(Job)] == [("train", 2)]
 
 
 def test_predict_before_the_first_round_has_nothing_to_say(connected: FlaskClient) -> None:
@@ -116,7 +154,7 @@ def test_predict_in_a_random_round_whatever_the_ids(connected: FlaskClient) -> N
     """Without a model there is no guess, but the place in the queue is known."""
     services = services_of(connected)
     with services.store.reading() as session:
-        project = setup.find(session, UID)
+        project = setup.find(session, URL, UID)
     assert project is not None
     add_round(services, project, [7], queue_version="CDAL round 1.1")
     ids: list[Any] = [7, 999, None, "7", 7.0, -1, 2**70, [], {}, 7]
@@ -125,9 +163,12 @@ def test_predict_in_a_random_round_whatever_the_ids(connected: FlaskClient) -> N
     assert answer.status_code == 200
     results = answer.get_json()["results"]
     assert len(results) == len(tasks)
-    assert all(r["result"] == [] for r in results)
-    queued = [row for row, r in enumerate(results) if r["score"] < 1]
+    queued = [row for row, r in enumerate(results) if r]
     assert queued == [0, 9]
+    assert [(results[row]["result"], results[row]["score"] < 1) for row in queued] == [
+        ([], True),
+        ([], True),
+    ]
 
 
 def test_a_webhook_makes_a_job(connected: FlaskClient) -> None:
@@ -173,7 +214,7 @@ def test_versions_are_the_queue_versions_newest_first(connected: FlaskClient) ->
     assert connected.get("/versions").get_json() == {"versions": []}
     services = services_of(connected)
     with services.store.reading() as session:
-        project = setup.find(session, UID)
+        project = setup.find(session, URL, UID)
     assert project is not None
     for number in (1, 2):
         add_round(services, project, [], number=number, queue_version=f"CDAL round {number}.1")

@@ -61,7 +61,7 @@ def predict(model: CDALModel, tasks: list[dict[str, Any]]) -> list[Any]:
 
 
 def labels(answers: list[Any]) -> list[str | None]:
-    return [a["result"][0]["value"]["choices"][0] if a["result"] else None for a in answers]
+    return [a["result"][0]["value"]["choices"][0] if a else None for a in answers]
 
 
 def test_known_tasks_come_from_the_store(model: CDALModel, monkeypatch: pytest.MonkeyPatch) -> None:

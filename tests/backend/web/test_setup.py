@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.offline import CONFIG, UID, jobs_of, let_sign_in, make_services
+from support.offline import (
+    CONFIG,
+    UID,
+    URL,
+    FakeLabelStudio,
+    jobs_of,
+    let_sign_in,
+    make_services,
+)
 
 from cdal.backend.errors import LabelStudioError, RefusedError
 from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.data import WebhookInfo
+from cdal.backend.label_studio.webhook import HEADER
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Project, now
 from cdal.backend.web import setup
@@ -181,6 +191,156 @@ def test_a_token_ends_where_its_line_ends(tmp_path: Path, tokens: dict[str, Any]
     for token in ("two words", "a\nb", "tökén"):
         with pytest.raises(RefusedError, match="access_token"):
             request(access_token=token)
+
+
+STAGING = "http://staging.test"
+
+
+def events(services: Services, project: int) -> list[str]:
+    with services.store.reading() as session:
+        found = session.query(Event).filter_by(project_id=project).order_by(Event.id)
+        return [event.text for event in found]
+
+
+def test_nobody_takes_a_project_over(tmp_path: Path, tokens: dict[str, Any]) -> None:
+    """Nor does a copy of a server, whose projects have the same uids; and it is told."""
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    first = connect(services, request())
+    second = connect(services, request(hostname=STAGING, extra_params={"budget": 3}))
+    assert first.id != second.id
+    with services.store.reading() as session:
+        kept = session.get_one(Project, first.id)
+        assert (kept.url, kept.extra_params) == ("http://handed-over.test", None)
+    assert STAGING in events(services, first.id)[-1]
+    assert connect(services, request()).id == first.id
+    assert connect(services, request(hostname=STAGING)).id == second.id
+
+
+def test_another_spelling_of_an_address_is_the_same_server(
+    tmp_path: Path, tokens: dict[str, Any]
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    first = connect(services, request())
+    assert connect(services, request(hostname="HTTP://Handed-Over.test:80/")).id == first.id
+
+
+class Webhooks:
+    """Label Studios by address, of which some share a database, and who may read them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at: dict[str, FakeLabelStudio] = {}
+        self.asked: list[tuple[str, str]] = []
+
+        def open_client(url: str, token: str, _number: int, **_: Any) -> FakeLabelStudio:
+            self.asked.append((url, token))
+            return self.at[url]
+
+        monkeypatch.setattr(setup, "LabelStudioClient", open_client)
+        monkeypatch.setattr(setup, "_trusted", {})
+
+    def guard(self, services: Services, project: Project) -> None:
+        """What the first look at a project does."""
+        with services.store.transaction() as session:
+            session.get_one(Project, project.id).webhook_secret = "secret"
+        hook = WebhookInfo(1, "http://backend.test:9090/webhook", {HEADER: "secret"})
+        self.at[project.url].hooks = [hook]
+
+
+def test_a_server_that_got_another_name_keeps_its_projects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    servers = Webhooks(monkeypatch)
+    one = servers.at["http://handed-over.test"] = servers.at["https://new.test"] = FakeLabelStudio()
+    first = connect(services, request())
+    servers.guard(services, first)
+    moved = connect(services, request(hostname="https://new.test", access_token="new"))
+    assert (moved.id, moved.url, moved.access_token) == (first.id, "https://new.test", "new")
+    # The token that is held went to no other server than its own.
+    assert ("https://new.test", HANDED_OVER) not in servers.asked
+    with services.store.reading() as session:
+        secret = session.get_one(Project, first.id).webhook_secret
+    assert one.hooks[0].headers == {HEADER: secret}
+    assert "https://new.test" in events(services, first.id)[-1]
+
+
+def test_a_copy_with_the_secret_of_then_is_not_the_same_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    servers = Webhooks(monkeypatch)
+    servers.at = {url: FakeLabelStudio() for url in ("http://handed-over.test", STAGING)}
+    first = connect(services, request())
+    servers.guard(services, first)
+    servers.at[STAGING].hooks = list(servers.at["http://handed-over.test"].hooks)
+    second = connect(services, request(hostname=STAGING))
+    assert (second.id != first.id, second.url) == (True, STAGING)
+    with services.store.reading() as session:
+        assert session.get_one(Project, first.id).url == "http://handed-over.test"
+
+
+def test_a_server_that_does_not_answer_does_not_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    servers = Webhooks(monkeypatch)
+    servers.at["http://handed-over.test"] = servers.at["https://new.test"] = FakeLabelStudio()
+    first = connect(services, request())
+    servers.guard(services, first)
+    away = servers.at["http://handed-over.test"] = FakeLabelStudio()
+
+    def fail() -> list[WebhookInfo]:
+        raise LabelStudioError("Label Studio did not answer")
+
+    monkeypatch.setattr(away, "webhooks", fail)
+    assert connect(services, request(hostname="https://new.test")).id != first.id
+
+
+def test_the_operator_moves_what_the_operators_key_serves(
+    tmp_path: Path, tokens: dict[str, Any]
+) -> None:
+    first = connect(make_services(tmp_path), request())
+    elsewhere = make_services(tmp_path, LABEL_STUDIO_URL="https://new.test/")
+    # Until Label Studio has called, the new key is not sent to the old address.
+    with pytest.raises(LabelStudioError, match=r"label-studio\.test:8080"):
+        elsewhere.client(first)
+    moved = connect(elsewhere, request())
+    assert (moved.id, moved.url) == (first.id, "https://new.test")
+    assert elsewhere.client(moved).url == "https://new.test"
+
+
+def test_the_operators_key_goes_to_no_server_that_a_caller_named(
+    tmp_path: Path, tokens: dict[str, Any]
+) -> None:
+    before = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    planted = connect(before, request(hostname="http://evil.test"))
+    services = make_services(tmp_path)
+    assert token_in_use(services, planted) == HANDED_OVER
+    assert connect(services, request()).id != planted.id
+
+
+def test_the_address_that_label_studio_calls_its_own_is_kept(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    project = connect(services, request(hostname="https://ls.example.com/ls/"))
+    assert project.url == URL
+    assert services.image_source(project).public_url == "https://ls.example.com/ls"
+    for hostname in (URL, "", "ftp://x", "http://u:p@x"):
+        assert connect(services, request(hostname=hostname)).public_url is None
+
+
+def test_where_it_calls_from_is_kept_without_another_look(
+    services: Services, tokens: dict[str, Any]
+) -> None:
+    project = connect(services, request())
+    services.jobs.finish(1, "done")
+    with services.store.transaction() as session:
+        session.get_one(Project, project.id).connected_at = now()
+    body = {"project": UID, "schema": CONFIG, "hostname": "http://handed-over.test"}
+    body["access_token"] = HANDED_OVER
+    seen = connect(services, SetupRequest.of(body, "web:9090", "10.0.0.7"))
+    assert (seen.backend_host, seen.caller) == ("web:9090", "10.0.0.7")
+    assert jobs_of(services) == [("sync", "done")]
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from cdal.backend.errors import ActionError
+from cdal.backend.reports.project import ProjectView
 from cdal.backend.reports.view import timestamp
 from cdal.backend.store.tables import Project
 from cdal.backend.text import duration
 from cdal.backend.web.pages import wording
-from cdal.backend.web.request import ID
+from cdal.backend.web.request import ID, services
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,18 @@ site.add_app_template_filter(duration, "duration")
 site.add_app_template_filter(wording.metric_name, "metric_name")
 site.add_app_template_filter(wording.moved, "moved")
 site.add_app_template_filter(wording.count, "count")
+
+
+@site.app_template_filter("label_studio")
+def label_studio(project: Project | ProjectView) -> str:
+    """Where people open a project in Label Studio.
+
+    The public address is what a caller of `/setup` said. A link must not lead people to a server
+    that anybody could have named.
+    """
+    is_known = project.public_url is not None and services().config.basic_auth_user is not None
+    home = project.public_url if is_known else project.url
+    return f"{home}/projects/{project.label_studio_id}"
 
 
 def is_browser() -> bool:

@@ -11,10 +11,12 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 from support.offline import (
+    URL,
     FakeLabelStudio,
     add_project,
     add_round,
     add_tasks,
+    basic,
     jobs_of,
     make_browser,
     make_work,
@@ -363,3 +365,19 @@ def test_a_problem_is_shown_with_what_can_be_done_about_it(browser: FlaskClient,
     with services_of(browser).store.transaction() as session:
         session.get_one(Project, 1).clear_problem()
     assert "What to do" not in text(browser.get(page))
+
+
+@pytest.mark.parametrize("page", ["", "/settings"])
+def test_links_lead_where_people_reach_label_studio(tmp_path: Path, page: str) -> None:
+    """Without a password, anybody could have named that address in a call of `/setup`."""
+    public = "https://ls.example.com/ls"
+    login = basic("ann", "pass-word")
+    for number, given in enumerate(
+        ({}, {"BASIC_AUTH_USER": "ann", "BASIC_AUTH_PASS": "pass-word"})
+    ):
+        browser = make_browser(tmp_path / str(number), **given)
+        add_project(services_of(browser), public_url=public)
+        said = browser.get(f"/projects/1{page}", headers=login).get_data(as_text=True)
+        home = public if given else URL
+        assert f'"{home}/projects/12' in said
+        assert (f'"{public}' in said) == bool(given)
