@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Importing torch, Label Studio's SDK and the tests makes millions of objects, all of which stay;
+# looking through them again and again for garbage takes a quarter of the time.
+gc.disable()
 
 # Two processes run the tests, each with its own servers; more threads would only wait for each
 # other. It is set here because torch reads it when imported, also in the servers' processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Fixtures that start servers or a browser: a test that uses one is slow.
-SERVERS = {
+# How long an example takes to make or to check decides nothing.
+settings.register_profile("cdal", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cdal")
+
+# Fixtures that start servers or a browser, or train for seconds: a test that uses one is slow.
+SLOW_FIXTURES = {
     "label_studio",
     "backend",
     "start_backend",
@@ -19,7 +29,11 @@ SERVERS = {
     "postgresql",
     "redis_server",
     "servers",
+    "learnt",
 }
+
+# A test for each network is slow for these.
+LARGE_NETWORKS = ("vgg16", "resnet50", "resnet101")
 
 DATA = Path(__file__).parents[1] / "../shared/data"
 
@@ -28,10 +42,17 @@ DATA = Path(__file__).parents[1] / "../shared/data"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         used = set(getattr(item, "fixturenames", ()))
+        large = False
         if hasattr(item, "callspec"):  # a parameter may name a server, such as that of database_url
             used |= {value for value in item.callspec.params.values() if isinstance(value, str)}
-        if used & SERVERS or item.get_closest_marker("label_studio"):
+            large = any(name in item.callspec.id for name in LARGE_NETWORKS)
+        if large or used & SLOW_FIXTURES or item.get_closest_marker("label_studio"):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ class BackendServer(ServerProcess):
 
     def get(self, path: str) -> Any:
         """Request a path of the API, and return the JSON answer."""
-        answer = httpx.get(f"{self.url}{path}", timeout=30.0, auth=self.password)
+        answer = httpx.get(f"{self.url}{path}", timeout=120.0, auth=self.password)
         answer.raise_for_status()
         return answer.json()
 

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from support.held import HeldBackend
 from support.label_studio_page import LabelStudioPage
+from support.processes import PATIENCE
 from support.scenario import Projects, Scenario
 from support.servers import DatabaseServer, PostgreSQL, RedisServer, find_program
 
@@ -123,7 +124,7 @@ def chromium() -> Iterator[Browser]:
 def label_studio_page(chromium: Browser, label_studio: LabelStudioServer) -> LabelStudioPage:
     """Label Studio's page, with its admin signed in."""
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(1000 * PATIENCE)
     return LabelStudioPage(page, label_studio)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.offline import UID, add_project, add_round, add_version, make_services
-from support.processes import serving, wait_until
+from support.processes import PATIENCE, serving, wait_until
 
 from cdal.models import make_network
 
@@ -62,28 +62,31 @@ def test_it_goes_on_serving_and_takes_up_work_when_there_is_room(small_disk: Pat
     add_round(services, project, [7], queue_version="CDAL round 1.1", model_version_id=version.id)
     services.store.close()
     services.jobs.huey.storage.close()
-    with serving(small_disk) as (process, url):
+    with (
+        serving(small_disk) as (process, url),
+        httpx.Client(base_url=url, timeout=PATIENCE) as client,
+    ):
         ballast = fill(small_disk)
         hint = {"action": "ANNOTATION_CREATED", "project": {"id": 12}}
-        answers = [httpx.post(f"{url}/webhook", json=hint) for _ in range(3)]
+        answers = [client.post("/webhook", json=hint) for _ in range(3)]
         refused = [answer for answer in answers if answer.status_code != 200]
         for answer in refused:
             assert answer.status_code == 503
             assert answer.json()["error"].startswith("The disk of the data folder is full")
         asked = {"tasks": [{"id": 7, "data": {}}], "project": UID}
-        predicted = httpx.post(f"{url}/predict", json=asked).json()["results"]
+        predicted = client.post("/predict", json=asked).json()["results"]
         assert predicted[0]["result"][0]["value"]["choices"] == ["cat"]
-        assert httpx.get(f"{url}/health").status_code == 200
-        assert httpx.get(f"{url}/api/v1/projects").status_code == 200
+        assert client.get("/health").status_code == 200
+        assert client.get("/api/v1/projects").status_code == 200
         time.sleep(3)  # so that the worker meets it, too
         assert process.poll() is None
 
         ballast.unlink()
-        assert httpx.post(f"{url}/webhook", json=hint).status_code == 200
+        assert client.post("/webhook", json=hint).status_code == 200
         # There is no Label Studio: the job runs, and waits for it.
-        with closing(sqlite3.connect(small_disk / "cdal.sqlite", timeout=30)) as store:
+        with closing(sqlite3.connect(small_disk / "cdal.sqlite", timeout=PATIENCE)) as store:
             wait_until("an attempt", lambda: store.execute(ATTEMPTED).fetchone() == (1,))
             assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         process.terminate()
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=PATIENCE)[0]
     assert "Traceback" not in output

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import torch
 from support.held import HeldBackend
+from support.processes import PATIENCE
 
 from cdal.backend.loop.pool_scores import Scores
 from cdal.datasets import open_images
@@ -138,7 +139,7 @@ def test_updated_deleted_and_bulk_created_annotations_are_noticed(make_scenario:
         params={"id": "delete_tasks_annotations", "project": scenario.number},
         json={"selectedItems": {"all": False, "included": tasks[1:3]}},
         headers={"Authorization": f"Token {scenario.label_studio.token}"},
-        timeout=60,
+        timeout=PATIENCE,
     ).raise_for_status()
     scenario.wait("bulk deletion", lambda s: s["labelled"] == 2)
 
@@ -210,7 +211,7 @@ def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(make_scenar
         params={"id": "retrieve_tasks_predictions", "project": scenario.number},
         json={"selectedItems": {"all": True, "excluded": []}},
         headers={"Authorization": f"Token {scenario.label_studio.token}"},
-        timeout=100,
+        timeout=PATIENCE,
     ).raise_for_status()
     now = Counter(
         prediction.task
@@ -232,9 +233,9 @@ def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
         image_size=96,
     )
     for number in range(1, 5):
-        scenario.wait_for_round(number, seconds=400)
+        scenario.wait_for_round(number)
         scenario.label_stream(75)
-    status = scenario.wait("fourth model", lambda s: len(s["versions"]) == 4, seconds=400)
+    status = scenario.wait("fourth model", lambda s: len(s["versions"]) == 4)
     assert status["versions"][-1]["labels"] == 300
     images = open_images(cifar10)
     folder = version_folder(scenario.backend.data_folder, status["id"], status["serving_version"])

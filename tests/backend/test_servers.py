@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import redis
 from support.held import HeldTrainings, worker_command
-from support.processes import wait_until
+from support.processes import PATIENCE, wait_until
 from support.servers import PostgreSQL, RedisServer
 
 from cdal.demo.backend import START_SECONDS, BackendServer
@@ -103,7 +103,9 @@ def test_two_rounds_on_servers(
         for task in scenario.project.sdk.tasks.list(project=scenario.number, page_size=3).items
     ]
     answer = httpx.post(
-        f"{second.url}/predict", json={"tasks": tasks, "project": uid_of(scenario)}, timeout=60
+        f"{second.url}/predict",
+        json={"tasks": tasks, "project": uid_of(scenario)},
+        timeout=PATIENCE,
     )
     results = answer.raise_for_status().json()["results"]
     assert len(results) == len(tasks) == 3
@@ -129,7 +131,7 @@ def test_a_burst_at_two_web_processes_makes_one_training(
     deployment.worker.stop()
     body = {"action": "START_TRAINING", "project": {"id": scenario.number}}
     jobs = {
-        httpx.post(f"{web.url}/webhook", json=body, timeout=30).json()["job"]
+        httpx.post(f"{web.url}/webhook", json=body, timeout=PATIENCE).json()["job"]
         for web in deployment.webs * 10
     }
     assert len(jobs) == 1
@@ -166,7 +168,7 @@ def test_a_restart_of_both_servers_in_the_middle_of_a_training(
             redis_server.kill()
             postgresql.kill()
             # Its answer is a sentence; the web process itself goes on.
-            answer = httpx.get(f"{web.url}/api/v1/projects", timeout=60)
+            answer = httpx.get(f"{web.url}/api/v1/projects", timeout=PATIENCE)
             assert (answer.status_code, list(answer.json())) == (503, ["error"])
             # The training has noticed, and goes on.
             wait_until("training without a database", lambda: "goes on without" in made.log())

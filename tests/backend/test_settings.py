@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdal.backend.errors import SettingsError
@@ -150,7 +150,6 @@ def parse(typed: object) -> tuple[ProjectSettings | None, str]:
         return None, str(error)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(ProjectSettings.model_fields)) | st.text(), JSON))
 def test_any_settings_are_accepted_or_refused_in_one_sentence(typed: dict[str, Any]) -> None:
     accepted, sentence = parse(typed)
@@ -160,7 +159,6 @@ def test_any_settings_are_accepted_or_refused_in_one_sentence(typed: dict[str, A
         assert ProjectSettings.parse(accepted.model_dump()) == accepted
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_accepted_or_refused(text: str) -> None:
     accepted, sentence = parse(text)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from support.held import HeldBackend
+from support.processes import PATIENCE
 
 from cdal.demo.backend import BackendServer
 
@@ -54,6 +55,7 @@ def test_a_webhook_for_an_unknown_project_is_ignored(backend: BackendServer) -> 
     answer = httpx.post(
         f"{backend.url}/webhook",
         json={"action": "ANNOTATION_CREATED", "project": {"id": 999_999}},
+        timeout=PATIENCE,
     )
     assert answer.status_code == 200
     assert answer.json()["status"] == "ignored"

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from support.held import HeldBackend
-from support.processes import environment
+from support.processes import PATIENCE, environment
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.data]
 
@@ -28,7 +28,7 @@ def cdal(scenario: Any, *arguments: object) -> str:
 
 
 def post(scenario: Any, path: str) -> Any:
-    answer = httpx.post(f"{scenario.backend.url}/api/v1{path}", timeout=60)
+    answer = httpx.post(f"{scenario.backend.url}/api/v1{path}", timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
     return answer.json()
 

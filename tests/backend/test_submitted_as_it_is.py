@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from support.label_studio_page import LabelStudioPage
+from support.processes import PATIENCE
 
 from cdal.backend.annotations import Region, read_annotations, to_result
 from cdal.backend.annotations.labeling_config import served_control
@@ -75,7 +76,7 @@ def exported(
     answer = httpx.get(
         f"{url}/api/projects/{made.number}/export?exportType=JSON",
         headers={"Authorization": f"Token {token}"},
-        timeout=60,
+        timeout=PATIENCE,
     )
     (item,) = answer.json()
     found: list[dict[str, Any]] = item["annotations"]

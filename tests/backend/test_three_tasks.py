@@ -83,7 +83,7 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
     for number in range(1, ROUNDS + 1):
         queues.append(scenario.queue())
         served.append(scenario.label_stream(BUDGET))
-        status = scenario.wait_for_round(number + 1, seconds=400)
+        status = scenario.wait_for_round(number + 1)
         assert status["versions"][-1]["labels"] == number * BUDGET
         folder = version_folder(scenario.backend.data_folder, status["id"], number)
         metrics.append(measure(folder, images, images.test).main)

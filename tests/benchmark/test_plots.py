@@ -73,25 +73,30 @@ def every_plot(data: dict[str, Any]) -> list[Figure]:
     ]
 
 
-def test_every_plot_is_a_file_and_no_figure_stays_open() -> None:
-    for figure in every_plot(two_selectors()):
-        ET.fromstring(as_svg(figure))
-        Image.open(io.BytesIO(as_png(figure))).verify()
+@pytest.fixture(scope="module")
+def drawn() -> list[tuple[bytes, bytes]]:
+    """Every plot, as SVG and PNG."""
+    return [(as_svg(figure), as_png(figure)) for figure in every_plot(two_selectors())]
+
+
+def test_every_plot_is_a_file_and_no_figure_stays_open(drawn: list[tuple[bytes, bytes]]) -> None:
+    for svg, png in drawn:
+        ET.fromstring(svg)
+        Image.open(io.BytesIO(png)).verify()
     from matplotlib import pyplot
 
     assert pyplot.get_fignums() == []
 
 
-def test_the_same_data_give_the_same_bytes() -> None:
-    first, second = every_plot(two_selectors()), every_plot(two_selectors())
-    for one, other in zip(first, second, strict=True):
-        assert as_svg(one) == as_svg(other)
-        assert as_png(one) == as_png(other)
+def test_the_same_data_give_the_same_bytes(drawn: list[tuple[bytes, bytes]]) -> None:
+    for figure, (svg, png) in zip(every_plot(two_selectors()), drawn, strict=True):
+        assert as_svg(figure) == svg
+        assert as_png(figure) == png
 
 
-def test_no_svg_holds_a_date_or_a_script() -> None:
-    for figure in every_plot(two_selectors()):
-        text = as_svg(figure).decode()
+def test_no_svg_holds_a_date_or_a_script(drawn: list[tuple[bytes, bytes]]) -> None:
+    for svg, _ in drawn:
+        text = svg.decode()
         assert "dc:date" not in text
         assert "<script" not in text
 

@@ -49,8 +49,15 @@ def page(folder: Path, data: dict[str, Any], pool: Part | None = None) -> Page:
     return Page(write_report(write(folder, data), pool).read_text(encoding="utf-8"))
 
 
-def test_the_page_has_everything(tmp_path: Path) -> None:
-    found = page(tmp_path, two_selectors())
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
+    """The folder with the report of two selectors, and its page."""
+    folder = tmp_path_factory.mktemp("reported")
+    return folder, page(folder, two_selectors())
+
+
+def test_the_page_has_everything(reported: tuple[Path, Page]) -> None:
+    folder, found = reported
     assert found.headings == [
         "Findings",
         "Learning curves",
@@ -66,28 +73,28 @@ def test_the_page_has_everything(tmp_path: Path) -> None:
     assert "cdal-cs needs 20 labels for what random reaches with 30" in found.text
     assert "cdal benchmark --selectors random,cdal-cs --dataset data/animals" in found.text
     assert "73.0 ± 38.1" in found.text
-    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    table = (folder / "table.md").read_text(encoding="utf-8")
     assert "- cdal-cs needs 20 labels" in table
     assert "| 20 | 61.0 ± 12.7 | 73.0 ± 38.1 |" in table
-    assert b"<svg" in (tmp_path / "curves.svg").read_bytes()
+    assert b"<svg" in (folder / "curves.svg").read_bytes()
 
 
-def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
-    found = page(tmp_path, two_selectors())
+def test_the_page_needs_nothing_from_outside(reported: tuple[Path, Page]) -> None:
+    folder, found = reported
     pictures = [attributes for tag, attributes in found.tags if tag == "img"]
     assert len(pictures) == 4
     for attributes in pictures:
         assert attributes["alt"]
         assert str(attributes["src"]).startswith("data:image/")
     assert {tag for tag, _ in found.tags}.isdisjoint({"script", "link", "iframe", "object", "a"})
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    text = (folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|@import|url\(", text)
 
 
-def test_the_same_results_give_the_same_page(tmp_path: Path) -> None:
-    write(tmp_path, two_selectors())
-    first = write_report(tmp_path).read_bytes()
-    assert write_report(tmp_path).read_bytes() == first
+def test_the_same_results_give_the_same_page(reported: tuple[Path, Page]) -> None:
+    folder, _ = reported
+    first = (folder / "report.html").read_bytes()
+    assert write_report(folder).read_bytes() == first
 
 
 def test_nothing_in_the_results_is_markup(tmp_path: Path) -> None:
@@ -215,8 +222,8 @@ def test_damaged_scores_are_refused(tmp_path: Path) -> None:
         page(tmp_path, data)
 
 
-def test_pictures_in_the_page_are_whole(tmp_path: Path) -> None:
-    found = page(tmp_path, two_selectors())
+def test_pictures_in_the_page_are_whole(reported: tuple[Path, Page]) -> None:
+    folder, found = reported
     source = next(str(attributes["src"]) for tag, attributes in found.tags if tag == "img")
     data = base64.b64decode(source.partition("base64,")[2], validate=True)
-    assert data == (tmp_path / "curves.svg").read_bytes()
+    assert data == (folder / "curves.svg").read_bytes()

@@ -20,6 +20,8 @@ from cdal.benchmark.trainer import Trainer
 from cdal.cli import main
 from cdal.models import TaskNetwork, fit
 
+pytestmark = pytest.mark.slow
+
 Scenes = Callable[[str], Path]
 CURVES = "random,cdal-cs,cdal-rl:epochs=2,policy=once"
 

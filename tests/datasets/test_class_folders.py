@@ -60,6 +60,7 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
         open_images(make_folder(tmp_path, {"cat/1.png": b"", "stray.png": b""}))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_cifar10(cifar10: Path) -> None:
     images = open_images(cifar10)

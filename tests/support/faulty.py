@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from support.processes import PATIENCE
+
 Forward = Callable[[], httpx.Response]
 Fault = Callable[[Forward], httpx.Response | None]
 """Handles a request; None cuts the connection."""
@@ -57,7 +59,7 @@ class FaultyLabelStudio(ThreadingHTTPServer):
         always: list[Fault] = []
         happened: list[str] = []
         lock = Lock()
-        client = httpx.Client(base_url=url, timeout=120)
+        client = httpx.Client(base_url=url, timeout=PATIENCE)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"

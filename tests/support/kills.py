@@ -178,6 +178,7 @@ def check_all_labels_are_trained_on(scenario: Scenario) -> None:
     answer = httpx.get(
         f"{scenario.label_studio.url}/api/projects/{scenario.number}",
         headers={"Authorization": f"Token {scenario.label_studio.token}"},
+        timeout=PATIENCE,
     ).json()
     scenario.project.start_training(scenario.connection)
     scenario.wait(

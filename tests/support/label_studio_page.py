@@ -16,8 +16,8 @@ from cdal.demo.label_studio import LabelStudioServer
 Pixels = npt.NDArray[np.int16]
 Mask = npt.NDArray[np.bool_]
 
-SETTLED_MS = 1500
-"""For the page to draw what it has; it tells nobody when it has done so."""
+STEP_MS = 500
+"""Between two pictures of the page, which tells nobody when it has drawn all it has."""
 
 
 class LabelStudioPage:
@@ -39,14 +39,14 @@ class LabelStudioPage:
         address = f"{self._url}/projects/{project}/data?task={task}"
         self._page.goto(address, wait_until="commit")
         self._page.wait_for_selector(".konvajs-content canvas")
-        self._page.wait_for_timeout(SETTLED_MS)
+        self._image()
 
     def submit_next(self, project: int) -> None:
         """Label the next task of the stream by submitting what it begins with."""
         address = f"{self._url}/projects/{project}/data?labeling=1"
         self._page.goto(address, wait_until="commit")
         self._page.wait_for_selector(".konvajs-content canvas")
-        self._page.wait_for_timeout(SETTLED_MS)
+        self._image()
         with self._page.expect_response(
             lambda answer: answer.request.method == "POST" and "/annotations" in answer.url
         ) as submitted:
@@ -63,7 +63,6 @@ class LabelStudioPage:
         self._page.evaluate(
             "window.Htx.annotationStore.selected.regions.forEach(region => region.toggleHidden())"
         )
-        self._page.wait_for_timeout(SETTLED_MS)
         different: Mask = np.abs(shown - self._image()).max(2) > 2
         return different
 
@@ -77,7 +76,20 @@ class LabelStudioPage:
         return found
 
     def _image(self) -> Pixels:
-        """The image as it is shown now, with all that is drawn on it, (h, w, 3)."""
+        """The image with all that is drawn on it, once it no longer changes, (h, w, 3)."""
+        self._page.wait_for_function(
+            "[...document.images].every(image => image.complete)"
+            " && [...document.images].some(image => image.width > 50)"
+        )
+        before = self._picture()
+        while True:
+            self._page.wait_for_timeout(STEP_MS)
+            now = self._picture()
+            if np.array_equal(before, now):
+                return now
+            before = now
+
+    def _picture(self) -> Pixels:
         clip: dict[str, Any] = self._page.evaluate(
             """() => {
                 const boxes = [...document.querySelectorAll('img')]

@@ -186,7 +186,7 @@ def test_an_encoding_that_breaks_off_is_left_out_when_it_is_decoded() -> None:
 
 
 @given(st.binary(max_size=40))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_no_encoding_breaks_the_reader(body: bytes) -> None:
     header = (3 * 5 * 4).to_bytes(4, "big") + bytes([7 << 3])
     truth = read(TAG, [encoded(list(header + body), (3, 5)), painted([[255]], "sky")])

@@ -63,7 +63,7 @@ numbers = st.floats(-4, 14, allow_nan=False).map(lambda value: round(value, 2))
 
 
 @given(st.lists(st.tuples(numbers, numbers), min_size=3, max_size=12))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_inside_is_where_the_line_winds_around(points: list[tuple[float, float]]) -> None:
     """The angles under which a centre sees the edges add up to whole turns around it."""
     target = np.zeros((9, 11), np.uint8)

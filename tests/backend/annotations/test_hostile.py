@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.annotated import LABELS, control_of
 
@@ -44,7 +44,7 @@ def regions(tag: str) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("tag", FORMATS)
 @given(data=st.data(), unlabelled=st.sampled_from(["background", "ignore"]))
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 def test_no_annotation_breaks_the_reader(tag: str, data: Any, unlabelled: Any) -> None:
     result = data.draw(st.lists(regions(tag), max_size=4) | json)
     control = control_of(tag)

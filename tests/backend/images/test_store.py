@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from pathlib import Path
-from threading import Lock, current_thread
+from threading import Barrier, Lock, current_thread
 
 import pytest
 import torch
 from PIL import Image
 from support.loopback import Answer, Loopback, reply
+from support.processes import PATIENCE
 from torch import Tensor
 
 from cdal.backend.images.decode import memory_to_decode
@@ -145,16 +146,20 @@ def test_embedded_images(
 # --- Many at once
 
 
-def gauge(label_studio: Loopback, count: int, seconds: float) -> list[int]:
-    """Serve images 0 to count - 1, each after a while; the answer is filled with how many ran."""
-    running, seen, lock = [0], [0], Lock()
+def gauge(label_studio: Loopback, count: int, together: int) -> list[int]:
+    """Serve images 0 to count - 1, as many at once as given, a divisor of count.
+
+    Returns:
+        A list that is filled with the most that were requested at once.
+    """
+    running, seen, lock, meet = [0], [0], Lock(), Barrier(together)
 
     def slow(number: int) -> Answer:
         def write(handler: BaseHTTPRequestHandler) -> None:
             with lock:
                 running[0] += 1
                 seen[0] = max(seen[0], running[0])
-            time.sleep(seconds)
+            meet.wait(PATIENCE)
             with lock:
                 running[0] -= 1
             reply(png(number))(handler)
@@ -198,7 +203,7 @@ def test_a_stream_keeps_the_order(
 def test_a_stream_works_on_several_at_once(
     store: ImageStore, label_studio: Loopback, source: ImageSource
 ) -> None:
-    seen = gauge(label_studio, 16, 0.05)
+    seen = gauge(label_studio, 16, together=4)
     assert (
         len(list(store.stream(source, [(n, path(n)) for n in range(16)], as_it_is, workers=4)))
         == 16

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import httpx
 import pytest
+from support.processes import PATIENCE
 
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio import client as client_module
@@ -47,6 +48,7 @@ def test_a_personal_access_token_is_as_good_as_a_legacy_one(
         f"{label_studio.url}/api/token/",
         json={},
         headers={"Authorization": f"Token {label_studio.token}"},
+        timeout=PATIENCE,
     )
     with closing(
         LabelStudioClient(label_studio.url, made.json()["token"], project.number)
@@ -54,7 +56,9 @@ def test_a_personal_access_token_is_as_good_as_a_legacy_one(
         assert client.read_project().title == "client test"
         headers = client.authorization()
     assert headers["Authorization"].startswith("Bearer ")
-    answer = httpx.get(f"{label_studio.url}/api/projects/{project.number}", headers=headers)
+    answer = httpx.get(
+        f"{label_studio.url}/api/projects/{project.number}", headers=headers, timeout=PATIENCE
+    )
     assert answer.status_code == 200
 
 

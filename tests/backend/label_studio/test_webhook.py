@@ -12,6 +12,7 @@ import httpx
 import pytest
 from flask.testing import FlaskClient
 from support.offline import add_project, basic, jobs_of, make_browser, services_of
+from support.processes import PATIENCE
 
 from cdal.backend.label_studio.webhook import HEADER, REFUSED, make_secret
 from cdal.backend.services import Services
@@ -101,6 +102,7 @@ def finish_all(services: Services) -> int:
     return len(claimed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "at_once", "each_s"), [("ANNOTATION_CREATED", 120, 0.5), ("START_TRAINING", 3, 60.0)]
 )
@@ -146,9 +148,11 @@ def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
     secret = webhook.headers[HEADER]
     assert len(secret) >= 43
     hint = {"action": "ANNOTATION_UPDATED", "project": {"id": scenario.number}}
-    refused = httpx.post(f"{server.url}/webhook", json=hint)
+    refused = httpx.post(f"{server.url}/webhook", json=hint, timeout=PATIENCE)
     assert refused.status_code == 401
-    heard = httpx.post(f"{server.url}/webhook", json=hint, headers={HEADER: secret})
+    heard = httpx.post(
+        f"{server.url}/webhook", json=hint, headers={HEADER: secret}, timeout=PATIENCE
+    )
     assert heard.status_code == 200
 
     # Label Studio's own events are heard.

@@ -357,7 +357,7 @@ class TestAnExhaustedPool:
     def test_one_more_label_makes_no_training_while_others_may_follow(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
-        label_last(label_studio, 41, age=timedelta(seconds=100))
+        label_last(label_studio, 41, age=timedelta(seconds=1))
         run(services, project, label_studio)
         assert requested(services) == []
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.offline import add_project, jobs_of, make_config, make_services
-from support.processes import environment
+from support.processes import PATIENCE, environment
 
 from cdal.backend.errors import DataFolderError
 from cdal.backend.services import Services
@@ -45,7 +45,7 @@ def command(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
@@ -181,7 +181,7 @@ def test_a_folder_that_cannot_be_written_is_reported_in_a_sentence(
         env=environment(locked_away),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (

@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.offline import CONFIG, UID, add_project, jobs_of, make_browser, services_of
+from support.processes import PATIENCE
 
 from cdal.backend.web.app import status_text
 from cdal.demo.backend import BackendServer
@@ -197,7 +198,6 @@ def test_bad_calls_are_refused_with_a_sentence(
     assert_refused(browser, sent, sentence)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_a_status_line_is_one_line_whatever_the_text(text: str) -> None:
     line = status_text(text)
@@ -265,7 +265,7 @@ def test_label_studio_shows_that_no_token_may_read_the_project(
             "hostname": label_studio.url,
             "access_token": secrets.token_hex(20),
         },
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(

@@ -51,7 +51,6 @@ CHECKS = [
     response_schema_conformance,
 ]
 FUZZING = {
-    "deadline": None,
     "database": None,
     "suppress_health_check": list(HealthCheck),
     "derandomize": True,
@@ -265,6 +264,7 @@ def fuzz_a_page(fuzzed: Fuzzed, method: str, rule: str, examples: int) -> None:
     send()
 
 
+@pytest.mark.slow
 def test_a_few_hundred_requests(fuzzed: Fuzzed) -> None:
     fuzz_the_document(fuzzed, 8)
     for path in BODIES:

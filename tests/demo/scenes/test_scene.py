@@ -139,6 +139,7 @@ class Scenes:
         return image, torch.tensor(CLASSES.index(scene.label))
 
 
+@pytest.mark.slow
 def test_scenes_can_be_learnt_but_not_perfectly(scenes: list[Scene]) -> None:
     network = make_network(
         architecture="mobilenet_v3_small", classes=CLASSES, image_size=32, pretrained=False

@@ -56,6 +56,7 @@ def test_running_statistics_adapt_in_a_short_training() -> None:
     assert momenta == {0.1}
 
 
+@pytest.mark.slow
 def test_vgg16_has_its_own_learning_rate() -> None:
     network = make_network(
         architecture="vgg16", classes=("red", "green"), image_size=32, pretrained=False

@@ -57,6 +57,7 @@ def test_every_detector_learns_from_images_with_and_without_boxes(name: str) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name not in SIZES])
 def test_images_without_boxes_lower_the_loss(name: str) -> None:
     manifest = Manifest("detection", name, CLASSES, 64, 0, False)

@@ -46,7 +46,7 @@ class TestLabelMap:
         logits[0, 3:, :5] = 3
         assert torch.equal(label_map(logits, size).long(), by_definition(logits, size).argmax(0))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         seed=st.integers(0, 10**6),
         classes=st.integers(1, 6),
