@@ -14,6 +14,8 @@ gc.disable()
 # Two processes run the tests, each with its own servers; more threads would only wait for each
 # other. It is set here because torch reads it when imported, also in the servers' processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests reach nothing outside this machine, nor do the servers that they start.
+os.environ["CDAL_DOWNLOADS"] = "false"
 
 # How long an example takes to make or to check decides nothing.
 settings.register_profile("cdal", deadline=None, suppress_health_check=[HealthCheck.too_slow])

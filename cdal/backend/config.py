@@ -90,8 +90,14 @@ class ServerConfig(BaseSettings):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     weights_folder: Path | None = Field(
         None,
-        description="Folder with torchvision's pretrained weights and with your own weights for "
-        "the setting `weights`.",
+        description="Folder with pretrained weights, which come before those found elsewhere: "
+        "torchvision's files under their own names, timm's as `NAME.safetensors`; and with your "
+        "own weights for the setting `weights`.",
+    )
+    downloads: bool = Field(
+        True,
+        description="Whether published weights that are not on this machine are downloaded, from "
+        "huggingface.co (or `HF_ENDPOINT`) and download.pytorch.org, into the data folder.",
     )
     image_hosts: str = Field(
         "public",
@@ -210,6 +216,11 @@ class ServerConfig(BaseSettings):
     @property
     def jobs_file(self) -> Path:
         return self.data_folder / "jobs.sqlite"
+
+    @property
+    def downloads_folder(self) -> Path:
+        """Where published weights are kept that were downloaded."""
+        return self.data_folder / "weights"
 
     @property
     def images_folder(self) -> Path:

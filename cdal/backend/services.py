@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from cdal.backend.label_studio.clients import Clients
 from cdal.backend.logs import never_show
 from cdal.backend.store.database import Store
 from cdal.backend.store.tables import Project
-from cdal.models import TaskNetwork, choose_device, free_memory, load_network
+from cdal.models import TaskNetwork, WeightSources, choose_device, free_memory, load_network
 
 THUMBNAIL_CACHE_BYTES = 256 << 20
 
@@ -60,9 +60,14 @@ class Services:
                 AllowedHosts.parse(config.image_hosts),
             ),
             features=FeatureStore(config.features_folder, config.features_mb * 2**20),
-            networks=LoadedNetworks(config.device, config.weights_folder),
+            networks=LoadedNetworks(config.device, replace(_sources(config), downloads=False)),
             thumbnails=DiskCache(config.data_folder / "thumbnails", THUMBNAIL_CACHE_BYTES),
         )
+
+    @property
+    def weight_sources(self) -> WeightSources:
+        """Where published weights may come from."""
+        return _sources(self.config)
 
     def client(self, project: Project) -> LabelStudioClient:
         """A client for a project, signed in by the token that `/setup` found to work.
@@ -98,6 +103,10 @@ class Services:
         return InputReader(self.images, self.features, self.image_source(project))
 
 
+def _sources(config: ServerConfig) -> WeightSources:
+    return WeightSources(config.weights_folder, config.downloads, config.downloads_folder)
+
+
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
@@ -108,9 +117,9 @@ class LoadedNetworks:
 
     KEPT = 2
 
-    def __init__(self, device: str, weights_folder: Path | None = None) -> None:
+    def __init__(self, device: str, sources: WeightSources | None = None) -> None:
         self._device = device
-        self._weights_folder = weights_folder
+        self._sources = sources
         self._lock = threading.Lock()
         self._loaded: dict[Path, TaskNetwork] = {}
 
@@ -148,4 +157,4 @@ class LoadedNetworks:
         return self._on(folder, CPU)
 
     def _on(self, folder: Path, device: torch.device) -> TaskNetwork:
-        return load_network(folder, device, weights_folder=self._weights_folder)
+        return load_network(folder, device, sources=self._sources)

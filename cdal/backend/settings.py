@@ -140,8 +140,8 @@ class ProjectSettings(BaseModel):
     )
     pretrained: bool | Literal["auto"] = Field(
         "auto",
-        description="Start from pretrained weights if there is no model to fine-tune: "
-        '"auto" if they are on this machine, true after downloading them, false never.',
+        description="Start from published weights if there is no model to fine-tune: "
+        '"auto" if they are on this machine or can be downloaded, true or not at all, false never.',
     )
     weights: str | None = Field(
         None,

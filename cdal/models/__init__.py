@@ -34,6 +34,7 @@ from cdal.models.registry import (
 )
 from cdal.models.reports import ClassScore, FitProgress, FitReport, Metrics
 from cdal.models.segmentation.network import SegmentationNetwork
+from cdal.models.weight_sources import Origin, WeightSources
 
 __all__ = [
     "ARCHITECTURES",
@@ -53,6 +54,7 @@ __all__ = [
     "Manifest",
     "Metrics",
     "ModelError",
+    "Origin",
     "Plan",
     "Prediction",
     "Recipe",
@@ -60,6 +62,7 @@ __all__ = [
     "SegmentationNetwork",
     "Stopped",
     "TaskNetwork",
+    "WeightSources",
     "check_backbone",
     "check_weights",
     "choose_device",

@@ -12,9 +12,10 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from cdal.models.backbone_weights import EMBEDDED, Published, WeightSources, find_weights
+from cdal.models.backbone_weights import EMBEDDED, Published, find_weights
 from cdal.models.errors import ModelError
 from cdal.models.features import KeptFeatures
+from cdal.models.weight_sources import WeightSources
 
 PREFIX = "timm:"
 DEFAULT_BACKBONE = PREFIX + EMBEDDED
@@ -173,14 +174,16 @@ def open_backbone(
         for (other, where, digest), backbone in _open.items():
             if (other, where) == (name, str(device)) and sha256 in (None, digest):
                 return backbone
-        check_backbone(name)
-        backbone = _load(name, device, sources or WeightSources())
-        found = backbone.record
-        if sha256 not in (None, found.sha256):
-            raise ModelError(
-                f"The model was trained on other weights of {name} than those in {found.source}. "
-                "Restore the file that it was trained with, or train again."
-            )
+    # A download must not hold up those who need another backbone.
+    check_backbone(name)
+    backbone = _load(name, device, sources or WeightSources())
+    found = backbone.record
+    if sha256 not in (None, found.sha256):
+        raise ModelError(
+            f"The model was trained on other weights of {name} than those in {found.source}. "
+            "Restore the file that it was trained with, or train again."
+        )
+    with _lock:
         return _open.setdefault((name, str(device), found.sha256), backbone)
 
 

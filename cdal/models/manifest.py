@@ -15,6 +15,7 @@ import torchvision
 from cdal.models.backbone import BackboneRecord
 from cdal.models.errors import ModelError
 from cdal.models.recipe import Recipe
+from cdal.models.weight_sources import Origin
 
 FORMAT = 1
 
@@ -44,6 +45,7 @@ class Manifest:
         mean: subtracted from each channel of an image in [0, 1].
         std: each channel is then divided by this.
         backbone: the frozen backbone of the head; None if all weights are saved.
+        origin: what training began from; None if an earlier version of this package saved it.
         data_fingerprint: the ``fingerprint`` of its training; "" before training.
         versions: the versions of python, torch and torchvision, for the record.
         format: the format number of the manifest.
@@ -58,6 +60,7 @@ class Manifest:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     backbone: BackboneRecord | None = None
+    origin: Origin | None = None
     data_fingerprint: str = ""
     versions: Mapping[str, str] = field(default_factory=_versions)
     format: int = FORMAT
@@ -92,9 +95,13 @@ class Manifest:
             raise ModelError(
                 f"The manifest has format {data['format']!r}; this version reads format {FORMAT}."
             )
-        backbone = data.pop("backbone", None)  # earlier versions do not have it
-        record = None if backbone is None else BackboneRecord.from_json(backbone)
-        return cls(**_checked(data), backbone=record)
+        # Earlier versions do not have these two.
+        backbone, origin = data.pop("backbone", None), data.pop("origin", None)
+        return cls(
+            **_checked(data),
+            backbone=None if backbone is None else BackboneRecord.from_json(backbone),
+            origin=None if origin is None else Origin.from_json(origin),
+        )
 
 
 _KINDS: Mapping[str, type] = {
@@ -115,7 +122,7 @@ _LENGTHS = {"classes": None, "mean": 3, "std": 3}
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a manifest, with their types checked and lists converted to tuples."""
-    names = {f.name for f in fields(Manifest)} - {"backbone"}
+    names = {f.name for f in fields(Manifest)} - {"backbone", "origin"}
     if set(data) != names:
         wrong = ", ".join(sorted(set(data) ^ names))
         raise ModelError(f"These fields of the manifest are missing or unknown: {wrong}.")

@@ -11,7 +11,6 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Literal
-from urllib.error import URLError
 from urllib.parse import urlparse
 
 import torch
@@ -19,11 +18,13 @@ import torchvision.models
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models import Weights
 
 from cdal.models.errors import ModelError
+from cdal.models.weight_sources import RANDOM, Origin, WeightSources, download, file_digest
 
 Pretrained = Literal["auto"] | bool
-"""True: required, downloaded if missing; False: not used; "auto": used if already on disk."""
+"""True: required; False: not used; "auto": used if available."""
 
 PREFIXES: Mapping[str, str] = {"": "", "features.": "", "base.": "layer"}
 """Prefixes of tensor names in published weights, and ours in their place: torchvision's mobilenets
@@ -33,44 +34,80 @@ log = logging.getLogger(__name__)
 
 
 def pretrained_weights(
-    architecture: str, backbone: str | None, pretrained: Pretrained, folder: Path | None
-) -> Mapping[str, Tensor] | None:
-    """Weights of torchvision, trained on ImageNet, or None if the network starts from scratch.
+    architecture: str, backbone: str | None, pretrained: Pretrained, sources: WeightSources
+) -> tuple[Mapping[str, Tensor] | None, Origin]:
+    """Torchvision's weights of the whole network, trained on COCO if it finds objects, or those of
+    its backbone, trained on ImageNet.
 
     Args:
         architecture: the network's name.
         backbone: the name of its backbone in torchvision; None if torchvision has no weights.
         pretrained: see ``Pretrained``.
-        folder: the folder of torchvision's weight files; None: torch's own cache.
+        sources: where they may come from.
+
+    Returns:
+        The weights, None if the network starts from scratch; and what that amounts to.
 
     Raises:
-        ModelError: the file is damaged, or is required and could not be downloaded.
+        ModelError: a file is damaged, or pretrained weights are required and not available.
     """
-    if pretrained is False or (backbone is None and pretrained == "auto"):
-        return None
-    if backbone is None:
+    if pretrained is False:
+        return None, Origin(RANDOM)
+    wishes = published_weights(architecture, backbone)
+    if not wishes and pretrained is True:
         raise ModelError(
             f"torchvision has no pretrained weights for {architecture}; provide your own, or start "
             "without pretrained weights."
         )
-    weights = torchvision.models.get_model_weights(backbone).DEFAULT
-    folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
-    file = folder / Path(urlparse(weights.url).path).name
-    if pretrained == "auto" and not file.is_file():
-        _log_once(backbone, file)
-        return None
-    try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(
-            model_dir=str(folder), map_location="cpu", progress=False, weights_only=True
+    reasons: list[str] = []
+    for wish in wishes:
+        try:
+            file, source = _find(wish, sources)
+        except ModelError as error:
+            reasons.append(str(error))
+            continue
+        return read_weights_file(file), Origin(
+            str(wish), source, file_digest(file), " ".join(reasons)
         )
-    except (URLError, TimeoutError) as error:
+    if pretrained is True:
+        raise ModelError(" ".join(reasons))
+    if not wishes:
+        return None, Origin(RANDOM, shortfall=f"Nobody publishes weights of {architecture}.")
+    _log_once(architecture, " ".join(reasons))
+    return None, Origin(RANDOM, shortfall=" ".join(reasons))
+
+
+def published_weights(architecture: str, backbone: str | None) -> list[Weights]:
+    """Torchvision's weights of a network and of its backbone, the most wanted first."""
+    names = dict.fromkeys((architecture, backbone))
+    known = [name for name in names if name in torchvision.models.list_models()]
+    return [torchvision.models.get_model_weights(name).DEFAULT for name in known]
+
+
+def _find(weights: Weights, sources: WeightSources) -> tuple[Path, str]:
+    """A file of published weights and where it came from: of this machine, or downloaded.
+
+    Raises:
+        ModelError: there is none; the message says what to do.
+    """
+    name = Path(urlparse(weights.url).path).name
+    for file in sources.find([name]):
+        return file, str(file)
+    advice = f"Put {name} into {sources.folder or sources.kept}"
+    if not sources.downloads:
         raise ModelError(
-            f"The pretrained weights of {backbone} could not be downloaded ({error}). "
-            f"Put {file.name} into {folder}, or start without pretrained weights."
+            f"This machine has no weights {weights}, and downloads are off. Allow downloads, or "
+            f"{advice[:1].lower()}{advice[1:]}."
+        )
+    file = sources.kept / name
+    try:
+        download(weights.url, file, sources)
+    except (OSError, ValueError) as error:  # URLError and TimeoutError are OSErrors
+        raise ModelError(
+            f"The weights {weights} could not be downloaded from {weights.url} ({error}). "
+            f"{advice}, or start without pretrained weights."
         ) from error
-    except Exception as error:
-        raise ModelError(f"{file} does not hold readable weights: {error}.") from error
-    return state
+    return file, weights.url
 
 
 def read_weights_file(file: Path) -> dict[str, Tensor]:
@@ -159,9 +196,5 @@ def adopt(module: nn.Module, weights: Mapping[str, Tensor], architecture: str) -
 
 
 @cache
-def _log_once(architecture: str, file: Path) -> None:
-    log.info(
-        "No pretrained weights for %s: %s does not exist, so training starts from scratch.",
-        architecture,
-        file,
-    )
+def _log_once(architecture: str, why: str) -> None:
+    log.info("%s is trained from scratch. %s", architecture, why)

@@ -17,7 +17,6 @@ from cdal.models.backbone import (
     is_backbone,
     open_backbone,
 )
-from cdal.models.backbone_weights import WeightSources
 from cdal.models.classification.architectures import CLASSIFIERS, SMALL_IMAGE
 from cdal.models.classification.head import ClassificationHead
 from cdal.models.classification.network import ClassificationNetwork
@@ -32,6 +31,7 @@ from cdal.models.pretrained import Pretrained, pretrained_weights, read_weights_
 from cdal.models.segmentation.architectures import SEGMENTERS
 from cdal.models.segmentation.head import SegmentationHead
 from cdal.models.segmentation.network import SegmentationNetwork
+from cdal.models.weight_sources import Origin, WeightSources, file_digest
 
 NETWORKS: Mapping[str, type[TaskNetwork]] = {
     network.task: network
@@ -151,7 +151,7 @@ def make_network(
     device: torch.device | None = None,
     seed: int = 0,
     pretrained: Pretrained = "auto",
-    weights_folder: Path | None = None,
+    sources: WeightSources | None = None,
     weights_file: Path | None = None,
 ) -> TaskNetwork:
     """Create an untrained network.
@@ -164,8 +164,8 @@ def make_network(
         image_size: the side S of its input; None: the largest that suits the device.
         device: where it runs; None: the CPU.
         seed: the seed of the random weights.
-        pretrained: whether to start from torchvision's weights; see ``Pretrained``.
-        weights_folder: the folder of weight files of torchvision and timm; None: torch's own cache.
+        pretrained: whether to start from published weights; see ``Pretrained``.
+        sources: where those may come from; None: this machine, and a download if they are required.
         weights_file: a file with weights of the user's own to start from instead.
 
     Raises:
@@ -174,10 +174,13 @@ def make_network(
     """
     device = device or torch.device("cpu")
     published = pretrained is not False and weights_file is None
-    sources = WeightSources(weights_folder, downloads=pretrained is True)
-    training: Training = "head" if published else "full"
+    sources = sources or WeightSources(downloads=pretrained is True)
+    shortfall = ""
+    if architecture is None and published:
+        default, shortfall = default_backbone(device, sources)
+        architecture = default.record.name
     architecture, image_size = choose_network(
-        task, device, (), architecture, image_size, training, sources
+        task, device, (), architecture, image_size, "full", sources
     )
     if is_backbone(architecture):
         if not published:
@@ -186,12 +189,13 @@ def make_network(
                 "own, choose a network of torchvision."
             )
         backbone = open_backbone(architecture, device, sources)
-        return _make_head(task, backbone, tuple(classes), image_size, seed)
+        return _make_head(task, backbone, tuple(classes), image_size, seed, shortfall)
     if weights_file is not None:
         weights: Mapping[str, torch.Tensor] | None = read_weights_file(weights_file)
+        origin = Origin(weights_file.name, str(weights_file), file_digest(weights_file))
     else:
         trained = ARCHITECTURES[task][architecture].backbone
-        weights = pretrained_weights(architecture, trained, pretrained, weights_folder)
+        weights, origin = pretrained_weights(architecture, trained, pretrained, sources)
     manifest = Manifest(
         task=task,
         architecture=architecture,
@@ -199,14 +203,20 @@ def make_network(
         image_size=image_size,
         seed=seed,
         pretrained=weights is not None,
+        origin=origin,
     )
     return NETWORKS[task].make(manifest, device, weights)
 
 
 def _make_head(
-    task: str, backbone: Backbone, classes: tuple[str, ...], image_size: int, seed: int
+    task: str,
+    backbone: Backbone,
+    classes: tuple[str, ...],
+    image_size: int,
+    seed: int,
+    shortfall: str,
 ) -> TaskNetwork:
-    """An untrained head on a backbone."""
+    """An untrained head on a backbone; ``shortfall`` as in ``Origin``."""
     record = backbone.record
     if task != "classification" and not record.channels:
         raise ModelError(f"{record.name} has no maps of features, which {task} needs.")
@@ -220,6 +230,7 @@ def _make_head(
         mean=backbone.mean,
         std=backbone.std,
         backbone=record,
+        origin=Origin(record.name, record.source, record.sha256, shortfall),
     )
     return HEADS[task].make(manifest, backbone.device)
 
@@ -229,7 +240,7 @@ def load_network(
     device: torch.device,
     classes: Sequence[str] | None = None,
     known_as: Mapping[str, Sequence[str]] | None = None,
-    weights_folder: Path | None = None,
+    sources: WeightSources | None = None,
 ) -> TaskNetwork:
     """Load a network that ``TaskNetwork.save`` wrote.
 
@@ -239,7 +250,8 @@ def load_network(
         classes: the classes it should have; None: as saved. What it has learnt about a class is
             kept by its name; new classes start from random weights.
         known_as: earlier names of the classes; see ``TaskNetwork.with_classes``.
-        weights_folder: where to look for the backbone's weights, which a head does not save.
+        sources: where the backbone's weights may come from, which a head does not save; None: this
+            machine.
 
     Raises:
         ModelError: a file is missing or damaged, or the weights do not fit the manifest.
@@ -250,9 +262,7 @@ def load_network(
         known_architecture(manifest.task, manifest.architecture)
     else:
         # Held until the network holds it.
-        backbone = open_backbone(
-            manifest.architecture, device, WeightSources(weights_folder), manifest.backbone.sha256
-        )
+        backbone = open_backbone(manifest.architecture, device, sources, manifest.backbone.sha256)
         device = backbone.device
     network = network_class(manifest.task, manifest.architecture).restore(manifest, device, weights)
     if classes is not None and tuple(classes) != manifest.classes:

@@ -69,7 +69,7 @@ def test_an_unseen_image_is_predicted_on_the_cpu(
     assert services.networks.get(folder) is not on_gpu
 
     # And a network that does not even fit into the memory is loaded elsewhere.
-    def full(folder: Path, device: Any, weights_folder: Path | None) -> TaskNetwork:
+    def full(folder: Path, device: Any, sources: Any) -> TaskNetwork:
         if device == torch.device("cuda"):
             raise FULL
         return load_network(folder, device)

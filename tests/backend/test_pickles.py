@@ -35,7 +35,7 @@ from cdal.backend.images.store import ImageError, ImageSource, ImageStore
 from cdal.backend.jobs.messages import open_messages
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.store.tables import Project
-from cdal.models import ModelError, load_network, make_network
+from cdal.models import ModelError, WeightSources, load_network, make_network
 from cdal.models.checkpoint import MANIFEST, WEIGHTS
 from cdal.models.pretrained import read_weights_file
 from cdal.selectors import PoolError, make_selector
@@ -161,7 +161,7 @@ def test_as_pretrained_weights(tmp_path: Path, bomb: bytes) -> None:
     url = get_model_weights("resnet18").DEFAULT.url
     (tmp_path / url.rpartition("/")[2]).write_bytes(bomb)
     with pytest.raises(ModelError, match="does not hold readable weights"):
-        make_network("classification", "resnet18", ["a", "b"], 32, weights_folder=tmp_path)
+        make_network("classification", "resnet18", ["a", "b"], 32, sources=WeightSources(tmp_path))
 
 
 def test_as_a_policy(tmp_path: Path, bomb: bytes) -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cdal.models import ModelError, backbone_weights
+from cdal.models import ModelError, WeightSources, backbone_weights, weight_sources
 from cdal.models.backbone import (
     DEFAULT_BACKBONE,
     Backbone,
@@ -20,7 +20,7 @@ from cdal.models.backbone import (
     is_backbone,
     open_backbone,
 )
-from cdal.models.backbone_weights import Published, WeightSources, embedded_file, find_weights
+from cdal.models.backbone_weights import Published, embedded_file, find_weights
 
 CPU = torch.device("cpu")
 SMALL = "timm:test_resnet"
@@ -39,6 +39,7 @@ def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights in any cache."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(weight_sources, "_failed", {})
 
 
 @pytest.fixture(scope="module")

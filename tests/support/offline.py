@@ -49,7 +49,11 @@ CONFIG = (
 def make_config(folder: Path, **changes: Any) -> ServerConfig:
     """A configuration that ignores the tests' environment."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"LABEL_STUDIO_URL": URL, "LABEL_STUDIO_API_KEY": "the-servers-key"}
+    values = {
+        "LABEL_STUDIO_URL": URL,
+        "LABEL_STUDIO_API_KEY": "the-servers-key",
+        "downloads": False,
+    }
     return ServerConfig(**{**values, "MODEL_DIR": folder, **changes})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from sqlalchemy import select
 
@@ -163,7 +165,7 @@ def _check_network(services: Services, project: Project, version: ModelVersion) 
     folder = services.config.version_folder(project.id, version.number)
     try:
         network = load_network(
-            folder, torch.device("cpu"), weights_folder=services.config.weights_folder
+            folder, torch.device("cpu"), sources=replace(services.weight_sources, downloads=False)
         )
         task = ProjectConfig.parse(project.labeling_config, project.extra_params).control.task
     except (ModelError, ConfigError) as error:

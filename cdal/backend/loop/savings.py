@@ -137,7 +137,7 @@ def _last(folder: Path, device: torch.device, work: Context) -> TaskNetwork | No
             device,
             classes,
             work.control.known_as,
-            work.services.config.weights_folder,
+            work.services.weight_sources,
         )
     except ModelError:
         return None
@@ -168,8 +168,8 @@ def _versions(
         try:
             folder = work.services.config.version_folder(work.project.id, row.number)
             # With the classes in the current order.
-            weights = work.services.config.weights_folder
-            version = load_network(folder, device, network.classes, weights_folder=weights)
+            sources = work.services.weight_sources
+            version = load_network(folder, device, network.classes, sources=sources)
         except ModelError:  # its weights are gone
             continue
         # Another architecture may be better or worse with the same labels.

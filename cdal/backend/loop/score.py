@@ -130,7 +130,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
     config = work.services.config
     folder = config.version_folder(work.project.id, version.number)
     device = choose_device(config.device)
-    network = load_network(folder, device, weights_folder=config.weights_folder)
+    network = load_network(folder, device, sources=work.services.weight_sources)
     reader = work.services.input_reader(work.project)
     problems: dict[int, ImageError] = {}
     chunk: list[Scored] = []

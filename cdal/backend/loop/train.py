@@ -236,8 +236,7 @@ def _serving_network(work: Context, device: torch.device) -> tuple[int | None, T
         number = session.get_one(ModelVersion, serving).number
     try:
         folder = work.services.config.version_folder(work.project.id, number)
-        weights = work.services.config.weights_folder
-        network = load_network(folder, device, weights_folder=weights)
+        network = load_network(folder, device, sources=work.services.weight_sources)
     except ModelError:
         if not serve_last_good(work.services, work.project.id):
             raise
@@ -282,7 +281,7 @@ def network_to_train(
         device=device,
         seed=settings.seed,
         pretrained=settings.pretrained,
-        weights_folder=work.services.config.weights_folder,
+        sources=work.services.weight_sources,
         weights_file=work.services.config.weights_file(settings.weights),
     )
     return made, False
