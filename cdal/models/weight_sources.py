@@ -61,10 +61,9 @@ class WeightSources:
     def find(self, names: Iterable[str]) -> Iterator[Path]:
         """The files of these names, in the order in which the folders are preferred."""
         wanted = tuple(names)
-        for folder in dict.fromkeys((self.folder, self.download_folder, torch_cache())):
-            for name in wanted if folder is not None else ():
-                if (folder / name).is_file():
-                    yield folder / name
+        folders = (self.folder, self.download_folder, torch_cache())
+        for folder in dict.fromkeys(one for one in folders if one is not None):
+            yield from (folder / name for name in wanted if (folder / name).is_file())
 
 
 @dataclass(frozen=True, slots=True)
