@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
-from label_studio_sdk.base_client import LabelStudioBase
+from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 from label_studio_sdk.types import RoleBasedTask
@@ -55,7 +55,7 @@ class LabelStudioClient:
         self.project = project
         with asking_to("connect"):
             self._http = open_http(self.url, timeout_s)
-        self._sdk = LabelStudioBase(
+        self._sdk = LabelStudio(
             base_url=self.url,
             api_key=api_key,
             timeout=timeout_s,
