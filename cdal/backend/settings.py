@@ -93,7 +93,8 @@ class ProjectSettings(BaseModel):
         0.02,
         ge=0,
         le=1,
-        description="A new model serves unless its held-out metric is lower by more than this.",
+        description="A new model serves unless its metric, on images that neither it nor the "
+        "serving model has learnt from, is lower by more than this and the drop is hardly chance.",
     )
     control: str | None = Field(
         None,

@@ -5,11 +5,12 @@ They know nothing about Label Studio, selectors, or any files but their own.
 
 from cdal.models.backbone import check_backbone, is_backbone
 from cdal.models.checkpoint import check_weights
+from cdal.models.classification.head import ClassificationHead
 from cdal.models.classification.network import ClassificationNetwork
 from cdal.models.data import Dataset
 from cdal.models.detection.network import DetectionNetwork, DetectionPrediction
 from cdal.models.devices import choose_device, free_memory
-from cdal.models.errors import ModelError, Stopped
+from cdal.models.errors import ModelError, Stopped, UnlabelledError
 from cdal.models.fitting import fit
 from cdal.models.manifest import Manifest, fingerprint
 from cdal.models.network import TaskNetwork
@@ -43,6 +44,7 @@ __all__ = [
     "NETWORKS",
     "ClassScore",
     "Classification",
+    "ClassificationHead",
     "ClassificationNetwork",
     "Dataset",
     "DetectionNetwork",
@@ -62,6 +64,7 @@ __all__ = [
     "SegmentationNetwork",
     "Stopped",
     "TaskNetwork",
+    "UnlabelledError",
     "WeightSources",
     "check_backbone",
     "check_weights",

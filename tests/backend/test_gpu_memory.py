@@ -45,7 +45,7 @@ def test_scoring_goes_on_in_halves_and_misses_no_image() -> None:
         left = list(range(100))
         while rows := left[: network.prediction_batch_size]:
             del left[: len(rows)]
-            yield Inputs(rows, [(32, 32)] * len(rows), pixels[rows])
+            yield Inputs(rows, [b""] * len(rows), [(32, 32)] * len(rows), pixels[rows])
 
     found = list(score_images(network, batches(), "image"))
     assert [row for scores, _ in found for row in scores.task_ids.tolist()] == list(range(100))

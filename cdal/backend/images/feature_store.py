@@ -89,13 +89,17 @@ class FeatureStore:
     def at(self, extraction: str, addresses: Sequence[bytes]) -> list[SeenImage | None]:
         """The images that were last found at these addresses, as far as they are kept."""
         with self._lock:
+            return self.get(extraction, self.contents_at(addresses))
+
+    def contents_at(self, addresses: Sequence[bytes]) -> list[bytes]:
+        """The contents that were last found at these addresses; empty where none is known."""
+        with self._lock:
             found = self._rows(ADDRESSES, addresses, _Contents)
             known = self._new_addresses
-            contents = [
+            return [
                 known.get(address, content or b"")
                 for address, content in zip(addresses, found, strict=True)
             ]
-            return self.get(extraction, contents)
 
     def get(self, extraction: str, contents: Sequence[bytes]) -> list[SeenImage | None]:
         """The images of these contents, as far as they are kept."""

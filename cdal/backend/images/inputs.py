@@ -35,11 +35,13 @@ class Inputs:
 
     Attributes:
         ids: their tasks.
+        contents: hashes of their files, 16 bytes each.
         sizes: their original heights and widths.
         images: prepared, (B, 3, S, S) uint8; for a head the features of each.
     """
 
     ids: Sequence[int]
+    contents: Sequence[bytes]
     sizes: Sequence[tuple[int, int]]
     images: Tensor | Sequence[ImageFeatures]
 
@@ -50,8 +52,8 @@ class Inputs:
         """The first and the second half of the batch."""
         half = len(self) // 2
         return (
-            Inputs(self.ids[:half], self.sizes[:half], self.images[:half]),
-            Inputs(self.ids[half:], self.sizes[half:], self.images[half:]),
+            Inputs(self.ids[:half], self.contents[:half], self.sizes[:half], self.images[:half]),
+            Inputs(self.ids[half:], self.contents[half:], self.sizes[half:], self.images[half:]),
         )
 
 
@@ -104,13 +106,16 @@ class InputReader:
     def _pixels_of(
         self, network: TaskNetwork, items: Items, on_problem: OnProblem
     ) -> Iterator[Inputs]:
-        prepare = partial(_prepare, network)
-        stream = _usable(self._images.stream(self._source, items, prepare), on_problem)
+        def prepare(file: ImageFile) -> tuple[bytes, _Prepared]:
+            return _content(file), file.prepared(partial(_prepare, network))
+
+        stream = _usable(self._images.stream_files(self._source, items, prepare), on_problem)
         while batch := list(islice(stream, network.prediction_batch_size)):
             yield Inputs(
                 [task_id for task_id, _ in batch],
-                [image.size for _, image in batch],
-                torch.stack([image.pixels for _, image in batch]),
+                [content for _, (content, _) in batch],
+                [image.size for _, (_, image) in batch],
+                torch.stack([image.pixels for _, (_, image) in batch]),
             )
 
     def _features_of(
@@ -121,8 +126,13 @@ class InputReader:
         try:
             while some := list(islice(left, network.judged_at_once)):
                 addresses = [address_key(self._source, *item) for item in some]
-                found = self._features.at(network.extraction, addresses)
-                kept = [(item[0], image) for item, image in zip(some, found, strict=True) if image]
+                contents = self._features.contents_at(addresses)
+                found = self._features.get(network.extraction, contents)
+                kept = [
+                    (item[0], content, image)
+                    for item, content, image in zip(some, contents, found, strict=True)
+                    if image
+                ]
                 if kept:
                     yield _seen(kept)
                 unknown += [item for item, image in zip(some, found, strict=True) if not image]
@@ -136,11 +146,11 @@ class InputReader:
         """Fetch images at addresses that nothing is known of; their contents may still be known."""
 
         def prepare(file: ImageFile) -> tuple[bytes, SeenImage | _Prepared]:
-            content = file.digest[:KEY_BYTES]
+            content = _content(file)
             (kept,) = self._features.get(network.extraction, [content])
             return content, kept or file.prepared(partial(_prepare, network))
 
-        known: list[tuple[int, SeenImage]] = []
+        known: list[tuple[int, bytes, SeenImage]] = []
         new: list[tuple[int, bytes, _Prepared]] = []
         stream = self._images.stream_files(self._source, items, prepare)
         for item, (task_id, found) in zip(items, stream, strict=True):
@@ -150,7 +160,7 @@ class InputReader:
             content, image = found
             self._features.note(address_key(self._source, *item), content)
             if isinstance(image, SeenImage):
-                known.append((task_id, image))
+                known.append((task_id, content, image))
             else:
                 new.append((task_id, content, image))
             if len(new) >= network.prediction_batch_size:
@@ -167,10 +177,10 @@ class InputReader:
     def _look(self, network: HeadNetwork, new: Sequence[tuple[int, bytes, _Prepared]]) -> Inputs:
         """Show prepared images to the backbone, and keep their features."""
         extracted = _extract(network, [image.pixels for _, _, image in new])
-        seen: list[tuple[int, SeenImage]] = []
+        seen: list[tuple[int, bytes, SeenImage]] = []
         for (task_id, content, image), features in zip(new, extracted, strict=True):
-            seen.append((task_id, SeenImage(features, image.size)))
-            self._features.put(network.extraction, content, seen[-1][1])
+            seen.append((task_id, content, SeenImage(features, image.size)))
+            self._features.put(network.extraction, content, seen[-1][2])
         return _seen(seen)
 
 
@@ -178,11 +188,16 @@ def _prepare(network: TaskNetwork, image: Tensor) -> _Prepared:
     return _Prepared(network.prepare(image), (image.shape[1], image.shape[2]))
 
 
-def _seen(images: Sequence[tuple[int, SeenImage]]) -> Inputs:
+def _content(file: ImageFile) -> bytes:
+    return file.digest[:KEY_BYTES]
+
+
+def _seen(images: Sequence[tuple[int, bytes, SeenImage]]) -> Inputs:
     return Inputs(
-        [task_id for task_id, _ in images],
-        [image.size for _, image in images],
-        [image.features for _, image in images],
+        [task_id for task_id, _, _ in images],
+        [content for _, content, _ in images],
+        [image.size for _, _, image in images],
+        [image.features for _, _, image in images],
     )
 
 

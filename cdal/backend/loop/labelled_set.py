@@ -1,8 +1,7 @@
-"""The labelled set: what was submitted, whether it is enough to train on, and the split."""
+"""The labelled set: what was submitted, and whether it is enough to train on."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -85,22 +84,6 @@ def too_few(truths: Iterable[Truth], needed: int, classes: int) -> str | None:
     if classes == 1:
         return f"None of the {len(known)} labelled images has a labelled region."
     return f"All {len(known)} labels are of one class; a model needs two."
-
-
-def is_held_out(task_id: int, share: float) -> bool:
-    """Whether an image is held out to measure models on; its task's id decides it for good."""
-    digest = hashlib.sha256(str(task_id).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < share
-
-
-def split(
-    images: TrainingImages, share: float, classes: int
-) -> tuple[TrainingImages, TrainingImages]:
-    """Training and held-out images; none is held out if too few classes would be left."""
-    train = images.where(lambda item: not is_held_out(item.task_id, share))
-    if len(_classes_of(item.truth for item in train.items)) < classes:
-        return images, images.where(lambda _: False)
-    return train, images.where(lambda item: is_held_out(item.task_id, share))
 
 
 def note_unread(work: Context, labels: Labels, read: ReadImages | None = None) -> None:

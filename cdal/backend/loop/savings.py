@@ -16,7 +16,6 @@ from cdal.backend.loop.labelled_set import (
     labelled_images,
     least_classes,
     read_labels,
-    split,
     too_few,
 )
 from cdal.backend.loop.labels_saved import (
@@ -26,8 +25,10 @@ from cdal.backend.loop.labels_saved import (
     estimate,
     values_of_confusions,
 )
+from cdal.backend.loop.split import split, without
 from cdal.backend.loop.train import network_classes, network_to_train, recipe_of
-from cdal.backend.loop.training_images import TrainingImages
+from cdal.backend.loop.training_images import LabelledImage, TrainingImages
+from cdal.backend.loop.version_images import VersionImages
 from cdal.backend.store.tables import (
     ModelVersion,
     Pick,
@@ -50,14 +51,18 @@ def run(work: Context) -> str:
     drawn = record_random_labels(work)
     images = labelled_images(work, {t: truth for t, truth in truths.items() if t in drawn})
     needed = least_classes(work.control)
-    why = _too_early(work, images, needed)
+    why = _too_early(work, images.items, needed)
     if why is not None:
         return _record(work, {"known": False, "why": why})
     device = choose_device(work.services.config.device)
     folder = work.services.config.project_folder(work.project.id) / "savings"
     network, _ = network_to_train(work, images, _last(folder, device, work), device)
     images = images.read(network, lambda share: work.report(0.1 * share, "reading")).images
-    train, held_out = split(images, work.settings.held_out, needed)
+    train, held_out = split(images, work.settings.held_out)
+    rows = _comparable(work, network)
+    held_out = without(held_out, {content for _, record in rows for content in record.learnt})
+    if len(held_out) < LEAST_IMAGES:
+        return _record(work, {"known": False, "why": _too_few_held_out(len(held_out))})
     fit(
         network,
         train.prepared_for(network),
@@ -68,7 +73,7 @@ def run(work: Context) -> str:
     )
     measure = _Measure(work, held_out, network.main_metric)
     random = Measured(len(images), measure(network))
-    versions = _versions(work, network, measure, device)
+    versions = _versions(work, [row for row, _ in rows], network, measure, device)
     if len(versions) < 2:
         why = "two model versions that kept the held-out images apart are needed"
         return _record(work, {"known": False, "why": why})
@@ -78,7 +83,7 @@ def run(work: Context) -> str:
         **estimate(versions, random, measure.metric, len(held_out)),
     }
     shutil.rmtree(folder, ignore_errors=True)
-    network.save(folder, "savings")
+    network.save(folder, _mark(work))
     return _record(work, result)
 
 
@@ -114,18 +119,23 @@ def record_random_labels(work: Context) -> set[int]:
     return known | drawn
 
 
-def _too_early(work: Context, images: TrainingImages, needed: int) -> str | None:
-    """Why there can be no estimate yet; None if there can."""
-    short = too_few((item.truth for item in images.items), work.settings.min_labels, needed)
+def _too_early(work: Context, images: Sequence[LabelledImage], needed: int) -> str | None:
+    """Why there can be no estimate yet; None if the images should be read to find out."""
+    short = too_few((item.truth for item in images), work.settings.min_labels, needed)
     if short is not None:
         return f"of images drawn at random, {short[:1].lower()}{short[1:].rstrip('.')}"
-    _, held_out = split(images, work.settings.held_out, needed)
-    if len(held_out) < LEAST_IMAGES:
-        return (
-            f"{len(held_out)} of at least {LEAST_IMAGES} held-out images that were drawn at random "
-            "are labelled"
-        )
-    return None
+    return _too_few_held_out(0) if len(images) < LEAST_IMAGES else None
+
+
+def _too_few_held_out(count: int) -> str:
+    return (
+        f"{count} of at least {LEAST_IMAGES} held-out images that were drawn at random are labelled"
+    )
+
+
+def _mark(work: Context) -> str:
+    """What the last estimate's network is marked with: one of another split has learnt others."""
+    return f"savings {work.settings.held_out}"
 
 
 def _last(folder: Path, device: torch.device, work: Context) -> TaskNetwork | None:
@@ -141,13 +151,12 @@ def _last(folder: Path, device: torch.device, work: Context) -> TaskNetwork | No
         )
     except ModelError:
         return None
-    return network if network.task == work.control.task else None
+    same = network.task == work.control.task and network.manifest.data_fingerprint == _mark(work)
+    return network if same else None
 
 
-def _versions(
-    work: Context, network: TaskNetwork, measure: _Measure, device: torch.device
-) -> list[Measured]:
-    """The model versions that never saw held-out images, on these, by their number of labels."""
+def _comparable(work: Context, network: TaskNetwork) -> list[tuple[ModelVersion, VersionImages]]:
+    """The model versions that are compared, by number, with what they have learnt from."""
     with work.services.store.reading() as session:
         rows = session.scalars(
             select(ModelVersion)
@@ -155,16 +164,27 @@ def _versions(
             .order_by(ModelVersion.number.desc())
             .limit(MOST_VERSIONS)
         ).all()
+        records = [VersionImages.read(session, row.id) for row in rows]
     # What was kept but did not serve belongs to no curve that anybody got; and one that did not
     # know all current classes, or knew others, was made for another question.
-    known = [
-        row
-        for row in reversed(rows)
-        if row.metrics and row.promoted and sorted(row.classes) == sorted(network.classes)
+    return [
+        (row, record)
+        for row, record in reversed(list(zip(rows, records, strict=True)))
+        if record and row.promoted and sorted(row.classes) == sorted(network.classes)
     ]
+
+
+def _versions(
+    work: Context,
+    rows: Sequence[ModelVersion],
+    network: TaskNetwork,
+    measure: _Measure,
+    device: torch.device,
+) -> list[Measured]:
+    """These model versions on held-out images, by their number of labels."""
     measured = []
-    for done, row in enumerate(known):
-        work.report(0.7 + 0.3 * done / len(known), f"measuring model version {row.number}")
+    for done, row in enumerate(rows):
+        work.report(0.7 + 0.3 * done / len(rows), f"measuring model version {row.number}")
         try:
             folder = work.services.config.version_folder(work.project.id, row.number)
             # With the classes in the current order.

@@ -7,7 +7,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from sqlalchemy import func, select
@@ -16,6 +15,7 @@ from cdal.backend.annotations.control import Control
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import decide, read_facts
+from cdal.backend.loop.gate import Serving, compare_with_serving, judge, judge_images
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.labelled_set import (
     labelled_images,
@@ -23,11 +23,12 @@ from cdal.backend.loop.labelled_set import (
     note_changed,
     note_unread,
     read_labels,
-    split,
     too_few,
 )
 from cdal.backend.loop.rounds import begin_round
+from cdal.backend.loop.split import split, without
 from cdal.backend.loop.training_images import TrainingImages
+from cdal.backend.loop.version_images import VersionImages
 from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.events import note
@@ -55,14 +56,6 @@ READING, FITTING = 0.1, 0.85  # shares of the job's progress
 OVERTAKEN = "is kept but does not serve, since another was chosen to serve while it was trained"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a new model version serves, and why, in words."""
-
-    promoted: bool
-    why: str
-
-
 def run(work: Context) -> str:
     """Train on all labels, then begin the next round."""
     started = time.monotonic()
@@ -80,8 +73,9 @@ def run(work: Context) -> str:
         return _begin_without(work, short)
     device = choose_device(work.services.config.device)
     images = labelled_images(work, truths)
-    serving_id, serving = _serving_network(work, device)
-    network, continues = network_to_train(work, images, serving, device)
+    serving_id, serving = _serving(work, device)
+    to_continue = None if serving is None else serving.network
+    network, continues = network_to_train(work, images, to_continue, device)
     read = images.read(network, lambda share: work.report(READING * share, "reading the images"))
     images = read.images
     # People can label other images meanwhile, so a training does not wait for ever.
@@ -96,20 +90,28 @@ def run(work: Context) -> str:
     mark = _fingerprint(work, images, network)
     if _is_newest(work, mark, started_from):
         return _begin_without(work, "nothing has changed since the newest model version")
-    train, held_out = split(images, work.settings.held_out, needed)
+    known = None if serving is None else serving.images
+    begun_with = known.learnt if known is not None and continues else frozenset()
+    train, held_out = split(images, work.settings.held_out, begun_with)
+    recipe = recipe_of(work.settings)
     report = fit(
         network,
         train.prepared_for(network),
         held_out.prepared_for(network),
-        recipe_of(work.settings),
+        recipe,
         _progress(work),
         work.stop,
     )
     work.report(READING + FITTING, "comparing with the serving model")
-    before = None
-    if serving is not None and len(held_out) and _kept_images_held_out(work):
-        before = serving.evaluate(held_out.prepared_for(serving), work.stop)
-    verdict = judge(report.metrics, before, work.settings.tolerance)
+    judged = judge_images(network, images, recipe, work.stop)
+    paired = before = None
+    if serving is not None:
+        paired = compare_with_serving(
+            network, judged, serving, images, held_out, work.control, work.stop
+        )
+        before = _metrics_of(serving, held_out, work)
+    verdict = judge(report.metrics, paired, work.settings.tolerance, first=serving is None)
+    learnt = VersionImages(begun_with | {item.content for item in train.items}, judged)
     version = ModelVersion(
         project_id=work.project.id,
         number=_next_number(work),
@@ -124,7 +126,7 @@ def run(work: Context) -> str:
         verdict=verdict.why,
         seconds=time.monotonic() - started,
     )
-    _save(work, network, version, serving_id)
+    _save(work, network, version, learnt, serving_id)
     return f"model version {version.number} {version.verdict}"
 
 
@@ -137,8 +139,22 @@ def _begin_without(work: Context, why: str) -> str:
     return f"not trained: {why}"
 
 
+def _metrics_of(serving: Serving, held_out: TrainingImages, work: Context) -> Metrics | None:
+    """The serving version on those held-out images that it has not learnt from."""
+    if serving.images is None:
+        return None
+    fair = without(held_out, serving.images.learnt)
+    if not len(fair):
+        return None
+    return serving.network.evaluate(fair.prepared_for(serving.network), work.stop)
+
+
 def _save(
-    work: Context, network: TaskNetwork, version: ModelVersion, compared_with: int | None
+    work: Context,
+    network: TaskNetwork,
+    version: ModelVersion,
+    images: VersionImages,
+    compared_with: int | None,
 ) -> None:
     """Write the weights, then record them: a kill in between leaves the old state."""
     folder = work.services.config.version_folder(work.project.id, version.number)
@@ -154,6 +170,7 @@ def _save(
             version.promoted, version.verdict = True, "serves, since no other version can"
         session.add(version)
         session.flush()
+        session.add(images.row(version.id))
         if version.promoted:
             project.serving_version_id = version.id
         note(session, project.id, f"Model version {version.number} {version.verdict}")
@@ -168,19 +185,6 @@ def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, .
     if control.task == "segmentation" and settings.unlabelled == "background":
         return (*control.labels, BACKGROUND)
     return control.labels
-
-
-def judge(new: Metrics | None, serving: Metrics | None, tolerance: float) -> Verdict:
-    """Decide whether a new version serves: unless it is worse by more than the tolerance."""
-    if new is None:
-        return Verdict(True, "serves; there are no held-out images yet to measure it on")
-    measured = f"{new.main_name} {new.main:.3f} on {new.images} held-out images"
-    if serving is None:
-        return Verdict(True, f"serves, as the first to be measured; {measured}")
-    compared = f"{measured}, before it {serving.main:.3f}"
-    if new.main < serving.main - tolerance:
-        return Verdict(False, f"kept but does not serve, since it is worse: {compared}")
-    return Verdict(True, f"serves; {compared}")
 
 
 def recipe_of(settings: ProjectSettings) -> Recipe:
@@ -227,34 +231,27 @@ def _next_number(work: Context) -> int:
         return (session.scalar(query) or 0) + 1
 
 
-def _serving_network(work: Context, device: torch.device) -> tuple[int | None, TaskNetwork | None]:
+def _serving(work: Context, device: torch.device) -> tuple[int | None, Serving | None]:
     """The serving version's id, and its model with the current classes if it is for this task."""
     with work.services.store.reading() as session:
         serving = session.get_one(Project, work.project.id).serving_version_id
         if serving is None:
             return None, None
         number = session.get_one(ModelVersion, serving).number
+        images = VersionImages.read(session, serving)
     try:
         folder = work.services.config.version_folder(work.project.id, number)
         network = load_network(folder, device, sources=work.services.weight_sources)
     except ModelError:
         if not serve_last_good(work.services, work.project.id):
             raise
-        return _serving_network(work, device)
+        return _serving(work, device)
     if network.task != work.control.task:
         return serving, None
-    classes = network_classes(work.control, work.settings)
-    if network.classes != classes:
+    known, classes = network.classes, network_classes(work.control, work.settings)
+    if known != classes:
         network = network.with_classes(classes, work.control.known_as)
-    return serving, network
-
-
-def _kept_images_held_out(work: Context) -> bool:
-    """Whether the serving model has not seen the held-out images, so that it can be measured."""
-    with work.services.store.reading() as session:
-        serving = session.get_one(Project, work.project.id).serving_version_id
-        # A model that was trained on every image has no metrics.
-        return serving is not None and bool(session.get_one(ModelVersion, serving).metrics)
+    return serving, Serving(network, known, images)
 
 
 def network_to_train(

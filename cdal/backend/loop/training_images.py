@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -19,11 +19,16 @@ from cdal.models.head import HeadNetwork
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """A task's image, and what was submitted about it."""
+    """A task's image, and what was submitted about it.
+
+    Attributes:
+        content: a hash of the image's file, 16 bytes; empty until it was read.
+    """
 
     task_id: int
     image: object
     truth: Truth
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class TrainingImages:
         problems: dict[int, ImageError] = {}
         left_out: dict[int, tuple[str, ...]] = {}
         sizes: dict[int, tuple[int, int]] = {}
+        contents: dict[int, bytes] = {}
 
         def tell() -> None:
             progress((len(sizes) + len(problems)) / len(self.items))
@@ -117,8 +123,10 @@ class TrainingImages:
 
         items = [(item.task_id, item.image) for item in self.items]
         for batch in self._reader.batches(network, items, problem):
-            for task_id, size, image in zip(batch.ids, batch.sizes, batch.images, strict=True):
+            of_batch = zip(batch.ids, batch.contents, batch.sizes, batch.images, strict=True)
+            for task_id, content, size, image in of_batch:
                 index, sizes[task_id] = index_of[task_id], size
+                contents[index] = content
                 target, wrong = self.items[index].truth.fit(*size)
                 if wrong:
                     left_out[task_id] = tuple(wrong)
@@ -130,6 +138,10 @@ class TrainingImages:
                 prepared.put(index, image, target)
         readable.sort()
         some = self.take(readable)
+        some.items = [
+            replace(item, content=contents[index])
+            for index, item in zip(readable, some.items, strict=True)
+        ]
         some._prepared = prepared.take(readable)
         return ReadImages(some, problems, left_out, sizes)
 

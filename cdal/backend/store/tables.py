@@ -144,6 +144,20 @@ class ModelVersion(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class VersionImages(Base):
+    """The images that a model version has learnt from, and what it makes of labelled images.
+
+    An image is named by the hash of its file, 16 bytes; the hashes lie one after another.
+    """
+
+    __tablename__ = "version_images"
+
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    learnt: Mapped[bytes]  # by it, or by a version whose weights it began with
+    judged: Mapped[bytes]  # each by a head that had not learnt from it; see loop/version_images.py
+    judgements: Mapped[bytes]  # the class of each of these, two bytes, little-endian
+
+
 class Round(Base):
     """Score the pool, select, queue; it ends when its images are labelled or a new model comes."""
 

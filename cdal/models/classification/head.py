@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -15,7 +16,8 @@ from cdal.models.classification.network import (
     ClassificationPrediction,
     check_classes,
 )
-from cdal.models.features import ImageFeatures
+from cdal.models.data import Dataset
+from cdal.models.features import ImageFeatures, LabelledFeatures
 from cdal.models.head import HeadNetwork, Tell
 from cdal.models.manifest import Manifest
 from cdal.models.recipe import Plan, Recipe, class_weights
@@ -97,6 +99,10 @@ class ClassificationHead(HeadNetwork, ClassificationNetwork):
         tell(1, found.loss)
         return [found.loss]
 
+    def new_head(self) -> ClassificationHead:
+        """A network on the same backbone whose head can be trained without changing this one's."""
+        return type(self)(self.manifest, copy.deepcopy(self.module), self.device)
+
     @torch.inference_mode()
     def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         return self._logits(self.features(batch))
@@ -106,6 +112,49 @@ class ClassificationHead(HeadNetwork, ClassificationNetwork):
         """Features (B, D) and logits (B, C), on the device."""
         rows = _stacked(features).to(self.device)
         return rows, self.module(rows)
+
+
+def cross_validate(
+    network: ClassificationHead,
+    data: Dataset | LabelledFeatures,
+    folds: Sequence[int],
+    recipe: Recipe,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[int | None]:
+    """The class that each image is given by a head that has learnt from the other folds alone.
+
+    Args:
+        network: its backbone is used, and its head stays as it is.
+        data: N images.
+        folds: of each image, (N,).
+        recipe: of the trainings.
+        stop: called before each step; True stops the trainings.
+
+    Returns:
+        The index of the class of each image; None where the other folds have fewer than two.
+
+    Raises:
+        Stopped: ``stop`` returned True.
+    """
+    features, targets = network.seen(network.examples(data, stop), stop)
+    head = network.new_head()
+    found: list[int | None] = [None] * len(features)
+    for fold in sorted(set(folds)):
+        rest = [row for row, other in enumerate(folds) if other != fold]
+        if len({int(targets[row]) for row in rest}) < 2:
+            continue
+        chosen = [targets[row] for row in rest]
+        plan = head.plan(recipe, len(rest))
+        head.learn([features[row] for row in rest], chosen, recipe, plan, _tell_nobody, stop)
+        rows = [row for row, other in enumerate(folds) if other == fold]
+        classes = head.judge([features[row] for row in rows]).regions
+        for row, probabilities in zip(rows, classes, strict=True):
+            found[row] = int(probabilities.argmax())
+    return found
+
+
+def _tell_nobody(epoch: int, loss: float) -> None:
+    """Nobody follows the trainings of a cross-validation."""
 
 
 def _stacked(features: Sequence[ImageFeatures]) -> Tensor:

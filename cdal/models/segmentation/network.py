@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 from cdal.models.architecture import Architecture, Defaults
 from cdal.models.class_rows import ClassRows
 from cdal.models.data import Examples
-from cdal.models.errors import ModelError, Stopped
+from cdal.models.errors import ModelError, Stopped, UnlabelledError
 from cdal.models.manifest import Manifest
 from cdal.models.network import Objective, TaskNetwork
 from cdal.models.predictions import IGNORED, Finding, Prediction, Segmentation
@@ -196,7 +196,7 @@ class SegmentationNetwork(TaskNetwork):
         counts = confusion.sum(1)
         known = counts > 0
         if not known.any():
-            raise ModelError("There are no labelled pixels to measure the network on.")
+            raise UnlabelledError("There are no labelled pixels to measure the network on.")
         right = confusion.diagonal()
         overlap = right / (counts + confusion.sum(0) - right)
         return Metrics(

@@ -27,12 +27,10 @@ from cdal.backend.loop import train
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.labelled_set import (
     Labels,
-    is_held_out,
     labelled_images,
     note_changed,
     note_unread,
     read_labels,
-    split,
     too_few,
 )
 from cdal.backend.loop.training_images import LabelledImage, ReadImages, TrainingImages
@@ -44,51 +42,11 @@ def truth(label: str, **more: Any) -> ChoiceTruth:
     return ChoiceTruth(label, ("cat", "dog").index(label), **more)
 
 
-# The held-out images.
-
-
-def test_whether_an_image_is_held_out_is_fixed_for_good() -> None:
-    """If the split changed, models would be measured on images that they were trained on.
-
-    `printf 8 | sha256sum` begins with 2c62, and 0x2c62 / 0x10000 is 0.17.
-    """
-    assert [task_id for task_id in range(1, 41) if is_held_out(task_id, 0.2)] == [8, 9, 39]
-
-
-@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
-def test_the_share_is_about_right(share: float) -> None:
-    count = sum(is_held_out(task_id, share) for task_id in range(10_000))
-    assert abs(count / 10_000 - share) < 4 * (share * (1 - share) / 10_000) ** 0.5
-
-
-def test_a_larger_share_only_adds_images() -> None:
-    small = {n for n in range(1000) if is_held_out(n, 0.1)}
-    assert small < {n for n in range(1000) if is_held_out(n, 0.3)}
-
-
 def images(tmp_path: Path, truths: Mapping[int, Truth]) -> TrainingImages:
     store = ImageStore(tmp_path, 0, AllowedHosts.parse("public"))
     source = ImageSource("http://host", dict)
     reader = InputReader(store, FeatureStore(tmp_path, 0), source)
     return TrainingImages(reader, [LabelledImage(n, "", t) for n, t in truths.items()])
-
-
-CATS_AND_DOGS = {n: truth("dog" if n % 2 else "cat") for n in range(1, 41)}
-
-
-def test_the_split_follows_the_task_ids(tmp_path: Path) -> None:
-    train, held_out = split(images(tmp_path, CATS_AND_DOGS), 0.2, 2)
-    assert [item.task_id for item in held_out.items] == [8, 9, 39]
-    assert len(train) == 37
-
-
-def test_nothing_is_held_out_where_one_class_alone_would_be_left(tmp_path: Path) -> None:
-    few = images(tmp_path, {1: truth("cat"), 2: truth("cat"), 8: truth("dog"), 9: truth("dog")})
-    train, held_out = split(few, 0.2, 2)
-    assert (len(train), len(held_out)) == (4, 0)
-    # Where one class is enough, as in a detection, it is no reason.
-    train, held_out = split(few, 0.2, 1)
-    assert (len(train), len(held_out)) == (2, 2)
 
 
 # Labels.

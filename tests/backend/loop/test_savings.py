@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import shutil
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from support.pooled import pooled_project
 from cdal.backend.loop import savings
 from cdal.backend.loop import select as selecting
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.labelled_set import is_held_out
+from cdal.backend.loop.split import position
+from cdal.backend.loop.version_images import VersionImages
 from cdal.backend.services import Services
 from cdal.backend.store.tables import (
     ModelVersion,
@@ -166,10 +168,11 @@ def test_few_held_out_images_say_nothing(services: Services) -> None:
     client = FakeLabelStudio()
     tasks = list(range(1, 41))
     client.add_tasks(tasks)
-    add_tasks(services, project, tasks, annotations=1)
     add_round(services, project, tasks, queued=40)
     with services.store.transaction() as session:
         for task in tasks:
+            image = address(task)
+            session.add(Task(project_id=project.id, task_id=task, image=image, annotations=1))
             label = "cat" if task % 2 else "dog"
             region = {"from_name": "label", "to_name": "image", "type": "choices"}
             result = [{**region, "value": {"choices": [label]}}]
@@ -183,20 +186,39 @@ def test_few_held_out_images_say_nothing(services: Services) -> None:
                     seconds=1.0,
                 )
             )
-    held = sum(is_held_out(task, 0.1) for task in tasks)
-    work = make_work(services, project, client, "savings", held_out=0.1)
+    work = make_work(services, project, client, "savings", held_out=0.1, **TRAINING["Choices"])
+    few = held(tasks, 0.1)
     assert savings.run(work) == (
-        f"not known yet: {held} of at least 10 held-out images that were drawn at random are "
+        f"not known yet: {few} of at least 10 held-out images that were drawn at random are "
         "labelled"
     )
-    assert held < 10
+    assert few < 10
 
 
-def coloured(red: bool) -> str:
-    """An image of one colour, within the task's data."""
+def coloured(task_id: int) -> bytes:
+    """An image file of one colour, a shade of blue or of red, another one for each task."""
+    shade = 255 - task_id
     file = io.BytesIO()
-    Image.new("RGB", (32, 32), "red" if red else "blue").save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    Image.new("RGB", (32, 32), (0, 0, shade) if task_id % 2 else (shade, 0, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def address(task_id: int) -> str:
+    """The image within the task's data."""
+    return f"data:image/png;base64,{b64encode(coloured(task_id)).decode()}"
+
+
+def held(tasks: Iterable[int], share: float) -> int:
+    """How many of these tasks' images are held out."""
+    hashes = [sha256(coloured(task)).digest()[:16] for task in tasks]
+    return sum(position(content) < share for content in hashes)
+
+
+def learns_from(services: Services, number: int, *images: bytes) -> None:
+    """Record what a version has learnt from: these images, or none."""
+    with services.store.transaction() as session:
+        version = session.scalars(select(ModelVersion).filter_by(number=number)).one()
+        session.merge(VersionImages(frozenset(images)).row(version.id))
 
 
 def drawn_at_random(services: Services, control: str, regions: Sequence[Region]) -> Context:
@@ -219,12 +241,13 @@ def drawn_at_random(services: Services, control: str, regions: Sequence[Region])
         add_version(services, project, number=number)
         task = "classification" if control == "Choices" else "detection"
         write_network(services, project, number, task)
+        learns_from(services, number)
     with services.store.transaction() as session:
         session.scalars(select(ModelVersion).filter_by(number=2)).one().labels = 40
         for task_id in DRAWN:
             red = task_id % 2 == 0
             session.add(
-                Task(project_id=project.id, task_id=task_id, image=coloured(red), annotations=1)
+                Task(project_id=project.id, task_id=task_id, image=address(task_id), annotations=1)
             )
             region = {"from_name": "label", "to_name": "image", **regions[red]}
             client.given[task_id] = [{"result": [region], "updated_at": "2026-01-01T00:00:00Z"}]
@@ -247,8 +270,8 @@ def test_the_whole_of_it_on_real_networks(services: Services) -> None:
     work = drawn_at_random(services, "Choices", CLASSES)
     savings.run(work)
     (found,) = results(services)
-    held = sum(is_held_out(task, 0.3) for task in DRAWN)
-    assert (found["known"], found["images"], found["metric"]) == (True, held, "accuracy")
+    measured = held(DRAWN, 0.3)
+    assert (found["known"], found["images"], found["metric"]) == (True, measured, "accuracy")
     assert found["random"]["labels"] == 60
     assert [point["labels"] for point in found["curve"]] == [4, 40]
     assert found["low"] <= found["saved"] <= found["high"]
@@ -258,6 +281,16 @@ def test_the_whole_of_it_on_real_networks(services: Services) -> None:
     assert (folder / "weights.safetensors").exists()
     savings.run(work)
     assert len(results(services)) == 2
+
+
+@pytest.mark.slow
+def test_what_a_version_has_learnt_from_measures_nothing(services: Services) -> None:
+    """The share to hold out was raised since, for example."""
+    work = drawn_at_random(services, "Choices", CLASSES)
+    everything = [sha256(coloured(task)).digest()[:16] for task in DRAWN]
+    learnt = sorted(everything, key=position)[9:]
+    learns_from(services, 1, *learnt)
+    assert savings.run(work).startswith("not known yet: 9 of at least 10 held-out images")
 
 
 @pytest.mark.slow

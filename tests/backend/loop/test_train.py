@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,90 +13,25 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from support.offline import FakeLabelStudio, add_project, add_version, make_services, make_work
 
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.errors import ImagesAwayError
 from cdal.backend.label_studio.data import TaskInfo
 from cdal.backend.loop import score, train
+from cdal.backend.loop.split import position
 from cdal.backend.loop.train import (
-    _kept_images_held_out,
-    _serving_network,
-    judge,
+    _serving,
     network_classes,
     recipe_of,
 )
+from cdal.backend.loop.version_images import VersionImages
+from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
+from cdal.backend.store import tables
 from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round
-from cdal.models import BACKGROUND, Metrics, TaskNetwork, make_network
-
-
-def metrics(value: float, images: int = 20) -> Metrics:
-    return Metrics("accuracy", {"accuracy": value}, {}, (), images)
-
-
-# Which model serves.
-
-
-def test_the_first_version_serves() -> None:
-    verdict = judge(metrics(0.1), None, 0.02)
-    assert verdict.promoted
-    assert verdict.why == (
-        "serves, as the first to be measured; accuracy 0.100 on 20 held-out images"
-    )
-
-
-def test_a_better_one_serves() -> None:
-    verdict = judge(metrics(0.8), metrics(0.7), 0.02)
-    assert verdict.promoted
-    assert verdict.why == "serves; accuracy 0.800 on 20 held-out images, before it 0.700"
-
-
-def test_a_worse_one_is_kept_and_does_not_serve() -> None:
-    verdict = judge(metrics(0.6), metrics(0.7), 0.02)
-    assert not verdict.promoted
-    assert verdict.why == (
-        "kept but does not serve, since it is worse: accuracy 0.600 on 20 held-out images, before "
-        "it 0.700"
-    )
-
-
-@pytest.mark.parametrize(
-    ("new", "tolerance", "promoted"),
-    [
-        (0.5, 0.25, True),  # worse by the tolerance exactly (all three are exact in binary)
-        (0.4999, 0.25, False),
-        (0.75, 0.0, True),
-        (0.7499, 0.0, False),
-        (0.0, 1.0, True),
-    ],
-)
-def test_the_edge_of_the_tolerance(new: float, tolerance: float, promoted: bool) -> None:
-    assert judge(metrics(new), metrics(0.75), tolerance).promoted == promoted
-
-
-def test_without_held_out_images_it_serves_and_says_that_it_was_not_measured() -> None:
-    verdict = judge(None, None, 0.02)
-    assert verdict.promoted
-    assert "no held-out images yet" in verdict.why
-
-
-@pytest.mark.parametrize(("measured", "fair"), [(True, True), (False, False)])
-def test_a_model_that_was_trained_on_every_image_is_not_measured_on_them(
-    tmp_path: Path, measured: bool, fair: bool
-) -> None:
-    """It would look better than a model that was not."""
-    services = make_services(tmp_path)
-    project = add_project(services)
-    assert not _kept_images_held_out(make_work(services, project, FakeLabelStudio(), "train"))
-    version = add_version(services, project)
-    if not measured:
-        with services.store.transaction() as session:
-            session.merge(version).metrics = {}
-    work = make_work(services, project, FakeLabelStudio(), "train")
-    assert _kept_images_held_out(work) == fair
-
+from cdal.models import BACKGROUND, TaskNetwork, make_network
 
 # Settings.
 
@@ -146,7 +82,8 @@ def served_by_cats_and_dogs(tmp_path: Path, labeling_config: str) -> TaskNetwork
     )
     network.save(services.config.version_folder(project.id, version.number), "f")
     work = make_work(services, project, FakeLabelStudio(), "train")
-    return _serving_network(work, torch.device("cpu"))[1]
+    serving = _serving(work, torch.device("cpu"))[1]
+    return None if serving is None else serving.network
 
 
 def test_a_renamed_label_is_known_by_its_former_name(tmp_path: Path) -> None:
@@ -200,7 +137,7 @@ def test_one_that_is_trained_after_all_weights_were_lost_serves(tmp_path: Path) 
     with services.store.transaction() as session:
         session.get_one(Project, project.id).serving_version_id = None
     network, new = new_version(project)
-    train._save(work, network, new, None)
+    train._save(work, network, new, VersionImages(frozenset()), None)
     assert (new.promoted, new.verdict) == (True, "serves")
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).serving_version_id == new.id
@@ -214,7 +151,7 @@ def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> 
     with services.store.transaction() as session:  # while it trains
         session.get_one(Project, project.id).serving_version_id = first.id
     network, new = new_version(project)
-    train._save(work, network, new, second.id)
+    train._save(work, network, new, VersionImages(frozenset()), second.id)
     assert (new.promoted, new.verdict) == (False, train.OVERTAKEN)
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).serving_version_id == first.id
@@ -269,7 +206,7 @@ def test_a_head_on_a_frozen_backbone_is_trained_served_and_rescored(tmp_path: Pa
     project = add_project(services)
     client = FakeLabelStudio()
     for task_id in range(1, 9):
-        data = {"image": coloured(20 if task_id % 2 else 230)}
+        data = {"image": coloured(20 + task_id if task_id % 2 else 230 - task_id)}
         client.known[task_id] = TaskInfo(task_id, data, 1, 0, "2026-01-01T00:00:00Z")
         value = {"choices": ["cat" if task_id % 2 else "dog"]}
         given = {"from_name": "label", "to_name": "image", "type": "choices", "value": value}
@@ -284,6 +221,9 @@ def test_a_head_on_a_frozen_backbone_is_trained_served_and_rescored(tmp_path: Pa
         score.run(work)
         services.jobs.finish(work.job.id, "done")
         folder = services.config.version_folder(project.id, version)
+        assert (
+            version == 1 or "labelled images, cross-validated" in found_version(services, 2).verdict
+        )
         # The head alone is kept.
         assert sum(file.stat().st_size for file in folder.iterdir()) < 100_000
         with services.store.reading() as session:
@@ -322,3 +262,94 @@ def test_labelled_images_that_stay_away_do_not_hold_up_the_next_round(tmp_path: 
     with services.store.reading() as session:
         begun = session.scalars(select(Round)).one()
     assert (begun.state, begun.model_version_id) == ("selecting", None)
+
+
+def found_version(services: Services, number: int) -> ModelVersion:
+    with services.store.reading() as session:
+        return session.scalars(select(ModelVersion).filter_by(number=number)).one()
+
+
+def images_of(services: Services, number: int) -> VersionImages:
+    with services.store.reading() as session:
+        version = session.scalars(select(ModelVersion).filter_by(number=number)).one()
+        found = VersionImages.read(session, version.id)
+    assert found is not None
+    return found
+
+
+class CatsAndDogs:
+    """A project of coloured images that a small network is trained on, for one epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.services = make_services(folder)
+        self.project = add_project(self.services)
+        self.client = FakeLabelStudio()
+
+    def label(self, task_id: int, image: int, label: str) -> None:
+        data = {"image": coloured(image)}
+        self.client.known[task_id] = TaskInfo(task_id, data, 1, 0, "2026-01-01T00:00:00Z")
+        value = {"choices": [label]}
+        given = {"from_name": "label", "to_name": "image", "type": "choices", "value": value}
+        self.client.given[task_id] = [{"result": [given], "was_cancelled": False}]
+
+    def train(self, **settings: Any) -> str:
+        short = {"network": "mobilenet_v3_small", "image_size": 32, "epochs": 1, "min_labels": 2}
+        work = make_work(self.services, self.project, self.client, "train", **{**short, **settings})
+        said = train.run(work)
+        self.services.jobs.finish(work.job.id, "done")
+        return said
+
+
+def hash_of(image: int) -> bytes:
+    """What names the file of a coloured image."""
+    data = b64decode(coloured(image).partition(",")[2])
+    return sha256(data).digest()[:16]
+
+
+def test_the_same_image_in_two_tasks_is_learnt_from_or_held_out_but_not_both(
+    tmp_path: Path,
+) -> None:
+    pets = CatsAndDogs(tmp_path)
+    for task_id in range(40):
+        pets.label(task_id + 1, task_id % 20, "dog" if task_id % 2 else "cat")
+    pets.train(held_out=0.4)
+    out = {image for image in range(20) if position(hash_of(image)) < 0.4}
+    assert images_of(pets.services, 1).learnt == {hash_of(n) for n in set(range(20)) - out}
+    assert found_version(pets.services, 1).metrics["images"] == 2 * len(out) > 0
+
+
+def test_after_held_out_was_raised_versions_are_compared_on_what_neither_has_learnt(
+    tmp_path: Path,
+) -> None:
+    pets = CatsAndDogs(tmp_path)
+    for task_id in range(40):
+        pets.label(task_id + 1, task_id, "dog" if task_id % 2 else "cat")
+    pets.train(held_out=0.2)
+    out = {hash_of(image) for image in range(40) if position(hash_of(image)) < 0.2}
+    more = {hash_of(image) for image in range(40) if position(hash_of(image)) < 0.6}
+    assert out < more
+    # A network of its own has learnt from fewer images, but the old one has from most of these.
+    pets.train(held_out=0.6, warm_start=False)
+    version = found_version(pets.services, 2)
+    assert version.metrics["images"] == len(more)
+    assert f"on the same {len(out)} held-out images" in version.verdict
+    assert images_of(pets.services, 2).learnt == {hash_of(n) for n in range(40)} - more
+    # The old one, trained further, has learnt from them itself.
+    with pets.services.store.transaction() as session:
+        first = session.scalars(select(ModelVersion).filter_by(number=1)).one()
+        session.get_one(Project, pets.project.id).serving_version_id = first.id
+    pets.train(held_out=0.6)
+    version = found_version(pets.services, 3)
+    assert version.started_from == first.id
+    assert version.metrics["images"] == len(out)
+    assert images_of(pets.services, 3).learnt == {hash_of(n) for n in range(40)} - out
+
+
+def test_of_an_earlier_version_nobody_knows_what_it_has_learnt_from(tmp_path: Path) -> None:
+    pets = CatsAndDogs(tmp_path)
+    for task_id in range(20):
+        pets.label(task_id + 1, task_id, "dog" if task_id % 2 else "cat")
+    pets.train()
+    with pets.services.store.transaction() as session:
+        session.execute(delete(tables.VersionImages))
+    assert "uncompared" in pets.train(warm_start=False)
