@@ -23,6 +23,8 @@ from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.backend.store.folder import check_data_folder
 from cdal.backend.supervisor import serve_command, web_command
 
+log = logging.getLogger(__name__)
+
 
 def serve() -> int:
     """Become the parent of the web process and the worker."""
@@ -103,6 +105,11 @@ def _become(command_for: Callable[[ServerConfig], list[str]]) -> int:
         return 2
     if not _is_usable(config):
         return 1
+    if config.host is None and config.basic_auth_user is None:
+        log.info(
+            "Only this machine can reach the backend. To let others, set BASIC_AUTH_USER and "
+            "BASIC_AUTH_PASS, or CDAL_HOST."
+        )
     command = command_for(config)
     os.execv(command[0], command)  # noqa: S606 — nothing of it comes from outside
     return 0

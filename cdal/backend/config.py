@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
@@ -62,9 +63,19 @@ class ServerConfig(BaseSettings):
         validation_alias="MODEL_DIR",
         description="Folder for database, jobs, weights, scores and cached images.",
     )
-    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104
+    host: str | None = Field(
+        None,
+        description="Address to listen on; by default `127.0.0.1`, which only this machine "
+        "reaches, and with a password `0.0.0.0`, which every network reaches.",
+    )
     port: int = Field(
         9090, ge=0, le=65535, validation_alias="PORT", description="Port to listen on."
+    )
+    allowed_hosts: str | None = Field(
+        None,
+        description="Comma-separated names by which browsers may call the backend, besides this "
+        "machine's names, IP addresses and the names by which Label Studio calls it; `*` allows "
+        "any name. By default, any with a password, and none without.",
     )
     threads: int = Field(8, ge=1, description="Requests that are answered at the same time.")
     worker_threads: int = Field(
@@ -159,6 +170,14 @@ class ServerConfig(BaseSettings):
             raise ValueError("it contains characters that no token has")
         return key
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, text: str | None) -> str | None:
+        for name in _names_in(text):
+            if name != "*" and not re.fullmatch(r"[\w.-]+", name):
+                raise ValueError(f"{one_line(name)!r} is not a host name; it takes no port or path")
+        return text
+
     @field_validator("database_url")
     @classmethod
     def _check_database(cls, url: SecretStr | None) -> SecretStr | None:
@@ -168,6 +187,18 @@ class ServerConfig(BaseSettings):
     @classmethod
     def _check_redis(cls, url: SecretStr | None) -> SecretStr | None:
         return _checked(url, REDIS)
+
+    @property
+    def listening_host(self) -> str:
+        """The address to listen on."""
+        if self.host is not None:
+            return self.host
+        return "127.0.0.1" if self.basic_auth_user is None else "0.0.0.0"  # noqa: S104
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names that the operator allows, in lower case."""
+        return _names_in(self.allowed_hosts)
 
     @property
     def store_url(self) -> str:
@@ -241,6 +272,11 @@ class ServerConfig(BaseSettings):
     def scores_folder(self, project_id: int, number: int) -> Path:
         """Folder of a model version's scores of the pool."""
         return self.project_folder(project_id) / "scores" / str(number)
+
+
+def _names_in(text: str | None) -> frozenset[str]:
+    names = (name.strip().rstrip(".").lower() for name in (text or "").split(","))
+    return frozenset(filter(None, names))
 
 
 def _checked(url: SecretStr | None, known: Mapping[str, tuple[str, str]]) -> SecretStr | None:

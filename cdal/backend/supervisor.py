@@ -77,12 +77,13 @@ def serve_command(_config: ServerConfig) -> list[str]:
 
 def web_command(config: ServerConfig) -> list[str]:
     """The command that runs the web process."""
+    host = config.listening_host
     return [
         sys.executable,
         "-m",
         "gunicorn",
         "--bind",
-        f"{config.host}:{config.port}",
+        f"[{host}]:{config.port}" if ":" in host else f"{host}:{config.port}",
         "--workers",
         "1",
         "--threads",

@@ -11,6 +11,7 @@ from support.offline import make_config
 
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.errors import SettingsError
+from cdal.backend.supervisor import web_command
 
 VARIABLES = ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MODEL_DIR", "PORT", "CDAL_THREADS")
 
@@ -115,6 +116,29 @@ def test_a_key_that_no_request_could_carry_is_refused(tmp_path: Path, key: str) 
     with pytest.raises(ValidationError, match="characters that no token has") as caught:
         make_config(tmp_path, LABEL_STUDIO_API_KEY=key)
     assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ({}, "127.0.0.1:9090"),
+        ({"BASIC_AUTH_USER": "ann", "BASIC_AUTH_PASS": "x"}, "0.0.0.0:9090"),
+        ({"host": "0.0.0.0"}, "0.0.0.0:9090"),
+        ({"host": "127.0.0.1", "BASIC_AUTH_USER": "a", "BASIC_AUTH_PASS": "x"}, "127.0.0.1:9090"),
+        ({"host": "::1"}, "[::1]:9090"),
+    ],
+)
+def test_others_reach_it_only_with_a_password_or_where_the_operator_says_so(
+    tmp_path: Path, given: dict[str, str], address: str
+) -> None:
+    command = web_command(make_config(tmp_path, **given))
+    assert command[command.index("--bind") + 1] == address
+
+
+@pytest.mark.parametrize("names", ["cdal.example:9090", "http://cdal.example", "a b", "x/y"])
+def test_allowed_hosts_are_names(tmp_path: Path, names: str) -> None:
+    with pytest.raises(ValidationError, match="is not a host name"):
+        make_config(tmp_path, allowed_hosts=f"fine.example, {names}")
 
 
 class TestWeightsFile:

@@ -23,6 +23,7 @@ from cdal.backend.web.model import CDALModel
 from cdal.backend.web.openapi import PROTOCOL, describe
 from cdal.backend.web.pages.site import is_browser
 from cdal.backend.web.request import json_body, services
+from cdal.backend.web.setup import is_uid
 
 
 class Loose(BaseModel):
@@ -240,7 +241,7 @@ def duplicate_model() -> Response:
 def _project(uid: object) -> Project | None:
     """The connected project that a call is about; calls other than `/setup` name no server."""
     with services().store.reading() as session:
-        found = namesakes(session, uid) if isinstance(uid, str) else []
+        found = namesakes(session, uid) if is_uid(uid) else []
     if not found:
         return None
     project = _of_caller(found)

@@ -13,9 +13,14 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, jsonify, request
+from sqlalchemy import select
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.logs import set_log_context
+from cdal.backend.store.tables import Project
+from cdal.backend.text import one_line
+from cdal.backend.web.hosts import is_known, name_of
+from cdal.backend.web.request import services
 
 MAX_BODY_BYTES: Mapping[str, int] = {
     "/predict": 128 * 2**20,  # "Retrieve predictions" sends thousands of tasks per call
@@ -59,6 +64,12 @@ def guard(app: Flask, config: ServerConfig) -> None:
                 "This request was sent by another site's page, which is not allowed. If there is "
                 "a proxy, it must pass the Host header on.",
             )
+        if not is_known(request.host, config, _connected_by) and not _is_first_call():
+            return _refusal(
+                "403 Forbidden",
+                f"The backend may not be called by the name {one_line(name_of(request.host))}; an "
+                "administrator can allow it in CDAL_ALLOWED_HOSTS.",
+            )
         return _admit(config)
 
     @app.teardown_request
@@ -74,6 +85,24 @@ def guard(app: Flask, config: ServerConfig) -> None:
         if request.endpoint != "static":
             answer.headers.setdefault("Cache-Control", "no-store")
         return answer
+
+
+def _is_first_call() -> bool:
+    """Whether Label Studio may be connecting a project, by a name that is not known yet.
+
+    Browsers name the page that a POST comes from, and `/health` says nothing.
+    """
+    if request.path == "/health":
+        return True
+    is_browser = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
+    return request.method == "POST" and request.path == "/setup" and not is_browser
+
+
+def _connected_by() -> list[str]:
+    """The hosts by which Label Studio calls the backend."""
+    query = select(Project.backend_host).where(Project.backend_host.is_not(None)).distinct()
+    with services().store.reading() as session:
+        return [host for host in session.scalars(query) if host is not None]
 
 
 def _admit(config: ServerConfig) -> Response | None:

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from ipaddress import ip_address
 from threading import Lock
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
@@ -40,6 +40,11 @@ MOST_TRUSTED = 1000
 _UID = re.compile(r"[1-9][0-9]{0,8}\.[1-9][0-9]{0,19}")
 
 
+def is_uid(value: object) -> TypeGuard[str]:
+    """Whether a value is a project's name as Label Studio sends it, "ID.createdAt"."""
+    return isinstance(value, str) and _UID.fullmatch(value) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class SetupRequest:
     """What Label Studio sends to `/setup`."""
@@ -65,7 +70,7 @@ class SetupRequest:
             RefusedError: a field is missing or is not text.
         """
         uid = body.get("project")
-        if not isinstance(uid, str) or not _UID.fullmatch(uid):
+        if not is_uid(uid):
             raise RefusedError(
                 'The field "project" must be Label Studio\'s, such as "12.1700000000".'
             )
