@@ -209,8 +209,8 @@ def main() -> None:
         return
     print("| " + " | ".join(COLUMNS) + " |")
     print("|---" * len(COLUMNS) + "|")
-    for count in arguments.images:
-        for seed in arguments.seeds:
+    for seed in arguments.seeds:
+        for count in arguments.images:
             row = measure(arguments, network, test, count, seed)
             print("| " + " | ".join(row) + " |", flush=True)
 

@@ -11,7 +11,6 @@ from cdal.models.data import Dataset
 from cdal.models.detection.network import DetectionNetwork, DetectionPrediction
 from cdal.models.devices import choose_device, free_memory
 from cdal.models.errors import ModelError, Stopped, UnlabelledError
-from cdal.models.fitting import fit
 from cdal.models.manifest import Manifest, fingerprint
 from cdal.models.network import TaskNetwork
 from cdal.models.predictions import (
@@ -35,6 +34,7 @@ from cdal.models.registry import (
 )
 from cdal.models.reports import ClassScore, FitProgress, FitReport, Metrics
 from cdal.models.segmentation.network import SegmentationNetwork
+from cdal.models.training import fit
 from cdal.models.weight_sources import Origin, WeightSources
 
 __all__ = [

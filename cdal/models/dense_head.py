@@ -18,7 +18,7 @@ from cdal.models.devices import seeded
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.features import ImageFeatures
 from cdal.models.head import HeadNetwork, Tell
-from cdal.models.letterbox import contents, letterbox, on_grid, padded
+from cdal.models.letterbox import content_size, contents, letterbox, on_grid, padded
 from cdal.models.network import check_image
 from cdal.models.recipe import Plan, Recipe, learning_rate_share
 from cdal.models.training import batch_order, parameter_groups
@@ -36,7 +36,7 @@ DENSE_DEFAULTS = Defaults(
     min_epochs=4,
     max_epochs=300,
     steps=300,
-    max_side=(384, 512),
+    max_side=(480, 640),
     bytes_per_pixel=1024,
 )
 
@@ -128,6 +128,10 @@ class DenseHeadNetwork(HeadNetwork):
         if not isinstance(self.module, DenseLayers):
             raise TypeError("the module of a dense head must be DenseLayers")
         return self.module
+
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """The rows and columns that an image of this height and width fills in its square."""
+        return content_size(height, width, self.image_size)
 
     def prepare(self, image: Tensor) -> Tensor:
         """An image, (3, H, W) uint8, in a square, (3, S, S) uint8, whose padding is 0."""

@@ -177,12 +177,10 @@ def fit_head(
     progress: Callable[[FitProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FitReport:
-    """Train a network's head; see ``cdal.models.fit``.
+    """Train a network's head on at least one image; see ``cdal.models.fit``.
 
     The held-out images are measured once, at the end.
     """
-    if len(train) == 0:
-        raise ModelError("There are no labelled images to learn from.")
     begun = time.monotonic()
     plan = network.plan(recipe, len(train))
     images = network.examples(train, stop)

@@ -164,6 +164,10 @@ class TaskNetwork(ABC):
         self._halved += 1
         free_memory()
 
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:  # noqa: ARG002
+        """The rows and columns at which the network sees an image of this height and width."""
+        return self.image_size, self.image_size
+
     def prepare(self, image: Tensor) -> Tensor:
         """Resize an image to the network's input size without cropping, whatever its shape.
 

@@ -1,4 +1,4 @@
-"""The training loop: AdamW, a linear warm-up, then a half-cosine decay.
+"""The training loop: AdamW, a linear warm-up, then a half-cosine decay. Heads have their own.
 
 The last weights are kept. With few held-out images, the best epoch on them is mostly a lucky one,
 and lucky epochs come early: see `measurements/kept_epoch.py`.
@@ -19,6 +19,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from cdal.models.data import Dataset
 from cdal.models.devices import free_memory, seeded
 from cdal.models.errors import ModelError, Stopped
+from cdal.models.features import LabelledFeatures
+from cdal.models.head import HeadNetwork, fit_head
 from cdal.models.network import TaskNetwork
 from cdal.models.recipe import Plan, Recipe, learning_rate_share
 from cdal.models.reports import FitProgress, FitReport, Metrics
@@ -29,28 +31,46 @@ READING = 0.1
 
 def fit(
     network: TaskNetwork,
-    train: Dataset,
-    held_out: Dataset | None,
+    train: Dataset | LabelledFeatures,
+    held_out: Dataset | LabelledFeatures | None,
     recipe: Recipe,
     progress: Callable[[FitProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FitReport:
-    """Train a network, starting from its current weights.
+    """Train a network, starting from its current weights; only its head if its backbone is frozen.
 
     Args:
         network: is changed in place.
-        train: the images to learn from.
-        held_out: the images to measure on after each epoch; None or empty: nothing is measured.
+        train: the images to learn from; a head also takes their features.
+        held_out: the images to measure on, after each epoch of all weights or once for a head; None
+            or empty: nothing is measured.
         recipe: if it has no learning rate, the architecture's own is used.
         progress: called after each epoch, and about once per second.
         stop: called before each step; True stops the training.
 
     Raises:
-        ModelError: there are no images to learn from, or the loss is not finite.
+        ModelError: there are no images to learn from, they are features that the network does not
+            take, or the loss is not finite.
         Stopped: ``stop`` returned True; the network keeps the weights of that step.
     """
     if len(train) == 0:
         raise ModelError("There are no labelled images to learn from.")
+    if isinstance(network, HeadNetwork):
+        return fit_head(network, train, held_out, recipe, progress, stop)
+    if isinstance(train, LabelledFeatures) or isinstance(held_out, LabelledFeatures):
+        raise ModelError(f"{network.manifest.architecture} learns from images, not from features.")
+    return _fit_all(network, train, held_out, recipe, progress, stop)
+
+
+def _fit_all(
+    network: TaskNetwork,
+    train: Dataset,
+    held_out: Dataset | None,
+    recipe: Recipe,
+    progress: Callable[[FitProgress], None],
+    stop: Callable[[], bool],
+) -> FitReport:
+    """Train all weights, see ``fit``."""
     rate = network.entry.learning_rate
     if recipe.learning_rate is None and rate is not None and not network.manifest.pretrained:
         recipe = replace(recipe, learning_rate=rate)

@@ -55,7 +55,7 @@ def test_in_full_training_the_size_follows_the_images_unless_given(
 
 
 @pytest.mark.parametrize(
-    ("task", "side"), [("classification", 160), ("segmentation", 384), ("detection", 480)]
+    ("task", "side"), [("classification", 160), ("segmentation", 480), ("detection", 480)]
 )
 def test_a_head_on_the_default_backbone_sees_images_of_one_size(task: str, side: int) -> None:
     assert choose_network(task, CPU, [(32, 32)]) == (DEFAULT_BACKBONE, side)

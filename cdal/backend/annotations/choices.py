@@ -28,7 +28,7 @@ class ChoiceTruth:
         """The one label."""
         return frozenset({self.label})
 
-    def unseen(self, side: int) -> int:  # noqa: ARG002
+    def unseen(self, height: int, width: int) -> int:  # noqa: ARG002
         """A class has no size, so nothing is too small."""
         return 0
 

@@ -36,8 +36,8 @@ class Truth(Protocol):
     def warnings(self) -> tuple[str, ...]:
         """Sentences for people about regions that were changed."""
 
-    def unseen(self, side: int) -> int:
-        """Number of regions that are too small for a network whose input has this side."""
+    def unseen(self, height: int, width: int) -> int:
+        """Number of regions too small for a network that sees the image at this size."""
 
     def target(self, height: int, width: int) -> Tensor:
         """The target of a network for the image at this size, see `cdal.models.predictions`."""

@@ -74,7 +74,7 @@ class MaskTruth:
         """The regions whose label is known."""
         return [shape for shape in self.shapes if shape.label != IGNORED]
 
-    def unseen(self, side: int) -> int:  # noqa: ARG002
+    def unseen(self, height: int, width: int) -> int:  # noqa: ARG002
         """Unknown without painting the regions, so 0."""
         return 0
 

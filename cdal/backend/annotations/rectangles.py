@@ -66,9 +66,9 @@ class BoxesTruth:
         """The labels of the boxes."""
         return frozenset(self.labels[index] for index in self.indices)
 
-    def unseen(self, side: int) -> int:
-        """Number of boxes that are less than a pixel wide or high at this side."""
-        sides = (self.boxes[:, 2:] - self.boxes[:, :2]) * side
+    def unseen(self, height: int, width: int) -> int:
+        """Number of boxes that are less than a pixel wide or high in an image of this size."""
+        sides = (self.boxes[:, 2:] - self.boxes[:, :2]) * np.array([width, height])
         return int((sides < MIN_SIDE).any(1).sum())
 
     def target(self, height: int, width: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -150,21 +150,24 @@ def _contradictions(labels: Labels, read: ReadImages) -> list[str]:
     ]
 
 
-def note_changed(work: Context, images: TrainingImages, side: int) -> None:
+def note_changed(
+    work: Context, read: ReadImages, seen_size: Callable[[int, int], tuple[int, int]]
+) -> None:
     """Record an event that says which submitted regions are not learnt as they are.
 
     Args:
         work: the training job.
-        images: the images that it learns from.
-        side: of the images as the network sees them, in pixels.
+        read: the images that it learns from.
+        seen_size: the height and width at which the network sees an image, given its own.
     """
-    said = [f"task {i.task_id}: {text}" for i in images.items for text in i.truth.warnings]
+    items = read.images.items
+    said = [f"task {i.task_id}: {text}" for i in items for text in i.truth.warnings]
     texts = []
-    unseen = sum(item.truth.unseen(side) for item in images.items)
+    unseen = sum(i.truth.unseen(*seen_size(*read.sizes[i.task_id])) for i in items)
     if unseen:
         texts.append(
-            f"{unseen} boxes are less than a pixel wide or high at the {side} by {side} pixels "
-            "that the network sees, and were left out; a larger image_size would show them"
+            f"{unseen} boxes are less than a pixel wide or high at the size that the network sees, "
+            "and were left out; a larger image_size would show them"
         )
     if said:
         more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""

@@ -82,7 +82,7 @@ def run(work: Context) -> str:
     refuse_if_away(work, read.problems, len(truths), needs_one=False)
     record_problems(work, read.problems)
     note_unread(work, labels, read)
-    note_changed(work, images, network.image_size)
+    note_changed(work, read, network.seen_size)
     short = too_few((item.truth for item in images.items), needed, needed)
     if short is not None:
         return _begin_without(work, f"{len(read.problems)} images could not be read. {short}")

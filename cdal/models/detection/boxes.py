@@ -20,6 +20,12 @@ def rescaled(target: Tensor, height: int, width: int, size: int) -> Tensor:
     return clipped(target.float() * scale.to(target.device), size)
 
 
+def within(corners: Tensor, content: tuple[int, int]) -> Tensor:
+    """Clip boxes (K, 4) to an image of this many rows and columns."""
+    limits = corners.new_tensor([content[1], content[0]] * 2)
+    return corners.clamp(min=0).minimum(limits)
+
+
 def clipped(target: Tensor, size: int) -> Tensor:
     """Clip rows (K, 5) to a square image of side ``size``, and drop boxes that become too small.
 

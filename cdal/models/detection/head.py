@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import batched_nms, sigmoid_focal_loss
+from torchvision.ops import batched_nms, generalized_box_iou_loss
 
 from cdal.models.class_rows import ClassRows
 from cdal.models.dense_head import (
@@ -19,19 +19,19 @@ from cdal.models.dense_head import (
     mirrored,
     separable,
 )
-from cdal.models.detection.boxes import MIN_SIDE
+from cdal.models.detection.boxes import MIN_SIDE, within
 from cdal.models.detection.family import MAX_BOXES, MIN_SCORE, Detected
 from cdal.models.detection.network import DetectionNetwork, DetectionPrediction
 from cdal.models.detection.places import STRIDES, Places, assigned
 from cdal.models.detection.regions import BoxCandidates
 from cdal.models.errors import ModelError
 from cdal.models.features import ImageFeatures
-from cdal.models.letterbox import content_size, on_grid
+from cdal.models.letterbox import on_grid
 from cdal.models.manifest import Manifest
 from cdal.models.predictions import Detections, Finding
 from cdal.models.recipe import Recipe
 
-WIDTH = 128
+WIDTH = 64
 GROUPS = 16
 
 PRIOR = 0.02
@@ -42,9 +42,6 @@ OVERLAP = 0.5
 
 BEFORE_NMS = 1000
 """The most confident boxes of an image among which non-maximum suppression chooses."""
-
-BOX_WEIGHT = 1.0
-"""Of the loss of the distances, beside that of the classes."""
 
 
 class DetectionLayers(DenseLayers):
@@ -111,7 +108,7 @@ class DetectionHeadPrediction(DetectionPrediction):
 class DetectionHead(DenseHeadNetwork, DetectionNetwork):
     """A convolutional head, trained on the feature maps of labelled images."""
 
-    defaults = replace(DENSE_DEFAULTS, steps=400, max_epochs=400, max_side=(480, 640))
+    defaults = DENSE_DEFAULTS
 
     @classmethod
     def build(
@@ -130,10 +127,9 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
         Boxes with a side shorter than ``MIN_SIDE`` there are dropped.
         """
         self.check_boxes(target)
-        rows, columns = content_size(height, width, self.image_size)
+        rows, columns = self.seen_size(height, width)
         scale = torch.tensor([columns / width, rows / height] * 2)
-        limits = torch.tensor([columns, rows] * 2)
-        corners = (target[:, :4].float() * scale).clamp(min=0).minimum(limits)
+        corners = within(target[:, :4].float() * scale, (rows, columns))
         kept = (corners[:, 2:] - corners[:, :2] >= MIN_SIDE).all(1)
         return torch.cat([corners, target[:, 4:].float()], 1)[kept]
 
@@ -152,7 +148,7 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
             for number, row in enumerate(rows):
                 content = features[row].content
                 shown = places.inside(content)
-                boxes = places.boxes(distances[number].float(), content)
+                boxes = within(places.boxes(distances[number].float()), content)
                 found[row] = logits[number][shown].float().sigmoid(), boxes[shown]
         order = range(len(features))
         candidates = BoxCandidates.of([found[row][0] for row in order], background=0)
@@ -176,17 +172,18 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
         targets: Sequence[Tensor],
         recipe: Recipe,  # noqa: ARG002 — the focal loss has its own balance
     ) -> Callable[[list[int], Tensor], Tensor]:
-        """Focal loss of the classes (Lin et al., ICCV 2017, Eq. 5), and smooth L1 of the
-        logarithms of the distances where there is a box.
+        """Quality focal loss of the classes (Li et al., NeurIPS 2020, Eq. 4), and the loss of
+        generalized intersection over union (Rezatofighi et al., CVPR 2019) of the boxes.
+
+        So a place learns how well the box that it finds will fit, and the best box of an object is
+        the most confident one.
         """
         if not any(len(target) for target in targets):
             raise ModelError("There are no boxes to learn from.")
 
         def loss(rows: list[int], flips: Tensor) -> Tensor:
-            images = [
-                mirrored(features[row], flip)
-                for row, flip in zip(rows, flips.tolist(), strict=True)
-            ]
+            flipped = list(zip(rows, flips.tolist(), strict=True))
+            images = [mirrored(features[row], flip) for row, flip in flipped]
             size = self.merged_size(images)
             logits, distances = self.module(self.stacked(images), size)
             places = Places.of(size, self.device)
@@ -196,18 +193,20 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
                     mirrored_boxes(targets[row], features[row], flip).to(self.device),
                     len(self.classes),
                 )
-                for row, flip in zip(rows, flips.tolist(), strict=True)
+                for row, flip in flipped
             ]
             classes = torch.stack([each for each, _ in wanted])
-            sides = torch.stack([each for _, each in wanted])
             shown = classes.amax(2) > 0
-            found = shown.sum().clamp(min=1)
-            focal = sigmoid_focal_loss(logits.float(), classes, reduction="sum")
-            boxes = functional.smooth_l1_loss(
-                distances.float()[shown], sides[shown], reduction="sum", beta=0.1
+            true = torch.stack([boxes for _, boxes in wanted])[shown]
+            found = places.boxes(distances.float())[shown]
+            classes[shown] *= overlaps(found.detach(), true)[:, None]
+            inside = torch.stack(
+                [places.inside(*mirrored_content(features[row], flip)) for row, flip in flipped]
             )
-            total: Tensor = (focal + BOX_WEIGHT * boxes) / found
-            return total
+            total = quality_focal_loss(logits.float()[inside], classes[inside])
+            total = total + generalized_box_iou_loss(found, true, reduction="sum")
+            mean: Tensor = total / shown.sum().clamp(min=1)
+            return mean
 
         return loss
 
@@ -230,6 +229,33 @@ def suppressed(probabilities: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Te
     rows, labels = flat // classes, flat % classes
     kept = batched_nms(boxes[rows], scores, labels, OVERLAP)[:MAX_BOXES]
     return boxes[rows[kept]], labels[kept], scores[kept]
+
+
+def quality_focal_loss(logits: Tensor, quality: Tensor) -> Tensor:
+    """The summed quality focal loss (Li et al., NeurIPS 2020, Eq. 4, with β = 2).
+
+    Args:
+        logits: of any shape.
+        quality: in [0, 1], of the same shape: how well the box of a class fits, 0 without one.
+    """
+    away = (quality - logits.sigmoid()).abs()
+    entropy = functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
+    return (away.square() * entropy).sum()
+
+
+def overlaps(found: Tensor, true: Tensor) -> Tensor:
+    """The intersection over union of pairs of boxes, (K, 4) each: (K,)."""
+    least = torch.maximum(found[:, :2], true[:, :2])
+    most = torch.minimum(found[:, 2:], true[:, 2:])
+    shared = (most - least).clamp(min=0).prod(1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (found, true)]
+    return shared / (areas[0] + areas[1] - shared)
+
+
+def mirrored_content(image: ImageFeatures, flip: bool) -> tuple[tuple[int, int], int]:
+    """The rows and columns of an image, and the first of its columns in its (mirrored) maps."""
+    rows, columns = image.content
+    return (rows, columns), on_grid(image.content)[1] - columns if flip else 0
 
 
 def mirrored_boxes(target: Tensor, image: ImageFeatures, flip: bool) -> Tensor:

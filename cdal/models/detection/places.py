@@ -9,26 +9,26 @@ import torch
 from torch import Tensor
 
 STRIDES = (8, 16, 32)
-"""Of the levels, in pixels of the prepared image."""
+"""The strides of the levels, in pixels of the prepared image."""
 
 LIMITS = (128.0, 256.0, float("inf"))
-"""The largest box that each level looks for, by the root of its area in pixels."""
+"""The largest box that each level looks for: the root of its area in pixels."""
 
 RADIUS = 1.5
-"""A place is one of a box where it is at most so many strides from its centre, and inside."""
+"""A place within a box finds it if it is at most this many strides from its centre."""
 
-LEAST_DISTANCE = 0.1
-"""In strides, of a place from a side of its box: the logarithm of less would be no use."""
+MOST_DISTANCE = 6.0
+"""The largest logarithm of a distance in strides: early in training, more would overflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Places:
-    """A places of all levels, row by row, from the finest level to the coarsest.
+    """The A places of all levels, row by row, from the finest level to the coarsest.
 
     Attributes:
         centres: x and y in pixels of the prepared image, (A, 2) float32.
         strides: (A,) float32.
-        limits: the least and the largest box that each looks for, (A, 2) float32.
+        limits: the smallest and the largest box that each looks for, (A, 2) float32.
     """
 
     centres: Tensor
@@ -37,7 +37,7 @@ class Places:
 
     @classmethod
     def of(cls, size: tuple[int, int], device: torch.device) -> Self:
-        """The places of maps of which the finest has this many rows and columns."""
+        """The places of all levels, given the rows and columns of the finest map."""
         centres, strides, limits = [], [], []
         least = 0.0
         rows, columns = size
@@ -65,38 +65,35 @@ class Places:
         x, y = self.centres.unbind(1)
         return (x >= left) & (x < left + content[1]) & (y < content[0])
 
-    def boxes(self, distances: Tensor, content: tuple[int, int]) -> Tensor:
-        """Boxes of the places of an image, cut off at its borders, (A, 4).
+    def boxes(self, distances: Tensor) -> Tensor:
+        """The boxes that places find, (..., A, 4).
 
         Args:
-            distances: logarithms of the distances in strides to left, top, right, bottom, (A, 4).
-            content: rows and columns of the prepared image that show the image.
+            distances: the logarithms of a place's distances, in strides, to the left, top, right
+                and bottom of its box, (..., A, 4).
         """
-        pixels = distances.clamp(max=6).exp() * self.strides[:, None]
-        corners = torch.cat([self.centres - pixels[:, :2], self.centres + pixels[:, 2:]], 1)
-        limits = corners.new_tensor([content[1], content[0]] * 2)
-        return corners.clamp(min=0).minimum(limits)
+        pixels = distances.clamp(max=MOST_DISTANCE).exp() * self.strides[:, None]
+        return torch.cat([self.centres - pixels[..., :2], self.centres + pixels[..., 2:]], -1)
 
 
 def assigned(places: Places, target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """What each place is to find.
+    """What each place should find.
 
-    A place near the centres of several boxes finds the smallest. The place next to a box's centre
-    is one of the box in any case, however small the box is.
+    A place near the centres of several boxes should find the smallest. The place next to a box's
+    centre should find it in any case, however small the box is.
 
     Args:
-        places: A of them.
+        places: A places.
         target: rows of left, top, right, bottom and class, (M, 5).
         classes: C.
 
     Returns:
-        1 for the class of the place's box, else 0, (A, C) float32; and the logarithms of its
-        distances in strides, (A, 4) float32.
+        1 for the class of the place's box, otherwise 0, (A, C) float32; and its box, (A, 4)
+        float32, which means nothing for a place without one.
     """
     found = places.centres.new_zeros((len(places.centres), classes))
-    sides = places.centres.new_zeros((len(places.centres), 4))
     if len(target) == 0:
-        return found, sides
+        return found, places.centres.new_zeros((len(places.centres), 4))
     boxes, labels = target[:, :4], target[:, 4].long()
     lengths = boxes[:, 2:] - boxes[:, :2]
     areas = lengths.prod(1)
@@ -107,12 +104,7 @@ def assigned(places: Places, target: Tensor, classes: int) -> tuple[Tensor, Tens
     root = areas.sqrt()
     least, most = places.limits[:, :1], places.limits[:, 1:]
     near &= (root >= least) & (root < most)
-    cost = torch.where(near, areas, torch.inf)
-    smallest, which = cost.min(1)
+    smallest, which = torch.where(near, areas, torch.inf).min(1)
     shown = smallest.isfinite()
-    box = boxes[which[shown]]
-    centres, strides = places.centres[shown], places.strides[shown, None]
-    distances = torch.cat([centres - box[:, :2], box[:, 2:] - centres], 1) / strides
-    sides[shown] = distances.clamp(min=LEAST_DISTANCE).log()
     found[shown.nonzero().flatten(), labels[which[shown]]] = 1
-    return found, sides
+    return found, boxes[which]

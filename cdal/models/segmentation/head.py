@@ -23,7 +23,7 @@ from cdal.models.dense_head import (
 )
 from cdal.models.errors import ModelError
 from cdal.models.features import ImageFeatures
-from cdal.models.letterbox import content_size, on_grid, padded
+from cdal.models.letterbox import on_grid, padded
 from cdal.models.manifest import Manifest
 from cdal.models.predictions import IGNORED, Finding, Segmentation
 from cdal.models.recipe import Recipe, class_weights
@@ -37,6 +37,9 @@ from cdal.models.segmentation.network import (
 
 WIDTH = 96
 
+DROPPED = 0.2
+"""The share of channels that are dropped in a training step."""
+
 
 class SegmentationLayers(DenseLayers):
     """Standardised maps of all strides to logits at stride 8."""
@@ -44,11 +47,12 @@ class SegmentationLayers(DenseLayers):
     def __init__(self, channels: Sequence[int], classes: int) -> None:
         super().__init__(channels, WIDTH)
         self.block = separable(WIDTH, nn.BatchNorm2d(WIDTH))
+        self.drop = nn.Dropout2d(DROPPED)
         self.classify = nn.Conv2d(WIDTH, classes, 1)
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Maps (B, channels, h, w) to logits (B, C, h, w) of this size."""
-        logits: Tensor = self.classify(self.block(self.merge(maps, size)))
+        logits: Tensor = self.classify(self.drop(self.block(self.merge(maps, size))))
         return logits
 
 
@@ -97,7 +101,7 @@ class SegmentationHead(DenseHeadNetwork, SegmentationNetwork):
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
         """A mask in a square, like its image; the padding is ``IGNORED``."""
         check_mask(target, height, width, len(self.classes))
-        rows, columns = content_size(height, width, self.image_size)
+        rows, columns = self.seen_size(height, width)
         square = target.new_full((self.image_size, self.image_size), IGNORED)
         resized = transforms.resize(target[None], [rows, columns], InterpolationMode.NEAREST_EXACT)
         square[:rows, :columns] = resized[0]

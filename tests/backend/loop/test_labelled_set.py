@@ -35,7 +35,8 @@ from cdal.backend.loop.labelled_set import (
 )
 from cdal.backend.loop.training_images import LabelledImage, ReadImages, TrainingImages
 from cdal.backend.store.tables import Event
-from cdal.models.detection.boxes import rescaled
+from cdal.models import make_network
+from cdal.models.backbone import DEFAULT_BACKBONE
 
 
 def truth(label: str, **more: Any) -> ChoiceTruth:
@@ -144,7 +145,9 @@ def test_what_was_not_taken_as_it_is_is_said(
 ) -> None:
     services = make_services(tmp_path)
     work = make_work(services, add_project(services), FakeLabelStudio(), "train")
-    note_changed(work, images(tmp_path, dict(enumerate(truths, start=1))), 224)
+    given = dict(enumerate(truths, start=1))
+    read = read_images(tmp_path, given, sizes=dict.fromkeys(given, (40, 60)))
+    note_changed(work, read, lambda height, width: (height, width))
     with services.store.reading() as session:
         assert [event.text for event in session.query(Event).all()] == said
 
@@ -203,24 +206,29 @@ def test_images_of_another_size_than_annotated_are_told(tmp_path: Path) -> None:
     assert len(events_of(work)) == 1
 
 
-@pytest.mark.parametrize(("side", "unseen"), [(100, 2), (200, 1), (1000, 0)])
+@pytest.mark.parametrize(
+    ("seen", "unseen"), [((100, 100), 2), ((200, 200), 1), ((100, 200), 1), ((1000, 1000), 0)]
+)
 def test_boxes_that_the_network_cannot_see_are_counted(
-    tmp_path: Path, side: int, unseen: int
+    tmp_path: Path, seen: tuple[int, int], unseen: int
 ) -> None:
     """Boxes of at most a hundredth of an image's side are less than a pixel at small sizes."""
     shares = np.array([[0.1, 0.1, 0.5, 0.5], [0, 0, 0.5, 0.002], [0.2, 0.2, 0.209, 0.9]])
     boxes = BoxesTruth(("cat",), shares.astype(np.float32), np.zeros(3, np.int64))
     services = make_services(tmp_path)
     work = make_work(services, add_project(services), FakeLabelStudio(), "train")
-    note_changed(work, images(tmp_path, {1: boxes}), side)
-    with services.store.reading() as session:
-        said = [event.text for event in session.query(Event).all()]
-    assert said == (
-        [
-            f"{unseen} boxes are less than a pixel wide or high at the {side} by {side} pixels "
-            "that the network sees, and were left out; a larger image_size would show them"
-        ]
-        if unseen
-        else []
-    )
-    assert len(rescaled(boxes.target(3000, 4000), 3000, 4000, side)) == 3 - unseen
+    read = read_images(tmp_path, {1: boxes}, sizes={1: (3000, 4000)})
+    note_changed(work, read, lambda height, width: seen)
+    said = events_of(work)
+    assert len(said) == (unseen > 0)
+    assert all(text.startswith(f"{unseen} boxes") and "image_size" in text for text in said)
+
+
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", DEFAULT_BACKBONE])
+@pytest.mark.parametrize("size", [(3000, 4000), (4000, 300)])
+def test_boxes_that_are_counted_are_those_left_out(name: str, size: tuple[int, int]) -> None:
+    shares = np.array([[0.1, 0.1, 0.5, 0.5], [0, 0, 0.5, 0.009], [0.2, 0.2, 0.215, 0.9]])
+    boxes = BoxesTruth(("cat",), shares.astype(np.float32), np.zeros(3, np.int64))
+    network = make_network("detection", name, ("cat",), 96, pretrained="auto")
+    left = network.prepare_target(boxes.target(*size), *size)
+    assert len(left) == 3 - boxes.unseen(*network.seen_size(*size))

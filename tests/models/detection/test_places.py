@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cdal.models.detection.boxes import within
 from cdal.models.detection.head import mirrored_boxes, suppressed
 from cdal.models.detection.places import Places, assigned
 from cdal.models.features import ImageFeatures
@@ -32,22 +33,22 @@ def test_places_lie_in_the_middle_of_their_pixels() -> None:
 
 
 def test_a_box_is_found_near_its_centre() -> None:
-    classes, sides = assigned(places(), target((20, 20, 44, 44, 1)), 2)
+    classes, boxes = assigned(places(), target((20, 20, 44, 44, 1)), 2)
     near = classes[:, 1].nonzero().flatten().tolist()
     # Within 12 pixels of (32, 32): the centres 20, 28, 36 and 44 in both directions.
     assert near == [12 * row + column for row in (2, 3, 4, 5) for column in (2, 3, 4, 5)]
     assert not classes[:, 0].any()
-    place = 12 * 3 + 3  # at (28, 28)
-    assert sides[place].exp().tolist() == pytest.approx([1, 1, 2, 2])
+    assert boxes[near].tolist() == [[20, 20, 44, 44]] * 16
 
 
-def test_distances_give_back_the_box() -> None:
-    classes, sides = assigned(places(), target((20, 20, 44, 44, 0)), 1)
-    boxes = places().boxes(sides, (64, 96))
-    inside = sides[:, :].exp().amin(1) > 0.11
-    wanted = boxes[(classes[:, 0] > 0) & inside]
-    assert len(wanted) > 0
-    assert torch.allclose(wanted, torch.tensor([20.0, 20, 44, 44]).expand_as(wanted), atol=1e-4)
+def test_a_box_is_given_by_its_distances_in_strides() -> None:
+    distances = torch.zeros(2, 126, 4)
+    distances[1] = torch.tensor([1.0, 2, 3, 4]).log()
+    boxes = places().boxes(distances)
+    assert boxes[0, 12 * 3 + 3].tolist() == [20, 20, 36, 36]  # 8 pixels around (28, 28)
+    assert boxes[1, 12 * 3 + 3].tolist() == pytest.approx([20, 12, 52, 60])
+    assert boxes[0, 125].tolist() == [48, 16, 112, 80]  # 32 pixels around (80, 48)
+    assert bool(places().boxes(torch.full((126, 4), 1e9)).isfinite().all())
 
 
 def test_a_tiny_box_has_a_place() -> None:
@@ -86,8 +87,8 @@ def test_places_in_the_padding_are_outside() -> None:
 
 
 def test_boxes_end_at_the_image() -> None:
-    boxes = places().boxes(torch.full((126, 4), 5.0), (50, 70))
-    assert boxes.amax(0).tolist() == [0, 0, 70, 50]
+    boxes = torch.tensor([[-3.0, -5, 20, 30], [60, 40, 99, 99], [200, 200, 210, 210]])
+    assert within(boxes, (50, 70)).tolist() == [[0, 0, 20, 30], [60, 40, 70, 50], [70, 50, 70, 50]]
 
 
 def test_boxes_that_overlap_are_suppressed_within_a_class() -> None:
