@@ -24,6 +24,10 @@ DATABASES = {
 REDIS = dict.fromkeys(("redis://", "rediss://", "unix://"), ("redis", "redis"))
 
 
+OWN_THREADS = 4
+"""Threads of a web process that only Label Studio's short calls get, see web/places.py."""
+
+
 class ServerConfig(BaseSettings):
     """What an operator sets. Variables of other ML backends keep their names."""
 
@@ -77,7 +81,12 @@ class ServerConfig(BaseSettings):
         "machine's names, IP addresses and the names by which Label Studio calls it; `*` allows "
         "any name. By default, any with a password, and none without.",
     )
-    threads: int = Field(8, ge=1, description="Requests that are answered at the same time.")
+    threads: int = Field(
+        8,
+        ge=1,
+        description="Calls of `/predict` that are answered at the same time. There are as many "
+        "threads for pages and the API, and some for Label Studio's short calls.",
+    )
     worker_threads: int = Field(
         8,
         ge=5,
@@ -243,6 +252,11 @@ class ServerConfig(BaseSettings):
             self.redis_url,
         )
         return [secret.get_secret_value() for secret in given if secret is not None]
+
+    @property
+    def web_threads(self) -> int:
+        """Threads of a web process: for predictions, as many others, and Label Studio's calls."""
+        return 2 * self.threads + OWN_THREADS
 
     @property
     def jobs_file(self) -> Path:

@@ -87,7 +87,7 @@ def web_command(config: ServerConfig) -> list[str]:
         "--workers",
         "1",
         "--threads",
-        str(config.threads),
+        str(config.web_threads),
         "--timeout",
         "0",
         "--graceful-timeout",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from socket import SHUT_RDWR, gaierror, socket
 from threading import Event, Timer
+from typing import Any
 from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse, HTTPResponse, PoolManager, Retry, Timeout
@@ -19,6 +20,7 @@ from urllib3.exceptions import (
     MaxRetryError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
 )
 from urllib3.util import Url
@@ -27,6 +29,7 @@ from urllib3.util.connection import create_connection
 from cdal.backend.addresses import ANY_HOST, AllowedHosts, Resolver, resolve
 from cdal.backend.connections import LATE, NO_ADDRESS, UNREACHABLE, root_failure, tls_context
 from cdal.backend.errors import ImageError
+from cdal.backend.images.hosts import Hosts
 from cdal.backend.images.source import ImageSource, parse_address
 
 # urllib3 logs addresses with their queries, which may be signatures.
@@ -34,12 +37,30 @@ logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 _MAX_REDIRECTS = 5
 _CONNECT_S = 5.0
+_HEADERS_S = 15.0
 _CHUNK_BYTES = 1 << 16
 _CONNECTIONS = 32  # kept alive for each host
 # A host's Retry-After is ignored: it could demand hours.
-_RETRIES = Retry(
+
+
+class _Retries(Retry):
+    """Repeats what may go well at once, such as a request on a connection that was just closed.
+
+    A host that has been waited for in vain is not asked again: it would take as long.
+    """
+
+    def increment(self, *args: Any, **details: Any) -> Retry:
+        error = details.get("error")
+        if isinstance(error, ReadTimeoutError) or (
+            isinstance(error, ProtocolError) and isinstance(error.args[-1], TimeoutError)
+        ):
+            raise TimeoutError from error
+        return super().increment(*args, **details)
+
+
+_RETRIES = _Retries(
     total=3,
-    connect=2,
+    connect=1,
     read=1,
     status=2,
     other=0,
@@ -65,7 +86,8 @@ class Fetcher:
     Args:
         allowed: The hosts to fetch from, besides Label Studio.
         max_bytes: The largest size of a file.
-        timeout_s: Seconds within which the headers, and then the body, must have arrived.
+        timeout_s: Seconds within which the body must have arrived, and the headers before it; they
+            have at most 15.
         resolver: How names are resolved; for tests.
     """
 
@@ -79,8 +101,10 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         tls = tls_context()
-        self._own = _guarded_pools(ANY_HOST, timeout_s, resolver, tls)
-        self._others = _guarded_pools(allowed, timeout_s, resolver, tls)
+        headers_s = min(timeout_s, _HEADERS_S)
+        self._own = _guarded_pools(ANY_HOST, headers_s, resolver, tls)
+        self._others = _guarded_pools(allowed, headers_s, resolver, tls)
+        self._hosts = Hosts()
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
@@ -96,6 +120,10 @@ class Fetcher:
         for _ in range(_MAX_REDIRECTS + 1):
             own = source.owns(address)
             name = "Label Studio" if own else f"The host {address.host}"
+            host = address.netloc or ""
+            silent = self._hosts.silent_because(host)
+            if silent is not None:
+                raise ImageError(f"{name} {silent}.", passes=True)
             headers = dict(source.authorization()) if own else {}
             try:
                 response = (self._own if own else self._others).request(
@@ -109,12 +137,17 @@ class Fetcher:
                 target = response.get_redirect_location()
                 if not target and response.status != 200:
                     response.close()
+                    self._hosts.note_answer(host)
                     if own and response.status == 500 and self._works(source):
                         raise ImageError(_GONE)
                     raise _refusal(response.status, name, own=own)
                 body = self._body(response)
+                self._hosts.note_answer(host)
             except (HTTPError, TimeoutError) as error:
-                raise ImageError(f"{name} {_failure(error)}.", passes=True) from error
+                reason = _failure(error)
+                if reason in (LATE, UNREACHABLE):
+                    self._hosts.note_silence(host, reason)
+                raise ImageError(f"{name} {reason}.", passes=True) from error
             if not target:
                 return body
             address = _redirected(address, target)

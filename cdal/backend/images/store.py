@@ -76,7 +76,7 @@ class ImageStore:
         max_pixels: The largest image that is decoded.
         max_memory: Bytes of memory that images take while they are decoded and prepared, in all
             threads together. An image that takes more is decoded alone.
-        timeout_s: Seconds within which the headers, and then the body, must have arrived.
+        timeout_s: Seconds within which a file must arrive, see `Fetcher`.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from cdal.backend.web.api import api
 from cdal.backend.web.ml_backend import protocol
 from cdal.backend.web.monitoring import add_metrics, operation
 from cdal.backend.web.pages import site
+from cdal.backend.web.places import limit_places
 from cdal.backend.web.request import StrictJSON
 from cdal.backend.web.security import guard
 
@@ -39,6 +40,7 @@ def create_app(config: ServerConfig | None = None) -> Flask:
     services = Services.open(config, on_job_given_up)
     app.extensions["cdal"] = services
     app.extensions["cdal-readiness"] = Readiness(services)
+    limit_places(app, config.threads)
     guard(app, config)
     _answer_errors(app)
     add_metrics(app, services)

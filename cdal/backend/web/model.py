@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
+from threading import BoundedSemaphore, Lock, Thread
 from typing import Any, Self
 
 import torch
@@ -22,6 +27,15 @@ from cdal.backend.web.setup import SetupRequest, connect
 from cdal.models import ModelError, TaskNetwork
 
 log = logging.getLogger(__name__)
+
+ANSWER_WITHIN_S = 50.0
+"""Label Studio waits 100 s for predictions, and a proxy between the two often only 60."""
+
+MANY = 16
+"""Unseen images in one call; more are many."""
+
+# More calls at once would each only take longer. Few images need not wait for many.
+_many = BoundedSemaphore(2)
 
 NO_TASK = -1
 """Stands for the id of a task that is only tried out."""
@@ -63,8 +77,8 @@ class CDALModel:
     def predict(self, tasks: Sequence[Task]) -> list[dict[str, Any] | Result]:
         """One prediction per task, in order; from the store if the task has been scored.
 
-        Where there is nothing to predict, as before the first round, there is nothing for Label
-        Studio to keep: the result is an empty list.
+        Where there is nothing to predict, as before the first round, or no time for it, there is
+        nothing for Label Studio to keep: the result is an empty list.
         """
         with self.services.store.reading() as session:
             current = self._queued_round(session)
@@ -82,13 +96,15 @@ class CDALModel:
         found = {row: findings[task_id] for row, task_id in enumerate(ids) if task_id in findings}
         config = ProjectConfig.parse(self.project.labeling_config, self.project.extra_params)
         control, settings = config.control, config.settings
+        late: set[int] = set()
         if version is not None and len(found) < len(tasks):
             unseen = {row: task for row, task in enumerate(tasks) if row not in found}
-            found.update(self._run_network(version, control, unseen))
+            predicted, late = self._predict_in_time(version, control, unseen)
+            found.update(predicted)
         classes = version.classes if version is not None else []
 
         def answer(row: int, task_id: int) -> dict[str, Any] | Result:
-            if row not in found and task_id not in scores:
+            if row in late or (row not in found and task_id not in scores):
                 return []
             finding = found.get(row)
             return {
@@ -121,39 +137,124 @@ class CDALModel:
             )
         ).first()
 
-    def _run_network(
+    def _predict_in_time(
         self, version: ModelVersion, control: Control, tasks: Mapping[int, Task]
-    ) -> dict[int, dict[str, Any]]:
+    ) -> tuple[dict[int, dict[str, Any]], set[int]]:
+        """Predict images that were not scored, as many as there is time for.
+
+        Returns:
+            The findings by row, and the rows that there was no time for.
+        """
+        work = _Prediction(dict(tasks), time.monotonic() + ANSWER_WITHIN_S)
+        ended: Future[None] = Future()
+
+        def predict() -> None:
+            try:
+                self._predict_unseen(version, control, work)
+            except Exception as error:  # noqa: BLE001 — the caller raises it
+                ended.set_exception(error)
+            else:
+                ended.set_result(None)
+
+        # In a thread of its own, so that nothing that it waits for can hold up the answer.
+        Thread(target=copy_context().run, args=(predict,), daemon=True).start()
+        with suppress(TimeoutError):
+            ended.result(ANSWER_WITHIN_S)
+        found, late = work.end()
+        if late:
+            log.warning(
+                "project %d: there was no time to predict %d of %d unseen images",
+                self.project.id,
+                len(late),
+                len(tasks),
+            )
+        return found, late
+
+    def _predict_unseen(self, version: ModelVersion, control: Control, work: _Prediction) -> None:
+        is_big = len(work.tasks) > MANY
+        if is_big and not _many.acquire(timeout=work.seconds_left):
+            return
+        try:
+            self._run_network(version, control, work)
+        finally:
+            if is_big:
+                _many.release()
+
+    def _run_network(self, version: ModelVersion, control: Control, work: _Prediction) -> None:
         """Predict images that were not scored; an image that cannot be read gets no prediction."""
         folder = self.services.config.version_folder(self.project.id, version.number)
         try:
             network = self.services.networks.get(folder)
         except ModelError as error:  # stored predictions are still served
             log.error("project %d: %s", self.project.id, error)  # noqa: TRY400 — a sentence
-            return {}
+            work.leave_out(work.tasks)
+            return
         try:
-            return self._predict_with(network, control, tasks)
+            self._predict_with(network, control, work)
         except torch.OutOfMemoryError:
             log.warning("The GPU's memory is full; unseen images are predicted on the CPU.")
-        return self._predict_with(self.services.networks.move_to_cpu(folder), control, tasks)
+        else:
+            return
+        self._predict_with(self.services.networks.move_to_cpu(folder), control, work)
 
-    def _predict_with(
-        self, network: TaskNetwork, control: Control, tasks: Mapping[int, Task]
-    ) -> dict[int, dict[str, Any]]:
-        def problem(task_id: int, why: ImageError) -> None:
-            log.warning("project %d: task %d: %s", self.project.id, task_id, why.reason)
-
+    def _predict_with(self, network: TaskNetwork, control: Control, work: _Prediction) -> None:
         # Images are located by their tasks; one that is only tried out gets a number of its own.
-        numbers = {
-            row: task["id"] if is_id(task.get("id")) else NO_TASK - row
-            for row, task in tasks.items()
-        }
-        items = {numbers[row]: _image(task, control) for row, task in tasks.items()}
+        rows: dict[int, list[int]] = {}
+        items: dict[int, object] = {}
+        for row, task in work.tasks.items():
+            number = task["id"] if is_id(task.get("id")) else NO_TASK - row
+            rows.setdefault(number, []).append(row)
+            items[number] = _image(task, control)
+
+        def problem(number: int, why: ImageError) -> None:
+            log.warning("project %d: task %d: %s", self.project.id, number, why.reason)
+            work.leave_out(rows[number])
+
         reader = self.services.input_reader(self.project)
-        found: dict[int, dict[str, Any]] = {}
         for batch in infer(network, reader.batches(network, items.items(), problem), findings_of):
-            found.update(batch)
-        return {row: found[number] for row, number in numbers.items() if number in found}
+            for number, finding in batch.items():
+                work.put(rows[number], finding)
+            if work.is_over:
+                return
+
+
+class _Prediction:
+    """Unseen tasks, by row of the answer, and what is found of them until time is up."""
+
+    def __init__(self, tasks: Mapping[int, Task], deadline: float) -> None:
+        self.tasks = tasks
+        self._deadline = deadline
+        self._lock = Lock()
+        self._found: dict[int, dict[str, Any]] = {}
+        self._open = set(tasks)
+        self._ended = False
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer was given, so that there is nothing left to do."""
+        return self._ended or not self.seconds_left
+
+    def put(self, rows: Iterable[int], finding: dict[str, Any]) -> None:
+        """Note what was found of the image in these rows."""
+        with self._lock:
+            for row in rows:
+                self._found[row] = finding
+                self._open.discard(row)
+
+    def leave_out(self, rows: Iterable[int]) -> None:
+        """Note that there is no prediction for these rows."""
+        with self._lock:
+            self._open.difference_update(rows)
+
+    def end(self) -> tuple[dict[int, dict[str, Any]], set[int]]:
+        """What was found by now, by row, and the rows that nobody got to."""
+        with self._lock:
+            self._ended = True
+            return dict(self._found), set(self._open)
 
 
 def findings_of(batch: PredictedBatch) -> dict[int, dict[str, Any]]:

@@ -46,8 +46,12 @@ HEADERS: Mapping[str, str] = {
 }
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# A slow sender without the password must not hold up those who have it.
-_big_body = {has_password: threading.Semaphore(1) for has_password in (True, False)}
+# A slow sender without the password must not hold up those who have it, nor a prediction an event.
+_big_body = {
+    (has_password, is_event): threading.Semaphore(1)
+    for has_password in (True, False)
+    for is_event in (True, False)
+}
 
 
 def guard(app: Flask, config: ServerConfig) -> None:
@@ -113,7 +117,7 @@ def _admit(config: ServerConfig) -> Response | None:
     if stranger and request.path != "/webhook":
         return _ask_for_password()
     if _may_be_big():
-        turn = _big_body[g.has_password]
+        turn = _big_body[g.has_password, request.path == "/webhook"]
         turn.acquire()
         g.turn = turn
     return _ask_for_password() if stranger and _starts_training() else None

@@ -4,11 +4,13 @@ import gzip
 import logging
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.certificates import certificate
@@ -18,6 +20,7 @@ from support.loopback import Loopback, in_turn, reply
 from cdal.backend import addresses
 from cdal.backend.addresses import AllowedHosts
 from cdal.backend.errors import ImageError
+from cdal.backend.images import hosts
 from cdal.backend.images.fetch import Fetcher
 from cdal.backend.images.source import ImageSource
 
@@ -431,6 +434,43 @@ def test_silence(listener: socket.socket, source: ImageSource) -> None:
     assert refusal(source, f"http://127.0.0.1:{port}/a.png", timeout_s=0.2) == (
         "The host 127.0.0.1 did not answer in time."
     )
+
+
+def test_a_host_that_never_answers_is_asked_once_and_then_left_alone(
+    source: ImageSource, elsewhere: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took a minute for each image."""
+    clock = 1000.0
+    monkeypatch.setattr(hosts, "time", SimpleNamespace(monotonic=lambda: clock))
+    elsewhere.routes["/a.png"] = reply(b"pixels")
+    fetcher = Fetcher(LOOPBACK, 1000, 0.1)
+    connections = 0
+
+    def accept() -> None:
+        nonlocal connections
+        with ExitStack() as kept, suppress(OSError):
+            while True:
+                kept.enter_context(listener.accept()[0])
+                connections += 1
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        hung = f"http://127.0.0.1:{listener.getsockname()[1]}/a.png"
+        for _ in range(10):
+            with pytest.raises(ImageError, match="did not answer in time") as refused:
+                fetcher.fetch(source, source.locate(TASK, hung))
+            assert refused.value.passes
+        assert connections == hosts.FAILURES
+        # Other hosts are asked, and this one after a while.
+        assert fetcher.fetch(source, source.locate(TASK, f"{elsewhere.url}/a.png")) == b"pixels"
+        clock += hosts.LEFT_ALONE_S + 1
+        with pytest.raises(ImageError):
+            fetcher.fetch(source, source.locate(TASK, hung))
+        assert connections == hosts.FAILURES + 1
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+    fetcher.close()
 
 
 # --- TLS

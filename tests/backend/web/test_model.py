@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
+from threading import BoundedSemaphore, Event
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ import torch
 from PIL import Image
 from support.offline import add_project, add_round, add_version, choice, make_services
 
+from cdal.backend.images.store import ImageSource, ImageStore
 from cdal.backend.services import Services
 from cdal.backend.store.queries import is_id
 from cdal.backend.store.tables import ModelVersion, Project
+from cdal.backend.web import model as module
 from cdal.backend.web.model import CDALModel
-from cdal.models import make_network
+from cdal.models import TaskNetwork, make_network
 
 STORED = choice("dog")
 
@@ -141,3 +144,48 @@ def test_the_version_that_made_the_round_predicts_not_a_later_one(
 )
 def test_what_is_an_id(value: object, answer: bool) -> None:
     assert is_id(value) == answer
+
+
+def test_an_answer_comes_in_time_whatever_the_images_take(
+    model: CDALModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What there was no time for gets no prediction, not an empty one: a round makes it later."""
+    monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.3)
+    release = Event()
+    read = ImageStore.bytes
+
+    def hang(store: ImageStore, source: ImageSource, task_id: int, value: object) -> bytes:
+        if task_id == 7:
+            release.wait(60)
+        return read(store, source, task_id, value)
+
+    monkeypatch.setattr(ImageStore, "bytes", hang)
+    monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 1)
+    answers = predict(model, [task(6), {"id": 1}, task(7), task(8, "blue")])
+    release.set()
+    assert labels([answers[1]]) == ["dog"]
+    assert answers[2] == []
+    assert len(answers) == 4
+
+
+def test_calls_with_many_images_take_turns_and_those_with_few_do_not_wait(
+    model: CDALModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.3)
+    monkeypatch.setattr(module, "MANY", 2)
+    monkeypatch.setattr(module, "_many", BoundedSemaphore(1))
+    with module._many:
+        assert predict(model, [task(6), task(7), task(8), {"id": 1}])[:3] == [[], [], []]
+    monkeypatch.setattr(module, "ANSWER_WITHIN_S", 60.0)
+    with module._many:
+        assert all(labels(predict(model, [task(6), task(7)])))
+    assert all(labels(predict(model, [task(6), task(7), task(8)])))
+
+
+def test_an_unexpected_error_is_raised(model: CDALModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(CDALModel, "_run_network", fail)
+    with pytest.raises(ZeroDivisionError):
+        predict(model, [task(6)])

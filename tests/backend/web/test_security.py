@@ -198,7 +198,7 @@ def test_large_bodies_are_read_one_at_a_time(
     body = {"project": "x", "tasks": [], "padding": "x" * 200}
     for _ in range(3):  # each gives way to the next
         assert browser.post("/predict", json=body).status_code == 200
-    with waiting_for(security._big_body[False], browser, json=body):
+    with waiting_for(security._big_body[False, False], browser, json=body):
         assert browser.post("/predict", json={}).status_code == 400  # small ones do not wait
 
 
@@ -227,7 +227,7 @@ def waiting_for(
 
 def test_bodies_that_do_not_say_how_large_they_are_count_as_large(browser: FlaskClient) -> None:
     chunked = {"Transfer-Encoding": "chunked"}
-    with waiting_for(security._big_body[False], browser, json={}, headers=chunked):
+    with waiting_for(security._big_body[False, False], browser, json={}, headers=chunked):
         pass
 
 
@@ -239,7 +239,7 @@ def test_without_the_password_a_large_event_waits_before_it_is_read(
     body = BytesIO(json.dumps(event).encode())
     ann = basic("ann", "pass:wörd")
     with waiting_for(
-        security._big_body[False],
+        security._big_body[False, True],
         locked,
         "/webhook",
         input_stream=body,
