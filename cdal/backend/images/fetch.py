@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from socket import SHUT_RDWR, gaierror, socket
 from threading import Event, Timer
-from typing import Any
+from types import TracebackType
+from typing import Self
 from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse, HTTPResponse, PoolManager, Retry, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -49,13 +51,20 @@ class _Retries(Retry):
     A host that has been waited for in vain is not asked again: it would take as long.
     """
 
-    def increment(self, *args: Any, **details: Any) -> Retry:
-        error = details.get("error")
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
         if isinstance(error, ReadTimeoutError) or (
             isinstance(error, ProtocolError) and isinstance(error.args[-1], TimeoutError)
         ):
             raise TimeoutError from error
-        return super().increment(*args, **details)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
 _RETRIES = _Retries(
@@ -75,6 +84,17 @@ _GONE = (
     "Label Studio cannot return this file (status 500), though it works otherwise; the upload has "
     "probably been removed from its disk."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file, and the headers that came with it."""
+
+    data: bytes
+    headers: Mapping[str, str]
+
+
+_NONE: Mapping[str, str] = {}
 
 
 class Fetcher:
@@ -111,8 +131,18 @@ class Fetcher:
         self._own.clear()
         self._others.clear()
 
-    def fetch(self, source: ImageSource, address: Url) -> bytes:
+    def fetch(
+        self, source: ImageSource, address: Url, conditions: Mapping[str, str] = _NONE
+    ) -> Fetched | None:
         """Get a file, following redirects; each is checked as if it had been the address given.
+
+        Args:
+            source: where the images of the task's project come from.
+            address: of the file.
+            conditions: headers that say which file is known already.
+
+        Returns:
+            The file; None if it is the one that is known.
 
         Raises:
             ImageError: it cannot be fetched; the reason says why.
@@ -129,12 +159,16 @@ class Fetcher:
                 response = (self._own if own else self._others).request(
                     "GET",
                     str(address),
-                    headers={"User-Agent": "label-studio-cdal", **headers},
+                    headers={"User-Agent": "label-studio-cdal", **conditions, **headers},
                     redirect=False,
                     preload_content=False,
                     retries=_RETRIES,
                 )
                 target = response.get_redirect_location()
+                if conditions and response.status == 304:
+                    response.close()
+                    self._hosts.note_answer(host)
+                    return None
                 if not target and response.status != 200:
                     response.close()
                     self._hosts.note_answer(host)
@@ -149,7 +183,7 @@ class Fetcher:
                     self._hosts.note_silence(host, reason)
                 raise ImageError(f"{name} {reason}.", passes=True) from error
             if not target:
-                return body
+                return Fetched(body, response.headers)
             address = _redirected(address, target)
         raise ImageError(f"The image's address redirects more than {_MAX_REDIRECTS} times.")
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
 from torch import Tensor
+from urllib3.util import Url
 
 from cdal.backend.addresses import AllowedHosts
 from cdal.backend.errors import ImageError
@@ -20,6 +22,7 @@ from cdal.backend.images.decode import decode, decode_small, inspect, memory_to_
 from cdal.backend.images.embedded import embedded_bytes, is_embedded
 from cdal.backend.images.fetch import Fetcher
 from cdal.backend.images.in_flight import InFlight
+from cdal.backend.images.kept_file import KeptFile
 from cdal.backend.images.memory import Memory
 from cdal.backend.images.source import ImageSource
 
@@ -165,15 +168,30 @@ class ImageStore:
             inspect(data, self._max_pixels)
             return data
         key = _key(source, task_id, value)
-        cached = self._cache.get(key)
-        if cached is not None:
-            return cached
-        data = self._fetcher.fetch(source, source.locate(task_id, value))
+        entry = self._cache.get(key)
+        kept = None if entry is None else KeptFile.unpacked(entry)
+        if kept is not None and kept.is_fresh(time.time()):
+            return kept.data
         # Only inspected files are cached, so a cached one need not be inspected again: for small
         # images that would cost as much as decoding them.
-        inspect(data, self._max_pixels)
-        self._cache.put(key, data)
-        return data
+        fetched = self._fetched(source, source.locate(task_id, value), kept)
+        self._cache.put(key, fetched.packed())
+        return fetched.data
+
+    def _fetched(self, source: ImageSource, address: Url, kept: KeptFile | None) -> KeptFile:
+        """Fetch a file, unless the kept one is still the file, or its host is away."""
+        try:
+            answer = self._fetcher.fetch(source, address, {} if kept is None else kept.conditions)
+        except ImageError as error:
+            if kept is None or not error.passes:
+                raise
+            return kept
+        if answer is None and kept is not None:
+            return replace(kept, fetched_at=time.time())
+        if answer is None:
+            raise ImageError("The image's host says that it has not changed, though nothing asked.")
+        inspect(answer.data, self._max_pixels)
+        return KeptFile.of(answer.data, time.time(), answer.headers)
 
     def stream(
         self,
@@ -233,13 +251,22 @@ class ImageStore:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+NOTED_S = 7 * 24 * 3600
+"""What was found at an address counts for a week: the image may be replaced."""
+
+
 def address_key(source: ImageSource, task_id: int, value: object) -> bytes:
-    """A key for the address of a task's image: 16 bytes.
+    """A key for the address of a task's image: 16 bytes, others in each week.
+
+    The weeks of different addresses begin at different moments, so that a pool need not be fetched
+    all at once.
 
     The task is part of it: whether a project may read a file is Label Studio's decision, which a
     file fetched for another project's task must not bypass.
     """
-    return _address(source, task_id, value)[:16]
+    address = _address(source, task_id, value)
+    week = (int(time.time()) + int.from_bytes(address[:4]) % NOTED_S) // NOTED_S
+    return sha256(address + week.to_bytes(8)).digest()[:16]
 
 
 def _key(source: ImageSource, task_id: int, value: object) -> str:
@@ -248,5 +275,6 @@ def _key(source: ImageSource, task_id: int, value: object) -> str:
 
 
 def _address(source: ImageSource, task_id: int, value: object) -> bytes:
-    text = f"{source.url}\0{task_id}\0{value}"
+    # The number is of the format of what is cached.
+    text = f"2\0{source.url}\0{task_id}\0{value}"
     return sha256(text.encode(errors="surrogatepass")).digest()

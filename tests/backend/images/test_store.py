@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from pathlib import Path
 from threading import Barrier, Lock, current_thread
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from support.loopback import Answer, Loopback, reply
 from support.processes import PATIENCE
 from torch import Tensor
 
+from cdal.backend.images import store as module
 from cdal.backend.images.decode import memory_to_decode
 from cdal.backend.images.in_flight import InFlight
+from cdal.backend.images.kept_file import FRESH_S, KeptFile
 from cdal.backend.images.store import AllowedHosts, ImageError, ImageSource, ImageStore
 
 
@@ -333,3 +336,110 @@ def test_an_image_that_killed_processes_is_refused_and_the_others_are_read(
     assert images.read(source, 1, path(1)).tolist() == [[[3]]] * 3
     images.close()
     assert [file.suffix for file in folder.iterdir() if file.suffix] == [".guilty"]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which a test may set."""
+    at = [1_800_000_000.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: at[0]))
+    return at
+
+
+def unless(tag: str, name: str, asked: str, data: bytes) -> Answer:
+    """A host that answers 304 to who knows the file already."""
+
+    def write(handler: BaseHTTPRequestHandler) -> None:
+        known = handler.headers.get(asked) == tag
+        reply(b"" if known else data, 304 if known else 200, **{name: tag})(handler)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "tags"),
+    [
+        ("ETag", "If-None-Match", ('"one"', '"other"')),
+        (
+            "Last-Modified",
+            "If-Modified-Since",
+            ("Mon, 02 Nov 2026 10:00:00 GMT", "Tue, 03 Nov 2026 10:00:00 GMT"),
+        ),
+    ],
+)
+def test_a_replaced_image_is_fetched_again_and_any_other_is_not(
+    store: ImageStore,
+    label_studio: Loopback,
+    source: ImageSource,
+    clock: list[float],
+    name: str,
+    asked: str,
+    tags: tuple[str, str],
+) -> None:
+    label_studio.routes[path(1)] = unless(tags[0], name, asked, png(7))
+    for _ in range(2):
+        assert store.bytes(source, 1, path(1)) == png(7)
+    assert len(label_studio.requests) == 1
+    clock[0] += FRESH_S
+    for _ in range(2):  # it is the same, which counts for another day
+        assert store.bytes(source, 1, path(1)) == png(7)
+    assert len(label_studio.requests) == 2
+    label_studio.routes[path(1)] = unless(tags[1], name, asked, png(9))
+    clock[0] += FRESH_S
+    assert store.bytes(source, 1, path(1)) == png(9)
+
+
+def test_without_anything_to_ask_by_age_decides(
+    store: ImageStore, label_studio: Loopback, source: ImageSource, clock: list[float]
+) -> None:
+    label_studio.routes[path(1)] = reply(png(7))
+    assert store.bytes(source, 1, path(1)) == png(7)
+    label_studio.routes[path(1)] = reply(png(9))
+    assert store.bytes(source, 1, path(1)) == png(7)
+    clock[0] += FRESH_S
+    assert store.bytes(source, 1, path(1)) == png(9)
+
+
+def test_a_kept_image_serves_while_its_host_is_away_but_not_once_it_is_gone(
+    store: ImageStore, label_studio: Loopback, source: ImageSource, clock: list[float]
+) -> None:
+    label_studio.routes[path(1)] = reply(png(7))
+    store.bytes(source, 1, path(1))
+    clock[0] += FRESH_S
+    label_studio.routes[path(1)] = reply(status=503)
+    assert store.bytes(source, 1, path(1)) == png(7)
+    label_studio.routes[path(1)] = reply(status=404)
+    assert "has no such image" in refusal(store, source, path(1))
+
+
+def test_a_file_from_the_future_is_asked_for_again(
+    store: ImageStore, label_studio: Loopback, source: ImageSource, clock: list[float]
+) -> None:
+    """The clock was ahead when it was fetched."""
+    label_studio.routes[path(1)] = reply(png(7))
+    store.bytes(source, 1, path(1))
+    clock[0] -= 30 * 24 * 3600
+    label_studio.routes[path(1)] = reply(png(9))
+    assert store.bytes(source, 1, path(1)) == png(9)
+
+
+@pytest.mark.parametrize("tag", ["", "x" * 501, "\u00e9"])
+def test_odd_tags_are_not_sent_back(tag: str) -> None:
+    assert KeptFile.of(b"", 0.0, {"ETag": tag}).conditions == {}
+
+
+def test_a_304_that_nobody_asked_for_is_refused(
+    store: ImageStore, label_studio: Loopback, source: ImageSource
+) -> None:
+    label_studio.routes[path(1)] = reply(status=304)
+    assert "304" in refusal(store, source, path(1))
+
+
+def test_what_was_found_at_an_address_counts_for_a_week(
+    source: ImageSource, clock: list[float]
+) -> None:
+    keys = set()
+    for _ in range(4 * 7):
+        keys.add(module.address_key(source, 1, path(1)))
+        clock[0] += 24 * 3600
+    assert len(keys) in (4, 5)
