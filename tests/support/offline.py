@@ -300,8 +300,12 @@ class FakeLabelStudio:
     def count(self, labelled: bool = False) -> int:
         return sum(not labelled or task.annotations > 0 for task in self.known.values())
 
-    def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        return iter(self.given.items())
+    def annotations(
+        self, changed_since: str | None = None
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        since = changed_since or ""
+        older = {task.task_id for task in self.known.values() if task.updated_at < since}
+        return iter([pair for pair in self.given.items() if pair[0] not in older])
 
     def people(self) -> dict[int, str]:
         return {1: "Ada Lovelace"}

@@ -13,11 +13,21 @@ from cdal.backend.annotations.format import (
     Region,
     Truth,
     counting_annotation,
+    mark_of,
 )
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Finding
 
-__all__ = ["FORMATS", "Format", "Reading", "Region", "Truth", "read_annotations", "to_result"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Reading",
+    "Region",
+    "Truth",
+    "mark_of",
+    "read_annotations",
+    "to_result",
+]
 
 FORMATS: Mapping[str, Format] = {
     "Choices": choices,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -181,6 +183,28 @@ def number(value: object) -> float | None:
     except OverflowError:  # a whole number of hundreds of digits
         return None
     return value if math.isfinite(value) else None
+
+
+def mark_of(annotations: Iterable[Mapping[str, Any]]) -> str | None:
+    """A hash of what a task's annotations say about its image; None if they say nothing.
+
+    It changes if a label is corrected, if another opinion counts, or if another annotation becomes
+    the ground truth. Ids of regions and whatever else does not concern the image are left out.
+    """
+    annotation = counting_annotation(annotations)
+    if annotation is None:
+        return None
+    result = annotation.get("result")
+    said = [
+        {key: region.get(key) for key in SAYING} if isinstance(region, Mapping) else region
+        for region in (result if isinstance(result, list | tuple) else ())
+    ]
+    text = json.dumps(said, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+SAYING = ("from_name", "type", "value", "original_width", "original_height")
+"""The keys of a region that say something about the image."""
 
 
 def counting_annotation(annotations: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -142,8 +142,19 @@ class LabelStudioClient:
             )
         return int(pager.response.total)
 
-    def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """Annotations, without drafts, of every task that has a submitted one."""
+    def annotations(
+        self, changed_since: str | None = None
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Annotations, without drafts, of every task that has a submitted one.
+
+        Args:
+            changed_since: only of tasks changed at or after this time, as Label Studio gave it.
+        """
+        conditions = [_HAS_ANNOTATION]
+        if changed_since is not None:
+            conditions.append(
+                condition("updated_at", "greater_or_equal", "Datetime", changed_since)
+            )
         # Task and annotation fields together: Label Studio filters both levels by one list.
         include = "id,annotations,result,was_cancelled,ground_truth,updated_at"
         with asking_to("read the annotations"):
@@ -152,7 +163,7 @@ class LabelStudioClient:
                 page_size=ANNOTATED_PAGE,
                 fields="all",
                 include=include,
-                query=query_of([_HAS_ANNOTATION]),
+                query=query_of(conditions),
             ):
                 yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.annotations import mark_of
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio.client import LabelStudioClient
-from cdal.backend.label_studio.data import TaskInfo, stamp
+from cdal.backend.label_studio.data import TaskInfo, moment_of, stamp
 from cdal.backend.loop.connection import POLL
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.queue import watch_queue
@@ -55,10 +56,10 @@ def read_changes(work: Context) -> int:
     if since is not None:
         since = min(since, stamp(datetime.now(UTC) - OVERLAP))
     read = list(_until_stopped(work, work.client.tasks(since)))
-    _save(work, read)
+    _save(work, read, _read_marks(work, read, since))
     if _is_behind(work):
         everything = list(_until_stopped(work, work.client.tasks()))
-        _save(work, everything)
+        _save(work, everything, {})
         with work.services.store.transaction() as session:
             forget_all_but(session, work.project.id, {task.task_id for task in everything})
         read = everything
@@ -85,8 +86,27 @@ def _is_behind(work: Context) -> bool:
     return work.job.asked_by == POLL and labelled > known_labelled
 
 
-def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
-    """Write tasks as Label Studio has them; a changed image is no longer a bad one."""
+def _read_marks(work: Context, tasks: Iterable[TaskInfo], since: str | None) -> dict[int, str]:
+    """What the changed tasks that are labelled are labelled as now."""
+    if not any(task.annotations for task in tasks):
+        return {}
+    marks: dict[int, str] = {}
+    for task_id, submitted in work.client.annotations(since):
+        work.check_stop()
+        mark = mark_of(submitted)
+        if mark is not None:
+            marks[task_id] = mark
+    return marks
+
+
+def _save(work: Context, tasks: Iterable[TaskInfo], marks: Mapping[int, str]) -> None:
+    """Write tasks as Label Studio has them; a changed image is no longer a bad one.
+
+    Args:
+        work: the job.
+        tasks: as they were read.
+        marks: what they are labelled as, as far as that was read.
+    """
     key = work.control.image_key
     tasks = list(tasks)
     learn_names(work.services.store, work.client, work.project.id, tasks)
@@ -110,7 +130,10 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
                 elif row.image != image:
                     row.image, row.image_problem = image, None
                     moved.append(row.task_id)
+                    if row.learnt_as is not None:
+                        row.learnt_as = ""  # of another image
                 row.annotations, row.skips = task.annotations, task.skips
+                _mark(row, task, marks.get(task.task_id))
             record(session, work.project.id, chunk)
             _forget_findings(session, work.project.id, moved)
     if tasks:
@@ -119,6 +142,16 @@ def _save(work: Context, tasks: Iterable[TaskInfo]) -> None:
         with work.services.store.transaction() as session:
             project = session.get_one(Project, work.project.id)
             project.changes_seen = max(project.changes_seen or "", newest) or None
+
+
+def _mark(row: Task, task: TaskInfo, mark: str | None) -> None:
+    """Note what a task is labelled as now."""
+    if task.annotations == 0:
+        row.labelled_as = row.learnt_as = row.label_changed_at = None
+    elif mark is not None and mark != row.labelled_as:
+        if row.learnt_as is not None:
+            row.label_changed_at = moment_of(task.updated_at)
+        row.labelled_as = mark
 
 
 def _forget_findings(session: Session, project_id: int, task_ids: Sequence[int]) -> None:

@@ -24,7 +24,7 @@ from cdal.backend.loop.rounds import (
     unfinished_round,
 )
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.queries import count_labelled, count_tasks, waiting
+from cdal.backend.store.queries import changed_labels, count_labelled, count_tasks, waiting
 from cdal.backend.store.tables import Job, Pick, Project, Round, Submission, Task, now
 
 RESUME_AFTER = timedelta(minutes=5)
@@ -89,7 +89,8 @@ class Facts:
         waiting: images that somebody can label: not labelled, not ended, without a problem.
         labelled: images with a submitted annotation.
         learnt: labelled images when a training last began.
-        label_just_came: whether the newest label is younger than `PAUSE`.
+        changed: labels that were corrected, or got another opinion, since a training had them.
+        label_just_came: whether the newest label or change is younger than `PAUSE`.
         serving: whether a model serves.
         training: whether a training is waiting or running.
         round_just_failed: whether the last job of a round failed less than `RESUME_AFTER` ago.
@@ -106,6 +107,7 @@ class Facts:
     waiting: int = 0
     labelled: int = 0
     learnt: int = 0
+    changed: int = 0
     label_just_came: bool = False
     serving: bool = False
     training: bool = False
@@ -121,6 +123,16 @@ class Facts:
             return self.labelled
         asked = self.open.training_asked
         return self.labelled - (self.open.labels if asked is None else asked)
+
+    @property
+    def news(self) -> int:
+        """New and changed labels."""
+        return self.new_labels + self.changed
+
+    @property
+    def news_in_words(self) -> str:
+        """How many labels are new, or changed."""
+        return f"{self.news} new {'or changed ' if self.changed else ''}labels"
 
     @property
     def round_has_its_budget(self) -> bool:
@@ -140,7 +152,7 @@ class Facts:
     @property
     def more_may_follow(self) -> bool:
         """Whether few labels are new and one just came: training on each would waste hours."""
-        few = self.labelled - self.learnt < min(self.budget, FEW * self.labelled)
+        few = self.labelled - self.learnt + self.changed < min(self.budget, FEW * self.labelled)
         return few and self.label_just_came
 
     @property
@@ -150,12 +162,15 @@ class Facts:
             return False
         if self.open.training_asked is not None:
             # A training that failed is not requested again until as many more are labelled.
-            enough = self.new_labels >= self.open.budget
+            enough = self.news >= self.open.budget
         else:
             enough = self.round_has_its_budget or (
                 self.round_is_finished and not self.more_may_follow
             )
-        early = self.train_every is not None and self.new_labels >= self.train_every
+        # Changed labels count like new ones, but no round ends because of them.
+        enough |= self.changed > 0 and self.news >= self.open.budget
+        enough |= self.changed > 0 and not self.waiting and not self.more_may_follow
+        early = self.train_every is not None and self.news >= self.train_every
         return enough or (early and self.labelled >= self.min_labels)
 
     @property
@@ -166,7 +181,7 @@ class Facts:
         """
         if self.serving and self.waiting:
             return False
-        enough = self.labelled >= self.min_labels and self.labelled > self.learnt
+        enough = self.labelled >= self.min_labels and self.labelled + self.changed > self.learnt
         return enough and not self.more_may_follow
 
 
@@ -233,8 +248,8 @@ RULES = (
     Rule(
         lambda f: f.round_earned_training and not f.training,
         "train",
-        "{f.new_labels} new labels, a training is due",
-        "{f.new_labels} new labels in round {f.open.number}",
+        "{f.news_in_words}, a training is due",
+        "{f.news_in_words} in round {f.open.number}",
     ),
     Rule(
         lambda f: f.open is not None and f.open.unranked > 0 and f.round_just_failed,
@@ -285,6 +300,7 @@ def read_facts(
         waiting=_count(session, waiting(project_id)),
         labelled=count_labelled(session, project_id),
         learnt=project.training_labels,
+        changed=_count(session, changed_labels(project_id)),
         label_just_came=_label_just_came(session, project_id),
         serving=project.serving_version_id is not None,
         training=Jobs.is_active(session, project_id, "train"),
@@ -321,9 +337,10 @@ def _read_unfinished(session: Session, project: Project) -> UnfinishedRound | No
 
 def _label_just_came(session: Session, project_id: int) -> bool:
     newest = select(func.max(Submission.labelled_at)).filter_by(project_id=project_id)
-    last = session.scalar(newest)
+    changed = select(func.max(Task.label_changed_at)).filter_by(project_id=project_id)
     # A clock that is ahead must not put a training off for hours.
-    return last is not None and abs(now() - last) < PAUSE
+    times = (session.scalar(newest), session.scalar(changed))
+    return any(time is not None and abs(now() - time) < PAUSE for time in times)
 
 
 def _round_just_failed(session: Session, project_id: int) -> bool:

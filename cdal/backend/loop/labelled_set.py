@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
-from cdal.backend.annotations import Truth, read_annotations
+from cdal.backend.annotations import Truth, mark_of, read_annotations
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import UNKNOWN
 from cdal.backend.images.retry import Patience
@@ -26,11 +27,13 @@ class Labels:
         truths: of each task that can be learnt from.
         left_out: what is wrong with the regions that cannot be read.
         sizes: heights and widths of the image as the annotation's regions name them.
+        marks: hashes of what was submitted, see `mark_of`.
     """
 
     truths: dict[int, Truth]
     left_out: dict[int, tuple[str, ...]]
     sizes: dict[int, frozenset[tuple[int, int]]]
+    marks: dict[int, str] = field(default_factory=dict)
 
 
 def read_labels(work: Context) -> Labels:
@@ -44,7 +47,24 @@ def read_labels(work: Context) -> Labels:
         if reading.left_out:
             labels.left_out[task_id] = reading.left_out
         labels.sizes[task_id] = reading.sizes
+        mark = mark_of(submitted)
+        if mark is not None:
+            labels.marks[task_id] = mark
     return labels
+
+
+def note_learnt(session: Session, project_id: int, marks: Mapping[int, str]) -> None:
+    """Note what a training that begins now has every task labelled as."""
+    rows = session.execute(
+        select(Task.task_id, Task.learnt_as).where(Task.project_id == project_id)
+    ).all()
+    new = [
+        {"project_id": project_id, "task_id": task_id, "labelled_as": mark, "learnt_as": mark}
+        for task_id, learnt in rows
+        if (mark := marks.get(task_id)) is not None and mark != learnt
+    ]
+    if new:
+        session.execute(update(Task), new)
 
 
 def labelled_images(work: Context, truths: Mapping[int, Truth]) -> TrainingImages:

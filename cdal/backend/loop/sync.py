@@ -11,7 +11,7 @@ from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import Decision, Facts, decide, read_facts
 from cdal.backend.loop.queue import top_up
 from cdal.backend.loop.rounds import begin_round, open_round
-from cdal.backend.store.queries import count_labelled
+from cdal.backend.store.queries import count_labelled, forget_changes
 from cdal.backend.store.tables import Project
 
 
@@ -71,4 +71,5 @@ def _take_step(work: Context, session: Session, decision: Decision, facts: Facts
             project.training_labels = facts.labelled
         else:
             current.training_asked = facts.labelled
+        forget_changes(session, project.id)
         work.request(session, "train", decision.why)

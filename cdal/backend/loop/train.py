@@ -21,6 +21,7 @@ from cdal.backend.loop.labelled_set import (
     labelled_images,
     least_classes,
     note_changed,
+    note_learnt,
     note_unread,
     read_labels,
     too_few,
@@ -66,6 +67,7 @@ def run(work: Context) -> str:
         session.get_one(Project, work.project.id).training_labels = count_labelled(
             session, work.project.id
         )
+        note_learnt(session, work.project.id, labels.marks)
     needed = least_classes(work.control)
     short = too_few(truths.values(), work.settings.min_labels, needed)
     if short is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from cdal.backend.errors import ActionError
@@ -40,6 +40,23 @@ def count_labelled(session: Session, project_id: int) -> int:
     """Images with a submitted annotation."""
     query = select(func.count()).where(Task.project_id == project_id, Task.annotations > 0)
     return session.scalar(query) or 0
+
+
+def changed_labels(project_id: int) -> ColumnElement[bool]:
+    """The condition on tasks that a training has learnt their label, which was changed since."""
+    return (
+        (Task.project_id == project_id)
+        & (Task.annotations > 0)
+        & Task.labelled_as.is_not(None)
+        & (Task.labelled_as != Task.learnt_as)
+    )
+
+
+def forget_changes(session: Session, project_id: int) -> None:
+    """Count labels as learnt as they are now, since a training begins or was requested."""
+    session.execute(
+        update(Task).where(changed_labels(project_id)).values(learnt_as=Task.labelled_as)
+    )
 
 
 def count_unusable(session: Session, project_id: int) -> int:

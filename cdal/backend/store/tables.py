@@ -96,6 +96,9 @@ class Task(Base):
     task_id: Mapped[int] = mapped_column(primary_key=True)
     image: Mapped[Any] = mapped_column(JSON)
     annotations: Mapped[int] = mapped_column(default=0)  # submitted ones
+    labelled_as: Mapped[str | None] = mapped_column(String(32))  # hash of the one that counts
+    learnt_as: Mapped[str | None] = mapped_column(String(32))  # the same, as a training last had it
+    label_changed_at: Mapped[datetime | None]  # when it was last changed after a training
     skips: Mapped[int] = mapped_column(default=0)
     image_problem: Mapped[str | None] = mapped_column(Text)
 

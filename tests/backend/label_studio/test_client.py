@@ -100,6 +100,8 @@ def test_tasks_annotations_and_counts(
     annotator.submit(ids[3], "cat")
     assert ids[3] in {task.task_id for task in client.tasks(newest)}
     assert ids[0] not in {task.task_id for task in client.tasks(newest)}
+    assert ids[3] in dict(client.annotations(newest))
+    assert dict(client.annotations("2100-01-01T00:00:00.000000Z")) == {}
 
     monkeypatch.setattr(client_module, "ANNOTATED_PAGE", 1)
     found = dict(client.annotations())

@@ -113,6 +113,22 @@ CASES: list[tuple[Facts, Step | None, str | None]] = [
     (opened(32, training_asked=30, train_every=3), None, None),
     (opened(33, training_asked=30, train_every=3), "train", "3 new labels, a training is due"),
     (opened(30, min_labels=40), "train", "10 new labels, a training is due"),
+    # Labels that were changed count like new ones, but no round ends because of them.
+    (opened(changed=9), None, None),
+    (opened(changed=10), "train", "10 new or changed labels, a training is due"),
+    (opened(25, changed=5), "train", "10 new or changed labels, a training is due"),
+    (opened(changed=10, training=True), None, None),
+    (opened(35, training_asked=30, changed=5), "train", "10 new or changed labels"),
+    (opened(changed=3, train_every=3), "train", "3 new or changed labels"),
+    (opened(30, training_asked=30, changed=1, waiting=0), "train", "1 new or changed labels"),
+    (opened(100, learnt=100, labels=100, left=0, changed=4, label_just_came=True), None, None),
+    (replace(EXHAUSTED, learnt=100, changed=45), "train", "a training is due"),
+    (
+        replace(EXHAUSTED, learnt=100, changed=4, label_just_came=True),
+        None,
+        "every image that can be used is labelled",
+    ),
+    (replace(EXHAUSTED, learnt=100, changed=1), "train", "a training is due"),
     # Images that the open round has not ranked.
     (opened(unranked=1), "begin a round", "had not ranked"),
     (opened(unranked=1, training=True), "begin a round", "had not ranked"),
