@@ -1,5 +1,5 @@
 """The WSGI entry point: `gunicorn --bind :9090 --workers 1 --threads 8 --timeout 0 _wsgi:app`."""
 
-from cdal.backend.web.app import create_app
+from cdal.backend.commands import application
 
-app = create_app()
+app = application()

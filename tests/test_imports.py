@@ -30,6 +30,7 @@ ALLOWED = {
     # Of cdal.models, what targets look like.
     "cdal.datasets": {"cdal.models", "torch", "torchvision", "numpy", "PIL", "defusedxml"},
     "cdal.benchmark": {
+        "cdal.text",
         "cdal.selectors",
         "cdal.models",
         "cdal.datasets",
@@ -46,6 +47,7 @@ ALLOWED = {
     },
     "cdal.backend": {
         "cdal.durable",
+        "cdal.text",
         "cdal.selectors",
         "cdal.models",
         "torch",

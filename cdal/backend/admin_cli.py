@@ -21,7 +21,8 @@ from cdal.backend.reports.view import View
 from cdal.backend.services import Services
 from cdal.backend.store.folder import check_database
 from cdal.backend.store.queries import find_project
-from cdal.backend.text import estimate, one_line
+from cdal.backend.text import estimate
+from cdal.text import one_line
 
 WATCH_SECONDS = 2.0
 
@@ -202,6 +203,8 @@ def _project(project: ProjectView) -> str:
         lines.append(f"  paused since {project.paused_at:%Y-%m-%d %H:%M} UTC")
     if project.problem:
         lines.append(f"  problem: {project.problem}")
+    if project.problem_advice:
+        lines.append(f"  what to do: {project.problem_advice}")
     for job in reversed(project.jobs):
         if job.state in ("pending", "running"):
             lines.append(f"  job {job.id} ({job.kind}) {_doing(job)}")

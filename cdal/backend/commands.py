@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import ValidationError
 
@@ -23,7 +23,13 @@ from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.backend.store.folder import check_data_folder
 from cdal.backend.supervisor import serve_command, web_command
 
+if TYPE_CHECKING:
+    from flask import Flask
+
 log = logging.getLogger(__name__)
+
+CANNOT_LOAD = 4
+"""gunicorn ends when a process of its ends with this, instead of starting another."""
 
 
 def serve() -> int:
@@ -34,6 +40,16 @@ def serve() -> int:
 def web() -> int:
     """Become the web process."""
     return _become(web_command)
+
+
+def application() -> Flask:
+    """The WSGI application for any server; where it cannot run, this process ends."""
+    config = _config()
+    if config is None or not _is_usable(config):
+        sys.exit(CANNOT_LOAD)
+    from cdal.backend.web.app import create_app
+
+    return create_app(config)
 
 
 def worker() -> int:

@@ -13,7 +13,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cdal.backend.errors import SettingsError
-from cdal.backend.text import is_token, one_line
+from cdal.backend.text import is_token
+from cdal.text import one_line
 
 # How an address may begin, with the library that it needs and the extra that installs it.
 DATABASES = {

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cdal.backend.errors import SettingsError
-from cdal.backend.text import one_line
 from cdal.models import ARCHITECTURES, is_backbone
 from cdal.selectors import OptionError, make_selector
+from cdal.text import one_line
 
 # Not BALD: it needs MC dropout samples, which the scoring pass does not draw.
 SelectorName = Literal[

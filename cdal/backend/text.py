@@ -1,17 +1,12 @@
-"""Texts for people: one line that any terminal or page can show, and times in words."""
+"""Texts for people: who requested something, and times in words."""
 
 from __future__ import annotations
 
 import re
 
+from cdal.text import one_line
+
 LONGEST_NAME = 80
-LONGEST_QUOTE = 40
-
-
-def one_line(text: str, most: int = LONGEST_QUOTE) -> str:
-    """The text as one line of at most `most` characters, without control characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= most else line[: most - 3] + "..."
 
 
 def is_token(text: str) -> bool:

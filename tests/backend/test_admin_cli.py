@@ -58,6 +58,16 @@ def cdal(capsys: pytest.CaptureFixture[str]) -> object:
     return run
 
 
+def test_a_problem_is_shown_with_what_can_be_done(services: Services, cdal: object) -> None:
+    with services.store.transaction() as session:
+        session.get_one(Project, 1).set_problem("Label Studio is away", "start it")
+    assert callable(cdal)
+    _, out, _ = cdal("status")
+    lines = [line.strip() for line in out.splitlines()]
+    at = lines.index("problem: Label Studio is away")
+    assert lines[at + 1] == "what to do: start it"
+
+
 def test_status(services: Services, cdal: object) -> None:
     services.jobs.ask(1, "train", "test")
     services.jobs.claim(1)

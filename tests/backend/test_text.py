@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cdal.backend.text import LONGEST_NAME, duration, estimate, one_line, requester
+from cdal.backend.text import LONGEST_NAME, duration, estimate, requester
+from cdal.text import one_line
 
 
 @pytest.mark.parametrize(

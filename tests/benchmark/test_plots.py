@@ -297,6 +297,6 @@ def test_a_small_picture_is_an_svg_and_a_large_one_a_png() -> None:
 
 
 def test_labels_are_short_and_on_one_line() -> None:
-    assert legend_label("a\nb\x00") == "a b "
+    assert legend_label("a\nb\x00") == "a b"
     assert len(legend_label("x" * 500)) == LONGEST
     assert legend_label("_hidden") == " _hidden"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from gunicorn.arbiter import Arbiter
 from pydantic import ValidationError
+from sqlalchemy import text
 from support.offline import make_config
 from support.processes import environment
 
 from cdal.backend import commands
 from cdal.backend.config import server_config
+from cdal.backend.store.database import Store
 from cdal.cli import main
 from cdal.demo.process import free_port
 
@@ -123,6 +127,33 @@ def test_a_missing_library_is_named_with_what_brings_it(
     ):
         with pytest.raises(ValidationError, match=rf"label-studio-cdal\[{extra}\]"):
             make_config(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("fault", ["a newer database", "a wrong variable"])
+def test_gunicorn_is_told_that_the_application_cannot_run(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    fault: str,
+) -> None:
+    """Without a traceback, and so that gunicorn ends instead of trying again and again."""
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.delenv("CDAL_DATABASE_URL", raising=False)
+    if fault == "a newer database":
+        store = Store(f"sqlite:///{tmp_path / 'cdal.sqlite'}")
+        with store.engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        store.close()
+    else:
+        monkeypatch.setenv("PORT", "many")
+    server_config.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(Path(__file__).parents[2] / "_wsgi.py"))
+    assert ended.value.code == Arbiter.APP_LOAD_ERROR
+    said = capsys.readouterr().err
+    assert said.startswith("cdal: ")
+    assert ("9999" in said) == (fault == "a newer database")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["serve", "web", "worker", "demo"])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.text import one_line
+from cdal.text import one_line
 
 Region = dict[str, Any]
 """One entry of a Label Studio `result` list."""

@@ -13,8 +13,8 @@ from label_studio_sdk.label_interface.object_tags import ObjectTag
 
 from cdal.backend.annotations.control import SERVED, Control, ControlTask
 from cdal.backend.errors import CHANGE_SETTINGS, LabelingError
-from cdal.backend.text import one_line
 from cdal.models.predictions import BACKGROUND, IGNORED
+from cdal.text import one_line
 
 MAX_CONFIG_CHARACTERS = 1_000_000
 

@@ -53,6 +53,11 @@ class Kind:
     is_frequent: bool = False
     asks_label_studio: bool = False
 
+    @property
+    def is_long(self) -> bool:
+        """Whether the pages offer to cancel it."""
+        return self.lane != "look" and not self.is_frequent
+
 
 KINDS: Mapping[str, Kind] = {
     "train": Kind("train", "training", is_step=True, asks_label_studio=True),

@@ -26,7 +26,7 @@ from cdal.backend.label_studio.data import (
     stamp,
 )
 from cdal.backend.label_studio.transport import failure_of, open_http
-from cdal.backend.text import one_line
+from cdal.text import one_line
 
 PAGE = 1000
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.reports.view import View
+from cdal.backend.reports.view import Time, View
 from cdal.backend.store.tables import Annotator, Project, Submission, now
 
 MOST_BARS = 24
@@ -21,7 +21,7 @@ MOST_BARS = 24
 class BarView(View):
     """The labels of one step of time."""
 
-    from_: datetime
+    from_: Time
     labels: int
 
 
@@ -39,7 +39,7 @@ class AnnotatorView(View):
     name: str
     labels: int
     median_seconds: float | None = Field(description="Time per image.")
-    last: datetime
+    last: Time
 
 
 class ThroughputView(View):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, redirect, url_for
 from sqlalchemy import select
+from werkzeug.wrappers import Response
 
 from cdal.backend import actions
 from cdal.backend.actions import Done
@@ -108,6 +109,12 @@ def pool_map(number: int) -> PoolMapView:
         if drawn is None:
             raise ActionError("There is no pool map yet; open its page to have one drawn.", 404)
         return pool_map_view(session, found, drawn)
+
+
+@api.get(f"/projects/<{ID}:number>/pool")
+def moved_pool_map(number: int) -> Response:
+    """Redirect from the pool map's old path."""
+    return redirect(url_for("api.pool_map", number=number), 301)
 
 
 @api.get(f"/projects/<{ID}:number>/comparison")

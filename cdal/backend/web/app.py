@@ -17,7 +17,6 @@ from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.reports.health import Readiness
 from cdal.backend.services import Services
 from cdal.backend.store.failures import storage_problem
-from cdal.backend.text import one_line
 from cdal.backend.web.api import api
 from cdal.backend.web.ml_backend import protocol
 from cdal.backend.web.monitoring import add_metrics, operation
@@ -25,6 +24,7 @@ from cdal.backend.web.pages import site
 from cdal.backend.web.places import limit_places
 from cdal.backend.web.request import StrictJSON
 from cdal.backend.web.security import guard
+from cdal.text import one_line
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from sqlalchemy import select
 from cdal.backend.config import ServerConfig
 from cdal.backend.logs import set_log_context
 from cdal.backend.store.tables import Project
-from cdal.backend.text import one_line
 from cdal.backend.web.hosts import is_known, name_of
 from cdal.backend.web.request import services
+from cdal.text import one_line
 
 MAX_BODY_BYTES: Mapping[str, int] = {
     "/predict": 128 * 2**20,  # "Retrieve predictions" sends thousands of tasks per call

@@ -25,8 +25,9 @@ from cdal.backend.services import Services
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import find, namesakes
 from cdal.backend.store.tables import Project
-from cdal.backend.text import is_token, one_line
+from cdal.backend.text import is_token
 from cdal.backend.web.moved import find_moved
+from cdal.text import one_line
 
 CHECK_SECONDS = 1.2
 """For each of two tokens; Label Studio waits 3 seconds for the answer to `/setup`."""

@@ -19,3 +19,8 @@ def test_the_steps_are_a_training_and_those_that_make_a_round() -> None:
 
 def test_no_two_kinds_are_called_the_same() -> None:
     assert len({kind.name for kind in KINDS.values()}) == len(KINDS)
+
+
+def test_the_pages_offer_to_cancel_what_is_neither_looked_at_nor_done_by_the_minute() -> None:
+    long = {kind for kind, known in KINDS.items() if known.is_long}
+    assert long == {*STEPS, "savings", "prune"}

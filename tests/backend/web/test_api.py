@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from cdal.backend.reports.jobs import JobView
 from cdal.backend.reports.project import ProjectView
 from cdal.backend.reports.queue import QueueView
 from cdal.backend.store.events import note
-from cdal.backend.store.tables import Project
+from cdal.backend.store.tables import Project, Submission
 
 
 @pytest.fixture
@@ -185,6 +186,7 @@ def test_the_document_describes_every_endpoint(browser: FlaskClient) -> None:
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }
     not_described = {"/static/<path:filename>", "/metrics", "/api/v1/openapi.json"}
+    not_described.add("/api/v1/projects/<int(max=2147483647):number>/pool")  # redirects
     for rule in browser.application.url_map.iter_rules():
         if rule.rule not in not_described:
             if rule.endpoint.startswith("pages."):
@@ -199,3 +201,21 @@ def test_the_document_describes_every_endpoint(browser: FlaskClient) -> None:
         for operation in methods.values():
             assert operation["summary"]
             assert "200" in operation["responses"]
+
+
+def test_the_pool_maps_old_path_leads_to_the_new_one(tmp_path: Path) -> None:
+    answer = make_browser(tmp_path).get("/api/v1/projects/3/pool")
+    assert (answer.status_code, answer.headers["Location"]) == (301, "/api/v1/projects/3/pool-map")
+
+
+def test_times_of_the_throughput_say_that_they_are_utc(tmp_path: Path) -> None:
+    browser = make_browser(tmp_path)
+    project = add_project(services_of(browser))
+    with services_of(browser).store.transaction() as session:
+        at = datetime(2026, 1, 31, 9, 30)
+        session.add(
+            Submission(project_id=project.id, task_id=1, labelled_at=at, annotators=[7], seconds=2)
+        )
+    found = browser.get(f"/api/v1/projects/{project.id}/throughput").get_json()
+    assert found["annotators"][0]["last"] == "2026-01-31T09:30:00.000Z"
+    assert [bar["from"] for bar in found["over_time"]["bars"]] == ["2026-01-31T09:30:00.000Z"]

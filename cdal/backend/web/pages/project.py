@@ -49,6 +49,7 @@ def project(number: int) -> str:
         failed=next((job for job in view.jobs if job.state == "failed"), None),
         steps=STEPS,
         steps_words={kind: known.name for kind, known in KINDS.items()},
+        long_kinds=[kind for kind, known in KINDS.items() if known.is_long],
     )
 
 

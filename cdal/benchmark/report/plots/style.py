@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from cdal.text import one_line
+
 # Okabe and Ito's colours, which colour-blind people can tell apart; without the pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -95,8 +97,7 @@ def legend_label(text: str) -> str:
 
     Matplotlib omits labels that begin with an underscore from legends.
     """
-    text = "".join(sign if sign.isprintable() else " " for sign in text)
-    text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    text = one_line(text, LONGEST)
     return f" {text}" if text.startswith("_") else text
 
 
