@@ -348,7 +348,7 @@ def _running_on(session: Session, url: str) -> dict[str, int]:
         .where(Job.state == "running", Project.url == url)
         .group_by(Job.kind)
     )
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def _waiting(project_id: int, kind: str) -> Select[int]:
