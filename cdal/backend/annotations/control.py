@@ -78,6 +78,19 @@ class Control:
         """The labels of a model's classes, or a class's own name where it has none."""
         return tuple(self.label_of(name) or name for name in classes)
 
+    def former_names(self, classes: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """For each label, the names under which a model may know it, the most likely first.
+
+        These are its further names, and those of the model's classes that stand for it.
+        """
+        return {
+            label: (
+                *self.known_as.get(label, ()),
+                *(name for name in classes if self.label_of(name) == label),
+            )
+            for label in self.labels
+        }
+
     def _known(self, label: str) -> tuple[str, ...]:
         """A label's further names, without those that are labels themselves."""
         return tuple(name for name in self.known_as.get(label, ()) if name not in self.labels)

@@ -19,6 +19,7 @@ from cdal.backend.store.tables import (
     Prediction,
     Project,
     Round,
+    VersionImages,
     now,
 )
 
@@ -111,6 +112,10 @@ def forget_old_weights(work: Context) -> int:
     folders = [
         config.version_folder(work.project.id, number) for id_, number in old if id_ not in kept
     ]
+    gone = [id_ for id_, _ in old if id_ not in kept]
+    with work.services.store.transaction() as session:
+        # What has no weights is compared with no other version.
+        session.execute(delete(VersionImages).where(VersionImages.model_version_id.in_(gone)))
     there = [folder for folder in folders if folder.exists()]
     for folder in there:
         shutil.rmtree(folder, ignore_errors=True)

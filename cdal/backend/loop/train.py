@@ -142,13 +142,12 @@ def _begin_without(work: Context, why: str) -> str:
 
 
 def _metrics_of(serving: Serving, held_out: TrainingImages, work: Context) -> Metrics | None:
-    """The serving version on those held-out images that it has not learnt from."""
-    if serving.images is None:
+    """The serving version on the held-out images; None if it has learnt from any of them."""
+    if serving.images is None or not len(held_out):
         return None
-    fair = without(held_out, serving.images.learnt)
-    if not len(fair):
+    if len(without(held_out, serving.images.learnt)) < len(held_out):
         return None
-    return serving.network.evaluate(fair.prepared_for(serving.network), work.stop)
+    return serving.network.evaluate(held_out.prepared_for(serving.network), work.stop)
 
 
 def _save(
@@ -252,7 +251,7 @@ def _serving(work: Context, device: torch.device) -> tuple[int | None, Serving |
         return serving, None
     known, classes = network.classes, network_classes(work.control, work.settings)
     if known != classes:
-        network = network.with_classes(classes, work.control.known_as)
+        network = network.with_classes(classes, work.control.former_names(known))
     return serving, Serving(network, known, images)
 
 

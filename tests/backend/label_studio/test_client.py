@@ -9,10 +9,11 @@ import httpx
 import pytest
 from support.processes import PATIENCE
 
+from cdal.backend.annotations import mark_of
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio import client as client_module
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING, LabelStudioClient
-from cdal.demo.annotator import Annotator
+from cdal.demo.annotator import Annotator, choice
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.project import LabelStudioProject, choices_config
 
@@ -107,6 +108,43 @@ def test_tasks_annotations_and_counts(
     found = dict(client.annotations())
     assert sorted(found) == [ids[1], ids[3]]  # a skipped task has no submitted annotation
     assert found[ids[1]][0]["result"][0]["value"] == {"choices": ["dog"]}
+
+
+def test_whatever_changes_what_counts_changes_the_task(
+    label_studio: LabelStudioServer, project: LabelStudioProject, client: LabelStudioClient
+) -> None:
+    """By which a sync finds corrections, second opinions and ground truths."""
+    (task,) = project.import_images(["/data/upload/0.png"])
+    annotator = Annotator(label_studio.url, label_studio.token, project.number)
+    annotator.submit(task, "dog")
+
+    def state() -> tuple[str, str | None]:
+        (info,) = client.tasks()
+        (annotations,) = dict(client.annotations(info.updated_at)).values()
+        return info.updated_at, mark_of(annotations)
+
+    def change(annotation: int, **changes: object) -> None:
+        answer = httpx.patch(
+            f"{label_studio.url}/api/annotations/{annotation}/",
+            json=changes,
+            headers={"Authorization": f"Token {label_studio.token}"},
+            timeout=PATIENCE,
+        )
+        answer.raise_for_status()
+
+    states = [state()]
+    first = dict(client.annotations())[task][0]["id"]
+    change(first, result=choice("cat"))
+    states.append(state())
+    annotator.submit(task, "dog")
+    states.append(state())
+    change(first, ground_truth=True)
+    states.append(state())
+    times, marks = zip(*states, strict=True)
+    assert list(times) == sorted(set(times))
+    dog, cat = marks[:2]
+    assert dog != cat
+    assert list(marks) == [dog, cat, dog, cat]
 
 
 def test_predictions_that_do_not_fit_are_left_out_and_counted(

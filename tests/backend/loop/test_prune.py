@@ -20,6 +20,7 @@ from support.offline import (
 from cdal.backend.loop import prune
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.prune import forget_old_scores, forget_old_weights
+from cdal.backend.loop.version_images import VersionImages
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Job, Pick, Prediction, Project, Round, now
 
@@ -72,9 +73,14 @@ def test_the_newest_weights_and_those_in_use_are_kept(tmp_path: Path) -> None:
     add_round(services, project, [7], model_version_id=versions[2].id)
     with services.store.transaction() as session:  # rolled back to the first
         session.get_one(Project, project.id).serving_version_id = versions[0].id
+        for version in versions:
+            session.add(VersionImages(frozenset({b"x" * 16})).row(version.id))
     work = prune_work(services, project, FakeLabelStudio())
     assert forget_old_weights(work) == 2
     assert [folder.exists() for folder in folders] == [True, False, True, False, True, True]
+    with services.store.reading() as session:
+        kept = [VersionImages.read(session, version.id) is not None for version in versions]
+    assert kept == [True, False, True, False, True, True]
     assert forget_old_weights(work) == 0
 
 

@@ -99,6 +99,20 @@ def test_a_renamed_label_is_known_by_its_former_name(tmp_path: Path) -> None:
     assert torch.equal(now, head[[1, 0]])
 
 
+@pytest.mark.parametrize("label", ['value="Cat"', 'value="Felis" alias="Cat"'])
+def test_a_label_in_another_case_is_known_too(tmp_path: Path, label: str) -> None:
+    network = served_by_cats_and_dogs(
+        tmp_path, config("Choices", f'<Label value="dog"/><Label {label}/>')
+    )
+    assert network is not None
+    assert network.classes == ("dog", "Cat")
+    before = make_network(
+        architecture="mobilenet_v3_small", classes=("cat", "dog"), image_size=32, pretrained=False
+    )
+    head = before.module.get_submodule("head").state_dict()["weight"]
+    assert torch.equal(network.module.get_submodule("head").state_dict()["weight"], head[[1, 0]])
+
+
 def test_a_model_of_another_task_is_not_gone_on_from(tmp_path: Path) -> None:
     assert served_by_cats_and_dogs(tmp_path, config("RectangleLabels")) is None
 
@@ -332,6 +346,7 @@ def test_after_held_out_was_raised_versions_are_compared_on_what_neither_has_lea
     pets.train(held_out=0.6, warm_start=False)
     version = found_version(pets.services, 2)
     assert version.metrics["images"] == len(more)
+    assert version.serving_metrics is None  # which the pages show as those on the same images
     assert f"on the same {len(out)} held-out images" in version.verdict
     assert images_of(pets.services, 2).learnt == {hash_of(n) for n in range(40)} - more
     # The old one, trained further, has learnt from them itself.
