@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import Any, Self
 from weakref import WeakValueDictionary
@@ -12,7 +14,12 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from cdal.models.backbone_weights import EMBEDDED, Published, find_weights
+from cdal.models.backbone_weights import (
+    EMBEDDED,
+    Published,
+    find_weights,
+    local_file,
+)
 from cdal.models.errors import ModelError
 from cdal.models.features import KeptFeatures
 from cdal.models.weight_sources import WeightSources
@@ -127,8 +134,17 @@ class Backbone:
         return found
 
 
-_open: WeakValueDictionary[tuple[str, str, str], Backbone] = WeakValueDictionary()
-"""The backbones in use, by name, device and hash: the networks of several projects share one."""
+KEPT = 2
+"""Backbones that stay open although nobody uses them: the next job does not load them again."""
+
+_Key = tuple[str, str, str]
+"""Name, device and hash."""
+
+_open: WeakValueDictionary[_Key, Backbone] = WeakValueDictionary()
+"""The open backbones: the networks of several projects share one."""
+_recent: OrderedDict[_Key, Backbone] = OrderedDict()
+_hashes: dict[tuple[str, Path, int], str] = {}
+"""The hash of a network's weights in a file, by name, file and time of modification."""
 _lock = Lock()
 
 
@@ -158,7 +174,7 @@ def open_backbone(
     sources: WeightSources | None = None,
     sha256: str | None = None,
 ) -> Backbone:
-    """Open a pretrained backbone, or share the one that is in use already.
+    """Open a pretrained backbone, or share one with the same weights that is open already.
 
     Args:
         name: such as "timm:resnet50" or "timm:resnet50.a1_in1k".
@@ -170,21 +186,24 @@ def open_backbone(
         ModelError: timm has no such network, or its weights are missing, damaged, or not the
             required ones; the message says what to do.
     """
+    sources = sources or WeightSources()
     with _lock:
-        for (other, where, digest), backbone in _open.items():
-            if (other, where) == (name, str(device)) and sha256 in (None, digest):
-                return backbone
-    # A download must not hold up those who need another backbone.
-    check_backbone(name)
-    backbone = _load(name, device, sources or WeightSources())
-    found = backbone.record
-    if sha256 not in (None, found.sha256):
-        raise ModelError(
-            f"The model was trained on other weights of {name} than those in {found.source}. "
-            "Restore the file that it was trained with, or train again."
-        )
+        digest = sha256
+        if digest is None:
+            check_backbone(name)
+            digest = _hash_on_this_machine(name, sources)
+        backbone = _open.get((name, str(device), digest or ""))
+    if backbone is None:
+        # Not while others wait: there may be a download.
+        backbone = _load_checked(name, device, sources, sha256)
+    key = (name, str(device), backbone.record.sha256)
     with _lock:
-        return _open.setdefault((name, str(device), found.sha256), backbone)
+        backbone = _open.setdefault(key, backbone)
+        _recent[key] = backbone
+        _recent.move_to_end(key)
+        while len(_recent) > KEPT:
+            _recent.popitem(last=False)
+        return backbone
 
 
 def best_backbone(
@@ -214,12 +233,45 @@ def default_backbone(
     return best_backbone(DEFAULT_BACKBONES[device.type], device, sources)
 
 
+def _published(name: str) -> Published:
+    import timm
+
+    config = timm.get_pretrained_cfg(name.removeprefix(PREFIX))
+    known = config is not None
+    return Published(
+        name.removeprefix(PREFIX),
+        (config.hf_hub_id or "") if known else "",
+        (config.url or "") if known else "",
+    )
+
+
+def _hash_on_this_machine(name: str, sources: WeightSources) -> str | None:
+    """The hash of the weights on this machine, if they were loaded before."""
+    file = local_file(_published(name), sources)
+    return None if file is None else _hashes.get((name, file, file.stat().st_mtime_ns))
+
+
+def _load_checked(
+    name: str, device: torch.device, sources: WeightSources, sha256: str | None
+) -> Backbone:
+    check_backbone(name)
+    backbone = _load(name, device, sources)
+    found = backbone.record
+    if sha256 not in (None, found.sha256):
+        raise ModelError(
+            f"The model was trained on other weights of {name} than those in {found.source}. "
+            "Restore the file that it was trained with, or train again."
+        )
+    file = local_file(_published(name), sources)
+    if file is not None:
+        _hashes[name, file, file.stat().st_mtime_ns] = found.sha256
+    return backbone
+
+
 def _load(name: str, device: torch.device, sources: WeightSources) -> Backbone:
     module = _build(name.removeprefix(PREFIX))
     config: Mapping[str, Any] = module.pretrained_cfg
-    published = Published(
-        name.removeprefix(PREFIX), config.get("hf_hub_id") or "", config.get("url") or ""
-    )
+    published = _published(name)
     weights, source = find_weights(published, sources)
     mean, std = config["mean"], config["std"]
     if published.is_embedded:

@@ -71,8 +71,9 @@ def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[
     Raises:
         ModelError: a file is damaged or missing; the message says what to do.
     """
-    for file in _local_files(published, sources):
-        return read_weights_file(file), name_of_source(file)
+    local = local_file(published, sources)
+    if local is not None:
+        return read_weights_file(local), name_of_source(local)
     advice = (
         f"Put {published.name}.safetensors into {sources.folder or sources.kept}, or choose "
         f"timm:{EMBEDDED}, whose weights are installed."
@@ -99,6 +100,15 @@ def find_weights(published: Published, sources: WeightSources) -> tuple[Mapping[
             f"({error}). {advice}"
         ) from error
     return read_weights_file(file), address
+
+
+def local_file(published: Published, sources: WeightSources) -> Path | None:
+    """The file on this machine that ``find_weights`` reads; None if there is none.
+
+    Raises:
+        ModelError: the installed file is damaged.
+    """
+    return next(_local_files(published, sources), None)
 
 
 def name_of_source(file: Path) -> str:

