@@ -236,13 +236,10 @@ def default_backbone(
 def _published(name: str) -> Published:
     import timm
 
-    config = timm.get_pretrained_cfg(name.removeprefix(PREFIX))
-    known = config is not None
-    return Published(
-        name.removeprefix(PREFIX),
-        (config.hf_hub_id or "") if known else "",
-        (config.url or "") if known else "",
-    )
+    # None for an architecture without published weights.
+    config: Any = timm.get_pretrained_cfg(name.removeprefix(PREFIX))
+    repository, url = getattr(config, "hf_hub_id", None), getattr(config, "url", None)
+    return Published(name.removeprefix(PREFIX), repository or "", url or "")
 
 
 def _hash_on_this_machine(name: str, sources: WeightSources) -> str | None:

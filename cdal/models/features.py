@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import overload
 
 from torch import Tensor
 
@@ -31,6 +32,33 @@ class ImageFeatures:
     def bytes(self) -> int:
         """Their size in memory, in bytes."""
         return sum(each.nbytes for each in self.maps)
+
+
+class VectorFeatures(Sequence[ImageFeatures]):
+    """The features of N images, one vector each, as one tensor.
+
+    Args:
+        vectors: (N, D), in half precision on the CPU.
+        content: what ``ImageFeatures.content`` is for each of them.
+    """
+
+    def __init__(self, vectors: Tensor, content: tuple[int, int]) -> None:
+        self.vectors = vectors
+        self.content = content
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageFeatures: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> VectorFeatures: ...
+
+    def __getitem__(self, index: int | slice) -> ImageFeatures | VectorFeatures:
+        if isinstance(index, slice):
+            return VectorFeatures(self.vectors[index], self.content)
+        return ImageFeatures((self.vectors[index],), self.content)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from threading import RLock
-from typing import Any, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from cdal.backend.images.shards import (
     Shards,
     tensor_of_keys,
 )
-from cdal.models.features import ImageFeatures
+from cdal.models.features import ImageFeatures, VectorFeatures
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +42,9 @@ ADDRESSES = "addresses"
 _HEADER_BYTES = 4096
 
 
+Table = TypeVar("Table")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SeenImage:
     """The features of an image, with its original height and width."""
@@ -51,13 +53,30 @@ class SeenImage:
     size: tuple[int, int]
 
 
-Row = TypeVar("Row", covariant=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenImages:
+    """What is kept of some images.
 
+    Attributes:
+        rows: which of the requested images they are.
+        sizes: their original heights and widths.
+        features: their features.
+    """
 
-class _Table(Protocol[Row]):
-    """The rows of a shard."""
+    rows: Sequence[int]
+    sizes: Sequence[tuple[int, int]]
+    features: Sequence[ImageFeatures]
 
-    def __getitem__(self, row: int, /) -> Row: ...
+    @classmethod
+    def concatenate(cls, parts: Sequence[SeenImages]) -> SeenImages:
+        """Join the images of several files."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            [row for part in parts for row in part.rows],
+            [size for part in parts for size in part.sizes],
+            _joined([part.features for part in parts]),
+        )
 
 
 class FeatureStore:
@@ -79,34 +98,39 @@ class FeatureStore:
         self._most = min(SHARD_BYTES, limit_bytes // 8)
         self._lock = RLock()
         self._folders: dict[str, Shards] = {}
-        self._tables: WeakKeyDictionary[Shard, Any] = WeakKeyDictionary()
         self._new: dict[str, dict[bytes, SeenImage]] = {}
         self._new_bytes = 0
         self._new_addresses: dict[bytes, bytes] = {}
         self._written = time.monotonic()
         self._complained = False
 
-    def at(self, extraction: str, addresses: Sequence[bytes]) -> list[SeenImage | None]:
-        """The images that were last found at these addresses, as far as they are kept."""
+    def at(self, extraction: str, addresses: Sequence[bytes]) -> SeenImages:
+        """Those images that were last found at these addresses and are kept."""
         with self._lock:
             return self.get(extraction, self.contents_at(addresses))
 
     def contents_at(self, addresses: Sequence[bytes]) -> list[bytes]:
         """The contents that were last found at these addresses; empty where none is known."""
         with self._lock:
-            found = self._rows(ADDRESSES, addresses, _Contents)
-            known = self._new_addresses
-            return [
-                known.get(address, content or b"")
-                for address, content in zip(addresses, found, strict=True)
-            ]
+            return self._contents_of(addresses)
 
-    def get(self, extraction: str, contents: Sequence[bytes]) -> list[SeenImage | None]:
-        """The images of these contents, as far as they are kept."""
+    def get(self, extraction: str, contents: Sequence[bytes]) -> SeenImages:
+        """Those of the images with these contents that are kept."""
         with self._lock:
             new = self._new.get(extraction, {})
-            found = self._rows(extraction, contents, _Images)
-            return [new.get(content, image) for content, image in zip(contents, found, strict=True)]
+            folder = self._folder_of(extraction)
+            parts: list[SeenImages] = []
+            for shard, (which, rows) in folder.find(contents).items():
+                table = self._open(folder, shard, _Images)
+                if table is not None:
+                    parts.append(SeenImages(which, table.sizes(rows), table.features(rows)))
+            written = {row for part in parts for row in part.rows} if new else set()
+            unwritten = [row for row, c in enumerate(contents) if c in new and row not in written]
+            images = [new[contents[row]] for row in unwritten]
+            if images or not parts:
+                sizes = [image.size for image in images]
+                parts.append(SeenImages(unwritten, sizes, [image.features for image in images]))
+            return SeenImages.concatenate(parts)
 
     def put(self, extraction: str, content: bytes, image: SeenImage) -> None:
         """Keep an image; it is written together with others, see ``flush``."""
@@ -148,23 +172,28 @@ class FeatureStore:
                     self._complained = True
                     log.warning("Features of images are not kept: %s.", error.strerror or error)
 
-    def _rows(
-        self, name: str, keys: Sequence[bytes], table: Callable[[Shard], _Table[Row]]
-    ) -> list[Row | None]:
-        """The rows of these keys; those of a damaged file are none."""
-        folder = self._folder_of(name)
-        found: list[Row | None] = []
-        for place in folder.find(keys):
-            row = None
-            if place is not None:
-                shard, number = place
-                try:
-                    if shard not in self._tables:
-                        self._tables[shard] = table(shard)
-                    row = self._tables[shard][number]
-                except ValueError as error:
-                    folder.give_up(shard, error)
-            found.append(row)
+    def _contents_of(self, addresses: Sequence[bytes]) -> list[bytes]:
+        """The contents that these addresses had; b"" for those that are not known."""
+        folder = self._folder_of(ADDRESSES)
+        found = [b""] * len(addresses)
+        for shard, (which, rows) in folder.find(addresses).items():
+            table = self._open(folder, shard, _Contents)
+            if table is not None:
+                for number, row in zip(which, rows, strict=True):
+                    found[number] = table[row]
+        new = self._new_addresses
+        if not new:
+            return found
+        return [new.get(a, content) for a, content in zip(addresses, found, strict=True)]
+
+    def _open(self, folder: Shards, shard: Shard, kind: Callable[[Shard], Table]) -> Table | None:
+        """A shard's table; None if it is damaged."""
+        if shard.table is None:
+            try:
+                shard.table = kind(shard)
+            except ValueError as error:
+                folder.give_up(shard, error)
+        found: Table | None = shard.table
         return found
 
     def _folder_of(self, name: str) -> Shards:
@@ -172,7 +201,7 @@ class FeatureStore:
 
     def _write_addresses(self, addresses: Mapping[bytes, bytes]) -> None:
         """Write those whose content is not known yet, or has changed."""
-        known = self._rows(ADDRESSES, list(addresses), _Contents)
+        known = self._contents_of(list(addresses))
         changes = zip(addresses.items(), known, strict=True)
         pairs = [pair for pair, content in changes if pair[1] != content]
         if pairs:
@@ -237,8 +266,27 @@ class _Images:
         self._ends = lengths.cumsum()
         self._starts = self._ends - lengths
 
-    def __getitem__(self, row: int) -> SeenImage:
-        height, width, rows, columns = self._sizes[row].tolist()
+        first = self._shapes[:1]
+        self._vectors: Tensor | None = None
+        if (self._shapes == first).all() and first[0, 0, 1] == 0 and self._is_one_size():
+            self._vectors = self._data.view(len(self._shapes), -1)
+
+    def _is_one_size(self) -> bool:
+        contents = self._sizes[:, 2:]
+        return bool((contents == contents[:1]).all())
+
+    def sizes(self, rows: Sequence[int]) -> list[tuple[int, int]]:
+        """Heights and widths of the images in these rows."""
+        return [(height, width) for height, width in self._sizes[rows, :2].tolist()]
+
+    def features(self, rows: Sequence[int]) -> Sequence[ImageFeatures]:
+        """Their features."""
+        if self._vectors is None:
+            return [self._features(row) for row in rows]
+        height, width = self._sizes[0, 2:].tolist()
+        return VectorFeatures(self._vectors[rows], (height, width))
+
+    def _features(self, row: int) -> ImageFeatures:
         maps: list[Tensor] = []
         start = int(self._starts[row])
         for dimensions in self._shapes[row].tolist():
@@ -246,7 +294,15 @@ class _Images:
             end = start + prod(shape)
             maps.append(self._data[start:end].view(shape))
             start = end
-        return SeenImage(ImageFeatures(tuple(maps), (rows, columns)), (height, width))
+        height, width = self._sizes[row, 2:].tolist()
+        return ImageFeatures(tuple(maps), (height, width))
+
+
+def _joined(parts: Sequence[Sequence[ImageFeatures]]) -> Sequence[ImageFeatures]:
+    vectors = [part for part in parts if isinstance(part, VectorFeatures)]
+    if vectors and len(vectors) == len(parts) and len({part.content for part in vectors}) == 1:
+        return VectorFeatures(torch.cat([part.vectors for part in vectors]), vectors[0].content)
+    return [features for part in parts for features in part]
 
 
 def _columns_of_images(images: Mapping[bytes, SeenImage]) -> Columns:

@@ -127,15 +127,13 @@ class InputReader:
             while some := list(islice(left, network.judged_at_once)):
                 addresses = [address_key(self._source, *item) for item in some]
                 contents = self._features.contents_at(addresses)
-                found = self._features.get(network.extraction, contents)
-                kept = [
-                    (item[0], content, image)
-                    for item, content, image in zip(some, contents, found, strict=True)
-                    if image
-                ]
-                if kept:
-                    yield _seen(kept)
-                unknown += [item for item, image in zip(some, found, strict=True) if not image]
+                kept = self._features.get(network.extraction, contents)
+                if kept.rows:
+                    ids = [some[row][0] for row in kept.rows]
+                    of_them = [contents[row] for row in kept.rows]
+                    yield Inputs(ids, of_them, kept.sizes, kept.features)
+                known = set(kept.rows)
+                unknown += [item for row, item in enumerate(some) if row not in known]
             yield from self._first_look(network, unknown, on_problem)
         finally:
             self._features.flush()
@@ -147,8 +145,10 @@ class InputReader:
 
         def prepare(file: ImageFile) -> tuple[bytes, SeenImage | _Prepared]:
             content = _content(file)
-            (kept,) = self._features.get(network.extraction, [content])
-            return content, kept or file.prepared(partial(_prepare, network))
+            kept = self._features.get(network.extraction, [content])
+            if kept.rows:
+                return content, SeenImage(kept.features[0], kept.sizes[0])
+            return content, file.prepared(partial(_prepare, network))
 
         known: list[tuple[int, bytes, SeenImage]] = []
         new: list[tuple[int, bytes, _Prepared]] = []

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +25,9 @@ UNFINISHED = ".unfinished"
 MERGED_AT = 16
 """Small files that are merged into one."""
 
+_ROW_BITS = 24
+_ROW_MASK = 2**_ROW_BITS - 1
+
 _TICK_NS = 100_000_000
 """A folder that changed less than this ago may change again without a new time."""
 
@@ -37,6 +41,7 @@ class Shard:
     Attributes:
         file, name: the name says when it was written.
         keys: the keys of the rows.
+        table: what a reader makes of the columns, once it has done so.
 
     Raises:
         ValueError: the file is damaged.
@@ -53,6 +58,7 @@ class Shard:
         except SafetensorError as error:
             raise ValueError(str(error)) from error
         self._checked: dict[str, Tensor] = {}
+        self.table: Any = None
         keys = self.column("keys")
         if keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
             raise ValueError("its keys have another length")
@@ -86,12 +92,28 @@ class Shards:
         self._folder = folder
         self._changed = -1
         self._shards: dict[str, Shard] = {}
-        self._rows: dict[bytes, tuple[Shard, int]] = {}
+        self._numbers: dict[int, Shard] = {}
+        # A shard's number and a row in one int: a million tuples would take a second to make, and
+        # as long whenever garbage is collected.
+        self._places: dict[bytes, int] = {}
 
-    def find(self, keys: Sequence[bytes]) -> list[tuple[Shard, int] | None]:
-        """Where the rows of these keys are."""
+    def find(self, keys: Sequence[bytes]) -> dict[Shard, tuple[list[int], list[int]]]:
+        """Where the rows of these keys are.
+
+        Returns:
+            For each shard that has some of them, which of the keys, and their rows.
+        """
         self._look()
-        return [self._rows.get(key) for key in keys]
+        found: dict[int, tuple[list[int], list[int]]] = {}
+        for number, place in enumerate(map(self._places.get, keys)):
+            if place is not None:
+                shard = place >> _ROW_BITS
+                if shard not in found:
+                    found[shard] = [], []
+                which, rows = found[shard]
+                which.append(number)
+                rows.append(place & _ROW_MASK)
+        return {self._numbers[shard]: places for shard, places in found.items()}
 
     def give_up(self, shard: Shard, why: Exception) -> None:
         """Remove a damaged file: its rows are computed again."""
@@ -166,7 +188,13 @@ class Shards:
         gone = self._shards.keys() - files.keys()
         if gone:
             self._shards = {n: shard for n, shard in self._shards.items() if n not in gone}
-            self._rows = {k: place for k, place in self._rows.items() if place[0].name not in gone}
+            numbers = {n for n, shard in self._numbers.items() if shard.name in gone}
+            self._numbers = {n: s for n, s in self._numbers.items() if n not in numbers}
+            self._places = {
+                key: place
+                for key, place in self._places.items()
+                if place >> _ROW_BITS not in numbers
+            }
         for name in sorted(files.keys() - self._shards.keys()):
             try:
                 self._add(Shard(files[name]))
@@ -176,12 +204,17 @@ class Shards:
                 continue
 
     def _add(self, shard: Shard) -> None:
-        self._shards[shard.name] = shard
-        for row, key in enumerate(shard.keys):
-            known = self._rows.get(key)
-            # Older rows that were merged just now come after newer ones.
-            if known is None or known[0].name <= shard.name:
-                self._rows[key] = (shard, row)
+        number = 1 + max(self._numbers, default=0)
+        start = number << _ROW_BITS
+        places = dict(zip(shard.keys, range(start, start + len(shard.keys)), strict=True))
+        if self._shards and shard.name < max(self._shards):
+            # Older rows that were merged just now: newer ones count.
+            names = {n: known.name for n, known in self._numbers.items()}
+            for key in places.keys() & self._places.keys():
+                if names[self._places[key] >> _ROW_BITS] > shard.name:
+                    del places[key]
+        self._places.update(places)
+        self._shards[shard.name] = self._numbers[number] = shard
 
     def _remove(self, file: Path, why: Exception) -> None:
         log.warning("%s is damaged and was removed: %s.", file, why)

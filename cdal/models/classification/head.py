@@ -17,7 +17,7 @@ from cdal.models.classification.network import (
     check_classes,
 )
 from cdal.models.data import Dataset
-from cdal.models.features import ImageFeatures, LabelledFeatures
+from cdal.models.features import ImageFeatures, LabelledFeatures, VectorFeatures
 from cdal.models.head import HeadNetwork, Tell
 from cdal.models.manifest import Manifest
 from cdal.models.recipe import Plan, Recipe, class_weights
@@ -159,4 +159,6 @@ def _tell_nobody(epoch: int, loss: float) -> None:
 
 def _stacked(features: Sequence[ImageFeatures]) -> Tensor:
     """The vectors of images, (N, D) float32, on the CPU."""
+    if isinstance(features, VectorFeatures):
+        return features.vectors.float()
     return torch.stack([image.maps[0] for image in features]).float()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cdal.backend.images import feature_store, shards
-from cdal.backend.images.feature_store import FeatureStore, SeenImage
+from cdal.backend.images.feature_store import FeatureStore, SeenImage, SeenImages
 from cdal.models.features import ImageFeatures
 
 MB = 2**20
@@ -52,9 +52,26 @@ def keep(store: FeatureStore, numbers: range, extraction: str = "pooled") -> Non
     store.flush()
 
 
+def of_contents(
+    store: FeatureStore, extraction: str, contents: list[bytes]
+) -> list[SeenImage | None]:
+    return in_order(store.get(extraction, contents), len(contents))
+
+
+def at(store: FeatureStore, extraction: str, addresses: list[bytes]) -> list[SeenImage | None]:
+    return in_order(store.at(extraction, addresses), len(addresses))
+
+
+def in_order(kept: SeenImages, count: int) -> list[SeenImage | None]:
+    images: list[SeenImage | None] = [None] * count
+    for row, size, features in zip(kept.rows, kept.sizes, kept.features, strict=True):
+        images[row] = SeenImage(features, size)
+    return images
+
+
 def found(store: FeatureStore, numbers: range, extraction: str = "pooled") -> list[int]:
     """Which of them are kept; each must be what was put."""
-    images = store.at(extraction, [key(number) for number in numbers])
+    images = at(store, extraction, [key(number) for number in numbers])
     kept = [number for number, image in zip(numbers, images, strict=True) if image]
     assert all(same(images[numbers.index(number)], vector(number)) for number in kept)
     return kept
@@ -73,11 +90,20 @@ class TestKeeping:
         images = {key(number): make(number) for number in range(1, 4)}
         for content, image in images.items():
             store.put("one", content, image)
-        before = store.get("one", list(images))  # not written yet
+        before = of_contents(store, "one", list(images))  # not written yet
         store.flush()
-        again = FeatureStore(tmp_path, 64 * MB).get("one", list(images))
-        for kept in (before, again, store.get("one", list(images))):
+        again = of_contents(FeatureStore(tmp_path, 64 * MB), "one", list(images))
+        for kept in (before, again, of_contents(store, "one", list(images))):
             assert all(same(a, b) for a, b in zip(kept, images.values(), strict=True))
+
+    def test_an_image_that_another_process_wrote_meanwhile_is_found_once(
+        self, store: FeatureStore, tmp_path: Path
+    ) -> None:
+        store.put("one", key(1), vector(1))
+        other = FeatureStore(tmp_path, 64 * MB)
+        other.put("one", key(1), vector(1))
+        other.flush()
+        assert list(store.get("one", [key(2), key(1)]).rows) == [1]
 
     def test_an_extraction_knows_nothing_of_another(self, store: FeatureStore) -> None:
         keep(store, range(1, 3), "one")
@@ -90,12 +116,12 @@ class TestKeeping:
         for number in (1, 2):
             store.note(key(9), key(number))
             store.put("one", key(number), vector(number))
-            assert same(store.at("one", [key(9)])[0], vector(number))
+            assert same(at(store, "one", [key(9)])[0], vector(number))
             store.flush()
             for each in (store, FeatureStore(tmp_path, 64 * MB)):
-                assert same(each.at("one", [key(9)])[0], vector(number))
+                assert same(at(each, "one", [key(9)])[0], vector(number))
         store.note(key(9), key(3))  # of which there are no features yet
-        assert store.at("one", [key(9)]) == [None]
+        assert at(store, "one", [key(9)]) == [None]
 
     def test_two_processes_see_what_the_other_has_written(
         self, store: FeatureStore, tmp_path: Path
@@ -115,7 +141,7 @@ class TestKeeping:
             assert len(list((tmp_path / folder).iterdir())) < 2 * shards.MERGED_AT
         for each in (store, FeatureStore(tmp_path, 64 * MB)):
             assert len(found(each, range(1, 101))) == 100
-            assert same(each.at("pooled", [key(1000)])[0], vector(100))
+            assert same(at(each, "pooled", [key(1000)])[0], vector(100))
 
     def test_what_cannot_be_written_is_said_once_and_not_raised(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -153,15 +179,15 @@ class TestBound:
         store = FeatureStore(tmp_path, 8192)
         store.put("one", key(1), vector(1, 5000))
         store.flush()
-        assert store.get("one", [key(1)]) == [None]
+        assert of_contents(store, "one", [key(1)]) == [None]
 
     def test_what_another_process_is_reading_stays_readable(self, tmp_path: Path) -> None:
         store, other = (FeatureStore(tmp_path, 64 * 1024) for _ in range(2))
         keep(store, range(1, 5))
-        (image,) = other.get("pooled", [key(1)])
+        (image,) = of_contents(other, "pooled", [key(1)])
         for number in range(10, 40):
             keep(store, range(number, number + 1))
-        assert other.get("pooled", [key(1)]) == [None]
+        assert of_contents(other, "pooled", [key(1)]) == [None]
         assert same(image, vector(1))
 
 
@@ -187,7 +213,7 @@ class TestDamage:
         (file,) = (tmp_path / folder).iterdir()
         keep(store, range(101, 201))
         if is_open:  # but nothing of it was read yet
-            store.at("pooled", [key(0)])
+            at(store, "pooled", [key(0)])
         else:
             store = FeatureStore(tmp_path, 64 * MB)
         # A new file: what is open is damaged by a disk, not by somebody who cuts it off.

@@ -1,0 +1,279 @@
+"""What kept features are worth: rescoring, a first pass, and the way from labels to an order.
+
+    python measurements/kept_features.py rescore
+    python measurements/kept_features.py first-pass --images ../shared/data/camvid.zip --pool 300
+    python measurements/kept_features.py order --images ../shared/data/cifar10.zip --pool 10000
+
+``rescore`` fills a feature store with vectors and scores all of them with a new head, class
+mixtures included, as the job ``score`` does before it saves scores. ``first-pass`` alternates the
+job ``score`` over images that the backbone has not seen with a loop that only reads, decodes,
+prepares and shows the same files to it. ``order`` runs the jobs ``train``, ``score`` and
+``select`` over a pool whose features are kept; calls to Label Studio are left out, and the images
+are served by a local web server. Every figure is given in seconds, and in those of the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from scoring import configuration, copies, score, served, set_up
+from shared import report, say
+from sqlalchemy import select
+
+from cdal.backend.addresses import AllowedHosts
+from cdal.backend.images.decode import decode
+from cdal.backend.images.feature_store import FeatureStore, SeenImage
+from cdal.backend.images.inputs import InputReader
+from cdal.backend.images.source import ImageSource
+from cdal.backend.images.store import ImageStore, address_key
+from cdal.backend.jobs.kinds import JobKind
+from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.data import ProjectInfo, TaskInfo
+from cdal.backend.loop import score as scoring_job
+from cdal.backend.loop import select as selecting_job
+from cdal.backend.loop import train as training_job
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.loop.score import score_images
+from cdal.backend.project_config import ProjectConfig
+from cdal.backend.services import Services
+from cdal.backend.store.tables import Job, Project, Round
+from cdal.datasets import open_images
+from cdal.demo.annotator import Region, choice, truth
+from cdal.demo.project import LABELING_CONFIGS, project_settings
+from cdal.models import choose_device, make_network
+from cdal.models.backbone import DEFAULT_BACKBONE
+from cdal.models.features import ImageFeatures
+from cdal.models.head import HeadNetwork
+
+MB = 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["rescore", "first-pass", "order"])
+    parser.add_argument("--images", type=Path, help="labelled images, any layout")
+    parser.add_argument("--task", help="where the layout does not say it")
+    parser.add_argument("--pool", type=int, default=100_000, help="images, repeated if necessary")
+    parser.add_argument("--labels", type=int, default=200, help="labels before the new ones")
+    parser.add_argument("--new", type=int, default=10, help="labels after which a new order is due")
+    parser.add_argument("--classes", type=int, default=10, help="of the vectors to rescore")
+    parser.add_argument("--selector", default="cdal-cs")
+    parser.add_argument("--network", default=DEFAULT_BACKBONE)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as name:
+        {"rescore": rescore, "first-pass": first_pass, "order": order}[options.what](
+            options, Path(name)
+        )
+
+
+def clocked(call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of a call, and those of the processor."""
+    wall, processor = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def medians(pairs: Sequence[tuple[float, float]]) -> str:
+    wall, processor = (statistics.median(each) for each in zip(*pairs, strict=True))
+    return f"{wall:.2f} s, {processor:.2f} s of the processor"
+
+
+def head(options: argparse.Namespace, task: str, classes: Sequence[str]) -> HeadNetwork:
+    """A head that knows nothing yet."""
+    made = make_network(task, options.network, classes, device=choose_device(options.device))
+    assert isinstance(made, HeadNetwork)
+    return made
+
+
+def rescore(options: argparse.Namespace, folder: Path) -> None:
+    network = head(options, "classification", [str(number) for number in range(options.classes)])
+    torch.nn.init.normal_(network.module.get_parameter("weight"), std=0.2)
+    source = ImageSource("http://label-studio.test", dict)
+    items: list[tuple[int, object]] = [(n, f"/data/upload/{n}.jpg") for n in range(options.pool)]
+    say(f"keeping {options.pool} vectors")
+    store = FeatureStore(folder, 100_000 * MB)
+    for task_id, value in items:
+        vector = torch.randn(network.backbone.record.features).clamp_(min=0).half()
+        content = task_id.to_bytes(16)
+        store.note(address_key(source, task_id, value), content)
+        image = SeenImage(ImageFeatures((vector,), (160, 160)), (480, 640))
+        store.put(network.extraction, content, image)
+    store.flush()
+    images = ImageStore(folder, 0, AllowedHosts())
+
+    def scored(kept: FeatureStore) -> None:
+        reader = InputReader(images, kept, source)
+        batches = reader.batches(network, items, lambda *_: None)
+        assert sum(len(part) for part, _ in score_images(network, batches, "image")) == len(items)
+
+    first = clocked(lambda: scored(FeatureStore(folder, 100_000 * MB)))
+    report(f"scoring {options.pool} kept vectors in a new process", medians([first]))
+    again = [clocked(lambda: scored(store)) for _ in range(options.repeats)]
+    report(f"scoring {options.pool} kept vectors", medians(again))
+
+
+def first_pass(options: argparse.Namespace, folder: Path) -> None:
+    images = open_images(options.images, options.task)
+    network = head(options, images.task, images.classes)
+    files = copies(images.examples[-options.pool :], folder / "images")
+    files = [files[row % len(files)] for row in range(options.pool)]
+    mine, theirs = [], []
+    with served(folder / "images") as url:
+        services = set_up(network, images, folder / "data", url, files, len(files))
+        score(services)  # fills the image cache
+        services.store.close()
+        for _ in range(options.repeats):
+            shutil.rmtree(services.config.features_folder)
+            # Other services: these know what lay there.
+            services = Services.open(
+                configuration(folder / "data", network.device.type), on_job_given_up
+            )
+            mine.append(clocked(partial(score, services)))
+            services.store.close()
+            theirs.append(clocked(partial(bare_loop, network, files)))
+    report(f"the job score, {len(files)} new images", medians(mine))
+    report("decoding and forward alone", medians(theirs))
+    for name, number in (("seconds", 0), ("seconds of the processor", 1)):
+        ratios = [a[number] / b[number] for a, b in zip(mine, theirs, strict=True)]
+        report(f"ratio of {name}", f"{statistics.median(ratios):.2f}")
+
+
+def bare_loop(network: HeadNetwork, files: Sequence[Path]) -> None:
+    size = network.prediction_batch_size
+    for start in range(0, len(files), size):
+        batch = [network.prepare(decode(file.read_bytes())) for file in files[start : start + size]]
+        network.extract(torch.stack(batch))
+
+
+class StandIn:
+    """What the jobs ask of Label Studio, from memory."""
+
+    def __init__(self, info: ProjectInfo, addresses: Sequence[str]) -> None:
+        self.info = info
+        self.given: dict[int, list[dict[str, Any]]] = {}
+        self._tasks = {
+            row: TaskInfo(row, {"image": address}, 0, 0, "2026-01-01T00:00:00Z")
+            for row, address in enumerate(addresses)
+        }
+
+    def label(self, task_id: int, regions: str | list[Region]) -> None:
+        result = choice(regions) if isinstance(regions, str) else regions
+        self.given[task_id] = [{"id": task_id, "result": result, "was_cancelled": False}]
+        self._tasks[task_id] = replace(
+            self._tasks[task_id], annotations=1, updated_at=f"2026-01-02T00:00:{len(self.given):06}"
+        )
+
+    def read_project(self) -> ProjectInfo:
+        return self.info
+
+    def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
+        return iter([t for t in self._tasks.values() if t.updated_at >= (changed_since or "")])
+
+    def count(self, labelled: bool = False) -> int:
+        return len(self.given if labelled else self._tasks)
+
+    def annotations(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        return iter(self.given.items())
+
+    def people(self) -> dict[int, str]:
+        return {}
+
+
+def order(options: argparse.Namespace, folder: Path) -> None:
+    images = open_images(options.images, options.task)
+    examples = list(images.train)
+    random.Random(0).shuffle(examples)
+    files = copies(examples[: options.pool], folder / "images")
+    with served(folder / "images") as url:
+        addresses = [f"{url}/{files[row % len(files)].name}" for row in range(options.pool)]
+        config = LABELING_CONFIGS[images.task](images.classes)
+        client = StandIn(ProjectInfo("order", config, "", ""), addresses)
+        services = Services.open(configuration(folder / "data", options.device), on_job_given_up)
+        with services.store.transaction() as session:
+            project = Project(uid="1.1", label_studio_id=1, url=url, labeling_config=config)
+            chosen = {"network": options.network, "selector": options.selector}
+            project.extra_params = {**project_settings(images, examples, None), **chosen}
+            session.add(project)
+        rows = list(range(min(len(files), options.labels + options.repeats * options.new)))
+        for row in rows[: options.labels]:
+            client.label(row, truth(images, examples[row]))
+        say(f"the first look at {options.pool} images")
+        first = a_turn(services, project, client)
+        report("with no features kept", shown(first))
+        turns = []
+        for row in range(options.repeats):
+            start = options.labels + row * options.new
+            for new in rows[start : start + options.new]:
+                client.label(new, truth(images, examples[new]))
+            turns.append(a_turn(services, project, client))
+            say(shown(turns[-1]))
+        middle = {kind: [turn[kind] for turn in turns] for kind in turns[0]}
+        for kind, pairs in middle.items():
+            report(f"{kind}, {options.pool} images with features kept", medians(pairs))
+        totals = [tuple(map(sum, zip(*turn.values(), strict=True))) for turn in turns]
+        report("from new labels to the new order", medians(cast(Any, totals)))
+        services.store.close()
+
+
+def a_turn(services: Services, project: Project, client: StandIn) -> dict[str, tuple[float, float]]:
+    """Train, score and select; returns the seconds of each."""
+    handlers: dict[JobKind, Callable[[Context], str]] = {
+        "train": training_job.run,
+        "score": scoring_job.run,
+        "select": selecting_job.run,
+    }
+    return {
+        kind: clocked(partial(do, services, project, client, kind, run))
+        for kind, run in handlers.items()
+    }
+
+
+def do(
+    services: Services,
+    project: Project,
+    client: StandIn,
+    kind: JobKind,
+    run: Callable[[Context], str],
+) -> None:
+    with services.store.transaction() as session:
+        job = Job(project_id=project.id, kind=kind, state="running", asked_by="measurement")
+        session.add(job)
+        current = session.get_one(Project, project.id)
+    config = ProjectConfig.parse(current.labeling_config, current.extra_params)
+    outcome = run(
+        Context(
+            services, job, current, config.settings, config.control,
+            cast(LabelStudioClient, client), lambda: False,
+        )
+    )  # fmt: skip
+    say(f"{kind}: {outcome}")
+    with services.store.reading() as session:
+        states = session.scalars(select(Round.state)).all()
+    assert kind != "select" or states[-1] == "queueing", states
+
+
+def shown(turn: dict[str, tuple[float, float]]) -> str:
+    return ", ".join(f"{kind} {wall:.2f} s ({cpu:.2f})" for kind, (wall, cpu) in turn.items())
+
+
+if __name__ == "__main__":
+    main()
