@@ -199,7 +199,10 @@ def mark_of(annotations: Iterable[Mapping[str, Any]]) -> str | None:
         {key: region.get(key) for key in SAYING} if isinstance(region, Mapping) else region
         for region in (result if isinstance(result, list | tuple) else ())
     ]
-    text = json.dumps(said, sort_keys=True, default=str)
+    try:
+        text = json.dumps(said, sort_keys=True, default=str)
+    except RecursionError:  # nested more deeply than any region is
+        return None
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 

@@ -27,8 +27,8 @@ CHANCE = 0.1
 
 FOLDS = 5
 
-MOST_JUDGED = 3000
-"""Labelled images; with more, the held-out ones are evidence enough, and folds take minutes."""
+MOST_JUDGED = 1000
+"""Labelled images; with more, the held-out ones are evidence enough, and folds take a minute."""
 
 
 @dataclass(frozen=True, slots=True)

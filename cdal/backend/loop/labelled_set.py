@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -16,7 +17,7 @@ from cdal.backend.images.retry import Patience
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.training_images import LabelledImage, ReadImages, TrainingImages
 from cdal.backend.store.events import note
-from cdal.backend.store.tables import Task
+from cdal.backend.store.tables import Event, Task, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +136,24 @@ def note_unread(work: Context, labels: Labels, read: ReadImages | None = None) -
         if any(UNKNOWN in why for why in counts):
             texts.append("list a label's former names in its predicted_values")
     texts += _contradictions(labels, read) if read else ()
-    if texts:
-        with work.services.store.transaction() as session:
-            note(session, work.project.id, "; ".join(texts), "warning")
+    _warn(work, texts)
 
+
+def _warn(work: Context, texts: Sequence[str]) -> None:
+    """Record an event, unless it was recorded already today: trainings may be minutes apart."""
+    text = "; ".join(texts)
+    with work.services.store.transaction() as session:
+        said = select(Event.id).where(
+            Event.project_id == work.project.id,
+            Event.text == text,
+            Event.created_at > now() - AGAIN,
+        )
+        if text and session.scalars(said).first() is None:
+            note(session, work.project.id, text, "warning")
+
+
+AGAIN = timedelta(days=1)
+"""The same is said again after this long."""
 
 MOST_KINDS = 5
 """Kinds of unreadable regions that an event lists."""
@@ -192,9 +207,7 @@ def note_changed(
     if said:
         more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
         texts.append(f"{said[0]}{more}")
-    if texts:
-        with work.services.store.transaction() as session:
-            note(session, work.project.id, "; ".join(texts), "warning")
+    _warn(work, texts)
 
 
 def _classes_of(truths: Iterable[Truth]) -> set[str]:

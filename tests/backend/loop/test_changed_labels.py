@@ -175,6 +175,10 @@ def test_what_a_mark_stands_for() -> None:
         )
     }
     assert len(marks) == 6  # None says as little as no region
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert mark_of([{"result": [{**whole, "value": deep}]}]) is None
     assert mark_of([{"result": [{**whole, "id": "z", "score": 1}]}]) == mark_of(
         [{"result": [whole]}]
     )

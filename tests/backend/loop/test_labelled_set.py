@@ -175,6 +175,11 @@ def test_an_event_names_what_cannot_be_read_with_its_count(tmp_path: Path) -> No
     assert f"2 {wolf}, 1 damaged, 1 covering no pixel" in said
     assert "2 images therefore teach nothing" in said
     assert "predicted_values" in said
+    # The next training says it again only if it has changed.
+    note_unread(work, labels, read)
+    assert len(events_of(work)) == 1
+    note_unread(work, labels)
+    assert len(events_of(work)) == 2
 
 
 def test_an_event_is_written_too_if_too_little_is_left_to_train_on(tmp_path: Path) -> None:
