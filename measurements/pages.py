@@ -1,9 +1,11 @@
 """How long each page takes for a project of 100,000 tasks.
 
     python measurements/pages.py
+    python measurements/pages.py --classes 500 --versions 50 --labels 95000
 
-Fills a store and score files as 20 rounds would, without Label Studio, and requests each page from
-the web application: the server's time, without the browser's drawing.
+Fills a store and score files as many rounds would, without Label Studio, and requests each page and
+what the API says of the project: the server's time, without the browser's drawing. It fails if one
+of them takes more processor time than its budget.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +30,7 @@ from cdal.backend.loop.pool_map import PoolMap, map_file
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.services import Services
 from cdal.backend.store.tables import (
+    ClassMetrics,
     Comparison,
     Event,
     ModelVersion,
@@ -43,25 +47,49 @@ from cdal.models import Classification
 from cdal.selectors import mixtures_of_vectors
 from cdal.selectors.uncertainty import uncertainties_of
 
-CLASSES = [f"class {letter}" for letter in "abcdefghij"]
 FEATURES = 512
-ROUNDS = 20
 RANKED = 1000
 CHUNK = 1024
 POINTS = 2000
-CONFIG = (
-    '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
-    + "".join(f'<Choice value="{name}"/>' for name in CLASSES)
-    + "</Choices></View>"
-)
 PATHS = ("", "/queue", "/pool-map", "/comparison", "/settings")
+API = ("", "/throughput")
+
+BUDGET_S = 1.0
+"""Processor time of a request, whatever the project."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the project is."""
+
+    tasks: int
+    labels: int
+    classes: int
+    versions: int
+
+    @property
+    def names(self) -> list[str]:
+        return [f"class {number}" for number in range(self.classes)]
+
+    @property
+    def config(self) -> str:
+        choices = "".join(f'<Choice value="{name}"/>' for name in self.names)
+        return (
+            '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
+            f"{choices}</Choices></View>"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument("--labels", type=int, default=5000)
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--versions", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
+    size = Size(options.tasks, options.labels, options.classes, options.versions)
+    slow = []
     with tempfile.TemporaryDirectory() as name:
         config = ServerConfig(
             MODEL_DIR=Path(name),
@@ -72,11 +100,12 @@ def main() -> None:
         app = create_app(config)
         services: Services = app.extensions["cdal"]
         sys.stderr.write(f"Filling the store with {options.tasks:,} tasks …\n")
-        _fill(services, options.tasks)
+        _fill(services, size)
         browser = app.test_client()
         print(f"| page of a project of {options.tasks:,} tasks | median | most | processor |")
         print("|---|---|---|---|")
-        for path in ("/projects", *(f"/projects/1{page}" for page in PATHS)):
+        pages = [f"/projects/1{page}" for page in PATHS]
+        for path in ("/projects", *pages, *(f"/api/v1/projects/1{path}" for path in API)):
             times = [_seconds(browser, path) for _ in range(options.repeats)]
             began = time.process_time()
             _seconds(browser, path)
@@ -85,6 +114,10 @@ def main() -> None:
                 f"| `{path}` | {statistics.median(times):.2f} s | {max(times):.2f} s "
                 f"| {worked:.2f} s |"
             )
+            if worked > BUDGET_S:
+                slow.append(path)
+    if slow:
+        raise SystemExit(f"More than {BUDGET_S} s of processor time: {', '.join(slow)}")
 
 
 def _seconds(browser: FlaskClient, path: str) -> float:
@@ -96,8 +129,8 @@ def _seconds(browser: FlaskClient, path: str) -> float:
     return time.perf_counter() - started
 
 
-def _fill(services: Services, tasks: int) -> None:
-    labelled = min(ROUNDS * 250, tasks // 2)
+def _fill(services: Services, size: Size) -> None:
+    tasks, labelled = size.tasks, min(size.labels, size.tasks - RANKED)
     with services.store.transaction() as session:
         session.add(
             Project(
@@ -105,7 +138,7 @@ def _fill(services: Services, tasks: int) -> None:
                 label_studio_id=1,
                 url="http://localhost:1",
                 title="Many images",
-                labeling_config=CONFIG,
+                labeling_config=size.config,
                 extra_params=None,
             )
         )
@@ -137,29 +170,43 @@ def _fill(services: Services, tasks: int) -> None:
             ],
         )
         session.add_all(Event(project_id=1, level="info", text=f"Event {n}") for n in range(500))
-        for number in range(1, ROUNDS + 1):
-            session.add(_version(number))
-            session.add(_round(number))
+        for number in range(1, size.versions + 1):
+            session.add(_version(number, size))
+            session.add(_round(number, size))
+            session.flush()
+            session.add(_class_metrics(number, size))
         session.flush()
-        session.get_one(Project, 1).serving_version_id = ROUNDS
-    _fill_scores(services, tasks, labelled)
+        session.get_one(Project, 1).serving_version_id = size.versions
+    _fill_scores(services, size, labelled)
 
 
-def _version(number: int) -> ModelVersion:
-    matrix = [[9 if i == j else 1 for j in range(len(CLASSES))] for i in range(len(CLASSES))]
+def _class_metrics(number: int, size: Size) -> ClassMetrics:
+    """Every class is taken for ten others."""
+    reach = min(10, size.classes)
+    return ClassMetrics(
+        model_version_id=number,
+        per_class={name: {"count": 18, "score": 0.5} for name in size.names},
+        columns=size.classes,
+        cells=[
+            [i, (i + j) % size.classes, 9 if not j else 1]
+            for i in range(size.classes)
+            for j in range(reach)
+        ],
+    )
+
+
+def _version(number: int, size: Size) -> ModelVersion:
     return ModelVersion(
         project_id=1,
         number=number,
         architecture="resnet18",
-        classes=CLASSES,
+        classes=size.names,
         fingerprint=str(number),
         labels=250 * number,
         metrics={
             "main_name": "accuracy",
-            "values": {"accuracy": 0.4 + number / 50},
+            "values": {"accuracy": 0.4 + number / 200},
             "images": 180,
-            "per_class": {name: {"count": 18, "score": 0.5} for name in CLASSES},
-            "confusion": matrix,
         },
         promoted=True,
         verdict="serves; accuracy on held-out images",
@@ -167,12 +214,12 @@ def _version(number: int) -> ModelVersion:
     )
 
 
-def _round(number: int) -> Round:
+def _round(number: int, size: Size) -> Round:
     return Round(
         project_id=1,
         number=number,
         model_version_id=number,
-        state="open" if number == ROUNDS else "closed",
+        state="open" if number == size.versions else "closed",
         selector="cdal-cs",
         budget=250,
         seed=0,
@@ -181,15 +228,16 @@ def _round(number: int) -> Round:
     )
 
 
-def _fill_scores(services: Services, tasks: int, labelled: int) -> None:
+def _fill_scores(services: Services, size: Size, labelled: int) -> None:
     """Write the last version's scores and predictions, and what rounds make of them."""
     torch.manual_seed(0)
-    folder = services.config.scores_folder(1, ROUNDS)
+    tasks, newest = size.tasks, size.versions
+    folder = services.config.scores_folder(1, newest)
     for start in range(1, tasks + 1, CHUNK):
         ids = torch.arange(start, min(start + CHUNK, tasks + 1))
-        probabilities = torch.rand(len(ids), len(CLASSES)).pow(6)
+        probabilities = torch.rand(len(ids), size.classes).pow(6)
         probabilities /= probabilities.sum(1, keepdim=True)
-        mixtures = mixtures_of_vectors(probabilities)
+        mixtures = mixtures_of_vectors(probabilities, region="image")
         Scores(
             task_ids=ids,
             probabilities=probabilities,
@@ -204,7 +252,7 @@ def _fill_scores(services: Services, tasks: int, labelled: int) -> None:
                 insert(Prediction),
                 [
                     {
-                        "model_version_id": ROUNDS,
+                        "model_version_id": newest,
                         "task_id": task,
                         "finding": pack(Classification(index, 0.6), (480, 640)),
                     }
@@ -215,7 +263,7 @@ def _fill_scores(services: Services, tasks: int, labelled: int) -> None:
             )
     ranked = list(range(labelled + 1, labelled + RANKED + 1))
     with services.store.transaction() as session:
-        for number in range(1, ROUNDS + 1):
+        for number in range(1, newest + 1):
             session.execute(
                 insert(Pick),
                 [
@@ -231,17 +279,17 @@ def _fill_scores(services: Services, tasks: int, labelled: int) -> None:
                 ],
             )
         for name in ("cdal-cs", "cd-greedy", "core-set", "entropy", "margin", "least-confidence"):
-            session.add(Comparison(round_id=ROUNDS, selector=name, task_ids=ranked))
+            session.add(Comparison(round_id=newest, selector=name, task_ids=ranked))
     points = list(range(1, tasks + 1, max(1, tasks // POINTS)))[:POINTS]
     PoolMap(
-        version=ROUNDS,
+        version=newest,
         images=tasks,
         task_ids=points,
         x=torch.rand(len(points)).tolist(),
         y=torch.rand(len(points)).tolist(),
-        classes=[n % len(CLASSES) for n in points],
+        classes=[n % size.classes for n in points],
         entropies=torch.rand(len(points)).tolist(),
-    ).save(map_file(services.config.project_folder(1), ROUNDS))
+    ).save(map_file(services.config.project_folder(1), newest))
 
 
 if __name__ == "__main__":

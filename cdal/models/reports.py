@@ -50,6 +50,14 @@ class Metrics:
         """The value of the main metric."""
         return self.values[self.main_name]
 
+    def overall(self) -> dict[str, Any]:
+        """What does not grow with the classes, as JSON data."""
+        return {
+            "main_name": self.main_name,
+            "values": dict(self.values),
+            "images": self.images,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""
         return asdict(self)

@@ -187,7 +187,10 @@ class Scores:
         with _reading(file), safe_open(file, "pt") as opened:
             written = opened.metadata() or {}
             tensors = {field.name: opened.get_tensor(field.name) for field in fields(cls)}
-        if written.get("format") != FORMAT or written.get("crc32") != _checksum(tensors):
+        # Earlier versions wrote the same tensors without a checksum.
+        if written and (
+            written.get("format") != FORMAT or written.get("crc32") != _checksum(tensors)
+        ):
             raise DamagedScoresError(file.name)
         return cls(**tensors)
 

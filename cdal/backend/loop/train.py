@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 from sqlalchemy import func, select
@@ -34,7 +35,7 @@ from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled
-from cdal.backend.store.tables import ModelVersion, Project
+from cdal.backend.store.tables import ClassMetrics, ModelVersion, Project
 from cdal.models import (
     BACKGROUND,
     FitProgress,
@@ -121,14 +122,14 @@ def run(work: Context) -> str:
         classes=list(network.classes),
         fingerprint=mark,
         labels=len(truths),
-        metrics=report.metrics.to_dict() if report.metrics else {},
-        serving_metrics=before.to_dict() if before else None,
+        metrics=report.metrics.overall() if report.metrics else {},
+        serving_metrics=before.overall() if before else None,
         started_from=started_from,
         promoted=verdict.promoted,
         verdict=verdict.why,
         seconds=time.monotonic() - started,
     )
-    _save(work, network, version, learnt, serving_id)
+    _save(work, network, version, report.metrics, learnt, serving_id)
     return f"model version {version.number} {version.verdict}"
 
 
@@ -154,6 +155,7 @@ def _save(
     work: Context,
     network: TaskNetwork,
     version: ModelVersion,
+    metrics: Metrics | None,
     images: VersionImages,
     compared_with: int | None,
 ) -> None:
@@ -172,6 +174,8 @@ def _save(
         session.add(version)
         session.flush()
         session.add(images.row(version.id))
+        if metrics is not None:
+            session.add(_class_metrics(version.id, metrics))
         if version.promoted:
             project.serving_version_id = version.id
         note(session, project.id, f"Model version {version.number} {version.verdict}")
@@ -179,6 +183,20 @@ def _save(
             work.request(session, "savings", f"model version {version.number}")
         begun = begin_round(session, work.services.jobs, project.id, trained=True)
         begun.round.seconds = {"train": version.seconds}
+
+
+def _class_metrics(version_id: int, metrics: Metrics) -> ClassMetrics:
+    return ClassMetrics(
+        model_version_id=version_id,
+        per_class={name: asdict(score) for name, score in metrics.per_class.items()},
+        columns=len(metrics.confusion[0]) if metrics.confusion else 0,
+        cells=[
+            [row, column, count]
+            for row, counts in enumerate(metrics.confusion)
+            for column, count in enumerate(counts)
+            if count
+        ],
+    )
 
 
 def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from cdal.backend.reports.view import View
-from cdal.backend.store.tables import ModelVersion
+from cdal.backend.store.tables import ClassMetrics, ModelVersion
 
 MOST_CONFUSED = 8
 """Pairs of classes that are listed."""
@@ -48,11 +49,13 @@ class QualityView(View):
     confused: list[ConfusionView] = Field(description="The worst, the worst first.")
 
 
-def quality_view(version: ModelVersion) -> QualityView:
+def quality_view(session: Session, version: ModelVersion) -> QualityView:
     """What was measured of a model version on the held-out images."""
     metrics = version.metrics
-    classes = list(metrics.get("per_class", {}))
-    matrix = [list(row) for row in metrics.get("confusion", ())]
+    measured = session.get(ClassMetrics, version.id)
+    per_class = {} if measured is None else measured.per_class
+    classes = list(per_class)
+    matrix = [] if measured is None else _matrix(measured)
     return QualityView(
         version=version.number,
         metric=metrics.get("main_name"),
@@ -60,11 +63,20 @@ def quality_view(version: ModelVersion) -> QualityView:
         values=metrics.get("values", {}),
         classes=[
             ClassView(name=name, count=score["count"], score=score["score"])
-            for name, score in metrics.get("per_class", {}).items()
+            for name, score in per_class.items()
         ],
         matrix=matrix,
         confused=_most_confused(classes, matrix),
     )
+
+
+def _matrix(measured: ClassMetrics) -> list[list[int]]:
+    if not measured.columns:
+        return []
+    matrix = [[0] * measured.columns for _ in measured.per_class]
+    for row, column, count in measured.cells:
+        matrix[row][column] = count
+    return matrix
 
 
 def _most_confused(classes: list[str], matrix: list[list[int]]) -> list[ConfusionView]:

@@ -138,7 +138,7 @@ class ModelVersion(Base):
     classes: Mapped[list[Any]]
     fingerprint: Mapped[str] = mapped_column(String(80))
     labels: Mapped[int]  # labelled images that were known, trained on or held out
-    metrics: Mapped[dict[str, Any]]  # on the held-out images
+    metrics: Mapped[dict[str, Any]]  # on the held-out images; by class in ClassMetrics
     serving_metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # of the version before
     started_from: Mapped[int | None]  # id of the version whose weights it began with
     promoted: Mapped[bool]
@@ -159,6 +159,21 @@ class VersionImages(Base):
     learnt: Mapped[bytes]  # by it, or by a version whose weights it began with
     judged: Mapped[bytes]  # each by a head that had not learnt from it; see loop/version_images.py
     judgements: Mapped[bytes]  # the class of each of these, two bytes, little-endian
+
+
+class ClassMetrics(Base):
+    """What was measured of each class of a model version, and what it confuses.
+
+    With hundreds of classes this is large, so it is apart from the version and read when shown. Of
+    the confusion matrix, "cells" has what is not zero: row, column and count.
+    """
+
+    __tablename__ = "class_metrics"
+
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    per_class: Mapped[dict[str, Any]]
+    columns: Mapped[int]
+    cells: Mapped[list[Any]]
 
 
 class Round(Base):

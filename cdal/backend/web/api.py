@@ -78,9 +78,9 @@ def model_version(number: int, version: int) -> QualityView:
         found = session.scalars(
             select(ModelVersion).filter_by(project_id=number, number=version)
         ).one_or_none()
-    if found is None:
-        raise ActionError(f"There is no model version {version} of project {number}.", 404)
-    return quality_view(found)
+        if found is None:
+            raise ActionError(f"There is no model version {version} of project {number}.", 404)
+        return quality_view(session, found)
 
 
 @api.get(f"/projects/<{ID}:number>/savings")

@@ -85,8 +85,8 @@ def flip_a_bit(file: Path) -> None:
     file.write_bytes(content)
 
 
-def as_before_checksums(file: Path) -> None:
-    save_file(load_file(file), file)
+def of_another_format(file: Path) -> None:
+    save_file(load_file(file), file, {"format": "0"})
 
 
 def without_a_tensor(file: Path) -> None:
@@ -95,7 +95,7 @@ def without_a_tensor(file: Path) -> None:
     save_file(tensors, file)
 
 
-DAMAGES = [cut, empty, flip_a_bit, as_before_checksums, without_a_tensor]
+DAMAGES = [cut, empty, flip_a_bit, of_another_format, without_a_tensor]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -113,6 +113,14 @@ def test_a_damaged_file_is_refused_and_can_be_removed(
     scores([1, 2]).save(tmp_path)
     assert Scores.scored(tmp_path) == {1, 2, 3}
     assert Scores.remove_damaged(tmp_path) == 0
+
+
+def test_scores_from_before_checksums_are_good(tmp_path: Path) -> None:
+    scores([1, 2]).save(tmp_path)
+    file = tmp_path / "00000000.safetensors"
+    save_file(load_file(file), file)
+    assert Scores.remove_damaged(tmp_path) == 0
+    assert Scores.load(tmp_path) is not None
 
 
 @pytest.mark.parametrize("damage", [cut, empty, without_a_tensor])

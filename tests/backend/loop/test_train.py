@@ -151,7 +151,7 @@ def test_one_that_is_trained_after_all_weights_were_lost_serves(tmp_path: Path) 
     with services.store.transaction() as session:
         session.get_one(Project, project.id).serving_version_id = None
     network, new = new_version(project)
-    train._save(work, network, new, VersionImages(frozenset()), None)
+    train._save(work, network, new, None, VersionImages(frozenset()), None)
     assert (new.promoted, new.verdict) == (True, "serves")
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).serving_version_id == new.id
@@ -165,7 +165,7 @@ def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> 
     with services.store.transaction() as session:  # while it trains
         session.get_one(Project, project.id).serving_version_id = first.id
     network, new = new_version(project)
-    train._save(work, network, new, VersionImages(frozenset()), second.id)
+    train._save(work, network, new, None, VersionImages(frozenset()), second.id)
     assert (new.promoted, new.verdict) == (False, train.OVERTAKEN)
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).serving_version_id == first.id

@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from support.offline import add_project, add_version, make_services
+
 from cdal.backend.reports.quality import ClassView, quality_view
-from cdal.backend.store.tables import ModelVersion
+from cdal.backend.store.tables import ClassMetrics, ModelVersion
 
 
-def version(**metrics: object) -> ModelVersion:
-    return ModelVersion(number=2, classes=["cat", "dog", "owl"], metrics=metrics)
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    services = make_services(tmp_path)
+    add_version(services, add_project(services))
+    with services.store.transaction() as session:
+        yield session
 
 
-def test_the_worst_confusions_come_first_by_their_share() -> None:
+def version(
+    session: Session, metrics: dict[str, Any], per_class: dict[str, Any], columns: int, cells: Any
+) -> ModelVersion:
+    found = session.scalars(select(ModelVersion)).one()
+    found.metrics = metrics
+    session.add(ClassMetrics(model_version_id=1, per_class=per_class, columns=columns, cells=cells))
+    return found
+
+
+def test_the_worst_confusions_come_first_by_their_share(session: Session) -> None:
     told = quality_view(
+        session,
         version(
-            main_name="accuracy",
-            values={"accuracy": 0.6},
-            images=15,
-            per_class={
+            session,
+            {"main_name": "accuracy", "values": {"accuracy": 0.6}, "images": 15},
+            {
                 "cat": {"count": 10, "score": 0.7},
                 "dog": {"count": 4, "score": 0.5},
                 "owl": {"count": 1, "score": None},
             },
-            confusion=((7, 3, 0), (1, 2, 1), (0, 0, 1)),
-        )
+            3,
+            [[0, 0, 7], [0, 1, 3], [1, 0, 1], [1, 1, 2], [1, 2, 1], [2, 2, 1]],
+        ),
     )
     assert [(p.true, p.taken_for, p.count, p.share) for p in told.confused] == [
         ("cat", "dog", 3, 0.3),
@@ -30,16 +53,19 @@ def test_the_worst_confusions_come_first_by_their_share() -> None:
         ("dog", "owl", 1, 0.25),
     ]
     assert told.classes[1] == ClassView(name="dog", count=4, score=0.5)
-    assert told.matrix[0] == [7, 3, 0]
+    assert told.matrix == [[7, 3, 0], [1, 2, 1], [0, 0, 1]]
 
 
-def test_a_detector_may_miss_what_is_there() -> None:
+def test_a_detector_may_miss_what_is_there(session: Session) -> None:
     told = quality_view(
+        session,
         version(
-            main_name="map_50",
-            per_class={"cat": {"count": 4, "score": 0.7}, "dog": {"count": 2, "score": 0.5}},
-            confusion=((3, 0, 1), (1, 1, 0)),
-        )
+            session,
+            {"main_name": "map_50"},
+            {"cat": {"count": 4, "score": 0.7}, "dog": {"count": 2, "score": 0.5}},
+            3,
+            [[0, 0, 3], [0, 2, 1], [1, 0, 1], [1, 1, 1]],
+        ),
     )
     assert [(p.true, p.taken_for, p.share) for p in told.confused] == [
         ("dog", "cat", 0.5),
@@ -47,6 +73,8 @@ def test_a_detector_may_miss_what_is_there() -> None:
     ]
 
 
-def test_a_version_that_was_not_measured() -> None:
-    told = quality_view(version())
-    assert (told.images, told.classes, told.confused) == (0, [], [])
+def test_a_version_that_was_not_measured(session: Session) -> None:
+    found = session.scalars(select(ModelVersion)).one()
+    found.metrics = {}
+    told = quality_view(session, found)
+    assert (told.images, told.classes, told.confused, told.matrix) == (0, [], [], [])

@@ -7,13 +7,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from support.offline import FakeLabelStudio, add_project, make_services, make_work
 
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.loop.changes import read_changes
+from cdal.backend.reports import throughput
 from cdal.backend.reports.throughput import ThroughputView, throughput_view
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Project, now
+from cdal.backend.store.tables import Project, Submission, now
 
 
 @pytest.fixture
@@ -109,3 +111,36 @@ def test_names_are_asked_for_once_and_not_needed(services: Services) -> None:
 def test_nobody_has_labelled(services: Services) -> None:
     status = told(services, add_project(services))
     assert (status.labels, status.over_time.bars, status.annotators) == (0, [], [])
+
+
+def test_its_cost_does_not_grow_with_the_labels(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows that are read, not the time: 100,000 labels took 4 s per request."""
+    project = add_project(services)
+    monkeypatch.setattr(throughput, "TIMED", 10)
+    with services.store.transaction() as session:
+        session.add_all(
+            Submission(
+                project_id=project.id,
+                task_id=number,
+                labelled_at=now() - timedelta(minutes=number),
+                annotators=[number % 2],
+                seconds=float(number),
+            )
+            for number in range(1, 201)
+        )
+    rows = 0
+
+    def count(*_: object) -> None:
+        nonlocal rows
+        rows += 1
+
+    with services.store.reading() as session:
+        event.listen(Submission, "load", count)
+        status = throughput_view(session, project)
+        event.remove(Submission, "load", count)
+    assert rows == 0
+    assert status.labels == 200
+    assert [one.labels for one in status.annotators] == [100, 100]
+    assert status.median_seconds == 5.5  # of the newest ten

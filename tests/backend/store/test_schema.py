@@ -19,7 +19,7 @@ from cdal.backend.store.database import Store
 from cdal.backend.store.engine import open_engine
 from cdal.backend.store.folder import check_data_folder, check_database
 from cdal.backend.store.schema import MIGRATIONS, newest_revision, scripts, upgrade
-from cdal.backend.store.tables import Base, Project, Task
+from cdal.backend.store.tables import Base, ClassMetrics, ModelVersion, Project, Task, now
 
 # The columns of the very first version, which added others later without migrations.
 FIRST = {
@@ -100,6 +100,44 @@ def test_the_migrations_are_numbered_in_a_line() -> None:
     assert found == [f"{number:04}" for number in range(len(found), 0, -1)]
     files = sorted(file.name for file in (MIGRATIONS / "versions").glob("*.py"))
     assert [name.split("_")[0] for name in files] == [f"r{revision}" for revision in found[::-1]]
+
+
+def test_what_was_measured_of_each_class_goes_apart(engine: Engine) -> None:
+    """With 500 classes and 50 versions, every page read 150 MB of it."""
+    fill(engine, baseline())
+    overall = {"main_name": "accuracy", "values": {"accuracy": 0.5}, "images": 4}
+    per_class = {"cat": {"count": 2, "score": 1.0}, "dog": {"count": 2, "score": 0.0}}
+    metrics = {**overall, "per_class": per_class, "confusion": [[2, 0], [2, 0]]}
+    values = {
+        "project_id": 1,
+        "architecture": "resnet18",
+        "classes": ["cat", "dog"],
+        "fingerprint": "f",
+        "labels": 4,
+        "promoted": True,
+        "verdict": "serves",
+        "seconds": 1.0,
+        "created_at": now(),
+    }
+    versions = baseline().tables["model_versions"]
+    with engine.begin() as connection:
+        connection.execute(
+            versions.insert(),
+            [
+                {**values, "id": 1, "number": 1, "metrics": {}, "serving_metrics": None},
+                {**values, "id": 2, "number": 2, "metrics": metrics, "serving_metrics": metrics},
+            ],
+        )
+    upgrade(engine)
+    store = Store(engine.url.render_as_string(hide_password=False))
+    with store.reading() as session:
+        first, second = session.query(ModelVersion).order_by(ModelVersion.number)
+        assert (first.metrics, first.serving_metrics) == ({}, None)
+        assert (second.metrics, second.serving_metrics) == (overall, overall)
+        (moved,) = session.query(ClassMetrics)
+        assert (moved.model_version_id, moved.per_class, moved.columns) == (2, per_class, 2)
+        assert moved.cells == [[0, 0, 2], [1, 0, 2]]
+    store.close()
 
 
 @pytest.mark.parametrize("tables", [baseline, first_version])

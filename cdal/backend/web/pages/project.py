@@ -30,7 +30,9 @@ def project(number: int) -> str:
             if found.serving_version_id is not None
             else None
         )
-        quality = quality_view(serving) if serving is not None and serving.metrics else None
+        quality = (
+            quality_view(session, serving) if serving is not None and serving.metrics else None
+        )
         throughput = throughput_view(session, found)
         savings = savings_view(session, found)
         parameters = known_settings(found.extra_params)

@@ -29,7 +29,16 @@ from werkzeug.test import TestResponse
 from cdal.backend.images.cache import DiskCache
 from cdal.backend.loop import comparison, pool_map
 from cdal.backend.loop.comparison import QUICK
-from cdal.backend.store.tables import Event, ModelVersion, Pick, Project, Savings, Submission, now
+from cdal.backend.store.tables import (
+    ClassMetrics,
+    Event,
+    ModelVersion,
+    Pick,
+    Project,
+    Savings,
+    Submission,
+    now,
+)
 
 PAGES = ["", "/queue", "/pool-map", "/comparison", "/settings", "/confirm/rescore"]
 
@@ -49,12 +58,18 @@ def pooled(browser: FlaskClient) -> FlaskClient:
             "main_name": "accuracy",
             "values": {"accuracy": 0.75},
             "images": 8,
-            "per_class": {
-                "cat": {"count": 4, "score": 0.5},
-                "dog": {"count": 4, "score": 1.0},
-            },
-            "confusion": [[2, 2], [0, 4]],
         }
+        session.add(
+            ClassMetrics(
+                model_version_id=version.id,
+                per_class={
+                    "cat": {"count": 4, "score": 0.5},
+                    "dog": {"count": 4, "score": 1.0},
+                },
+                columns=2,
+                cells=[[0, 0, 2], [0, 1, 2], [1, 1, 4]],
+            )
+        )
         version.serving_metrics = {"main_name": "accuracy", "values": {"accuracy": 0.5}}
         session.get_one(Project, project.id).title = "Pets & <friends>"
     return browser
