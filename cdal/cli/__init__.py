@@ -14,8 +14,8 @@ from cdal.cli import admin, benchmark, demo, processes, select
 
 GROUPS = (select, processes, admin, benchmark, demo)
 
-SERVERS = ("serve", "web", "worker", "demo")
-"""Commands that need a system like Unix: they lock files, and gunicorn serves their requests."""
+PORTABLE = ("select", "benchmark")
+"""Commands that do not need a system like Unix: the backend locks files, and gunicorn serves it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for group in GROUPS:
         group.add_commands(commands.add_parser)
     arguments = parser.parse_args(argv)
-    if arguments.command in SERVERS and find_spec("fcntl") is None:
+    if arguments.command not in PORTABLE and find_spec("fcntl") is None:
         sys.stderr.write(
             f"cdal {arguments.command} runs on Linux and macOS; on Windows, use Docker or WSL.\n"
         )

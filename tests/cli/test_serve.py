@@ -156,7 +156,7 @@ def test_gunicorn_is_told_that_the_application_cannot_run(
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["serve", "web", "worker", "demo"])
+@pytest.mark.parametrize("command", ["serve", "web", "worker", "demo", "status"])
 def test_on_windows_it_says_what_to_use(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

@@ -130,7 +130,7 @@ def _labelled(control: Control, region: object) -> Labelled | None:
         return Labelled({}, {}, None, DAMAGED)
     name, kind, own = region.get("from_name"), region.get("type"), control.tag.lower()
     if name != control.from_name:
-        if kind != own or name in control.controls:
+        if kind != own or (isinstance(name, str) and name in control.controls):
             return None
         return Labelled(region, {}, None, f'of a control "{_short(name)}", which is not there')
     value = region.get("value")

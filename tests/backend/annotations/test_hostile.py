@@ -36,10 +36,23 @@ def regions(tag: str) -> st.SearchStrategy[Any]:
     """Some close to what is right, some far from it."""
     value = st.fixed_dictionaries({}, optional={k: v | json for k, v in VALUES.items()})
     close = st.fixed_dictionaries(
-        {"from_name": st.just("what"), "type": st.just(tag.lower()), "value": value | json},
+        {
+            "from_name": st.just("what") | json,
+            "type": st.just(tag.lower()) | json,
+            "value": value | json,
+        },
         optional={"original_width": st.integers(0, 5) | json, "original_height": st.just(3) | json},
     )
     return close | json
+
+
+@pytest.mark.parametrize("name", [[], {}, ["what"], None])
+@pytest.mark.parametrize("tag", FORMATS)
+def test_a_control_whose_name_is_not_text_is_not_there(tag: str, name: Any) -> None:
+    region = {"from_name": name, "type": tag.lower(), "value": {tag.lower(): [LABELS[0]]}}
+    found = read_annotations(control_of(tag), [{"result": [region]}], ProjectSettings())
+    assert len(found.left_out) == 1
+    assert "of a control" in found.left_out[0]
 
 
 @pytest.mark.parametrize("tag", FORMATS)
