@@ -108,7 +108,7 @@ def decode_small(data: bytes, side: int) -> Tensor:
         # Twice the size leaves enough detail to be reduced well.
         image.draft("RGB", (2 * side, 2 * side))
         try:
-            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            turn = _TURNS.get(_orientation(image))
             pixels: Tensor = pil_to_tensor(
                 (image if turn is None else image.transpose(turn)).convert("RGB")
             )
@@ -179,13 +179,14 @@ def _rgb(image: Image.Image) -> Tensor:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation that browsers heed, of an image that is not a JPEG.
+    """The EXIF orientation that browsers heed.
 
-    They turn PNG by its eXIf chunk and AVIF by its irot and imir boxes, which Pillow hands over as
-    EXIF; they do not turn WebP, nor anything by its XMP or text, which Pillow's own
-    ``exif_transpose`` would. TIFF, which few browsers show, is turned by Pillow as it loads.
+    They turn JPEG by its EXIF, PNG by its eXIf chunk and AVIF by its irot and imir boxes, which
+    Pillow hands over as EXIF; they do not turn WebP, nor anything by its XMP or text, which
+    Pillow's own ``exif_transpose`` would. TIFF, which few browsers show, is turned by Pillow as it
+    loads.
     """
-    if image.format not in ("PNG", "AVIF"):
+    if image.format not in ("JPEG", "MPO", "PNG", "AVIF"):
         return 1
     exif = Image.Exif()
     exif.load(image.info.get("exif") or b"")

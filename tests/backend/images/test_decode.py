@@ -230,6 +230,7 @@ def test_xmp_turns_nothing(format_: str) -> None:
     data = six_blocks(format_, **options)
     assert b"tiff:Orientation" in data
     assert shown(data) == UPRIGHT[1]
+    assert module.decode_small(data, 24).shape == decode(data).shape
 
 
 def test_exif_in_a_pngs_text_turns_nothing() -> None:
