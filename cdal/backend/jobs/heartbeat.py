@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.store.database import Store
 from cdal.backend.store.failures import STORAGE
-from cdal.backend.store.tables import Heartbeat, now
+from cdal.backend.store.tables import Heartbeat, now, seconds_since
 
 log = logging.getLogger(__name__)
 
@@ -63,4 +63,4 @@ def beating(store: Store) -> Iterator[None]:
 def seconds_since_beat(session: Session) -> float | None:
     """Seconds since the last heartbeat; None if no worker runs."""
     found = session.get(Heartbeat, 1)
-    return None if found is None else max(0.0, (now() - found.seen_at).total_seconds())
+    return None if found is None else seconds_since(found.seen_at)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from huey import Huey
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -22,7 +22,7 @@ from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.jobs.servers import FIRST_WAIT_S, Servers
 from cdal.backend.store.database import Store
 from cdal.backend.store.events import note
-from cdal.backend.store.tables import Job, Project, now
+from cdal.backend.store.tables import Job, Project, now, seconds_since
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ CHECK_MEMORY = "check whether the machine ran out of memory; then start the step
 LONGEST_WAIT_S = 300.0
 """A job that waits for something else, such as Label Studio, is tried at least this often."""
 
+
+_MOST_WAIT_S = 2 * LONGEST_WAIT_S
+"""A job that is to wait longer was put off with a clock that was ahead."""
 
 GivenUp = Callable[[Session, Job], None]
 """Called, in the same transaction, for a job that fails for good or is cancelled."""
@@ -125,9 +128,7 @@ class Jobs:
         the number of projects.
         """
         with self.store.reading() as session:
-            is_due = (Job.state == "pending") & (
-                Job.not_before.is_(None) | (Job.not_before <= now())
-            )
+            is_due = (Job.state == "pending") & _may_run_now()
             own = select(Job.id).where(is_due, Job.project_id == ended.project_id)
             waiting = list(session.scalars(own.order_by(Job.id)))
             lane = KINDS[ended.kind].lane
@@ -174,7 +175,7 @@ class Jobs:
             job = session.get(Job, job_id, with_for_update=True)
             if job is None or job.state != "pending" or self._lane_is_busy(session, job):
                 return None
-            if job.not_before is not None and job.not_before > now():
+            if must_wait_s(job):
                 return None
             put_off_s = self._put_off(session, job)
             if put_off_s == 0:
@@ -334,6 +335,28 @@ class Jobs:
         text = f"Job {job.id} ({job.kind}): cancelled by {job.cancelled_by}"
         note(session, job.project_id, text)
         self._on_given_up(session, job)
+
+
+def must_wait_s(job: Job) -> float:
+    """Seconds until a waiting job may run; 0 if it may now."""
+    if job.not_before is None:
+        return 0.0
+    wait = (job.not_before - now()).total_seconds()
+    return wait if 0 < wait <= _MOST_WAIT_S else 0.0
+
+
+def _may_run_now() -> ColumnElement[bool]:
+    """The condition on jobs that says the same."""
+    at = now()
+    ahead = at + timedelta(seconds=_MOST_WAIT_S)
+    return Job.not_before.is_(None) | (Job.not_before <= at) | (Job.not_before > ahead)
+
+
+def was_requested(session: Session, project_id: int, kind: JobKind) -> timedelta:
+    """How long ago a job of this kind was last requested; the longest time if never."""
+    newest = select(Job.created_at).filter_by(project_id=project_id, kind=kind)
+    last = session.scalars(newest.order_by(Job.id.desc())).first()
+    return timedelta.max if last is None else timedelta(seconds=seconds_since(last))
 
 
 def _kinds_of(lane: Lane) -> list[str]:

@@ -53,8 +53,7 @@ def read_changes(work: Context) -> int:
             watch_queue(work, session, project, info)
         since = project.changes_seen
     work.control = control
-    if since is not None:
-        since = min(since, stamp(datetime.now(UTC) - OVERLAP))
+    since = _first_to_read(since)
     read = list(_until_stopped(work, work.client.tasks(since)))
     _save(work, read, _read_marks(work, read, since))
     if _is_behind(work):
@@ -64,6 +63,15 @@ def read_changes(work: Context) -> int:
             forget_all_but(session, work.project.id, {task.task_id for task in everything})
         read = everything
     return len(read)
+
+
+def _first_to_read(seen: str | None) -> str | None:
+    """From which time on changes must be read; None for all of them."""
+    at = datetime.now(UTC)
+    # A time that is ahead was recorded with a clock that was, so what came since is not known.
+    if seen is None or seen > stamp(at):
+        return None
+    return min(seen, stamp(at - OVERLAP))
 
 
 def _until_stopped(work: Context, tasks: Iterable[TaskInfo]) -> Iterator[TaskInfo]:
@@ -138,7 +146,7 @@ def _save(work: Context, tasks: Iterable[TaskInfo], marks: Mapping[int, str]) ->
             _forget_findings(session, work.project.id, moved)
     if tasks:
         # Only once all are written: what a kill prevents from being written must be read again.
-        newest = max(task.updated_at for task in tasks)
+        newest = min(max(task.updated_at for task in tasks), stamp(datetime.now(UTC)))
         with work.services.store.transaction() as session:
             project = session.get_one(Project, work.project.id)
             project.changes_seen = max(project.changes_seen or "", newest) or None

@@ -25,7 +25,7 @@ from cdal.backend.loop.rounds import (
 )
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import changed_labels, count_labelled, count_tasks, waiting
-from cdal.backend.store.tables import Job, Pick, Project, Round, Submission, Task, now
+from cdal.backend.store.tables import Job, Pick, Project, Round, Submission, Task, seconds_since
 
 RESUME_AFTER = timedelta(minutes=5)
 """A round that failed is tried again after this long: Label Studio may have been away."""
@@ -340,7 +340,7 @@ def _label_just_came(session: Session, project_id: int) -> bool:
     changed = select(func.max(Task.label_changed_at)).filter_by(project_id=project_id)
     # A clock that is ahead must not put a training off for hours.
     times = (session.scalar(newest), session.scalar(changed))
-    return any(time is not None and abs(now() - time) < PAUSE for time in times)
+    return any(time is not None and seconds_since(time) < PAUSE.total_seconds() for time in times)
 
 
 def _round_just_failed(session: Session, project_id: int) -> bool:
@@ -351,7 +351,7 @@ def _round_just_failed(session: Session, project_id: int) -> bool:
     ).first()
     if last is None or last.finished_at is None or last.state != "failed":
         return False
-    return now() - last.finished_at < RESUME_AFTER
+    return seconds_since(last.finished_at) < RESUME_AFTER.total_seconds()
 
 
 def _count(session: Session, condition: ColumnElement[bool]) -> int:

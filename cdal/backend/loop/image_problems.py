@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, update
 from cdal.backend.errors import ImageError, ImagesAwayError
 from cdal.backend.loop.context import Context
 from cdal.backend.store.events import note
-from cdal.backend.store.tables import Task, now
+from cdal.backend.store.tables import Task, seconds_since
 
 CHUNK = 500
 """Problems written in one transaction: others want to write as well."""
@@ -36,7 +36,7 @@ def refuse_if_away(
         ImagesAwayError: so many are away; the job is tried again later.
     """
     away = {task_id: error for task_id, error in problems.items() if error.passes}
-    patient = now() - work.job.created_at < PATIENCE
+    patient = seconds_since(work.job.created_at) < PATIENCE.total_seconds()
     none_is_left = needs_one and len(problems) == requested
     if away and (none_is_left or (patient and 2 * len(away) >= requested)):
         raise ImagesAwayError(away, requested)

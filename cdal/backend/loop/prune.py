@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.jobs.manager import was_requested
+from cdal.backend.label_studio.data import stamp
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.rounds import round_of_queue
 from cdal.backend.store.tables import (
@@ -42,10 +44,7 @@ def run(work: Context) -> str:
 
 def request_if_due(work: Context, session: Session) -> None:
     """Request pruning once per day."""
-    last = session.scalar(
-        select(func.max(Job.created_at)).filter_by(project_id=work.project.id, kind="prune")
-    )
-    if last is None or now() - last > EVERY:
+    if was_requested(session, work.project.id, "prune") > EVERY:
         work.request(session, "prune", "the daily pruning")
 
 
@@ -167,7 +166,7 @@ def _old_queues(work: Context, counts: Mapping[str, int]) -> list[str]:
 
 
 def _is_idle(work: Context) -> bool:
-    with work.services.store.reading() as session:
-        seen = session.get_one(Project, work.project.id).changes_seen
-    newest = max((task.updated_at for task in work.client.tasks(seen)), default=seen)
-    return newest is None or datetime.now(UTC) - datetime.fromisoformat(newest) > IDLE
+    at = datetime.now(UTC)
+    changed = (datetime.fromisoformat(t.updated_at) for t in work.client.tasks(stamp(at - IDLE)))
+    # A time far ahead is of a clock that was wrong.
+    return not any(abs(at - time) <= IDLE for time in changed)

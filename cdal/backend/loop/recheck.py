@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from cdal.backend.errors import ImageError
+from cdal.backend.jobs.manager import was_requested
 from cdal.backend.loop.context import Context
-from cdal.backend.store.tables import Job, Task, now
+from cdal.backend.store.tables import Task
 
 EVERY = timedelta(minutes=15)
 MOST = 200
@@ -52,10 +53,7 @@ def request_if_due(work: Context, session: Session) -> None:
     """Request another look at bad images if there are any and some time has passed."""
     if not session.scalar(select(func.count()).where(_is_bad(work.project.id))):
         return
-    last = session.scalar(
-        select(func.max(Job.created_at)).filter_by(project_id=work.project.id, kind="recheck")
-    )
-    if last is None or now() - last > EVERY:
+    if was_requested(session, work.project.id, "recheck") > EVERY:
         work.request(session, "recheck", "images that could not be read")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
@@ -10,11 +9,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.kinds import KINDS, STEPS
+from cdal.backend.jobs.manager import must_wait_s
 from cdal.backend.loop.rounds import labels_in, open_round
 from cdal.backend.reports.jobs import seconds_left
 from cdal.backend.reports.view import View
 from cdal.backend.store.queries import count_tasks, waiting
-from cdal.backend.store.tables import Job, Project, now
+from cdal.backend.store.tables import Job, Project
 from cdal.backend.text import duration, estimate
 
 Doing = Literal["empty", "working", "waiting", "labelling", "finished", "paused"]
@@ -47,7 +47,7 @@ def state_view(session: Session, project: Project) -> StateView:
     }
     busy = [jobs[kind] for kind in STEPS if kind in jobs]
     for job in sorted(busy, key=lambda job: job.state != "running"):
-        return _state_of_job(job, now())
+        return _state_of_job(job)
     if count_tasks(session, project.id) == 0:
         if "sync" in jobs:
             return StateView(doing="working", text="reading the project's images")
@@ -55,12 +55,12 @@ def state_view(session: Session, project: Project) -> StateView:
     return _state_of_round(session, project)
 
 
-def _state_of_job(job: Job, at: datetime) -> StateView:
+def _state_of_job(job: Job) -> StateView:
     what = KINDS[job.kind].name
     if job.state == "pending":
-        if job.not_before is not None and job.not_before > at:
-            seconds = (job.not_before - at).total_seconds()
-            text = f"{what} failed and will be tried again in {duration(seconds)}"
+        wait = must_wait_s(job)
+        if wait:
+            text = f"{what} failed and will be tried again in {duration(wait)}"
             return StateView(doing="waiting", text=text)
         return StateView(doing="waiting", text=f"{what} is waiting for its turn")
     left = seconds_left(job)

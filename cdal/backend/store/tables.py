@@ -27,6 +27,15 @@ def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
+def seconds_since(then: datetime) -> float:
+    """Seconds since a recorded time; the distance, if it is ahead.
+
+    Then the clock was ahead when it was recorded, or another machine's is: a few seconds ahead are
+    recent, and days ahead say as little as days ago.
+    """
+    return abs((now() - then).total_seconds())
+
+
 class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012
         dict[str, Any]: JSON,
