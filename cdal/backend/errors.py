@@ -33,6 +33,10 @@ GRANT_ACCESS = (
     "give the backend the access token of a user who may change the project "
     "(LABEL_STUDIO_API_KEY), and restart it."
 )
+CALL_AGAIN = (
+    "open a task of the project in Label Studio, which then tells the backend its new address; if "
+    'the project is no longer there, remove it with "cdal forget".'
+)
 CONNECT_AGAIN = (
     "the project or one of its tasks has been deleted in Label Studio; connect the project again "
     "if it should still be served."

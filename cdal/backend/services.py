@@ -11,7 +11,7 @@ import torch
 
 from cdal.backend.addresses import AllowedHosts, server_address
 from cdal.backend.config import ServerConfig
-from cdal.backend.errors import GRANT_ACCESS, LabelStudioError
+from cdal.backend.errors import CALL_AGAIN, GRANT_ACCESS, LabelStudioError
 from cdal.backend.images.cache import DiskCache
 from cdal.backend.images.feature_store import FeatureStore
 from cdal.backend.images.inputs import InputReader
@@ -78,11 +78,7 @@ class Services:
         token = self.token(project)
         never_show(token, project.webhook_secret)
         if token is None:
-            raise LabelStudioError(
-                f"There is no token for {project.url}; set LABEL_STUDIO_URL and "
-                "LABEL_STUDIO_API_KEY.",
-                advice=GRANT_ACCESS,
-            )
+            raise _no_token(project.url, self.config.label_studio_url)
         return self.clients.get(project.url, token, project.label_studio_id)
 
     def token(self, project: Project) -> str | None:
@@ -101,6 +97,19 @@ class Services:
     def input_reader(self, project: Project) -> InputReader:
         """Reads a project's images for networks."""
         return InputReader(self.images, self.features, self.image_source(project))
+
+
+def _no_token(url: str, home: str | None) -> LabelStudioError:
+    if home is None or server_address(url) == server_address(home):
+        return LabelStudioError(
+            f"There is no token for Label Studio at {url}; set LABEL_STUDIO_URL and "
+            "LABEL_STUDIO_API_KEY.",
+            advice=GRANT_ACCESS,
+        )
+    return LabelStudioError(
+        f"The project is connected to Label Studio at {url}, but LABEL_STUDIO_URL is now {home}.",
+        advice=CALL_AGAIN,
+    )
 
 
 def _sources(config: ServerConfig) -> WeightSources:
