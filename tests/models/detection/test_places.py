@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from cdal.models.detection.boxes import within
-from cdal.models.detection.head import mirrored_boxes, suppressed
+from cdal.models.detection.head import (
+    mirrored_boxes,
+    mirrored_content,
+    overlaps,
+    quality_focal_loss,
+    suppressed,
+)
 from cdal.models.detection.places import Places, assigned
 from cdal.models.features import ImageFeatures
 
@@ -106,3 +112,24 @@ def test_mirrored_boxes() -> None:
     assert found.tolist() == [[66, 5, 86, 20, 2]]
     assert mirrored_boxes(found, image, flip=True).tolist() == [[10, 5, 30, 20, 2]]
     assert math.isclose(float(mirrored_boxes(found, image, flip=False)[0, 0]), 66)
+
+
+def test_padding_is_on_the_left_of_a_mirrored_image() -> None:
+    image = ImageFeatures((), (50, 70))  # 64 by 96 for the backbone
+    assert mirrored_content(image, flip=False) == ((50, 70), 0)
+    assert mirrored_content(image, flip=True) == ((50, 70), 26)
+
+
+def test_overlaps_of_pairs() -> None:
+    found = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
+    true = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]])
+    assert overlaps(found, true).tolist() == pytest.approx([1, 1 / 3, 0])
+
+
+def test_quality_focal_loss() -> None:
+    """At a probability of 0.5 the entropy is ln 2 whatever the quality."""
+    logits = torch.zeros(3)
+    losses = [float(quality_focal_loss(logits[:1], torch.tensor([q]))) for q in (0.0, 0.5, 0.8)]
+    assert losses == pytest.approx([0.25 * math.log(2), 0, 0.09 * math.log(2)])
+    together = float(quality_focal_loss(logits, torch.tensor([0.0, 0.5, 0.8])))
+    assert together == pytest.approx(sum(losses))
