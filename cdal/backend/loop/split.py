@@ -11,9 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 
 from cdal.backend.loop.training_images import TrainingImages
 
-LEAST_TO_LEARN = 2
-"""Images of each class that are learnt from before any is held out."""
-
 
 def position(content: bytes) -> float:
     """Where an image stands among all, in [0, 1): those below the share are held out."""
@@ -40,12 +37,11 @@ def held_out(
     for content in sorted(classes, key=position):
         for name in classes[content]:
             members[name].append(content)
+    # Of each class, an image is learnt from before any is held out: the one nearest to the share,
+    # which would be the first to leave if the share fell. The rarest class comes first.
     for _, of_class in sorted(members.items(), key=lambda item: (len(item[1]), item[0])):
-        out = [content for content in of_class if content in chosen]
-        kept = len(of_class) - len(out)
-        lacking = min(LEAST_TO_LEARN, len(of_class)) - kept
-        # Those nearest to the share first: they would be the first to leave if it fell.
-        chosen -= set(out[len(out) - lacking :]) if lacking > 0 else set()
+        if chosen.issuperset(of_class):
+            chosen.discard(of_class[-1])
     return chosen
 
 
