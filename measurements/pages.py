@@ -217,6 +217,7 @@ def _version(number: int, size: Size) -> ModelVersion:
 def _round(number: int, size: Size) -> Round:
     return Round(
         project_id=1,
+        ranking=number,
         number=number,
         model_version_id=number,
         state="open" if number == size.versions else "closed",

@@ -222,6 +222,7 @@ def set_up(
         session.add(
             Round(
                 project_id=PROJECT,
+                ranking=1,
                 number=1,
                 model_version_id=VERSION,
                 state="scoring",

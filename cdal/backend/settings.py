@@ -30,6 +30,9 @@ SelectorName = Literal[
 
 LONGEST_PROBLEM = 300
 
+HEAD_TRAINS_EVERY = 10
+"""With head training, the model learns from this many new labels in seconds."""
+
 LEAST_RESERVE = 30
 """Even fast annotators do not label more images than this while the queue is being refilled."""
 
@@ -81,7 +84,10 @@ class ProjectSettings(BaseModel):
         description="Labelled images needed for the first training; until then, rounds are random.",
     )
     train_every: int | None = Field(
-        None, ge=1, description="Also train after this many new labels."
+        None,
+        ge=1,
+        description="Also train after this many new labels, and refresh the order of the round. By "
+        f"default {HEAD_TRAINS_EVERY} with head training; otherwise only a round's end counts.",
     )
     held_out: float = Field(
         0.2,
@@ -172,6 +178,13 @@ class ProjectSettings(BaseModel):
     def reserve_size(self) -> int:
         """Images queued beyond the budget."""
         return max(self.budget, LEAST_RESERVE) if self.reserve is None else self.reserve
+
+    @property
+    def trains_every(self) -> int | None:
+        """New labels that cause a training within a round; None: none do."""
+        if self.train_every is None and self.trains_head:
+            return HEAD_TRAINS_EVERY
+        return self.train_every
 
     @property
     def trains_head(self) -> bool:

@@ -34,13 +34,13 @@ OF_A_PROJECT = {
         "Train a project's model on its current labels.",
     ),
     "rescore": (
-        "start a new round with the serving model",
-        "Start a new round with the serving model, for example after a change of settings: score "
+        "rank the pool again with the serving model",
+        "Rank the pool again with the serving model, for example after a change of settings: score "
         "the images it has not seen, select and queue.",
     ),
     "rollback": (
         "make another model version serve",
-        "Make another model version serve, older or newer, and start a round with it. The next "
+        "Make another model version serve, older or newer, and rank the pool with it. The next "
         "training starts from it and is compared with it.",
     ),
     "pause": (

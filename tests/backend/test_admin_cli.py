@@ -138,7 +138,7 @@ def test_steering(services: Services, cdal: object) -> None:
     assert job_of(services, 1).asked_by == "ann on the command line"
     assert cdal("cancel", 1)[1] == "Job 1 (train) is cancelled.\n"
     assert cdal("retry", 1)[1] == "Job 2 repeats job 1 (train).\n"
-    assert cdal("rescore", 1)[1] == "Round 2 requested by ann on the command line.\n"
+    assert cdal("rescore", 1)[1] == "A new order of round 1 requested by ann on the command line.\n"
     assert cdal("pause", 1)[1] == (
         "Project 1 is paused: nothing new starts automatically. Job 2 (train) is "
         "waiting. Job 3 (score) is waiting.\n"

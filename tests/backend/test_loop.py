@@ -231,6 +231,7 @@ def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
         min_labels=20,
         network="timm:tf_efficientnet_lite0",
         image_size=96,
+        train_every=75,
     )
     for number in range(1, 5):
         scenario.wait_for_round(number)

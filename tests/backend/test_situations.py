@@ -40,7 +40,7 @@ def test_start_training_with_nothing_new_says_so_and_keeps_the_queue(make_scenar
     scenario.wait_for_round(1)
     scenario.label_stream(6)
     scenario.project.start_training(scenario.connection)
-    scenario.wait_for_round(2)
+    scenario.wait("a refreshed order", lambda s: s["rounds"][-1]["refreshes"] == 1)
     before = scenario.settle()
     scenario.project.start_training(scenario.connection)
     status = scenario.wait(
@@ -185,8 +185,9 @@ def test_training_every_few_labels(make_scenario: Make) -> None:
     scenario = make_scenario(40, budget=30, min_labels=4, train_every=5)
     scenario.wait_for_round(1)
     scenario.label_stream(5)
-    status = scenario.wait_for_round(2)
+    status = scenario.wait("a refreshed order", lambda s: s["rounds"][-1]["refreshes"] == 1)
     assert status["versions"][0]["labels"] == 5
+    assert (len(status["rounds"]), status["progress"]["labels"]) == (1, 5)
 
 
 def _is(job: dict[str, Any], kind: str, state: str) -> bool:

@@ -90,10 +90,10 @@ def test_cancel_pause_resume_and_roll_back(
     status = scenario.wait_for_round(3)
     assert len(status["versions"]) == 2
 
-    # An older version serves again, with a round of its own.
+    # An older version serves again, with an order of its own.
     said = cdal(scenario, "rollback", number, 1 if status["serving_version"] == 2 else 2)
-    assert "round 4 starts with it" in said
-    status = scenario.wait_for_round(4)
+    assert "a new order of round 3 starts with it" in said
+    status = scenario.wait("a refreshed order", lambda s: s["rounds"][-1]["refreshes"] == 1)
     newest = status["rounds"][-1]
     assert newest["version"] == status["serving_version"]
     scenario.settle()

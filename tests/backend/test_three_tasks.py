@@ -73,7 +73,14 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
         control
     )
     scenario, images = make_drawn_scenario(
-        task, 120, config, budget=BUDGET, reserve=RESERVE, min_labels=4, **SETTINGS[task]
+        task,
+        120,
+        config,
+        budget=BUDGET,
+        reserve=RESERVE,
+        train_every=BUDGET,
+        min_labels=4,
+        **SETTINGS[task],
     )
     if control == "PolygonLabels":
         outlined = {t: in_polygons(e, images.classes) for t, e in scenario.examples.items()}

@@ -17,6 +17,7 @@ import pytest
 import torch
 from flask.testing import FlaskClient
 from PIL import Image
+from sqlalchemy import func, select
 
 from cdal.backend.annotations.packing import pack
 from cdal.backend.config import ServerConfig
@@ -186,7 +187,8 @@ def add_round(
     """A round that ranked these tasks in this order and queued the first of them."""
     values = {"number": 1, "selector": "random", "budget": 2, "seed": 0, "editions": 0}
     with services.store.transaction() as session:
-        made = Round(project_id=project.id, state=state, **{**values, **changes})
+        last = session.scalar(select(func.max(Round.ranking)).filter_by(project_id=project.id)) or 0
+        made = Round(project_id=project.id, state=state, ranking=last + 1, **{**values, **changes})
         session.add(made)
         session.flush()
         for rank, task_id in enumerate(task_ids):

@@ -24,14 +24,18 @@ class Done(View):
 
 
 def start_round(
-    services: Services, session: Session, project: Project, event: Callable[[int], str]
+    services: Services, session: Session, project: Project, event: Callable[[str], str]
 ) -> Done:
-    """Start a round, even in a paused project, and note the event made from its number."""
+    """Start a round or a new order of the open one, even in a paused project.
+
+    `event` makes the event that is noted from what starts, as in "round 4".
+    """
     try:
         begun = begin_round(session, services.jobs, project.id)
     except ConfigError as error:
         raise ActionError(f"No round can start: {error}") from None
-    said = event(begun.round.number)
+    said = event(begun.name)
+    said = said[0].upper() + said[1:]
     note(session, project.id, said)
     return Done(text=f"{said}.", job=begun.job)
 

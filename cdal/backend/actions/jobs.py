@@ -58,9 +58,7 @@ def retry(services: Services, job_id: int, by: str) -> Done:
         making = unfinished_round(session, project)
         said = f"Job {job_id} ({job.kind}) tried again by {requester(by)}"
         if job.kind in MADE_BY.values() and making is None:  # its round was given up
-            done = start_round(
-                services, session, project, lambda number: f"{said}, as round {number}"
-            )
+            done = start_round(services, session, project, lambda name: f"{said}, as {name}")
         else:
             kind = MADE_BY[making.state] if job.kind in MADE_BY.values() and making else job.kind
             again = services.jobs.request(session, project.id, cast(JobKind, kind), requester(by))

@@ -43,7 +43,9 @@ def retrain(services: Services, project_id: int, by: str) -> Done:
 
 
 def rescore(services: Services, project_id: int, by: str) -> Done:
-    """Start a new round with the serving model: score the images it has not seen, select, queue.
+    """Rank the pool again with the serving model: score what it has not seen, select, queue.
+
+    The open round continues in the new order; if it is finished, the next one starts.
 
     Raises:
         ActionError: there is no such project, or a round is already being prepared.
@@ -54,21 +56,21 @@ def rescore(services: Services, project_id: int, by: str) -> Done:
         making = unfinished_round(session, project)
         if making is not None and busy:
             raise ActionError(
-                f"Round {making.number} is already being prepared: job {busy[0].id} "
+                f"An order of round {making.number} is already being prepared: job {busy[0].id} "
                 f"({busy[0].kind}) {doing(busy[0])}. Wait for it, or cancel it first."
             )
         done = start_round(
             services,
             session,
             project,
-            lambda number: f"Round {number} requested by {requester(by)}",
+            lambda name: f"{name} requested by {requester(by)}",
         )
     services.jobs.send_pending(project_id)
     return done
 
 
 def roll_back(services: Services, project_id: int, number: int, by: str) -> Done:
-    """Let another model version serve, older or newer, and start a round with it.
+    """Let another model version serve, older or newer, and rank the pool with it.
 
     The next training starts from it and is compared with it. A running training is kept but does
     not serve.
@@ -91,7 +93,7 @@ def roll_back(services: Services, project_id: int, number: int, by: str) -> Done
         project.serving_version_id = version.id
         said = f"Model version {number} serves, by {requester(by)}"
         done = start_round(
-            services, session, project, lambda new: f"{said}; round {new} starts with it"
+            services, session, project, lambda name: f"{said}; {name} starts with it"
         )
     services.jobs.send_pending(project_id)
     return done

@@ -18,8 +18,8 @@ from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.manager import Jobs
 from cdal.backend.loop.rounds import (
     MADE_BY,
+    OpenRound,
     count_fresh_picks,
-    ended_or_deleted,
     open_round,
     unfinished_round,
 )
@@ -35,30 +35,6 @@ FEW = 0.05
 
 PAUSE = timedelta(minutes=2)
 """Nobody has labelled for this long: no other label is about to follow."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRound:
-    """The round that the label stream follows.
-
-    Attributes:
-        number: of the round.
-        budget: labels that it asks for.
-        labels: labelled images when it began.
-        training_asked: labelled images when it last requested a training; None if it has not.
-        settled: queued images that were deleted, or that a skip ended: nobody will label them.
-        left: ranked images that are neither labelled nor skipped by anybody.
-        unranked: images like these that are not in its ranking; counted only when nearly all of
-            the ranking is labelled.
-    """
-
-    number: int
-    budget: int
-    labels: int = 0
-    training_asked: int | None = None
-    settled: int = 0
-    left: int = 1
-    unranked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +59,7 @@ class Facts:
     Attributes:
         budget: setting: labels per round.
         min_labels: setting: labels needed before anything is trained.
-        train_every: setting: new labels that cause a training before the budget is met.
+        train_every: new labels that cause a training before the budget is met; None: none do.
         paused: whether somebody paused the project.
         tasks: all images of the project.
         waiting: images that somebody can label: not labelled, not ended, without a problem.
@@ -95,6 +71,8 @@ class Facts:
         training: whether a training is waiting or running.
         round_just_failed: whether the last job of a round failed less than `RESUME_AFTER` ago.
         open: the open round, if there is one.
+        unranked: images that nobody has labelled or skipped and the open round has not ranked;
+            counted only when nearly all of its ranking is labelled.
         unfinished: the round that is being made, if there is one.
         without_model: whether a training has just ended without a new model.
     """
@@ -113,16 +91,15 @@ class Facts:
     training: bool = False
     round_just_failed: bool = False
     open: OpenRound | None = None
+    unranked: int = 0
     unfinished: UnfinishedRound | None = None
     without_model: bool = False
 
     @property
     def new_labels(self) -> int:
-        """Labels since the open round began or last requested a training."""
-        if self.open is None:
-            return self.labelled
-        asked = self.open.training_asked
-        return self.labelled - (self.open.labels if asked is None else asked)
+        """Labels that no training has begun with and none was requested for."""
+        asked = None if self.open is None else self.open.training_asked
+        return self.labelled - max(self.learnt, asked or 0)
 
     @property
     def news(self) -> int:
@@ -135,19 +112,9 @@ class Facts:
         return f"{self.news} new {'or changed ' if self.changed else ''}labels"
 
     @property
-    def round_has_its_budget(self) -> bool:
-        """Whether as many images as the open round asks for are labelled or settled."""
-        if self.open is None:
-            return False
-        return self.labelled - self.open.labels + self.open.settled >= self.open.budget
-
-    @property
-    def round_is_finished(self) -> bool:
-        """Whether the open round has its budget, or none of its images is left to label."""
-        if self.open is None:
-            return False
-        used_up = self.open.left == 0 and self.labelled > self.open.labels
-        return self.round_has_its_budget or used_up
+    def round_was_learnt(self) -> bool:
+        """Whether the open round was finished when a training last began."""
+        return self.open is not None and self.open.is_finished(self.learnt)
 
     @property
     def more_may_follow(self) -> bool:
@@ -160,13 +127,15 @@ class Facts:
         """Whether the open round's labels are worth a training."""
         if self.open is None:
             return False
-        if self.open.training_asked is not None:
+        asked = self.open.training_asked
+        if asked is not None and self.open.has_budget(asked):
             # A training that failed is not requested again until as many more are labelled.
             enough = self.news >= self.open.budget
+        elif self.open.has_budget(self.labelled):
+            enough = True
         else:
-            enough = self.round_has_its_budget or (
-                self.round_is_finished and not self.more_may_follow
-            )
+            used_up = self.open.is_finished(self.labelled) and self.new_labels > 0
+            enough = used_up and not self.more_may_follow
         # Changed labels count like new ones, but no round ends because of them.
         enough |= self.changed > 0 and self.news >= self.open.budget
         enough |= self.changed > 0 and not self.waiting and not self.more_may_follow
@@ -209,7 +178,7 @@ RULES = (
     # A training that made no model must not leave the people who label without a queue.
     Rule(
         lambda f: (
-            f.without_model and f.unfinished is None and (f.open is None or f.round_is_finished)
+            f.without_model and f.unfinished is None and (f.open is None or f.round_was_learnt)
         ),
         "begin a round",
         "a round is due without a new model",
@@ -252,11 +221,11 @@ RULES = (
         "{f.news_in_words} in round {f.open.number}",
     ),
     Rule(
-        lambda f: f.open is not None and f.open.unranked > 0 and f.round_just_failed,
+        lambda f: f.unranked > 0 and f.round_just_failed,
         text="a round failed, and is tried again in a few minutes",
     ),
     Rule(
-        lambda f: f.open is not None and f.open.unranked > 0,
+        lambda f: f.unranked > 0,
         "begin a round",
         "a round is due for the images that the last one had not ranked",
     ),
@@ -294,7 +263,7 @@ def read_facts(
     return Facts(
         budget=settings.budget,
         min_labels=settings.min_labels,
-        train_every=settings.train_every,
+        train_every=settings.trains_every,
         paused=project.paused_at is not None,
         tasks=count_tasks(session, project_id),
         waiting=_count(session, waiting(project_id)),
@@ -305,26 +274,20 @@ def read_facts(
         serving=project.serving_version_id is not None,
         training=Jobs.is_active(session, project_id, "train"),
         round_just_failed=_round_just_failed(session, project_id),
-        open=None if current is None else _read_open(session, current, settings),
+        open=None if current is None else OpenRound.of(session, current),
+        unranked=0 if current is None else _count_unranked(session, current, settings),
         unfinished=_read_unfinished(session, project),
         without_model=without_model,
     )
 
 
-def _read_open(session: Session, current: Round, settings: ProjectSettings) -> OpenRound:
+def _count_unranked(session: Session, current: Round, settings: ProjectSettings) -> int:
     left = count_fresh_picks(session, current)
-    used_up = left["ranked"] + left["sending"] == 0 and left["queued"] < settings.reserve_size
+    if left["ranked"] + left["sending"] > 0 or left["queued"] >= settings.reserve_size:
+        return 0
     ranked = select(Pick.task_id).where(Pick.round_id == current.id)
     unranked = waiting(current.project_id) & (Task.skips == 0) & Task.task_id.not_in(ranked)
-    return OpenRound(
-        number=current.number,
-        budget=current.budget,
-        labels=current.labels,
-        training_asked=current.training_asked,
-        settled=ended_or_deleted(session, current),
-        left=sum(left.values()),
-        unranked=_count(session, unranked) if used_up else 0,
-    )
+    return _count(session, unranked)
 
 
 def _read_unfinished(session: Session, project: Project) -> UnfinishedRound | None:

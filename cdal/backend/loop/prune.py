@@ -67,7 +67,7 @@ def _superseded(work: Context, session: Session, current: Round) -> Select[Model
     # An older version may serve again, and a newer round may be using it right now.
     needed = select(Round.model_version_id).where(
         Round.project_id == work.project.id,
-        Round.number >= current.number,
+        Round.ranking >= current.ranking,
         Round.model_version_id.is_not(None),
     )
     serving = session.get_one(Project, work.project.id).serving_version_id
@@ -94,7 +94,11 @@ def _forget_some(work: Context, current: Round, version: ModelVersion) -> int | 
 
 
 def forget_old_weights(work: Context) -> int:
-    """Remove all weights except the newest and those in use; return how many."""
+    """Remove all weights except the newest, those in use and those that rounds began with.
+
+    Returns:
+        How many.
+    """
     config = work.services.config
     with work.services.store.reading() as session:
         serving = session.get_one(Project, work.project.id).serving_version_id
@@ -107,7 +111,16 @@ def forget_old_weights(work: Context) -> int:
             .order_by(ModelVersion.number.desc())
             .offset(config.keep_versions)
         ).all()
-        kept = {serving, *session.scalars(in_use)}
+        # Refreshed orders make many versions; those that rounds began with tell more.
+        began = (
+            select(Round.number, func.min(Round.model_version_id))
+            .where(Round.project_id == work.project.id, Round.model_version_id.is_not(None))
+            .group_by(Round.number)
+            .order_by(Round.number.desc())
+            .limit(config.keep_versions)
+        )
+        rounds = [version_id for _, version_id in session.execute(began)]
+        kept = {serving, *session.scalars(in_use), *rounds}
     folders = [
         config.version_folder(work.project.id, number) for id_, number in old if id_ not in kept
     ]
@@ -150,13 +163,12 @@ def _old_queues(work: Context, counts: Mapping[str, int]) -> list[str]:
     before = now() - timedelta(days=work.services.config.keep_days)
     with work.services.store.reading() as session:
         followed = session.get_one(Project, work.project.id).queue_version
-        closed = set(
-            session.scalars(
-                select(Round.number).where(
-                    Round.project_id == work.project.id, Round.closed_at < before
-                )
-            )
+        of_project = Round.project_id == work.project.id
+        recent = select(Round.number).where(
+            of_project, Round.closed_at.is_(None) | (Round.closed_at >= before)
         )
+        old = select(Round.number).where(of_project, Round.number.not_in(recent))
+        closed = set(session.scalars(old))
     found = []
     for version in counts:
         number = round_of_queue(version)

@@ -19,6 +19,7 @@ from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
 from cdal.backend.label_studio.data import ProjectInfo
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.due import decide, read_facts
 from cdal.backend.loop.predictions import (
     classes_of,
     count_ranked,
@@ -30,6 +31,8 @@ from cdal.backend.loop.prune import forget_old_scores
 from cdal.backend.loop.rounds import (
     close_older,
     forget_older,
+    is_refresh,
+    labels_in,
     open_round,
     queue_version,
     round_of_queue,
@@ -73,7 +76,10 @@ def run(work: Context) -> str:
         project.clear_problem()
         close_older(session, begun)
         forget_older(session, begun)
-        note(session, project.id, f"Round {begun.number} is open: {len(picks)} images queued")
+        if not is_refresh(session, begun):
+            note(session, project.id, f"Round {begun.number} is open: {len(picks)} images queued")
+        if decide(read_facts(session, project.id, work.settings)).step is not None:
+            work.request(session, "sync", "labels that came meanwhile")
     forget_old_scores(work, current)
     return f'{len(picks)} images queued as "{version}"'
 
@@ -109,7 +115,6 @@ def top_up(work: Context) -> str | None:
 
 def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
     """A new queue version, and the picks that go into it, marked as being sent."""
-    wanted = current.budget + work.settings.reserve_size
     # The name must be new to Label Studio, even if the store was restored from a backup.
     taken = work.client.prediction_counts()
     with work.services.store.transaction() as session:
@@ -117,12 +122,22 @@ def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
         left = unlabelled_picks(session, begun)
         # Queued picks stay queued; a new round starts with its first picks.
         sent = sum(pick.state != "ranked" for pick in left.picks)
+        wanted = _wanted(work, session, begun)
         picks = left.picks[: max(len(left.front(wanted)), sent)]
         begun.editions += 1
         while (version := queue_version(begun)) in taken:
             begun.editions += 1
         _mark(session, begun, picks, "sending")
         return version, picks
+
+
+def _wanted(work: Context, session: Session, current: Round) -> int:
+    """How many images a new queue has: what is labelled before the next one, and the reserve."""
+    before_next = current.budget
+    if is_refresh(session, current):
+        before_next = max(0, current.budget - labels_in(session, current))
+        before_next = min(before_next, work.settings.trains_every or before_next)
+    return before_next + work.settings.reserve_size
 
 
 def _mark(session: Session, current: Round, picks: Sequence[Pick], state: str) -> None:

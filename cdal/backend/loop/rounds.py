@@ -1,4 +1,8 @@
-"""Rounds: how one begins, and what is left of it."""
+"""Rounds: how one begins or has its order refreshed, and what is left of it.
+
+A round asks people for a budget of labels. Its order is refreshed as often as the model learns: the
+pool is ranked again, and the label stream follows the new ranking, while the round goes on.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +43,64 @@ def round_of_queue(version: str) -> int | None:
     return int(match[1]) if match else None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenRound:
+    """How far people are with the round that the label stream follows.
+
+    Attributes:
+        number: of the round.
+        budget: labels that it asks for.
+        labels: labelled images when it began.
+        training_asked: labelled images when it last requested a training; None if it has not.
+        settled: queued images that were deleted, or that a skip ended: nobody will label them.
+        left: ranked images that are neither labelled nor skipped by anybody.
+    """
+
+    number: int
+    budget: int
+    labels: int = 0
+    training_asked: int | None = None
+    settled: int = 0
+    left: int = 1
+
+    @classmethod
+    def of(cls, session: Session, current: Round) -> OpenRound:
+        return cls(
+            number=current.number,
+            budget=current.budget,
+            labels=current.labels,
+            training_asked=current.training_asked,
+            settled=ended_or_deleted(session, current),
+            left=count_fresh_picks(session, current).total(),
+        )
+
+    def has_budget(self, labelled: int) -> bool:
+        """Whether, with so many labelled images, it has as many labels as it asks for."""
+        return labelled - self.labels + self.settled >= self.budget
+
+    def is_finished(self, labelled: int) -> bool:
+        """Whether it then has its budget, or none of its images is left to label."""
+        return self.has_budget(labelled) or (self.left == 0 and labelled > self.labels)
+
+
 class Begun(NamedTuple):
-    """A round that has just begun, and the number of the job that takes its first step."""
+    """A ranking that has just begun.
+
+    Attributes:
+        round: its row.
+        job: the number of the job that takes its first step.
+        is_refresh: whether it refreshes the order of the open round, instead of a new round.
+    """
 
     round: Round
     job: int
+    is_refresh: bool
+
+    @property
+    def name(self) -> str:
+        """What begins, in words."""
+        name = f"round {self.round.number}"
+        return f"a new order of {name}" if self.is_refresh else name
 
 
 def begin_round(
@@ -53,20 +110,22 @@ def begin_round(
     cold_start: str | None = None,
     trained: bool = False,
 ) -> Begun:
-    """Begin a project's next round: score the pool with the serving model, select, queue.
+    """Begin a project's next round, or refresh the order of the open one if it is not finished.
 
-    Without a serving model the round is random, and `cold_start` says why. It uses the project's
-    current settings. The open round stays in the label stream until this one is queued; one that
-    is still being made is given up.
+    Either way the pool is scored with the serving model, ranked and queued, by the project's
+    current settings. Without a serving model the ranking is random, and `cold_start` says why. The
+    label stream follows the open round's order until the new one is queued; a ranking that is
+    still being made is given up.
 
     Args:
-        session: of the transaction that makes the round necessary.
+        session: of the transaction that makes it necessary.
         jobs: takes the request for its first job.
         project_id: of the project.
         cold_start: why it is random, in words.
-        trained: whether a training led to it, so that it counts labels from its own beginning. Any
-            other round takes the place of the open one and keeps its count, or else new images and
-            changed settings could put off the next training for ever.
+        trained: whether a training led to it. A round is finished by labels that were learnt: if
+            the last ones came during the training, the round goes on to the next training. And a
+            new round then counts labels from its own beginning; any other continues the count of
+            the one before, which still waits for its training.
 
     Raises:
         ConfigError: the project cannot be served as it is configured.
@@ -77,32 +136,69 @@ def begin_round(
     if serving is None and cold_start is None:
         cold_start = "There is no trained model yet."
     give_up_unfinished(session, project.id)
-    replaced = None if trained else open_round(session, project)
-    last = session.scalar(select(func.max(Round.number)).filter_by(project_id=project.id)) or 0
+    before = open_round(session, project)
+    labelled = project.training_labels if trained else count_labelled(session, project.id)
+    goes_on = before is not None and not OpenRound.of(session, before).is_finished(labelled)
+    rounds, rankings = session.execute(
+        select(func.max(Round.number), func.max(Round.ranking)).filter_by(project_id=project.id)
+    ).one()
     begun = Round(
         project_id=project.id,
-        number=last + 1,
+        number=(rounds or 0) + 1,
+        ranking=(rankings or 0) + 1,
         model_version_id=serving,
         state="selecting" if serving is None else "scoring",
         selector="random" if serving is None else settings.selector,
         cold_start=cold_start if serving is None else None,
         budget=settings.budget,
-        counts_from=None if replaced is None else counted_from(replaced),
-        # A different seed in each round, or a random round would draw the same ranks again.
-        seed=settings.seed + last,
+        # A different seed in each ranking, or a random one would draw the same ranks again.
+        seed=settings.seed + (rankings or 0),
     )
+    if before is not None and goes_on:
+        begun.number, begun.editions = before.number, before.editions
+        begun.counts_from, begun.training_asked = before.labels, before.training_asked
+    elif before is not None and not trained:
+        begun.counts_from = counted_from(before)
     session.add(begun)
     session.flush()
     job = jobs.request(session, project.id, MADE_BY[begun.state], f"round {begun.number}")
     if begun.cold_start:
         note(session, project.id, f"Round {begun.number} is random: {begun.cold_start}")
-    return Begun(begun, job)
+    return Begun(begun, job, goes_on)
 
 
 def counted_from(current: Round) -> int:
     """Labelled images from which a round's labels count: when it began, or last asked to train."""
     asked = current.training_asked
     return current.labels if asked is None else asked
+
+
+def is_refresh(session: Session, current: Round) -> bool:
+    """Whether the label stream has followed an earlier order of the same round."""
+    earlier = select(Round.id).where(
+        _is_of_round(current), Round.ranking < current.ranking, Round.queue_version.is_not(None)
+    )
+    return session.scalars(earlier).first() is not None
+
+
+def served_picks(session: Session, current: Round) -> list[tuple[int, bool]]:
+    """Images that the round queued and nobody waits for; whether each was drawn at random."""
+    rows = session.execute(
+        select(Pick.task_id, Pick.reason, Round.selector)
+        .join(Round, Round.id == Pick.round_id)
+        .outerjoin(Task, (Task.task_id == Pick.task_id) & (Task.project_id == current.project_id))
+        .where(_is_of_round(current), Pick.state == "queued")
+        .where(Task.task_id.is_(None) | (Task.annotations > 0) | ~still_served(current.project_id))
+        .order_by(Round.ranking)
+    )
+    random = {task_id: is_random(reason, selector) for task_id, reason, selector in rows}
+    return list(random.items())
+
+
+def is_random(reason: Mapping[str, object], selector: str) -> bool:
+    """Whether a pick was drawn at random: for its share, or in a random round."""
+    drawn = selector == "random" or bool(reason.get("random"))
+    return drawn and not reason.get("chosen_by")
 
 
 def open_round(session: Session, project: Project) -> Round | None:
@@ -116,16 +212,16 @@ def unfinished_round(session: Session, project: Project) -> Round | None:
 
 
 def newest_round(session: Session, project_id: int, *states: str) -> Round | None:
-    """A project's newest round in one of these states."""
+    """A project's newest ranking in one of these states."""
     return session.scalars(
         select(Round)
         .where(Round.project_id == project_id, Round.state.in_(states))
-        .order_by(Round.number.desc())
+        .order_by(Round.ranking.desc())
     ).first()
 
 
 def give_up_unfinished(session: Session, project_id: int) -> None:
-    """End the rounds that are still being made."""
+    """End the rankings that are still being made."""
     unfinished = select(Round).where(Round.project_id == project_id, Round.state.in_(UNFINISHED))
     for given_up in session.scalars(unfinished):
         given_up.state, given_up.closed_at = "closed", now()
@@ -151,14 +247,18 @@ def on_job_given_up(session: Session, job: Job) -> None:
 
 
 def close_older(session: Session, current: Round) -> None:
-    """End the rounds before this one, which the label stream now follows."""
+    """End the rankings before this one, which the label stream now follows.
+
+    Of those, what they queued is remembered; what they only ranked is not needed again.
+    """
     older = select(Round).where(
         Round.project_id == current.project_id,
-        Round.number < current.number,
+        Round.ranking < current.ranking,
         Round.state != "closed",
     )
-    for past in session.scalars(older):
+    for past in session.scalars(older).all():
         past.state, past.closed_at = "closed", now()
+        session.execute(delete(Pick).where(Pick.round_id == past.id, Pick.state == "ranked"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,22 +315,27 @@ def _is_unlabelled(current: Round) -> ColumnElement[bool]:
 
 
 def ended_or_deleted(session: Session, current: Round) -> int:
-    """How many of the round's queued images Label Studio serves to nobody, though unlabelled."""
+    """How many unlabelled images that the round queued, in any order, are served to nobody."""
     ended = (Task.annotations == 0) & ~still_served(current.project_id)
     query = (
-        select(func.count())
-        .select_from(Pick)
+        select(func.count(Pick.task_id.distinct()))
+        .join(Round, Round.id == Pick.round_id)
         .outerjoin(Task, (Task.task_id == Pick.task_id) & (Task.project_id == current.project_id))
-        .where(Pick.round_id == current.id, Pick.state == "queued")
+        .where(_is_of_round(current), Pick.state == "queued")
         .where(Task.task_id.is_(None) | ended)
     )
     return session.scalar(query) or 0
 
 
+def _is_of_round(current: Round) -> ColumnElement[bool]:
+    """The condition that a ranking is of the same round."""
+    return (Round.project_id == current.project_id) & (Round.number == current.number)
+
+
 def forget_older(session: Session, current: Round) -> None:
-    """Forget the comparisons of earlier rounds, whose pools were different."""
+    """Forget the comparisons of earlier rankings, whose pools were different."""
     older = select(Round.id).where(
-        Round.project_id == current.project_id, Round.number < current.number
+        Round.project_id == current.project_id, Round.ranking < current.ranking
     )
     session.execute(delete(Comparison).where(Comparison.round_id.in_(older)))
 

@@ -25,6 +25,7 @@ from cdal.backend.loop.labels_saved import (
     estimate,
     values_of_confusions,
 )
+from cdal.backend.loop.rounds import is_random
 from cdal.backend.loop.split import split, without
 from cdal.backend.loop.train import network_classes, network_to_train, recipe_of
 from cdal.backend.loop.training_images import LabelledImage, TrainingImages
@@ -42,7 +43,7 @@ from cdal.models import DetectionNetwork, ModelError, TaskNetwork, choose_device
 from cdal.models.detection.metrics import resampled_precision
 
 MOST_VERSIONS = 20
-"""Only the newest versions are compared: each is measured again on the current images."""
+"""So many versions make the curve: each is measured again on the current images."""
 
 
 def run(work: Context) -> str:
@@ -107,8 +108,7 @@ def record_random_labels(work: Context) -> set[int]:
                 select(Pick.task_id, Pick.reason).filter_by(round_id=one.id, state="queued")
             )
             for task_id, reason in picks:
-                random = one.selector == "random" or reason.get("random")
-                if not random or reason.get("chosen_by") or task_id not in at:
+                if task_id not in at or not is_random(reason, one.selector):
                     continue
                 if one.created_at <= at[task_id] <= (one.closed_at or now()):
                     drawn.add(task_id)
@@ -159,19 +159,21 @@ def _comparable(work: Context, network: TaskNetwork) -> list[tuple[ModelVersion,
     """The model versions that are compared, by number, with what they have learnt from."""
     with work.services.store.reading() as session:
         rows = session.scalars(
-            select(ModelVersion)
-            .filter_by(project_id=work.project.id)
-            .order_by(ModelVersion.number.desc())
-            .limit(MOST_VERSIONS)
+            select(ModelVersion).filter_by(project_id=work.project.id).order_by(ModelVersion.number)
         ).all()
-        records = [VersionImages.read(session, row.id) for row in rows]
-    # What was kept but did not serve belongs to no curve that anybody got; and one that did not
-    # know all current classes, or knew others, was made for another question.
-    return [
-        (row, record)
-        for row, record in reversed(list(zip(rows, records, strict=True)))
-        if record and row.promoted and sorted(row.classes) == sorted(network.classes)
-    ]
+        # What was kept but did not serve belongs to no curve that anybody got; and one that did
+        # not know all current classes, or knew others, was made for another question.
+        known = _spread(
+            [
+                row
+                for row in rows
+                if row.promoted
+                and sorted(row.classes) == sorted(network.classes)
+                and work.services.config.version_folder(work.project.id, row.number).exists()
+            ]
+        )
+        records = [VersionImages.read(session, row.id) for row in known]
+    return [(row, record) for row, record in zip(known, records, strict=True) if record]
 
 
 def _versions(
@@ -197,6 +199,13 @@ def _versions(
         if same and version.task == network.task:
             measured.append(Measured(row.labels, measure(version)))
     return measured
+
+
+def _spread(versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+    """At most `MOST_VERSIONS` of them, spread evenly from the first to the newest."""
+    most = min(len(versions), MOST_VERSIONS)
+    last = len(versions) - 1
+    return [versions[place * last // max(1, most - 1)] for place in range(most)]
 
 
 class _Measure:

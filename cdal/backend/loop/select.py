@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.loop.rounds import served_picks
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled, still_served, waiting
 from cdal.backend.store.tables import ModelVersion, Round, Task
@@ -46,7 +48,8 @@ def run(work: Context) -> str:
         labelled = count_labelled(session, work.project.id)
         skipped = waiting(work.project.id) & (Task.skips > 0)
         skips = session.scalar(select(func.count()).where(skipped)) or 0
-    selection = _rank(work, current, candidates, skips)
+        served = [drawn for _, drawn in served_picks(session, current)]
+    selection = _rank(work, current, candidates, skips, served)
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
         work.check_cancelled(session)
@@ -116,7 +119,9 @@ def _unseen(labelled: Mapping[int, bool]) -> Candidates:
     return Candidates(pool, list(labelled))
 
 
-def _rank(work: Context, current: Round, candidates: Candidates, skips: int) -> Selection:
+def _rank(
+    work: Context, current: Round, candidates: Candidates, skips: int, served: Sequence[bool]
+) -> Selection:
     """The selector's picks, mixed with a share of random ones to measure its savings by.
 
     Args:
@@ -125,29 +130,52 @@ def _rank(work: Context, current: Round, candidates: Candidates, skips: int) -> 
         candidates: the pool.
         skips: how many of them somebody skipped; as many more are ranked, since not everyone is
             served those.
+        served: of each image that earlier orders of the round have served, whether it was random.
     """
     wanted = current.budget + work.settings.reserve_size
     ranked = max(RANKED_QUEUES * wanted, RANKED_AT_LEAST) + skips
     ranked = min(ranked, len(candidates.pool.unlabelled))
-    share = 0.0 if current.selector == "random" else work.settings.random_share
+    if current.selector == "random":
+        return Selection("random", draw(candidates, ranked, work.settings.seed))
+    share = work.settings.random_share
     if not share:
         return _by_selector(work, current, candidates.pool, wanted, ranked)
     # Drawn first, so that each image is as likely as any other.
-    drawn = make_selector("random").select(
-        candidates.pool, max(1, round(ranked * share)), current.seed
-    )
-    rest = _taken(candidates.pool, drawn.picks)
-    selection = _by_selector(work, current, rest, wanted, ranked - len(drawn.picks))
-    return replace(selection, picks=mixed(selection.picks, drawn.picks, share))
+    drawn = draw(candidates, max(1, round(ranked * share)), work.settings.seed)
+    rest = _taken(candidates.pool, drawn)
+    selection = _by_selector(work, current, rest, wanted, ranked - len(drawn))
+    return replace(selection, picks=mixed(selection.picks, drawn, share, served))
 
 
-def mixed(picks: Sequence[Pick], drawn: Sequence[Pick], share: float) -> tuple[Pick, ...]:
-    """Picks mixed with random draws, so that any front part of the queue has its share of them."""
+def draw(candidates: Candidates, count: int, seed: int) -> tuple[Pick, ...]:
+    """Unlabelled images, drawn at random.
+
+    The seed puts all images that a project will ever have in one random order, from which the next
+    ones are drawn. So a refreshed order draws what the one before it had drawn and nobody has
+    labelled yet: what somebody is just labelling stays a random draw, and is not lost to the sample
+    because it takes long.
+    """
+    rows = candidates.pool.unlabelled.tolist()
+    places = {
+        row: hashlib.sha256(f"draw {seed} {candidates.task_ids[row]}".encode()).digest()
+        for row in rows
+    }
+    return tuple(Pick(row, 0.0) for row in sorted(rows, key=places.__getitem__)[:count])
+
+
+def mixed(
+    picks: Sequence[Pick], drawn: Sequence[Pick], share: float, served: Sequence[bool] = ()
+) -> tuple[Pick, ...]:
+    """Picks mixed with random draws, so that any front part of the queue has its share of them.
+
+    `served` says which of the images before these were random; their share counts as well.
+    """
     marked = [replace(pick, reason={"random": True}) for pick in drawn]
     found: list[Pick] = []
     left, right = 0, 0
     while left < len(picks) or right < len(marked):
-        due = math.floor((len(found) + 1) * share + 1e-9) > right
+        wanted = math.floor((len(served) + len(found) + 1) * share + 1e-9)
+        due = wanted > sum(served) + right
         if right < len(marked) and (due or left == len(picks)):
             found.append(marked[right])
             right += 1

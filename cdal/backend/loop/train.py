@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from sqlalchemy import func, select
@@ -139,6 +139,8 @@ def _begin_without(work: Context, why: str) -> str:
         facts = read_facts(session, work.project.id, work.settings, without_model=True)
         if decide(facts).step == "begin a round":
             begin_round(session, work.services.jobs, work.project.id, cold_start=why, trained=True)
+        elif decide(replace(facts, without_model=False, training=False)).step is not None:
+            work.request(session, "sync", "labels that came meanwhile")
     return f"not trained: {why}"
 
 
@@ -179,9 +181,9 @@ def _save(
         if version.promoted:
             project.serving_version_id = version.id
         note(session, project.id, f"Model version {version.number} {version.verdict}")
-        if work.settings.random_share:
-            work.request(session, "savings", f"model version {version.number}")
         begun = begin_round(session, work.services.jobs, project.id, trained=True)
+        if work.settings.random_share and not begun.is_refresh:
+            work.request(session, "savings", f"model version {version.number}")
         begun.round.seconds = {"train": version.seconds}
 
 

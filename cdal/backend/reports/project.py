@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,18 +35,25 @@ class VersionView(View):
 
 
 class RoundView(View):
-    """A round: the pool scored, selected, queued and labelled."""
+    """A round: a budget of labels, for which the pool is ranked as often as the model learns."""
 
     number: int
-    state: Literal["scoring", "selecting", "queueing", "open", "closed"]
-    version: int | None = Field(description="The model version; null where the round is random.")
+    state: Literal["scoring", "selecting", "queueing", "open", "closed"] = Field(
+        description='How far its first order has come; "open" while the label stream follows it.'
+    )
+    refreshes: int = Field(description="How often its order was refreshed.")
+    version: int | None = Field(
+        description="The model version of its newest order; null where that is random."
+    )
     selector: str
-    cold_start: str | None = Field(description="Why the round is random.")
+    cold_start: str | None = Field(description="Why its newest order is random.")
     budget: int
-    labels: int = Field(description="Labelled images when it was selected.")
-    queue_version: str | None
+    labels: int = Field(description="Labelled images when it began.")
+    queue_version: str | None = Field(description="Of its newest order.")
     warnings: list[str]
-    seconds: dict[str, float] = Field(description="Seconds its jobs took, by kind.")
+    seconds: dict[str, float] = Field(
+        description="Seconds that the jobs for all of its orders took, by kind."
+    )
 
 
 class ProgressView(View):
@@ -120,7 +128,7 @@ def project_view(session: Session, project: Project) -> ProjectView:
         select(ModelVersion).filter_by(project_id=project.id).order_by(ModelVersion.number)
     ).all()
     rounds = session.scalars(
-        select(Round).filter_by(project_id=project.id).order_by(Round.number)
+        select(Round).filter_by(project_id=project.id).order_by(Round.number, Round.ranking)
     ).all()
     jobs = session.scalars(
         select(Job).filter_by(project_id=project.id).order_by(Job.id.desc()).limit(NEWEST_JOBS)
@@ -143,7 +151,9 @@ def project_view(session: Session, project: Project) -> ProjectView:
         progress=_progress(session, project),
         metric=_metric(versions, project.serving_version_id),
         versions=[_version(version) for version in versions],
-        rounds=[_round(row, numbers) for row in rounds],
+        rounds=[
+            _round(list(orders), numbers) for _, orders in groupby(rounds, lambda row: row.number)
+        ],
         jobs=[job_view(job) for job in jobs],
     )
 
@@ -189,10 +199,18 @@ def _version(version: ModelVersion) -> VersionView:
     )
 
 
-def _round(row: Round, numbers: Mapping[int, int]) -> RoundView:
+def _round(orders: Sequence[Round], numbers: Mapping[int, int]) -> RoundView:
+    """A round, by its orders from the first to the newest."""
+    followed = [row for row in orders if row.queue_version is not None]
+    row = (followed or orders)[-1]
+    seconds: dict[str, float] = {}
+    for order in orders:
+        for kind, took in order.seconds.items():
+            seconds[kind] = seconds.get(kind, 0.0) + took
     return RoundView(
         number=row.number,
         state=row.state,
+        refreshes=max(0, len(followed) - 1),
         version=numbers.get(row.model_version_id or -1),
         selector=row.selector,
         cold_start=row.cold_start,
@@ -200,5 +218,5 @@ def _round(row: Round, numbers: Mapping[int, int]) -> RoundView:
         labels=row.labels,
         queue_version=row.queue_version,
         warnings=row.warnings,
-        seconds=row.seconds,
+        seconds=seconds,
     )

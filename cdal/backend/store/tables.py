@@ -186,24 +186,29 @@ class ClassMetrics(Base):
 
 
 class Round(Base):
-    """Score the pool, select, queue; it ends when its images are labelled or a new model comes."""
+    """A round as one ranking of the pool has it: score the pool, select, queue.
+
+    A round asks for a budget of labels. Each time that its order is refreshed, as under a new
+    model, the new ranking is another row of the same number, and the row before it is closed.
+    """
 
     __tablename__ = "rounds"
-    __table_args__ = (UniqueConstraint("project_id", "number"),)
+    __table_args__ = (UniqueConstraint("project_id", "ranking"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
-    number: Mapped[int]
+    ranking: Mapped[int]  # counts the project's rankings
+    number: Mapped[int]  # of the round
     model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
     state: Mapped[str] = mapped_column(String(20))  # scoring, selecting, queueing, open, closed
     selector: Mapped[str] = mapped_column(String(40))
     cold_start: Mapped[str | None] = mapped_column(Text)  # why it is random, in words
     budget: Mapped[int]
     seed: Mapped[int]
-    labels: Mapped[int] = mapped_column(default=0)  # labelled images when it began
-    counts_from: Mapped[int | None]  # the same, of the round that it replaces
+    labels: Mapped[int] = mapped_column(default=0)  # labelled images when the round began
+    counts_from: Mapped[int | None]  # the same, if it is known before the selection
     training_asked: Mapped[int | None]  # labelled images when it last requested a training
-    editions: Mapped[int] = mapped_column(default=0)  # queue versions written for it
+    editions: Mapped[int] = mapped_column(default=0)  # queue versions written for the round
     queue_version: Mapped[str | None] = mapped_column(String(120))
     warnings: Mapped[list[Any]] = mapped_column(default=list)
     seconds: Mapped[dict[str, Any]] = mapped_column(default=dict)  # by job kind

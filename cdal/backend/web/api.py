@@ -163,14 +163,14 @@ def retrain(number: int) -> Done:
 @api.post(f"/projects/<{ID}:number>/rescore")
 @checked(API, Done)
 def rescore(number: int) -> Done:
-    """Start a new round with the serving model."""
+    """Rank the pool again with the serving model."""
     return _do(actions.rescore, number)
 
 
 @api.post(f"/projects/<{ID}:number>/roll-back")
 @checked(API, Done)
 def roll_back(number: int, json: RollbackBody) -> Done:
-    """Let another model version serve, and start a round with it."""
+    """Let another model version serve, and rank the pool with it."""
     return actions.roll_back(services(), number, json.version, BY)
 
 

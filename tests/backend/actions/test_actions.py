@@ -66,7 +66,7 @@ def events(services: Services) -> list[str]:
 
 def rounds(services: Services) -> list[tuple[int, str, int | None]]:
     with services.store.reading() as session:
-        found = session.scalars(select(Round).order_by(Round.number))
+        found = session.scalars(select(Round).order_by(Round.ranking))
         return [(r.number, r.state, r.model_version_id) for r in found]
 
 
@@ -106,22 +106,22 @@ def test_a_training_is_asked_for_once(services: Services, project: Project) -> N
     assert later.text == "Job 2 trains again when the running training has ended."
 
 
-def test_rescoring_begins_a_round_with_the_serving_model(
+def test_rescoring_refreshes_the_order_with_the_serving_model(
     services: Services, project: Project
 ) -> None:
     version = add_version(services, project)
     add_round(services, project, [1], model_version_id=version.id)
     done = actions.rescore(services, project.id, "{ann}")
-    assert done.text == "Round 2 requested by {ann}."
-    assert rounds(services) == [(1, "open", version.id), (2, "scoring", version.id)]
+    assert done.text == "A new order of round 1 requested by {ann}."
+    assert rounds(services) == [(1, "open", version.id), (1, "scoring", version.id)]
     assert jobs_of(services) == [("score", "pending")]
     assert done.job == 1
 
     with pytest.raises(ActionError) as caught:
         actions.rescore(services, project.id, "ann")
     assert str(caught.value) == (
-        "Round 2 is already being prepared: job 1 (score) is waiting. Wait for it, or cancel it "
-        "first."
+        "An order of round 1 is already being prepared: job 1 (score) is waiting. Wait for it, or "
+        "cancel it first."
     )
 
 
@@ -134,7 +134,7 @@ def test_a_round_that_stands_still_does_not_keep_from_rescoring(
     assert rounds(services) == [(1, "closed", None), (2, "selecting", None)]
 
 
-def test_another_version_serves_and_a_round_begins_with_it(
+def test_another_version_serves_and_the_order_is_refreshed_with_it(
     services: Services, project: Project
 ) -> None:
     first, second = (add_version(services, project, number=number) for number in (1, 2))
@@ -142,16 +142,16 @@ def test_another_version_serves_and_a_round_begins_with_it(
         write_network(services, project, number)
     add_round(services, project, [1], model_version_id=second.id)
     done = actions.roll_back(services, project.id, 1, "ann")
-    assert done.text == "Model version 1 serves, by ann; round 2 starts with it."
-    assert rounds(services) == [(1, "open", second.id), (2, "scoring", first.id)]
+    assert done.text == "Model version 1 serves, by ann; a new order of round 1 starts with it."
+    assert rounds(services) == [(1, "open", second.id), (1, "scoring", first.id)]
     with pytest.raises(ActionError, match=r"^Model version 1 already serves\.$"):
         actions.roll_back(services, project.id, 1, "ann")
 
     actions.roll_back(services, project.id, 2, "ann")  # forward again
     assert rounds(services) == [
         (1, "open", second.id),
-        (2, "closed", first.id),
-        (3, "scoring", second.id),
+        (1, "closed", first.id),
+        (1, "scoring", second.id),
     ]
     assert jobs_of(services) == [("score", "pending")]
 

@@ -174,7 +174,8 @@ def test_after_a_kill_the_job_waits_again_and_its_attempts_count(services: Servi
 
 def test_a_round_whose_job_kills_every_worker_is_given_up(services: Services) -> None:
     with services.store.transaction() as session:
-        session.add(Round(project_id=1, number=2, state="scoring", selector="x", budget=5, seed=0))
+        values = {"selector": "x", "budget": 5, "seed": 0}
+        session.add(Round(project_id=1, ranking=2, number=2, state="scoring", **values))
     job_id = ask(services, "score")
     for _ in range(MAX_DEATHS):
         services.jobs.claim(job_id)

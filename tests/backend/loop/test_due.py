@@ -19,13 +19,13 @@ from support.offline import (
 from cdal.backend.loop.due import (
     RULES,
     Facts,
-    OpenRound,
     Step,
     UnfinishedRound,
     decide,
     read_facts,
     rule_for,
 )
+from cdal.backend.loop.rounds import OpenRound
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.tables import IGNORE_SKIPPED, Project, Round, Submission, Task, now
@@ -54,9 +54,15 @@ def opened(labelled: int = 20, learnt: int = 20, **changes: Any) -> Facts:
 CASES: list[tuple[Facts, Step | None, str | None]] = [
     # A training ended without a new model.
     (replace(NEW, without_model=True), "begin a round", "without a new model"),
-    (opened(30, without_model=True), "begin a round", "without a new model"),
-    (opened(30, training_asked=30, without_model=True), "begin a round", "without a new model"),
-    (opened(29, without_model=True), None, None),
+    (opened(30, learnt=30, without_model=True), "begin a round", "without a new model"),
+    (
+        opened(30, learnt=30, training_asked=30, without_model=True),
+        "begin a round",
+        "without a new model",
+    ),
+    (opened(29, learnt=29, without_model=True), None, None),
+    # The label that finished the round came after the training had begun.
+    (opened(30, learnt=29, without_model=True), None, None),
     (replace(NEW, unfinished=MAKING, without_model=True), None, None),
     (replace(NEW, paused=True, without_model=True), "begin a round", "without a new model"),
     # Paused.
@@ -129,6 +135,15 @@ CASES: list[tuple[Facts, Step | None, str | None]] = [
         "every image that can be used is labelled",
     ),
     (replace(EXHAUSTED, learnt=100, changed=1), "train", "a training is due"),
+    # Labels that came during a training count for the next one.
+    (opened(25, learnt=22, train_every=3), "train", "3 new labels, a training is due"),
+    (opened(24, learnt=22, train_every=3), None, None),
+    (opened(29, learnt=22, train_every=3, training=True), None, None),
+    (opened(45, labels=40, learnt=37, train_every=8), "train", "8 new labels, a training is due"),
+    # The round's last labels are learnt, however few came since the last training within it.
+    (opened(30, learnt=28, training_asked=28, train_every=4), "train", "2 new labels"),
+    (opened(24, learnt=22, training_asked=22, train_every=4, left=0), "train", "2 new labels"),
+    (opened(24, learnt=24, training_asked=22, train_every=4, left=0), None, None),
     # Images that the open round has not ranked.
     (opened(unranked=1), "begin a round", "had not ranked"),
     (opened(unranked=1, training=True), "begin a round", "had not ranked"),
@@ -247,12 +262,22 @@ def test_a_round_that_failed_just_now(services: Services, project: Project) -> N
     assert not facts_of(services).round_just_failed
 
 
+def has_budget(services: Services) -> bool:
+    facts = facts_of(services)
+    return facts.open is not None and facts.open.has_budget(facts.labelled)
+
+
+def is_finished(services: Services) -> bool:
+    facts = facts_of(services)
+    return facts.open is not None and facts.open.is_finished(facts.labelled)
+
+
 @pytest.mark.usefixtures("ranked")
 def test_a_round_has_its_budget_when_so_many_are_labelled(services: Services) -> None:
     change(services, 3, annotations=1)
-    assert not facts_of(services).round_has_its_budget
+    assert not has_budget(services)
     change(services, 1, annotations=1)
-    assert facts_of(services).round_has_its_budget
+    assert has_budget(services)
 
 
 def ignore_skipped(services: Services) -> None:
@@ -265,17 +290,17 @@ def ignore_skipped(services: Services) -> None:
 def test_deleted_images_and_those_that_a_skip_ended_count_as_settled(services: Services) -> None:
     change(services, 3, skips=1)
     delete(services, 1)
-    assert not facts_of(services).round_has_its_budget
+    assert not has_budget(services)
     ignore_skipped(services)
-    assert facts_of(services).round_has_its_budget
+    assert has_budget(services)
 
 
 @pytest.mark.usefixtures("ranked")
 def test_one_person_who_skips_everything_settles_nothing_for_others(services: Services) -> None:
     for task_id in range(1, 6):
         change(services, task_id, skips=1)
-    facts = facts_of(services)
-    assert (facts.waiting, facts.round_has_its_budget, facts.round_is_finished) == (5, False, False)
+    assert facts_of(services).waiting == 5
+    assert (has_budget(services), is_finished(services)) == (False, False)
 
 
 @pytest.mark.usefixtures("ranked")
@@ -283,16 +308,16 @@ def test_a_round_is_finished_when_all_but_skipped_images_are_labelled(services: 
     """Whoever skipped them is not served them again, and may be the only one who labels."""
     for task_id in (2, 4, 5, 1):
         change(services, task_id, skips=1)
-    assert not facts_of(services).round_is_finished
+    assert not is_finished(services)
     change(services, 3, annotations=1)
-    assert facts_of(services).round_is_finished
-    assert not facts_of(services).round_has_its_budget
+    assert is_finished(services)
+    assert not has_budget(services)
 
 
 @pytest.mark.usefixtures("ranked")
 def test_an_image_that_one_skipped_and_another_labelled_counts_once(services: Services) -> None:
     change(services, 3, skips=1, annotations=1)
-    assert not facts_of(services).round_has_its_budget
+    assert not has_budget(services)
 
 
 def test_a_round_is_finished_when_nothing_is_left_of_it(
@@ -300,16 +325,14 @@ def test_a_round_is_finished_when_nothing_is_left_of_it(
 ) -> None:
     add_tasks(services, project, [1])
     add_round(services, project, [1], queued=1, budget=50)
-    assert not facts_of(services).round_is_finished
+    assert not is_finished(services)
     change(services, 1, annotations=1)
-    assert facts_of(services).round_is_finished
-    assert not facts_of(services).round_has_its_budget
+    assert is_finished(services)
+    assert not has_budget(services)
 
 
 def unranked(services: Services) -> int:
-    current = facts_of(services).open
-    assert current is not None
-    return current.unranked
+    return facts_of(services).unranked
 
 
 def test_images_that_were_not_ranked_count_once_the_ranking_is_used_up(

@@ -116,6 +116,94 @@ def test_budget_and_reserve_are_queued_in_order(
     )
 
 
+def refresh(services: Services, project: Project, ranking: list[int], **changes: Any) -> Round:
+    """A new order of round 1 that waits to be queued."""
+    values = {"editions": 1, "budget": 4, "labels": 0, **changes}
+    return add_round(services, project, ranking, state="queueing", **values)
+
+
+def test_a_refreshed_order_is_switched_to_once_it_is_complete(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    older = open_queue(services, project, label_studio)
+    label(services, 13)
+    refreshed = refresh(services, project, [16, 14, 12, 15, 11])
+    label_studio.failures = [AWAY]
+    with pytest.raises(LabelStudioError):
+        run(services, project, label_studio)
+    # Nobody is left without a task: the label stream follows the order before it.
+    assert label_studio.info.model_version == "CDAL round 1.1"
+    assert round_of(services, older).state == "open"
+    assert top_up(services, project, label_studio) is None
+
+    run(services, project, label_studio)
+    assert label_studio.info.model_version == "CDAL round 1.3"  # 1.2 broke off
+    assert label_studio.stream()[:3] == [16, 14, 12]
+    assert round_of(services, older).state == "closed"
+    assert (round_of(services, refreshed).state, round_of(services, refreshed).number) == (
+        "open",
+        1,
+    )
+    with services.store.reading() as session:
+        opened = session.scalars(select(Event.text).where(Event.text.contains("is open"))).all()
+    assert opened == ["Round 1 is open: 4 images queued"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "queued"),
+    [
+        ({"budget": 4}, 5),  # three more labels, and the reserve
+        ({"budget": 4, "train_every": 1}, 3),  # the next order comes after one label
+        ({"budget": 1}, 2),  # what is labelled until the training has ended
+    ],
+)
+def test_a_refreshed_queue_lasts_until_the_next_one(
+    services: Services,
+    project: Project,
+    label_studio: FakeLabelStudio,
+    changes: dict[str, int],
+    queued: int,
+) -> None:
+    open_queue(services, project, label_studio)
+    label(services, 13)
+    refresh(services, project, [16, 14, 12, 15, 11], budget=changes["budget"])
+    with services.store.transaction() as session:
+        settings = {"reserve": 2, "network": "resnet18", **changes}
+        session.get_one(Project, project.id).extra_params = settings
+    run(services, project, label_studio)
+    assert len(label_studio.stream()) == queued
+
+
+def test_its_predictions_are_those_of_the_newest_model(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    old = add_version(services, project, dict.fromkeys(RANKING, "cat"))
+    add_round(services, project, RANKING, state="queueing", model_version_id=old.id)
+    run(services, project, label_studio)
+    new = add_version(services, project, dict.fromkeys(RANKING, "dog"), number=2)
+    refresh(services, project, [12, 16, 14, 15, 11, 13], model_version_id=new.id)
+    run(services, project, label_studio)
+    version = label_studio.info.model_version
+    given = [p for chunk in label_studio.imports for p in chunk if p["model_version"] == version]
+    assert all(p["result"] == choice("dog") for p in given)
+    assert label_studio.stream()[0] == 12
+    assert "delete" not in " ".join(label_studio.calls)
+
+
+def test_labels_that_came_while_a_round_was_made_are_looked_at_again(
+    services: Services, project: Project, label_studio: FakeLabelStudio
+) -> None:
+    """Nobody's label waits for the next one: here two of them make the next training due."""
+    made = add_round(services, project, RANKING, state="queueing")
+    run(services, project, label_studio)
+    assert ("sync", "pending") not in jobs_of(services)
+    label(services, 11, 13)
+    with services.store.transaction() as session:
+        session.get_one(Round, made.id).state = "queueing"
+    run(services, project, label_studio)
+    assert jobs_of(services)[-1] == ("sync", "pending")
+
+
 def test_what_has_been_labelled_meanwhile_is_not_queued(
     services: Services, project: Project, label_studio: FakeLabelStudio
 ) -> None:

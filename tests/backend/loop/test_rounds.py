@@ -14,6 +14,7 @@ from support.offline import (
     add_version,
     jobs_of,
     make_services,
+    pick_states,
 )
 
 from cdal.backend.loop.rounds import (
@@ -21,6 +22,8 @@ from cdal.backend.loop.rounds import (
     close_older,
     count_fresh_picks,
     ended_or_deleted,
+    is_refresh,
+    labels_in,
     queue_version,
     round_of_queue,
     unlabelled_picks,
@@ -39,15 +42,17 @@ def project(services: Services) -> Project:
     return add_project(services)
 
 
-def begin(services: Services, project: Project, **settings: Any) -> Round:
+def begin(services: Services, project: Project, trained: bool = False, **settings: Any) -> Round:
     with services.store.transaction() as session:
         session.get_one(Project, project.id).extra_params = settings
-        return begin_round(session, services.jobs, project.id).round
+        return begin_round(session, services.jobs, project.id, trained=trained).round
 
 
-def state_of(services: Services, number: int) -> str:
+def states(services: Services) -> list[tuple[int, str]]:
+    """Round and state of every ranking, the oldest first."""
     with services.store.reading() as session:
-        return session.scalars(select(Round.state).filter_by(number=number)).one()
+        rows = session.scalars(select(Round).order_by(Round.ranking))
+        return [(row.number, row.state) for row in rows]
 
 
 def test_without_a_model_it_is_random_and_says_so(services: Services, project: Project) -> None:
@@ -65,25 +70,111 @@ def test_with_a_model_it_is_scored_first(services: Services, project: Project) -
     assert jobs_of(services) == [("score", "pending")]
 
 
-def test_every_round_has_another_seed(services: Services, project: Project) -> None:
+def test_every_ranking_has_another_seed(services: Services, project: Project) -> None:
     assert [begin(services, project).seed for _ in range(3)] == [0, 1, 2]
 
 
-def test_the_open_round_stays_and_one_in_the_making_is_given_up(
+def learnt(services: Services, project: Project, labels: int) -> None:
+    """A training began with so many labels."""
+    with services.store.transaction() as session:
+        session.get_one(Project, project.id).training_labels = labels
+
+
+@pytest.fixture
+def at_work(services: Services, project: Project) -> Round:
+    """Round 4 asks for 3 labels; it has 2, and one image was labelled before it began."""
+    add_tasks(services, project, [1, 2, 3], annotations=1)
+    add_tasks(services, project, range(4, 10))
+    return add_round(
+        services, project, range(2, 10), number=4, queued=4, labels=1, budget=3, editions=2
+    )
+
+
+@pytest.mark.usefixtures("at_work")
+@pytest.mark.parametrize("trained", [True, False])
+def test_an_open_round_has_its_order_refreshed(
+    services: Services, project: Project, trained: bool
+) -> None:
+    learnt(services, project, 3)
+    with services.store.transaction() as session:
+        session.scalars(select(Round)).one().training_asked = 3
+    begun = begin(services, project, trained, budget=7)
+    # Its labels are counted from where the round began, and its queue gets a name of its own.
+    assert (begun.number, begun.ranking, begun.counts_from) == (4, 2, 1)
+    assert (begun.budget, begun.training_asked, begun.editions) == (7, 3, 2)
+    assert states(services) == [(4, "open"), (4, "selecting")]
+
+
+@pytest.mark.usefixtures("at_work")
+def test_a_round_that_was_learnt_is_followed_by_the_next(
+    services: Services, project: Project
+) -> None:
+    change(services, 4, annotations=1)
+    learnt(services, project, 4)
+    begun = begin(services, project, trained=True)
+    assert (begun.number, begun.counts_from, begun.training_asked) == (5, None, None)
+
+
+@pytest.mark.usefixtures("at_work")
+def test_a_round_goes_on_until_its_last_labels_are_learnt(
+    services: Services, project: Project
+) -> None:
+    change(services, 4, annotations=1)  # while the model was learning from three
+    learnt(services, project, 3)
+    assert begin(services, project, trained=True).number == 4
+
+
+@pytest.mark.usefixtures("at_work")
+def test_a_finished_round_that_waits_for_its_training_hands_its_labels_on(
+    services: Services, project: Project
+) -> None:
+    change(services, 4, annotations=1)
+    begun = begin(services, project)
+    assert (begun.number, begun.counts_from) == (5, 1)
+
+
+def test_the_open_round_stays_and_a_ranking_in_the_making_is_given_up(
     services: Services, project: Project
 ) -> None:
     add_round(services, project, [1], state="open", number=1)
-    add_round(services, project, [1], state="selecting", number=2)
-    assert begin(services, project).number == 3
-    assert (state_of(services, 1), state_of(services, 2)) == ("open", "closed")
+    add_round(services, project, [1], state="selecting", number=1)
+    begin(services, project)
+    assert states(services) == [(1, "open"), (1, "closed"), (1, "selecting")]
 
 
 def test_when_it_is_queued_the_older_ones_end(services: Services, project: Project) -> None:
-    add_round(services, project, [1], number=1)
-    newest = add_round(services, project, [1], number=2)
+    older = add_round(services, project, [1, 2, 3], queued=1)
+    newest = add_round(services, project, [2, 3], queued=1)
     with services.store.transaction() as session:
         close_older(session, session.get_one(Round, newest.id))
-    assert (state_of(services, 1), state_of(services, 2)) == ("closed", "open")
+    assert states(services) == [(1, "closed"), (1, "open")]
+    # What was ranked but never queued needs no place in the store.
+    assert pick_states(services, older) == {1: "queued"}
+    assert pick_states(services, newest) == {2: "queued", 3: "ranked"}
+
+
+def test_progress_continues_through_a_refreshed_order(services: Services, at_work: Round) -> None:
+    """What an earlier order queued and a skip ended counts in the round, once."""
+    project = project_of(services)
+    with services.store.transaction() as session:
+        session.get_one(Project, 1).skip_queue = IGNORE_SKIPPED
+    with services.store.reading() as session:
+        assert labels_in(session, at_work) == 2
+    change(services, 4, skips=1)
+    refreshed = add_round(services, project, [5, 6], number=4, queued=2, labels=1, budget=3)
+    change(services, 5, skips=1)  # it was queued in both orders
+    with services.store.reading() as session:
+        assert labels_in(session, refreshed) == 4
+        assert is_refresh(session, refreshed) is False  # nobody has followed the first yet
+    with services.store.transaction() as session:
+        session.get_one(Round, at_work.id).queue_version = "CDAL round 4.2"
+    with services.store.reading() as session:
+        assert is_refresh(session, refreshed) is True
+
+
+def project_of(services: Services) -> Project:
+    with services.store.reading() as session:
+        return session.get_one(Project, 1)
 
 
 @pytest.fixture

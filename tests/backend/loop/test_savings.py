@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from hashlib import sha256
@@ -45,6 +46,7 @@ from cdal.backend.store.tables import (
 )
 from cdal.models import load_network
 from cdal.selectors import Pick as Picked
+from cdal.selectors import Pool
 
 
 @pytest.fixture
@@ -69,6 +71,54 @@ def test_random_draws_have_their_share_of_any_front(share: float, order: list[in
     assert [pick.index for pick in found] == order
     assert [pick.reason for pick in found if pick.index > 10] == [{"random": True}] * 3
     assert found[0].reason == {"nearest": 7}
+
+
+def test_the_share_is_kept_over_the_orders_of_a_round() -> None:
+    """With a share of 0.2 each fifth image is drawn, wherever the order was refreshed."""
+    queued: list[bool] = []
+    for served in (3, 4, 9, 1, 8):  # images of each order until the next one comes
+        order = selecting.mixed(picked(*range(50)), picked(*range(50, 70)), 0.2, queued)
+        queued += ["random" in pick.reason for pick in order[:served]]
+    assert [place for place, random in enumerate(queued, 1) if random] == [5, 10, 15, 20, 25]
+
+
+def candidates(task_ids: Sequence[int], labelled: Sequence[int] = ()) -> selecting.Candidates:
+    count = len(task_ids)
+    pool = Pool(
+        mixtures=torch.zeros(count, 1, 1),
+        present=torch.zeros(count, 1, dtype=torch.bool),
+        labelled=torch.tensor([task in labelled for task in task_ids]),
+    )
+    return selecting.Candidates(pool, list(task_ids))
+
+
+def drawn(
+    task_ids: Sequence[int], count: int, seed: int, labelled: Sequence[int] = ()
+) -> list[int]:
+    found = candidates(task_ids, labelled)
+    return [found.task_ids[pick.index] for pick in selecting.draw(found, count, seed)]
+
+
+def test_a_draw_goes_on_where_the_last_one_was_left() -> None:
+    first = drawn(range(1, 101), 10, seed=3)
+    # Two were labelled, and so was another image; the others are still the next.
+    assert drawn(range(1, 101), 8, 3, labelled=[first[0], first[4]])[:8] == [
+        *first[1:4], *first[5:],
+    ]  # fmt: skip
+    assert drawn(range(1, 101), 10, seed=4) != first
+    # Whatever else is imported, the order among these stays.
+    both = drawn(range(1, 201), 200, seed=3)
+    assert [task for task in both if task <= 100][:10] == first
+
+
+def test_every_image_is_as_likely_to_be_drawn_as_any_other() -> None:
+    """Also if half of the pool was labelled."""
+    times = Counter[int]()
+    for seed in range(2000):
+        times.update(drawn(range(1, 21), 3, seed, labelled=range(1, 11)))
+    assert set(times) == set(range(11, 21))
+    # 600 are expected of each, with a standard deviation of 20.
+    assert all(abs(count - 600) < 5 * 20.5 for count in times.values())
 
 
 def test_a_round_draws_its_share_from_the_whole_pool(services: Services) -> None:

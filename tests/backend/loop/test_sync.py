@@ -199,16 +199,17 @@ class TestAnOpenRound:
     def test_new_images_do_not_put_a_training_off(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
-        """A round that replaces the open one for new images keeps its count of labels."""
+        """An order that is refreshed for new images keeps the round's count of labels."""
         label_studio.label(1)
         assert "a training" not in run(services, project, label_studio)
         with services.store.transaction() as session:
-            number = rounds.begin_round(session, services.jobs, project.id).round.number
+            begun = rounds.begin_round(session, services.jobs, project.id)
+        assert (begun.is_refresh, begun.round.number) == (True, 1)
         selecting = make_work(services, project, label_studio, "select")
         select_job.run(selecting)
         services.jobs.finish(selecting.job.id, "done")
         with services.store.transaction() as session:
-            session.scalars(select(Round).filter_by(number=number)).one().state = "open"
+            session.get_one(Round, begun.round.id).state = "open"
         label_studio.label(2)
         assert "2 new labels, a training is due" in run(services, project, label_studio)
 
@@ -217,6 +218,7 @@ class TestAnOpenRound:
     ) -> None:
         with services.store.transaction() as session:
             session.scalars(select(Round)).one().labels = 3
+            session.get_one(Project, project.id).training_labels = 3
         for task_id in (1, 2):  # of three that there were
             label_studio.label(task_id)
         run(services, project, label_studio)

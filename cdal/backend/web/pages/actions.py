@@ -43,8 +43,8 @@ ACTIONS: Mapping[str, Action] = {
     "rescore": Action(
         "Rescore",
         lambda s, project, _, by: actions.rescore(s, project, by),
-        warning="A new round starts: the pool is scored and selected again, and the new queue "
-        "replaces the current one. No label is lost, but the current order does not come back.",
+        warning="The pool is scored and selected again, and the new order replaces the current "
+        "one, which does not come back. No label is lost.",
     ),
     "cancel": Action(
         "Cancel the job",
@@ -58,8 +58,8 @@ ACTIONS: Mapping[str, Action] = {
         "Let it serve",
         actions.roll_back,
         of="version",
-        warning="This model version replaces the serving one. A new round starts with it, and its "
-        "queue replaces the current one. A running training will be kept but not serve.",
+        warning="This model version replaces the serving one. It ranks the pool again, and the new "
+        "order replaces the current one. A running training will be kept but not serve.",
     ),
 }
 

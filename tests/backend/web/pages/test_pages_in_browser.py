@@ -13,8 +13,6 @@ from playwright.sync_api import Browser, expect
 from support.admin import DESKTOP, PATIENCE_MS, PHONE, Admin, admin
 from support.scenario import Scenario
 
-from cdal.demo.backend import round_is_open
-
 pytestmark = pytest.mark.label_studio
 
 PATHS = ["", "/queue", "/pool-map", "/comparison", "/settings", "/confirm/rescore"]
@@ -156,15 +154,16 @@ def test_a_second_version_and_the_way_back(ann: Admin, loop: Scenario) -> None:
 
 
 def test_rescoring_asks_first(ann: Admin, loop: Scenario) -> None:
-    newest = loop.status()["rounds"][-1]["number"]
+    newest = loop.status()["rounds"][-1]
     ann.open()
     ann.page.get_by_role("link", name="Rescore the pool").click()
     ann.sees("This cannot be undone")
     ann.page.get_by_role("link", name="Leave everything as it is").click()
-    assert loop.status()["rounds"][-1]["number"] == newest
+    assert loop.status()["rounds"][-1] == newest
     ann.press("Rescore the pool", "Rescore")
-    ann.sees(f"Round {newest + 1} requested by somebody at 127.0.0.1")
-    loop.wait("the new round", round_is_open(newest + 1))
+    ann.sees(f"A new order of round {newest['number']} requested by somebody at 127.0.0.1")
+    refreshed = newest["refreshes"] + 1
+    loop.wait("the new order", lambda s: s["rounds"][-1]["refreshes"] == refreshed)
 
 
 def test_pause_and_resume(ann: Admin, loop: Scenario) -> None:
