@@ -89,11 +89,11 @@ class ServerConfig(BaseSettings):
         "threads for pages and the API, and some for Label Studio's short calls.",
     )
     worker_threads: int = Field(
-        8,
-        ge=5,
+        9,
+        ge=6,
         description="Jobs that run at the same time: one training, one scoring, one for the pages, "
-        "one for upkeep, and the short ones that notice new labels and refill the queues; one of "
-        "those is left for other Label Studios.",
+        "one in the background, one for upkeep, and the short ones that notice new labels and "
+        "refill the queues; one of those is left for other Label Studios.",
     )
     compute_threads: int | None = Field(
         None, ge=1, description="CPU threads of torch in the worker; by default one per core."

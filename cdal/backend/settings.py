@@ -135,8 +135,10 @@ class ProjectSettings(BaseModel):
     training: Literal["auto", "head", "full"] = Field(
         "auto",
         description="What learns: a small head on a frozen pretrained backbone, in seconds "
-        '("head"), or all weights of a network ("full"). "auto" means "head", unless another '
-        'setting requires "full": a `network` of torchvision, `weights`, or `pretrained` false.',
+        '("head"), or all weights of a network ("full"). "auto" means "head", with full training '
+        "after it in the background where there is a GPU and at least 1,000 labels, or where a "
+        'fully trained model serves; but "full" if another setting requires it: a `network` of '
+        "torchvision, `weights`, or `pretrained` false. A `network` `timm:NAME` means heads only.",
     )
     network: str | None = Field(
         None,

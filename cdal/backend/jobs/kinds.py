@@ -15,18 +15,19 @@ JobKind = Literal[
     "comparison",
     "pool_map",
     "savings",
+    "full_training",
     "recheck",
     "prune",
 ]
 
-Lane = Literal["queue", "train", "score", "look", "upkeep"]
+Lane = Literal["queue", "train", "score", "look", "background", "upkeep"]
 """Jobs of the same lane never run at the same time for one project.
 
 Sync and queue both write the project's queue. A training must hold up neither them nor the scoring
-of a new round. What people only look at holds up nothing.
+of a new round. What people only look at holds up nothing, nor does what gives way to all others.
 """
 
-SHARED_LANES: frozenset[Lane] = frozenset({"train", "score", "look", "upkeep"})
+SHARED_LANES: frozenset[Lane] = frozenset({"train", "score", "look", "background", "upkeep"})
 """Of these lanes, one job runs at a time on the whole machine.
 
 Two trainings would only slow each other down, and a thread must always be free for the lane in
@@ -68,6 +69,7 @@ KINDS: Mapping[str, Kind] = {
     "comparison": Kind("look", "comparison"),
     "pool_map": Kind("look", "pool map"),
     "savings": Kind("train", "savings estimate"),
+    "full_training": Kind("background", "full training", asks_label_studio=True),
     "recheck": Kind("upkeep", "check of the images", is_frequent=True),
     "prune": Kind("upkeep", "pruning", asks_label_studio=True),
 }

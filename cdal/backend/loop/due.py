@@ -25,13 +25,31 @@ from cdal.backend.loop.rounds import (
 )
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import changed_labels, count_labelled, count_tasks, waiting
-from cdal.backend.store.tables import Job, Pick, Project, Round, Submission, Task, seconds_since
+from cdal.backend.store.tables import (
+    Job,
+    ModelVersion,
+    Pick,
+    Project,
+    Round,
+    Submission,
+    Task,
+    seconds_since,
+)
+from cdal.models import is_backbone
 
 RESUME_AFTER = timedelta(minutes=5)
 """A round that failed is tried again after this long: Label Studio may have been away."""
 
 FEW = 0.05
 """Fewer new labels than this share of all are not worth a training while others may follow."""
+
+FULL_TRAINING_LABELS = 1000
+"""Where there is a GPU, all weights are trained after a head from this many labels on. Not measured
+here: with 1,000 labels, full training is ahead of a linear layer on frozen features on most of the
+tasks of VTAB-1k (Jia et al., ECCV 2022, table 1)."""
+
+FULL_TRAINING_GROWTH = 0.1
+"""All weights are trained again once there are more labels by this share."""
 
 PAUSE = timedelta(minutes=2)
 """Nobody has labelled for this long: no other label is about to follow."""
@@ -319,3 +337,33 @@ def _round_just_failed(session: Session, project_id: int) -> bool:
 
 def _count(session: Session, condition: ColumnElement[bool]) -> int:
     return session.scalar(select(func.count()).where(condition)) or 0
+
+
+def full_training_is_due(
+    session: Session, project_id: int, settings: ProjectSettings, device: str
+) -> bool:
+    """Whether all weights of a network are to be trained in the background, after a head.
+
+    That is so where there is a GPU and labels are enough, and where a network serves all of whose
+    weights were trained: it goes on learning.
+
+    Args:
+        session: of the transaction in which the head is recorded.
+        project_id: of the project.
+        settings: of the project.
+        device: the type of device that trains, such as "cuda".
+    """
+    if settings.training != "auto" or settings.network is not None or not settings.trains_head:
+        return False
+    project = session.get_one(Project, project_id)
+    serving = session.get(ModelVersion, project.serving_version_id or 0)
+    if project.paused_at is not None or serving is None:
+        return False
+    labels = count_labelled(session, project_id)
+    if is_backbone(serving.architecture) and (device != "cuda" or labels < FULL_TRAINING_LABELS):
+        return False
+    rows = session.execute(
+        select(ModelVersion.architecture, ModelVersion.labels).filter_by(project_id=project_id)
+    )
+    last = max((learnt for name, learnt in rows if not is_backbone(name)), default=0)
+    return labels > last * (1 + FULL_TRAINING_GROWTH)

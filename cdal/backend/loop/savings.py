@@ -57,7 +57,9 @@ def run(work: Context) -> str:
         return _record(work, {"known": False, "why": why})
     device = choose_device(work.services.config.device)
     folder = work.services.config.project_folder(work.project.id) / "savings"
-    network, _ = network_to_train(work, images, _last(folder, device, work), device)
+    network, _ = network_to_train(
+        work, images, _last(folder, device, work), device, not work.settings.trains_head
+    )
     images = images.read(network, lambda share: work.report(0.1 * share, "reading")).images
     train, held_out = split(images, work.settings.held_out)
     rows = _comparable(work, network)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.due import decide, read_facts
+from cdal.backend.loop.due import decide, full_training_is_due, read_facts
 from cdal.backend.loop.gate import Serving, compare_with_serving, judge, judge_images
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.labelled_set import (
+    Labels,
     labelled_images,
     least_classes,
     note_changed,
@@ -39,6 +42,7 @@ from cdal.backend.store.tables import ClassMetrics, ModelVersion, Project
 from cdal.models import (
     BACKGROUND,
     FitProgress,
+    FitReport,
     Metrics,
     ModelError,
     Recipe,
@@ -58,27 +62,83 @@ READING, FITTING = 0.1, 0.85  # shares of the job's progress
 OVERTAKEN = "is kept but does not serve, since another was chosen to serve while it was trained"
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network that has just been trained, and what it is to be compared on.
+
+    Attributes:
+        network: the network.
+        recipe: of the training.
+        report: of the training.
+        images: the labelled images.
+        held_out: those that it has not learnt from.
+        learnt: those that it, or a version whose weights it began with, has learnt from.
+        fingerprint: of everything that the training depended on.
+        labels: labelled images that were known.
+        serving_id: id of the version that served when the training began.
+        serving: that version, if it is for this task.
+        started_from: id of the version whose weights it began with.
+        started: when it began, by ``time.monotonic``.
+    """
+
+    network: TaskNetwork
+    recipe: Recipe
+    report: FitReport
+    images: TrainingImages
+    held_out: TrainingImages
+    learnt: frozenset[bytes]
+    fingerprint: str
+    labels: int
+    serving_id: int | None
+    serving: Serving | None
+    started_from: int | None
+    started: float
+
+
 def run(work: Context) -> str:
     """Train on all labels, then begin the next round."""
     started = time.monotonic()
     read_changes(work)
     labels = read_labels(work)
-    truths = labels.truths
     with work.services.store.transaction() as session:
         session.get_one(Project, work.project.id).training_labels = count_labelled(
             session, work.project.id
         )
         note_learnt(session, work.project.id, labels.marks)
+    full = not work.settings.trains_head
+    trained = learn(work, labels, full, work.stop, started)
+    if isinstance(trained, str):
+        return _begin_without(work, trained)
+    version, images = compare(work, trained, trained.serving)
+    return save(work, trained.network, version, trained.report.metrics, images, trained.serving_id)
+
+
+def learn(
+    work: Context, labels: Labels, full: bool, stop: Callable[[], bool], started: float
+) -> Trained | str:
+    """Train a network on labels.
+
+    Args:
+        work: the running job.
+        labels: as they were read.
+        full: whether all weights are trained, and not only a head.
+        stop: asked between the steps of the training.
+        started: when reading them began, by ``time.monotonic``.
+
+    Returns:
+        The network; or why nothing was trained, in words.
+    """
+    truths = labels.truths
     needed = least_classes(work.control)
     short = too_few(truths.values(), work.settings.min_labels, needed)
     if short is not None:
         note_unread(work, labels)
-        return _begin_without(work, short)
+        return short
     device = choose_device(work.services.config.device)
     images = labelled_images(work, truths)
-    serving_id, serving = _serving(work, device)
+    serving_id, serving = serving_model(work, device)
     to_continue = None if serving is None else serving.network
-    network, continues = network_to_train(work, images, to_continue, device)
+    network, continues = network_to_train(work, images, to_continue, device, full)
     read = images.read(network, lambda share: work.report(READING * share, "reading the images"))
     images = read.images
     # People can label other images meanwhile, so a training does not wait for ever.
@@ -88,11 +148,11 @@ def run(work: Context) -> str:
     note_changed(work, read, network.seen_size)
     short = too_few((item.truth for item in images.items), needed, needed)
     if short is not None:
-        return _begin_without(work, f"{len(read.problems)} images could not be read. {short}")
+        return f"{len(read.problems)} images could not be read. {short}"
     started_from = serving_id if continues else None
     mark = _fingerprint(work, images, network)
     if _is_newest(work, mark, started_from):
-        return _begin_without(work, "nothing has changed since the newest model version")
+        return "nothing has changed since the newest model version"
     known = None if serving is None else serving.images
     begun_with = known.learnt if known is not None and continues else frozenset()
     train, held_out = split(images, work.settings.held_out, begun_with)
@@ -103,34 +163,67 @@ def run(work: Context) -> str:
         held_out.prepared_for(network),
         recipe,
         _progress(work),
-        work.stop,
+        stop,
     )
+    return Trained(
+        network=network,
+        recipe=recipe,
+        report=report,
+        images=images,
+        held_out=held_out,
+        learnt=begun_with | {item.content for item in train.items},
+        fingerprint=mark,
+        labels=len(truths),
+        serving_id=serving_id,
+        serving=serving,
+        started_from=started_from,
+        started=started,
+    )
+
+
+def compare(
+    work: Context, trained: Trained, serving: Serving | None
+) -> tuple[ModelVersion, VersionImages]:
+    """A model version of what was trained, which serves unless it is worse than the serving one."""
     work.report(READING + FITTING, "comparing with the serving model")
-    judged = judge_images(network, images, recipe, work.stop)
+    network, held_out = trained.network, trained.held_out
+    judged = judge_images(network, trained.images, trained.recipe, work.stop)
     paired = before = None
     if serving is not None:
         paired = compare_with_serving(
-            network, judged, serving, images, held_out, work.control, work.stop
+            network, judged, serving, trained.images, held_out, work.control, work.stop
         )
         before = _metrics_of(serving, held_out, work)
-    verdict = judge(report.metrics, paired, work.settings.tolerance, first=serving is None)
-    learnt = VersionImages(begun_with | {item.content for item in train.items}, judged)
+    metrics = trained.report.metrics
+    verdict = judge(metrics, paired, work.settings.tolerance, first=serving is None)
     version = ModelVersion(
         project_id=work.project.id,
-        number=_next_number(work),
         architecture=network.manifest.architecture,
+        origin=_origin(work, network),
         classes=list(network.classes),
-        fingerprint=mark,
-        labels=len(truths),
-        metrics=report.metrics.overall() if report.metrics else {},
+        fingerprint=trained.fingerprint,
+        labels=trained.labels,
+        metrics=metrics.overall() if metrics else {},
         serving_metrics=before.overall() if before else None,
-        started_from=started_from,
+        started_from=trained.started_from,
         promoted=verdict.promoted,
         verdict=verdict.why,
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - trained.started,
     )
-    _save(work, network, version, report.metrics, learnt, serving_id)
-    return f"model version {version.number} {version.verdict}"
+    return version, VersionImages(trained.learnt, judged)
+
+
+def _origin(work: Context, network: TaskNetwork) -> dict[str, str] | None:
+    """What a network began from, without the places of folders on the server."""
+    if network.manifest.origin is None:
+        return None
+    found: dict[str, str] = asdict(network.manifest.origin)
+    config = work.services.config
+    folders = {config.data_folder: "the data folder", config.weights_folder: "the weights folder"}
+    for folder, said in folders.items():
+        if folder is not None:
+            found = {name: text.replace(str(folder), said) for name, text in found.items()}
+    return found
 
 
 def _begin_without(work: Context, why: str) -> str:
@@ -153,38 +246,77 @@ def _metrics_of(serving: Serving, held_out: TrainingImages, work: Context) -> Me
     return serving.network.evaluate(held_out.prepared_for(serving.network), work.stop)
 
 
-def _save(
+_saving = threading.Lock()
+"""Held while a version gets its number: a head and a whole network may be trained together."""
+
+
+def save(
     work: Context,
     network: TaskNetwork,
     version: ModelVersion,
     metrics: Metrics | None,
     images: VersionImages,
     compared_with: int | None,
+    background: bool = False,
+) -> str:
+    """Write the weights, then record them: a kill in between leaves the old state.
+
+    Args:
+        work: the running job.
+        network: what was trained.
+        version: its record.
+        metrics: on the held-out images.
+        images: what it has learnt from and judged.
+        compared_with: id of the version that it was compared with.
+        background: whether only a version that serves begins a round.
+
+    Returns:
+        What has become of it, in words.
+    """
+    with _saving:
+        version.number = _next_number(work)
+        folder = work.services.config.version_folder(work.project.id, version.number)
+        shutil.rmtree(folder, ignore_errors=True)  # left by a training that was killed right here
+        network.save(folder, version.fingerprint)
+        with work.services.store.transaction() as session:
+            work.check_cancelled(session)
+            _record(work, session, version, compared_with)
+            session.add(images.row(version.id))
+            if metrics is not None:
+                session.add(_class_metrics(version.id, metrics))
+            if not background:
+                _go_on(work, session, version)
+            elif version.promoted:
+                begin_round(session, work.services.jobs, work.project.id)
+    return f"model version {version.number} {version.verdict}"
+
+
+def _record(
+    work: Context, session: Session, version: ModelVersion, compared_with: int | None
 ) -> None:
-    """Write the weights, then record them: a kill in between leaves the old state."""
-    folder = work.services.config.version_folder(work.project.id, version.number)
-    shutil.rmtree(folder, ignore_errors=True)  # left by a training that was killed right here
-    network.save(folder, version.fingerprint)
-    with work.services.store.transaction() as session:
-        work.check_cancelled(session)
-        project = session.get_one(Project, work.project.id)
-        if project.serving_version_id not in (compared_with, None):
-            # Somebody rolled back meanwhile to a version that this one was not compared with.
-            version.promoted, version.verdict = False, OVERTAKEN
-        elif project.serving_version_id is None and not version.promoted:
-            version.promoted, version.verdict = True, "serves, since no other version can"
-        session.add(version)
-        session.flush()
-        session.add(images.row(version.id))
-        if metrics is not None:
-            session.add(_class_metrics(version.id, metrics))
-        if version.promoted:
-            project.serving_version_id = version.id
-        note(session, project.id, f"Model version {version.number} {version.verdict}")
-        begun = begin_round(session, work.services.jobs, project.id, trained=True)
-        if work.settings.random_share and not begun.is_refresh:
-            work.request(session, "savings", f"model version {version.number}")
-        begun.round.seconds = {"train": version.seconds}
+    """Record a version, and let it serve if it may."""
+    project = session.get_one(Project, work.project.id)
+    if project.serving_version_id not in (compared_with, None):
+        # Another was chosen meanwhile, which this one was not compared with.
+        version.promoted, version.verdict = False, OVERTAKEN
+    elif project.serving_version_id is None and not version.promoted:
+        version.promoted, version.verdict = True, "serves, since no other version can"
+    session.add(version)
+    session.flush()
+    if version.promoted:
+        project.serving_version_id = version.id
+    note(session, project.id, f"Model version {version.number} {version.verdict}")
+
+
+def _go_on(work: Context, session: Session, version: ModelVersion) -> None:
+    """Begin the next round, and request what else follows a training."""
+    device = choose_device(work.services.config.device)
+    if full_training_is_due(session, work.project.id, work.settings, device.type):
+        work.request(session, "full_training", f"model version {version.number}")
+    begun = begin_round(session, work.services.jobs, work.project.id, trained=True)
+    if work.settings.random_share and not begun.is_refresh:
+        work.request(session, "savings", f"model version {version.number}")
+    begun.round.seconds = {"train": version.seconds}
 
 
 def _class_metrics(version_id: int, metrics: Metrics) -> ClassMetrics:
@@ -252,7 +384,7 @@ def _next_number(work: Context) -> int:
         return (session.scalar(query) or 0) + 1
 
 
-def _serving(work: Context, device: torch.device) -> tuple[int | None, Serving | None]:
+def serving_model(work: Context, device: torch.device) -> tuple[int | None, Serving | None]:
     """The serving version's id, and its model with the current classes if it is for this task."""
     with work.services.store.reading() as session:
         serving = session.get_one(Project, work.project.id).serving_version_id
@@ -266,7 +398,7 @@ def _serving(work: Context, device: torch.device) -> tuple[int | None, Serving |
     except ModelError:
         if not serve_last_good(work.services, work.project.id):
             raise
-        return _serving(work, device)
+        return serving_model(work, device)
     if network.task != work.control.task:
         return serving, None
     known, classes = network.classes, network_classes(work.control, work.settings)
@@ -276,7 +408,11 @@ def _serving(work: Context, device: torch.device) -> tuple[int | None, Serving |
 
 
 def network_to_train(
-    work: Context, images: TrainingImages, serving: TaskNetwork | None, device: torch.device
+    work: Context,
+    images: TrainingImages,
+    serving: TaskNetwork | None,
+    device: torch.device,
+    full: bool,
 ) -> tuple[TaskNetwork, bool]:
     """The network, and whether it is the serving one, to be fine-tuned, instead of a new one.
 
@@ -284,7 +420,7 @@ def network_to_train(
     """
     settings, task = work.settings, work.control.task
     architecture, size = settings.network, settings.image_size
-    if not settings.trains_head:
+    if full:
         sizes = images.sizes(SIZES_LOOKED_AT) if size is None else []
         architecture, size = choose_network(task, device, sizes, architecture, size, "full")
         if serving is not None and settings.warm_start:

@@ -20,11 +20,28 @@ from cdal.backend.store.tables import Job, ModelVersion, Project, Round
 NEWEST_JOBS = 20
 
 
+class OriginView(View):
+    """What the training of a model version began from, before any label."""
+
+    name: str = Field(description='Of the weights, or "random weights".')
+    source: str = Field(description='File, address or package; "" for random weights.')
+    sha256: str = Field(description='Of the weights or their file; "" for random weights.')
+    shortfall: str = Field(
+        description="Why it did not begin from better weights, and what to do; mostly empty."
+    )
+
+
 class VersionView(View):
     """A model version."""
 
     number: int
     architecture: str
+    origin: OriginView | None = Field(
+        description="Null for a version of an earlier release of the backend."
+    )
+    started_from: int | None = Field(
+        description="The version whose weights it went on from; null where it began afresh."
+    )
     labels: int = Field(description="Labelled images that were known when it was trained.")
     metric: str | None
     value: float | None = Field(description="The metric on the held-out images.")
@@ -150,7 +167,7 @@ def project_view(session: Session, project: Project) -> ProjectView:
         state=state_view(session, project),
         progress=_progress(session, project),
         metric=_metric(versions, project.serving_version_id),
-        versions=[_version(version) for version in versions],
+        versions=[_version(version, numbers) for version in versions],
         rounds=[
             _round(list(orders), numbers) for _, orders in groupby(rounds, lambda row: row.number)
         ],
@@ -184,11 +201,13 @@ def _metric(versions: Sequence[ModelVersion], serving: int | None) -> MetricView
     )
 
 
-def _version(version: ModelVersion) -> VersionView:
+def _version(version: ModelVersion, numbers: Mapping[int, int]) -> VersionView:
     metrics = version.metrics
     return VersionView(
         number=version.number,
         architecture=version.architecture,
+        origin=None if version.origin is None else OriginView(**version.origin),
+        started_from=numbers.get(version.started_from or -1),
         labels=version.labels,
         metric=metrics.get("main_name"),
         value=metrics.get("values", {}).get(metrics.get("main_name")),

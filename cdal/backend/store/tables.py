@@ -149,6 +149,7 @@ class ModelVersion(Base):
     labels: Mapped[int]  # labelled images that were known, trained on or held out
     metrics: Mapped[dict[str, Any]]  # on the held-out images; by class in ClassMetrics
     serving_metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # of the version before
+    origin: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # what its first version began from
     started_from: Mapped[int | None]  # id of the version whose weights it began with
     promoted: Mapped[bool]
     verdict: Mapped[str] = mapped_column(Text)  # why it was promoted or not, in words

@@ -22,9 +22,9 @@ from cdal.backend.label_studio.data import TaskInfo
 from cdal.backend.loop import score, train
 from cdal.backend.loop.split import position
 from cdal.backend.loop.train import (
-    _serving,
     network_classes,
     recipe_of,
+    serving_model,
 )
 from cdal.backend.loop.version_images import VersionImages
 from cdal.backend.services import Services
@@ -82,7 +82,7 @@ def served_by_cats_and_dogs(tmp_path: Path, labeling_config: str) -> TaskNetwork
     )
     network.save(services.config.version_folder(project.id, version.number), "f")
     work = make_work(services, project, FakeLabelStudio(), "train")
-    serving = _serving(work, torch.device("cpu"))[1]
+    serving = serving_model(work, torch.device("cpu"))[1]
     return None if serving is None else serving.network
 
 
@@ -151,7 +151,7 @@ def test_one_that_is_trained_after_all_weights_were_lost_serves(tmp_path: Path) 
     with services.store.transaction() as session:
         session.get_one(Project, project.id).serving_version_id = None
     network, new = new_version(project)
-    train._save(work, network, new, None, VersionImages(frozenset()), None)
+    train.save(work, network, new, None, VersionImages(frozenset()), None)
     assert (new.promoted, new.verdict) == (True, "serves")
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).serving_version_id == new.id
@@ -165,7 +165,7 @@ def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> 
     with services.store.transaction() as session:  # while it trains
         session.get_one(Project, project.id).serving_version_id = first.id
     network, new = new_version(project)
-    train._save(work, network, new, None, VersionImages(frozenset()), second.id)
+    train.save(work, network, new, None, VersionImages(frozenset()), second.id)
     assert (new.promoted, new.verdict) == (False, train.OVERTAKEN)
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).serving_version_id == first.id

@@ -91,7 +91,7 @@ def test_a_training_goes_on_from_the_last_good_one(tmp_path: Path) -> None:
     save(services, 1)
     save(services, 2, damaged=True)
     work = make_work(services, project, FakeLabelStudio(), "train")
-    assert train._serving_network(work, torch.device("cpu"))[1] is not None
+    assert train.serving_model(work, torch.device("cpu"))[1] is not None
     assert serving(services) == versions[0].id
 
 

@@ -10,7 +10,7 @@ from support.offline import add_project, add_round, add_tasks, add_version, make
 from cdal.backend.reports.project import project_view
 from cdal.backend.reports.queue import QueueView, queue_view
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Project
+from cdal.backend.store.tables import ModelVersion, Project
 
 
 @pytest.fixture
@@ -61,6 +61,25 @@ def test_versions_rounds_jobs_and_the_queue(services: Services) -> None:
         (0, 6, "queued"),
         (1, 5, "ranked"),
     ]
+
+
+def test_a_version_says_what_it_began_from(services: Services) -> None:
+    project = add_project(services)
+    first, second = (add_version(services, project, number=number) for number in (1, 2))
+    origin = {
+        "name": "ResNet18_Weights.IMAGENET1K_V1",
+        "source": "the weights folder/resnet18-f37072fd.pth",
+        "sha256": "f37072fd" * 8,
+        "shortfall": "",
+    }
+    with services.store.transaction() as session:
+        session.get_one(ModelVersion, second.id).origin = origin
+        session.get_one(ModelVersion, second.id).started_from = first.id
+    with services.store.reading() as session:
+        earlier, later = project_view(session, session.get_one(Project, project.id)).versions
+    assert (earlier.origin, earlier.started_from) == (None, None)
+    assert later.origin is not None
+    assert (later.origin.model_dump(), later.started_from) == (origin, 1)
 
 
 def test_only_the_newest_jobs_are_told(services: Services) -> None:

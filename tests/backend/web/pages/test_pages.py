@@ -126,6 +126,18 @@ def test_figures_are_those_of_the_api_and_of_the_store(pooled: FlaskClient) -> N
     assert shown == [pick["task"] for pick in queue] == stored
 
 
+def test_a_version_that_began_from_less_than_was_wished_says_why_and_what_to_do(
+    pooled: FlaskClient,
+) -> None:
+    why = "This machine has no weights ResNet18_Weights, and downloads are off. Allow downloads."
+    with services_of(pooled).store.transaction() as session:
+        version = session.scalars(select(ModelVersion)).one()
+        version.origin = {"name": "random weights", "source": "", "sha256": "", "shortfall": why}
+    said = text(pooled.get("/projects/1"))
+    assert f"{version.architecture}, from random weights" in said
+    assert why in said
+
+
 def test_the_queue_says_why_an_image_is_first(pooled: FlaskClient) -> None:
     said = text(pooled.get("/projects/1/queue"))
     assert "The first is task 3: in it the model sees" in said

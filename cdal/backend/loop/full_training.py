@@ -1,0 +1,85 @@
+"""Full training: after a head, train all weights of a network in the background."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+
+from cdal.backend.jobs.kinds import KINDS
+from cdal.backend.loop.context import Context
+from cdal.backend.loop.labelled_set import read_labels
+from cdal.backend.loop.train import compare, learn, save, serving_model
+from cdal.backend.services import Services
+from cdal.backend.store.failures import STORAGE
+from cdal.backend.store.tables import Job, Project
+
+LOOK_SECONDS = 0.5
+
+BEFORE_IT = tuple(kind for kind, known in KINDS.items() if known.lane in ("train", "score", "look"))
+"""The kinds of job that compute, to which it gives way."""
+
+
+def run(work: Context) -> str:
+    """Train all weights on all labels; if the result is no worse than what serves, it serves."""
+    started = time.monotonic()
+    give_way = GiveWay(work.services, work.stop)
+    trained = learn(work, read_labels(work), full=True, stop=give_way, started=started)
+    if isinstance(trained, str):
+        return f"not trained: {trained}"
+    while True:
+        # Heads may have been trained meanwhile, and one of them may serve.
+        serving_id, serving = serving_model(work, trained.network.device)
+        version, images = compare(work, trained, serving)
+        if (serving_id or 0) < (trained.serving_id or 0):  # somebody rolled back
+            serving_id = trained.serving_id
+        elif serving_id != _serving_id(work):
+            continue
+        return save(
+            work,
+            trained.network,
+            version,
+            trained.report.metrics,
+            images,
+            serving_id,
+            background=True,
+        )
+
+
+def _serving_id(work: Context) -> int | None:
+    with work.services.store.reading() as session:
+        return session.get_one(Project, work.project.id).serving_version_id
+
+
+@dataclass(slots=True)
+class GiveWay:
+    """Asked between the steps of a training: waits while other jobs compute.
+
+    Attributes:
+        services: of the worker.
+        stop: whether the training is to end.
+    """
+
+    services: Services
+    stop: Callable[[], bool]
+    _looked: float = field(default=0.0)
+
+    def __call__(self) -> bool:
+        while not self.stop():
+            if time.monotonic() - self._looked < LOOK_SECONDS or not self._others_compute():
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
+
+    def _others_compute(self) -> bool:
+        running = select(Job.id).where(Job.state == "running", Job.kind.in_(BEFORE_IT)).limit(1)
+        try:
+            with self.services.store.reading() as session:
+                busy = session.scalar(running) is not None
+        except STORAGE:  # a training goes on without a database for a while
+            busy = False
+        if not busy:
+            self._looked = time.monotonic()
+        return busy
