@@ -50,6 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             large = any(name in item.callspec.id for name in LARGE_NETWORKS)
         if large or used & SLOW_FIXTURES or item.get_closest_marker("label_studio"):
             item.add_marker(pytest.mark.slow)
+    # Processes take whole files, in order: the long ones first, so that all end at the same time.
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_collection_finish() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.certificates import certificate
 from support.listening import connected
-from support.loopback import Loopback, reply
+from support.loopback import Loopback, in_turn, reply
 from support.offline import CONFIG, make_services
 
 from cdal.backend.errors import LabelStudioError, RefusedError
@@ -56,6 +56,20 @@ def test_a_project_is_read(server: Loopback) -> None:
     server.routes[PROJECT] = reply(project(), Content_Type="application/json")
     assert read(server.url).title == "Pets"
     assert read(server.url.replace("127.0.0.1", "localhost")).title == "Pets"
+
+
+def test_a_list_ends_where_there_is_no_further_page(server: Loopback) -> None:
+    """Label Studio answers 404 for the page after the last."""
+    task = {"id": 7, "data": {"image": "a.png"}, "updated_at": "2026-01-01T00:00:00Z"}
+    page = json.dumps({"tasks": [task], "total": 1, "total_annotations": 0}).encode()
+    end = json.dumps({"detail": "Invalid page."}).encode()
+    server.routes["/api/tasks/"] = in_turn(
+        reply(page, Content_Type="application/json"),
+        reply(end, 404, Content_Type="application/json"),
+    )
+    with closing(LabelStudioClient(server.url, "a-token", 12, retries=0)) as client:
+        assert [task.task_id for task in client.tasks()] == [7]
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
