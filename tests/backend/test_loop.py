@@ -109,7 +109,7 @@ def test_people_go_on_in_order_while_the_model_trains(
         held_backend.trainings.wait_for_training()
         # Far more than budget and reserve: the queue is topped up in rank order meanwhile.
         while len(served) < 60:
-            served += scenario.label_stream(3)
+            served += scenario.label_stream(9)
             scenario.wait("a topped-up queue", _has_taken_in(len(served)))
         assert served == queue[:60]
         assert scenario.status()["versions"] == []
@@ -235,7 +235,7 @@ def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
     )
     for number in range(1, 5):
         scenario.wait_for_round(number)
-        scenario.label_stream(75)
+        scenario.label(scenario.queue()[:75])
     status = scenario.wait("fourth model", lambda s: len(s["versions"]) == 4)
     assert status["versions"][-1]["labels"] == 300
     images = open_images(cifar10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,11 +11,12 @@ import httpx
 import psycopg
 import pytest
 import redis
-from support.held import HeldTrainings, worker_command
+from support.forked import ForkedServer, web
+from support.held import HeldTrainings, worker
 from support.processes import PATIENCE, wait_until
 from support.servers import PostgreSQL, RedisServer
 
-from cdal.demo.backend import START_SECONDS, BackendServer
+from cdal.demo.backend import START_SECONDS
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import free_port
 
@@ -37,18 +37,12 @@ class Deployment:
         self.trainings = HeldTrainings(folder)
         urls = {"CDAL_DATABASE_URL": database_url, "CDAL_REDIS_URL": redis_url}
         environment = urls | self.trainings.environment
-        self.webs = [self._process(folder, label_studio, environment, "web") for _ in range(webs)]
-        self.worker = self._process(folder, label_studio, environment, "worker")
-        self.worker.command = worker_command()
-
-    @staticmethod
-    def _process(
-        folder: Path, label_studio: LabelStudioServer, environment: dict[str, str], command: str
-    ) -> BackendServer:
-        made = BackendServer(folder, free_port(), label_studio.url, label_studio.token, environment)
-        made.command = [sys.executable, "-m", "cdal", command]
-        made.log = folder / f"{command}-{made.url.rpartition(':')[2]}.log"
-        return made
+        given = (label_studio.url, label_studio.token, environment)
+        self.webs = [ForkedServer(folder, free_port(), *given, target=web) for _ in range(webs)]
+        for number, made in enumerate(self.webs):
+            made.log = folder / f"web-{number}.log"
+        self.worker = ForkedServer(folder, free_port(), *given, target=worker)
+        self.worker.log = folder / "worker.log"
 
     def log(self) -> str:
         return "".join(process.log.read_text() for process in (*self.webs, self.worker))

@@ -1,13 +1,11 @@
 """A backend whose trainings go on until the test lets them end.
 
-How fast a machine trains then decides no outcome. Web process and worker are `cdal web` and
-`cdal worker`, but that the worker waits after the first progress of a training for as long as a
-file exists. Run as a program, this module is that worker.
+How fast a machine trains then decides no outcome. The worker waits after the first progress of a
+training for as long as a file exists.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,11 +14,11 @@ from pathlib import Path
 
 from cdal.backend import commands
 from cdal.backend.loop.context import Context
-from cdal.demo.backend import START_SECONDS, BackendServer
+from cdal.demo.backend import START_SECONDS
 from cdal.demo.process import free_port
+from support.forked import ForkedServer, begin, web
 from support.processes import wait_until
 
-TESTS = Path(__file__).parents[1]
 HOLD = "CDAL_TEST_HOLD"
 """Names the file; the worker puts one with the suffix .held beside it while a training waits."""
 
@@ -30,10 +28,7 @@ class HeldTrainings:
 
     def __init__(self, folder: Path) -> None:
         self._hold = folder / "trainings"
-        self.environment = {
-            HOLD: str(self._hold),
-            "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, [os.getenv("PYTHONPATH")])]),
-        }
+        self.environment = {HOLD: str(self._hold)}
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -51,11 +46,14 @@ class HeldTrainings:
         return held.read_text()
 
 
-def worker_command() -> list[str]:
-    return [sys.executable, "-m", "support.held"]
+def worker(environment: Mapping[str, str], log: Path) -> None:
+    """Run a worker whose trainings can be held."""
+    begin(environment, log)
+    _wait_in_trainings(environment)
+    sys.exit(commands.worker())
 
 
-class HeldBackend(BackendServer):
+class HeldBackend(ForkedServer):
     """Web process and such a worker, on a data folder of their own."""
 
     def __init__(
@@ -64,10 +62,9 @@ class HeldBackend(BackendServer):
         folder.mkdir(exist_ok=True)
         self.trainings = HeldTrainings(folder)
         environment = self.trainings.environment
-        super().__init__(folder, port or free_port(), label_studio_url, token, environment)
-        self.command = [sys.executable, "-m", "cdal", "web"]
-        self.worker = BackendServer(folder, free_port(), label_studio_url, token, environment)
-        self.worker.command = worker_command()
+        given = (label_studio_url, token, environment)
+        super().__init__(folder, port or free_port(), *given, target=web)
+        self.worker = ForkedServer(folder, free_port(), *given, target=worker)
         self.worker.log = self.log.with_name("worker.log")
 
     def start(self) -> None:
@@ -106,8 +103,3 @@ def _wait_in_trainings(environment: Mapping[str, str]) -> None:
             mark.unlink(missing_ok=True)
 
     Context.report = report_and_wait  # type: ignore[method-assign]
-
-
-if __name__ == "__main__":
-    _wait_in_trainings(os.environ)
-    sys.exit(commands.worker())

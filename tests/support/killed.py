@@ -1,4 +1,4 @@
-"""The worker that kills itself at a chosen point, and the web process. For tests only.
+"""The worker that kills itself at a chosen point. For tests only.
 
 A point is just before or after a commit, a rename, or a call that changes Label Studio; its name
 says which. The worker records the points it passes, and without a fatal one it keeps running.
@@ -9,21 +9,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import gunicorn.app.wsgiapp
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 import cdal.backend
-import cdal.backend.web.app  # which gunicorn imports by its name
 from cdal.backend import commands
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.loop import pool_scores
 from cdal.backend.store import database
+from support.forked import begin
 
 BACKEND = Path(cdal.backend.__file__).parent
 # Files of the backend that commit or rename for their callers: the callers name the point.
@@ -85,21 +84,6 @@ def place() -> str:
 
 def worker(environment: Mapping[str, str], log: Path, passed: Path, fatal: str | None) -> None:
     """Run the worker until it dies."""
-    _begin(environment, log)
+    begin(environment, log)
     watch(passed, fatal)
     sys.exit(commands.worker())
-
-
-def web(environment: Mapping[str, str], log: Path, arguments: Sequence[str]) -> None:
-    """Run the web process as `cdal serve` does."""
-    _begin(environment, log)
-    sys.argv = list(arguments)
-    gunicorn.app.wsgiapp.run()
-
-
-def _begin(environment: Mapping[str, str], log: Path) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(output, 1)
-    os.dup2(output, 2)

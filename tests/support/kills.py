@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,12 +16,11 @@ from typing import Any
 import httpx
 
 from cdal.backend.jobs.manager import MAX_DEATHS
-from cdal.backend.supervisor import web_command
 from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import free_port
 from support import killed
-from support.offline import make_config
+from support.forked import fork, web
 from support.processes import PATIENCE, children, environment
 from support.scenario import Scenario
 
@@ -35,13 +32,11 @@ class KillableBackend(BackendServer):
     """Web process and worker, started, killed and watched separately."""
 
     def __init__(self, folder: Path, label_studio: LabelStudioServer) -> None:
-        port = free_port()
-        super().__init__(folder, port, label_studio.url, label_studio.token)
+        super().__init__(folder, free_port(), label_studio.url, label_studio.token)
         folder.mkdir(exist_ok=True)
         self.passed = folder / "passed.txt"
         self.passed.touch()
         self._environment = environment(self.data_folder, **self.environment)
-        self._config = make_config(self.data_folder, host="127.0.0.1", PORT=port)
         self._web: BaseProcess | None = None
         self._worker: BaseProcess | None = None
         self.kills: Counter[str] = Counter()
@@ -50,21 +45,13 @@ class KillableBackend(BackendServer):
         self._said_before = 0
 
     def start_web(self) -> None:
-        self._web = self._start(killed.web, web_command(self._config)[2:])
+        self._web = fork(web, self._environment, self.log)
         self.wait_until_up(f"{self.url}/health", PATIENCE)
 
     def start_worker(self, fatal: str | None = None) -> None:
         """Start the worker; it dies at the fatal point."""
         self._said_before = self.times_resumed()
-        self._worker = self._start(killed.worker, self.passed, fatal)
-
-    def _start(self, target: Callable[..., None], *arguments: object) -> BaseProcess:
-        # Forked from a process that has the imports, which take most of a start's time.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cdal.backend.commands", "cdal.backend.web.app"])
-        process = context.Process(target=target, args=(self._environment, self.log, *arguments))
-        process.start()
-        return process
+        self._worker = fork(killed.worker, self._environment, self.log, self.passed, fatal)
 
     def kill_web(self, where: str = "at a random moment") -> None:
         self._kill(self._web)

@@ -111,6 +111,7 @@ def test_a_transaction_that_was_cut_off_leaves_nothing_and_the_next_goes_on(
         assert session.scalars(select(Event.text)).all() == ["whole"]
 
 
+@pytest.mark.slow
 def test_a_restart_of_the_server_loses_nothing_that_was_committed() -> None:
     server = PostgreSQL()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,11 @@ def project(label_studio: LabelStudioServer) -> Iterator[LabelStudioProject]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def with_a_wrong_key(start_backend: Callable[..., BackendServer]) -> BackendServer:
+    return start_backend(LABEL_STUDIO_API_KEY=secrets.token_hex(20))
+
+
 def sentences(error: DemoError) -> str:
     """What Label Studio answered, without the escapes of its JSON."""
     return str(error).replace('\\"', '"')
@@ -254,11 +259,10 @@ def test_label_studio_shows_what_is_wrong_with_the_labeling_config(
 
 @pytest.mark.label_studio
 def test_label_studio_shows_that_no_token_may_read_the_project(
-    start_backend: Any, label_studio: LabelStudioServer, project: LabelStudioProject
+    with_a_wrong_key: BackendServer, label_studio: LabelStudioServer, project: LabelStudioProject
 ) -> None:
-    server = start_backend(LABEL_STUDIO_API_KEY=secrets.token_hex(20))
     answer = httpx.post(
-        f"{server.url}/setup",
+        f"{with_a_wrong_key.url}/setup",
         json={
             "project": f"{project.number}.1",
             "schema": choices_config(["a", "b"]),
@@ -280,16 +284,15 @@ def test_label_studio_shows_that_no_token_may_read_the_project(
 
 @pytest.mark.label_studio
 def test_with_a_wrong_key_the_handed_over_token_does(
-    start_backend: Any, project: LabelStudioProject
+    with_a_wrong_key: BackendServer, project: LabelStudioProject
 ) -> None:
     """Not only for the set-up: the job that follows must be able to read the project."""
-    server = start_backend(LABEL_STUDIO_API_KEY=secrets.token_hex(20))
-    project.connect(server.url)
-    status = server.wait_for(
+    project.connect(with_a_wrong_key.url)
+    status = with_a_wrong_key.wait_for(
         project.number,
         "sync",
         lambda s: any(job["kind"] == "sync" and job["state"] == "done" for job in s["jobs"]),
-        60,
+        PATIENCE,
     )
     assert status["title"] == "to be refused"
 

@@ -1,0 +1,96 @@
+"""The backend's processes, forked from one that has their imports.
+
+The imports take most of a start's time, eight seconds for each process. Otherwise the processes are
+those of `cdal web` and `cdal worker`; the real commands are tested with the fixture `backend` and
+in test_supervisor.py.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import gunicorn.app.wsgiapp
+
+from cdal.backend.config import server_config
+from cdal.backend.supervisor import web_command
+from cdal.demo.backend import BackendServer
+
+PRELOADED = ["cdal.backend.web.app", "cdal.backend.worker", "gunicorn.app.wsgiapp"]
+
+Target = Callable[[Mapping[str, str], Path], None]
+"""Runs a process with these environment variables and this log, and never returns."""
+
+
+def fork(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Run a function in a process that has the backend's imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def begin(environment: Mapping[str, str], log: Path) -> None:
+    """Make this process's surroundings those of a command that was just started."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+
+
+def web(environment: Mapping[str, str], log: Path) -> None:
+    """Run the web process as `cdal serve` does."""
+    begin(environment, log)
+    sys.argv = web_command(server_config())[2:]
+    gunicorn.app.wsgiapp.run()
+
+
+class ForkedServer(BackendServer):
+    """A web process or a worker, started by forking."""
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        label_studio_url: str,
+        token: str,
+        environment: Mapping[str, str],
+        target: Target,
+    ) -> None:
+        super().__init__(folder, port, label_studio_url, token, environment)
+        self._target = target
+
+    def start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, **self.environment}
+        self._process = _Started(fork(self._target, environment, self.log))  # type: ignore[assignment]
+
+
+class _Started:
+    """A forked process by the names that `subprocess.Popen` has."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.terminate = process.terminate
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout or 0.0)
+        return self._process.exitcode
