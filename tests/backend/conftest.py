@@ -6,6 +6,7 @@ import os
 import random
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -212,15 +213,19 @@ def make_drawn_scenario(
 ) -> Callable[..., tuple[Scenario, ImageSet]]:
     """Makes connected projects of drawn scenes, for any task."""
 
+    @cache
+    def draw(task: str, images: int) -> ImageSet:
+        folder = tmp_path_factory.mktemp("scenes")
+        write_scenes(folder, task, images, seed=0, test_share=0.4)
+        return open_images(folder)
+
     def make(
         task: str,
         images: int,
         labeling_config: Callable[[Sequence[str]], str] | None = None,
         **settings: Any,
     ) -> tuple[Scenario, ImageSet]:
-        folder = tmp_path_factory.mktemp("scenes")
-        write_scenes(folder, task, images, seed=0, test_share=0.4)
-        drawn = open_images(folder)
+        drawn = draw(task, images)
         scenario = projects.make(
             drawn,
             drawn.train,
