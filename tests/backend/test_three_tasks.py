@@ -30,13 +30,13 @@ from cdal.selectors import Pool, make_selector
 
 pytestmark = pytest.mark.label_studio
 
-# Small enough for a training of half a minute.
+# Small enough for a training of seconds, and few enough labels for more of them to tell.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "classification": {},
-    "segmentation": {"image_size": 64, "epochs": 25},
-    "detection": {"image_size": 160, "epochs": 50},
+    "classification": {"image_size": 96, "budget": 8},
+    "segmentation": {"image_size": 64, "epochs": 25, "budget": 20},
+    "detection": {"image_size": 160, "epochs": 25, "budget": 20},
 }
-ROUNDS, BUDGET, RESERVE = 2, 20, 6
+ROUNDS, RESERVE = 2, 6
 SCREENSHOTS = os.environ.get("CDAL_SCREENSHOTS")
 """A folder for the screenshots, such as docs/; without it none are kept."""
 
@@ -53,6 +53,7 @@ class Looped:
     """
 
     control: str
+    budget: int
     scenario: Any
     queues: Sequence[list[int]]
     served: Sequence[list[int]]
@@ -72,13 +73,13 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
     config = {"PolygonLabels": polygon_config, "RectangleLabels": unsure_rectangle_config}.get(
         control
     )
+    budget = SETTINGS[task]["budget"]
     scenario, images = make_drawn_scenario(
         task,
         120,
         config,
-        budget=BUDGET,
         reserve=RESERVE,
-        train_every=BUDGET,
+        train_every=budget,
         min_labels=4,
         **SETTINGS[task],
     )
@@ -89,15 +90,15 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
     queues, served, metrics = [], [], []
     for number in range(1, ROUNDS + 1):
         queues.append(scenario.queue())
-        served.append(scenario.label_stream(BUDGET))
+        served.append(scenario.label_stream(budget))
         status = scenario.wait_for_round(number + 1)
-        assert status["versions"][-1]["labels"] == number * BUDGET
+        assert status["versions"][-1]["labels"] == number * budget
         folder = version_folder(scenario.backend.data_folder, status["id"], number)
         metrics.append(measure(folder, images, images.test).main)
     queues.append(scenario.queue())
     stored = scenario.project.sdk.predictions.list(project=scenario.number)
     now = {p.task: p.result for p in stored if p.model_version == status["queue_version"]}
-    return Looped(control, scenario, queues, served, metrics, now)
+    return Looped(control, budget, scenario, queues, served, metrics, now)
 
 
 def polygon_config(classes: Sequence[str]) -> str:
@@ -124,8 +125,8 @@ def in_polygons(example: Example, classes: Sequence[str]) -> list[dict[str, Any]
 
 def test_the_stream_serves_the_selectors_order(looped: Looped) -> None:
     for queue, served in zip(looped.queues, looped.served, strict=False):
-        assert served == queue[:BUDGET]
-    assert len({task for served in looped.served for task in served}) == ROUNDS * BUDGET
+        assert served == queue[: looped.budget]
+    assert len({task for served in looped.served for task in served}) == ROUNDS * looped.budget
     # The newest round's scores are still stored.
     labelled = [task for served in looped.served for task in served]
     assert looped.queues[-1] == cdal_cs_order(looped.scenario, labelled)
@@ -152,7 +153,7 @@ def test_retraining_improves_the_model(looped: Looped) -> None:
 
 
 def test_predictions_are_there_for_the_queue_and_fit_the_labeling_config(looped: Looped) -> None:
-    assert set(looped.predictions) == set(looped.queues[-1][: BUDGET + RESERVE])
+    assert set(looped.predictions) == set(looped.queues[-1][: looped.budget + RESERVE])
     project = looped.scenario.project.sdk.projects.get(id=looped.scenario.number)
     interface = LabelInterface(project.label_config)
     for result in looped.predictions.values():

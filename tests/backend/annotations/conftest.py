@@ -13,7 +13,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def camvid_masks() -> list[npt.NDArray[np.uint8]]:
-    """Sixteen real label maps of eleven classes, (360, 480); 11 stands for what is none."""
+    """Sixteen real label maps of eleven classes, (360, 480); 11 marks pixels without a class."""
     path = Path(__file__).parents[3] / "../shared/data/camvid.zip"
     if not path.is_file():
         if os.environ.get("CI"):

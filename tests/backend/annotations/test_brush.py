@@ -26,7 +26,7 @@ def painted(mask: npt.ArrayLike, label: str = "car", **more: Any) -> Any:
     return region(TAG, {**value, **more}, (pixels.shape[0], pixels.shape[1]))
 
 
-def test_a_prediction_is_one_that_label_studio_takes() -> None:
+def test_label_studio_accepts_the_prediction() -> None:
     labels = [[3, 1, 3], [3, 1, 0]]
     big, small = predicted(TAG, segmentation(labels, [[0.123456]]), smallest_region=0.0)
     assert {**big, "value": {**big["value"], "rle": None}} == {
@@ -53,7 +53,7 @@ def test_the_encoding_is_the_sdks() -> None:
     assert made["value"]["rle"] == mask2rle(mask * 255)
 
 
-def test_one_region_a_class_or_one_a_part() -> None:
+def test_one_region_per_class_or_per_part() -> None:
     finding = segmentation([[0, 3, 0, 0], [0, 3, 3, 3], [3, 1, 3, 2]], [[0.9, 0.5]])
     whole = predicted(TAG, finding, smallest_region=0.0)
     split = predicted(TAG, finding, smallest_region=0.0, split_regions=True)
@@ -70,14 +70,14 @@ def test_regions_below_the_threshold_are_not_shown() -> None:
     assert [r["score"] for r in predicted(TAG, finding, attributes=attribute)] == [0.8]
 
 
-def test_a_map_smaller_than_the_image_is_brought_to_its_size() -> None:
+def test_a_map_smaller_than_the_image_is_enlarged_to_it() -> None:
     (made,) = predicted(TAG, segmentation([[0, 3]]), size=(2, 4))
     assert (made["original_height"], made["original_width"]) == (2, 4)
     truth = read(TAG, [made])
     assert truth.target(2, 4).tolist() == [[0, 0, 3, 3]] * 2
 
 
-def test_soft_edges_count_from_half_on() -> None:
+def test_soft_edges_count_from_one_half() -> None:
     truth = read(TAG, [painted([[0, 127, 128, 255]])])
     assert truth.target(1, 4).tolist() == [[3, 3, 2, 2]]
 
@@ -89,7 +89,7 @@ def test_half_is_half_of_the_masks_own_maximum(most: int) -> None:
     assert truth.target(1, 4).tolist() == [[3, 3, 2, 2]]
 
 
-def test_a_mask_without_a_pixel_says_nothing() -> None:
+def test_an_empty_mask_has_no_effect() -> None:
     empty, sky = painted([[0, 0, 0]]), painted([[255, 0, 0]], "sky")
     target, left_out = read(TAG, [sky, empty]).fit(1, 3)
     assert left_out == ("covering no pixel",)
@@ -98,7 +98,7 @@ def test_a_mask_without_a_pixel_says_nothing() -> None:
     assert read(TAG, [empty]).fit(1, 3) == (None, ("covering no pixel",))
 
 
-def test_a_mask_whose_size_is_not_named_has_its_images_size() -> None:
+def test_a_mask_without_a_size_has_the_images_size() -> None:
     """As the SDK's own examples write regions; the encoding says how many values it holds."""
     item = painted([[255, 0], [0, 0]])
     del item["original_height"], item["original_width"]
@@ -153,7 +153,7 @@ def encoded(rle: Any, size: Any = (2, 2)) -> Any:
         encoded([0xFF, 0xFF, 0xFF, 0xFC, *RLE[4:]], (1 << 15, 1 << 15)),  # 4 GiB
     ],
 )
-def test_what_cannot_be_read_is_left_out_and_counted(damaged: Any) -> None:
+def test_what_cannot_be_read_is_omitted_and_counted(damaged: Any) -> None:
     found = reading(TAG, [damaged, painted([[255, 0]], "sky")])
     assert found.left_out == ("damaged",)
     assert found.truth is not None
@@ -172,7 +172,7 @@ def test_no_mask_larger_than_the_limit_is_decoded(monkeypatch: pytest.MonkeyPatc
     assert reading(TAG, [item, painted([[255]])]).left_out == ("damaged",)
 
 
-def test_an_encoding_that_breaks_off_is_left_out_when_it_is_decoded() -> None:
+def test_a_truncated_encoding_is_omitted_when_it_is_decoded() -> None:
     noise = np.random.default_rng(0).integers(0, 2, (20, 20)).astype(np.uint8) * 255
     broken = painted(noise)
     broken["value"]["rle"] = broken["value"]["rle"][:30]
@@ -214,7 +214,7 @@ def test_real_masks_come_back_as_they_went(
             assert stats[1:, cv2.CC_STAT_AREA].max() < 0.0005 * mask.size
 
 
-def test_memory_of_a_mask_is_a_byte_a_byte() -> None:
+def test_a_mask_takes_one_byte_per_byte() -> None:
     truth = read(TAG, [painted(np.full((100, 100), 255))])
     (shape,) = truth.shapes  # type: ignore[attr-defined]
     assert isinstance(shape.rle, bytes)

@@ -17,7 +17,7 @@ CONTROL = control_of("Choices")
 SIZE = (10, 10)
 
 
-def test_a_prediction_is_one_that_label_studio_takes() -> None:
+def test_label_studio_accepts_the_prediction() -> None:
     result = choices.to_result(CONTROL, LABELS, Classification(1, 0.123456), SIZE, SETTINGS)
     assert result == [
         {
@@ -57,7 +57,7 @@ def test_what_was_chosen() -> None:
     assert choices.read(CONTROL, [], SETTINGS).truth is None
 
 
-def test_of_several_choices_none_is_learnt() -> None:
+def test_several_choices_teach_nothing() -> None:
     assert chosen("car", "sky") is None
     assert chosen("car", "car") == "car"
     assert chosen("car", "wolf") == "car"
@@ -73,7 +73,7 @@ def test_its_target_is_its_index() -> None:
     assert truth.digest() == "car"
 
 
-def test_regions_of_other_controls_are_passed_over() -> None:
+def test_regions_of_other_controls_are_ignored() -> None:
     own = region("Choices", {"choices": ["car"]})
     mood = {**region("Choices", {"choices": ["sky"]}), "from_name": "mood"}
     text = {**region("Choices", {"text": "sky"}), "type": "textarea"}

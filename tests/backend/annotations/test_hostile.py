@@ -33,7 +33,7 @@ VALUES = {
 
 
 def regions(tag: str) -> st.SearchStrategy[Any]:
-    """Some close to what is right, some far from it."""
+    """Some values are nearly right, some far from it."""
     value = st.fixed_dictionaries({}, optional={k: v | json for k, v in VALUES.items()})
     close = st.fixed_dictionaries(
         {

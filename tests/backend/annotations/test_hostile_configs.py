@@ -1,4 +1,4 @@
-"""Labeling configs that are to break, stall or spy: each is refused in a sentence, and soon.
+"""Labeling configs meant to break, stall or spy: each is refused quickly, in one sentence.
 
 One table, and each row comes every way that a config may come: with `/setup`, with `/validate`, and
 read from Label Studio's API when the project's config was changed there.
@@ -150,7 +150,7 @@ def test_with_setup_and_validate(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_read_from_the_api(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project that was connected with another config, which was changed in Label Studio."""
+    """A project whose config was changed in Label Studio after it was connected."""
     text, sentence = HOSTILE[kind]
     label_studio = FakeLabelStudio()
     label_studio.info = replace(label_studio.info, labeling_config=text)

@@ -48,11 +48,11 @@ def test_the_classes_keep_the_configs_order_and_aliases() -> None:
 
 
 @pytest.mark.parametrize("attribute", ['choice="single"', 'choice="single-radio"', ""])
-def test_one_choice_an_image_is_served(attribute: str) -> None:
+def test_single_choice_per_image_is_served(attribute: str) -> None:
     assert served_control(with_attribute(attribute)).from_name == "pet"
 
 
-def test_what_is_not_served_may_be_there_beside_it() -> None:
+def test_other_controls_may_stand_beside_it() -> None:
     note = '<TextArea name="note" toName="image"/><Header value="Which pet?"/>'
     assert served_control(config(IMAGE, CHOICES, note)).from_name == "pet"
 
@@ -107,7 +107,7 @@ def test_a_value_that_does_not_name_one_field_is_refused(value: str) -> None:
         ),
     ],
 )
-def test_the_sentence(text: str, sentence: str) -> None:
+def test_the_sentence_that_refuses(text: str, sentence: str) -> None:
     assert refusal(text) == sentence
 
 
@@ -185,7 +185,7 @@ def test_of_several_controls_a_setting_chooses() -> None:
     )
 
 
-def test_a_control_that_is_not_there_cannot_be_chosen() -> None:
+def test_a_control_that_does_not_exist_cannot_be_chosen() -> None:
     assert refusal(BOTH, "note") == (
         'The image has no control "note" that this backend serves (setting "control"); there are '
         '"pet", "what".'
@@ -197,7 +197,7 @@ def test_a_control_that_is_not_there_cannot_be_chosen() -> None:
     assert len(refusal(BOTH, "x" * 1000)) < 200
 
 
-def test_what_is_asked_of_each_region_goes_with_the_regions() -> None:
+def test_per_region_controls_go_with_the_regions() -> None:
     of_each = CHOICES.replace("<Choices", '<Choices perRegion="true"')
     both = config(IMAGE, of_each, labels("RectangleLabels", "cat"))
     assert served_control(both).tag == "RectangleLabels"
@@ -218,7 +218,7 @@ def test_the_threshold_of_a_control(name: str, text: str | None, threshold: floa
 
 
 @pytest.mark.parametrize("text", ["-0.1", "1.01", "nan", "inf", "half", "0,5", "9" * 400])
-def test_a_threshold_that_is_none(text: str) -> None:
+def test_an_invalid_threshold(text: str) -> None:
     shown = text if len(text) <= 40 else "9" * 37 + "..."
     assert refusal(with_attribute(f'model_score_threshold="{text}"')) == (
         f'The <Choices> "pet" has model_score_threshold="{shown}"; it must be a number from 0 to 1.'
@@ -239,7 +239,7 @@ def test_names_under_which_a_model_may_know_a_label() -> None:
     assert hash(control) != hash(served_control(config(IMAGE, CHOICES)))
 
 
-def test_a_models_classes_are_called_as_the_labels_that_list_them() -> None:
+def test_a_models_classes_get_the_names_of_the_labels_that_list_them() -> None:
     """One that is a label itself stays that label, and of two labels the first counts."""
     inner = (
         '<Label value="vehicle" predicted_values="car,truck,dog"/>'

@@ -49,12 +49,12 @@ def test_what_no_region_covers_is_background_or_ignored() -> None:
     assert target(half, unlabelled="ignore")[0].tolist() == [1] * 5 + [IGNORED] * 5
 
 
-def test_no_region_is_all_background_or_says_nothing() -> None:
+def test_without_regions_all_is_background_or_unknown() -> None:
     assert target().tolist() == [[len(LABELS)] * 10] * 10
     assert target(unlabelled="ignore") is None
 
 
-def test_where_a_region_was_damaged_nothing_is_known_of_the_rest() -> None:
+def test_a_damaged_region_leaves_the_rest_unknown() -> None:
     damaged = square(0, 0, 5, 5, "car")
     damaged["value"]["points"] = [[1, 1]]
     half = square(0, 0, 5, 10, "road")
@@ -68,7 +68,7 @@ def test_where_a_region_was_damaged_nothing_is_known_of_the_rest() -> None:
     assert found.truth.classes == {"road"}
 
 
-def test_the_digest_changes_with_what_is_said() -> None:
+def test_the_digest_changes_with_the_annotation() -> None:
     sky, car = square(0, 0, 6, 10, "sky"), square(4, 0, 10, 10, "car")
     moved = square(4, 0, 10, 9, "car")
     control = control_of("PolygonLabels")
@@ -107,11 +107,11 @@ MAP = [
 ]
 
 
-def test_parts_are_connected_by_edges_and_background_is_none() -> None:
+def test_parts_are_connected_by_edges_and_background_has_none() -> None:
     assert parts(MAP) == [(0, 3, 0, 0, 0.5), (0, 1, 1, 2, 0.5), (1, 3, 2, 0, 0.5)]
 
 
-def test_small_parts_are_left_out() -> None:
+def test_small_parts_are_omitted() -> None:
     assert parts(MAP, smallest_region=0.25) == [(0, 3, 0, 0, 0.5), (1, 3, 2, 0, 0.5)]
     assert parts(MAP, smallest_region=0.26) == []
 
@@ -133,7 +133,7 @@ def test_resizing_takes_the_pixel_under_the_centre() -> None:
     assert resize(row, (1, 3)) is row
 
 
-def test_enlarging_gives_a_pixel_to_the_class_that_has_most_around_it() -> None:
+def test_enlarging_gives_a_pixel_to_the_class_that_dominates_around_it() -> None:
     """The corner of a corner is rounded: there class 1 has 5/8 of 5/8."""
     corner = np.array([[1, 0], [0, 0]], np.uint8)
     assert enlarge(corner, (4, 4)).tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4]
@@ -146,7 +146,7 @@ def test_enlarging_gives_a_pixel_to_the_class_that_has_most_around_it() -> None:
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_classes_that_are_no_labels_give_no_region(tag: str) -> None:
+def test_classes_without_a_label_give_no_region(tag: str) -> None:
     control = control_of(tag)
     finding = segmentation([[0, 1, 2, 3, IGNORED]])
     classes = ("sky", "river", "car", BACKGROUND)

@@ -61,6 +61,6 @@ def test_a_map_is_compact() -> None:
 
 
 @pytest.mark.parametrize("packed", [{}, {"size": [1, 1]}, {"label": 1, "confidence": 0.5}])
-def test_what_was_not_packed_is_refused(packed: dict[str, object]) -> None:
+def test_anything_else_is_refused(packed: dict[str, object]) -> None:
     with pytest.raises(KeyError):
         unpack(packed)

@@ -21,7 +21,7 @@ def polygon(points: Any, label: str = "car") -> Any:
     return region(TAG, {"points": points, "polygonlabels": [label]}, (10, 10))
 
 
-def test_a_prediction_is_one_that_label_studio_takes() -> None:
+def test_label_studio_accepts_the_prediction() -> None:
     labels = np.full((10, 20), 3)
     labels[2:4, 5:10] = 1
     finding = segmentation(labels, [[0.123456]])
@@ -198,7 +198,7 @@ def test_a_polygon_is_cut_off_at_the_images_border() -> None:
         [[10, 10], [50, 50], [90, 90]],
     ],
 )
-def test_a_polygon_that_covers_no_pixel_says_nothing(points: Any) -> None:
+def test_a_polygon_that_covers_no_pixel_has_no_effect(points: Any) -> None:
     sky = polygon([[0, 0], [40, 0], [40, 100], [0, 100]], "sky")
     target, left_out = read(TAG, [sky, polygon(points)]).fit(10, 10)
     assert left_out == ("covering no pixel",)
@@ -226,7 +226,7 @@ def test_a_polygon_that_covers_no_pixel_says_nothing(points: Any) -> None:
         [[1, 1]] * 20_001,
     ],
 )
-def test_what_cannot_be_read_is_left_out_and_counted(points: Any) -> None:
+def test_what_cannot_be_read_is_omitted_and_counted(points: Any) -> None:
     whole = polygon([[0, 0], [100, 0], [100, 100], [0, 100]], "sky")
     found = reading(TAG, [polygon(points), whole])
     assert found.left_out == ("damaged",)

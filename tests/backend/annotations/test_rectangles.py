@@ -41,7 +41,7 @@ def predicted(finding: Detections, attributes: str = "", **more: Any) -> list[An
     return result
 
 
-def test_a_prediction_is_one_that_label_studio_takes() -> None:
+def test_label_studio_accepts_the_prediction() -> None:
     assert predicted(detections((0.25, 0.5, 0.75, 1.0, 1, 0.87654), (0, 0, 1, 1, 2, 0.5))) == [
         {
             "id": "box0",
@@ -106,13 +106,13 @@ def test_boxes_below_the_threshold_are_not_shown(attributes: str, scores: list[f
     assert [item["score"] for item in predicted(finding, attributes)] == scores
 
 
-def test_classes_that_are_no_labels_are_not_shown() -> None:
+def test_classes_without_a_label_are_not_shown() -> None:
     finding = detections(*((0, 0, 1, 1, index, 0.9) for index in range(3)))
     result = predicted(finding, classes=("sky", "river", BACKGROUND))
     assert [item["value"]["rectanglelabels"] for item in result] == [["sky"]]
 
 
-def test_boxes_of_no_size_are_not_shown() -> None:
+def test_empty_boxes_are_not_shown() -> None:
     assert predicted(detections((0.5, 0.5, 0.5, 0.9, 0, 0.9), (0.5, 0.5, 0.4, 0.9, 0, 0.9))) == []
 
 
@@ -132,7 +132,7 @@ def test_boxes_are_clipped_to_the_image() -> None:
         box(0, 10, -10, 10),
     ],
 )
-def test_boxes_that_cover_nothing_are_left_out_and_counted(tiny: Any) -> None:
+def test_boxes_that_cover_nothing_are_omitted_and_counted(tiny: Any) -> None:
     found = reading(TAG, [tiny, box(10, 10, 10, 10)])
     assert found.truth is not None
     assert found.truth.target(*SIZE).tolist() == [[40, 20, 80, 40, 2]]
@@ -169,7 +169,7 @@ def test_an_image_with_a_damaged_box_teaches_nothing(damaged: Any) -> None:
         (box(20, 20, -5, -10, rotation=180), [80, 40, 100, 60]),
     ],
 )
-def test_negative_sizes_are_turned_round(turned: Any, corners: list[float]) -> None:
+def test_negative_sizes_are_turned_around(turned: Any, corners: list[float]) -> None:
     expected = torch.tensor([[*map(float, corners), 2.0]])
     torch.testing.assert_close(target(turned), expected, atol=1e-3, rtol=0)
 
@@ -178,14 +178,14 @@ def test_a_box_of_one_pixel_counts() -> None:
     assert target(box(10, 10, 0.25, 0.5)).tolist() == [[40, 20, 41, 21, 2]]
 
 
-def test_no_box_is_a_negative() -> None:
+def test_an_image_without_boxes_is_a_negative() -> None:
     truth = read(TAG, [])
     assert truth.target(*SIZE).shape == (0, 5)
     assert truth.target(*SIZE).dtype == torch.float32
     assert truth.classes == frozenset()
 
 
-def test_an_image_with_a_box_of_an_unknown_label_is_no_negative() -> None:
+def test_an_image_with_a_box_of_an_unknown_label_is_not_a_negative() -> None:
     river = box(10, 10, 10, 10, label="river")
     for regions in ([river], [river, box(10, 10, 10, 10)]):
         found = reading(TAG, regions)
@@ -194,7 +194,7 @@ def test_an_image_with_a_box_of_an_unknown_label_is_no_negative() -> None:
 
 
 def test_a_quarter_turn_is_about_the_top_left_corner() -> None:
-    """From (80, 40), 120 pixels wide and 40 high: now it lies left and below of its corner."""
+    """From (80, 40), 120 pixels wide and 40 high: now left of and below its corner."""
     truth = read(TAG, [box(20, 20, 30, 20, rotation=90)])
     torch.testing.assert_close(
         truth.target(*SIZE), torch.tensor([[40.0, 40, 80, 160, 2]]), atol=1e-3, rtol=0
@@ -226,7 +226,7 @@ def test_an_angle_means_nothing_without_the_images_proportions() -> None:
     assert found.left_out == ("that is rotated, without the image's size",)
 
 
-def test_the_digest_changes_with_what_is_said() -> None:
+def test_the_digest_changes_with_the_annotation() -> None:
     said = [
         [],
         [box(10, 10, 10, 10)],

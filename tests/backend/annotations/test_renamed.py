@@ -1,4 +1,4 @@
-"""Labels that were renamed: what a model of before predicts, and annotations of before."""
+"""Renamed labels: predictions of an older model, and older annotations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("tag", FOUND)
-def test_they_are_shown_by_the_labels_of_now(tag: str) -> None:
+def test_predictions_use_the_current_labels(tag: str) -> None:
     kind = "Choice" if tag == "Choices" else "Label"
     config = (
         f'<View><Image name="image" value="$image"/><{tag} name="what" toName="image">'
@@ -99,7 +99,9 @@ CAR = 'value="vehicle" predicted_values="truck, car"'
         ('value="auto" alias="vehicle" predicted_values="car"', "car"),
     ],
 )
-def test_annotations_under_a_former_name_are_of_the_label(tag: str, label: str, said: str) -> None:
+def test_annotations_under_a_former_name_count_for_the_label(
+    tag: str, label: str, said: str
+) -> None:
     found = read(control_of(tag, 'value="sky"', label), left_half(tag, said))
     assert found.left_out == ()
     assert found.truth is not None
@@ -112,8 +114,8 @@ def test_annotations_under_a_former_name_are_of_the_label(tag: str, label: str, 
 
 @pytest.mark.parametrize("tag", VALUES)
 @pytest.mark.parametrize("said", ["wolf", "Cat", ""])
-def test_nothing_is_learnt_of_what_an_unknown_label_covers(tag: str, said: str) -> None:
-    """Two labels differ from "Cat" in case alone, so it is neither."""
+def test_nothing_is_learnt_from_what_an_unknown_label_covers(tag: str, said: str) -> None:
+    """Two labels differ from "Cat" only in case, so it is neither."""
     control = control_of(tag, 'value="CAT"', 'value="cat"', 'value="dog"')
     found = read(control, left_half(tag, said))
     assert found == Reading(None, (f'with the unknown label "{said}"',), found.sizes)
@@ -149,7 +151,7 @@ def test_the_pixels_of_an_unknown_label_are_ignored(tag: str, unlabelled: Any) -
         ({"value": None}, "damaged"),
     ],
 )
-def test_regions_of_no_known_control_or_type_are_not_background(
+def test_regions_of_an_unknown_control_or_type_are_not_background(
     tag: str, change: dict[str, Any], why: str
 ) -> None:
     control = control_of(tag, 'value="cat"', 'value="dog"')
@@ -159,7 +161,7 @@ def test_regions_of_no_known_control_or_type_are_not_background(
 
 
 @pytest.mark.parametrize("tag", VALUES)
-def test_what_belongs_to_other_controls_is_passed_over(tag: str) -> None:
+def test_regions_of_other_controls_are_ignored(tag: str) -> None:
     kind = "Choice" if tag == "Choices" else "Label"
     labels = f'<{kind} value="cat"/><{kind} value="dog"/>'
     controls = "".join(

@@ -1,4 +1,4 @@
-"""Images that EXIF turns: annotations and predictions lie as people see them."""
+"""Images rotated by EXIF: annotations and predictions lie where people see them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CAR = LABELS.index("car")
 
 
 def turned(orientation: int) -> bytes:
-    """A white picture with a red block right of its upper left corner, as it is stored."""
+    """A white picture, as stored, with a red block to the right of its upper left corner."""
     pixels = np.full((*STORED, 3), 255, np.uint8)
     pixels[4:12, 8:40] = (255, 0, 0)
     tags = Image.Exif()
@@ -58,7 +58,7 @@ def drawn(tag: str, block: npt.NDArray[np.bool_]) -> Region:
 
 
 def covered(tag: str, made: list[Region], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """What the regions cover of the image."""
+    """The part of the image that the regions cover."""
     target = read(tag, made).target(*size)
     if tag != "RectangleLabels":
         return np.asarray(target == CAR)

@@ -24,7 +24,7 @@ def age(folder: Path, key: str, seconds: float) -> None:
     os.utime(path, (then, then))
 
 
-def test_what_is_put_is_got(tmp_path: Path) -> None:
+def test_what_is_put_is_returned(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "new" / "folder", 10_000)
     assert cache.get(A) is None
     cache.put(A, b"pixels")
@@ -43,7 +43,7 @@ def test_it_survives_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "zeros", "short"])
-def test_a_damaged_entry_is_none(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_entry_is_not_returned(tmp_path: Path, damage: str) -> None:
     cache = DiskCache(tmp_path, 10_000)
     cache.put(A, b"pixels")
     [path] = entries(tmp_path)
@@ -99,7 +99,7 @@ def test_a_limit_of_zero_keeps_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_interrupted_writes_are_cleared_away(tmp_path: Path) -> None:
+def test_interrupted_writes_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "aa"
     folder.mkdir()
     old, new = folder / "tmp-old", folder / "tmp-new"

@@ -216,7 +216,7 @@ def test_webp_is_not_turned(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF"])
-def test_xmp_turns_nothing(format_: str) -> None:
+def test_xmp_is_ignored(format_: str) -> None:
     xmp = (
         b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
         b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
@@ -233,7 +233,7 @@ def test_xmp_turns_nothing(format_: str) -> None:
     assert module.decode_small(data, 24).shape == decode(data).shape
 
 
-def test_exif_in_a_pngs_text_turns_nothing() -> None:
+def test_exif_in_a_pngs_text_is_ignored() -> None:
     """ImageMagick writes it there; browsers read the chunk eXIf alone."""
     content = exif(6).tobytes()
     note = PngImagePlugin.PngInfo()
@@ -274,7 +274,7 @@ NOT_READ = "The file is not an image in a supported format (JPEG, PNG, WEBP, GIF
         (b"P6 1 1 255 abc", NOT_READ),
     ],
 )  # fmt: skip
-def test_no_image(data: bytes, sentence: str) -> None:
+def test_what_is_not_an_image(data: bytes, sentence: str) -> None:
     assert reason(data) == sentence
 
 

@@ -1,4 +1,4 @@
-"""The feature store: found again, bounded, and whole after kills and damage."""
+"""The feature store: entries are found again, bounded, and whole after kills and damage."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def in_order(kept: SeenImages, count: int) -> list[SeenImage | None]:
 
 
 def found(store: FeatureStore, numbers: range, extraction: str = "pooled") -> list[int]:
-    """Which of them are kept; each must be what was put."""
+    """The numbers that are kept; each vector must be the one that was put."""
     images = at(store, extraction, [key(number) for number in numbers])
     kept = [number for number, image in zip(numbers, images, strict=True) if image]
     assert all(same(images[numbers.index(number)], vector(number)) for number in kept)
@@ -143,7 +143,7 @@ class TestKeeping:
             assert len(found(each, range(1, 101))) == 100
             assert same(at(each, "pooled", [key(1000)])[0], vector(100))
 
-    def test_what_cannot_be_written_is_said_once_and_not_raised(
+    def test_what_cannot_be_written_is_logged_once_and_not_raised(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "file").touch()
@@ -155,7 +155,7 @@ class TestKeeping:
         ]
         assert found(store, range(1, 3)) == []
 
-    def test_nothing_is_kept_where_nothing_may_be(self, tmp_path: Path) -> None:
+    def test_a_limit_of_zero_keeps_nothing(self, tmp_path: Path) -> None:
         store = FeatureStore(tmp_path / "features", 0)
         keep(store, range(1, 9))
         assert found(store, range(1, 9)) == []

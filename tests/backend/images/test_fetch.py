@@ -298,7 +298,7 @@ def test_an_upload_that_is_gone_is_a_500_of_a_label_studio_that_works(
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_proxy_without_label_studio_says_nothing_of_a_file(
+def test_a_proxy_without_label_studio_proves_nothing_about_a_file(
     label_studio: Loopback, source: ImageSource, status: int
 ) -> None:
     label_studio.routes |= {IMAGE: reply(status=status), "/health": reply()}
@@ -324,7 +324,7 @@ def test_signatures_are_not_logged(
 
 
 @pytest.mark.parametrize("length", ["many", "-1", "1, 2"])
-def test_a_length_that_is_none(elsewhere: Loopback, source: ImageSource, length: str) -> None:
+def test_an_invalid_length(elsewhere: Loopback, source: ImageSource, length: str) -> None:
     def write(handler: BaseHTTPRequestHandler) -> None:
         reply(b"", Content_Length=length)(handler)
         handler.close_connection = True
@@ -348,7 +348,7 @@ def test_an_unknown_name(source: ImageSource) -> None:
     )
 
 
-def test_a_connection_that_breaks_off(label_studio: Loopback, source: ImageSource) -> None:
+def test_a_connection_that_is_cut(label_studio: Loopback, source: ImageSource) -> None:
     def half(handler: BaseHTTPRequestHandler) -> None:
         reply(b"half", Content_Length="8")(handler)
         handler.close_connection = True

@@ -17,7 +17,7 @@ ONE, OTHER = (InFlight.digest(data) for data in (b"one", b"other"))
 
 
 def die_decoding(folder: Path, *digests: bytes) -> None:
-    """Leave behind what a process does that is killed: the system gives its lock back."""
+    """Leave behind what a killed process does: the system releases its lock."""
     dying = InFlight(folder)
     begun = [dying.decoding(digest) for digest in digests]
     for decoding in begun:
@@ -92,7 +92,7 @@ def test_a_real_kill(tmp_path: Path) -> None:
     assert InFlight(tmp_path).is_suspect(ONE)
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(
+def test_a_folder_that_cannot_be_written_is_not_needed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()

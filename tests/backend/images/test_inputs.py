@@ -1,4 +1,4 @@
-"""What networks take of images: features are computed once, and images fetched only for that."""
+"""What networks get from images: features, computed once, or pixels."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def label_studio() -> Iterator[Loopback]:
-    """Ten images, of which 3 is damaged and 4 is not there."""
+    """Ten images, of which 3 is damaged and 4 is missing."""
     with Loopback() as server:
         for task in range(10):
             data = file(20 * task)
@@ -77,7 +77,7 @@ def network(task: str = "classification", side: int = SIDE) -> HeadNetwork:
 
 
 def reader(label_studio: Loopback, folder: Path, features_mb: int = 64) -> InputReader:
-    """What a process opens, without a cache of images."""
+    """The services of a process without an image cache."""
     return InputReader(
         ImageStore(folder / "images", 0, AllowedHosts()),
         FeatureStore(folder / "features", features_mb * 2**20),
@@ -88,7 +88,7 @@ def reader(label_studio: Loopback, folder: Path, features_mb: int = 64) -> Input
 def read(
     images: InputReader, made: TaskNetwork, tasks: Sequence[int]
 ) -> tuple[dict[int, Tensor | ImageFeatures], list[int]]:
-    """What the network is given of each task, and which of them have a problem."""
+    """The network's input for each task, and the tasks with a problem."""
     problems: list[int] = []
     batches = images.batches(
         made, [(task, path(task)) for task in tasks], lambda task, _: problems.append(task)
@@ -178,7 +178,7 @@ def test_an_image_that_changed_is_computed_again(
     assert len({tuple(vector.flatten().tolist()) for vector in vectors}) == 3
 
 
-def test_without_a_store_every_image_is_looked_at_each_time(
+def test_without_a_store_every_image_is_computed_each_time(
     label_studio: Loopback, tmp_path: Path, looks: list[int]
 ) -> None:
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The limit on what decoded images take together."""
+"""The limit on the memory of all decoded images together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATIENCE_S = 60.0
 
 
 def holding(memory: Memory, wanted: int | None) -> tuple[Event, Event]:
-    """A thread that takes so much; the events say when it has, and let it end."""
+    """A thread that takes this much; one event says when it has, the other lets it end."""
     has, release = Event(), Event()
 
     def hold() -> None:
@@ -25,7 +25,7 @@ def holding(memory: Memory, wanted: int | None) -> tuple[Event, Event]:
     return has, release
 
 
-def test_what_fits_goes_on_and_the_rest_waits_for_room() -> None:
+def test_what_fits_proceeds_and_the_rest_waits_for_room() -> None:
     memory = Memory(100)
     with memory.taking(60), memory.taking(40):
         has, release = holding(memory, 1)
@@ -34,7 +34,7 @@ def test_what_fits_goes_on_and_the_rest_waits_for_room() -> None:
     release.set()
 
 
-def test_what_takes_more_than_all_goes_on_alone() -> None:
+def test_what_exceeds_the_limit_proceeds_alone() -> None:
     memory = Memory(100)
     for wanted in (1000, None):
         with ExitStack() as others:

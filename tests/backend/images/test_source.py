@@ -83,7 +83,7 @@ def test_locate(home: str, value: str, address: str | None) -> None:
         ),
     ],
 )
-def test_locate_says_why_not(value: object, reason: str) -> None:
+def test_locate_says_why_it_cannot(value: object, reason: str) -> None:
     with pytest.raises(ImageError) as refused:
         ImageSource(HOME, dict).locate(TASK, value)
     assert refused.value.reason == reason
@@ -111,7 +111,7 @@ def test_label_studios_public_address_is_its_own(public: str, value: str, path: 
     assert source.owns(found)
 
 
-def test_below_a_path_of_its_own_it_gets_that_path() -> None:
+def test_below_a_path_it_gets_that_path() -> None:
     source = ImageSource(BELOW, dict, f"{PUBLIC}/ls")
     for value in ("/ls/data/upload/1/a.png", f"{PUBLIC}/ls/data/upload/1/a.png"):
         assert str(source.locate(TASK, value)) == f"{BELOW}/data/upload/1/a.png"

@@ -90,7 +90,7 @@ def test_a_file_is_kept_for_its_task_alone(
         store.read(source, 2, path(1))
 
 
-def test_what_is_no_image_is_not_kept(
+def test_what_is_not_an_image_is_not_cached(
     store: ImageStore, label_studio: Loopback, source: ImageSource
 ) -> None:
     label_studio.routes[path(1)] = reply(b"<!doctype html><title>Log in</title>")
@@ -99,7 +99,7 @@ def test_what_is_no_image_is_not_kept(
     assert store.read(source, 1, path(1)).tolist() == [[[7]]] * 3
 
 
-def test_a_damaged_image_is_fetched_anew(
+def test_a_damaged_image_is_fetched_again(
     store: ImageStore, label_studio: Loopback, source: ImageSource
 ) -> None:
     damaged = bytearray(png(7))
@@ -214,7 +214,7 @@ def test_a_stream_works_on_several_at_once(
     assert seen == [4]
 
 
-def test_a_stream_says_what_failed_and_goes_on(
+def test_a_stream_reports_what_failed_and_continues(
     store: ImageStore, label_studio: Loopback, source: ImageSource
 ) -> None:
     label_studio.routes[path(1)] = reply(png(7))

@@ -1,4 +1,4 @@
-"""What is asked of a real Label Studio, and told to it."""
+"""Requests to a real Label Studio."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_whatever_changes_what_counts_changes_the_task(
     assert list(marks) == [dog, cat, dog, cat]
 
 
-def test_predictions_that_do_not_fit_are_left_out_and_counted(
+def test_predictions_that_do_not_fit_are_omitted_and_counted(
     project: LabelStudioProject, client: LabelStudioClient
 ) -> None:
     ids = project.import_images(["/data/upload/0.png", "/data/upload/1.png"])
@@ -163,7 +163,7 @@ def test_predictions_that_do_not_fit_are_left_out_and_counted(
     assert refused.value.status == 400
 
 
-def test_the_queue_is_served_and_shown_and_its_tab_made_again(
+def test_the_queue_is_served_and_shown_and_its_tab_is_recreated(
     project: LabelStudioProject, client: LabelStudioClient
 ) -> None:
     (task,) = project.import_images(["/data/upload/0.png"])

@@ -74,7 +74,7 @@ def test_a_list_ends_where_there_is_no_further_page(server: Loopback) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_to_its_own_host_are_followed(server: Loopback, status: int) -> None:
-    """As from one spelling of a path to another, or from http to https."""
+    """For example from one spelling of a path to another, or from http to https."""
     server.routes[PROJECT] = reply(status=status, Location="/there")
     server.routes["/there"] = reply(project(), Content_Type="application/json")
     assert read(server.url).title == "Pets"
@@ -84,7 +84,7 @@ def test_redirects_to_its_own_host_are_followed(server: Loopback, status: int) -
 def test_redirects_to_other_hosts_are_not(
     server: Loopback, listener: socket.socket, status: int
 ) -> None:
-    """What is sent holds a token, and what would be asked of them is not for them."""
+    """Requests hold a token, which other hosts must not get."""
     target = f"http://127.0.0.2:{listener.getsockname()[1]}/latest/meta-data"
     server.routes[PROJECT] = reply(status=status, Location=target)
     assert refusal(server.url).endswith(
@@ -100,7 +100,7 @@ def test_redirects_to_other_hosts_are_not(
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "gopher://127.0.0.1/x", "http://[", "//"])
-def test_redirects_that_are_none(server: Loopback, target: str) -> None:
+def test_invalid_redirects(server: Loopback, target: str) -> None:
     server.routes[PROJECT] = reply(status=302, Location=target)
     assert "Label Studio" in refusal(server.url)
 
@@ -178,7 +178,7 @@ METADATA = [
 
 
 @pytest.mark.parametrize("url", METADATA)
-def test_metadata_is_no_label_studio(url: str) -> None:
+def test_a_clouds_metadata_server_is_refused(url: str) -> None:
     assert refusal(url).endswith("the request to read the project: it cannot be reached")
 
 

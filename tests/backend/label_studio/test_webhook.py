@@ -41,7 +41,7 @@ def test_once_the_webhook_bears_a_secret_others_are_refused(
     assert "does not come from the project's webhook" in answer.get_json()["error"]
 
 
-def test_a_stranger_starts_a_look_at_the_webhook_seldom(browser: FlaskClient) -> None:
+def test_strangers_rarely_start_a_look_at_the_webhook(browser: FlaskClient) -> None:
     services = services_of(browser)
     began = time.monotonic()
     looks = 0
@@ -66,13 +66,13 @@ def test_the_secret_starts_no_training(browser: FlaskClient) -> None:
     assert jobs_of(services_of(browser)) == []
 
 
-def test_before_label_studio_was_given_the_secret_events_are_heard(tmp_path: Path) -> None:
+def test_events_are_heard_until_label_studio_has_the_secret(tmp_path: Path) -> None:
     browser = make_browser(tmp_path)
     add_project(services_of(browser), webhook_secret="the-secret", webhook_guarded_at=None)
     assert browser.post("/webhook", json=event()).status_code == 200
 
 
-def test_the_secret_is_one_projects(browser: FlaskClient) -> None:
+def test_the_secret_is_for_one_project(browser: FlaskClient) -> None:
     """Another server's project of the same number has one of its own."""
     services = services_of(browser)
     add_project(services, uid="12.1800000000", webhook_secret="another")
@@ -93,7 +93,7 @@ def test_events_of_projects_that_label_studio_does_not_list_start_no_training(
 
 
 def finish_all(services: Services) -> int:
-    """Do what may begin now; how many jobs that was."""
+    """Finish the jobs that may begin now; returns how many there were."""
     with services.store.reading() as session:
         waiting = [job.id for job in session.query(Job).filter_by(state="pending")]
     claimed = [job_id for job_id in waiting if services.jobs.claim(job_id)]

@@ -1,4 +1,4 @@
-"""The JSON API: what is told, what is done, and the document that describes it."""
+"""The JSON API: its answers, its actions, and the document that describes it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def refused(browser: FlaskClient, method: str, path: str, **options: Any) -> tup
     return answer.status_code, body["error"]
 
 
-def test_everything_that_is_told_is_described(browser: FlaskClient) -> None:
+def test_every_field_of_the_answers_is_described(browser: FlaskClient) -> None:
     services_of(browser).jobs.ask(1, "train", "test")
     (project,) = get(browser, "/projects")["projects"]
     assert project == get(browser, "/projects/1")
@@ -77,7 +77,7 @@ def test_everything_that_is_told_is_described(browser: FlaskClient) -> None:
     assert set(job) == set(JobView.model_fields)
 
 
-def test_a_running_job_tells_how_long_it_may_still_take(browser: FlaskClient) -> None:
+def test_a_running_job_says_how_long_it_may_still_take(browser: FlaskClient) -> None:
     services = services_of(browser)
     services.jobs.ask(1, "train", "test")
     assert get(browser, "/jobs/1")["seconds_left"] is None
@@ -139,7 +139,7 @@ def test_actions(browser: FlaskClient) -> None:
     assert get(browser, "/events")["events"][0]["text"] == "Resumed by the API"
 
 
-def test_what_is_impossible_is_said(browser: FlaskClient) -> None:
+def test_impossible_requests_are_explained(browser: FlaskClient) -> None:
     for method, path, status, sentence in [
         ("GET", "/projects/9", 404, "There is no project 9."),
         ("GET", "/jobs/9", 404, "There is no job 9."),
@@ -165,7 +165,7 @@ def test_what_is_impossible_is_said(browser: FlaskClient) -> None:
         ({"version": 7}, 404, "There is no model version 7 of project 1."),
     ],
 )
-def test_rolling_back_asks_for_a_version(
+def test_rolling_back_requires_a_version(
     browser: FlaskClient, body: Any, status: int, sentence: str
 ) -> None:
     if status == 409:

@@ -1,4 +1,4 @@
-"""Who may ask, and what comes back when something goes wrong."""
+"""Who may send requests, and the answers when something goes wrong."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def with_a_wrong_key(start_backend: Callable[..., BackendServer]) -> BackendServ
 
 
 def sentences(error: DemoError) -> str:
-    """What Label Studio answered, without the escapes of its JSON."""
+    """Label Studio's answer, without JSON's escapes."""
     return str(error).replace('\\"', '"')
 
 
@@ -300,7 +300,7 @@ def test_with_a_wrong_key_the_handed_over_token_does(
 # Errors.
 
 
-def test_an_error_tells_no_secrets_and_goes_to_the_log(
+def test_an_error_reveals_no_secrets_and_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     browser = make_browser(tmp_path)

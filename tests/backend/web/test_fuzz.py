@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is one that the OpenAPI document describes, soon, and never a 500.
+"""Whatever is sent, the answer comes soon, is as the OpenAPI document says, and is never a 500.
 
 Schemathesis draws requests from the document, sound ones and spoilt ones; hypothesis draws bodies
 for the calls of Label Studio, and requests for the pages. `make endurance` sends 10,000 requests,
@@ -58,7 +58,7 @@ FUZZING = {
 
 
 class Fuzzed:
-    """An application with a connected project, and what it answered."""
+    """An application with a connected project, and its answers."""
 
     def __init__(self, folder: Path) -> None:
         self.browser = make_browser(folder, CDAL_IMAGE_HOSTS="")
@@ -94,7 +94,7 @@ def fuzzed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fuzzed:
 
 
 def fuzz_the_document(fuzzed: Fuzzed, examples: int) -> None:
-    """Send so many sound and as many spoilt requests to each operation."""
+    """Send this many valid and as many invalid requests to each operation."""
     schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", fuzzed.browser.application)
     for found in schema.get_all_operations():
         operation = found.ok()
@@ -196,7 +196,7 @@ HEADERS = st.dictionaries(
 
 
 def fuzz_label_studios_call(fuzzed: Fuzzed, path: str, examples: int) -> None:
-    """Send so many bodies to a call, whole ones and spoilt ones."""
+    """Send this many bodies to a call, valid and invalid ones."""
     browser: FlaskClient = fuzzed.browser
 
     @settings(max_examples=examples, **FUZZING)
@@ -222,7 +222,7 @@ COOKIES = st.sampled_from(["", "cdal-said=%", "cdal-said=%ff%00", "cdal-said=<b>
 
 
 def page_paths(fuzzed: Fuzzed) -> list[tuple[str, str]]:
-    """Method and path of what the document does not describe: the pages, and what they load."""
+    """Method and path of what the document does not describe: the pages and what they load."""
     found = []
     for rule in fuzzed.browser.application.url_map.iter_rules():
         if rule.rule.startswith(("/projects", "/pages", "/static", "/metrics")):
@@ -232,7 +232,7 @@ def page_paths(fuzzed: Fuzzed) -> list[tuple[str, str]]:
 
 
 def fuzz_a_page(fuzzed: Fuzzed, method: str, rule: str, examples: int) -> None:
-    """Send so many requests to a page: numbers, names, queries, forms and cookies of all kinds."""
+    """Send this many requests to a page, with numbers, names, queries, forms and cookies."""
     browser: FlaskClient = fuzzed.browser
 
     @settings(max_examples=examples, **FUZZING)

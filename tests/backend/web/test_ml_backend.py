@@ -49,7 +49,9 @@ def unused(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
     ["/setup", "/predict", "/webhook", "/job_status", "/validate", "/delete", "/duplicate_model"],
 )
 @pytest.mark.parametrize("data", [b"", b"no JSON", b"[1]", b'"text"', b"null", b"\xff\xfe"])
-def test_a_body_that_is_no_object_is_refused(unused: FlaskClient, path: str, data: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(
+    unused: FlaskClient, path: str, data: bytes
+) -> None:
     answer = unused.post(path, data=data, content_type="application/json")
     assert answer.status == "400 The request's body must be a JSON object."
 
@@ -75,14 +77,14 @@ def test_setup_answers_with_the_queue_version(
 
 
 @pytest.mark.parametrize("tasks", [None, {}, "x", [1], [{}, None]])
-def test_predict_wants_a_list_of_tasks(connected: FlaskClient, tasks: Any) -> None:
+def test_predict_requires_a_list_of_tasks(connected: FlaskClient, tasks: Any) -> None:
     answer = connected.post("/predict", json={"project": UID, "tasks": tasks})
     assert answer.status == '400 The field "tasks" must be a list of tasks.'
 
 
 @pytest.mark.parametrize("project", [None, 12, "12.1", "", {}])
 def test_predict_does_not_say_which_projects_exist(connected: FlaskClient, project: Any) -> None:
-    """The answer is that for a project with nothing to predict, before and after a first round."""
+    """The answer is the same as for a project with nothing to predict."""
     strange: list[dict[str, Any]] = [{}, {"id": 9}, {"id": 8, "data": {"image": "/etc/passwd"}}]
     expected = connected.post("/predict", json={"project": UID, "tasks": strange})
     answer = connected.post("/predict", json={"project": project, "tasks": strange})
@@ -97,7 +99,7 @@ def test_predict_does_not_say_which_projects_exist(connected: FlaskClient, proje
     assert (answer.status, answer.data) == (expected.status, expected.data)
 
 
-def test_copies_of_a_label_studio_are_told_apart_by_where_they_call_from(
+def test_copies_of_a_label_studio_are_distinguished_by_their_address(
     browser: FlaskClient,
 ) -> None:
     services = services_of(browser)
@@ -123,12 +125,12 @@ def test_copies_of_a_label_studio_are_told_apart_by_where_they_call_from(
         assert [(job.kind, job.project_id) for job in session.query(Job)] == [("train", 2)]
 
 
-def test_predict_before_the_first_round_has_nothing_to_say(connected: FlaskClient) -> None:
+def test_predict_before_the_first_round_has_no_results(connected: FlaskClient) -> None:
     answer = connected.post("/predict", json={"project": UID, "tasks": [{"id": 1}, {"id": 2}]})
     assert answer.get_json() == {"results": [[], []]}
 
 
-def test_predict_answers_in_order_with_one_result_a_task(browser: FlaskClient) -> None:
+def test_predict_answers_in_order_with_one_result_per_task(browser: FlaskClient) -> None:
     services = services_of(browser)
     project = add_project(services)
     version = add_version(services, project, {1: "cat", 2: "dog"})
@@ -150,8 +152,8 @@ def test_predict_answers_in_order_with_one_result_a_task(browser: FlaskClient) -
     }
 
 
-def test_predict_in_a_random_round_whatever_the_ids(connected: FlaskClient) -> None:
-    """Without a model there is no guess, but the place in the queue is known."""
+def test_predict_in_a_random_round_accepts_any_ids(connected: FlaskClient) -> None:
+    """Without a model there is no prediction, but the place in the queue is known."""
     services = services_of(connected)
     with services.store.reading() as session:
         project = setup.find(session, URL, UID)
@@ -171,7 +173,7 @@ def test_predict_in_a_random_round_whatever_the_ids(connected: FlaskClient) -> N
     ]
 
 
-def test_a_webhook_makes_a_job(connected: FlaskClient) -> None:
+def test_a_webhook_requests_a_job(connected: FlaskClient) -> None:
     sent = {"action": "ANNOTATION_CREATED", "project": {"id": 12}, "annotation": {"id": 5}}
     answer = connected.post("/webhook", json=sent)
     assert answer.get_json() == {"status": "accepted", "job": "1"}
@@ -180,7 +182,7 @@ def test_a_webhook_makes_a_job(connected: FlaskClient) -> None:
     assert jobs_of(services_of(connected)) == [("sync", "pending")]
 
 
-def test_start_training_makes_a_training(connected: FlaskClient) -> None:
+def test_start_training_requests_a_training(connected: FlaskClient) -> None:
     connected.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 12}})
     assert jobs_of(services_of(connected)) == [("train", "pending")]
 
@@ -193,7 +195,7 @@ def test_a_webhook_names_an_event(connected: FlaskClient, action: Any) -> None:
 
 
 @pytest.mark.parametrize("project", [None, 12, {}, {"id": "12"}, {"id": 13}, {"id": 2**70}, []])
-def test_a_webhook_for_no_connected_project_is_ignored(
+def test_a_webhook_of_an_unconnected_project_is_ignored(
     connected: FlaskClient, project: Any
 ) -> None:
     answer = connected.post("/webhook", json={"action": "ANNOTATION_CREATED", "project": project})
@@ -201,7 +203,7 @@ def test_a_webhook_for_no_connected_project_is_ignored(
 
 
 def test_a_webhook_of_a_namesake_on_another_server_is_ignored(connected: FlaskClient) -> None:
-    """Project 12 of 2023-11-14T22:13:20Z is ours; another server has a project 12, too."""
+    """Project 12 of 2023-11-14T22:13:20Z is ours; another server also has a project 12."""
     ours = {"id": 12, "created_at": "2023-11-14T22:13:20.123456Z"}
     theirs = {"id": 12, "created_at": "2024-01-01T00:00:00Z"}
     sent = {"action": "TASKS_CREATED", "project": theirs}
@@ -248,7 +250,7 @@ def test_job_status(connected: FlaskClient, state: str, told: str) -> None:
     assert status["finished_at"] is None
 
 
-def test_job_status_tells_why_it_failed(connected: FlaskClient) -> None:
+def test_job_status_says_why_it_failed(connected: FlaskClient) -> None:
     services = services_of(connected)
     services.jobs.ask(1, "train", "test")
     services.jobs.finish(1, "failed", error="No labels.")

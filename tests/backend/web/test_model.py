@@ -1,4 +1,4 @@
-"""Predictions of images that no scoring pass has seen: the network runs."""
+"""Predictions for images that no scoring pass has seen: the network runs."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def test_known_tasks_come_from_the_store(model: CDALModel, monkeypatch: pytest.M
     assert [a["result"] for a in predict(model, [{"id": 1}, {"id": 1}])] == [STORED, STORED]
 
 
-def test_unseen_ones_are_predicted_each_in_its_place(model: CDALModel) -> None:
-    """A task that is only tried out has no id; one that is new is there twice."""
+def test_unseen_tasks_are_predicted_in_their_places(model: CDALModel) -> None:
+    """A task that is only tried out has no id; a new one comes twice."""
     answers = predict(model, [task(9, "blue"), {"id": 1}, task(None), task(9, "blue"), task(2)])
     assert len(answers) == 5
     assert labels(answers)[1] == "dog"
@@ -109,22 +109,20 @@ def test_predictions_of_the_network_are_those_of_the_network(
     [None, [], "x", {}, {"image": None}, {"image": 5}, {"image": "/etc/passwd"},
      {"image": "data:image/png;base64,AAAA"}, {"other": "x"}],
 )  # fmt: skip
-def test_an_image_that_cannot_be_had_gets_no_result(model: CDALModel, data: Any) -> None:
+def test_an_unavailable_image_gets_no_result(model: CDALModel, data: Any) -> None:
     answers = predict(model, [{"id": 8, "data": data}, task(None)])
     assert labels(answers)[0] is None
     assert labels(answers)[1] in ("cat", "dog")
 
 
-def test_a_queue_version_that_no_round_has_is_as_good_as_none(
-    model: CDALModel, services: Services
-) -> None:
+def test_a_queue_version_of_no_round_is_ignored(model: CDALModel, services: Services) -> None:
     with services.store.transaction() as session:
         session.get_one(Project, 1).queue_version = "another"
         model.project = session.get_one(Project, 1)
     assert predict(model, [{"id": 1}]) == [[]]
 
 
-def test_the_version_that_made_the_round_predicts_not_a_later_one(
+def test_the_rounds_own_version_predicts_not_a_later_one(
     model: CDALModel, services: Services
 ) -> None:
     with services.store.transaction() as session:

@@ -98,7 +98,7 @@ def test_requests_are_counted_by_rule_method_and_status(browser: FlaskClient) ->
     assert value(found, count, path="/setup", method="POST", status="400") == 1
 
 
-def test_callers_cannot_make_series_without_end(browser: FlaskClient) -> None:
+def test_callers_cannot_create_endless_series(browser: FlaskClient) -> None:
     for number in range(20):
         browser.get(f"/none/{number}")
         browser.open("/health", method=f"METHOD{number}")
@@ -132,7 +132,7 @@ def test_what_an_operator_alerts_on(browser: FlaskClient) -> None:
     assert 0 <= value(found, "cdal_last_look_age_seconds", project="1") < 10
 
 
-def test_a_job_that_waits_its_turn_is_not_one_that_was_forgotten(browser: FlaskClient) -> None:
+def test_a_job_that_waits_its_turn_is_not_overdue(browser: FlaskClient) -> None:
     services = services_of(browser)
     project = add_project(services)
     services.jobs.claim(services.jobs.ask(project.id, "train", "test"))

@@ -1,4 +1,4 @@
-"""Who may ask, how much at once, and what every answer forbids the browser."""
+"""Who may send requests, how large they may be, and what every answer forbids the browser."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
 
 
 def endpoints(browser: FlaskClient) -> Iterator[tuple[str, str]]:
-    """Method and path of everything that is answered, with numbers and names filled in."""
+    """Method and path of every endpoint, with numbers and names filled in."""
     yield "GET", "/no/such/page"
     for rule in browser.application.url_map.iter_rules():
         path = re.sub("<int[^>]*>", "1", rule.rule)
@@ -51,7 +51,7 @@ def endpoints(browser: FlaskClient) -> Iterator[tuple[str, str]]:
             yield method, path
 
 
-def test_with_a_password_set_all_but_health_is_closed(locked: FlaskClient) -> None:
+def test_with_a_password_only_health_is_open(locked: FlaskClient) -> None:
     wrong = ({}, basic("ann", "wrong"), basic("bob", "pass:wörd"), {"Authorization": "x"})
     seen = set()
     for method, path in endpoints(locked):
@@ -72,7 +72,7 @@ def test_health_is_open(locked: FlaskClient) -> None:
 
 
 def test_hints_need_no_password_and_start_training_does(locked: FlaskClient) -> None:
-    """Label Studio's own webhook carries no password."""
+    """Label Studio's own webhook has no password."""
     event = {"action": "ANNOTATION_CREATED", "project": {"id": 12}}
     assert locked.post("/webhook", json=event).status_code == 200
     event["action"] = "START_TRAINING"
@@ -81,7 +81,7 @@ def test_hints_need_no_password_and_start_training_does(locked: FlaskClient) -> 
     assert locked.post("/webhook", json=event, headers=basic("ann", "pass:wörd")).status_code == 200
 
 
-def test_without_a_password_all_is_open(browser: FlaskClient) -> None:
+def test_without_a_password_everything_is_open(browser: FlaskClient) -> None:
     assert browser.get("/versions").status_code == 200
 
 
@@ -122,7 +122,7 @@ def test_pages_of_our_own_and_programs_may(browser: FlaskClient, headers: dict[s
     assert answer.get_json() == {"error": "There is no job 1."}
 
 
-def test_every_answer_bears_the_headers(browser: FlaskClient, locked: FlaskClient) -> None:
+def test_every_answer_has_the_headers(browser: FlaskClient, locked: FlaskClient) -> None:
     for answer in (
         browser.get("/health"),
         browser.get("/none"),
@@ -177,9 +177,7 @@ def test_a_body_that_is_too_large_is_refused_unread(
     ids=range(9),
 )
 @pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook", "/api/v1/projects/1/roll-back"])
-def test_json_that_is_none_or_too_deep_is_refused(
-    browser: FlaskClient, path: str, body: bytes
-) -> None:
+def test_invalid_or_too_deep_json_is_refused(browser: FlaskClient, path: str, body: bytes) -> None:
     answer = browser.post(path, data=body, content_type="application/json")
     assert answer.status_code == 400
     assert set(answer.get_json()) == {"error"}
@@ -225,7 +223,7 @@ def waiting_for(
     assert answered.is_set()
 
 
-def test_bodies_that_do_not_say_how_large_they_are_count_as_large(browser: FlaskClient) -> None:
+def test_bodies_without_a_length_count_as_large(browser: FlaskClient) -> None:
     chunked = {"Transfer-Encoding": "chunked"}
     with waiting_for(security._big_body[False, False], browser, json={}, headers=chunked):
         pass

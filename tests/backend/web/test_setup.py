@@ -34,7 +34,7 @@ HANDED_OVER = "handed-over-token"
 
 @pytest.fixture
 def tokens(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Which tokens may read the project, and which were tried.
+    """The tokens that may read the project, and those that were tried.
 
     The check of a token is a fake here: what a real Label Studio says is in test_app.py.
     """
@@ -80,7 +80,7 @@ def test_where_it_may_not_read_the_project_the_handed_over_token_is_used(
     assert token_in_use(services, project) == HANDED_OVER  # by the jobs, too
 
 
-def test_once_the_servers_key_is_mended_it_is_used_again(
+def test_once_the_servers_key_works_it_is_used_again(
     services: Services, tokens: dict[str, Any]
 ) -> None:
     tokens["good"].discard(SERVERS_KEY)
@@ -119,7 +119,7 @@ def test_a_token_that_did_not_is(services: Services, tokens: dict[str, Any]) -> 
     assert len(tokens["tried"]) == 4
 
 
-def test_setting_up_again_changes_nothing_and_asks_for_nothing(
+def test_setting_up_again_changes_and_requests_nothing(
     services: Services, tokens: dict[str, Any]
 ) -> None:
     first = connect(services, request())
@@ -136,7 +136,7 @@ def test_setting_up_again_changes_nothing_and_asks_for_nothing(
         assert session.query(Event).count() == 1
 
 
-def test_new_settings_are_remembered_and_looked_into(
+def test_new_settings_are_stored_and_start_a_sync(
     services: Services, tokens: dict[str, Any]
 ) -> None:
     connect(services, request())
@@ -146,7 +146,7 @@ def test_new_settings_are_remembered_and_looked_into(
     assert jobs_of(services) == [("sync", "done"), ("sync", "pending")]
 
 
-def test_a_project_that_was_made_anew_under_the_same_number_is_another(
+def test_a_new_project_with_the_same_number_is_another(
     services: Services, tokens: dict[str, Any]
 ) -> None:
     first = connect(services, request())
@@ -156,7 +156,7 @@ def test_a_project_that_was_made_anew_under_the_same_number_is_another(
 
 
 @pytest.mark.parametrize("hostname", ["", "label-studio:8080", "ftp://x", "http://", "http://["])
-def test_addresses_that_are_none(tmp_path: Path, tokens: dict[str, Any], hostname: str) -> None:
+def test_invalid_addresses(tmp_path: Path, tokens: dict[str, Any], hostname: str) -> None:
     services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
     with pytest.raises(RefusedError, match="is not an address of Label Studio"):
         connect(services, request(hostname=hostname))
@@ -171,7 +171,7 @@ def test_an_address_with_a_password_is_refused_without_repeating_it(
     assert "pass-word" not in str(caught.value)
 
 
-def test_no_secret_is_logged_or_told(
+def test_no_secret_is_logged_or_returned(
     services: Services, tokens: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -203,7 +203,7 @@ def events(services: Services, project: int) -> list[str]:
 
 
 def test_nobody_takes_a_project_over(tmp_path: Path, tokens: dict[str, Any]) -> None:
-    """Nor does a copy of a server, whose projects have the same uids; and it is told."""
+    """Nor does a copy of a server, whose projects have the same uids; the answer says so."""
     services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
     first = connect(services, request())
     second = connect(services, request(hostname=STAGING, extra_params={"budget": 3}))
@@ -246,7 +246,7 @@ class Webhooks:
         self.at[project.url].hooks = [hook]
 
 
-def test_a_server_that_got_another_name_keeps_its_projects(
+def test_a_renamed_server_keeps_its_projects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
@@ -264,7 +264,7 @@ def test_a_server_that_got_another_name_keeps_its_projects(
     assert "https://new.test" in events(services, first.id)[-1]
 
 
-def test_a_copy_with_the_secret_of_then_is_not_the_same_server(
+def test_a_copy_with_an_old_secret_is_not_the_same_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
@@ -346,7 +346,7 @@ def test_where_it_calls_from_is_kept_without_another_look(
 
 @pytest.fixture
 def strange_server() -> Iterator[str]:
-    """A web server that is no Label Studio: it answers everything with a page."""
+    """A web server that is not Label Studio: it answers everything with a page."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -367,7 +367,7 @@ def strange_server() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_server_that_is_no_label_studio(strange_server: str) -> None:
+def test_a_server_that_is_not_label_studio(strange_server: str) -> None:
     with pytest.raises(LabelStudioError) as caught:
         LabelStudioClient(strange_server, "token", 1, retries=0).read_project()
     assert (
@@ -442,7 +442,7 @@ def test_a_project_of_another_age_is_refused(
         "http://224.0.0.1",
     ],
 )
-def test_no_label_studio_is_where_clouds_keep_their_secrets(
+def test_a_clouds_metadata_address_is_refused(
     tmp_path: Path, tokens: dict[str, Any], hostname: str
 ) -> None:
     services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
@@ -459,7 +459,7 @@ def test_it_may_be_on_this_machine_or_in_a_private_network(
     assert connect(services, request(hostname=hostname)).url == hostname
 
 
-def test_what_a_server_says_that_anybody_named_is_not_passed_on(
+def test_answers_of_a_server_named_by_a_caller_are_not_passed_on(
     tmp_path: Path, tokens: dict[str, Any]
 ) -> None:
     tokens["good"].clear()
@@ -470,7 +470,7 @@ def test_what_a_server_says_that_anybody_named_is_not_passed_on(
 
 @pytest.fixture
 def redirecting_server(strange_server: str) -> Iterator[str]:
-    """A web server that sends whoever asks on to another host."""
+    """A web server that redirects every request to another host."""
 
     class Elsewhere(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -490,7 +490,7 @@ def redirecting_server(strange_server: str) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_server_that_leads_on_to_another_is_not_followed(redirecting_server: str) -> None:
+def test_redirects_to_another_server_are_not_followed(redirecting_server: str) -> None:
     with pytest.raises(LabelStudioError) as caught:
         LabelStudioClient(redirecting_server, "token", 1, retries=0).read_project()
     assert str(caught.value) == (

@@ -11,11 +11,11 @@ def version(number: int, labels: int, value: float, kind: Kind = "served") -> Po
     return Point(f"Version {number}", labels, value, kind)
 
 
-def test_nothing_measured_is_no_curve() -> None:
+def test_without_measurements_there_is_no_curve() -> None:
     assert learning_curve([]) is None
 
 
-def test_better_is_higher_and_more_labels_lie_to_the_right() -> None:
+def test_better_is_higher_and_more_labels_are_further_right() -> None:
     curve = learning_curve(
         [version(1, 50, 0.4), version(2, 100, 0.3, "kept"), version(3, 150, 0.6)]
     )
@@ -60,5 +60,7 @@ def test_columns_stand_on_the_ground_and_fill_the_height() -> None:
 @pytest.mark.parametrize(
     ("marks", "digits"), [((0.0, 0.1, 0.2), 1), ((0.35, 0.375, 0.4), 3), ((0.0, 1.0), 1)]
 )
-def test_marks_have_as_many_decimals_as_tell_them(marks: tuple[float, ...], digits: int) -> None:
+def test_marks_have_as_many_decimals_as_distinguish_them(
+    marks: tuple[float, ...], digits: int
+) -> None:
     assert _digits(marks) == digits

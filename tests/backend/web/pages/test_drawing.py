@@ -1,4 +1,4 @@
-"""What the model said of an image, as shapes over its thumbnail."""
+"""The model's prediction for an image, as shapes over its thumbnail."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_boxes_in_pixels_of_the_image() -> None:
     assert drawn.words == "1 cat, 1 dog"
 
 
-def test_areas_with_their_holes() -> None:
+def test_regions_with_their_holes() -> None:
     labels = torch.full((20, 20), 2, dtype=torch.uint8)
     labels[2:14, 2:14] = 1
     labels[6:10, 6:10] = 2
@@ -67,12 +67,12 @@ def test_areas_with_their_holes() -> None:
     assert (min(ys), max(ys)) == (5.0, 27.0)
 
 
-def test_what_a_model_of_another_task_said_is_not_drawn() -> None:
+def test_predictions_of_another_task_are_not_drawn() -> None:
     packed = pack(Classification(0, 0.9), (30, 40))
     assert drawing_of(control("BrushLabels"), ProjectSettings(), CLASSES, packed) is None
 
 
-def test_nothing_that_is_sure_enough() -> None:
+def test_nothing_is_confident_enough() -> None:
     none = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     settings = ProjectSettings()
     drawn = drawing_of(control("RectangleLabels"), settings, CLASSES, pack(none, (10, 10)))

@@ -1,4 +1,4 @@
-"""The pages as they are answered: figures, words, refusals; without a browser."""
+"""The pages' HTML: figures, words, refusals; without a browser."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def pooled(browser: FlaskClient) -> FlaskClient:
 
 
 def text(answer: TestResponse) -> str:
-    """What a page says, without its tags."""
+    """A page's text, without its tags."""
     assert answer.status_code == 200, answer.get_data(as_text=True)
     body = re.sub(r"<[^>]+>", " ", answer.get_data(as_text=True))
     return " ".join(html.unescape(body).split())
 
 
-def test_browsers_are_sent_to_the_pages_and_others_told_that_it_is_up(
+def test_browsers_are_redirected_to_the_pages_and_others_get_a_status(
     browser: FlaskClient,
 ) -> None:
     answer = browser.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
@@ -92,7 +92,7 @@ def test_browsers_are_sent_to_the_pages_and_others_told_that_it_is_up(
         assert answer.get_json() == {"status": "UP", "model_class": "CDALModel"}
 
 
-def test_no_project_yet_says_how_to_connect_one(browser: FlaskClient) -> None:
+def test_without_projects_the_page_says_how_to_connect_one(browser: FlaskClient) -> None:
     said = text(browser.get("/projects"))
     assert "No project is connected yet" in said
     assert "http://localhost" in said
@@ -161,7 +161,7 @@ def test_the_queue_has_the_ranks_of_the_other_selectors(pooled: FlaskClient) -> 
     assert all(name in said for name in QUICK)
 
 
-def test_a_random_round_is_said_to_be_one(browser: FlaskClient) -> None:
+def test_a_random_round_is_called_random(browser: FlaskClient) -> None:
     project = add_project(services_of(browser))
     add_tasks(services_of(browser), project, [1, 2])
     add_round(services_of(browser), project, [2, 1], queued=2)
@@ -199,7 +199,7 @@ def test_what_others_wrote_is_only_text(pooled: FlaskClient) -> None:
         assert "onclick" not in body
 
 
-def test_an_action_is_done_said_and_logged(pooled: FlaskClient) -> None:
+def test_an_action_is_done_reported_and_logged(pooled: FlaskClient) -> None:
     answer = pooled.post("/projects/1/actions/train")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/projects/1")
     assert "Job 1 trains on the current labels." in text(pooled.get("/projects/1"))
@@ -230,7 +230,7 @@ def test_who_did_it_is_who_gave_the_password(tmp_path: Path) -> None:
         ("/projects/1/first", 409, "None of these images can be queued"),
     ],
 )
-def test_what_cannot_be_done_is_said_on_a_page(
+def test_impossible_actions_are_explained_on_a_page(
     pooled: FlaskClient, path: str, status: int, words: str
 ) -> None:
     answer = pooled.post(path)
@@ -240,7 +240,7 @@ def test_what_cannot_be_done_is_said_on_a_page(
 
 
 @pytest.mark.parametrize("number", [-1, 10**30, "x", "1" * 5000])
-def test_a_number_that_no_database_has_is_asked_for_anew(
+def test_a_number_beyond_any_database_is_requested_again(
     pooled: FlaskClient, number: object
 ) -> None:
     for name, field in (("cancel", "job"), ("retry", "job"), ("roll-back", "version")):
@@ -268,13 +268,13 @@ def test_another_sites_page_can_do_nothing(pooled: FlaskClient) -> None:
     assert jobs_of(services_of(pooled)) == []
 
 
-def test_no_page_where_there_is_no_project(browser: FlaskClient) -> None:
+def test_an_unknown_project_has_no_page(browser: FlaskClient) -> None:
     answer = browser.get("/projects/7")
     assert answer.status_code == 404
     assert "There is no project 7 here." in html.unescape(answer.get_data(as_text=True))
 
 
-def test_settings_that_are_wrong_are_said_beside_their_field(pooled: FlaskClient) -> None:
+def test_wrong_settings_are_explained_beside_their_fields(pooled: FlaskClient) -> None:
     answer = pooled.post("/projects/1/settings", data={"budget": "0", "seed": "3"})
     assert answer.status_code == 400
     body = html.unescape(answer.get_data(as_text=True))
@@ -285,7 +285,7 @@ def test_settings_that_are_wrong_are_said_beside_their_field(pooled: FlaskClient
     assert body.count('aria-invalid="true"') == 1
 
 
-def test_a_thumbnail_that_cannot_be_had_is_a_drawing(pooled: FlaskClient) -> None:
+def test_an_unavailable_thumbnail_is_a_drawing(pooled: FlaskClient) -> None:
     answer = pooled.get("/projects/1/tasks/99/thumbnail")
     assert (answer.status_code, answer.content_type) == (404, "image/svg+xml")
     assert pooled.get("/projects/7/tasks/1/thumbnail").status_code == 404
@@ -345,7 +345,7 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
     assert "annotator 3 1 4.0 s" in said
 
 
-def test_the_api_says_what_is_not_there(browser: FlaskClient) -> None:
+def test_the_api_says_what_does_not_exist(browser: FlaskClient) -> None:
     add_project(services_of(browser))
     for path in ("versions/1", "pool-map", "comparison"):
         answer = browser.get(f"/api/v1/projects/1/{path}")
@@ -355,7 +355,7 @@ def test_the_api_says_what_is_not_there(browser: FlaskClient) -> None:
     assert browser.get("/api/v1/projects/1/comparison?a=nothing").status_code == 400
 
 
-def test_a_slash_too_many_leads_to_the_page(pooled: FlaskClient) -> None:
+def test_a_trailing_slash_leads_to_the_page(pooled: FlaskClient) -> None:
     assert pooled.get("/projects/").status_code == 200
     answer = pooled.get("/projects/1/queue/")
     assert (answer.status_code, answer.headers["Location"]) == (302, "/projects/1/queue")
@@ -373,13 +373,13 @@ def test_an_old_address_leads_to_the_page(pooled: FlaskClient, old: str, new: st
     assert (answer.status_code, answer.headers["Location"]) == (301, f"/projects/1/{new}")
 
 
-def test_an_address_that_there_is_not_is_answered_with_a_page(pooled: FlaskClient) -> None:
+def test_an_unknown_address_is_answered_with_a_page(pooled: FlaskClient) -> None:
     answer = pooled.get("/projects/1/nothing")
     assert (answer.status_code, answer.mimetype) == (404, "text/html")
 
 
 @pytest.mark.parametrize("page", ["/projects", "/projects/1"])
-def test_a_problem_is_shown_with_what_can_be_done_about_it(browser: FlaskClient, page: str) -> None:
+def test_a_problem_is_shown_with_its_advice(browser: FlaskClient, page: str) -> None:
     with services_of(browser).store.transaction() as session:
         project = session.get_one(Project, add_project(services_of(browser)).id)
         assert project.set_problem("The labels are gone.", 'press "Rescore".')
@@ -396,7 +396,7 @@ def test_a_problem_is_shown_with_what_can_be_done_about_it(browser: FlaskClient,
 
 @pytest.mark.parametrize("page", ["", "/settings"])
 def test_links_lead_where_people_reach_label_studio(tmp_path: Path, page: str) -> None:
-    """Without a password, anybody could have named that address in a call of `/setup`."""
+    """Without a password, anybody could have given that address in a call of `/setup`."""
     public = "https://ls.example.com/ls"
     login = basic("ann", "pass-word")
     for number, given in enumerate(

@@ -20,7 +20,7 @@ PATHS = ["", "/queue", "/pool-map", "/comparison", "/settings", "/confirm/rescor
 
 @pytest.fixture(scope="module")
 def loop(make_scenario: Callable[..., Scenario]) -> Scenario:
-    """Two rounds of CIFAR-10, of which the second is open."""
+    """Two rounds of CIFAR-10, the second of them open."""
     scenario = make_scenario(48, budget=12, held_out=0.4)
     scenario.wait_for_round(1)
     scenario.label_stream(12)
@@ -100,9 +100,7 @@ def test_two_selectors_are_compared_and_nothing_is_queued(ann: Admin, loop: Scen
     assert loop.queue() == before
 
 
-def test_settings_are_checked_and_kept_where_label_studio_has_them(
-    ann: Admin, loop: Scenario
-) -> None:
+def test_settings_are_checked_and_stored_in_label_studio(ann: Admin, loop: Scenario) -> None:
     ann.open("/settings")
     ann.page.get_by_label("Budget").fill("none")
     ann.press("Save the settings")
@@ -135,7 +133,7 @@ def test_a_training_is_seen_as_it_runs_and_can_be_cancelled(ann: Admin, loop: Sc
     assert len(loop.status()["versions"]) == 1
 
 
-def test_a_second_version_and_the_way_back(ann: Admin, loop: Scenario) -> None:
+def test_a_second_version_and_rolling_back(ann: Admin, loop: Scenario) -> None:
     ann.open("/settings")
     ann.page.get_by_label("Epochs").fill("2")
     ann.page.get_by_label("Tolerance", exact=True).fill("1")  # whatever it has learnt in two epochs
@@ -153,7 +151,7 @@ def test_a_second_version_and_the_way_back(ann: Admin, loop: Scenario) -> None:
     loop.settle()
 
 
-def test_rescoring_asks_first(ann: Admin, loop: Scenario) -> None:
+def test_rescoring_asks_for_confirmation(ann: Admin, loop: Scenario) -> None:
     newest = loop.status()["rounds"][-1]
     ann.open()
     ann.page.get_by_role("link", name="Rescore the pool").click()
@@ -176,7 +174,7 @@ def test_pause_and_resume(ann: Admin, loop: Scenario) -> None:
     assert loop.status()["paused_at"] is None
 
 
-def test_an_error_is_shown_with_what_to_do_and_goes_away(ann: Admin, loop: Scenario) -> None:
+def test_an_error_is_shown_with_advice_and_goes_away(ann: Admin, loop: Scenario) -> None:
     ann.open()
     config = loop.project.sdk.projects.get(id=loop.number).label_config
     assert config is not None
@@ -211,7 +209,7 @@ def test_figures_on_the_page_are_those_of_the_api(ann: Admin, loop: Scenario) ->
 
 
 @pytest.mark.parametrize(("window", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
-def test_every_page_is_accessible_fits_and_asks_nobody_else(
+def test_every_page_is_accessible_fits_and_requests_nothing_elsewhere(
     chromium: Browser, loop: Scenario, window: dict[str, int], scheme: str
 ) -> None:
     with admin(chromium, loop.backend, loop.status()["id"], window, scheme) as one:
@@ -229,7 +227,7 @@ def test_every_page_is_accessible_fits_and_asks_nobody_else(
         assert one.faults == []
 
 
-def test_all_of_it_can_be_reached_by_keyboard(chromium: Browser, loop: Scenario) -> None:
+def test_everything_can_be_reached_by_keyboard(chromium: Browser, loop: Scenario) -> None:
     with admin(chromium, loop.backend, loop.status()["id"], DESKTOP) as one:
         one.open()
         one.page.keyboard.press("Tab")
@@ -241,7 +239,7 @@ def test_all_of_it_can_be_reached_by_keyboard(chromium: Browser, loop: Scenario)
         expect(one.page.get_by_role("button", name="Start training")).to_be_focused()
 
 
-def test_nothing_was_asked_of_anybody_else_and_no_script_failed(ann: Admin) -> None:
+def test_nothing_was_requested_elsewhere_and_no_script_failed(ann: Admin) -> None:
     assert ann.elsewhere == []
     # A form that is refused is a failed request to the console, too.
     assert [fault for fault in ann.faults if "400 (BAD REQUEST)" not in fault] == []
