@@ -11,7 +11,7 @@ demo: .venv/demo
 test: .venv/test
 	.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Before each commit: without servers, browsers and trainings, in about five minutes.
+# Before each commit: without servers, browsers and trainings of more than a second.
 test-fast: .venv/test
 	.venv/bin/pytest --numprocesses 2 --dist loadfile -m 'not slow and not endurance' $(ARGS)
 
