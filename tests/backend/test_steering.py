@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from support.forked import command
 from support.held import HeldBackend
 from support.processes import PATIENCE, environment
 
@@ -17,14 +16,7 @@ pytestmark = [pytest.mark.label_studio, pytest.mark.data]
 
 def cdal(scenario: Any, *arguments: object) -> str:
     """Run a command on the backend's machine, as an admin would."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "cdal", *map(str, arguments)],
-        env=environment(scenario.backend.data_folder),
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    return command(environment(scenario.backend.data_folder), *arguments)
 
 
 def post(scenario: Any, path: str) -> Any:

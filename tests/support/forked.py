@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -19,9 +20,10 @@ import gunicorn.app.wsgiapp
 
 from cdal.backend.config import server_config
 from cdal.backend.supervisor import web_command
+from cdal.cli import main
 from cdal.demo.backend import BackendServer
 
-PRELOADED = ["cdal.backend.web.app", "cdal.backend.worker", "gunicorn.app.wsgiapp"]
+PRELOADED = ["cdal.backend.web.app", "cdal.backend.worker", "cdal.cli", "gunicorn.app.wsgiapp"]
 
 Target = Callable[[Mapping[str, str], Path], None]
 """Runs a process with these environment variables and this log, and never returns."""
@@ -51,6 +53,22 @@ def web(environment: Mapping[str, str], log: Path) -> None:
     begin(environment, log)
     sys.argv = web_command(server_config())[2:]
     gunicorn.app.wsgiapp.run()
+
+
+def command(environment: Mapping[str, str], *arguments: object) -> str:
+    """Run `cdal` with these arguments in a process of its own; returns its standard output."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        process = fork(_command, environment, said, [str(each) for each in arguments])
+        process.join()
+        assert process.exitcode == 0, said.with_suffix(".log").read_text()
+        return said.read_text()
+
+
+def _command(environment: Mapping[str, str], said: Path, arguments: Sequence[str]) -> None:
+    begin(environment, said.with_suffix(".log"))
+    with said.open("w") as sys.stdout:
+        sys.exit(main(arguments))
 
 
 class ForkedServer(BackendServer):

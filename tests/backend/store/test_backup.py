@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.forked import command
 from support.held import HeldBackend
 from support.offline import add_project, add_tasks, add_version, jobs_of, make_config, make_services
 from support.processes import environment
@@ -96,14 +95,8 @@ def test_a_loop_goes_on_from_a_backup_that_was_taken_while_it_ran(
         with server.trainings.held():
             scenario.label_stream(6)
             server.trainings.wait_for_training()
-            done = subprocess.run(
-                [sys.executable, "-m", "cdal", "backup", str(tmp_path / "backup")],
-                env=environment(server.data_folder),
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-        assert done.stdout.startswith(f"{tmp_path / 'backup'} holds the database and ")
+            said = command(environment(server.data_folder), "backup", tmp_path / "backup")
+        assert said.startswith(f"{tmp_path / 'backup'} holds the database and ")
         scenario.wait_for_round(3)
         scenario.label_stream(6)  # of which the backup knows nothing
         scenario.wait_for_round(4)
