@@ -203,9 +203,9 @@ def _print_instructions(
 
 [bold]What to do now[/bold]
 1. Open Label Studio, log in, and press "Label All Tasks". Images come in the order of the queue.
-   The first round is random, because there is no model yet.
+   The first order is random, because there is no model yet.
 2. {LABEL[task]}
-   Once the round is labelled, the model trains automatically; you can keep labelling meanwhile.
+   The model trains automatically, after ten labels for the first time; you can keep labelling.
 3. The next images are the most informative ones by Contextual Diversity. The tab "CDAL queue" in
    the Data Manager lists them in order with the model's predictions; the queue page says why.
 

@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.label_studio, pytest.mark.data]
 
 Make = Callable[..., Any]
 
+BACKBONE = "timm:tf_efficientnet_lite0"
+
 
 def alternate(scenario: Any, tokens: list[str], count: int) -> list[int]:
     """Label with two people, each holding a task while the other requests one; the order served."""
@@ -45,12 +47,17 @@ def alternate(scenario: Any, tokens: list[str], count: int) -> list[int]:
     return served
 
 
-def cdal_cs_order(scenario: Any, version: int, labelled: list[int]) -> list[int]:
-    """What CDAL-CS picks from the stored scores, computed without the backend."""
-    status = scenario.status()
-    folder = scenario.backend.data_folder / f"projects/{status['id']}/scores/{version}"
+def scores_of(scenario: Any, version: int) -> Scores:
+    """What the backend has stored of a model version's scores."""
+    folder = scenario.backend.data_folder / f"projects/{scenario.status()['id']}/scores/{version}"
     scores = Scores.load(folder)
     assert scores is not None
+    return scores
+
+
+def cdal_cs_order(scenario: Any, version: int, labelled: list[int]) -> list[int]:
+    """What CDAL-CS picks from the stored scores, computed without the backend."""
+    scores = scores_of(scenario, version)
     ids = scores.task_ids.tolist()
     pool = Pool(
         mixtures=scores.mixtures,
@@ -120,6 +127,55 @@ def test_people_go_on_in_order_while_the_model_trains(
     scenario.label_stream(6)
     status = scenario.wait("model", lambda s: len(s["versions"]) > 1)
     assert status["versions"][1]["labels"] == 66
+
+
+def test_the_order_is_that_of_the_newest_model_while_people_label(
+    make_scenario: Make, annotators: list[str]
+) -> None:
+    """A head retrains every five labels, and the order changes under two people's hands."""
+    scenario = make_scenario(
+        80, budget=60, reserve=12, min_labels=4, network=BACKBONE, image_size=64, train_every=5
+    )
+    scenario.wait_for_round(1)
+    people = [scenario.annotator(token) for token in annotators]
+    held = [person.next_task() for person in people]
+    served = list(held)
+    for turn in range(30):
+        person, task = people[turn % 2], held[turn % 2]
+        person.submit(task, scenario.truth[task])
+        if turn % 10 == 9:  # the others come while models train and orders are written
+            scenario.wait("rest", _has_learnt_from(scenario, turn + 1))
+        held[turn % 2] = person.next_task()
+        assert held[turn % 2] is not None  # nobody is left without a task
+        served.append(held[turn % 2])
+    assert len(set(served)) == len(served)  # nobody is served a task twice
+
+    for person, task in zip(people, held, strict=True):
+        person.submit(task, scenario.truth[task])
+    status = scenario.wait("rest", _has_learnt_from(scenario, 32))
+    (only,) = status["rounds"]  # its budget is not met
+    assert only["refreshes"] >= 3
+    assert status["progress"] == {"round": 1, "labels": 32, "budget": 60}
+    assert status["versions"][-1]["labels"] >= 28
+    # The stream follows the newest order, whose predictions are the newest serving model's.
+    queue = scenario.queue()
+    labelled = [task for task in scenario.truth if task not in queue]
+    assert queue == cdal_cs_order(scenario, only["version"], labelled)
+    given = [
+        prediction
+        for prediction in scenario.project.sdk.predictions.list(project=scenario.number)
+        if prediction.model_version == status["queue_version"]
+    ]
+    ours = [p.task for p in sorted(given, key=lambda p: p.score)]
+    assert ours == queue[: len(ours)]
+    assert len(ours) >= 12
+    scores = scores_of(scenario, only["version"])
+    best = dict(zip(scores.task_ids.tolist(), scores.probabilities.argmax(1), strict=True))
+    for prediction in given:
+        (region,) = prediction.result
+        assert region["value"]["choices"] == [scenario.classes[best[prediction.task]]]
+    waiting = [task for task in queue if task not in served]
+    assert scenario.label_stream(3) == waiting[:3]
 
 
 def test_updated_deleted_and_bulk_created_annotations_are_noticed(make_scenario: Make) -> None:
@@ -229,7 +285,7 @@ def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
         classes=10,
         budget=75,
         min_labels=20,
-        network="timm:tf_efficientnet_lite0",
+        network=BACKBONE,
         image_size=96,
         train_every=75,
     )
@@ -245,6 +301,11 @@ def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
     # Guessing gives 0.100 with a standard error of 0.013 on 500 images, and a network that learns
     # from scratch about 0.3.
     assert accuracy > 0.5
+
+
+def _has_learnt_from(scenario: Any, labels: int) -> Callable[[dict[str, Any]], bool]:
+    """Whether this many labels were noticed, and all that they cause is done."""
+    return lambda status: status["labelled"] == labels and scenario.is_idle(status)
 
 
 def _has_taken_in(labels: int) -> Callable[[dict[str, Any]], bool]:
