@@ -136,7 +136,8 @@ def _wanted(work: Context, session: Session, current: Round) -> int:
     before_next = current.budget
     if is_refresh(session, current):
         before_next = max(0, current.budget - labels_in(session, current))
-        before_next = min(before_next, work.settings.trains_every or before_next)
+        if work.settings.trains_every is not None:  # and as many while that training runs
+            before_next = min(before_next, 2 * work.settings.trains_every)
     return before_next + work.settings.reserve_size
 
 
