@@ -20,9 +20,9 @@ _JPEG = b"\xff\xd8\xff"
 
 _BAND_PIXELS = 2**21
 
-# Measured, see measurements/decoding.py; what is not listed is turned or blended at worst.
-_BYTES_PER_PIXEL = {"JPEG": 4}
-_MOST_BYTES_PER_PIXEL = 12
+# Measured, see measurements/decoding.py, and room for turning an image. WebP takes the most.
+_BYTES_PER_PIXEL = {"JPEG": 4, "PNG": 12, "GIF": 12, "BMP": 12, "TIFF": 12}
+_MOST_BYTES_PER_PIXEL = 18
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from pydantic import Field
 from sqlalchemy.orm import Session
 
@@ -49,13 +52,22 @@ class QualityView(View):
     confused: list[ConfusionView] = Field(description="The worst, the worst first.")
 
 
-def quality_view(session: Session, version: ModelVersion) -> QualityView:
-    """What was measured of a model version on the held-out images."""
+def quality_view(
+    session: Session, version: ModelVersion, most_classes: int | None = None
+) -> QualityView:
+    """What was measured of a model version on the held-out images.
+
+    Args:
+        session: to read with.
+        version: the model version.
+        most_classes: leave the matrix of more classes empty; None: never.
+    """
     metrics = version.metrics
     measured = session.get(ClassMetrics, version.id)
     per_class = {} if measured is None else measured.per_class
     classes = list(per_class)
-    matrix = [] if measured is None else _matrix(measured)
+    is_shown = most_classes is None or len(classes) <= most_classes
+    matrix = _matrix(measured) if measured is not None and is_shown else []
     return QualityView(
         version=version.number,
         metric=metrics.get("main_name"),
@@ -66,7 +78,7 @@ def quality_view(session: Session, version: ModelVersion) -> QualityView:
             for name, score in per_class.items()
         ],
         matrix=matrix,
-        confused=_most_confused(classes, matrix),
+        confused=[] if measured is None else _most_confused(classes, measured.cells),
     )
 
 
@@ -79,17 +91,20 @@ def _matrix(measured: ClassMetrics) -> list[list[int]]:
     return matrix
 
 
-def _most_confused(classes: list[str], matrix: list[list[int]]) -> list[ConfusionView]:
+def _most_confused(
+    classes: Sequence[str], cells: Sequence[tuple[int, int, int]]
+) -> list[ConfusionView]:
     """The pairs that are confused most, by their share of the true class.
 
     The matrix of a detector has one more column than rows.
     """
     taken_for = [*classes, MISSED]
-    pairs = [
-        ConfusionView(true=classes[i], taken_for=taken_for[j], count=count, share=count / sum(row))
-        for i, row in enumerate(matrix)
-        for j, count in enumerate(row)
-        if i != j and count
+    totals: Counter[int] = Counter()
+    for row, _, count in cells:
+        totals[row] += count
+    pairs = [(count / totals[i], count, i, j) for i, j, count in cells if i != j]
+    pairs.sort(key=lambda pair: pair[:2], reverse=True)
+    return [
+        ConfusionView(true=classes[i], taken_for=taken_for[j], count=count, share=share)
+        for share, count, i, j in pairs[:MOST_CONFUSED]
     ]
-    pairs.sort(key=lambda pair: (pair.share, pair.count), reverse=True)
-    return pairs[:MOST_CONFUSED]

@@ -116,10 +116,11 @@ class Submission(Base):
     """When a task was last labelled, by whom, and how long they took, as Label Studio says."""
 
     __tablename__ = "submissions"
+    __table_args__ = (Index("submissions_over_time", "project_id", "labelled_at"),)
 
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     task_id: Mapped[int] = mapped_column(primary_key=True)
-    labelled_at: Mapped[datetime] = mapped_column(index=True)
+    labelled_at: Mapped[datetime]
     annotators: Mapped[list[Any]]  # their ids in Label Studio
     seconds: Mapped[float | None]  # per annotation, the mean
 

@@ -16,6 +16,9 @@ from cdal.backend.web.pages.charts import Bar, Curve, Point, columns, learning_c
 from cdal.backend.web.pages.site import page, project_or_404, site
 from cdal.backend.web.request import ID, services
 
+MATRIX = 20
+"""Classes whose confusion matrix still fits on the page."""
+
 EVENTS = 40
 """Events shown, the newest."""
 
@@ -31,7 +34,9 @@ def project(number: int) -> str:
             else None
         )
         quality = (
-            quality_view(session, serving) if serving is not None and serving.metrics else None
+            quality_view(session, serving, MATRIX)
+            if serving is not None and serving.metrics
+            else None
         )
         throughput = throughput_view(session, found)
         savings = savings_view(session, found)
@@ -45,6 +50,7 @@ def project(number: int) -> str:
         savings_curve=_savings_curve(savings),
         random_share=parameters.get("random_share", 0.0),
         quality=quality,
+        matrix_classes=MATRIX,
         throughput=throughput,
         bars=_bars(throughput.over_time.bars),
         events=events,
