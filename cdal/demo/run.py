@@ -91,17 +91,18 @@ def _run(options: Options, console: Console) -> None:
         state.save(folder)
     require_free(state.label_studio_port)
     require_free(state.backend_port)
-    images = images or _drawn(folder, state.task, options.limit, console)
-    examples = _examples(images, folder / "images", options.limit, console)
     label_studio = LabelStudioServer(
         folder / "label-studio", state.label_studio_port, state.token, folder / "images"
     )
     backend = BackendServer(folder / "backend", state.backend_port, label_studio.url, state.token)
     try:
-        with step(console, "Starting Label Studio (the first time takes a minute)") as now:
-            label_studio.start()
-            label_studio.wait_until_up(f"{label_studio.url}/health", START_SECONDS, now.show)
+        # Both start while images are drawn and copied.
+        label_studio.start()
         backend.start()
+        images = images or _drawn(folder, state.task, options.limit, console)
+        examples = _examples(images, folder / "images", options.limit, console)
+        with step(console, "Starting Label Studio (the first time takes a minute)") as now:
+            label_studio.wait_until_up(f"{label_studio.url}/health", START_SECONDS, now.show)
         with step(console, "Starting the backend") as now:
             backend.wait_until_up(f"{backend.url}/health", BACKEND_SECONDS, now.show)
         set_up = SetUp(folder, state, images, examples, options.budget)

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.run import Options, run
 from cdal.demo.scenes.files import write_scenes
 from cdal.demo.state import State
 
 
+def refuse(*_: object) -> None:
+    raise AssertionError("a server was started")
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("a server was started")
-
     monkeypatch.setattr(LabelStudioServer, "start", refuse)
 
 
@@ -41,12 +43,17 @@ def test_images_of_no_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_another_task_than_the_existing_demos(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     State.fresh("drawn", "detection").save(tmp_path / "d")
     assert run(options(tmp_path, None, "segmentation")) == 1
     assert "a demo for detection, not segmentation" in capsys.readouterr().out
-    # Without a task, it continues with its own until it starts the servers.
+    # Without a task, it continues with its own until it waits for the servers.
+    with pytest.raises(AssertionError, match="a server was started"):
+        run(options(tmp_path, None, None))
+    for server in (LabelStudioServer, BackendServer):
+        monkeypatch.setattr(server, "start", lambda _: None)
+    monkeypatch.setattr(LabelStudioServer, "wait_until_up", refuse)
     with pytest.raises(AssertionError, match="a server was started"):
         run(options(tmp_path, None, None))
     assert (tmp_path / "d/drawn/JPEGImages/0000.png").is_file()
