@@ -93,6 +93,9 @@ class ActionError(BackendError):
         self.status = status
 
 
+_FROM_A_PROXY = frozenset({502, 503, 504})
+"""Answers of a proxy whose server does not answer."""
+
 _REFUSED = frozenset({400, 405, 409, 413, 422})
 
 
@@ -101,13 +104,20 @@ class LabelStudioError(BackendError):
 
     Attributes:
         status: the HTTP status, None if no answer came.
+        is_away: whether the server did not answer, so that it will not answer others.
     """
 
     def __init__(
-        self, message: str, status: int | None = None, *, advice: str | None = None
+        self,
+        message: str,
+        status: int | None = None,
+        *,
+        advice: str | None = None,
+        is_away: bool = False,
     ) -> None:
         super().__init__(message, advice=advice or _advice_on_status(status))
         self.status = status
+        self.is_away = is_away or status in _FROM_A_PROXY
 
     @property
     def passes(self) -> bool:

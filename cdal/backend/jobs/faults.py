@@ -49,9 +49,6 @@ class Fault:
     no_answer: bool = False
 
 
-_NO_ANSWER = (None, 502, 503, 504)  # from a proxy in front of it
-
-
 def fault_of(error: Exception) -> Fault:
     """Describe an error that ended a job."""
     if isinstance(error, LabelStudioError):
@@ -63,7 +60,7 @@ def fault_of(error: Exception) -> Fault:
             passes=error.passes,
             again=again,
             label_studio=True,
-            no_answer=error.status in _NO_ANSWER,
+            no_answer=error.is_away,
         )
     if isinstance(error, ImageError):
         # The next attempt leaves out an image that is gone for good, and says why.

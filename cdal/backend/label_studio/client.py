@@ -338,6 +338,7 @@ class asking_to:  # noqa: N801 — reads as a keyword
             raise LabelStudioError(
                 f"Label Studio did not answer the request to {self.what}: it {failure_of(error)}",
                 advice=_advice(error),
+                is_away=True,
             ) from None
 
 

@@ -41,9 +41,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
     """Three projects of a Label Studio that hangs, and one of a healthy one."""
-    made = make_services(tmp_path, worker_threads=6)
+    anywhere = {"LABEL_STUDIO_URL": None, "LABEL_STUDIO_API_KEY": None}
+    made = make_services(tmp_path, worker_threads=6, **anywhere)
     for number, url in enumerate((HUNG, HUNG, HUNG, HEALTHY), start=1):
-        add_project(made, uid=f"{number}.1", label_studio_id=number, url=url)
+        known = {"label_studio_id": number, "access_token": "t"}
+        add_project(made, uid=f"{number}.1", url=url, **known)
     return made
 
 
@@ -54,7 +56,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     def ask(work: Context) -> str:
         if work.project.url not in answering:
-            raise LabelStudioError("Label Studio did not answer: ReadTimeout")
+            raise LabelStudioError("Label Studio did not answer: ReadTimeout", is_away=True)
         return "well"
 
     monkeypatch.setattr(runner, "HANDLERS", dict.fromkeys(HANDLERS, ask))
@@ -129,9 +131,14 @@ def test_a_server_that_answers_again_is_asked_at_once(
         assert session.get_one(Project, 2).problem is None
 
 
-def test_a_refusal_is_an_answer(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [404, None])
+def test_a_refusal_is_not_silence(
+    services: Services, monkeypatch: pytest.MonkeyPatch, status: int | None
+) -> None:
+    """Nor is a missing token, for which nobody was asked."""
+
     def refuse(_: Context) -> str:
-        raise LabelStudioError("Label Studio refused: 404", 404)
+        raise LabelStudioError("Refused.", status)
 
     monkeypatch.setattr(runner, "HANDLERS", dict.fromkeys(HANDLERS, refuse))
     sync(services, 1)
