@@ -200,6 +200,7 @@ def set_up(
                 url=url,
                 labeling_config=LABELING_CONFIGS[images.task](images.classes),
                 extra_params=None,
+                access_token="unused",
             )
         )
         session.flush()
