@@ -23,4 +23,4 @@ def test_no_two_kinds_are_called_the_same() -> None:
 
 def test_the_pages_offer_to_cancel_what_is_neither_looked_at_nor_done_by_the_minute() -> None:
     long = {kind for kind, known in KINDS.items() if known.is_long}
-    assert long == {*STEPS, "savings", "prune"}
+    assert long == {*STEPS, "savings", "full_training", "prune"}
