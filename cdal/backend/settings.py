@@ -25,6 +25,8 @@ SelectorName = Literal[
     "margin",
     "least-confidence",
     "core-set",
+    "typiclust",
+    "prob-cover",
 ]
 
 

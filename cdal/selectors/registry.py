@@ -14,8 +14,10 @@ from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
 from cdal.selectors.cdal_rl import CDALRL
 from cdal.selectors.core_set import CoreSet
+from cdal.selectors.prob_cover import ProbCover
 from cdal.selectors.random import Random
 from cdal.selectors.selection import Selector
+from cdal.selectors.typiclust import TypiClust
 from cdal.selectors.uncertainty import Entropy, LeastConfidence, Margin
 
 SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
@@ -30,6 +32,8 @@ SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
             Margin,
             LeastConfidence,
             CoreSet,
+            TypiClust,
+            ProbCover,
             BALD,
             BADGE,
         )

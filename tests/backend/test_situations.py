@@ -164,6 +164,8 @@ def test_skipped_images_do_not_hold_a_round_up_and_stay_for_others(
         ("random", {}),
         ("entropy", {}),
         ("core-set", {}),
+        ("typiclust", {"neighbours": 5}),
+        ("prob-cover", {}),
         ("cd-greedy", {"missing": "skip"}),
         ("cdal-rl", {"epochs": 2}),
     ],

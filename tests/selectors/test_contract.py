@@ -23,6 +23,8 @@ NEEDS = {
     "margin": ["probabilities"],
     "least-confidence": ["probabilities"],
     "core-set": ["features"],
+    "typiclust": ["features"],
+    "prob-cover": ["features"],
     "bald": ["samples"],
     "badge": ["probabilities", "features"],
 }
@@ -145,7 +147,7 @@ class Contract:
 
 def _of(name: str) -> type[Contract]:
     title = "Test" + "".join(part.capitalize() for part in name.split("-"))
-    drawn = name in ("random", "badge", "cdal-rl")
+    drawn = name in ("random", "badge", "cdal-rl", "typiclust", "prob-cover")
     return type(title, (Contract,), {"name": name, "deterministic": not drawn})
 
 

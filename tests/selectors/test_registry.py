@@ -10,7 +10,7 @@ from cdal.selectors.cdal_rl import CDALRL
 def test_names():
     assert sorted(SELECTORS) == [
         "badge", "bald", "cd-greedy", "cdal-cs", "cdal-rl", "core-set", "entropy",
-        "least-confidence", "margin", "random",
+        "least-confidence", "margin", "prob-cover", "random", "typiclust",
     ]  # fmt: skip
     assert all(make_selector(name).name == name for name in SELECTORS)
 
@@ -69,6 +69,11 @@ def test_strings_are_read_as_the_field_s_type():
         ("cdal-rl", {"alpha": None}, 'option "alpha" of cdal-rl must be a number, not None'),
         ("cdal-rl", {"weights": 3}, 'option "weights" of cdal-rl must be a path or none, not 3'),
         ("cdal-rl", {"rewards": 3}, 'option "rewards" of cdal-rl must be text or none, not 3'),
+        ("typiclust", {"neighbours": 0}, "typiclust: neighbours must be at least 1, not 0"),
+        ("typiclust", {"max_clusters": -1}, "typiclust: max_clusters must be at least 1, not -1"),
+        ("prob-cover", {"delta": 0}, "prob-cover: delta must be above 0 and at most 2, not 0"),
+        ("prob-cover", {"delta": "nan"}, "prob-cover: delta must be above 0 and at most 2, not"),
+        ("prob-cover", {"purity": 1.5}, "prob-cover: purity must be above 0 and at most 1, not"),
         ("cdal-rl", {"alpha": "2"}, "cdal-rl: alpha must be from 0 to 1, not 2.0"),
     ],
 )

@@ -25,8 +25,8 @@ from cdal.models import ARCHITECTURES
 IMAGE = '<Image name="image" value="$image"/>'
 CHOICES = '<Choices name="label" toName="image"><Choice value="a"/><Choice value="b"/></Choices>'
 SELECTORS = (
-    '"cdal-cs", "cdal-rl", "cd-greedy", "random", "entropy", "margin", "least-confidence" or '
-    '"core-set"'
+    '"cdal-cs", "cdal-rl", "cd-greedy", "random", "entropy", "margin", "least-confidence", '
+    '"core-set", "typiclust" or "prob-cover"'
 )
 NETWORKS = ", ".join([*(n for names in ARCHITECTURES.values() for n in names), "or timm:NAME"])
 SERVES = "it serves <Choices>, <RectangleLabels>, <BrushLabels>, <PolygonLabels>."
