@@ -198,13 +198,10 @@ def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked:
         return selector.select(pool, ranked, current.seed, progress)
     # The policy learns for one budget, and TypiClust makes as many clusters. Beyond it, CDAL-CS
     # goes on with the same diversity as the policy, TypiClust with more clusters.
-    first = selector.select(pool, wanted, current.seed, lambda share: progress(share / 2))
+    first = selector.select(pool, wanted, current.seed, progress)
     beyond = selector if current.selector == "typiclust" else make_selector("cdal-cs")
     rest = beyond.select(
-        _taken(pool, first.picks),
-        max(0, ranked - wanted),
-        current.seed,
-        lambda share: progress((1 + share) / 2),
+        _taken(pool, first.picks), max(0, ranked - wanted), current.seed, lambda _: progress(1.0)
     )
     return Selection(first.selector, first.picks + rest.picks, first.warnings, first.report)
 

@@ -314,6 +314,22 @@ def test_the_nearest_image_may_be_one_that_the_round_drew_at_random(pooled: Flas
     assert "Drawn at random, to measure" in said
 
 
+def test_the_queue_says_what_an_image_stands_for(pooled: FlaskClient) -> None:
+    reasons = [
+        {"cluster": 214, "covered": 0},
+        {"cluster": 214, "covered": 1},
+        {"covers": 31, "cover": 1},
+    ]
+    with services_of(pooled).store.transaction() as session:
+        picks = session.scalars(select(Pick).order_by(Pick.rank).limit(3))
+        for pick, reason in zip(picks, reasons, strict=True):
+            pick.reason = reason
+    said = text(pooled.get("/projects/1/queue"))
+    assert "The most typical of 214 similar images, none of which is labelled." in said
+    assert "after 1 that is labelled or earlier in the queue." in said
+    assert "It stands for 31 similar images" in said
+
+
 def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
     services = services_of(pooled)
     with services.store.transaction() as session:
