@@ -93,7 +93,7 @@ def main() -> None:
             picks = make_selector(name).select(pool, options.labels, seed).indices
             seconds.append(time.perf_counter() - began)
             reached.append(100 * accuracy((features[picks], labels[picks]), test, classes))
-            found.append(len(labels[picks].unique()))
+            found.append(len(set(labels[picks].tolist())))
         print(
             f"| `{name}` | {mean(reached):.1f} ± {stdev(reached):.1f} "
             f"| {min(reached):.1f} to {max(reached):.1f} "
