@@ -64,7 +64,7 @@ def measure(case: str, side: int) -> dict[str, float]:
     return {
         "file": len(file),
         "memory": _peak() - before,
-        "foretold": memory_to_decode(file),
+        "foretold": memory_to_decode(file) or 0,
         "seconds": seconds,
     }
 

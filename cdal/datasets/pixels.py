@@ -8,10 +8,11 @@ from io import BytesIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from cdal.datasets.errors import DatasetError
+from cdal.orientation import orientation_of, upright
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
@@ -23,7 +24,7 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 
 
 def decode(data: bytes, name: str = "The image") -> Tensor:
-    """Decode an image, rotated upright as its EXIF data says; transparency becomes white.
+    """Decode an image, turned upright where browsers do so; transparency becomes white.
 
     16-bit samples keep their upper 8 bits.
 
@@ -38,16 +39,16 @@ def decode(data: bytes, name: str = "The image") -> Tensor:
         DatasetError: it is not an image, damaged, too large, or has 32-bit samples.
     """
     with _opened(data, name) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        elif upright.mode in ("I", "F"):
+        found = upright(image)
+        if found.mode.startswith("I;16"):
+            found = Image.fromarray((np.asarray(found) >> 8).astype(np.uint8))
+        elif found.mode in ("I", "F"):
             raise DatasetError(f"{name} has 32-bit samples, whose range is not defined.")
-        if upright.has_transparency_data:
-            upright = upright.convert("RGBA")
-            white = Image.new("RGBA", upright.size, "white")
-            upright = Image.alpha_composite(white, upright)
-        pixels = np.array(upright.convert("RGB"))
+        if found.has_transparency_data:
+            found = found.convert("RGBA")
+            white = Image.new("RGBA", found.size, "white")
+            found = Image.alpha_composite(white, found)
+        pixels = np.array(found.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -59,7 +60,7 @@ def upright_size(data: bytes, name: str = "The image") -> tuple[int, int]:
     """
     with _opened(data, name) as image:
         width, height = image.size
-        sideways = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+        sideways = orientation_of(image) in SIDEWAYS
     return (width, height) if sideways else (height, width)
 
 

@@ -86,3 +86,9 @@ def test_a_mask_has_the_values_of_the_file() -> None:
 def test_a_mask_with_several_channels_or_16_bits_is_refused(mode: str) -> None:
     with pytest.raises(DatasetError, match="one channel of at most 8 bits"):
         decode_mask(encoded(Image.new(mode, (2, 2)), "PNG"))
+
+
+def test_webp_is_not_turned_since_browsers_do_not_turn_it() -> None:
+    data = picture(4, 2, "WEBP", 6)
+    assert decode(data).shape == (3, 2, 4)
+    assert upright_size(data) == (2, 4)

@@ -8,6 +8,7 @@ from typing import Any
 from cdal.backend.annotations import brush, choices, polygons, rectangles
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import (
+    DAMAGED,
     Format,
     Reading,
     Region,
@@ -58,4 +59,7 @@ def read_annotations(
     annotation = counting_annotation(annotations)
     if annotation is None:
         return Reading(None)
-    return FORMATS[control.tag].read(control, annotation.get("result") or (), settings)
+    result = annotation.get("result")
+    if not isinstance(result, list | tuple):  # not even an empty one, which says that there is none
+        return Reading(None, (DAMAGED,))
+    return FORMATS[control.tag].read(control, result, settings)

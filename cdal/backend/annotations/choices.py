@@ -72,17 +72,19 @@ def read(
     result: Sequence[Any],
     settings: ProjectSettings,  # noqa: ARG001
 ) -> Reading:
-    """The choice; nothing is learnt where it is not known, or not the only one."""
+    """The choice; nothing is learnt where one is not known, or it is not the only one."""
     left_out: list[str] = []
     labels: set[str] = set()
+    unknown = False
     for found in regions_of(control, result):
         if found.label is not None:
             labels.add(found.label)
         elif found.value.get("choices") or not found.value:  # nothing chosen is no fault
             left_out.append(found.why)
+            unknown |= bool(found.value)
     if len(labels) > 1:
         left_out.append("with several labels")
-    if len(labels) != 1:
+    if len(labels) != 1 or unknown:
         return Reading(None, tuple(left_out))
     label = labels.pop()
     return Reading(ChoiceTruth(label, control.labels.index(label)), tuple(left_out))

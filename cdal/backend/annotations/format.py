@@ -117,7 +117,7 @@ class Format(Protocol):
 
 
 def regions_of(control: Control, result: object) -> Iterator[Labelled]:
-    """The control's regions, and those of no control that the labeling config has."""
+    """The control's regions, and drawn ones of controls that the labeling config no longer has."""
     for region in result if isinstance(result, list | tuple) else ():
         found = _labelled(control, region)
         if found is not None:
@@ -130,7 +130,9 @@ def _labelled(control: Control, region: object) -> Labelled | None:
         return Labelled({}, {}, None, DAMAGED)
     name, kind, own = region.get("from_name"), region.get("type"), control.tag.lower()
     if name != control.from_name:
-        if kind != own or (isinstance(name, str) and name in control.controls):
+        if isinstance(name, str) and name in control.controls:
+            return None
+        if kind != own and (control.task == "classification" or not _is_drawn(kind)):
             return None
         return Labelled(region, {}, None, f'of a control "{_short(name)}", which is not there')
     value = region.get("value")
@@ -140,14 +142,23 @@ def _labelled(control: Control, region: object) -> Labelled | None:
         return Labelled(region, {}, None, DAMAGED)
     given = value.get(own)
     names = given if isinstance(given, list | tuple) else ()
-    labels = {label for label in map(control.label_of, names) if label is not None}
-    if len(labels) == 1:
-        return Labelled(region, value, labels.pop())
-    if labels:
-        return Labelled(region, value, None, "with several labels")
     if not names:
         return Labelled(region, value, None, "without a label")
-    return Labelled(region, value, None, f'{UNKNOWN} "{_short(names[0])}"')
+    labels = [control.label_of(name) for name in names]
+    if None in labels:
+        unknown = names[labels.index(None)]
+        return Labelled(region, value, None, f'{UNKNOWN} "{_short(unknown)}"')
+    if len(set(labels)) > 1:
+        return Labelled(region, value, None, "with several labels")
+    return Labelled(region, value, labels[0])
+
+
+_SHAPES = ("rectangle", "polygon", "brush", "ellipse", "keypoint", "bitmask", "vector", "magicwand")
+
+
+def _is_drawn(kind: object) -> bool:
+    """Whether regions of a type cover a part of the image: "rectangle", "rectanglelabels", ..."""
+    return isinstance(kind, str) and kind.removesuffix("labels") in _SHAPES
 
 
 def _short(name: object) -> str:

@@ -6,12 +6,14 @@ from io import BytesIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 from torchvision.io import ImageReadMode
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from cdal.backend.errors import ImageError
+from cdal.orientation import upright
 
 # What browsers show in Label Studio, and TIFF. Pillow knows more formats, but each is more code
 # that hostile bytes would reach.
@@ -23,17 +25,13 @@ _BAND_PIXELS = 2**21
 # Measured, see measurements/decoding.py, and room for turning an image. WebP takes the most.
 _BYTES_PER_PIXEL = {"JPEG": 4, "PNG": 12, "GIF": 12, "BMP": 12, "TIFF": 12}
 _MOST_BYTES_PER_PIXEL = 18
+_BYTES_PER_PIXEL_OF_SCANS = 12  # of a JPEG whose coefficients are kept until its last scan
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""How an image of each EXIF orientation is turned upright."""
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF's tags
+
+_START_OF_FRAME = (0xC0, 0xC1)
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_START_OF_SCAN = 0xDA
 
 
 def inspect(data: bytes, max_pixels: int) -> None:
@@ -44,21 +42,63 @@ def inspect(data: bytes, max_pixels: int) -> None:
     """
     with _open(data) as image:
         width, height = image.size
+        tile_width, tile_height = _tile(image)
     if width * height > max_pixels:
         raise ImageError(
             f"The image has {width:,} x {height:,} pixels; at most {max_pixels:,} are allowed."
         )
+    if tile_width * tile_height > max_pixels:
+        raise ImageError(
+            f"The image has tiles of {tile_width:,} x {tile_height:,} pixels; at most "
+            f"{max_pixels:,} are allowed."
+        )
 
 
-def memory_to_decode(data: bytes) -> int:
+def memory_to_decode(data: bytes) -> int | None:
     """Bytes of memory that `decode` takes at most for a file, by its header.
+
+    None if the header does not tell: an AVIF of few pixels may hold frames of many, which are
+    decoded before they are cut.
 
     Raises:
         ImageError: it is not an image.
     """
     with _open(data) as image:
         width, height = image.size
-    return width * height * _BYTES_PER_PIXEL.get(image.format or "", _MOST_BYTES_PER_PIXEL)
+        tile_width, tile_height = _tile(image)
+    if image.format == "AVIF":
+        return None
+    per_pixel = _BYTES_PER_PIXEL.get(image.format or "", _MOST_BYTES_PER_PIXEL)
+    if image.format == "JPEG" and not _is_in_one_scan(data):
+        per_pixel = _BYTES_PER_PIXEL_OF_SCANS
+    return (width * height + tile_width * tile_height) * per_pixel
+
+
+def _tile(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a TIFF's tiles, each of which is decoded whole; 0 without any."""
+    if not isinstance(image, TiffImageFile):
+        return 0, 0
+    sides = (image.tag_v2.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_HEIGHT))
+    width, height = (side if isinstance(side, int) else 0 for side in sides)
+    return width, height
+
+
+def _is_in_one_scan(data: bytes) -> bool:
+    """Whether a JPEG can be decoded row by row; otherwise all of its coefficients are kept.
+
+    False, too, where its header is unusual.
+    """
+    at, components = 2, 0
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _START_OF_FRAME:
+            components = data[at + 9]
+        if marker == _START_OF_SCAN:
+            return data[at + 4] == components
+        if marker in _PROGRESSIVE or marker == 0xFF:
+            return False
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return False
 
 
 def decode(data: bytes) -> Tensor:
@@ -108,10 +148,7 @@ def decode_small(data: bytes, side: int) -> Tensor:
         # Twice the size leaves enough detail to be reduced well.
         image.draft("RGB", (2 * side, 2 * side))
         try:
-            turn = _TURNS.get(_orientation(image))
-            pixels: Tensor = pil_to_tensor(
-                (image if turn is None else image.transpose(turn)).convert("RGB")
-            )
+            pixels: Tensor = pil_to_tensor(upright(image).convert("RGB"))
         except Exception as error:  # as in decode
             raise ImageError("The image is damaged or incomplete.") from error
     return pixels
@@ -151,9 +188,7 @@ def _by_torchvision(data: bytes) -> Tensor:
 
 def _by_pillow(image: Image.Image) -> Tensor:
     image.load()  # this turns a TIFF, and so changes its size
-    turn = _TURNS.get(_orientation(image))
-    if turn is not None:
-        image = image.transpose(turn)
+    image = upright(image)
     width, height = image.size
     pixels = torch.empty((3, height, width), dtype=torch.uint8)
     # Band by band: several copies of a whole image would take twice its memory or more.
@@ -176,19 +211,3 @@ def _rgb(image: Image.Image) -> Tensor:
         image = Image.alpha_composite(white, image)
     pixels: Tensor = pil_to_tensor(image.convert("RGB"))
     return pixels
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation that browsers heed.
-
-    They turn JPEG by its EXIF, PNG by its eXIf chunk and AVIF by its irot and imir boxes, which
-    Pillow hands over as EXIF; they do not turn WebP, nor anything by its XMP or text, which
-    Pillow's own ``exif_transpose`` would. TIFF, which few browsers show, is turned by Pillow as it
-    loads.
-    """
-    if image.format not in ("JPEG", "MPO", "PNG", "AVIF"):
-        return 1
-    exif = Image.Exif()
-    exif.load(image.info.get("exif") or b"")
-    orientation = exif.get(ExifTags.Base.Orientation, 1)
-    return orientation if isinstance(orientation, int) else 1

@@ -60,7 +60,9 @@ def test_what_was_chosen() -> None:
 def test_several_choices_teach_nothing() -> None:
     assert chosen("car", "sky") is None
     assert chosen("car", "car") == "car"
-    assert chosen("car", "wolf") == "car"
+    assert chosen("car", "wolf") is None
+    found = [region("Choices", {"choices": [label]}) for label in ("car", "wolf")]
+    assert choices.read(CONTROL, found, SETTINGS).truth is None
 
 
 def test_its_target_is_its_index() -> None:

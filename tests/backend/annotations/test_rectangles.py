@@ -10,7 +10,7 @@ import torch
 from support.annotated import LABELS, config_of, control_of, read, reading, refusals, region
 from torch import Tensor
 
-from cdal.backend.annotations import Reading, rectangles
+from cdal.backend.annotations import Reading, read_annotations, rectangles
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import BACKGROUND, Detections
 
@@ -238,3 +238,36 @@ def test_the_digest_changes_with_the_annotation() -> None:
     moved = {**box(10, 10, 10, 10), "id": "another"}
     assert read(TAG, [moved]).digest() == read(TAG, said[1]).digest()
     assert read(TAG, said[3]).classes == {"sky"}
+
+
+@pytest.mark.parametrize(
+    "removed",
+    [
+        {"from_name": "shape", "type": "rectangle", "value": {"x": 1, "y": 1}},
+        {"from_name": "outline", "type": "polygonlabels", "value": {"polygonlabels": ["car"]}},
+    ],
+)
+def test_an_image_drawn_on_with_a_control_that_was_removed_teaches_nothing(removed: Any) -> None:
+    found = reading(TAG, [removed, box(10, 10, 10, 10)])
+    assert found.truth is None
+    assert removed["from_name"] in found.left_out[0]
+    comment = {"from_name": "comment", "type": "textarea", "value": {"text": ["dark"]}}
+    assert reading(TAG, [comment, box(10, 10, 10, 10)]).truth is not None
+
+
+def test_a_box_of_a_known_and_an_unknown_label_teaches_nothing() -> None:
+    two = box(10, 10, 10, 10)
+    two["value"]["rectanglelabels"] = ["car", "zebra"]
+    found = reading(TAG, [two])
+    assert found.truth is None
+    assert "zebra" in found.left_out[0]
+
+
+@pytest.mark.parametrize("result", [None, "", {}])
+def test_without_a_list_of_regions_an_image_is_not_negative(result: Any) -> None:
+    found = read_annotations(control_of(TAG), [{"result": result}], SETTINGS)
+    assert found.truth is None
+    assert len(found.left_out) == 1
+    empty = read_annotations(control_of(TAG), [{"result": []}], SETTINGS).truth
+    assert empty is not None
+    assert empty.classes == frozenset()

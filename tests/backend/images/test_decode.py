@@ -377,3 +377,57 @@ def test_other_formats_are_decoded_whole_for_a_small_picture() -> None:
 def test_a_damaged_jpeg_is_refused_for_a_small_picture(data: bytes) -> None:
     with pytest.raises(ImageError):
         module.decode_small(data, 8)
+
+
+def tiled_tiff(side: int, tile: int) -> bytes:
+    """A TIFF of black pixels in one compressed tile, which may be larger than the image."""
+    packer = zlib.compressobj()
+    pixels = b"".join(packer.compress(bytes(3 * tile)) for _ in range(tile)) + packer.flush()
+    pixels += bytes(len(pixels) % 2)
+    short, long, at = 3, 4, 16
+    entries = [
+        (256, long, 1, side),
+        (257, long, 1, side),
+        (258, short, 3, 8),
+        (259, short, 1, 8),
+        (262, short, 1, 2),
+        (277, short, 1, 3),
+        (322, long, 1, tile),
+        (323, long, 1, tile),
+        (324, long, 1, at),
+        (325, long, 1, len(pixels)),
+    ]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    start = b"II*\0" + struct.pack("<IHHHH", at + len(pixels), 8, 8, 8, 0)
+    return start + pixels + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+
+def test_a_tile_that_is_larger_than_its_image_counts_as_what_it_takes() -> None:
+    small, large = tiled_tiff(16, 16), tiled_tiff(16, 512)
+    for data in (small, large):
+        assert decode(data).shape == (3, 16, 16)
+    memory = [module.memory_to_decode(data) for data in (small, large)]
+    assert memory == [2 * 16 * 16 * 12, (16 * 16 + 512 * 512) * 12]
+    inspect(large, 512 * 512)
+    with pytest.raises(ImageError, match="tiles of 512 x 512 pixels"):
+        inspect(large, 512 * 512 - 1)
+
+
+def test_a_jpeg_in_several_scans_takes_its_coefficients_as_well() -> None:
+    image = Image.new("RGB", (16, 16))
+    assert module.memory_to_decode(encode(image, "JPEG")) == 16 * 16 * 4
+    assert module.memory_to_decode(encode(image.convert("CMYK"), "JPEG")) == 16 * 16 * 4
+    assert module.memory_to_decode(encode(image, "JPEG", exif=exif(6))) == 16 * 16 * 4
+    assert module.memory_to_decode(encode(image, "JPEG", progressive=True)) == 16 * 16 * 12
+    one_of_three = bytearray(encode(image, "JPEG"))
+    one_of_three[one_of_three.index(b"\xff\xda") + 4] = 1
+    assert module.memory_to_decode(bytes(one_of_three)) == 16 * 16 * 12
+
+
+def test_an_avif_is_decoded_alone_since_its_header_may_lie() -> None:
+    data = encode(Image.new("RGB", (64, 64)), "AVIF")
+    size = data.index(b"ispe") + 8
+    lying = data[:size] + struct.pack(">II", 8, 8) + data[size + 8 :]
+    assert decode(lying).shape == (3, 8, 8)  # though its frame is of 64 x 64 pixels
+    assert module.memory_to_decode(data) is None
+    assert module.memory_to_decode(lying) is None

@@ -313,6 +313,7 @@ def test_what_is_decoded_together_stays_within_the_memory(
         return image
 
     one = memory_to_decode(png(1, size=10))
+    assert one is not None
     images = ImageStore(tmp_path / "images", 0, AllowedHosts(), max_memory=2 * one)
     items = [(number, path(number)) for number in tasks]
     read = dict(images.stream(source, items, prepare=count))
