@@ -28,7 +28,15 @@ ALLOWED = {
         "timm",
     },
     # Of cdal.models, what targets look like.
-    "cdal.datasets": {"cdal.models", "torch", "torchvision", "numpy", "PIL", "defusedxml"},
+    "cdal.datasets": {
+        "cdal.orientation",
+        "cdal.models",
+        "torch",
+        "torchvision",
+        "numpy",
+        "PIL",
+        "defusedxml",
+    },
     "cdal.benchmark": {
         "cdal.text",
         "cdal.selectors",
@@ -47,6 +55,7 @@ ALLOWED = {
     },
     "cdal.backend": {
         "cdal.durable",
+        "cdal.orientation",
         "cdal.text",
         "cdal.selectors",
         "cdal.models",
