@@ -366,4 +366,22 @@ def full_training_is_due(
         select(ModelVersion.architecture, ModelVersion.labels).filter_by(project_id=project_id)
     )
     last = max((learnt for name, learnt in rows if not is_backbone(name)), default=0)
+    last = max(last, _labels_when_given_up(session, project_id))
     return labels > last * (1 + FULL_TRAINING_GROWTH)
+
+
+def _labels_when_given_up(session: Session, project_id: int) -> int:
+    """Labels of the newest version when the last full training that came to nothing was requested.
+
+    It was cancelled, or failed, so the next head must not bring it back at once.
+    """
+    requested = select(func.max(Job.created_at)).where(
+        Job.project_id == project_id,
+        Job.kind == "full_training",
+        Job.state.in_(("cancelled", "failed")),
+    )
+    query = select(func.max(ModelVersion.labels)).where(
+        ModelVersion.project_id == project_id,
+        ModelVersion.created_at <= requested.scalar_subquery(),
+    )
+    return session.scalar(query) or 0

@@ -54,18 +54,43 @@ def read_labels(work: Context) -> Labels:
     return labels
 
 
-def note_learnt(session: Session, project_id: int, marks: Mapping[int, str]) -> None:
-    """Note what a training that begins now has every task labelled as."""
+def labelled_as(session: Session, project_id: int) -> dict[int, str | None]:
+    """What each task is labelled as, as far as the store knows."""
     rows = session.execute(
-        select(Task.task_id, Task.learnt_as).where(Task.project_id == project_id)
+        select(Task.task_id, Task.labelled_as).where(Task.project_id == project_id)
+    )
+    return dict(rows.all())
+
+
+def note_learnt(
+    session: Session,
+    project_id: int,
+    marks: Mapping[int, str],
+    known: Mapping[int, str | None],
+) -> None:
+    """Note what a training that begins now has every task labelled as.
+
+    Args:
+        session: of the transaction.
+        project_id: of the project.
+        marks: of the labels that it has.
+        known: what the store knew before they were read; what it has learnt of a task meanwhile is
+            newer, and stays.
+    """
+    rows = session.execute(
+        select(Task.task_id, Task.labelled_as, Task.learnt_as).where(Task.project_id == project_id)
     ).all()
-    new = [
-        {"project_id": project_id, "task_id": task_id, "labelled_as": mark, "learnt_as": mark}
-        for task_id, learnt in rows
-        if (mark := marks.get(task_id)) is not None and mark != learnt
-    ]
-    if new:
-        session.execute(update(Task), new)
+    for is_newer in (False, True):
+        names = ("learnt_as",) if is_newer else ("learnt_as", "labelled_as")
+        new = [
+            {"project_id": project_id, "task_id": task_id, **dict.fromkeys(names, mark)}
+            for task_id, labelled, learnt in rows
+            if (mark := marks.get(task_id)) is not None
+            and mark != learnt
+            and (labelled != known.get(task_id)) == is_newer
+        ]
+        if new:
+            session.execute(update(Task), new)
 
 
 def labelled_images(work: Context, truths: Mapping[int, Truth]) -> TrainingImages:

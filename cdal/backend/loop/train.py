@@ -22,6 +22,7 @@ from cdal.backend.loop.gate import Serving, compare_with_serving, judge, judge_i
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.labelled_set import (
     Labels,
+    labelled_as,
     labelled_images,
     least_classes,
     note_changed,
@@ -30,6 +31,7 @@ from cdal.backend.loop.labelled_set import (
     read_labels,
     too_few,
 )
+from cdal.backend.loop.prune import forget_old_weights
 from cdal.backend.loop.rounds import begin_round
 from cdal.backend.loop.split import split, without
 from cdal.backend.loop.training_images import TrainingImages
@@ -99,12 +101,14 @@ def run(work: Context) -> str:
     """Train on all labels, then begin the next round."""
     started = time.monotonic()
     read_changes(work)
+    with work.services.store.reading() as session:
+        # What comes while the labels are read may be too late for them, and counts as new.
+        labelled = count_labelled(session, work.project.id)
+        known = labelled_as(session, work.project.id)
     labels = read_labels(work)
     with work.services.store.transaction() as session:
-        session.get_one(Project, work.project.id).training_labels = count_labelled(
-            session, work.project.id
-        )
-        note_learnt(session, work.project.id, labels.marks)
+        session.get_one(Project, work.project.id).training_labels = labelled
+        note_learnt(session, work.project.id, labels.marks, known)
     full = not work.settings.trains_head
     trained = learn(work, labels, full, work.stop, started)
     if isinstance(trained, str):
@@ -288,6 +292,7 @@ def save(
                 _go_on(work, session, version)
             elif version.promoted:
                 begin_round(session, work.services.jobs, work.project.id)
+        forget_old_weights(work)  # a refreshed order makes a version per few labels
     return f"model version {version.number} {version.verdict}"
 
 

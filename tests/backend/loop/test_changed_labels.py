@@ -20,7 +20,7 @@ from cdal.backend.annotations import mark_of
 from cdal.backend.label_studio.data import moment_of
 from cdal.backend.loop import sync
 from cdal.backend.loop.due import read_facts
-from cdal.backend.loop.labelled_set import note_learnt, read_labels
+from cdal.backend.loop.labelled_set import labelled_as, note_learnt, read_labels
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.tables import Project, Task
@@ -64,7 +64,8 @@ class Reviewed:
         """A training begins, as far as labels are concerned, and ends."""
         work = make_work(self.services, self.project, self.client, "train")
         with self.services.store.transaction() as session:
-            note_learnt(session, self.project.id, read_labels(work).marks)
+            known = labelled_as(session, self.project.id)
+            note_learnt(session, self.project.id, read_labels(work).marks, known)
             session.get_one(Project, self.project.id).training_labels = 90
         self.services.jobs.finish(work.job.id, "done")
         with self.services.store.reading() as session:
@@ -182,3 +183,24 @@ def test_what_a_mark_stands_for() -> None:
     assert mark_of([{"result": [{**whole, "id": "z", "score": 1}]}]) == mark_of(
         [{"result": [whole]}]
     )
+
+
+def test_a_change_while_a_training_reads_the_labels_is_learnt_later(reviewed: Reviewed) -> None:
+    services, number = reviewed.services, reviewed.project.id
+    with services.store.reading() as session:
+        known = labelled_as(session, number)
+    work = make_work(services, reviewed.project, reviewed.client, "train")
+    reviewed.annotate(8, annotation("dog"))
+    marks = read_labels(work).marks
+    services.jobs.finish(work.job.id, "failed", error="Only labels are of interest here.")
+    reviewed.annotate(7, annotation("dog"))
+    with services.store.transaction() as session:
+        session.get_one(Project, number).extra_params = {"min_labels": 100}
+    reviewed.sync()  # it notices the change of 7, which the training does not have
+    with services.store.transaction() as session:
+        note_learnt(session, number, marks, known)
+    assert reviewed.changed == 1
+    with services.store.reading() as session:
+        tasks = {task.task_id: task for task in session.scalars(select(Task))}
+    assert tasks[7].labelled_as != tasks[7].learnt_as
+    assert tasks[8].labelled_as == tasks[8].learnt_as == marks[8]

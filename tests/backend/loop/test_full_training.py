@@ -228,3 +228,34 @@ def test_it_can_be_stopped_while_it_waits(services: Services) -> None:
         session.add(Job(project_id=project.id, kind="train", state="running", asked_by="test"))
     answers = iter([False, True])
     assert GiveWay(services, lambda: next(answers))()
+
+
+@pytest.mark.parametrize(
+    ("state", "due"), [("cancelled", False), ("failed", False), ("done", True)]
+)
+def test_one_that_came_to_nothing_is_requested_again_only_with_more_labels(
+    services: Services, state: str, due: bool
+) -> None:
+    project = served_by(services, HEAD, FULL_TRAINING_LABELS, FULL_TRAINING_LABELS)
+    with services.store.transaction() as session:
+        session.add(
+            Job(project_id=project.id, kind="full_training", state=state, asked_by="a test")
+        )
+    assert is_due(services, project, "cuda") is due
+    more = FULL_TRAINING_LABELS + FULL_TRAINING_LABELS // 10 + 1
+    with services.store.transaction() as session:
+        session.add_all(
+            Task(project_id=project.id, task_id=number, image="", annotations=1)
+            for number in range(FULL_TRAINING_LABELS, more)
+        )
+    assert is_due(services, project, "cuda")
+
+
+def test_old_weights_go_as_soon_as_a_new_version_is_there(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(train, "forget_old_weights", lambda work: left.append(work.project.id))
+    project = add_project(services)
+    run(services, project, "train")
+    assert left == [project.id]
