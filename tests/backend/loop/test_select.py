@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
-from support.offline import FakeLabelStudio, make_work
+from support.offline import FakeLabelStudio, make_services, make_work
 from support.pooled import pooled_project
 
 from cdal.backend.loop import select as selecting
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Pick, Round
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
 
 
 @pytest.mark.parametrize(
