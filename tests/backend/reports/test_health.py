@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support.offline import add_project, make_browser, services_of
+from support.offline import add_project, make_browser, make_services, services_of
 
 from cdal.backend.reports import health as health_report
 from cdal.backend.services import Services
@@ -160,3 +160,23 @@ def test_every_label_studio_is_looked_at(tmp_path: Path, health: Health) -> None
         "http://127.0.0.1:9 cannot be reached.",
         f"{health['url']} answers.",
     }
+
+
+def test_label_studios_are_asked_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = make_services(tmp_path)
+    for number in range(3):
+        add_project(services, url=f"http://server-{number}.invalid")
+    all_asked = threading.Barrier(3)
+
+    def reach(url: str) -> health_report.CheckView:
+        all_asked.wait(60)  # broken if one is asked after another
+        return health_report.CheckView(name="label studio", ok=True, text=f"{url} answers.")
+
+    monkeypatch.setattr(health_report, "_reach", reach)
+    readiness = health_report.Readiness(services)
+    found = [c.text for c in readiness.view().checks if c.name == "label studio"]
+    assert found == [f"http://server-{number}.invalid answers." for number in range(3)]
+    monkeypatch.setattr(health_report, "_reach", lambda _: pytest.fail("asked again"))
+    assert len(readiness.view().checks) == 7
