@@ -39,6 +39,7 @@ class Zipped:
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), torch.tensor(target)
 
 
+@pytest.mark.slow
 def test_learns_clearly_better_than_chance(cifar10: Path) -> None:
     train, test = Zipped(cifar10, "train", 300), Zipped(cifar10, "test", 300)
     network = make_network(

@@ -47,6 +47,7 @@ def mean_on_scale(selector):
     return statistics.mean(reached)
 
 
+@pytest.mark.slow
 def test_after_60_epochs_it_has_learnt_to_select_diverse_images():
     assert mean_on_scale(CDALRL(rewards="cd", epochs=60)) >= 65
 

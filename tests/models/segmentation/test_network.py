@@ -50,6 +50,7 @@ class Masks:
         return torch.zeros((3, *mask.shape), dtype=torch.uint8), mask
 
 
+@pytest.mark.slow
 class TestTraining:
     def test_recognises_unseen_shapes(self, trained: SegmentationNetwork) -> None:
         unseen = Shapes(8, size=(60, 90), seed=1)
