@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 import threading
 import time
@@ -364,7 +363,7 @@ def _fingerprint(work: Context, images: TrainingImages, network: TaskNetwork) ->
     start = (manifest.architecture, backbone, network.device.type, manifest.image_size)
     more = (settings.pretrained, settings.weights, settings.held_out, settings.warm_start)
     chosen = " ".join(map(str, (*start, *more)))
-    digests = [f"{item.truth.digest()} {json.dumps(item.image)}" for item in images.items]
+    digests = [f"{item.truth.digest()} {item.content.hex()}" for item in images.items]
     ids = [item.task_id for item in images.items]
     classes = (work.control.tag, *network_classes(work.control, settings))
     return fingerprint(ids, digests, recipe_of(settings), chosen, classes)

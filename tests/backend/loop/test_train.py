@@ -211,6 +211,10 @@ def test_a_training_is_repeated_only_where_it_would_come_to_something_else(tmp_p
     assert outcome(warm_start=False) == "model version 3"
     assert outcome() == "model version 4"
     assert outcome() == "not trained: no"
+    # The same file at another address: what counts is an image's content.
+    moved = coloured(250).replace("image/png;", "image/png;name=moved.png;")
+    client.known[1] = replace(client.known[1], data={"image": moved})
+    assert outcome() == "not trained: no"
     roll_back()
     assert outcome() == "model version 5"
 
