@@ -57,6 +57,7 @@ ALLOWED = {
         "cdal.durable",
         "cdal.orientation",
         "cdal.text",
+        "cdal.version",
         "cdal.selectors",
         "cdal.models",
         "torch",
@@ -84,6 +85,7 @@ ALLOWED = {
     },
     # Arguments alone; what runs a command is imported when it is called.
     "cdal.cli": {
+        "cdal.version",
         "cdal.selectors",
         "cdal.models",
         "cdal.datasets",

@@ -16,10 +16,11 @@ from cdal.backend.settings import ProjectSettings
 DOCUMENT = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
-def table(model: type[BaseModel], prefix: str = "") -> str:
+def table(model: type[BaseModel]) -> str:
     rows = ["| name | default | what |", "| --- | --- | --- |"]
+    variables = model.variables() if issubclass(model, ServerConfig) else {}
     for name, field in model.model_fields.items():
-        shown = str(field.validation_alias or f"{prefix}{name.upper()}") if prefix else name
+        shown = "` or `".join(variables.get(name, [name]))
         default: Any = field.get_default(call_default_factory=True)
         text = "" if default is None else json.dumps(default, default=str)
         code = f"`{text}`" if text else "—"
@@ -30,7 +31,7 @@ def table(model: type[BaseModel], prefix: str = "") -> str:
 def with_tables(text: str) -> str:
     for mark, filled in (
         ("settings", table(ProjectSettings)),
-        ("config", table(ServerConfig, "CDAL_")),
+        ("config", table(ServerConfig)),
     ):
         pattern = rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)"
         text = re.sub(pattern, lambda m: f"{m[1]}{filled}\n{m[2]}", text, flags=re.DOTALL)  # noqa: B023

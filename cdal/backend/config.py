@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cdal.backend.errors import SettingsError
@@ -30,7 +31,10 @@ OWN_THREADS = 4
 
 
 class ServerConfig(BaseSettings):
-    """What an operator sets. Variables of other ML backends keep their names."""
+    """What an operator sets. Variables of other ML backends keep their names.
+
+    Where a setting has two names, the first one counts if both are set.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="CDAL_",
@@ -41,12 +45,12 @@ class ServerConfig(BaseSettings):
 
     label_studio_url: str | None = Field(
         None,
-        validation_alias="LABEL_STUDIO_URL",
+        validation_alias=AliasChoices("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
         description="Label Studio's address; by default the one that it sends at set-up.",
     )
     label_studio_api_key: SecretStr | None = Field(
         None,
-        validation_alias="LABEL_STUDIO_API_KEY",
+        validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
         description="Personal access token or legacy token of a user who may read and change the "
         "projects; by default the token that Label Studio sends at set-up.",
     )
@@ -85,6 +89,7 @@ class ServerConfig(BaseSettings):
     threads: int = Field(
         8,
         ge=1,
+        validation_alias=AliasChoices("CDAL_THREADS", "THREADS"),
         description="Calls of `/predict` that are answered at the same time. There are as many "
         "threads for pages and the API, and some for Label Studio's short calls.",
     )
@@ -145,6 +150,11 @@ class ServerConfig(BaseSettings):
         description="Days for which events, jobs, comparisons for closed rounds and, in Label "
         "Studio, their predictions are kept.",
     )
+
+    @classmethod
+    def variables(cls) -> dict[str, list[str]]:
+        """The environment variables that each setting is read from, the first first."""
+        return {name: _variables(name, field) for name, field in cls.model_fields.items()}
 
     @model_validator(mode="after")
     def _check_pairs(self) -> ServerConfig:
@@ -287,6 +297,13 @@ class ServerConfig(BaseSettings):
     def scores_folder(self, project_id: int, number: int) -> Path:
         """Folder of a model version's scores of the pool."""
         return self.project_folder(project_id) / "scores" / str(number)
+
+
+def _variables(name: str, field: FieldInfo) -> list[str]:
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [str(alias or f"CDAL_{name.upper()}")]
 
 
 def _names_in(text: str | None) -> frozenset[str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from cdal.cli import admin, benchmark, demo, processes, select
+from cdal.version import VERSION
 
 GROUPS = (select, processes, admin, benchmark, demo)
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="cdal", description="Active learning for images by contextual diversity."
     )
+    parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in GROUPS:
         group.add_commands(commands.add_parser)

@@ -13,7 +13,7 @@ from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.errors import SettingsError
 from cdal.backend.supervisor import web_command
 
-VARIABLES = ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MODEL_DIR", "PORT", "CDAL_THREADS")
+VARIABLES = [name for names in ServerConfig.variables().values() for name in names]
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,23 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (config.label_studio_url, config.port, config.threads) == ("http://ls", 9191, 3)
     assert config.label_studio_api_key is not None
     assert config.label_studio_api_key.get_secret_value() == "secret"
+
+
+def test_names_of_other_backends_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "http://other")
+    monkeypatch.setenv("LABEL_STUDIO_ACCESS_TOKEN", "secret\n")
+    monkeypatch.setenv("THREADS", "3")
+    config = ServerConfig()
+    assert (config.label_studio_url, config.threads) == ("http://other", 3)
+    assert config.secrets() == ["secret"]
+
+
+def test_our_own_names_count_before_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "http://other")
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://ls")
+    monkeypatch.setenv("CDAL_THREADS", "")
+    monkeypatch.setenv("THREADS", "3")
+    assert (ServerConfig().label_studio_url, ServerConfig().threads) == ("http://ls", 3)
 
 
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from support.processes import environment
 from cdal.backend import commands
 from cdal.backend.config import server_config
 from cdal.backend.store.database import Store
+from cdal.backend.supervisor import serve_command
 from cdal.cli import main
 from cdal.demo.process import free_port
 
@@ -154,6 +156,29 @@ def test_gunicorn_is_told_that_the_application_cannot_run(
     assert said.startswith("cdal: ")
     assert ("9999" in said) == (fault == "a newer database")
     assert said.count("\n") == 1
+
+
+def test_the_entry_point_run_as_a_script_serves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As people start other ML backends."""
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.delenv("CDAL_DATABASE_URL", raising=False)
+    monkeypatch.setattr(sys, "argv", ["_wsgi.py"])
+    became: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _path, command: became.append(command))
+    server_config.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(Path(__file__).parents[2] / "_wsgi.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert became == [serve_command(server_config())]
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == version("label-studio-cdal")
 
 
 @pytest.mark.parametrize("command", ["serve", "web", "worker", "demo", "status"])

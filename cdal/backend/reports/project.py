@@ -16,6 +16,7 @@ from cdal.backend.reports.state import StateView, state_view
 from cdal.backend.reports.view import LARGEST_ID, Time, View
 from cdal.backend.store.queries import count_labelled, count_tasks
 from cdal.backend.store.tables import Job, ModelVersion, Project, Round
+from cdal.version import VERSION
 
 NEWEST_JOBS = 20
 
@@ -119,6 +120,9 @@ class ProjectView(View):
 
 
 class ProjectsView(View):
+    """Every project, and the backend that serves them."""
+
+    version: str = Field(description="Of the backend.")
     projects: list[ProjectView]
 
 
@@ -136,7 +140,9 @@ def projects_view(session: Session, number: int | None = None) -> ProjectsView:
     if number is not None:
         query = query.filter_by(id=number)
     found = session.scalars(query).all()
-    return ProjectsView(projects=[project_view(session, project) for project in found])
+    return ProjectsView(
+        version=VERSION, projects=[project_view(session, project) for project in found]
+    )
 
 
 def project_view(session: Session, project: Project) -> ProjectView:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +12,7 @@ from spectree.models import SecureType, SecuritySchemeData
 
 from cdal.backend.errors import ActionError
 from cdal.backend.reports.view import ErrorView
+from cdal.version import VERSION
 
 PROTOCOL = Tag(name="Label Studio", description="What Label Studio calls.")
 API = Tag(name="API", description="What an admin can see and do.")
@@ -75,7 +75,7 @@ def _refuse(_request: Any, _answer: Any, fault: Exception | None, *_: Any) -> No
 document = SpecTree(
     "flask",
     title="Label Studio CDAL",
-    version=version("label-studio-cdal"),
+    version=VERSION,
     description="Active learning for Label Studio by contextual diversity.",
     mode="strict",
     naming_strategy=lambda model: model.__name__,

@@ -21,10 +21,11 @@ from support.offline import (
 
 from cdal.backend.reports.events import EventView
 from cdal.backend.reports.jobs import JobView
-from cdal.backend.reports.project import ProjectView
+from cdal.backend.reports.project import ProjectsView, ProjectView
 from cdal.backend.reports.queue import QueueView
 from cdal.backend.store.events import note
 from cdal.backend.store.tables import Project, Submission
+from cdal.version import VERSION
 
 
 @pytest.fixture
@@ -66,7 +67,10 @@ def refused(browser: FlaskClient, method: str, path: str, **options: Any) -> tup
 
 def test_every_field_of_the_answers_is_described(browser: FlaskClient) -> None:
     services_of(browser).jobs.ask(1, "train", "test")
-    (project,) = get(browser, "/projects")["projects"]
+    everything = get(browser, "/projects")
+    assert set(everything) == set(ProjectsView.model_fields)
+    assert everything["version"] == VERSION
+    (project,) = everything["projects"]
     assert project == get(browser, "/projects/1")
     assert set(project) == set(ProjectView.model_fields)
     queue = get(browser, "/projects/1/queue")

@@ -18,6 +18,7 @@ from cdal.backend.store.tables import Project
 from cdal.backend.text import duration
 from cdal.backend.web.pages import wording
 from cdal.backend.web.request import ID, services
+from cdal.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def page(template: str, **values: Any) -> str:
     said = None
     if "X-Live" not in request.headers and SAID in request.cookies:
         said = g.said = unquote(request.cookies[SAID])[:500]
-    return render_template(f"pages/{template}", said=said, **values)
+    return render_template(f"pages/{template}", said=said, version=VERSION, **values)
 
 
 @site.get("/projects/<path:address>")

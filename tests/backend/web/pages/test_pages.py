@@ -39,6 +39,7 @@ from cdal.backend.store.tables import (
     Submission,
     now,
 )
+from cdal.version import VERSION
 
 PAGES = ["", "/queue", "/pool-map", "/comparison", "/settings", "/confirm/rescore"]
 
@@ -103,7 +104,9 @@ def test_every_page_of_a_project_that_has_just_been_connected(
     browser: FlaskClient, path: str
 ) -> None:
     add_project(services_of(browser))
-    assert browser.get(f"/projects/1{path}").status_code == 200
+    answer = browser.get(f"/projects/1{path}")
+    assert answer.status_code == 200
+    assert f"Version {VERSION}" in text(answer)
 
 
 def test_figures_are_those_of_the_api_and_of_the_store(pooled: FlaskClient) -> None:
