@@ -38,6 +38,32 @@ DELETING_SECONDS = 600.0
 UNCERTAINTY_SAMPLING = "Uncertainty sampling"
 
 VIEW_TITLE = "CDAL queue"
+ALL_TASKS_TITLE = "All tasks"
+
+_HIDDEN = [
+    f"tasks:{column}"
+    for column in (
+        "inner_id",
+        "completed_at",
+        "total_annotations",
+        "cancelled_annotations",
+        "total_predictions",
+        "annotators",
+        "annotations_results",
+        "annotations_ids",
+        "predictions_results",
+        "file_upload",
+        "storage_filename",
+        "created_at",
+        "updated_at",
+        "updated_by",
+        "avg_lead_time",
+        "draft_exists",
+    )
+]
+_COLUMNS = {"explore": _HIDDEN, "labeling": [*_HIDDEN, "tasks:predictions_model_versions"]}
+"""Columns that the tab hides, in its table and beside an open task: all but the task's data and
+number, its place in the queue, and the round that it comes from."""
 
 # A bulk import that is sent twice is done twice, so the SDK must not retry it by itself.
 _ONCE = RequestOptions(max_retries=0)
@@ -270,7 +296,12 @@ class LabelStudioClient:
             )
 
     def show_queue(self, queue_version: str, view_id: int | None) -> int:
-        """Create or update the Data Manager tab of the queue; returns its id."""
+        """Create or update the Data Manager tab of the queue; returns its id.
+
+        What people have changed in the tab stays, except for its title, filters and order. Where
+        there is no tab at all, Label Studio would show this one as the project, so it gets another
+        one of all tasks.
+        """
         data = {
             "title": VIEW_TITLE,
             "ordering": ["tasks:predictions_score"],
@@ -285,10 +316,16 @@ class LabelStudioClient:
         with asking_to("write the Data Manager tab"):
             if view_id is not None:
                 try:
-                    return int(self._sdk.views.update(id=str(view_id), data=data).id)
+                    kept = self._sdk.views.get(id=str(view_id)).data or {}
+                    return int(self._sdk.views.update(id=str(view_id), data={**kept, **data}).id)
                 except ApiError as error:
                     if error.status_code != 404:  # somebody deleted the tab
                         raise
+            if not self._sdk.views.list(project=self.project):
+                # Without "hiddenColumns", the tab would show every column.
+                everything = {"title": ALL_TASKS_TITLE, "hiddenColumns": None}
+                self._sdk.views.create(project=self.project, data=everything)
+            data["hiddenColumns"] = _COLUMNS
             return int(self._sdk.views.create(project=self.project, data=data).id)
 
     def task_ids(self) -> set[int]:

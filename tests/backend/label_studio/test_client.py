@@ -175,6 +175,14 @@ def test_the_queue_is_served_and_shown_and_its_tab_is_recreated(
     info = client.read_project()
     assert (info.model_version, info.sampling) == ("queue 1", UNCERTAINTY_SAMPLING)
     view = client.show_queue("queue 1", None)
+    tabs = project.sdk.views.list(project=project.number)
+    assert [tab.data["title"] for tab in tabs] == ["All tasks", "CDAL queue"]
+    assert "tasks:annotations_ids" in tabs[1].data["hiddenColumns"]["explore"]
+    project.sdk.views.update(id=str(view), data={**tabs[1].data, "type": "grid"})
     assert client.show_queue("queue 2", view) == view
+    shown = project.sdk.views.get(id=str(view)).data
+    assert shown["type"] == "grid"
+    assert [item["value"] for item in shown["filters"]["items"]] == [["queue 2"], 0]
     project.sdk.views.delete(id=str(view))
     assert client.show_queue("queue 3", view) != view
+    assert len(project.sdk.views.list(project=project.number)) == 2
