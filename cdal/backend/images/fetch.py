@@ -191,10 +191,15 @@ class Fetcher:
         """Whether Label Studio itself answers: then it is only this file that it cannot return."""
         try:
             health = self._own.request(
-                "GET", f"{source.url.rstrip('/')}/health", redirect=False, retries=False
+                "GET",
+                f"{source.url.rstrip('/')}/health",
+                redirect=False,
+                retries=False,
+                preload_content=False,  # it may be endless
             )
-        except HTTPError:
+        except (HTTPError, TimeoutError):
             return False
+        health.close()
         return health.status == 200
 
     def _body(self, response: BaseHTTPResponse) -> bytes:

@@ -25,7 +25,7 @@ from cdal.backend.label_studio.data import (
     query_of,
     stamp,
 )
-from cdal.backend.label_studio.transport import failure_of, open_http
+from cdal.backend.label_studio.transport import MOST_BYTES, WHOLE_S, failure_of, open_http
 from cdal.text import one_line
 
 PAGE = 1000
@@ -75,12 +75,19 @@ class LabelStudioClient:
     """One project of one Label Studio."""
 
     def __init__(
-        self, url: str, api_key: str, project: int, timeout_s: float = 60.0, retries: int = 2
+        self,
+        url: str,
+        api_key: str,
+        project: int,
+        timeout_s: float = 60.0,
+        retries: int = 2,
+        whole_s: float = WHOLE_S,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self.url = url.rstrip("/")
         self.project = project
         with asking_to("connect"):
-            self._http = open_http(self.url, timeout_s)
+            self._http = open_http(self.url, timeout_s, whole_s, most_bytes)
         self._sdk = LabelStudio(
             base_url=self.url,
             api_key=api_key,

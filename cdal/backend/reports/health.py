@@ -30,6 +30,8 @@ behind a long training of their lane may wait longer and do not count."""
 
 LABEL_STUDIO_SECONDS = 2.0
 
+LABEL_STUDIO_BYTES = 1 << 20
+
 REMEMBERED_SECONDS = 15.0
 """How long Label Studio's answer counts, however often `/ready` is called."""
 
@@ -157,7 +159,8 @@ def _carefully(name: Part, part: Callable[[], CheckView]) -> CheckView:
 
 def _reach(url: str) -> CheckView:
     try:
-        with open_http(url, LABEL_STUDIO_SECONDS) as http:
+        limits = (LABEL_STUDIO_SECONDS, LABEL_STUDIO_SECONDS, LABEL_STUDIO_BYTES)
+        with open_http(url, *limits) as http:
             status = http.get(f"{url}/health").status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return CheckView(name="label studio", ok=False, text=f"{url} {failure_of(error)}.")

@@ -7,8 +7,9 @@ addresses are those of one Label Studio.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio.client import LabelStudioClient
@@ -17,6 +18,9 @@ from cdal.backend.logs import never_show
 from cdal.backend.services import Services
 from cdal.backend.store.queries import namesakes
 from cdal.backend.store.tables import Project
+
+SEARCH_SECONDS = 2.0
+"""After so long no other project is checked: Label Studio waits three seconds for `/setup`."""
 
 OpenClient = Callable[[str, str], LabelStudioClient]
 """Opens a client for a project at an address, with a token."""
@@ -44,12 +48,13 @@ def find_moved(
         ours = [project for project in known if project.access_token is None]
         if ours:
             return ours[0].id
+    until = time.monotonic() + SEARCH_SECONDS
     for project in known:
-        try:
+        with suppress(LabelStudioError):  # one of them does not answer, so it cannot agree
             if _is_same_server(services, project, url, token, open_client):
                 return project.id
-        except LabelStudioError:
-            continue  # one of them does not answer, so it cannot agree
+        if time.monotonic() > until:  # anybody can connect many projects of one uid
+            break
     return None
 
 

@@ -32,6 +32,9 @@ from cdal.text import one_line
 CHECK_SECONDS = 1.2
 """For each of two tokens; Label Studio waits 3 seconds for the answer to `/setup`."""
 
+CHECK_BYTES = 16 << 20
+"""Of an answer: a project with its labeling config, or its webhooks."""
+
 TRUSTED_SECONDS = 600.0
 """A token that worked is not tried again for so long: `/setup` is called several times a minute."""
 
@@ -250,7 +253,15 @@ def _detail(services: Services, error: LabelStudioError) -> str:
 
 def _client(uid: str, url: str, token: str) -> LabelStudioClient:
     number = int(uid.split(".")[0])
-    return LabelStudioClient(url, token, number, timeout_s=CHECK_SECONDS, retries=0)
+    return LabelStudioClient(
+        url,
+        token,
+        number,
+        timeout_s=CHECK_SECONDS,
+        retries=0,
+        whole_s=CHECK_SECONDS,
+        most_bytes=CHECK_BYTES,
+    )
 
 
 def _working_token(services: Services, request: SetupRequest, url: str) -> str | None:

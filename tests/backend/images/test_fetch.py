@@ -283,6 +283,23 @@ def test_statuses(
     assert len(label_studio.requests) == requests
 
 
+def test_whether_label_studio_works_is_read_from_the_status_alone(
+    label_studio: Loopback, source: ImageSource
+) -> None:
+    """What follows it may be endless, or packed gigabytes."""
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.02)
+        handler.close_connection = True
+
+    label_studio.routes |= {IMAGE: reply(status=500), "/health": drip}
+    assert "probably been removed" in refusal(source, IMAGE)
+
+
 @pytest.mark.parametrize(("health", "passes"), [(200, False), (500, True), (503, True)])
 def test_an_upload_that_is_gone_is_a_500_of_a_label_studio_that_works(
     label_studio: Loopback, source: ImageSource, health: int, passes: bool

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import ssl
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.certificates import certificate
 from support.listening import connected
-from support.loopback import Loopback, in_turn, reply
+from support.loopback import Answer, Loopback, in_turn, reply
 from support.offline import CONFIG, make_services
 
 from cdal.backend.errors import LabelStudioError, RefusedError
@@ -131,6 +135,78 @@ def test_a_server_that_says_nothing(listener: socket.socket) -> None:
     client = LabelStudioClient(f"http://127.0.0.2:{port}", "a-token", 12, timeout_s=0.2, retries=0)
     with closing(client), pytest.raises(LabelStudioError, match="it did not answer in time"):
         client.read_project()
+
+
+def dripping(head: bytes, body: bytes) -> Answer:
+    """An answer that arrives in time if each byte counts, and only then."""
+
+    def write(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(head)
+        for byte in body:
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
+            time.sleep(0.02)
+
+    return write
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("what", ["headers", "body"])
+def test_a_server_that_sends_a_byte_now_and_then(server: Loopback, what: str) -> None:
+    """Each byte restarts a socket's timeout, and such a server would hold a job's thread."""
+    length = b"Content-Length: %d\r\n\r\n" % (len(project()) + 300)
+    head, body = (
+        (HEAD, b"X-More: x\r\n" * 30 + length) if what == "headers" else (HEAD + length, b" " * 300)
+    )
+    server.routes[PROJECT] = dripping(head, body + project())
+    client = LabelStudioClient(server.url, "a-token", 12, timeout_s=0.3, retries=0, whole_s=0.3)
+    with closing(client), pytest.raises(LabelStudioError, match="did not answer in time") as told:
+        client.read_project()
+    assert told.value.is_away
+
+
+def test_a_long_answer_is_read_within_its_own_timeout(server: Loopback) -> None:
+    """Deleting predictions may take longer than anything else."""
+    server.routes["/api/projects/12/model-versions/"] = dripping(
+        HEAD + b"Content-Length: 32\r\n\r\n", b" " * 30 + b"{}"
+    )
+    client = LabelStudioClient(server.url, "a-token", 12, retries=0, whole_s=0.1)
+    with closing(client):
+        assert client.prediction_counts() == {}
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
+def test_an_answer_without_end(server: Loopback, encoding: str) -> None:
+    """It would fill the memory; packed, with a thousandth of the bytes."""
+    pack = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+    long = pack(b" " * (5 << 20) + project())
+    headers = {"Content_Type": "application/json", "Content_Encoding": encoding}
+    server.routes[PROJECT] = reply(long, **headers)
+    limits = {"timeout_s": 60.0, "retries": 0}
+    with closing(LabelStudioClient(server.url, "a-token", 12, **limits)) as client:
+        assert client.read_project().title == "Pets"
+    limits["most_bytes"] = 4 << 20
+    with (
+        closing(LabelStudioClient(server.url, "a-token", 12, **limits)) as client,
+        pytest.raises(LabelStudioError, match="it sent more than 4 MB"),
+    ):
+        client.read_project()
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "GZIP,deflate"])
+def test_an_encoding_that_nobody_requested(server: Loopback, encoding: str) -> None:
+    """A few bytes of these may become gigabytes in one step."""
+    body = gzip.compress(gzip.compress(project()))
+    server.routes[PROJECT] = reply(body, Content_Encoding=encoding)
+    assert refusal(server.url).endswith("answers in an encoding that was not requested")
+    assert server.requests[0][1]["Accept-Encoding"] == "gzip, deflate"
+
+
+def test_an_answer_that_cannot_be_unpacked(server: Loopback) -> None:
+    server.routes[PROJECT] = reply(b"not packed", Content_Encoding="gzip")
+    assert refusal(server.url).endswith("it sent an answer that cannot be unpacked")
 
 
 def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

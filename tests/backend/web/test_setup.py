@@ -25,7 +25,7 @@ from cdal.backend.label_studio.data import WebhookInfo
 from cdal.backend.label_studio.webhook import HEADER
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Project, now
-from cdal.backend.web import setup
+from cdal.backend.web import moved, setup
 from cdal.backend.web.setup import SetupRequest, connect
 
 SERVERS_KEY = "the-servers-key"
@@ -254,8 +254,8 @@ def test_a_renamed_server_keeps_its_projects(
     one = servers.at["http://handed-over.test"] = servers.at["https://new.test"] = FakeLabelStudio()
     first = connect(services, request())
     servers.guard(services, first)
-    moved = connect(services, request(hostname="https://new.test", access_token="new"))
-    assert (moved.id, moved.url, moved.access_token) == (first.id, "https://new.test", "new")
+    after = connect(services, request(hostname="https://new.test", access_token="new"))
+    assert (after.id, after.url, after.access_token) == (first.id, "https://new.test", "new")
     # The token that is held went to no other server than its own.
     assert ("https://new.test", HANDED_OVER) not in servers.asked
     with services.store.reading() as session:
@@ -296,6 +296,22 @@ def test_a_server_that_does_not_answer_does_not_agree(
     assert connect(services, request(hostname="https://new.test")).id != first.id
 
 
+def test_many_projects_of_one_uid_do_not_hold_up_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can connect as many as they like, on servers that answer late or not at all."""
+    monkeypatch.setattr(moved, "SEARCH_SECONDS", 0.0)
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    servers = Webhooks(monkeypatch)
+    addresses = [f"http://planted-{n}.test" for n in range(4)]
+    servers.at = {url: FakeLabelStudio() for url in addresses}
+    for url in addresses[:3]:
+        servers.guard(services, connect(services, request(hostname=url)))
+    servers.asked.clear()
+    connect(services, request(hostname=addresses[3]))
+    assert {url for url, _ in servers.asked} == {addresses[0], addresses[3]}
+
+
 def test_the_operator_moves_what_the_operators_key_serves(
     tmp_path: Path, tokens: dict[str, Any]
 ) -> None:
@@ -305,9 +321,9 @@ def test_the_operator_moves_what_the_operators_key_serves(
     with pytest.raises(LabelStudioError, match=r"label-studio\.test:8080.*new\.test") as told:
         elsewhere.client(first)
     assert "open a task" in told.value.advice
-    moved = connect(elsewhere, request())
-    assert (moved.id, moved.url) == (first.id, "https://new.test")
-    assert elsewhere.client(moved).url == "https://new.test"
+    after = connect(elsewhere, request())
+    assert (after.id, after.url) == (first.id, "https://new.test")
+    assert elsewhere.client(after).url == "https://new.test"
 
 
 def test_the_operators_key_goes_to_no_server_that_a_caller_named(
