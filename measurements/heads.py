@@ -171,7 +171,7 @@ def compare_penalties(
 def vectors(network: ClassificationHead, images: PreparedImages) -> tuple[Tensor, Tensor]:
     """The pooled features (N, D) and the labels (N,) of images."""
     features, targets = network.seen(images, lambda: False)
-    return torch.stack([each.maps[0] for each in features]).float(), torch.stack(targets)
+    return torch.stack([each.maps[0] for each in features]).float(), torch.stack(list(targets))
 
 
 def main() -> None:

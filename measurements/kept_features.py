@@ -34,7 +34,6 @@ from sqlalchemy import select
 
 from cdal.backend.addresses import AllowedHosts
 from cdal.backend.images.decode import decode
-from cdal.backend.images.feature_store import FeatureStore, SeenImage
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.source import ImageSource
 from cdal.backend.images.store import ImageStore, address_key
@@ -55,6 +54,7 @@ from cdal.demo.annotator import Region, choice, truth
 from cdal.demo.project import LABELING_CONFIGS, project_settings
 from cdal.models import choose_device, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
+from cdal.models.feature_store import FeatureStore, SeenImage
 from cdal.models.features import ImageFeatures
 from cdal.models.head import HeadNetwork
 

@@ -54,7 +54,7 @@ def overhead(options: argparse.Namespace) -> None:
             "--dataset", options.images, "--out", out, "--limit", options.limit,
             "--test-limit", options.test_limit, "--epochs", options.epochs,
             "--seeds", options.seeds, "--selectors", options.selectors,
-            "--device", options.device,
+            "--device", options.device, "--training", "full",
         ]  # fmt: skip
         for name in ("network", "image_size"):
             if getattr(options, name) is not None:

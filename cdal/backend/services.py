@@ -13,7 +13,6 @@ from cdal.backend.addresses import AllowedHosts, server_address
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import CALL_AGAIN, GRANT_ACCESS, LabelStudioError
 from cdal.backend.images.cache import DiskCache
-from cdal.backend.images.feature_store import FeatureStore
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.store import ImageSource, ImageStore
 from cdal.backend.jobs.manager import GivenUp, Jobs
@@ -25,6 +24,7 @@ from cdal.backend.logs import never_show
 from cdal.backend.store.database import Store
 from cdal.backend.store.tables import Project
 from cdal.models import TaskNetwork, WeightSources, choose_device, free_memory, load_network
+from cdal.models.feature_store import FeatureStore
 
 THUMBNAIL_CACHE_BYTES = 256 << 20
 

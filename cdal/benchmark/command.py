@@ -15,7 +15,6 @@ from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder
 from cdal.benchmark.loaded_data import LoadedData
 from cdal.benchmark.plan import Plan, machine, make_plan, task_of
-from cdal.benchmark.progress import Progress
 from cdal.benchmark.simulation import Simulation
 from cdal.datasets import DatasetError
 from cdal.models import ModelError
@@ -52,7 +51,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
         try:
             if loaded is None or network != read_for:
                 loaded, read_for = None, network  # two sets of images may not fit into memory
-                loaded = _read(plan)
+                _say(f"reading {len(plan.data.pool) + len(plan.data.test):,} images")
+                loaded = plan.read(arguments.features or arguments.out / "features")
             folder.write_images(plan.data.pool.names, plan.data.test.names, loaded.occurring())
             status = _run_plan(plan, loaded, folder)
         except KeyboardInterrupt:
@@ -90,13 +90,6 @@ def _folders(arguments: argparse.Namespace, ablation: Ablation) -> dict[str, Pat
     """The folder of each run of an ablation, by the option's value."""
     values = ablation.values_for(lambda: task_of(arguments))
     return {value: arguments.out / f"{ablation.option}-{value}" for value in values}
-
-
-def _read(plan: Plan) -> LoadedData:
-    count = len(plan.data.pool) + len(plan.data.test)
-    progress = Progress(1.0)
-    progress.say(f"reading {count} images")
-    return plan.read(lambda what, share: progress.under_way(f"reading the {what}", share))
 
 
 def _run_plan(plan: Plan, loaded: LoadedData, folder: SimulationFolder) -> int:

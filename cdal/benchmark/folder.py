@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -62,6 +63,11 @@ class SimulationFolder:
                 break
             found.append(read_json(file))
         return found
+
+    def count_steps(self, label: str, seed: int, budgets: Sequence[int]) -> int:
+        """The number of finished steps of a run, without reading them."""
+        files = (self._step(label, seed, labelled) for labelled in budgets)
+        return sum(1 for _ in takewhile(Path.exists, files))
 
     def write_step(self, label: str, seed: int, labelled: int, step: Json) -> None:
         """Keep a finished step."""

@@ -1,10 +1,11 @@
-"""The data of a simulation in memory, prepared for a network, on its device if it fits."""
+"""The data of a simulation in memory: prepared images, or what a frozen backbone made of them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,9 @@ from cdal.benchmark.data_set import DataSet
 from cdal.benchmark.errors import BenchmarkError
 from cdal.models import BACKGROUND, Dataset, TaskNetwork
 from cdal.models.data import LOADER_THREADS, Example, PreparedImages
+from cdal.models.feature_store import FeatureStore, SeenImage
+from cdal.models.features import ImageFeatures, LabelledFeatures, VectorFeatures, image_key
+from cdal.models.head import HeadNetwork
 
 DEVICE_SHARE = 0.4
 """The share of a device's free memory that images may use; the rest is for training."""
@@ -64,16 +68,13 @@ class LoadedImages(PreparedImages):
         keep = device if network.task == "segmentation" else torch.device("cpu")
 
         counts: list[Tensor] = []
-        with ThreadPoolExecutor(LOADER_THREADS) as pool:
+        with _threads() as pool:
             examples = pool.map(lambda row: network.prepare_example(*data[row]), range(count))
-            try:
-                for row, (image, target) in enumerate(examples):
-                    images[row] = image
-                    targets.append(target.to(keep))
-                    counts.append(network.count_classes(target).long())
-                    progress((row + 1) / count)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+            for row, (image, target) in enumerate(examples):
+                images[row] = image
+                targets.append(target.to(keep))
+                counts.append(network.count_classes(target).long())
+                progress((row + 1) / count)
         return cls(images, targets, torch.stack(counts))
 
     @property
@@ -128,6 +129,75 @@ class LoadedImages(PreparedImages):
         return LoadedImages(self._images, targets, counts, self._rows)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedFeatures(LabelledFeatures):
+    """What a frozen backbone made of images, with their targets.
+
+    Attributes:
+        counts: how often each class occurs in each target, (N, C) int64.
+        rows: the row of each image among all that were read.
+    """
+
+    counts: Tensor
+    rows: Sequence[int]
+
+    @classmethod
+    def read(
+        cls,
+        data: Dataset,
+        network: HeadNetwork,
+        store: FeatureStore,
+        progress: Callable[[float], None] = lambda _: None,
+    ) -> LoadedFeatures:
+        """Read all images, and show the backbone those whose features are not in the store.
+
+        Raises:
+            BenchmarkError: the features do not fit into this machine's memory.
+            DatasetError: a file cannot be read.
+        """
+        found: list[ImageFeatures] = []
+        targets: list[Tensor] = []
+
+        def read(row: int) -> tuple[Tensor, Tensor]:
+            image, target = data[row]
+            return image, network.prepare_target(target, image.shape[1], image.shape[2])
+
+        with _threads() as pool:
+            for rows in torch.split(torch.arange(len(data)), network.prediction_batch_size):
+                examples = list(pool.map(read, rows.tolist()))
+                found += _features([image for image, _ in examples], network, store)
+                targets += [target for _, target in examples]
+                if len(found) == len(rows):
+                    _check_memory(found[0].bytes * len(data))
+                progress(len(found) / len(data))
+        store.flush()
+        counts = torch.stack([network.count_classes(target).long() for target in targets])
+        return cls(network.extraction, _together(found), targets, counts, range(len(data)))
+
+    def take(self, rows: Sequence[int]) -> LoadedFeatures:
+        """The images of these rows, in this order."""
+        some = LabelledFeatures.take(self, rows)
+        return LoadedFeatures(
+            some.extraction,
+            some.features,
+            some.targets,
+            self.counts[torch.tensor(list(rows), dtype=torch.int64)],
+            [self.rows[row] for row in rows],
+        )
+
+    def relabelled(
+        self, change: Callable[[int, Tensor], Tensor], count_classes: Callable[[Tensor], Tensor]
+    ) -> LoadedFeatures:
+        """The same images with other targets; see ``LoadedImages.relabelled``."""
+        targets = [change(row, target) for row, target in zip(self.rows, self.targets, strict=True)]
+        counts = torch.stack([count_classes(target).long() for target in targets])
+        return LoadedFeatures(self.extraction, self.features, targets, counts, self.rows)
+
+
+Loaded = LoadedImages | LoadedFeatures
+"""Images for a network that is trained in full, or features for a head."""
+
+
 @dataclass(frozen=True)
 class LoadedData:
     """A data set with its images in memory, and where to compute.
@@ -140,8 +210,8 @@ class LoadedData:
     """
 
     data: DataSet
-    pool: LoadedImages
-    test: LoadedImages
+    pool: Loaded
+    test: Loaded
     device: torch.device
 
     @cached_property
@@ -175,10 +245,49 @@ def _where_they_fit(image_bytes: int, task: str, device: torch.device) -> torch.
     needed = image_bytes * (4 if task == "segmentation" else 3) // 3
     if device.type == "cuda" and needed <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
         return device
+    _check_memory(needed)
+    return torch.device("cpu")
+
+
+def _check_memory(needed: int) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > MEMORY_SHARE * memory:
         raise BenchmarkError(
             f"The images need {needed / 2**30:.1f} GiB of this machine's {memory / 2**30:.1f} GiB "
             "of memory; use fewer with --limit, or smaller ones with --image-size."
         )
-    return torch.device("cpu")
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that read images; what has not begun is dropped at the end."""
+    pool = ThreadPoolExecutor(LOADER_THREADS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _features(
+    images: Sequence[Tensor], network: HeadNetwork, store: FeatureStore
+) -> list[ImageFeatures]:
+    """The features of images as they are in their files, (3, H, W) uint8 each."""
+    keys = [image_key(image, "") for image in images]
+    kept = store.get(network.extraction, keys)
+    found = dict(zip(kept.rows, kept.features, strict=True))
+    new = [row for row in range(len(images)) if row not in found]
+    if new:
+        seen = network.look(torch.stack([network.prepare(images[row]) for row in new]))
+        for row, features in zip(new, seen, strict=True):
+            size = images[row].shape[1], images[row].shape[2]
+            store.put(network.extraction, keys[row], SeenImage(features, size))
+            found[row] = features
+    return [found[row] for row in range(len(images))]
+
+
+def _together(features: Sequence[ImageFeatures]) -> Sequence[ImageFeatures]:
+    """The same features; vectors as one tensor, from which rows are read at once."""
+    if any(len(image.maps) > 1 or image.maps[0].ndim > 1 for image in features):
+        return features
+    vectors = torch.stack([image.maps[0] for image in features])
+    return VectorFeatures(vectors, features[0].content)

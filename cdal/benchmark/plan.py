@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,25 @@ import torch
 from cdal.benchmark.ablations import ABLATIONS
 from cdal.benchmark.budgets import Amount, budgets
 from cdal.benchmark.curve import OPTIONS, Curve, read_curves
-from cdal.benchmark.data_set import DataSet, open_data_set
+from cdal.benchmark.data_set import DataSet, Part, open_data_set
 from cdal.benchmark.errors import BenchmarkError
-from cdal.benchmark.loaded_data import LoadedData, LoadedImages
+from cdal.benchmark.loaded_data import Loaded, LoadedData, LoadedFeatures, LoadedImages
+from cdal.benchmark.progress import Progress
 from cdal.benchmark.protocol import PROTOCOLS, open_for_protocol
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.trainer import new_network, recipe
 from cdal.models import choose_device, choose_network
 from cdal.models.backbone import is_backbone
 from cdal.models.detection.architectures import DETECTORS
+from cdal.models.feature_store import FeatureStore
+from cdal.models.head import HeadNetwork
 
 DEFAULTS: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
 OF_PROTOCOL = (*DEFAULTS, "network", "image_size", "epochs")
 SAMPLED = 20
 """Number of images whose size is read if no image size is given."""
+FEATURE_BYTES = 16 * 2**30
+"""How much a folder of features may hold; the oldest ones go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +44,34 @@ class Plan:
     data: DataSet
     device: torch.device
 
-    def read(self, progress: Callable[[str, float], None]) -> LoadedData:
-        """Read and prepare all images.
+    def read(self, features: Path) -> LoadedData:
+        """Read and prepare all images, and report the progress.
+
+        Args:
+            features: the folder where features for heads are kept.
 
         Raises:
             BenchmarkError: they do not fit into memory.
             DatasetError: a file cannot be read.
         """
         network = new_network(self.settings, self.data.classes, self.device, seed=0)
-        pool, test = (
-            LoadedImages.read(part, network, partial(progress, what))
-            for what, part in (("pool", self.data.pool), ("test images", self.data.test))
-        )
+        store = FeatureStore(features, FEATURE_BYTES)
+        progress = Progress(float(len(self.data.pool) + len(self.data.test)))
+
+        def read(part: Part, what: str) -> Loaded:
+            count = float(len(part))
+
+            def tell(share: float) -> None:
+                progress.under_way(f"reading the {what}", share, count)
+
+            if isinstance(network, HeadNetwork):
+                loaded: Loaded = LoadedFeatures.read(part, network, store, tell)
+            else:
+                loaded = LoadedImages.read(part, network, tell)
+            progress.finished(f"read the {what}, {len(part):,} images", count)
+            return loaded
+
+        pool, test = read(self.data.pool, "pool"), read(self.data.test, "test set")
         return LoadedData(self.data, pool, test, self.device)
 
 
@@ -80,8 +99,14 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         _sizes(data, asked),
         asked["network"],
         asked["image_size"],
-        "head" if kept is None else "full",  # a head has no background class
+        # A head has no background class.
+        arguments.training or ("head" if kept is None else "full"),
     )
+    if arguments.training is not None and is_backbone(network) != (arguments.training == "head"):
+        raise BenchmarkError(
+            f"--training {arguments.training} does not suit the network {network}: a head needs a "
+            "backbone, timm:NAME, and any other network is trained in full."
+        )
     if kept is not None and (is_backbone(network) or not DETECTORS[network].family.background):
         raise BenchmarkError(f"{network} has no background class, which {kept} would keep.")
     initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder, read_json
-from cdal.benchmark.loaded_data import LoadedImages
+from cdal.benchmark.loaded_data import Loaded, LoadedFeatures, LoadedImages
 from cdal.models import DetectionPrediction, Prediction, TaskNetwork
 from cdal.models.detection.regions import MIN_CONFIDENCE
+from cdal.models.head import HeadNetwork
 from cdal.selectors import (
     ClassMixtures,
     Pool,
@@ -116,29 +117,42 @@ def unseen_pool(count: int, labelled: Sequence[int]) -> Pool:
 
 def score(
     network: TaskNetwork,
-    images: LoadedImages,
+    images: Loaded,
     kinds: Collection[MixtureKind],
     progress: Callable[[float], None] = lambda _: None,
 ) -> Scores:
     """Score all images batch by batch; maps and boxes are not kept."""
     features, probabilities, uncertainties = [], [], []
     mixtures: dict[MixtureKind, list[ClassMixtures]] = {kind: [] for kind in kinds}
-    order = torch.split(torch.arange(len(images)), network.prediction_batch_size)
-    for number, (batch, _) in enumerate(images.batches(order)):
-        predicted = network.predict(batch)
+    done = 0
+    for predicted in _predictions(network, images):
         means = means_of_regions(predicted.regions)
         features.append(predicted.features)
         probabilities.append(means.probabilities)
         uncertainties.append(means.uncertainties)
         for kind, batches in mixtures.items():
             batches.append(kind.mixtures(predicted))
-        progress((number + 1) / len(order))
+        done += len(predicted.features)
+        progress(done / len(images))
     return Scores(
         torch.cat(features),
         torch.cat(probabilities),
         torch.cat(uncertainties),
         {kind: ClassMixtures.concatenate(batches) for kind, batches in mixtures.items()},
     )
+
+
+def _predictions(network: TaskNetwork, images: Loaded) -> Iterator[Prediction]:
+    """What a network predicts, batch by batch."""
+    rows = torch.arange(len(images))
+    if isinstance(images, LoadedFeatures) and isinstance(network, HeadNetwork):
+        for features, _ in images.batches(torch.split(rows, network.judged_at_once)):
+            yield network.judge(features)
+    elif isinstance(images, LoadedImages):
+        for batch, _ in images.batches(torch.split(rows, network.prediction_batch_size)):
+            yield network.predict(batch)
+    else:
+        raise TypeError("features are for a head")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -48,6 +48,11 @@ class Simulation:
         self._trainer = Trainer(settings, loaded)
         self._oracle: tuple[int, TaskNetwork] | None = None
         self._chooser = Chooser(loaded, folder, settings.keep_scores)
+        self._done = {
+            (curve.label, seed): folder.count_steps(curve.label, seed, settings.budgets)
+            for curve in curves
+            for seed in range(settings.seeds)
+        }
         self._progress = Progress(self._work_left())
         self._selecting: dict[str, list[float]] = {curve.label: [] for curve in curves}
 
@@ -67,13 +72,11 @@ class Simulation:
 
     def steps_done(self) -> tuple[int, int]:
         """The number of finished steps, and of all steps."""
-        seeds = range(self._settings.seeds)
-        done = sum(len(self._steps(curve, seed)) for curve in self._curves for seed in seeds)
-        return done, len(self._settings.budgets) * len(seeds) * len(self._curves)
+        return sum(self._done.values()), len(self._settings.budgets) * len(self._done)
 
     def _begin(self, seed: int) -> None:
         """The first step of all curves, which share one model and its scores of the pool."""
-        curves = [curve for curve in self._curves if not self._steps(curve, seed)]
+        curves = [curve for curve in self._curves if not self._done[curve.label, seed]]
         if not curves:
             return
         budget, kept = self._settings.budgets[0], self._folder.shared_model(f"seed{seed}")
@@ -94,7 +97,7 @@ class Simulation:
 
     def _go_on(self, curve: Curve, seed: int) -> None:
         """The remaining steps of one run."""
-        steps = self._steps(curve, seed)
+        steps = self._folder.steps(curve.label, seed, self._settings.budgets)
         last = steps[-1]
         names = [*steps[0]["drawn"], *(name for s in steps[:-1] for name in s["next"]["picked"])]
         rows = [self._loaded.row_of[name] for name in names]
@@ -170,6 +173,7 @@ class Simulation:
             "next": choice,
         }
         self._folder.write_step(curve.label, seed, len(rows), step)
+        self._done[curve.label, seed] += 1
         self._progress.finished(
             f"seed {seed}, {curve.label}, {len(rows)} labels: {_quality(trained)}",
             work,
@@ -186,9 +190,6 @@ class Simulation:
     def _oracle_place(self, seed: int) -> Path:
         return self._folder.shared_model(f"seed{seed}-oracle")
 
-    def _steps(self, curve: Curve, seed: int) -> list[dict[str, Any]]:
-        return self._folder.steps(curve.label, seed, self._settings.budgets)
-
     def _progress_of(self, text: str, work: float = 0.0) -> Callable[[float], None]:
         return lambda share: self._progress.under_way(text, share, work)
 
@@ -198,7 +199,7 @@ class Simulation:
         for curve in self._curves:
             known = self._selecting[curve.label]
             for seed in range(self._settings.seeds) if known else ():
-                left = len(self._settings.budgets) - 1 - len(self._steps(curve, seed))
+                left = len(self._settings.budgets) - 1 - self._done[curve.label, seed]
                 total += fmean(known) * max(0, left)
         return total
 
@@ -206,7 +207,7 @@ class Simulation:
         """The work of all steps that are not done; a seed's first steps share one training."""
         total = 0.0
         for seed in range(self._settings.seeds):
-            done = [len(self._steps(curve, seed)) for curve in self._curves]
+            done = [self._done[curve.label, seed] for curve in self._curves]
             total += self._trainer.work(self._settings.budgets[0]) if 0 in done else 0.0
             for count in done:
                 total += sum(map(self._trainer.work, self._settings.budgets[max(1, count) :]))

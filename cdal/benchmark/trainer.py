@@ -24,6 +24,8 @@ from cdal.models import (
     make_network,
     network_class,
 )
+from cdal.models.classification.head import ClassificationHead
+from cdal.models.classification.logistic import ITERATIONS
 
 FILE = "trained.json"
 """Written last in the folder of a kept network."""
@@ -72,16 +74,18 @@ class Trainer:
         return Trained(network, results_of(report, metrics), watch.seconds("train", "evaluate"))
 
     def work(self, labelled: int) -> float:
-        """About how long a step with this many labels takes, in forward passes of one image."""
+        """About how long a step with this many labels takes, in forward passes of one image.
+
+        Those of a head begin with the image's features.
+        """
         settings, loaded = self._settings, self._loaded
+        kind = network_class(settings.task, settings.network)
         plan = recipe(settings, 0).plan(
-            labelled,
-            loaded.device,
-            settings.image_size,
-            settings.pretrained,
-            network_class(settings.task, settings.network).defaults,
+            labelled, loaded.device, settings.image_size, settings.pretrained, kind.defaults
         )
-        return 3.0 * labelled * plan.epochs + len(loaded.pool) + len(loaded.test)
+        # Logistic regression sees all images in each of its iterations.
+        epochs = ITERATIONS if kind is ClassificationHead else plan.epochs
+        return 3.0 * labelled * epochs + len(loaded.pool) + len(loaded.test)
 
 
 def recipe(settings: Settings, seed: int) -> Recipe:

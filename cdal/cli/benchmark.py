@@ -68,6 +68,19 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
     add("--until", metavar="N|P%", help="images labelled at the end; default: 40%%")
     add("--seeds", type=int, metavar="N", help="runs per selector; default: 3")
     add(
+        "--training",
+        choices=("head", "full"),
+        help="train a head on a frozen backbone, or all weights of a network; default: what the "
+        "network is made for, which is a head by default",
+    )
+    add(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="where to keep what a backbone makes of the images, so that it sees each only once; "
+        "default: the folder features in that of --out",
+    )
+    add(
         "--network",
         metavar="NAME",
         help="timm:NAME, a head on this backbone, or a network of torchvision, trained in full; "

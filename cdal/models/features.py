@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import overload
 
+import torch
 from torch import Tensor
 
 FEATURE_MEMORY = 2**29
@@ -60,6 +61,10 @@ class VectorFeatures(Sequence[ImageFeatures]):
             return VectorFeatures(self.vectors[index], self.content)
         return ImageFeatures((self.vectors[index],), self.content)
 
+    def take(self, rows: Sequence[int]) -> VectorFeatures:
+        """The features of these rows, in this order."""
+        return VectorFeatures(self.vectors[torch.tensor(rows, dtype=torch.int64)], self.content)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFeatures:
@@ -82,17 +87,24 @@ class LabelledFeatures:
         """The images of these rows, in this order."""
         return LabelledFeatures(
             self.extraction,
-            [self.features[row] for row in rows],
+            features_of(self.features, rows),
             [self.targets[row] for row in rows],
         )
 
     def batches(
         self, order: Sequence[Tensor]
-    ) -> Iterator[tuple[list[ImageFeatures], list[Tensor]]]:
+    ) -> Iterator[tuple[Sequence[ImageFeatures], list[Tensor]]]:
         """Features and targets for each tensor of indices in ``order``."""
         for indices in order:
             rows = indices.tolist()
-            yield [self.features[row] for row in rows], [self.targets[row] for row in rows]
+            yield features_of(self.features, rows), [self.targets[row] for row in rows]
+
+
+def features_of(features: Sequence[ImageFeatures], rows: Sequence[int]) -> Sequence[ImageFeatures]:
+    """The features of these rows, in this order."""
+    if isinstance(features, VectorFeatures):
+        return features.take(rows)
+    return [features[row] for row in rows]
 
 
 class KeptFeatures:

@@ -92,10 +92,22 @@ class HeadNetwork(TaskNetwork):
         found = [kept.get(key) for key in keys]
         new = [row for row, features in enumerate(found) if features is None]
         if new:
-            for row, features in zip(new, self.extract(batch[new]), strict=True):
+            for row, features in zip(new, self.look(batch[new]), strict=True):
                 kept.put(keys[row], features)
                 found[row] = features
         return [features for features in found if features is not None]
+
+    def look(self, batch: Tensor) -> list[ImageFeatures]:
+        """As ``extract``, but in smaller batches when the device runs out of memory."""
+        try:
+            return self.extract(batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+        # Outside the handler: the exception would keep the batch's tensors in memory.
+        self.halve_batches()
+        half = len(batch) // 2
+        return self.look(batch[:half]) + self.look(batch[half:])
 
     @abstractmethod
     def extract(self, batch: Tensor) -> list[ImageFeatures]:
@@ -151,12 +163,14 @@ class HeadNetwork(TaskNetwork):
         images: Examples,
         stop: Callable[[], bool],
         progress: Callable[[float], None] = lambda _: None,
-    ) -> tuple[list[ImageFeatures], list[Tensor]]:
+    ) -> tuple[Sequence[ImageFeatures], Sequence[Tensor]]:
         """The features of all images, and their targets.
 
         Raises:
             Stopped: ``stop`` returned True.
         """
+        if isinstance(images, LabelledFeatures):
+            return images.features, images.targets
         features: list[ImageFeatures] = []
         targets: list[Tensor] = []
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)

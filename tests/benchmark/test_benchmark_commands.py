@@ -47,6 +47,7 @@ def test_a_smoke_run(task: str, scenes: Scenes, tmp_path: Path) -> None:
             assert step["images"]["trained"] == step["labelled"]
     assert (tmp_path / "out" / "scores" / "seed0-cdal-cs-000005.safetensors").exists()
     assert (tmp_path / "out" / "report.html").exists()
+    assert any((tmp_path / "out" / "features").glob("*/*.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,8 @@ def test_a_smoke_run(task: str, scenes: Scenes, tmp_path: Path) -> None:
         (["--selectors", "random", "--alpha", "0.5"], "--alpha has no effect on random"),
         (["--classes", "ship"], "'ship' is not one of them"),
         (["--task", "detection"], "a layout for classification"),
+        (["--training", "head", "--network", "resnet18"], "--training head does not suit"),
+        (["--training", "full", "--network", "timm:resnet18"], "--training full does not suit"),
         (["--network", "vgg99"], 'The architecture "vgg99" is not one of'),
         (["--device", "tpu"], 'The device "tpu" is not one of'),
         (["--unlabelled", "background"], "--unlabelled has no effect"),

@@ -6,9 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cdal.benchmark.loaded_data import LoadedImages
+from cdal.benchmark.loaded_data import LoadedFeatures, LoadedImages
 from cdal.benchmark.scores import MixtureKind, score, unseen_pool
 from cdal.models import TaskNetwork, make_network
+from cdal.models.backbone import DEFAULT_BACKBONE
+from cdal.models.feature_store import FeatureStore
+from cdal.models.head import HeadNetwork
 from cdal.selectors import ClassMixtures, means_of_regions, mixtures_of_regions
 
 KINDS = (MixtureKind("class"), MixtureKind("image", "uniform"), MixtureKind("class", classes=(1,)))
@@ -35,6 +38,23 @@ def test_scores_are_what_the_network_says_of_all_images_at_once(task: str) -> No
     assert pool.labelled.tolist() == [False, True, False, True, False]
     assert scores.pool(KINDS[1], []).mixtures.shape == (5, 1, 3)
     assert not scores.pool(KINDS[2], []).present[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation", "detection"])
+def test_a_head_scores_features_as_it_does_images(task: str, tmp_path: Path) -> None:
+    network = make_network(task, DEFAULT_BACKBONE, ("a", "b", "c"), 32)
+    assert isinstance(network, HeadNetwork)
+    draws = torch.Generator().manual_seed(0)
+    images = list(torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=draws))
+    nothing = {"classification": torch.tensor(0), "detection": torch.zeros(0, 5)}
+    target = nothing.get(task, torch.zeros(32, 32, dtype=torch.uint8))
+    data = [(image, target) for image in images]
+    held = LoadedFeatures.read(data, network, FeatureStore(tmp_path, 2**30))
+    said = network.predict(torch.stack([network.prepare(image) for image in images]))
+    found = score(network, held, KINDS)
+    wanted = mixtures_of_regions(said.regions, "class")
+    torch.testing.assert_close(found.mixtures[KINDS[0]].mixtures, wanted.mixtures)
+    torch.testing.assert_close(found.features, said.features)
 
 
 def test_boxes_are_regions_as_the_kind_says() -> None:

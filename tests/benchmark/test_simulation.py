@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cdal.benchmark import command, trainer
 from cdal.benchmark.folder import SimulationFolder
-from cdal.benchmark.loaded_data import LoadedImages
+from cdal.benchmark.loaded_data import LoadedFeatures, LoadedImages
 from cdal.benchmark.noise import Noise
 from cdal.benchmark.trainer import Trainer
 from cdal.cli import main
@@ -307,14 +307,14 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
     scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
-    read = LoadedImages.read.__func__  # type: ignore[attr-defined]
+    read = LoadedFeatures.read.__func__  # type: ignore[attr-defined]
 
-    def watched(cls: type[LoadedImages], data: Any, *more: Any) -> LoadedImages:
+    def watched(cls: type[LoadedFeatures], data: Any, *more: Any) -> LoadedFeatures:
         reads.append(len(data))
-        found: LoadedImages = read(cls, data, *more)
+        found: LoadedFeatures = read(cls, data, *more)
         return found
 
-    monkeypatch.setattr(LoadedImages, "read", classmethod(watched))
+    monkeypatch.setattr(LoadedFeatures, "read", classmethod(watched))
     out, data = str(tmp_path), str(scenes("classification"))
     size = ("--initial", "3", "--step", "1", "--until", "3", "--seeds", "1", "--epochs", "1")
     network = ("--image-size", "32", "--device", "cpu")
@@ -329,5 +329,6 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
             "random", "core-set", "cdal-cs", "cdal-rl",
         ]  # fmt: skip
     assert reads == [18, 6]
+    assert (tmp_path / "features").exists()
     rows = (tmp_path / "ablation.md").read_text().splitlines()[-3:]
     assert [row.split(" | ")[0] for row in rows] == ["| 0", "| 1", "| 2"]

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from cdal.backend.errors import ImageError
-from cdal.backend.images.feature_store import FeatureStore, SeenImage
-from cdal.backend.images.shards import KEY_BYTES
 from cdal.backend.images.store import ImageFile, ImageSource, ImageStore, address_key
 from cdal.models import TaskNetwork
+from cdal.models.feature_store import FeatureStore, SeenImage
 from cdal.models.features import ImageFeatures
 from cdal.models.head import HeadNetwork
+from cdal.models.shards import KEY_BYTES
 
 Items = Iterable[tuple[int, object]]
 """For each image, its task and the image in the task's data."""
@@ -176,7 +176,7 @@ class InputReader:
 
     def _look(self, network: HeadNetwork, new: Sequence[tuple[int, bytes, _Prepared]]) -> Inputs:
         """Show prepared images to the backbone, and keep their features."""
-        extracted = _extract(network, [image.pixels for _, _, image in new])
+        extracted = network.look(torch.stack([image.pixels for _, _, image in new]))
         seen: list[tuple[int, bytes, SeenImage]] = []
         for (task_id, content, image), features in zip(new, extracted, strict=True):
             seen.append((task_id, content, SeenImage(features, image.size)))
@@ -199,19 +199,6 @@ def _seen(images: Sequence[tuple[int, bytes, SeenImage]]) -> Inputs:
         [image.size for _, _, image in images],
         [image.features for _, _, image in images],
     )
-
-
-def _extract(network: HeadNetwork, pixels: Sequence[Tensor]) -> list[ImageFeatures]:
-    """Features of prepared images; when the device runs out of memory, in smaller batches."""
-    try:
-        return network.extract(torch.stack(list(pixels)))
-    except torch.OutOfMemoryError:
-        if len(pixels) == 1:
-            raise
-    # Outside the handler: the exception would keep the batch's tensors in memory.
-    network.halve_batches()
-    half = len(pixels) // 2
-    return _extract(network, pixels[:half]) + _extract(network, pixels[half:])
 
 
 def _usable(

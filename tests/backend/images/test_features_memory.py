@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cdal.backend.images.feature_store import FeatureStore
+from cdal.models.feature_store import FeatureStore
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.store import AllowedHosts, ImageSource, ImageStore
 from cdal.models import make_network

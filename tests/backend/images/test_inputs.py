@@ -13,12 +13,12 @@ from support.loopback import Loopback, reply
 from torch import Tensor
 
 from cdal.backend.errors import ImageError
-from cdal.backend.images.feature_store import FeatureStore
 from cdal.backend.images.inputs import InputReader, Inputs
 from cdal.backend.images.store import AllowedHosts, ImageSource, ImageStore
 from cdal.models import TaskNetwork, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE, Backbone, open_backbone
 from cdal.models.dense_head import DenseHeadNetwork
+from cdal.models.feature_store import FeatureStore
 from cdal.models.features import ImageFeatures
 from cdal.models.head import HeadNetwork
 

@@ -20,7 +20,6 @@ from support.offline import (
 from cdal.backend.annotations import Truth
 from cdal.backend.annotations.choices import ChoiceTruth
 from cdal.backend.annotations.rectangles import BoxesTruth
-from cdal.backend.images.feature_store import FeatureStore
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.store import AllowedHosts, ImageSource, ImageStore
 from cdal.backend.loop import train
@@ -37,6 +36,7 @@ from cdal.backend.loop.training_images import LabelledImage, ReadImages, Trainin
 from cdal.backend.store.tables import Event
 from cdal.models import make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
+from cdal.models.feature_store import FeatureStore
 
 
 def truth(label: str, **more: Any) -> ChoiceTruth:

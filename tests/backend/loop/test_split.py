@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from cdal.backend.annotations.choices import ChoiceTruth
-from cdal.backend.images.feature_store import FeatureStore
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.store import AllowedHosts, ImageSource, ImageStore
 from cdal.backend.loop.split import fold, held_out, position, split, without
 from cdal.backend.loop.training_images import LabelledImage, TrainingImages
+from cdal.models.feature_store import FeatureStore
 
 
 def content(number: int) -> bytes:

@@ -20,13 +20,13 @@ from cdal.backend.annotations.choices import ChoiceTruth
 from cdal.backend.annotations.masks import MaskTruth
 from cdal.backend.annotations.polygons import PolygonShape
 from cdal.backend.images import retry
-from cdal.backend.images.feature_store import FeatureStore
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.retry import Patience
 from cdal.backend.images.store import AllowedHosts, ImageError, ImageSource, ImageStore
 from cdal.backend.loop.training_images import LabelledImage, TrainingImages
 from cdal.models import Stopped, TaskNetwork, make_network
 from cdal.models.data import PreparedImages
+from cdal.models.feature_store import FeatureStore
 
 
 def picture(width: int, height: int, grey: int = 0) -> str:

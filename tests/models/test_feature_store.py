@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from cdal.backend.images import feature_store, shards
-from cdal.backend.images.feature_store import FeatureStore, SeenImage, SeenImages
+from cdal.models import feature_store, shards
+from cdal.models.feature_store import FeatureStore, SeenImage, SeenImages
 from cdal.models.features import ImageFeatures
 
 MB = 2**20

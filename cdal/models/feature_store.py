@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdal.backend.images.shards import (
+from cdal.models.features import ImageFeatures, VectorFeatures
+from cdal.models.shards import (
     KEY_BYTES,
     SUFFIX,
     UNFINISHED,
@@ -26,7 +27,6 @@ from cdal.backend.images.shards import (
     Shards,
     tensor_of_keys,
 )
-from cdal.models.features import ImageFeatures, VectorFeatures
 
 log = logging.getLogger(__name__)
 
