@@ -34,18 +34,18 @@ from cdal.backend.annotations.masks import (
     resize,
     shares,
 )
+from cdal.backend.annotations.rle import CHANNELS, decode_mask, has_bytes, values_in
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import IGNORED, Segmentation
 
 MOST_PIXELS = 80_000_000
-"""A larger mask is not read: it takes four bytes per pixel."""
+"""A larger mask is not read, however few bytes encode it: it takes a byte per pixel."""
 
 MOST_BYTES = 2_000_000
-"""A longer encoding is not read: decoding a megabyte takes two seconds."""
+"""A longer encoding is not read: decoding a megabyte takes most of a second."""
 
-CHANNELS = 4
-HEADER_BYTES = 7  # 32 bits: how many values; 5 bits: bits of a value, less one; 4 sizes of 4 bits
-BITS_OF_A_VALUE = 8
+BYTE_COST = 300
+"""A byte of the encoding takes as long as an area takes for so many pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,35 +63,28 @@ class BrushShape:
     rle: bytes
     size: tuple[int, int] | None
 
+    def cost(self, height: int, width: int) -> int:
+        """The pixels of the mask and those of the image, and the encoding."""
+        return values_in(self.rle) // CHANNELS + height * width + BYTE_COST * len(self.rle)
+
     def paint(self, target: LabelMap) -> str | None:
         """Set the covered pixels to its label; returns what is wrong if none can be set."""
         height, width = self.size or target.shape
         if values_in(self.rle) != height * width * CHANNELS:
             return "of another size than its image"
-        # Imported here because it imports NLTK, which takes seconds.
-        from label_studio_sdk.converter.brush import decode_rle
-
         try:
-            values = decode_rle(self.rle)
-        # The library checks nothing; what it raises depends on where the damage is.
-        except (ValueError, IndexError, OverflowError):
+            mask = decode_mask(self.rle, (height, width))
+        except ValueError:
             return DAMAGED
-        alpha = values.reshape(height, width, CHANNELS)[:, :, CHANNELS - 1]
-        most = int(alpha.max())
-        if most == 0:
+        if mask is None:
             return WITHOUT_PIXEL
-        covered = resize((alpha >= (most + 1) // 2).view(np.uint8), target.shape) > 0
+        covered = resize(mask, target.shape) > 0
         target[covered] = self.label
         return None if covered.any() else WITHOUT_PIXEL
 
     def content(self) -> bytes:
         """The encoding and the size."""
         return self.rle + ("" if self.size is None else "{}x{}".format(*self.size)).encode()
-
-
-def values_in(rle: bytes) -> int:
-    """How many values an encoding claims to hold."""
-    return int.from_bytes(rle[:4], "big")
 
 
 def to_result(
@@ -168,7 +161,7 @@ def read(control: Control, result: Sequence[Any], settings: ProjectSettings) -> 
 def _shape(found: Labelled, label: int) -> BrushShape | None:
     """A region if its encoding claims the size of its image, checked without decoding it."""
     given = found.value.get("rle")
-    if not isinstance(given, list) or not HEADER_BYTES < len(given) <= MOST_BYTES:
+    if not isinstance(given, list) or len(given) > MOST_BYTES:
         return None
     try:
         rle = bytes(given)
@@ -178,8 +171,8 @@ def _shape(found: Labelled, label: int) -> BrushShape | None:
     size = original_size(found.region)
     if size is None and named != (None, None):
         return None
-    values, bits = values_in(rle), (rle[4] >> 3) + 1
-    if values > MOST_PIXELS * CHANNELS or bits != BITS_OF_A_VALUE:
+    values = values_in(rle)
+    if not has_bytes(rle) or values > MOST_PIXELS * CHANNELS:
         return None
     if size is not None and values != size[0] * size[1] * CHANNELS:
         return None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
+from unicodedata import normalize
 
 ControlTask = Literal["classification", "detection", "segmentation"]
 
@@ -68,7 +69,8 @@ class Control:
         """The label that a name stands for; None if there is none.
 
         That is the label itself, the first label that lists it among its further names, or else the
-        only label of which either differs in nothing but case.
+        only label of which either differs in nothing but case, white space and how Unicode encodes
+        its characters: "é" as one character or as two.
         """
         if not isinstance(name, str):
             return None
@@ -97,4 +99,4 @@ class Control:
 
 
 def _fold(name: str) -> str:
-    return name.strip().casefold()
+    return normalize("NFKC", " ".join(normalize("NFKC", name).split()).casefold())

@@ -196,11 +196,12 @@ def number(value: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def mark_of(annotations: Iterable[Mapping[str, Any]]) -> str | None:
+def mark_of(control: Control, annotations: Iterable[Mapping[str, Any]]) -> str | None:
     """A hash of what a task's annotations say about its image; None if they say nothing.
 
     It changes if a label is corrected, if another opinion counts, or if another annotation becomes
-    the ground truth. Ids of regions and whatever else does not concern the image are left out.
+    the ground truth. Ids of regions, other controls' regions and whatever else models do not learn
+    from are left out.
     """
     annotation = counting_annotation(annotations)
     if annotation is None:
@@ -209,6 +210,7 @@ def mark_of(annotations: Iterable[Mapping[str, Any]]) -> str | None:
     said = [
         {key: region.get(key) for key in SAYING} if isinstance(region, Mapping) else region
         for region in (result if isinstance(result, list | tuple) else ())
+        if _labelled(control, region) is not None
     ]
     try:
         text = json.dumps(said, sort_keys=True, default=str)

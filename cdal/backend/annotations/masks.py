@@ -31,6 +31,13 @@ Mask = npt.NDArray[np.uint8]
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 
+MOST_WORK = 10_000_000_000
+"""Pixels, see `Shape.cost`: regions that would take longer to paint are not read. A short
+annotation may contain thousands of regions, each as large as the largest image."""
+
+TOO_MUCH = "in an annotation with too many large regions"
+
+
 class Shape(Protocol):
     """One region of an annotation.
 
@@ -40,6 +47,9 @@ class Shape(Protocol):
 
     @property
     def label(self) -> int: ...
+
+    def cost(self, height: int, width: int) -> int:
+        """The work of painting it on an image of this size, in pixels of 1 to 5 ns each."""
 
     def paint(self, target: LabelMap) -> str | None:
         """Set the covered pixels to its label; returns what is wrong if none can be set."""
@@ -90,7 +100,11 @@ class MaskTruth:
     def _paint(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
         """If a region is missing, uncovered pixels are ignored, since they may belong to it."""
         painted = np.full((height, width), self.uncovered, np.uint8)
-        tried = [shape.paint(painted) for shape in self.shapes]
+        tried: list[str | None] = []
+        left = MOST_WORK
+        for shape in self.shapes:
+            left -= shape.cost(height, width)
+            tried.append(TOO_MUCH if left < 0 else shape.paint(painted))
         wrong = tuple(why for why in tried if why is not None)
         if self.lacking or wrong:
             painted[painted == self.uncovered] = IGNORED

@@ -21,6 +21,9 @@ MOST_POINTS = 20_000
 
 LEAST_POINTS = 3
 
+ROW_COST = 25
+"""An edge takes as long for a row that it crosses as an area takes for so many pixels."""
+
 FARTHEST = 10_000.0
 """Percent; points farther outside the image are moved here, where lengths can be computed with."""
 
@@ -36,6 +39,13 @@ class PolygonShape:
 
     label: int
     points: npt.NDArray[np.float32]
+
+    def cost(self, height: int, width: int) -> int:
+        """The pixels of its bounding box, and the rows that its edges cross."""
+        inside = np.clip(self.points / 100, 0, 1) * np.array([width, height])
+        sides = inside.max(0) - inside.min(0) + 1
+        crossed = np.abs(np.diff(inside[:, 1], append=inside[:1, 1])).sum()
+        return int(sides.prod() + ROW_COST * (crossed + len(inside)))
 
     def paint(self, target: LabelMap) -> str | None:
         """Set the pixels whose centres lie inside to its label; says what is wrong if none do."""

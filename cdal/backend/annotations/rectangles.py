@@ -4,7 +4,8 @@ A rectangle is given in percent of the image; a rotated one is turned clockwise 
 corner, and is read as its upright hull, the smallest upright box around it.
 
 A detector learns that there is no object where an image has no box. So an image on which a box
-cannot be read teaches nothing: the object would be learnt as background.
+cannot be read teaches nothing, however many others it has: the object would be learnt as
+background.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ from cdal.models.predictions import Detections
 SCORE_THRESHOLD = 0.3
 """Boxes with a lower confidence are not shown, unless the control says otherwise: a detector
 predicts hundreds of improbable ones."""
+
+MOST_BOXES = 2000
+"""An image with more boxes is not read: a detector compares each box with thousands of places,
+which for so many takes half a second and 160 MB per training step."""
 
 SMALLEST_SIDE = 1.0
 """Pixels; a smaller box shows nothing."""
@@ -140,10 +145,10 @@ def read(
 ) -> Reading:
     """The boxes, clipped to the image; those without an extent on it are left out.
 
-    The image teaches nothing if a box could not be read, or if none is left of those drawn.
+    The image teaches nothing if a box could not be read, or if none is left of those drawn. A box
+    that is there twice, as after copying and pasting, is one object.
     """
-    boxes: list[Box] = []
-    indices: list[int] = []
+    boxes: dict[tuple[Box, int], None] = {}
     left_out: list[str] = []
     turned = 0
     found = list(regions_of(control, result))
@@ -152,16 +157,17 @@ def read(
         if isinstance(box, str) or each.label is None:
             left_out.append(str(box))
             continue
-        boxes.append(box)
-        indices.append(control.labels.index(each.label))
+        boxes[box, control.labels.index(each.label)] = None
         turned += bool((number(each.value.get("rotation")) or 0) % 90)
     sizes = sizes_of(found)
+    if len(boxes) > MOST_BOXES:
+        left_out += [f"among more than {MOST_BOXES:,} of one image"] * len(boxes)
     if set(left_out) - {TOO_SMALL} or (left_out and not boxes):
         return Reading(None, tuple(left_out), sizes)
     truth = BoxesTruth(
         labels=control.labels,
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        indices=np.array(indices, np.int64),
+        boxes=np.array([box for box, _ in boxes], np.float32).reshape(-1, 4),
+        indices=np.array([index for _, index in boxes], np.int64),
         warnings=(_turned(turned),) if turned else (),
     )
     return Reading(truth, tuple(left_out), sizes)

@@ -101,7 +101,7 @@ def _read_marks(work: Context, tasks: Iterable[TaskInfo], since: str | None) -> 
     marks: dict[int, str] = {}
     for task_id, submitted in work.client.annotations(since):
         work.check_stop()
-        mark = mark_of(submitted)
+        mark = mark_of(work.control, submitted)
         if mark is not None:
             marks[task_id] = mark
     return marks
@@ -153,12 +153,15 @@ def _save(work: Context, tasks: Iterable[TaskInfo], marks: Mapping[int, str]) ->
 
 
 def _mark(row: Task, task: TaskInfo, mark: str | None) -> None:
-    """Note what a task is labelled as now."""
+    """Note what a task is labelled as now; what a training has learnt of it stays."""
     if task.annotations == 0:
-        row.labelled_as = row.learnt_as = row.label_changed_at = None
-    elif mark is not None and mark != row.labelled_as:
-        if row.learnt_as is not None:
-            row.label_changed_at = moment_of(task.updated_at)
+        mark = None
+    elif mark is None:  # it was not read
+        return
+    elif row.labelled_as is None:  # what takes a deleted label's place is new
+        row.learnt_as = None
+    if mark != row.labelled_as:
+        row.label_changed_at = None if row.learnt_as is None else moment_of(task.updated_at)
         row.labelled_as = mark
 
 

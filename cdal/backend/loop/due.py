@@ -83,7 +83,8 @@ class Facts:
         waiting: images that somebody can label: not labelled, not ended, without a problem.
         labelled: images with a submitted annotation.
         learnt: labelled images when a training last began.
-        changed: labels that were corrected, or got another opinion, since a training had them.
+        changed: labels that were corrected, deleted or got another opinion since a training had
+            them.
         label_just_came: whether the newest label or change is younger than `PAUSE`.
         serving: whether a model serves.
         training: whether a training is waiting or running.

@@ -48,7 +48,7 @@ def read_labels(work: Context) -> Labels:
         if reading.left_out:
             labels.left_out[task_id] = reading.left_out
         labels.sizes[task_id] = reading.sizes
-        mark = mark_of(submitted)
+        mark = mark_of(work.control, submitted)
         if mark is not None:
             labels.marks[task_id] = mark
     return labels
@@ -80,6 +80,13 @@ def note_learnt(
     rows = session.execute(
         select(Task.task_id, Task.labelled_as, Task.learnt_as).where(Task.project_id == project_id)
     ).all()
+    gone = [
+        {"project_id": project_id, "task_id": task_id, "learnt_as": None}
+        for task_id, _, learnt in rows
+        if learnt is not None and task_id not in marks
+    ]
+    if gone:  # their labels were deleted
+        session.execute(update(Task), gone)
     for is_newer in (False, True):
         names = ("learnt_as",) if is_newer else ("learnt_as", "labelled_as")
         new = [
@@ -151,13 +158,14 @@ def note_unread(work: Context, labels: Labels, read: ReadImages | None = None) -
             shown.append(f"and others ({len(counts)} kinds in all)")
         taught = set(labels.truths) if read is None else {i.task_id for i in read.images.items}
         taught |= set(read.problems) if read else set()
-        useless = sum(task not in taught for task in left_out)
+        useless = [task for task in left_out if task not in taught]
         texts.append(
-            f"{_regions(counts.total())} cannot be read, and nothing is learnt of what they cover: "
+            f"{_regions(counts.total())} cannot be read, so nothing is learnt of what lies there: "
             f"{', '.join(shown)} (the first in task {min(left_out)})"
         )
         if useless:
-            texts.append(f"{_images(useless)} therefore teach nothing")
+            teach = "teaches" if len(useless) == 1 else "teach"
+            texts.append(f"{_images(len(useless))} therefore {teach} nothing ({_tasks(useless)})")
         if any(UNKNOWN in why for why in counts):
             texts.append("list a label's former names in its predicted_values")
     texts += _contradictions(labels, read) if read else ()
@@ -183,6 +191,9 @@ AGAIN = timedelta(days=1)
 MOST_KINDS = 5
 """Kinds of unreadable regions that an event lists."""
 
+MOST_TASKS = 10
+"""Images that teach nothing of which an event lists the tasks."""
+
 
 def _regions(count: int) -> str:
     return "1 labelled region" if count == 1 else f"{count} labelled regions"
@@ -190,6 +201,13 @@ def _regions(count: int) -> str:
 
 def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count} images"
+
+
+def _tasks(task_ids: Iterable[int]) -> str:
+    """The first few tasks, for people who want to correct them."""
+    shown = sorted(task_ids)[: MOST_TASKS + 1]
+    more = " and others" if len(shown) > MOST_TASKS else ""
+    return f"task{'s' * (len(shown) > 1)} {', '.join(map(str, shown[:MOST_TASKS]))}{more}"
 
 
 def _contradictions(labels: Labels, read: ReadImages) -> list[str]:

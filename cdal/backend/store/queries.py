@@ -43,13 +43,12 @@ def count_labelled(session: Session, project_id: int) -> int:
 
 
 def changed_labels(project_id: int) -> ColumnElement[bool]:
-    """The condition on tasks that a training has learnt their label, which was changed since."""
-    return (
-        (Task.project_id == project_id)
-        & (Task.annotations > 0)
-        & Task.labelled_as.is_not(None)
-        & (Task.labelled_as != Task.learnt_as)
-    )
+    """The condition on tasks that a training has learnt their label, which was changed or deleted
+    since.
+    """
+    is_deleted = (Task.annotations == 0) & Task.learnt_as.is_not(None)
+    is_changed = (Task.annotations > 0) & (Task.labelled_as != Task.learnt_as)
+    return (Task.project_id == project_id) & (is_deleted | is_changed)
 
 
 def forget_changes(session: Session, project_id: int) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from label_studio_sdk.converter.brush import mask2rle
 from support.annotated import LABELS, control_of, region, returned, segmentation
 
-from cdal.backend.annotations import FORMATS, read_annotations
-from cdal.backend.annotations.masks import enlarge, parts_of, resize
+from cdal.backend.annotations import FORMATS, masks, read_annotations
+from cdal.backend.annotations.masks import MaskTruth, enlarge, parts_of, resize
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import BACKGROUND, IGNORED
 
@@ -66,6 +67,40 @@ def test_a_damaged_region_leaves_the_rest_unknown() -> None:
     assert found.left_out == ("damaged",)
     assert found.truth is not None
     assert found.truth.classes == {"road"}
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_the_work_of_painting_an_annotation_is_limited(
+    tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred bytes may encode a region of 80 million pixels, and there may be thousands."""
+    rle = mask2rle(np.full((100, 100), 255, np.uint8))
+    values: dict[str, Any] = {
+        "BrushLabels": {"rle": rle},
+        "PolygonLabels": {"points": [[0, 0], [100, 0], [100, 100], [0, 100]]},
+    }
+    whole = [region(tag, {**values[tag], tag.lower(): [label]}, (100, 100)) for label in LABELS[:2]]
+    truth = FORMATS[tag].read(control_of(tag), whole, ProjectSettings()).truth
+    assert isinstance(truth, MaskTruth)
+    cost = truth.shapes[0].cost(100, 100)
+    assert cost >= 100 * 100
+    for limit, label in ((2 * cost, 1), (2 * cost - 1, 0)):
+        monkeypatch.setattr(masks, "MOST_WORK", limit)
+        painted, wrong = truth.fit(100, 100)
+        assert wrong == (masks.TOO_MUCH,) * (1 - label)
+        assert painted is not None
+        assert painted.unique().tolist() == [label]
+
+
+def test_a_polygon_of_many_long_edges_costs_more_than_its_area() -> None:
+    """Each edge crosses each row."""
+    zigzag = [[number % 100, number % 2 * 100] for number in range(1000)]
+    value = {"points": zigzag, "polygonlabels": ["sky"]}
+    found = FORMATS["PolygonLabels"].read(
+        control_of("PolygonLabels"), [region("PolygonLabels", value)], ProjectSettings()
+    )
+    assert isinstance(found.truth, MaskTruth)
+    assert found.truth.shapes[0].cost(100, 100) > 1000 * 100
 
 
 def test_the_digest_changes_with_the_annotation() -> None:

@@ -193,6 +193,23 @@ def test_an_image_with_a_box_of_an_unknown_label_is_not_a_negative() -> None:
         assert found.left_out == ('with the unknown label "river"',)
 
 
+def test_a_box_that_is_there_twice_is_one_object() -> None:
+    """As after copying and pasting: a detector cannot find two objects at one place."""
+    one, other = box(10, 10, 10, 10), box(10, 10, 10, 10, "sky")
+    assert target(one, other, one).tolist() == target(one, other).tolist()
+    assert len(target(one, other)) == 2
+
+
+def test_an_image_with_more_boxes_than_memory_allows_teaches_nothing() -> None:
+    """A detector compares each box with each of thousands of places."""
+    boxes = [box(0, 0, 10, 10 + number / 100) for number in range(rectangles.MOST_BOXES)]
+    assert len(target(*boxes)) == rectangles.MOST_BOXES
+    found = reading(TAG, [*boxes, box(50, 50, 10, 10)])
+    assert found.truth is None
+    assert len(found.left_out) == rectangles.MOST_BOXES + 1
+    assert set(found.left_out) == {"among more than 2,000 of one image"}
+
+
 def test_a_quarter_turn_is_about_the_top_left_corner() -> None:
     """From (80, 40), 120 pixels wide and 40 high: now left of and below its corner."""
     truth = read(TAG, [box(20, 20, 30, 20, rotation=90)])
@@ -232,7 +249,7 @@ def test_the_digest_changes_with_the_annotation() -> None:
         [box(10, 10, 10, 10)],
         [box(10, 10, 10, 11)],
         [box(10, 10, 10, 10, "sky")],
-        [box(10, 10, 10, 10)] * 2,
+        [box(10, 10, 10, 10), box(10, 20, 10, 10)],
     ]
     assert len({read(TAG, result).digest() for result in said}) == len(said)
     moved = {**box(10, 10, 10, 10), "id": "another"}

@@ -97,6 +97,7 @@ CAR = 'value="vehicle" predicted_values="truck, car"'
         ('value="car" alias="vehicle"', "car"),  # the alias is new
         ('value="car" alias="vehicle"', "vehicle"),
         ('value="auto" alias="vehicle" predicted_values="car"', "car"),
+        ('value="vehicle" predicted_values="caf\u00e9 car"', "cafe\u0301\u00a0 car"),
     ],
 )
 def test_annotations_under_a_former_name_count_for_the_label(

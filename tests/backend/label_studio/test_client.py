@@ -10,6 +10,7 @@ import pytest
 from support.processes import PATIENCE
 
 from cdal.backend.annotations import mark_of
+from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio import client as client_module
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING, LabelStudioClient
@@ -117,11 +118,12 @@ def test_whatever_changes_what_counts_changes_the_task(
     (task,) = project.import_images(["/data/upload/0.png"])
     annotator = Annotator(label_studio.url, label_studio.token, project.number)
     annotator.submit(task, "dog")
+    control = served_control(client.read_project().labeling_config)
 
     def state() -> tuple[str, str | None]:
         (info,) = client.tasks()
         (annotations,) = dict(client.annotations(info.updated_at)).values()
-        return info.updated_at, mark_of(annotations)
+        return info.updated_at, mark_of(control, annotations)
 
     def change(annotation: int, **changes: object) -> None:
         answer = httpx.patch(

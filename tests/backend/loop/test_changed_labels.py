@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from support.annotated import config_of, control_of, region
 from support.offline import (
     FakeLabelStudio,
     add_project,
@@ -17,6 +18,7 @@ from support.offline import (
 )
 
 from cdal.backend.annotations import mark_of
+from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.label_studio.data import moment_of
 from cdal.backend.loop import sync
 from cdal.backend.loop.due import read_facts
@@ -136,8 +138,18 @@ def test_a_change_that_is_taken_back_is_none(reviewed: Reviewed) -> None:
 def test_a_label_that_is_deleted_and_made_again_is_new_not_changed(reviewed: Reviewed) -> None:
     reviewed.annotate(7)
     reviewed.sync()
+    assert reviewed.changed == 1
     reviewed.annotate(7, annotation("dog"))
     reviewed.sync()
+    assert reviewed.changed == 0
+
+
+def test_deleted_labels_count_until_a_training_has_been_without_them(reviewed: Reviewed) -> None:
+    for task_id in range(1, 46):
+        reviewed.annotate(task_id)
+    reviewed.sync()
+    assert reviewed.changed == 45
+    reviewed.train()
     assert reviewed.changed == 0
 
 
@@ -159,16 +171,17 @@ def test_when_it_was_changed(reviewed: Reviewed) -> None:
 
 def test_what_a_mark_stands_for() -> None:
     """What people see on the image, not ids, scores or times."""
-    box = {"id": "a", "from_name": "b", "to_name": "i", "type": "rectanglelabels", "score": 0.5}
-    whole = {**box, "value": {"x": 1, "rectanglelabels": ["cat"]}}
-    assert mark_of([]) is None
-    assert mark_of([{"result": [], "was_cancelled": True}]) is None
+    control = control_of("RectangleLabels")
+    box = {"id": "a", "from_name": "what", "type": "rectanglelabels", "score": 0.5}
+    whole = {**box, "value": {"x": 1, "rectanglelabels": ["car"]}}
+    assert mark_of(control, []) is None
+    assert mark_of(control, [{"result": [], "was_cancelled": True}]) is None
     marks = {
-        mark_of([{"result": result}])
+        mark_of(control, [{"result": result}])
         for result in (
             [],
             [whole],
-            [{**whole, "value": {"x": 2, "rectanglelabels": ["cat"]}}],
+            [{**whole, "value": {"x": 2, "rectanglelabels": ["sky"]}}],
             [{**whole, "from_name": "c"}],
             [whole, whole],
             None,
@@ -179,10 +192,27 @@ def test_what_a_mark_stands_for() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
-    assert mark_of([{"result": [{**whole, "value": deep}]}]) is None
-    assert mark_of([{"result": [{**whole, "id": "z", "score": 1}]}]) == mark_of(
-        [{"result": [whole]}]
+    assert mark_of(control, [{"result": [{**whole, "value": deep}]}]) is None
+    of_another_id = {**whole, "id": "z", "score": 1}
+    assert mark_of(control, [{"result": [of_another_id]}]) == mark_of(
+        control, [{"result": [whole]}]
     )
+
+
+def test_what_no_model_learns_from_is_no_change() -> None:
+    """A control that is not served, or the comment that somebody leaves in it."""
+    config = config_of("Choices").replace(
+        "</View>", "<TextArea name='note' toName='image'/></View>"
+    )
+    control = served_control(config)
+    choice = region("Choices", {"choices": ["sky"]})
+    note = {**region("TextArea", {"text": ["blurred"]}), "from_name": "note"}
+    marks = {
+        mark_of(control, [{"result": result}])
+        for result in ([choice], [choice, note], [note, choice], [choice, {"type": "relation"}])
+    }
+    assert len(marks) == 1
+    assert mark_of(control, [{"result": [note]}]) == mark_of(control, [{"result": []}])
 
 
 def test_a_change_while_a_training_reads_the_labels_is_learnt_later(reviewed: Reviewed) -> None:

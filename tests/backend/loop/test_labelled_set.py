@@ -173,7 +173,7 @@ def test_an_event_names_what_cannot_be_read_with_its_count(tmp_path: Path) -> No
     (said,) = events_of(work)
     assert said.startswith("4 labelled regions cannot be read")
     assert f"2 {wolf}, 1 damaged, 1 covering no pixel" in said
-    assert "2 images therefore teach nothing" in said
+    assert "2 images therefore teach nothing (tasks 2, 3)" in said
     assert "predicted_values" in said
     # The next training says it again only if it has changed.
     note_unread(work, labels, read)
@@ -194,6 +194,31 @@ def test_an_event_is_written_too_if_too_little_is_left_to_train_on(tmp_path: Pat
     (said,) = [text for text in events_of(work) if "cannot be read" in text]
     assert '30 with the unknown label "wolf"' in said
     assert "30 images therefore teach nothing" in said
+    assert "1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and others" in said
+
+
+def test_one_bad_box_among_twenty_leaves_its_image_out_and_an_event_names_it(
+    tmp_path: Path,
+) -> None:
+    """The object would be learnt as background; whoever corrects the box gets the image back."""
+    boxes = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
+
+    def box(width: object) -> dict[str, Any]:
+        value = {"x": 10, "y": 10, "width": width, "height": 50, "rectanglelabels": ["cat"]}
+        return {"from_name": "label", "type": "rectanglelabels", "value": value}
+
+    services = make_services(tmp_path)
+    label_studio = FakeLabelStudio()
+    good = [box(width) for width in range(1, 21)]
+    label_studio.given = {1: [{"result": good}], 2: [{"result": [*good, box(None)]}]}
+    project = add_project(services, labeling_config=boxes)
+    work = make_work(services, project, label_studio, "train")
+    labels = read_labels(work)
+    assert list(labels.truths) == [1]
+    note_unread(work, labels)
+    (said,) = events_of(work)
+    assert said.startswith("1 labelled region cannot be read")
+    assert "1 image therefore teaches nothing (task 2)" in said
 
 
 def test_images_of_another_size_than_annotated_are_told(tmp_path: Path) -> None:
