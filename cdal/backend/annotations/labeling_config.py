@@ -52,6 +52,7 @@ def served_control(config: str, name: str | None = None) -> Control:
     else:
         _check_labels(control)
     _check_count(control)
+    _check_path(control)
     return Control(
         tag=control.tag,
         from_name=control.name,
@@ -100,6 +101,13 @@ def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
         raise LabelingError(
             f"The image has no control that this backend serves (found: {found}); "
             f"it serves {', '.join(f'<{tag}>' for tag in SERVED)}."
+        )
+    all_served = served
+    served = [tag for tag in served if not _is_set(tag, "model_skip")]
+    if not served:
+        raise LabelingError(
+            f"All controls that this backend could serve ({_names(all_served)}) have "
+            'model_skip="true"; remove it from the one to serve.'
         )
     if name is not None:
         for tag in served:
@@ -174,8 +182,12 @@ def _attributes(tag: ControlTag) -> dict[str, str]:
     return {name.lower(): str(value) for name, value in (tag.attr or {}).items()}
 
 
+def _is_set(tag: ControlTag, attribute: str) -> bool:
+    return _attributes(tag).get(attribute, "false").strip().lower() == "true"
+
+
 def _is_per_region(tag: ControlTag) -> bool:
-    return _attributes(tag).get("perregion", "false").lower() == "true"
+    return _is_set(tag, "perregion")
 
 
 def _check_choices(control: ControlTag) -> None:
@@ -191,7 +203,7 @@ def _check_choices(control: ControlTag) -> None:
             "serves one label per image: remove perRegion."
         )
     _check_not_dynamic(control, "choices")
-    if attributes.get("allownested", "false").lower() == "true":
+    if _is_set(control, "allownested"):
         raise LabelingError(
             f'The <Choices> "{control.name}" has choices within choices (allowNested); this '
             "backend serves one list of choices."
@@ -229,6 +241,15 @@ def _check_count(control: ControlTag) -> None:
         raise LabelingError(
             f'The <{control.tag}> "{control.name}" has {found:,} labels; this backend serves at '
             f"most {most:,} in a {task}."
+        )
+
+
+def _check_path(control: ControlTag) -> None:
+    path = _attributes(control).get("model_path", "").strip()
+    if path:
+        raise LabelingError(
+            f'The <{control.tag}> "{control.name}" has model_path="{one_line(path)}", which this '
+            'backend does not read: remove it, and name your own weights in the setting "weights".'
         )
 
 

@@ -205,6 +205,26 @@ def test_per_region_controls_go_with_the_regions() -> None:
     assert "asked for each region" in refusal(config(IMAGE, of_each))
 
 
+@pytest.mark.parametrize("attribute", ['model_skip="true"', 'Model_Skip=" True "'])
+def test_a_control_that_models_should_skip_is_not_served(attribute: str) -> None:
+    """As other ML backends have it."""
+    skipped = labels("RectangleLabels", "cat", attributes=attribute)
+    both = config(IMAGE, CHOICES, skipped)
+    assert served_control(both).tag == "Choices"
+    assert '"what"' in refusal(both, "what")
+    assert "model_skip" in refusal(config(IMAGE, skipped))
+    kept = labels("RectangleLabels", "cat", attributes='model_skip="false"')
+    assert served_control(config(IMAGE, kept)).tag == "RectangleLabels"
+
+
+def test_a_path_of_weights_is_refused_where_it_would_count() -> None:
+    told = refusal(with_attribute('model_path="yolov8n.pt"'))
+    assert "yolov8n.pt" in told
+    assert '"weights"' in told
+    other = labels("RectangleLabels", "cat", attributes='model_path="yolov8n.pt"')
+    assert served_control(config(IMAGE, CHOICES, other), "pet").tag == "Choices"
+
+
 @pytest.mark.parametrize(
     ("text", "threshold"), [("0.25", 0.25), ("0", 0.0), (" 1 ", 1.0), ("", None), (None, None)]
 )
