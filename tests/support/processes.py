@@ -22,7 +22,7 @@ PATIENCE = 900.0
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """The environment without the backend's variables, except those that a test sets."""
-    ours = ("LABEL_STUDIO_", "CDAL_", "BASIC_AUTH_", "MODEL_DIR", "PORT", "LOG_LEVEL")
+    ours = ("LABEL_STUDIO_", "CDAL_", "BASIC_AUTH_", "MODEL_DIR", "PORT", "LOG_LEVEL", "THREADS")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "MODEL_DIR": str(folder), "CDAL_HOST": "127.0.0.1", **more}
 
