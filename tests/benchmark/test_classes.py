@@ -3,11 +3,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.recorded import results, run, two_selectors
+from support.recorded import results, run, step, two_selectors
 
-from cdal.benchmark.report.classes import PickedClasses, evenness, picked_classes
+from cdal.benchmark.report.classes import (
+    PickedClasses,
+    evenness,
+    picked_classes,
+    rare_classes,
+)
 from cdal.benchmark.report.record import parse_record
-from cdal.benchmark.report.tables import picked_classes_table
+from cdal.benchmark.report.tables import picked_classes_table, rare_classes_table
 from cdal.models import BACKGROUND
 
 
@@ -58,3 +63,37 @@ def test_background_is_no_class() -> None:
 
 def test_without_counts_nothing_is_said() -> None:
     assert picked_classes(parse_record(two_selectors()), {}) is None
+
+
+def test_rare_classes_have_curves_and_a_share_of_the_picks() -> None:
+    def of(selector: str, seed: int, names: tuple[str, ...], scores: tuple[float, ...]) -> Any:
+        steps = [
+            step(labelled, 0.5, [name], {"cat": 0.9, "dog": score})
+            for labelled, name, score in zip((1, 2), names, scores, strict=True)
+        ]
+        return {"selector": selector, "seed": seed, "steps": steps}
+
+    data = results(
+        [
+            of("random", 0, ("cat0", "cat1"), (0.0, 0.1)),
+            of("random", 1, ("cat1", "dog0"), (0.2, 0.3)),
+            of("cdal-cs", 0, ("cat0", "dog0"), (0.0, 0.5)),
+        ]
+    )
+    counts: dict[str, dict[int, int]] = {f"cat{number}": {0: 1} for number in range(9)}
+    counts["dog0"] = {1: 1}
+    told = rare_classes(parse_record(data), counts)
+    assert told is not None
+    assert (told.classes, told.budgets) == (("dog",), (1, 2))
+    assert told.in_pool == pytest.approx(0.1)
+    assert told.curves["dog", "random"] == pytest.approx({1: 0.1, 2: 0.2})
+    assert told.shares["random"].mean == pytest.approx(0.25)
+    assert told.shares["cdal-cs"].mean == pytest.approx(0.5)
+    table = rare_classes_table(told, "accuracy")
+    assert table.header == ("labels", "random", "cdal-cs")
+    assert [row[2] for row in table.rows] == ["0.0", "50.0", "50.0"]
+
+
+def test_no_class_is_rare_if_all_are_equally_frequent() -> None:
+    data = two_selectors()
+    assert rare_classes(parse_record(data), {name: {0: 1, 1: 1} for name in every(data)}) is None

@@ -13,13 +13,14 @@ from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 from support.recorded import results, run, step, two_selectors
 
-from cdal.benchmark.report.classes import per_class
+from cdal.benchmark.report.classes import RareClasses, per_class, rare_classes
 from cdal.benchmark.report.overlap import overlap
 from cdal.benchmark.report.plots import (
     PickedImage,
     as_png,
     as_svg,
     class_bars,
+    class_curves,
     embed,
     embedding_picks,
     learning_curves,
@@ -61,11 +62,21 @@ def width_of(bar: Patch) -> float:
     return bar.get_width()
 
 
+def rare(data: dict[str, Any]) -> RareClasses:
+    """What became of the dogs, of which one image in ten shows one."""
+    record = parse_record(data)
+    names = dict.fromkeys(n for run in record.runs for step in run.steps for n in step.picked)
+    found = rare_classes(record, {n: {k % 10 == 0: 1} for k, n in enumerate(names)})
+    assert found is not None
+    return found
+
+
 def every_plot(data: dict[str, Any]) -> list[Figure]:
     record = parse_record(data)
     return [
         curves(data),
         class_bars(per_class(record), record.metric),
+        class_curves(rare(data), record.metric),
         overlap_matrix(overlap(record), record.budgets[-1]),
         time_bars(seconds(record)),
         embedding_picks(points()[:, :2], {"core-set": [1, 2], HOSTILE: [3]}, [4]),

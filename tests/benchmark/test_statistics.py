@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cdal.benchmark.report.statistics import (
     area,
     band,
+    interval_of_labels,
     jaccard,
     labels_to_reach,
     mean_curve,
@@ -63,6 +64,18 @@ def test_labels_to_reach(target: float, labels: float | None) -> None:
 
 def test_the_first_crossing_counts_where_a_curve_falls() -> None:
     assert labels_to_reach({10: 0.0, 20: 0.8, 30: 0.2, 40: 0.9}, 0.4) == pytest.approx(15)
+
+
+def test_the_interval_of_labels_is_over_the_seeds() -> None:
+    random = [{10: 0.0, 20: 0.5}, {10: 0.0, 20: 0.5}]
+    # Alone, the first seed reaches 0.5 at 15 labels and the second at 20; both together, whose mean
+    # rises to 0.75, at 10 + 10 · 0.5 / 0.75.
+    mixed = [{10: 0.0, 20: 1.0}, {10: 0.0, 20: 0.5}]
+    assert interval_of_labels(mixed, random) == pytest.approx((15, 20))
+    # In a quarter of the samples it is only the second seed.
+    never = [{10: 0.0, 20: 1.0}, {10: 0.0, 20: 0.2}]
+    assert interval_of_labels(never, random) == (pytest.approx(15), math.inf)
+    assert interval_of_labels(mixed[:1], random[:1]) is None
 
 
 def test_a_mean_curve_has_the_labels_that_all_have() -> None:

@@ -46,7 +46,7 @@ def test_metric_at_each_budget() -> None:
 def test_against_random() -> None:
     table = comparison_table(summarise(parse_record(two_selectors())), "accuracy")
     assert table.rows == (
-        ("random", "2", "61.5 ± 19.1", "73.0 ± 38.1", "–", "–", "–", "–", "–"),
+        ("random", "2", "61.5 ± 19.1", "73.0 ± 38.1", "–", "–", "–", "–", "–", "–"),
         (
             "cdal-cs",
             "2",
@@ -56,7 +56,8 @@ def test_against_random() -> None:
             "0.04",
             "+8.0 ± 25.4",
             "0.16",
-            "20",
+            "20 (20 to 20)",
+            "33% (33% to 33%)",
         ),
     )
 
@@ -69,13 +70,14 @@ def test_what_is_not_reached_is_said() -> None:
     assert table.rows[1] == (
         *("margin", "1", "45.0", "80.0", "−5.0", "–", "−10.0", "–"),
         "not reached",
+        "none",
     )
 
 
 def test_labels_are_rounded_up() -> None:
     data = results([run("random", 0, {10: 0.0, 20: 0.5}), run("margin", 0, {10: 0.0, 20: 0.7})])
     # 10 + 10 · 5/7 = 17.14.
-    assert comparison_table(summarise(parse_record(data)), "miou").rows[1][-1] == "18"
+    assert comparison_table(summarise(parse_record(data)), "miou").rows[1][-2:] == ("18", "14%")
 
 
 def test_seconds() -> None:

@@ -15,6 +15,10 @@ Counts = Mapping[str, Mapping[int, int]]
 """For each image of a pool, by name: the count of each class that occurs in it."""
 
 
+RARE = 0.5
+"""A class is rare if its share is less than this part of an equal share."""
+
+
 @dataclass(frozen=True, slots=True)
 class PerClass:
     """Scores at the last budget, over the runs that came there.
@@ -91,6 +95,65 @@ def picked_classes(record: Record, counts: Counts) -> PickedClasses | None:
             for name, rows in shares.items()
         },
         {name: band([evenness(row) for row in rows]) for name, rows in shares.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RareClasses:
+    """The classes that are less than half as frequent in the pool as if all were equally so.
+
+    Attributes:
+        classes: their names.
+        selectors: those with a complete run.
+        budgets: every number of labels at which there is a score.
+        in_pool: their share of what could be labelled in the pool.
+        shares: the same of what is labelled at the last budget, by selector.
+        scores: their mean score by (selector, labels), over the complete runs.
+        curves: the mean score of each by (class, selector), by number of labels.
+    """
+
+    classes: tuple[str, ...]
+    selectors: tuple[str, ...]
+    budgets: tuple[int, ...]
+    in_pool: float
+    shares: Mapping[str, Band]
+    scores: Mapping[tuple[str, int], Band]
+    curves: Mapping[tuple[str, str], Mapping[int, float]]
+
+
+def rare_classes(record: Record, counts: Counts) -> RareClasses | None:
+    """Collect what became of the rare classes; None without any, see also ``picked_classes``."""
+    picked = picked_classes(record, counts)
+    if picked is None:
+        return None
+    rows = [row for row, share in enumerate(picked.pool) if share < RARE / len(picked.classes)]
+    rare = tuple(picked.classes[row] for row in rows)
+    if not rare:
+        return None
+    shares, scores = {}, {}
+    curves: dict[tuple[str, str], dict[int, float]] = {}
+    for selector in picked.shares:
+        runs = list(record.complete(selector).values())
+        of_runs = [_shares(_labelled(run), counts, len(picked.classes)) for run in runs]
+        shares[selector] = band([sum(of_run[row] for row in rows) for of_run in of_runs])
+        for labelled in record.budgets:
+            steps = [step for run in runs for step in run.steps if step.labelled == labelled]
+            known = [[s for name in rare if (s := step.per_class.get(name)) is not None]
+                     for step in steps]  # fmt: skip
+            if steps and all(known):
+                scores[selector, labelled] = band([fmean(each) for each in known])
+            for name in rare:
+                of_class = [s for step in steps if (s := step.per_class.get(name)) is not None]
+                if of_class:
+                    curves.setdefault((name, selector), {})[labelled] = fmean(of_class)
+    return RareClasses(
+        rare,
+        tuple(picked.shares),
+        tuple(sorted({labelled for _, labelled in scores})),
+        sum(picked.pool[row] for row in rows),
+        shares,
+        scores,
+        curves,
     )
 
 

@@ -14,7 +14,13 @@ from jinja2 import Environment, StrictUndefined
 
 from cdal.benchmark.data_set import Part
 from cdal.benchmark.folder import SimulationFolder
-from cdal.benchmark.report.classes import PickedClasses, per_class, picked_classes
+from cdal.benchmark.report.classes import (
+    PickedClasses,
+    RareClasses,
+    per_class,
+    picked_classes,
+    rare_classes,
+)
 from cdal.benchmark.report.command_line import command_line
 from cdal.benchmark.report.conclusions import conclusions, unfinished
 from cdal.benchmark.report.formatting import metric_name
@@ -23,6 +29,7 @@ from cdal.benchmark.report.plots import (
     Picture,
     as_svg,
     class_bars,
+    class_curves,
     learning_curves,
     overlap_matrix,
     picture,
@@ -40,6 +47,7 @@ from cdal.benchmark.report.tables import (
     overlap_table,
     picked_classes_table,
     plain,
+    rare_classes_table,
     seconds_table,
 )
 
@@ -69,7 +77,7 @@ class Section:
 
 
 def write_report(folder: Path, pool: Part | None = None) -> Path:
-    """Write ``report.html``, ``curves.svg`` and ``table.md`` beside a ``results.json``.
+    """Write ``report.html``, ``table.md`` and curves as SVG beside a ``results.json``.
 
     Args:
         folder: with the results, finished or not; kept scores in it are drawn as well.
@@ -84,8 +92,14 @@ def write_report(folder: Path, pool: Part | None = None) -> Path:
     """
     record = read_record(folder / "results.json")
     summaries = summarise(record)
-    picks = picked_classes(record, SimulationFolder(folder).read_counts())
-    sections = [*_measured(record, summaries, picks), *_shown(folder, record, pool)]
+    counts = SimulationFolder(folder).read_counts()
+    rare = rare_classes(record, counts)
+    sections = [
+        *_measured(record, summaries, picked_classes(record, counts), rare),
+        *_shown(folder, record, pool),
+    ]
+    if rare is not None:
+        (folder / "rare.svg").write_bytes(as_svg(class_curves(rare, record.metric)))
     if summaries:
         curves = as_svg(learning_curves(summaries, record.metric, record.pool))
         (folder / "curves.svg").write_bytes(curves)
@@ -96,7 +110,10 @@ def write_report(folder: Path, pool: Part | None = None) -> Path:
 
 
 def _measured(
-    record: Record, summaries: tuple[Summary, ...], picks: PickedClasses | None
+    record: Record,
+    summaries: tuple[Summary, ...],
+    picks: PickedClasses | None,
+    rare: RareClasses | None,
 ) -> list[Section]:
     if not summaries:
         return []
@@ -114,6 +131,11 @@ def _measured(
         )
         table = class_table(classes, record.metric, record.budgets[-1])
         sections.append(Section("Classes", "", bars, (table,)))
+    if rare is not None:
+        drawn = picture(class_curves(rare, record.metric), "scores of the rare classes by labels")
+        sections.append(
+            Section("Rare classes", "", drawn, (rare_classes_table(rare, record.metric),))
+        )
     if picks is not None:
         sections.append(Section("Classes of the picks", "", None, (picked_classes_table(picks),)))
     shared = overlap(record)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import integrate, stats
 
 CONFIDENCE = 0.95
+RESAMPLES = 2000
 # Differences that agree to this share of their size differ only by rounding.
 _ROUNDING = 1e-12
 
@@ -91,6 +92,41 @@ def labels_to_reach(curve: Mapping[int, float], target: float) -> float | None:
             return before + share * (label - before)
         before = label
     return None
+
+
+def interval_of_labels(
+    curves: Sequence[Mapping[int, float]], against: Sequence[Mapping[int, float]]
+) -> tuple[float, float] | None:
+    """The 95% interval, by bootstrap over the seeds, of the labels for another's final height.
+
+    In each sample of the seeds, the number of labels at which the mean curve first reaches the
+    other's last height; infinite if it never does.
+
+    Args:
+        curves: of the selector, by seed.
+        against: of the other one, with the same seeds; all have the same numbers of labels.
+
+    Returns:
+        Its ends; None with fewer than two seeds.
+    """
+    count = len(curves)
+    if count < 2:
+        return None
+    labels = sorted(curves[0])
+    heights = np.array([[curve[label] for label in labels] for curve in curves])
+    finals = np.array([curve[labels[-1]] for curve in against])
+    samples = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+    needed = [
+        labels_to_reach(dict(zip(labels, means, strict=True)), target)
+        for means, target in zip(
+            heights[samples].mean(1).tolist(), finals[samples].mean(1).tolist(), strict=True
+        )
+    ]
+    found = [np.inf if number is None else number for number in needed]
+    # Not interpolated: between a number and infinity there is nothing.
+    ends = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+    low, high = np.quantile(found, ends, method="inverted_cdf").tolist()
+    return low, high
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -11,6 +11,7 @@ from cdal.benchmark.report.statistics import (
     PairedTest,
     area,
     band,
+    interval_of_labels,
     labels_to_reach,
     mean_curve,
     paired_test,
@@ -28,6 +29,7 @@ class Comparison:
         target: random's metric at the last budget, mean over the seeds.
         labels: number of labels at which the selector's mean curve first reaches the target; None
             if it never does.
+        interval: the ends of the 95% interval of ``labels``; see ``interval_of_labels``.
         area: test of the normalised area under the curve; None for a curve of one point.
         final: test of the metric at the last budget.
     """
@@ -35,6 +37,7 @@ class Comparison:
     seeds: int
     target: float
     labels: float | None
+    interval: tuple[float, float] | None
     area: PairedTest | None
     final: PairedTest
 
@@ -102,9 +105,17 @@ def _comparison(record: Record, selector: str) -> Comparison | None:
         seeds=len(seeds),
         target=target,
         labels=labels_to_reach(mean_curve(curves), target),
+        interval=_interval(curves, against),
         area=_compare_areas(curves, against),
         final=paired_test([curve[last] for curve in curves], [curve[last] for curve in against]),
     )
+
+
+def _interval(
+    curves: list[dict[int, float]], against: list[dict[int, float]]
+) -> tuple[float, float] | None:
+    same = len({tuple(sorted(curve)) for curve in (*curves, *against)}) == 1
+    return interval_of_labels(curves, against) if same else None
 
 
 def _compare_areas(

@@ -5,6 +5,7 @@ Figures are not registered with pyplot, so none needs closing, and no display is
 
 from cdal.benchmark.report.plots.by_value import by_value
 from cdal.benchmark.report.plots.class_bars import class_bars
+from cdal.benchmark.report.plots.class_curves import class_curves
 from cdal.benchmark.report.plots.embedding import embed, embedding_picks
 from cdal.benchmark.report.plots.learning_curves import learning_curves
 from cdal.benchmark.report.plots.mixture_bars import PickedImage, mixture_bars
@@ -19,6 +20,7 @@ __all__ = [
     "as_svg",
     "by_value",
     "class_bars",
+    "class_curves",
     "embed",
     "embedding_picks",
     "learning_curves",
