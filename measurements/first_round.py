@@ -20,6 +20,7 @@ import torch
 from heads import vectors
 from torch import Tensor
 
+from cdal.backend.loop.select import in_parts, parts_of
 from cdal.datasets import Example, LabelledImages, open_images
 from cdal.models import choose_device, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
@@ -40,6 +41,14 @@ def unseen_pool(features: Tensor, classes: int) -> Pool:
     )
 
 
+def ranked(name: str, pool: Pool, count: int, seed: int) -> list[int]:
+    """The rows of the first images by a selector, in the order in which the backend queues them."""
+    selector = make_selector(name)
+    if name != "typiclust":
+        return selector.select(pool, count, seed).indices
+    return in_parts(selector, pool, parts_of(count, count), seed, lambda _: None).indices
+
+
 def accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int) -> float:
     """The share of the test images that a head is right about; each is features and labels."""
     weights = class_weights(torch.bincount(train[1], minlength=classes))
@@ -56,6 +65,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=10_000, help="training images, drawn")
     parser.add_argument("--test-images", type=int, default=1000, help="drawn")
     parser.add_argument("--labels", type=int, default=30)
+    parser.add_argument("--queue", type=int, default=100, help="images ranked, as by the backend")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--selectors", nargs="+", default=["random", "typiclust", "prob-cover"])
     parser.add_argument("--device", default="auto")
@@ -90,7 +100,7 @@ def main() -> None:
         reached, found, seconds = [], [], []
         for seed in range(options.seeds):
             began = time.perf_counter()
-            picks = make_selector(name).select(pool, options.labels, seed).indices
+            picks = ranked(name, pool, max(options.labels, options.queue), seed)[: options.labels]
             seconds.append(time.perf_counter() - began)
             reached.append(100 * accuracy((features[picks], labels[picks]), test, classes))
             found.append(len(set(labels[picks].tolist())))

@@ -295,7 +295,7 @@ class ServerConfig(BaseSettings):
         return self.project_folder(project_id) / "versions" / str(number)
 
     def scores_folder(self, project_id: int, number: int) -> Path:
-        """Folder of a model version's scores of the pool."""
+        """Folder of a model version's scores of the pool, or of those of `UNTRAINED`."""
         return self.project_folder(project_id) / "scores" / str(number)
 
 

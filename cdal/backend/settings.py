@@ -67,6 +67,13 @@ class ProjectSettings(BaseModel):
     selector_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the selector, by name."
     )
+    first_round: Literal["typical", "random"] = Field(
+        "typical",
+        description="The order before the first model: images that are typical of the pool by the "
+        'features of the pretrained backbone (TypiClust), or "random". The queue opens in random '
+        "order, and typical images come first as soon as they are found. Full training has no "
+        "backbone, so its first order is random.",
+    )
     random_share: float = Field(
         0.0,
         ge=0,
@@ -83,7 +90,7 @@ class ProjectSettings(BaseModel):
     min_labels: int = Field(
         10,
         ge=2,
-        description="Labelled images needed for the first training; until then, rounds are random.",
+        description="Labelled images needed for the first training; until then, see `first_round`.",
     )
     train_every: int | None = Field(
         None,
@@ -194,6 +201,11 @@ class ProjectSettings(BaseModel):
     def trains_head(self) -> bool:
         """Whether labels train a head on a frozen backbone, and not all weights."""
         return self.training != "full" and self._reason_for_full is None
+
+    @property
+    def begins_typical(self) -> bool:
+        """Whether typical images come first before there is a model."""
+        return self.first_round == "typical" and self.trains_head
 
     @property
     def _reason_for_full(self) -> str | None:

@@ -204,7 +204,7 @@ def _print_instructions(
 
 [bold]What to do now[/bold]
 1. Open Label Studio, log in, and press "Label All Tasks". Images come in the order of the queue.
-   The first order is random, because there is no model yet.
+   There is no model yet, so images that are typical of the pool come first, once they are found.
 2. {LABEL[task]}
    The model trains automatically, after ten labels for the first time; you can keep labelling.
 3. The next images are the most informative ones by Contextual Diversity. The tab "CDAL queue" in

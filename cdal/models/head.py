@@ -114,6 +114,10 @@ class HeadNetwork(TaskNetwork):
         """Compute the features of prepared images, (B, 3, S, S) uint8, without keeping them."""
 
     @abstractmethod
+    def vectors(self, features: Sequence[ImageFeatures]) -> Tensor:
+        """One vector per image, (B, D) float32, by the backbone alone."""
+
+    @abstractmethod
     def judge(self, features: Sequence[ImageFeatures]) -> Prediction:
         """The head's prediction, given the features of B images."""
 

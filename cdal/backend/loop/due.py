@@ -22,6 +22,7 @@ from cdal.backend.loop.rounds import (
     count_fresh_picks,
     open_round,
     unfinished_round,
+    waits_for_typical,
 )
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import changed_labels, count_labelled, count_tasks, waiting
@@ -92,6 +93,7 @@ class Facts:
         open: the open round, if there is one.
         unranked: images that nobody has labelled or skipped and the open round has not ranked;
             counted only when nearly all of its ranking is labelled.
+        waits_for_typical: whether the open round is in random order until typical images are found.
         unfinished: the round that is being made, if there is one.
         without_model: whether a training has just ended without a new model.
     """
@@ -111,6 +113,7 @@ class Facts:
     round_just_failed: bool = False
     open: OpenRound | None = None
     unranked: int = 0
+    waits_for_typical: bool = False
     unfinished: UnfinishedRound | None = None
     without_model: bool = False
 
@@ -129,6 +132,11 @@ class Facts:
     def news_in_words(self) -> str:
         """How many labels are new, or changed."""
         return f"{self.news} new {'or changed ' if self.changed else ''}labels"
+
+    @property
+    def typical_is_due(self) -> bool:
+        """Whether typical images are to be found; a training needs the machine more."""
+        return self.waits_for_typical and not self.training and self.labelled < self.min_labels
 
     @property
     def round_was_learnt(self) -> bool:
@@ -240,8 +248,13 @@ RULES = (
         "{f.news_in_words} in round {f.open.number}",
     ),
     Rule(
-        lambda f: f.unranked > 0 and f.round_just_failed,
+        lambda f: (f.unranked > 0 or f.typical_is_due) and f.round_just_failed,
         text="a round failed, and is tried again in a few minutes",
+    ),
+    Rule(
+        lambda f: f.typical_is_due,
+        "begin a round",
+        "typical images are to come first",
     ),
     Rule(
         lambda f: f.unranked > 0,
@@ -295,6 +308,9 @@ def read_facts(
         round_just_failed=_round_just_failed(session, project_id),
         open=None if current is None else OpenRound.of(session, current),
         unranked=0 if current is None else _count_unranked(session, current, settings),
+        waits_for_typical=settings.begins_typical
+        and current is not None
+        and waits_for_typical(session, current),
         unfinished=_read_unfinished(session, project),
         without_model=without_model,
     )

@@ -1,4 +1,4 @@
-"""The map of the pool: images placed by t-SNE of the features from the open round's model."""
+"""The map of the pool: images placed by t-SNE of the features that the open round went by."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from cdal.backend.config import ServerConfig
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.pool_scores import Scores
-from cdal.backend.loop.rounds import open_round
-from cdal.backend.store.tables import ModelVersion, Pick, Project, Task
+from cdal.backend.loop.rounds import open_round, scored_by
+from cdal.backend.store.tables import Pick, Project, Task
 
 MOST_POINTS = 2000
 
@@ -30,19 +30,19 @@ COMPONENTS = 50
 
 
 def run(work: Context) -> str:
-    """Place the images that the open round's model has scored, or a sample of them, on a map."""
+    """Place the images that were scored for the open round, or a sample of them, on a map."""
     with work.services.store.reading() as session:
         current = open_round(session, work.project)
-        if current is None or current.model_version_id is None:
-            return "there is no model whose features could be laid out"
-        version = session.get_one(ModelVersion, current.model_version_id)
+        number = None if current is None else scored_by(session, current)
+        if current is None or number is None:
+            return "there are no features that could be laid out"
         queued = session.scalars(
             select(Pick.task_id).filter_by(round_id=current.id, state="queued").order_by(Pick.rank)
         ).all()
         labelled = session.scalars(
             select(Task.task_id).where(Task.project_id == work.project.id, Task.annotations > 0)
         ).all()
-    folder = work.services.config.scores_folder(work.project.id, version.number)
+    folder = work.services.config.scores_folder(work.project.id, number)
     scores = Scores.load(folder)
     if scores is None:
         return "nothing has been scored yet"
@@ -52,7 +52,7 @@ def run(work: Context) -> str:
     places = lay_out(some.features.numpy(), work.settings.seed)
     work.check_stop()
     drawn = PoolMap(
-        version=version.number,
+        version=number,
         images=len(scores),
         task_ids=some.task_ids.tolist(),
         x=_rounded(places[:, 0]),
@@ -60,7 +60,7 @@ def run(work: Context) -> str:
         classes=some.probabilities.argmax(1).tolist(),
         entropies=_rounded(some.uncertainties[:, 0].numpy()),
     )
-    file = map_file(work.services.config.project_folder(work.project.id), version.number)
+    file = map_file(work.services.config.project_folder(work.project.id), number)
     drawn.save(file)
     for other in file.parent.glob("*.json"):
         if other != file:
@@ -114,7 +114,7 @@ class PoolMap:
     """The map by one model version: N points, in lists of the same length.
 
     Attributes:
-        version: the model version's number.
+        version: the model version's number; see `UNTRAINED`.
         images: how many have been scored; the map shows a sample of many.
         task_ids: the images.
         x: in [0, 1].
@@ -150,12 +150,12 @@ class PoolMap:
 
 
 def newest_map(session: Session, config: ServerConfig, project: Project) -> PoolMap | None:
-    """The map by the open round's model; None if there is no model or no map yet."""
+    """The map by what the open round went by; None if that is nothing, or there is no map yet."""
     current = open_round(session, project)
-    if current is None or current.model_version_id is None:
+    number = None if current is None else scored_by(session, current)
+    if number is None:
         return None
-    version = session.get_one(ModelVersion, current.model_version_id)
-    return PoolMap.load(map_file(config.project_folder(project.id), version.number))
+    return PoolMap.load(map_file(config.project_folder(project.id), number))
 
 
 def map_file(project_folder: Path, version: int) -> Path:

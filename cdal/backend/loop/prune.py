@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from cdal.backend.jobs.manager import was_requested
 from cdal.backend.label_studio.data import stamp
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.rounds import round_of_queue
+from cdal.backend.loop.rounds import UNTRAINED, round_of_queue
 from cdal.backend.store.tables import (
     Event,
     Job,
@@ -54,6 +54,9 @@ def forget_old_scores(work: Context, current: Round) -> None:
         return
     with work.services.store.reading() as session:
         versions = session.scalars(_superseded(work, session, current)).all()
+    # What the backbone alone had seen, before there was a model.
+    untrained = work.services.config.scores_folder(work.project.id, UNTRAINED)
+    shutil.rmtree(untrained, ignore_errors=True)
     for version in versions:
         while (forgotten := _forget_some(work, current, version)) == CHUNK:
             pass

@@ -18,9 +18,19 @@ from sqlalchemy.orm import Session
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.manager import Jobs
 from cdal.backend.project_config import ProjectConfig
+from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled, still_served
-from cdal.backend.store.tables import Comparison, Job, Pick, Project, Round, Task, now
+from cdal.backend.store.tables import (
+    Comparison,
+    Job,
+    ModelVersion,
+    Pick,
+    Project,
+    Round,
+    Task,
+    now,
+)
 
 UNFINISHED = ("scoring", "selecting", "queueing")
 """States of a round that is being made; after them it is "open", and finally "closed"."""
@@ -28,6 +38,13 @@ UNFINISHED = ("scoring", "selecting", "queueing")
 MADE_BY: Mapping[str, JobKind] = {"scoring": "score", "selecting": "select", "queueing": "queue"}
 """The kind of job that an unfinished round in this state waits for."""
 
+TYPICAL = "typiclust"
+"""The selector of an order that is made before there is a model, from the pool's features."""
+
+NO_MODEL = "There is no trained model yet."
+
+UNTRAINED = 0
+"""Stands for the number of a model version where a backbone alone has seen the pool."""
 
 _QUEUE_VERSION = re.compile(r"CDAL round ([0-9]{1,9})\.[0-9]{1,9}")
 
@@ -113,15 +130,16 @@ def begin_round(
     """Begin a project's next round, or refresh the order of the open one if it is not finished.
 
     Either way the pool is scored with the serving model, ranked and queued, by the project's
-    current settings. Without a serving model the ranking is random, and `cold_start` says why. The
-    label stream follows the open round's order until the new one is queued; a ranking that is
-    still being made is given up.
+    current settings. Without a serving model the first order is random, so that people have a queue
+    at once; later ones begin with typical images, if the settings want them. `cold_start` says why
+    there is no model. The label stream follows the open round's order until the new one is queued;
+    a ranking that is still being made is given up.
 
     Args:
         session: of the transaction that makes it necessary.
         jobs: takes the request for its first job.
         project_id: of the project.
-        cold_start: why it is random, in words.
+        cold_start: why there is no model, in words.
         trained: whether a training led to it. A round is finished by labels that were learnt: if
             the last ones came during the training, the round goes on to the next training. And a
             new round then counts labels from its own beginning; any other continues the count of
@@ -133,10 +151,11 @@ def begin_round(
     project = session.get_one(Project, project_id)
     settings = ProjectConfig.parse(project.labeling_config, project.extra_params).settings
     serving = project.serving_version_id
-    if serving is None and cold_start is None:
-        cold_start = "There is no trained model yet."
     give_up_unfinished(session, project.id)
     before = open_round(session, project)
+    typical = serving is None and before is not None and settings.begins_typical
+    if serving is None and cold_start is None:
+        cold_start = NO_MODEL if typical else _why_random(settings)
     labelled = project.training_labels if trained else count_labelled(session, project.id)
     goes_on = before is not None and not OpenRound.of(session, before).is_finished(labelled)
     rounds, rankings = session.execute(
@@ -147,8 +166,8 @@ def begin_round(
         number=(rounds or 0) + 1,
         ranking=(rankings or 0) + 1,
         model_version_id=serving,
-        state="selecting" if serving is None else "scoring",
-        selector="random" if serving is None else settings.selector,
+        state="selecting" if serving is None and not typical else "scoring",
+        selector=settings.selector if serving is not None else TYPICAL if typical else "random",
         cold_start=cold_start if serving is None else None,
         budget=settings.budget,
         # A different seed in each ranking, or a random one would draw the same ranks again.
@@ -162,9 +181,44 @@ def begin_round(
     session.add(begun)
     session.flush()
     job = jobs.request(session, project.id, MADE_BY[begun.state], f"round {begun.number}")
-    if begun.cold_start:
+    if begun.selector == "random" and begun.cold_start:
         note(session, project.id, f"Round {begun.number} is random: {begun.cold_start}")
     return Begun(begun, job, goes_on)
+
+
+def _why_random(settings: ProjectSettings) -> str:
+    """Why an order is random, and what comes after it."""
+    if settings.begins_typical:
+        return f"{NO_MODEL} Typical images come first as soon as they are found."
+    if settings.first_round == "typical":
+        return f"{NO_MODEL} Full training has no backbone to find typical images by."
+    return NO_MODEL
+
+
+def waits_for_typical(session: Session, current: Round) -> bool:
+    """Whether an open round is a project's first order, which is random, and no later one was made.
+
+    One that failed is made again; one that somebody cancelled is not.
+    """
+    if current.model_version_id is not None or current.selector != "random" or current.ranking > 1:
+        return False
+    newest = select(func.max(Round.ranking)).filter_by(project_id=current.project_id)
+    if session.scalar(newest) == current.ranking:
+        return True
+    jobs = select(Job.state).where(
+        Job.project_id == current.project_id, Job.kind.in_(MADE_BY.values())
+    )
+    return session.scalars(jobs.order_by(Job.id.desc())).first() == "failed"
+
+
+def scored_by(session: Session, current: Round) -> int | None:
+    """The number of the model version that scored the pool for a round.
+
+    It is `UNTRAINED` where a backbone alone has seen it, and None where the order is random.
+    """
+    if current.model_version_id is not None:
+        return session.get_one(ModelVersion, current.model_version_id).number
+    return UNTRAINED if current.selector == TYPICAL else None
 
 
 def counted_from(current: Round) -> int:

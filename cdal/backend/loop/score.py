@@ -13,6 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from cdal.backend.errors import DamagedScoresError, ImageError
 from cdal.backend.images.inputs import Inputs
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.embed import embed
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.inference import PredictedBatch, infer
 from cdal.backend.loop.pool_scores import Scores
@@ -40,12 +41,17 @@ Scored = tuple[Scores, list[dict[str, Any]]]
 
 
 def run(work: Context) -> str:
-    """Score what the round's model has not scored yet, then request the selection."""
+    """Score what the round's model has not scored yet, then request the selection.
+
+    Before there is a model, a backbone alone looks at the pool.
+    """
     started = time.monotonic()
     with work.services.store.reading() as session:
         current = work.newest_round(session, "scoring")
-        if current is None or current.model_version_id is None:
+        if current is None:
             return "no round waits for scores"
+        if current.model_version_id is None:
+            return embed(work, current)
         version = session.get_one(ModelVersion, current.model_version_id)
         known = set(
             session.scalars(select(Prediction.task_id).filter_by(model_version_id=version.id))

@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.pool_scores import Scores
-from cdal.backend.loop.rounds import served_picks
+from cdal.backend.loop.rounds import scored_by, served_picks
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled, still_served, waiting
-from cdal.backend.store.tables import ModelVersion, Round, Task
 from cdal.backend.store.tables import Pick as PickRow
-from cdal.selectors import Pick, Pool, Selection, make_selector
+from cdal.backend.store.tables import Round, Task
+from cdal.selectors import Pick, Pool, Progress, Selection, Selector, make_selector
 
 RANKED_AT_LEAST = 1000
 RANKED_QUEUES = 10
@@ -93,10 +93,10 @@ def candidates_of(work: Context, session: Session, current: Round) -> Candidates
         .order_by(Task.task_id)
     ).all()
     labelled = {int(task_id): bool(is_labelled) for task_id, is_labelled in rows}
-    if current.model_version_id is None:
+    number = scored_by(session, current)
+    if number is None:
         return _unseen(labelled)
-    version = session.get_one(ModelVersion, current.model_version_id)
-    scores = Scores.load(work.services.config.scores_folder(work.project.id, version.number))
+    scores = Scores.load(work.services.config.scores_folder(work.project.id, number))
     if scores is None:
         return _unseen(labelled)
     known = torch.tensor(
@@ -155,12 +155,17 @@ def draw(candidates: Candidates, count: int, seed: int) -> tuple[Pick, ...]:
     labelled yet: what somebody is just labelling stays a random draw, and is not lost to the sample
     because it takes long.
     """
-    rows = candidates.pool.unlabelled.tolist()
-    places = {
-        row: hashlib.sha256(f"draw {seed} {candidates.task_ids[row]}".encode()).digest()
-        for row in rows
-    }
-    return tuple(Pick(row, 0.0) for row in sorted(rows, key=places.__getitem__)[:count])
+    rows = {candidates.task_ids[row]: row for row in candidates.pool.unlabelled.tolist()}
+    return tuple(Pick(rows[task_id], 0.0) for task_id in draw_order(list(rows), seed)[:count])
+
+
+def draw_order(task_ids: Sequence[int], seed: int) -> list[int]:
+    """These tasks in the one random order into which the seed puts all tasks, see `draw`."""
+
+    def place(task_id: int) -> bytes:
+        return hashlib.sha256(f"draw {seed} {task_id}".encode()).digest()
+
+    return sorted(task_ids, key=place)
 
 
 def mixed(
@@ -194,16 +199,44 @@ def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked:
     def progress(share: float) -> None:
         work.report(share, f"selecting by {current.selector}")
 
-    if current.selector not in ("cdal-rl", "typiclust"):
+    if current.selector == "typiclust":
+        return in_parts(selector, pool, parts_of(ranked, wanted), current.seed, progress)
+    if current.selector != "cdal-rl":
         return selector.select(pool, ranked, current.seed, progress)
-    # The policy learns for one budget, and TypiClust makes as many clusters. Beyond it, CDAL-CS
-    # goes on with the same diversity as the policy, TypiClust with more clusters.
+    # The policy learns for one budget. Beyond it, CDAL-CS goes on with the same diversity.
     first = selector.select(pool, wanted, current.seed, progress)
-    beyond = selector if current.selector == "typiclust" else make_selector("cdal-cs")
-    rest = beyond.select(
+    rest = make_selector("cdal-cs").select(
         _taken(pool, first.picks), max(0, ranked - wanted), current.seed, lambda _: progress(1.0)
     )
     return Selection(first.selector, first.picks + rest.picks, first.warnings, first.report)
+
+
+FIRST_PART = 10
+"""Images that TypiClust picks first; docs/method.md has what this is worth."""
+
+
+def parts_of(ranked: int, wanted: int) -> list[int]:
+    """The parts in which TypiClust makes a ranking: each as long as all before it.
+
+    It makes as many clusters as images are labelled or to be picked, so that each pick stands for
+    as much of the pool as it can. Of a ranking made at once, the first ten would be of as small
+    clusters as the last ten. What is not wanted in the queue is one part.
+    """
+    parts: list[int] = []
+    while (done := sum(parts)) < min(wanted, ranked):
+        parts.append(min(max(FIRST_PART, done), min(wanted, ranked) - done))
+    return [*parts, ranked - done] if ranked > done else parts
+
+
+def in_parts(
+    selector: Selector, pool: Pool, parts: Sequence[int], seed: int, progress: Progress
+) -> Selection:
+    """A ranking that is made part by part; the picks of earlier parts count as labelled."""
+    picks: tuple[Pick, ...] = ()
+    for number, part in enumerate(parts):
+        progress(number / len(parts))
+        picks += selector.select(_taken(pool, picks), part, seed, lambda _: None).picks
+    return Selection(selector.name, picks)
 
 
 def _taken(pool: Pool, picks: Sequence[Pick]) -> Pool:

@@ -423,26 +423,41 @@ def network_to_train(
     A head always starts from scratch, which takes seconds; its backbone never changes.
     """
     settings, task = work.settings, work.control.task
-    architecture, size = settings.network, settings.image_size
     if full:
+        architecture, size = settings.network, settings.image_size
         sizes = images.sizes(SIZES_LOOKED_AT) if size is None else []
         architecture, size = choose_network(task, device, sizes, architecture, size, "full")
         if serving is not None and settings.warm_start:
             manifest = serving.manifest
             if (manifest.architecture, manifest.image_size) == (architecture, size):
                 return copy.deepcopy(serving), True
-    made = make_network(
-        task=task,
-        architecture=architecture,
+        return new_network(work, device, architecture, size), False
+    return new_network(work, device), False
+
+
+def new_network(
+    work: Context,
+    device: torch.device,
+    architecture: str | None = None,
+    image_size: int | None = None,
+) -> TaskNetwork:
+    """An untrained network for the project, by its settings where no more is given.
+
+    Raises:
+        ModelError: the weights that it begins from are not available.
+    """
+    settings = work.settings
+    return make_network(
+        task=work.control.task,
+        architecture=architecture or settings.network,
         classes=network_classes(work.control, settings),
-        image_size=size,
+        image_size=image_size or settings.image_size,
         device=device,
         seed=settings.seed,
         pretrained=settings.pretrained,
         sources=work.services.weight_sources,
         weights_file=work.services.config.weights_file(settings.weights),
     )
-    return made, False
 
 
 def _progress(work: Context) -> Callable[[FitProgress], None]:

@@ -71,7 +71,7 @@ def comparison_view(
     """What these selectors would pick in the open round, side by side.
 
     Returns:
-        None where no round is open, or the open one was drawn at random.
+        None where no round is open, or no model has scored its pool.
     """
     current = open_round(session, project)
     if current is None or current.model_version_id is None:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.loop.pool_map import PoolMap
-from cdal.backend.loop.rounds import open_round
+from cdal.backend.loop.rounds import UNTRAINED, open_round
 from cdal.backend.reports.view import View
 from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Pick, Project, Round, Task
@@ -24,16 +24,16 @@ class PointView(View):
     task: int
     x: float = Field(description="From 0 to 1.")
     y: float = Field(description="From 0 to 1.")
-    class_: int = Field(description="Index of its most probable class.")
+    class_: int = Field(description="Index of its most probable class; 0 without a model.")
     entropy: float = Field(description="In bits.")
     state: PointState
     round: int | None = Field(description="The last round that queued it.")
 
 
 class PoolMapView(View):
-    """The pool map of one model version."""
+    """The pool map of one model version, or of a backbone alone."""
 
-    version: int
+    version: int | None = Field(description="Null before there is a model.")
     images: int = Field(description="Images that were scored; the map shows all or a sample.")
     classes: list[str]
     counts: dict[str, int] = Field(description="Points by state.")
@@ -44,7 +44,7 @@ def pool_map_view(session: Session, project: Project, drawn: PoolMap) -> PoolMap
     """A map with the current state of each image; images that are gone are left out."""
     version = session.scalars(
         select(ModelVersion).filter_by(project_id=project.id, number=drawn.version)
-    ).one()
+    ).one_or_none()
     states = _states(session, project, drawn.task_ids)
     rounds = _rounds(session, project, drawn.task_ids)
     points = [
@@ -61,9 +61,9 @@ def pool_map_view(session: Session, project: Project, drawn: PoolMap) -> PoolMap
         if task in states
     ]
     return PoolMapView(
-        version=drawn.version,
+        version=None if drawn.version == UNTRAINED else drawn.version,
         images=drawn.images,
-        classes=list(version.classes),
+        classes=[] if version is None else list(version.classes),
         counts=Counter(point.state for point in points),
         points=points,
     )

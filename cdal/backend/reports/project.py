@@ -61,10 +61,10 @@ class RoundView(View):
     )
     refreshes: int = Field(description="How often its order was refreshed.")
     version: int | None = Field(
-        description="The model version of its newest order; null where that is random."
+        description="The model version of its newest order; null where that went by none."
     )
     selector: str
-    cold_start: str | None = Field(description="Why its newest order is random.")
+    cold_start: str | None = Field(description="Why its newest order went by no model.")
     budget: int
     labels: int = Field(description="Labelled images when it began.")
     queue_version: str | None = Field(description="Of its newest order.")

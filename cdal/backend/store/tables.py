@@ -204,7 +204,7 @@ class Round(Base):
     model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
     state: Mapped[str] = mapped_column(String(20))  # scoring, selecting, queueing, open, closed
     selector: Mapped[str] = mapped_column(String(40))
-    cold_start: Mapped[str | None] = mapped_column(Text)  # why it is random, in words
+    cold_start: Mapped[str | None] = mapped_column(Text)  # why it has no model, in words
     budget: Mapped[int]
     seed: Mapped[int]
     labels: Mapped[int] = mapped_column(default=0)  # labelled images when the round began

@@ -73,6 +73,11 @@ class ClassificationHead(HeadNetwork, ClassificationNetwork):
         """Class probabilities and features of prepared images, (B, 3, S, S) uint8."""
         return self.judge(self.features(batch))
 
+    def vectors(self, features: Sequence[ImageFeatures]) -> Tensor:
+        if isinstance(features, VectorFeatures):
+            return features.vectors.float()
+        return torch.stack([image.maps[0] for image in features]).float()
+
     def judge(self, features: Sequence[ImageFeatures]) -> ClassificationPrediction:
         rows, logits = self._logits(features)
         return ClassificationPrediction(regions=logits.softmax(1), features=rows)
@@ -94,7 +99,7 @@ class ClassificationHead(HeadNetwork, ClassificationNetwork):
         labels = torch.stack(list(targets))
         counts = torch.bincount(labels, minlength=len(self.classes))
         weights = class_weights(counts, 0.5 if recipe.class_weights else 0.0)
-        found = fit_logistic(_stacked(features), labels, weights, stop=stop)
+        found = fit_logistic(self.vectors(features), labels, weights, stop=stop)
         self.module.load_state_dict({"weight": found.weight, "bias": found.bias})
         tell(1, found.loss)
         return [found.loss]
@@ -110,7 +115,7 @@ class ClassificationHead(HeadNetwork, ClassificationNetwork):
     @torch.inference_mode()
     def _logits(self, features: Sequence[ImageFeatures]) -> tuple[Tensor, Tensor]:
         """Features (B, D) and logits (B, C), on the device."""
-        rows = _stacked(features).to(self.device)
+        rows = self.vectors(features).to(self.device)
         return rows, self.module(rows)
 
 
@@ -155,10 +160,3 @@ def cross_validate(
 
 def _tell_nobody(epoch: int, loss: float) -> None:
     """Nobody follows the trainings of a cross-validation."""
-
-
-def _stacked(features: Sequence[ImageFeatures]) -> Tensor:
-    """The vectors of images, (N, D) float32, on the CPU."""
-    if isinstance(features, VectorFeatures):
-        return features.vectors.float()
-    return torch.stack([image.maps[0] for image in features]).float()

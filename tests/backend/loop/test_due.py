@@ -40,6 +40,9 @@ EXHAUSTED = Facts(budget=10, min_labels=5, tasks=100, labelled=100, learnt=90, s
 OPEN = replace(NEW, serving=True, waiting=80, labelled=20, learnt=20, open=OpenRound(3, 10, 20))
 """Round 3 is open; it began at 20 labels and asks for 10."""
 
+COLD = replace(NEW, open=OpenRound(1, 10), waits_for_typical=True)
+"""The first order is random, and typical images are wanted."""
+
 MAKING = UnfinishedRound(4, "score", has_job=False)
 
 
@@ -150,6 +153,13 @@ CASES: list[tuple[Facts, Step | None, str | None]] = [
     (opened(30, unranked=1), "train", "10 new labels, a training is due"),
     (opened(unranked=1, round_just_failed=True), None, "tried again in a few minutes"),
     (opened(unranked=1, unfinished=replace(MAKING, has_job=True)), None, None),
+    # The open round is in random order until typical images are found.
+    (COLD, "begin a round", "typical images"),
+    (replace(COLD, round_just_failed=True), None, "tried again in a few minutes"),
+    (replace(COLD, unfinished=replace(MAKING, has_job=True)), None, None),
+    (replace(COLD, labelled=5, learnt=5), None, None),
+    (replace(COLD, labelled=5, train_every=3), "train", "5 new labels, a training is due"),
+    (replace(COLD, labelled=3, training=True), None, None),
 ]
 
 

@@ -27,9 +27,10 @@ from cdal.backend.loop.rounds import (
     queue_version,
     round_of_queue,
     unlabelled_picks,
+    waits_for_typical,
 )
 from cdal.backend.services import Services
-from cdal.backend.store.tables import IGNORE_SKIPPED, Project, Round, Task
+from cdal.backend.store.tables import IGNORE_SKIPPED, Job, Project, Round, Task
 
 
 @pytest.fixture
@@ -58,8 +59,44 @@ def states(services: Services) -> list[tuple[int, str]]:
 def test_without_a_model_it_is_random_and_says_so(services: Services, project: Project) -> None:
     begun = begin(services, project, selector="entropy", seed=5, budget=3)
     assert (begun.number, begun.state, begun.selector) == (1, "selecting", "random")
-    assert (begun.cold_start, begun.seed) == ("There is no trained model yet.", 5)
+    assert begun.seed == 5
+    assert "no trained model yet. Typical images come first" in (begun.cold_start or "")
     assert jobs_of(services) == [("select", "pending")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "selector", "why"),
+    [
+        ({}, "typiclust", ""),
+        ({"first_round": "random"}, "random", ""),
+        ({"training": "full"}, "random", " Full training has no backbone"),
+    ],
+)
+def test_typical_images_come_once_people_have_a_queue(
+    services: Services, project: Project, settings: dict[str, str], selector: str, why: str
+) -> None:
+    add_tasks(services, project, [1, 2, 3])
+    add_round(services, project, [1, 2, 3], queued=3)
+    begun = begin(services, project, selector="entropy", **settings)
+    assert (begun.number, begun.ranking, begun.selector) == (1, 2, selector)
+    assert begun.state == ("scoring" if selector == "typiclust" else "selecting")
+    assert (begun.cold_start or "").startswith(f"There is no trained model yet.{why}")
+
+
+@pytest.mark.parametrize(
+    ("last_job", "waits"), [("failed", True), ("cancelled", False), ("done", False)]
+)
+def test_typical_images_are_looked_for_again_only_after_a_failure(
+    services: Services, project: Project, last_job: str, waits: bool
+) -> None:
+    first = add_round(services, project, [1, 2, 3], queued=3)
+    with services.store.reading() as session:
+        assert waits_for_typical(session, first)
+    add_round(services, project, [], state="closed")
+    with services.store.transaction() as session:
+        session.add(Job(project_id=project.id, kind="score", state=last_job, asked_by="test"))
+    with services.store.reading() as session:
+        assert waits_for_typical(session, first) is waits
 
 
 def test_with_a_model_it_is_scored_first(services: Services, project: Project) -> None:
@@ -102,7 +139,7 @@ def test_an_open_round_has_its_order_refreshed(
     # Its labels are counted from where the round began, and its queue gets a name of its own.
     assert (begun.number, begun.ranking, begun.counts_from) == (4, 2, 1)
     assert (begun.budget, begun.training_asked, begun.editions) == (7, 3, 2)
-    assert states(services) == [(4, "open"), (4, "selecting")]
+    assert states(services) == [(4, "open"), (4, "scoring")]
 
 
 @pytest.mark.usefixtures("at_work")
@@ -139,7 +176,7 @@ def test_the_open_round_stays_and_a_ranking_in_the_making_is_given_up(
     add_round(services, project, [1], state="open", number=1)
     add_round(services, project, [1], state="selecting", number=1)
     begin(services, project)
-    assert states(services) == [(1, "open"), (1, "closed"), (1, "selecting")]
+    assert states(services) == [(1, "open"), (1, "closed"), (1, "scoring")]
 
 
 def test_when_it_is_queued_the_older_ones_end(services: Services, project: Project) -> None:

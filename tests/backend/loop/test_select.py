@@ -9,6 +9,7 @@ from support.offline import FakeLabelStudio, make_services, make_work
 from support.pooled import pooled_project
 
 from cdal.backend.loop import select as selecting
+from cdal.backend.loop.select import parts_of
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Pick, Round
 
@@ -16,6 +17,23 @@ from cdal.backend.store.tables import Pick, Round
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
     return make_services(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ranked", "wanted", "parts"),
+    [
+        (1000, 100, [10, 10, 20, 40, 20, 900]),
+        (100, 100, [10, 10, 20, 40, 20]),
+        (25, 100, [10, 10, 5]),
+        (30, 10, [10, 20]),
+        (3, 10, [3]),
+        (0, 10, []),
+    ],
+)
+def test_each_part_of_a_typical_order_is_as_long_as_all_before_it(
+    ranked: int, wanted: int, parts: list[int]
+) -> None:
+    assert parts_of(ranked, wanted) == parts
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,10 @@ def test_a_damaged_file_is_none(services: Services, tmp_path: Path) -> None:
     assert PoolMap.load(file) is None
 
 
-def test_without_a_model_there_is_nothing_to_lay_out(services: Services) -> None:
+def test_without_features_there_is_nothing_to_lay_out(services: Services) -> None:
     project = add_project(services)
     outcome = pool_map.run(make_work(services, project, FakeLabelStudio(), "pool_map"))
-    assert outcome == "there is no model whose features could be laid out"
+    assert outcome == "there are no features that could be laid out"
 
 
 def test_of_many_images_the_queue_and_some_of_the_rest() -> None:

@@ -10,7 +10,7 @@ from flask import request
 from sqlalchemy import select
 
 from cdal.backend.loop.pool_map import newest_map
-from cdal.backend.loop.rounds import open_round
+from cdal.backend.loop.rounds import open_round, scored_by
 from cdal.backend.reports.pool_map import PointView, PoolMapView, pool_map_view
 from cdal.backend.reports.project import project_view
 from cdal.backend.store.tables import Job
@@ -46,19 +46,21 @@ class Point:
 
 @site.get(f"/projects/<{ID}:number>/pool-map")
 def pool_map(number: int) -> str:
-    colour = request.args.get("colour", COLOURS[0])
-    colour = colour if colour in COLOURS else COLOURS[0]
     with services().store.reading() as session:
         project = project_or_404(session, number)
         view = project_view(session, project)
         current = open_round(session, project)
-        has_model = current is not None and current.model_version_id is not None
+        scored = current is not None and scored_by(session, current) is not None
         drawn = newest_map(session, services().config, project)
         drawn_map = pool_map_view(session, project, drawn) if drawn is not None else None
         job = session.scalars(
             select(Job).filter_by(project_id=number, kind="pool_map").order_by(Job.id.desc())
         ).first()
-    if has_model and drawn is None and (job is None or job.state == "done"):
+    # Without a model, no class and no uncertainty is known.
+    colours = COLOURS if drawn_map is None or drawn_map.classes else COLOURS[-1:]
+    colour = request.args.get("colour", colours[0])
+    colour = colour if colour in colours else colours[0]
+    if scored and drawn is None and (job is None or job.state == "done"):
         services().jobs.ask(number, "pool_map", "the pool's page")
     points, legend = _points(drawn_map, colour) if drawn_map is not None else ([], [])
     return page(
@@ -68,11 +70,11 @@ def pool_map(number: int) -> str:
         points=points,
         legend=legend,
         colour=colour,
-        colours=COLOURS,
+        colours=colours,
         width=WIDTH,
         height=HEIGHT,
         job=job,
-        has_model=has_model,
+        scored=scored,
     )
 
 
@@ -121,6 +123,7 @@ def _legend_place(entry: tuple[str, str, int], colour: str) -> tuple[float, str]
 
 
 def _words(point: PointView, classes: Sequence[str]) -> str:
-    words = f"Task {point.task}, {point.state}, the model says {classes[point.class_]}"
-    words += f", {point.entropy:.2f} bits unsure"
+    words = f"Task {point.task}, {point.state}"
+    if classes:
+        words += f", the model says {classes[point.class_]}, {point.entropy:.2f} bits unsure"
     return words if point.round is None else f"{words}, round {point.round}"

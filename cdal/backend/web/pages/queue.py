@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from cdal.backend.errors import ConfigError
 from cdal.backend.loop.comparison import QUICK, made, want
 from cdal.backend.loop.predictions import classes_of, stored_findings
-from cdal.backend.loop.rounds import open_round
+from cdal.backend.loop.rounds import open_round, scored_by
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.reports.comparison import ranks_of
 from cdal.backend.reports.project import project_view
@@ -59,6 +59,7 @@ def queue(number: int) -> str:
         queued = queue_view(session, project, first, PAGE)
         shown = [] if current is None else _shown(session, project, current, queued.picks)
         ranked_by = [] if current is None else list(made(session, current))
+        scored = None if current is None else scored_by(session, current)
     if current is not None and not first:
         _have_ranked(project, current)
     return page(
@@ -69,7 +70,8 @@ def queue(number: int) -> str:
         first=first,
         page_size=PAGE,
         ranked_by=ranked_by,
-        chance=current is not None and current.model_version_id is None,
+        chance=current is not None and scored is None,
+        has_model=bool(scored),
     )
 
 

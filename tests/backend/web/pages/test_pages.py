@@ -317,6 +317,28 @@ def test_the_nearest_image_may_be_one_that_the_round_drew_at_random(pooled: Flas
     assert "Drawn at random, to measure" in said
 
 
+def test_before_there_is_a_model_the_queue_says_what_is_typical(browser: FlaskClient) -> None:
+    services = services_of(browser)
+    project = add_project(services)
+    add_tasks(services, project, [1, 2])
+    made = add_round(
+        services, project, [1, 2], queued=2, selector="typiclust", cold_start="No model yet."
+    )
+    with services.store.transaction() as session:
+        first = session.get_one(Pick, (made.id, 0))
+        first.reason, first.score = {"cluster": 31, "covered": 0}, 2.5
+    said = text(browser.get("/projects/1/queue"))
+    assert "The most typical of 31 similar images" in said
+    assert "Typicality 2.50" in said
+    assert "Drawn at random" not in said
+    assert "class mixture" not in said
+    assert "is being computed" not in said
+    overview = text(browser.get("/projects/1"))
+    assert "Round 1 goes by typical images: No model yet." in overview
+    # Nothing has laid out the features yet, which is requested because somebody looks.
+    assert "the map is being drawn" in text(browser.get("/projects/1/pool-map"))
+
+
 def test_the_queue_says_what_an_image_stands_for(pooled: FlaskClient) -> None:
     reasons = [
         {"cluster": 214, "covered": 0},
