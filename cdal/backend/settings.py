@@ -154,7 +154,8 @@ class ProjectSettings(BaseModel):
         max_length=200,
         description="Name of the network; by default chosen by training, task and device. "
         "`timm:NAME` is the backbone for head training; the weights of "
-        "`timm:tf_efficientnet_lite0` are installed. Any other is trained in full.",
+        "`timm:tf_efficientnet_lite0` are installed. Any other is trained in full; "
+        "`efficientnet_lite0` and `lraspp_efficientnet_lite0` start from the installed weights.",
     )
     pretrained: bool | Literal["auto"] = Field(
         "auto",

@@ -10,8 +10,8 @@ class Architecture:
     """An entry in a task's table of networks.
 
     Attributes:
-        backbone: the torchvision network whose ImageNet weights it may start from; None if
-            torchvision has none.
+        backbone: the network whose ImageNet weights it may start from, one of torchvision or
+            "timm:NAME"; None if nobody publishes any.
         image_size: the only image side S it accepts; None if any multiple of 32 will do.
         learning_rate: AdamW's peak learning rate from scratch; None: the task's.
     """

@@ -105,6 +105,11 @@ class Backbone:
         self._module = module.to(device).to(memory_format=torch.channels_last).eval()
         self._module.requires_grad_(requires_grad=False)
 
+    def weights(self) -> dict[str, Tensor]:
+        """Its weights by timm's names, without those of a classifier."""
+        found: dict[str, Tensor] = self._module.state_dict()
+        return found
+
     @torch.inference_mode()
     def pooled(self, images: Tensor) -> Tensor:
         """Features of whole images.

@@ -31,7 +31,7 @@ from cdal.models.pretrained import Pretrained, pretrained_weights, read_weights_
 from cdal.models.segmentation.architectures import SEGMENTERS
 from cdal.models.segmentation.head import SegmentationHead
 from cdal.models.segmentation.network import SegmentationNetwork
-from cdal.models.weight_sources import Origin, WeightSources, file_digest
+from cdal.models.weight_sources import RANDOM, Origin, WeightSources, file_digest
 
 NETWORKS: Mapping[str, type[TaskNetwork]] = {
     network.task: network
@@ -190,12 +190,16 @@ def make_network(
             )
         backbone = open_backbone(architecture, device, sources)
         return _make_head(task, backbone, tuple(classes), image_size, seed, shortfall)
+    normalised: dict[str, tuple[float, ...]] = {}
     if weights_file is not None:
         weights: Mapping[str, torch.Tensor] | None = read_weights_file(weights_file)
         origin = Origin(weights_file.name, str(weights_file), file_digest(weights_file))
     else:
         trained = ARCHITECTURES[task][architecture].backbone
-        weights, origin = pretrained_weights(architecture, trained, pretrained, sources)
+        if published and trained is not None and is_backbone(trained):
+            weights, origin, normalised = _weights_of(trained, pretrained, sources)
+        else:
+            weights, origin = pretrained_weights(architecture, trained, pretrained, sources)
     manifest = Manifest(
         task=task,
         architecture=architecture,
@@ -204,8 +208,32 @@ def make_network(
         seed=seed,
         pretrained=weights is not None,
         origin=origin,
+        **normalised,
     )
     return NETWORKS[task].make(manifest, device, weights)
+
+
+def _weights_of(
+    backbone: str, pretrained: Pretrained, sources: WeightSources
+) -> tuple[Mapping[str, torch.Tensor] | None, Origin, dict[str, tuple[float, ...]]]:
+    """The weights of a backbone, for a network that goes on training them.
+
+    Returns:
+        The weights, None if the network starts from scratch; what that amounts to; and the mean
+        and standard deviation with which its images are normalised, by the manifest's names.
+
+    Raises:
+        ModelError: they are required and not available.
+    """
+    try:
+        opened = open_backbone(backbone, torch.device("cpu"), sources)
+    except ModelError as error:
+        if pretrained is True:
+            raise
+        return None, Origin(RANDOM, shortfall=str(error)), {}
+    record = opened.record
+    origin = Origin(record.name, record.source, record.sha256)
+    return opened.weights(), origin, {"mean": opened.mean, "std": opened.std}
 
 
 def _make_head(

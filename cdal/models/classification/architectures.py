@@ -9,6 +9,8 @@ import torchvision.models
 from torch import Tensor, nn
 
 from cdal.models.architecture import Architecture
+from cdal.models.backbone import DEFAULT_BACKBONE
+from cdal.models.efficientnet import efficientnet_lite0
 
 SMALL_IMAGE = 63
 """Up to this side, resnet's own stem would leave fewer than 16×16 positions; see ``small_stem``."""
@@ -19,16 +21,18 @@ SMALL_STEM_SHAPE = (64, 3, 3, 3)
 
 @dataclass(frozen=True, slots=True)
 class ClassifierEntry(Architecture):
-    """A classification network of torchvision.
+    """A classification network: torchvision's of the same name unless ``make`` is given.
 
     Attributes:
         head: the name of its last linear layer, whose input are the features.
         small: adapts the network to images of side ``SMALL_IMAGE`` or less; None: it stays as it
             is.
+        make: creates the network; None: torchvision does.
     """
 
     head: str = ""
     small: Callable[[nn.Module], None] | None = None
+    make: Callable[[], nn.Module] | None = None
 
 
 def small_stem(resnet: nn.Module) -> None:
@@ -48,13 +52,16 @@ CLASSIFIERS: Mapping[str, ClassifierEntry] = {
     "resnet50": ClassifierEntry("resnet50", head="fc", small=small_stem),
     # Without batch normalisation, it learns nothing at the default rate.
     "vgg16": ClassifierEntry("vgg16", head="classifier.6", learning_rate=2e-4),
+    "efficientnet_lite0": ClassifierEntry(
+        DEFAULT_BACKBONE, head="classifier", make=efficientnet_lite0
+    ),
 }
 
 
 def build_classifier(
     name: str, image_size: int, pretrained: bool, weights: Mapping[str, Tensor] | None = None
 ) -> nn.Module:
-    """Build torchvision's network of this name, randomly initialised as in torchvision.
+    """Build the network of this name, randomly initialised as its authors do.
 
     Args:
         name: a key of ``CLASSIFIERS``.
@@ -62,8 +69,9 @@ def build_classifier(
         pretrained: whether the network starts from pretrained weights.
         weights: the weights that will be loaded, if any; the stem is the one they belong to.
     """
-    module: nn.Module = torchvision.models.get_model(name, weights=None)
-    small = CLASSIFIERS[name].small
+    entry = CLASSIFIERS[name]
+    module = entry.make() if entry.make else torchvision.models.get_model(name, weights=None)
+    small = entry.small
     if weights is None:
         wanted = image_size <= SMALL_IMAGE and not pretrained
     else:

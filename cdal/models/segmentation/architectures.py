@@ -9,7 +9,11 @@ import torchvision.models
 from torch import nn
 
 from cdal.models.architecture import Architecture
+from cdal.models.backbone import DEFAULT_BACKBONE
+from cdal.models.efficientnet import lraspp_efficientnet_lite0
 from cdal.models.segmentation.drn import drn_d_22
+
+LRASPP_HEADS = ("classifier.low_classifier", "classifier.high_classifier")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +33,15 @@ class SegmenterEntry(Architecture):
 
 
 SEGMENTERS: Mapping[str, SegmenterEntry] = {
-    "lraspp_mobilenet_v3_large": SegmenterEntry(
-        "mobilenet_v3_large", heads=("classifier.low_classifier", "classifier.high_classifier")
-    ),
+    "lraspp_mobilenet_v3_large": SegmenterEntry("mobilenet_v3_large", heads=LRASPP_HEADS),
     "deeplabv3_mobilenet_v3_large": SegmenterEntry("mobilenet_v3_large"),
     "deeplabv3_resnet50": SegmenterEntry("resnet50"),
     "deeplabv3_resnet101": SegmenterEntry("resnet101"),
     "fcn_resnet50": SegmenterEntry("resnet50"),
     "drn_d_22": SegmenterEntry(heads=("classifier",), make=drn_d_22),
+    "lraspp_efficientnet_lite0": SegmenterEntry(
+        DEFAULT_BACKBONE, heads=LRASPP_HEADS, make=lraspp_efficientnet_lite0
+    ),
 }
 
 

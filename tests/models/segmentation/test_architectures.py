@@ -6,7 +6,7 @@ import torchvision.models
 from support.shapes import Shapes, shapes_network
 from torch import nn
 
-from cdal.models import Recipe
+from cdal.models import Recipe, is_backbone
 from cdal.models.pretrained import adopt
 from cdal.models.segmentation.architectures import SEGMENTERS, build_segmenter
 from cdal.models.segmentation.network import Segmenter
@@ -18,6 +18,7 @@ STRIDES = {
     "deeplabv3_resnet101": 8,
     "fcn_resnet50": 8,
     "drn_d_22": 8,
+    "lraspp_efficientnet_lite0": 8,
 }
 
 
@@ -59,8 +60,9 @@ class TestEveryNetwork:
 
     def test_takes_its_backbone_from_torchvision(self, architecture: str) -> None:
         backbone = SEGMENTERS[architecture].backbone
-        if backbone is None:
-            assert architecture == "drn_d_22"  # not in torchvision; see test_drn.py
+        if backbone is None or is_backbone(backbone):
+            # See test_drn.py and test_efficientnet.py.
+            assert architecture in ("drn_d_22", "lraspp_efficientnet_lite0")
             return
         weights = torchvision.models.get_model(backbone, weights=None).state_dict()
         network = shapes_network(architecture=architecture)
