@@ -7,9 +7,10 @@
 ``rescore`` fills a feature store with vectors and scores all of them with a new head, class
 mixtures included, as the job ``score`` does before it saves scores. ``first-pass`` alternates the
 job ``score`` over images that the backbone has not seen with a loop that only reads, decodes,
-prepares and shows the same files to it. ``order`` runs the jobs ``train``, ``score`` and
-``select`` over a pool whose features are kept; calls to Label Studio are left out, and the images
-are served by a local web server. Every figure is given in seconds, and in those of the processor.
+prepares and shows the same files to it. ``order`` reads new labels as the job ``sync`` does and
+runs the jobs ``train``, ``score`` and ``select`` over a pool whose features are kept; calls to
+Label Studio are left out, and the images are served by a local web server. Every figure is given in
+seconds, and in those of the processor.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from cdal.backend.label_studio.data import ProjectInfo, TaskInfo
 from cdal.backend.loop import score as scoring_job
 from cdal.backend.loop import select as selecting_job
 from cdal.backend.loop import train as training_job
+from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.loop.score import score_images
@@ -268,8 +270,9 @@ def keep_drawn(
 
 
 def a_turn(services: Services, project: Project, client: StandIn) -> dict[str, tuple[float, float]]:
-    """Train, score and select; returns the seconds of each."""
+    """Read what is new, train, score and select; returns the seconds of each."""
     handlers: dict[JobKind, Callable[[Context], str]] = {
+        "sync": lambda work: f"{read_changes(work)} tasks read",
         "train": training_job.run,
         "score": scoring_job.run,
         "select": selecting_job.run,

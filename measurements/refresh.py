@@ -5,8 +5,9 @@
 Starts Label Studio and the backend in a temporary folder, with a pool of which some images are
 labelled. Then, time and again, an annotator labels as many images as cause a training, and waits
 for everything else to end before the last of them. The time is from that label, once Label Studio
-has taken it, until the label stream follows a new order. Processor time is that of all processes of
-the servers, whatever else runs on the machine.
+has taken it, until the job that switches the label stream to a new order has ended, as the backend
+records it: nobody asks Label Studio meanwhile, which would hold it up. Processor time is that of
+all processes of the servers, whatever else runs on the machine.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ import os
 import secrets
 import statistics
 import tempfile
-import time
 from collections import defaultdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ from cdal.demo.project import LABELING_CONFIGS, LabelStudioProject
 
 STEPS = ("sync", "train", "score", "select", "queue")
 PATIENCE = 1800.0
-LOOK_SECONDS = 0.1
 
 
 def main() -> None:
@@ -119,16 +118,20 @@ def refresh(
     assert task is not None
     used = {server.name: processor_seconds(server) for server in servers}
     annotator.submit(task, labels[task])
-    began = time.monotonic()
-    while project.sdk.projects.get(id=project.number).model_version == before["queue_version"]:
-        time.sleep(LOOK_SECONDS)
-    found = {"in all": time.monotonic() - began}
-    for server in servers:
-        found[f"processor, {server.name}"] = processor_seconds(server) - used[server.name]
-    after = backend.wait_for(project.number, "rest", is_idle, PATIENCE)
+    began = datetime.now(UTC)
+
+    def is_new(status: dict[str, Any]) -> bool:
+        return is_idle(status) and bool(status["queue_version"] != before["queue_version"])
+
+    after = backend.wait_for(project.number, "a new order", is_new, PATIENCE)
+    found = {
+        f"processor, {server.name}": processor_seconds(server) - used[server.name]
+        for server in servers
+    }
     assert after["versions"][-1]["number"] == before["versions"][-1]["number"] + 1
-    found |= by_step([job for job in after["jobs"] if job["id"] > last])
-    return found
+    jobs = [job for job in after["jobs"] if job["id"] > last]
+    switched = max(moment(job["finished_at"]) for job in jobs if job["kind"] == "queue")
+    return {"in all": (switched - began).total_seconds(), **found, **by_step(jobs)}
 
 
 def label_next(annotator: Annotator, labels: dict[int, Any]) -> None:
@@ -145,13 +148,17 @@ def by_step(jobs: list[dict[str, Any]]) -> dict[str, float]:
     """Seconds that the newest job of each step ran, and waited for its turn."""
     found: dict[str, float] = defaultdict(float)
     for job in jobs:
-        moments = [
-            datetime.fromisoformat(job[m]) for m in ("created_at", "started_at", "finished_at")
-        ]
+        moments = [moment(job[name]) for name in ("created_at", "started_at", "finished_at")]
         if job["kind"] in STEPS[1:]:
             found[job["kind"]] = (moments[2] - moments[1]).total_seconds()
             found["waiting"] += (moments[1] - moments[0]).total_seconds()
     return found
+
+
+def moment(text: str) -> datetime:
+    """A time that the backend gave, which is in UTC."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def processor_seconds(server: ServerProcess) -> float:

@@ -20,6 +20,7 @@ from cdal.backend.jobs.messages import open_messages
 from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.clients import Clients
+from cdal.backend.label_studio.remembered import Memory, Remembered
 from cdal.backend.logs import never_show
 from cdal.backend.store.database import Store
 from cdal.backend.store.tables import Project
@@ -41,6 +42,7 @@ class Services:
     networks: LoadedNetworks
     thumbnails: DiskCache
     clients: Clients = field(default_factory=Clients)
+    memory: Memory = field(default_factory=Memory)
     # Limits on what Label Studio's events cause, since anybody may send them.
     looks: Spacing = field(default_factory=lambda: Spacing(120, 0.5))
     trainings: Spacing = field(default_factory=lambda: Spacing(3, 60.0))
@@ -89,6 +91,10 @@ class Services:
         if project.access_token or key is None or not is_home:
             return project.access_token or None
         return key.get_secret_value()
+
+    def remembered(self, project: Project) -> Remembered:
+        """What this process remembers of a project in Label Studio."""
+        return self.memory.of(project.url, project.label_studio_id)
 
     def image_source(self, project: Project) -> ImageSource:
         """The source of a project's images."""

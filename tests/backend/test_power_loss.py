@@ -8,25 +8,17 @@ Studio is a fake, since this takes many losses; the trainings are real.
 from __future__ import annotations
 
 import random
-import sqlite3
-from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select
-from sqlalchemy.orm import Session
-from support.killed import place
-from support.offline import BACKEND, FakeLabelStudio, add_project, make_config, picture
+from sqlalchemy import select
+from support.machine import Machine, People, PowerLossError, check
+from support.offline import BACKEND, FakeLabelStudio, add_project, picture
 
 from cdal.backend.label_studio.data import MLBackendInfo
-from cdal.backend.loop.rounds import on_job_given_up
-from cdal.backend.loop.runner import run_job
 from cdal.backend.services import Services
-from cdal.backend.store.leftovers import remove_leftovers
-from cdal.backend.store.tables import Job, ModelVersion, Project, Task
+from cdal.backend.store.tables import ModelVersion
 
 SETTINGS = {
     "budget": 3,
@@ -36,118 +28,6 @@ SETTINGS = {
     "image_size": 32,
     "network": "mobilenet_v3_small",
 }
-
-
-class PowerLossError(BaseException):
-    """Nothing catches it."""
-
-
-@dataclass
-class Machine:
-    """A backend that runs its jobs in this process, one after another, until the power fails."""
-
-    folder: Path
-    label_studio: FakeLabelStudio
-    states: deque[sqlite3.Connection] = field(default_factory=lambda: deque(maxlen=6))
-    commits_left: int | None = None
-    fatal: str | None = None
-
-    def __post_init__(self) -> None:
-        self.services = Services.open(make_config(self.folder), on_job_given_up)
-        event.listen(Session, "after_commit", self._committed)
-
-    def _committed(self, session: Session) -> None:
-        if session.get_bind().get_execution_options().get("sqlite_begin") == "DEFERRED":
-            return
-        state = sqlite3.connect(":memory:")
-        with closing(sqlite3.connect(self.folder / "cdal.sqlite")) as store:
-            store.backup(state)
-        if len(self.states) == self.states.maxlen:
-            self.states[0].close()
-        self.states.append(state)
-        if self.commits_left is not None:
-            self.commits_left -= 1
-            if self.commits_left == 0:
-                raise PowerLossError
-        if place() == self.fatal:
-            raise PowerLossError
-
-    def run(self, commits: int | None = None, fatal: str | None = None) -> None:
-        """Run all jobs; the power fails after some commits, or after a commit in a given function.
-
-        Args:
-            commits: how many.
-            fatal: as `killed.place` says it.
-        """
-        self.commits_left, self.fatal = commits, fatal
-        self.services.jobs.ask(1, "sync", "the minute's poll")
-        while waiting := self._waiting():
-            for job_id in waiting:
-                run_job(self.services, job_id, lambda: False)
-        self.commits_left = self.fatal = None
-
-    def _waiting(self) -> list[int]:
-        with self.services.store.reading() as session:
-            return list(session.scalars(select(Job.id).filter_by(state="pending")))
-
-    def lose_power(self, transactions: int) -> None:
-        """Restart on a database without its last transactions."""
-        self.commits_left = self.fatal = None
-        self.services.store.close()
-        self.services.jobs.huey.storage.close()
-        kept = self.states[max(-len(self.states), -1 - transactions)]
-        for file in self.folder.glob("cdal.sqlite*"):
-            file.unlink()
-        with closing(sqlite3.connect(self.folder / "cdal.sqlite")) as store:
-            kept.backup(store)
-        self.services = Services.open(make_config(self.folder), on_job_given_up)
-        self.services.jobs.recover()
-        remove_leftovers(self.services.config, self.services.store)
-
-    def close(self) -> None:
-        event.remove(Session, "after_commit", self._committed)
-        self.services.store.close()
-        self.services.jobs.huey.storage.close()
-        for state in self.states:
-            state.close()
-
-
-class People:
-    """Annotators who label what the stream serves."""
-
-    def __init__(self, label_studio: FakeLabelStudio) -> None:
-        self._label_studio = label_studio
-        self._clock = 0
-
-    def label(self, count: int) -> None:
-        fake = self._label_studio
-        waiting = [t for t in fake.stream() if fake.known[t].annotations == 0]
-        for task in waiting[:count]:
-            self._clock += 1
-            fake.label(task, at=f"2026-02-01T{self._clock // 3600:02}:00:00.{self._clock:06}Z")
-            chosen = {"choices": ["cat" if task % 2 else "dog"]}
-            result = {"from_name": "label", "to_name": "image", "type": "choices", "value": chosen}
-            fake.given[task] = [{"id": task, "result": [result], "was_cancelled": False}]
-
-
-def check(machine: Machine) -> None:
-    """Check what must be true once nothing is left to do."""
-    label_studio = machine.label_studio
-    pairs = Counter((p["task"], p["model_version"]) for c in label_studio.imports for p in c)
-    assert max(pairs.values()) == 1, "a task has two predictions of one queue version"
-    with machine.services.store.reading() as session:
-        project = session.get_one(Project, 1)
-        assert project.problem is None
-        assert project.queue_version == label_studio.info.model_version
-        assert not session.scalars(select(Job.id).where(Job.state != "done")).all()
-        labelled = set(session.scalars(select(Task.task_id).where(Task.annotations > 0)))
-        versions = session.scalars(select(ModelVersion).order_by(ModelVersion.number)).all()
-    assert labelled == set(label_studio.given), "a label was lost"
-    marks = [version.fingerprint for version in versions]
-    assert len(marks) == len(set(marks)), "a training was done twice with effect"
-    weights = machine.services.config.version_folder(1, 1).parent
-    folders = {path.name for path in weights.iterdir()} if weights.exists() else set()
-    assert folders <= {str(version.number) for version in versions}, "weights of no version"
 
 
 @pytest.fixture

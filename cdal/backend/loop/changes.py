@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -37,8 +38,29 @@ time may become visible first. If the two clocks differ by more, the minute's po
 """
 
 
+FRESH_S = 30.0
+"""A step of a refresh does not read again what a step before it read so many seconds ago."""
+
+
+def ensure_read(work: Context) -> None:
+    """Bring the store up to date with Label Studio, unless a job did so a moment ago.
+
+    Reading takes several requests, and the steps of a refreshed order are seconds apart. It is left
+    out only if Label Studio has sent no event since. A label whose event is still on its way comes
+    as one that was submitted a moment later: it counts for the next training, and Label Studio
+    serves no labelled task, whatever its place in the order.
+    """
+    last = work.services.remembered(work.project).changes_read
+    if last is not None and time.monotonic() - last < FRESH_S:
+        with work.services.store.reading() as session:
+            if not work.services.jobs.is_active(session, work.project.id, "sync"):
+                return
+    read_changes(work)
+
+
 def read_changes(work: Context) -> int:
     """Bring the store's tasks up to date with Label Studio; returns how many were read for it."""
+    begun = time.monotonic()
     info = work.client.read_project()
     # Refuses a labeling config that can no longer be served.
     control = ProjectConfig.parse(info.labeling_config, work.project.extra_params).control
@@ -53,7 +75,7 @@ def read_changes(work: Context) -> int:
             watch_queue(work, session, project, info)
         since = project.changes_seen
     work.control = control
-    since = _first_to_read(since)
+    since = first_to_read(since)
     read = list(_until_stopped(work, work.client.tasks(since)))
     _save(work, read, _read_marks(work, read, since))
     if _is_behind(work):
@@ -62,10 +84,11 @@ def read_changes(work: Context) -> int:
         with work.services.store.transaction() as session:
             forget_all_but(session, work.project.id, {task.task_id for task in everything})
         read = everything
+    work.services.remembered(work.project).changes_read = begun
     return len(read)
 
 
-def _first_to_read(seen: str | None) -> str | None:
+def first_to_read(seen: str | None) -> str | None:
     """From which time on changes must be read; None for all of them."""
     at = datetime.now(UTC)
     # A time that is ahead was recorded with a clock that was, so what came since is not known.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from cdal.backend.annotations import Truth, mark_of, read_annotations
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import UNKNOWN
 from cdal.backend.images.retry import Patience
+from cdal.backend.label_studio.remembered import MOST_TASKS, Annotations, Submitted
+from cdal.backend.loop.changes import first_to_read
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.training_images import LabelledImage, ReadImages, TrainingImages
 from cdal.backend.store.events import note
-from cdal.backend.store.tables import Event, Task, now
+from cdal.backend.store.tables import Event, Project, Task, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Labels:
 def read_labels(work: Context) -> Labels:
     """Read the annotation that counts of every labelled task."""
     labels = Labels({}, {}, {})
-    for task_id, submitted in work.client.annotations():
+    for task_id, submitted in _submitted(work).items():
         work.check_stop()
         reading = read_annotations(work.control, submitted, work.settings)
         if reading.truth is not None:
@@ -52,6 +55,49 @@ def read_labels(work: Context) -> Labels:
         if mark is not None:
             labels.marks[task_id] = mark
     return labels
+
+
+ALL_AGAIN_S = 600.0
+"""All annotations are read again after this long, in case something changed them in bulk without
+giving their tasks a newer time."""
+
+
+def _submitted(work: Context) -> dict[int, Submitted]:
+    """The annotations of every labelled task; of those that this process remembers, changes only.
+
+    Label Studio takes milliseconds per labelled task, and head training comes back every few
+    labels. Only choices are remembered: brush strokes may take hundreds of kilobytes per task.
+    """
+    remembered = work.services.remembered(work.project)
+    with work.services.store.reading() as session:
+        seen = session.get_one(Project, work.project.id).changes_seen
+        labelled = set(
+            session.scalars(
+                select(Task.task_id).where(Task.project_id == work.project.id, Task.annotations > 0)
+            )
+        )
+    known, begun = remembered.annotations, time.monotonic()
+    since = None if known is None else first_to_read(known.seen)
+    if known is not None and since is not None and begun - known.whole < ALL_AGAIN_S:
+        changed = _read(work, since)
+        found = {task: known.by_task[task] for task in labelled & known.by_task.keys()} | changed
+        whole = known.whole
+        complete = labelled <= found.keys()
+    else:
+        complete = False
+    if not complete:
+        found, whole = _read(work, None), begun
+    keeps = work.control.task == "classification" and len(found) <= MOST_TASKS and seen is not None
+    remembered.annotations = Annotations(found, seen or "", whole) if keeps else None
+    return found
+
+
+def _read(work: Context, since: str | None) -> dict[int, Submitted]:
+    found: dict[int, Submitted] = {}
+    for task_id, submitted in work.client.annotations(since):
+        work.check_stop()
+        found[task_id] = submitted
+    return found
 
 
 def labelled_as(session: Session, project_id: int) -> dict[int, str | None]:

@@ -115,8 +115,7 @@ def top_up(work: Context) -> str | None:
 
 def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
     """A new queue version, and the picks that go into it, marked as being sent."""
-    # The name must be new to Label Studio, even if the store was restored from a backup.
-    taken = work.client.prediction_counts()
+    taken = _taken_names(work)
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
         left = unlabelled_picks(session, begun)
@@ -128,7 +127,20 @@ def _new_edition(work: Context, current: Round) -> tuple[str, list[Pick]]:
         while (version := queue_version(begun)) in taken:
             begun.editions += 1
         _mark(session, begun, picks, "sending")
+        taken.add(version)
         return version, picks
+
+
+def _taken_names(work: Context) -> set[str]:
+    """Names that a new queue version must not have: those that Label Studio knows already.
+
+    The store may have been restored from a backup and not know them. They are read once per
+    process, since nobody else makes new ones.
+    """
+    remembered = work.services.remembered(work.project)
+    if remembered.queue_versions is None:
+        remembered.queue_versions = set(work.client.prediction_counts())
+    return remembered.queue_versions
 
 
 def _wanted(work: Context, session: Session, current: Round) -> int:

@@ -12,7 +12,7 @@ import torch
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.loop.changes import read_changes
+from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import scored_by, served_picks
@@ -39,7 +39,7 @@ def run(work: Context) -> str:
     """Rank the pool for the newest round, then request its queue."""
     started = time.monotonic()
     # What is labelled by now is neither picked again nor counted as a label of this round.
-    read_changes(work)
+    ensure_read(work)
     with work.services.store.reading() as session:
         current = work.newest_round(session, "selecting")
         if current is None:

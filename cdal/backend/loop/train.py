@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.control import Control
-from cdal.backend.loop.changes import read_changes
+from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import decide, full_training_is_due, read_facts
 from cdal.backend.loop.gate import Serving, compare_with_serving, judge, judge_images
@@ -99,7 +99,7 @@ class Trained:
 def run(work: Context) -> str:
     """Train on all labels, then begin the next round."""
     started = time.monotonic()
-    read_changes(work)
+    ensure_read(work)
     with work.services.store.reading() as session:
         # What comes while the labels are read may be too late for them, and counts as new.
         labelled = count_labelled(session, work.project.id)

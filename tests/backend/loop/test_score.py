@@ -124,7 +124,7 @@ def run_waiting(services: Services, monkeypatch: pytest.MonkeyPatch) -> list[str
     label_studio = FakeLabelStudio()
     label_studio.add_tasks([1, 2])
     monkeypatch.setattr(Services, "client", lambda *_: label_studio)
-    monkeypatch.setattr(selecting, "read_changes", lambda _: 0)
+    monkeypatch.setattr(selecting, "ensure_read", lambda _: None)
     ran = []
     while True:
         with services.store.reading() as session:

@@ -20,6 +20,7 @@ from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.errors import ImagesAwayError
 from cdal.backend.label_studio.data import TaskInfo
 from cdal.backend.loop import score, train
+from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.split import position
 from cdal.backend.loop.train import (
     network_classes,
@@ -194,6 +195,7 @@ def test_a_training_is_repeated_only_where_it_would_come_to_something_else(tmp_p
     def outcome(**more: Any) -> str:
         short = {"network": "mobilenet_v3_small", "image_size": 32, "epochs": 1, "min_labels": 2}
         work = make_work(services, project, client, "train", **short, **more)
+        read_changes(work)  # as the sync before it does
         said = train.run(work)
         services.jobs.finish(work.job.id, "done")
         return said[: len("model version 1")]
