@@ -5,14 +5,20 @@ It is in memory only: after a restart everything is read again.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 Submitted = list[dict[str, Any]]
 """The annotations of one task, without drafts."""
 
-MOST_TASKS = 20_000
-"""Labelled tasks of a project whose annotations are remembered: a few kilobytes each."""
+MOST_CHARACTERS = 8 * 2**20
+"""Of a project's annotations as JSON: about ten thousand choices. Brush strokes are longer."""
+
+MOST_PROJECTS = 8
+"""Projects whose annotations are remembered; those that trained last."""
 
 
 @dataclass(slots=True)
@@ -50,6 +56,28 @@ class Memory:
     """What is remembered, by the address of a Label Studio and the project's number in it."""
 
     _projects: dict[tuple[str, int], Remembered] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     def of(self, url: str, project: int) -> Remembered:
-        return self._projects.setdefault((url, project), Remembered())
+        with self._lock:
+            return self._projects.setdefault((url, project), Remembered())
+
+    def keep(self, url: str, project: int, annotations: Annotations) -> None:
+        """Remember a project's annotations, unless they are too long."""
+        kept = annotations if _is_short(annotations.by_task) else None
+        with self._lock:
+            remembered = self._projects.pop((url, project), Remembered())
+            self._projects[url, project] = remembered  # the last
+            remembered.annotations = kept
+            keeping = [one for one in self._projects.values() if one.annotations is not None]
+            for one in keeping[:-MOST_PROJECTS]:
+                one.annotations = None
+
+
+def _is_short(annotations: Mapping[int, Submitted]) -> bool:
+    length = 0
+    for submitted in annotations.values():
+        length += len(json.dumps(submitted, default=str))
+        if length > MOST_CHARACTERS:
+            return False
+    return True

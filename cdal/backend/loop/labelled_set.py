@@ -15,7 +15,7 @@ from cdal.backend.annotations import Truth, mark_of, read_annotations
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import UNKNOWN
 from cdal.backend.images.retry import Patience
-from cdal.backend.label_studio.remembered import MOST_TASKS, Annotations, Submitted
+from cdal.backend.label_studio.remembered import Annotations, Submitted
 from cdal.backend.loop.changes import first_to_read
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.training_images import LabelledImage, ReadImages, TrainingImages
@@ -66,9 +66,8 @@ def _submitted(work: Context) -> dict[int, Submitted]:
     """The annotations of every labelled task; of those that this process remembers, changes only.
 
     Label Studio takes milliseconds per labelled task, and head training comes back every few
-    labels. Only choices are remembered: brush strokes may take hundreds of kilobytes per task.
+    labels.
     """
-    remembered = work.services.remembered(work.project)
     with work.services.store.reading() as session:
         seen = session.get_one(Project, work.project.id).changes_seen
         labelled = set(
@@ -76,7 +75,7 @@ def _submitted(work: Context) -> dict[int, Submitted]:
                 select(Task.task_id).where(Task.project_id == work.project.id, Task.annotations > 0)
             )
         )
-    known, begun = remembered.annotations, time.monotonic()
+    known, begun = work.services.remembered(work.project).annotations, time.monotonic()
     since = None if known is None else first_to_read(known.seen)
     if known is not None and since is not None and begun - known.whole < ALL_AGAIN_S:
         changed = _read(work, since)
@@ -87,8 +86,9 @@ def _submitted(work: Context) -> dict[int, Submitted]:
         complete = False
     if not complete:
         found, whole = _read(work, None), begun
-    keeps = work.control.task == "classification" and len(found) <= MOST_TASKS and seen is not None
-    remembered.annotations = Annotations(found, seen or "", whole) if keeps else None
+    if seen is not None:
+        place = (work.project.url, work.project.label_studio_id)
+        work.services.memory.keep(*place, Annotations(found, seen, whole))
     return found
 
 

@@ -16,11 +16,6 @@ from cdal.backend.loop.labelled_set import read_labels
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Project
 
-RECTANGLES = (
-    '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
-    '<Label value="cat"/></RectangleLabels></View>'
-)
-
 
 class LabelStudio(FakeLabelStudio):
     """Notes from when on annotations were requested; None for all of them."""
@@ -120,32 +115,26 @@ def test_all_are_read_again_after_a_while(
     assert label_studio.since == [None]
 
 
-def test_more_labels_than_may_be_kept_are_read_each_time(
+def test_what_is_too_long_is_read_each_time(
     services: Services,
     project: Project,
     label_studio: LabelStudio,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(labelled_set, "MOST_TASKS", 2)
+    """Brush strokes may take hundreds of kilobytes per task."""
+    monkeypatch.setattr(remembered, "MOST_CHARACTERS", 200)  # one choice takes 130
     for _ in range(2):
         assert len(labels(services, project, label_studio)) == 3
         assert label_studio.since == [None]
-    assert remembered.MOST_TASKS > 2
 
 
-def test_regions_are_read_each_time(services: Services) -> None:
-    """Brush strokes may take hundreds of kilobytes per task."""
-    project = add_project(services, labeling_config=RECTANGLES)
-    label_studio = LabelStudio(RECTANGLES)
-    label_studio.add_tasks([1])
-    label_studio.label(1)
-    label_studio.given[1] = [{"id": 1, "result": [], "was_cancelled": False}]
-    for _ in range(2):
-        work = make_work(services, project, label_studio, "train")
-        read_changes(work)
-        label_studio.since.clear()
-        read_labels(work)
-        assert label_studio.since == [None]
+def test_the_projects_that_trained_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembered, "MOST_PROJECTS", 2)
+    memory = remembered.Memory()
+    for project in (1, 2, 1, 3):
+        memory.keep("http://host", project, remembered.Annotations({}, "", 0.0))
+    kept = {n for n in (1, 2, 3) if memory.of("http://host", n).annotations is not None}
+    assert kept == {1, 3}
 
 
 def test_another_label_studio_is_not_confused_with_it(
