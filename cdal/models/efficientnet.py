@@ -45,4 +45,5 @@ def lraspp_efficientnet_lite0(classes: int) -> nn.Module:
     """LR-ASPP (Howard et al., ICCV 2019, section 6.4) on EfficientNet-Lite0, random weights."""
     backbone = _TwoMaps()
     low, high = backbone.layers.feature_info.channels()
-    return LRASPP(backbone, low, high, classes)
+    network: nn.Module = LRASPP(backbone, low, high, classes)
+    return network

@@ -25,7 +25,7 @@ from cdal.models.detection.head import DetectionHead
 from cdal.models.detection.network import DetectionNetwork
 from cdal.models.devices import choose_image_size
 from cdal.models.errors import ModelError
-from cdal.models.manifest import Manifest
+from cdal.models.manifest import IMAGENET_MEAN, IMAGENET_STD, Manifest
 from cdal.models.network import TaskNetwork
 from cdal.models.pretrained import Pretrained, pretrained_weights, read_weights_file
 from cdal.models.segmentation.architectures import SEGMENTERS
@@ -50,6 +50,10 @@ ARCHITECTURES: Mapping[str, Mapping[str, Architecture]] = {
     "detection": DETECTORS,
 }
 """The architectures of each task by name."""
+
+
+Channels = tuple[float, ...]
+"""One value per channel."""
 
 
 def network_class(task: str, architecture: str) -> type[TaskNetwork]:
@@ -190,14 +194,15 @@ def make_network(
             )
         backbone = open_backbone(architecture, device, sources)
         return _make_head(task, backbone, tuple(classes), image_size, seed, shortfall)
-    normalised: dict[str, tuple[float, ...]] = {}
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
     if weights_file is not None:
         weights: Mapping[str, torch.Tensor] | None = read_weights_file(weights_file)
         origin = Origin(weights_file.name, str(weights_file), file_digest(weights_file))
     else:
         trained = ARCHITECTURES[task][architecture].backbone
         if published and trained is not None and is_backbone(trained):
-            weights, origin, normalised = _weights_of(trained, pretrained, sources)
+            weights, origin, (mean, std) = _weights_of(trained, pretrained, sources)
         else:
             weights, origin = pretrained_weights(architecture, trained, pretrained, sources)
     manifest = Manifest(
@@ -207,20 +212,21 @@ def make_network(
         image_size=image_size,
         seed=seed,
         pretrained=weights is not None,
+        mean=mean,
+        std=std,
         origin=origin,
-        **normalised,
     )
     return NETWORKS[task].make(manifest, device, weights)
 
 
 def _weights_of(
     backbone: str, pretrained: Pretrained, sources: WeightSources
-) -> tuple[Mapping[str, torch.Tensor] | None, Origin, dict[str, tuple[float, ...]]]:
+) -> tuple[Mapping[str, torch.Tensor] | None, Origin, tuple[Channels, Channels]]:
     """The weights of a backbone, for a network that goes on training them.
 
     Returns:
         The weights, None if the network starts from scratch; what that amounts to; and the mean
-        and standard deviation with which its images are normalised, by the manifest's names.
+        and the standard deviation per channel with which its images are normalised.
 
     Raises:
         ModelError: they are required and not available.
@@ -230,10 +236,10 @@ def _weights_of(
     except ModelError as error:
         if pretrained is True:
             raise
-        return None, Origin(RANDOM, shortfall=str(error)), {}
+        return None, Origin(RANDOM, shortfall=str(error)), (IMAGENET_MEAN, IMAGENET_STD)
     record = opened.record
     origin = Origin(record.name, record.source, record.sha256)
-    return opened.weights(), origin, {"mean": opened.mean, "std": opened.std}
+    return opened.weights(), origin, (opened.mean, opened.std)
 
 
 def _make_head(
