@@ -34,6 +34,9 @@ from cdal.models.recipe import Recipe
 WIDTH = 64
 GROUPS = 16
 
+DROPPED = 0.2
+"""The share of the merged map's channels that are dropped in a training step."""
+
 PRIOR = 0.02
 """The probability of each class at each place before training: most places show nothing."""
 
@@ -49,6 +52,7 @@ class DetectionLayers(DenseLayers):
 
     def __init__(self, channels: Sequence[int], classes: int) -> None:
         super().__init__(channels, WIDTH)
+        self.drop = nn.Dropout2d(DROPPED)
         self.coarser = nn.ModuleList(
             separable(WIDTH, nn.BatchNorm2d(WIDTH), stride=2) for _ in STRIDES[1:]
         )
@@ -66,7 +70,7 @@ class DetectionLayers(DenseLayers):
         """Maps (B, channels, h, w) to the logits (B, A, C) of A places, and the logarithms of
         their distances to the sides of a box in strides, (B, A, 4).
         """
-        level = self.merge(maps, size)
+        level = self.drop(self.merge(maps, size))
         levels = [level]
         for coarser in self.coarser:
             level = coarser(level)
@@ -195,17 +199,19 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
                 )
                 for row, flip in flipped
             ]
-            classes = torch.stack([each for each, _ in wanted])
+            classes = torch.stack([each.classes for each in wanted])
+            weights = torch.stack([each.weights for each in wanted])
             shown = classes.amax(2) > 0
-            true = torch.stack([boxes for _, boxes in wanted])[shown]
+            true = torch.stack([each.boxes for each in wanted])[shown]
             found = places.boxes(distances.float())[shown]
             classes[shown] *= overlaps(found.detach(), true)[:, None]
             inside = torch.stack(
                 [places.inside(*mirrored_content(features[row], flip)) for row, flip in flipped]
             )
-            total = quality_focal_loss(logits.float()[inside], classes[inside])
-            total = total + generalized_box_iou_loss(found, true, reduction="sum")
-            mean: Tensor = total / shown.sum().clamp(min=1)
+            losses = quality_focal_loss(logits.float(), classes).sum(2) * weights
+            total = losses[inside].sum()
+            total = total + (generalized_box_iou_loss(found, true) * weights[shown]).sum()
+            mean: Tensor = total / weights[shown].sum().clamp(min=1)
             return mean
 
         return loss
@@ -232,7 +238,7 @@ def suppressed(probabilities: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def quality_focal_loss(logits: Tensor, quality: Tensor) -> Tensor:
-    """The summed quality focal loss (Li et al., NeurIPS 2020, Eq. 4, with β = 2).
+    """The quality focal loss of each logit (Li et al., NeurIPS 2020, Eq. 4, with β = 2).
 
     Args:
         logits: of any shape.
@@ -240,7 +246,7 @@ def quality_focal_loss(logits: Tensor, quality: Tensor) -> Tensor:
     """
     away = (quality - logits.sigmoid()).abs()
     entropy = functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
-    return (away.square() * entropy).sum()
+    return away.square() * entropy
 
 
 def overlaps(found: Tensor, true: Tensor) -> Tensor:

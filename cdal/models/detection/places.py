@@ -15,7 +15,13 @@ LIMITS = (128.0, 256.0, float("inf"))
 """The largest box that each level looks for: the root of its area in pixels."""
 
 RADIUS = 1.5
-"""A place within a box finds it if it is at most this many strides from its centre."""
+CENTRAL = 0.5
+"""A place within a box should find it if it is at most ``RADIUS`` strides from its centre, or in
+its central part, whose sides are this share of the box's."""
+
+MOST_PLACES = 9
+"""The places of a box together count as at most this many, so that small boxes, which have about
+as many, are not outweighed by large ones."""
 
 MOST_DISTANCE = 6.0
 """The largest logarithm of a distance in strides: early in training, more would overflow."""
@@ -76,7 +82,22 @@ class Places:
         return torch.cat([self.centres - pixels[..., :2], self.centres + pixels[..., 2:]], -1)
 
 
-def assigned(places: Places, target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment:
+    """What each of A places should find.
+
+    Attributes:
+        classes: 1 for the class of the place's box, otherwise 0, (A, C) float32.
+        boxes: the place's box, (A, 4) float32, which means nothing for a place without one.
+        weights: how much the place counts in the loss, (A,) float32: 1 without a box.
+    """
+
+    classes: Tensor
+    boxes: Tensor
+    weights: Tensor
+
+
+def assigned(places: Places, target: Tensor, classes: int) -> Assignment:
     """What each place should find.
 
     A place near the centres of several boxes should find the smallest. The place next to a box's
@@ -86,25 +107,25 @@ def assigned(places: Places, target: Tensor, classes: int) -> tuple[Tensor, Tens
         places: A places.
         target: rows of left, top, right, bottom and class, (M, 5).
         classes: C.
-
-    Returns:
-        1 for the class of the place's box, otherwise 0, (A, C) float32; and its box, (A, 4)
-        float32, which means nothing for a place without one.
     """
     found = places.centres.new_zeros((len(places.centres), classes))
+    weights = torch.ones_like(places.strides)
     if len(target) == 0:
-        return found, places.centres.new_zeros((len(places.centres), 4))
+        return Assignment(found, places.centres.new_zeros((len(places.centres), 4)), weights)
     boxes, labels = target[:, :4], target[:, 4].long()
     lengths = boxes[:, 2:] - boxes[:, :2]
     areas = lengths.prod(1)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     away = (places.centres[:, None] - middle[None]).abs()
-    near = (away <= torch.minimum(RADIUS * places.strides[:, None, None], lengths / 2)).all(2)
+    reach = torch.maximum(RADIUS * places.strides[:, None, None], CENTRAL * lengths / 2)
+    near = (away <= torch.minimum(reach, lengths / 2)).all(2)
     near |= (away <= places.strides[:, None, None] / 2).all(2)
     root = areas.sqrt()
     least, most = places.limits[:, :1], places.limits[:, 1:]
     near &= (root >= least) & (root < most)
     smallest, which = torch.where(near, areas, torch.inf).min(1)
     shown = smallest.isfinite()
-    found[shown.nonzero().flatten(), labels[which[shown]]] = 1
-    return found, boxes[which]
+    own = which[shown]
+    found[shown.nonzero().flatten(), labels[own]] = 1
+    weights[shown] = (MOST_PLACES / own.bincount(minlength=len(target))[own]).clamp(max=1)
+    return Assignment(found, boxes[which], weights)

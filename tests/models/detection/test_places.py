@@ -39,7 +39,8 @@ def test_places_lie_in_the_middle_of_their_pixels() -> None:
 
 
 def test_a_box_is_found_near_its_centre() -> None:
-    classes, boxes = assigned(places(), target((20, 20, 44, 44, 1)), 2)
+    found = assigned(places(), target((20, 20, 44, 44, 1)), 2)
+    classes, boxes = found.classes, found.boxes
     near = classes[:, 1].nonzero().flatten().tolist()
     # Within 12 pixels of (32, 32): the centres 20, 28, 36 and 44 in both directions.
     assert near == [12 * row + column for row in (2, 3, 4, 5) for column in (2, 3, 4, 5)]
@@ -57,27 +58,46 @@ def test_a_box_is_given_by_its_distances_in_strides() -> None:
     assert bool(places().boxes(torch.full((126, 4), 1e9)).isfinite().all())
 
 
+def test_the_central_part_of_a_large_box_finds_it() -> None:
+    large = Places.of((16, 16), CPU)
+    classes = assigned(large, target((0, 0, 120, 120, 0)), 1).classes
+    near = large.centres[classes[:, 0] > 0]
+    # From 30 to 90, half of each side: the centres 36, 44, …, 84 in both directions.
+    assert len(near) == 7 * 7
+    assert (float(near.min()), float(near.max())) == (36, 84)
+
+
+def test_a_large_box_weighs_as_much_as_nine_places() -> None:
+    large = Places.of((16, 16), CPU)
+    found = assigned(large, target((0, 0, 120, 120, 0), (8, 104, 16, 112, 1)), 2)
+    weights = [found.weights[found.classes[:, c] > 0] for c in (0, 1)]
+    assert weights[0].tolist() == pytest.approx([9 / 49] * 49)
+    assert weights[1].tolist() == [1]
+    assert bool((found.weights[found.classes.amax(1) == 0] == 1).all())
+
+
 def test_a_tiny_box_has_a_place() -> None:
-    classes, _ = assigned(places(), target((5, 5, 6, 6, 0)), 1)
+    classes = assigned(places(), target((5, 5, 6, 6, 0)), 1).classes
     assert classes[:, 0].nonzero().flatten().tolist() == [0]
 
 
 def test_a_large_box_is_found_on_a_coarse_level() -> None:
     large = Places.of((64, 64), CPU)
-    classes, _ = assigned(large, target((0, 0, 512, 512, 0), (100, 100, 250, 250, 1)), 2)
+    classes = assigned(large, target((0, 0, 512, 512, 0), (100, 100, 250, 250, 1)), 2).classes
     strides = [set(large.strides[classes[:, c] > 0].tolist()) for c in (0, 1)]
     assert strides == [{32.0}, {16.0}]
 
 
 def test_a_place_of_two_boxes_finds_the_smaller() -> None:
-    classes, _ = assigned(places(), target((0, 0, 60, 60, 0), (24, 24, 36, 36, 1)), 2)
+    classes = assigned(places(), target((0, 0, 60, 60, 0), (24, 24, 36, 36, 1)), 2).classes
     assert classes[12 * 3 + 3].tolist() == [0, 1]
 
 
 def test_no_box() -> None:
-    classes, _ = assigned(places(), target(), 3)
-    assert classes.shape == (126, 3)
-    assert not classes.any()
+    found = assigned(places(), target(), 3)
+    assert found.classes.shape == (126, 3)
+    assert not found.classes.any()
+    assert found.weights.tolist() == [1] * 126
 
 
 def test_places_in_the_padding_are_outside() -> None:
@@ -128,8 +148,5 @@ def test_overlaps_of_pairs() -> None:
 
 def test_quality_focal_loss() -> None:
     """At a probability of 0.5 the entropy is ln 2 whatever the quality."""
-    logits = torch.zeros(3)
-    losses = [float(quality_focal_loss(logits[:1], torch.tensor([q]))) for q in (0.0, 0.5, 0.8)]
-    assert losses == pytest.approx([0.25 * math.log(2), 0, 0.09 * math.log(2)])
-    together = float(quality_focal_loss(logits, torch.tensor([0.0, 0.5, 0.8])))
-    assert together == pytest.approx(sum(losses))
+    losses = quality_focal_loss(torch.zeros(3), torch.tensor([0.0, 0.5, 0.8]))
+    assert losses.tolist() == pytest.approx([0.25 * math.log(2), 0, 0.09 * math.log(2)])
