@@ -8,6 +8,7 @@ BackendError
     ActionError             what somebody requested is impossible
     LabelStudioError        Label Studio did not answer, or refused
     ImageError              an image cannot be fetched or decoded
+        LargerError         because its file is larger than allowed
     ImagesAwayError         so many images are unavailable that the job waits for them
     DamagedScoresError      kept scores are damaged; their images are scored again
     DataFolderError         the data folder or the database cannot be used
@@ -148,6 +149,13 @@ class ImageError(BackendError):
         super().__init__(reason, advice=ImagesAwayError.advice if passes else None)
         self.reason = reason
         self.passes = passes
+
+
+class LargerError(ImageError):
+    """An image's file is larger than allowed."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"The image is larger than {max_bytes:,} bytes.")
 
 
 class ImagesAwayError(BackendError):

@@ -17,10 +17,12 @@ from torch.nn import functional
 
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder, read_json
-from cdal.benchmark.loaded_data import Loaded, LoadedFeatures, LoadedImages
+from cdal.benchmark.loaded_data import Loaded, LoadedFeatures
 from cdal.models import DetectionPrediction, Prediction, TaskNetwork
 from cdal.models.detection.regions import MIN_CONFIDENCE
+from cdal.models.features import ImageFeatures
 from cdal.models.head import HeadNetwork
+from cdal.models.inference import infer
 from cdal.selectors import (
     ClassMixtures,
     Pool,
@@ -94,6 +96,19 @@ class Scores:
             region_counts=mixtures.region_counts,
         )
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Scores]) -> Scores:
+        """Join batches along the images."""
+        return cls(
+            torch.cat([part.features for part in parts]),
+            torch.cat([part.probabilities for part in parts]),
+            torch.cat([part.uncertainties for part in parts]),
+            {
+                kind: ClassMixtures.concatenate([part.mixtures[kind] for part in parts])
+                for kind in parts[0].mixtures
+            },
+        )
+
     def save(self, path: Path, kind: MixtureKind) -> None:
         """Write ``features``, ``mixtures`` and ``present`` to a safetensors file."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,37 +137,44 @@ def score(
     progress: Callable[[float], None] = lambda _: None,
 ) -> Scores:
     """Score all images batch by batch; maps and boxes are not kept."""
-    features, probabilities, uncertainties = [], [], []
-    mixtures: dict[MixtureKind, list[ClassMixtures]] = {kind: [] for kind in kinds}
     done = 0
-    for predicted in _predictions(network, images):
+
+    def keep(batch: _Batch, predicted: Prediction) -> Scores:
+        nonlocal done
         means = means_of_regions(predicted.regions)
-        features.append(predicted.features)
-        probabilities.append(means.probabilities)
-        uncertainties.append(means.uncertainties)
-        for kind, batches in mixtures.items():
-            batches.append(kind.mixtures(predicted))
-        done += len(predicted.features)
+        kept = Scores(
+            predicted.features,
+            means.probabilities,
+            means.uncertainties,
+            {kind: kind.mixtures(predicted) for kind in kinds},
+        )
+        done += len(batch)
         progress(done / len(images))
-    return Scores(
-        torch.cat(features),
-        torch.cat(probabilities),
-        torch.cat(uncertainties),
-        {kind: ClassMixtures.concatenate(batches) for kind, batches in mixtures.items()},
-    )
+        return kept
+
+    return Scores.concatenate(list(infer(network, _batches(network, images), keep)))
 
 
-def _predictions(network: TaskNetwork, images: Loaded) -> Iterator[Prediction]:
-    """What a network predicts, batch by batch."""
-    rows = torch.arange(len(images))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """Prepared images, (B, 3, S, S) uint8, or the features of each."""
+
+    images: Tensor | Sequence[ImageFeatures]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def halves(self) -> tuple[_Batch, _Batch]:
+        half = len(self) // 2
+        return _Batch(self.images[:half]), _Batch(self.images[half:])
+
+
+def _batches(network: TaskNetwork, images: Loaded) -> Iterator[_Batch]:
+    size = network.prediction_batch_size
     if isinstance(images, LoadedFeatures) and isinstance(network, HeadNetwork):
-        for features, _ in images.batches(torch.split(rows, network.judged_at_once)):
-            yield network.judge(features)
-    elif isinstance(images, LoadedImages):
-        for batch, _ in images.batches(torch.split(rows, network.prediction_batch_size)):
-            yield network.predict(batch)
-    else:
-        raise TypeError("features are for a head")
+        size = network.judged_at_once
+    for batch, _ in images.batches(torch.split(torch.arange(len(images)), size)):
+        yield _Batch(batch)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

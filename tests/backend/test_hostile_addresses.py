@@ -22,6 +22,7 @@ from cdal.backend.images.fetch import Fetcher
 from cdal.backend.images.source import ImageSource
 
 TASK = 1
+MAX_BYTES = 1000
 IMAGE = "/data/upload/1/a.png"
 
 # Hosts: each stands for http://HOST:PORT/a.png, with the listener's port.
@@ -202,7 +203,7 @@ def elsewhere() -> Iterator[Loopback]:
 def fetcher(elsewhere: Loopback) -> Iterator[Fetcher]:
     """As in the backend: any public host, and one that the operator has listed."""
     allowed = AllowedHosts.parse(f"public, 127.0.0.2:{elsewhere.server_port}")
-    made = Fetcher(allowed, 1000, 5.0, fake_resolver)
+    made = Fetcher(allowed, 5.0, fake_resolver)
     yield made
     made.close()
 
@@ -228,7 +229,7 @@ def test_it_gets_nowhere(
     elsewhere: Loopback,
 ) -> None:
     with pytest.raises(ImageError) as refused:
-        fetcher.fetch(source, source.locate(TASK, case.at(listener.getsockname()[1])))
+        fetcher.fetch(source, source.locate(TASK, case.at(listener.getsockname()[1])), MAX_BYTES)
     assert refused.value.reason.endswith(".")
     assert label_studio.requests == []
     assert not connected(listener)
@@ -237,13 +238,13 @@ def test_it_gets_nowhere(
 
     redirect(elsewhere, "/a.png", case, listener)
     with pytest.raises(ImageError):
-        fetcher.fetch(source, source.locate(TASK, f"{elsewhere.url}/a.png"))
+        fetcher.fetch(source, source.locate(TASK, f"{elsewhere.url}/a.png"), MAX_BYTES)
     assert label_studio.requests == []
     assert not connected(listener)
 
     redirect(label_studio, IMAGE, case, listener)
     with pytest.raises(ImageError):
-        fetcher.fetch(source, source.locate(TASK, IMAGE))
+        fetcher.fetch(source, source.locate(TASK, IMAGE), MAX_BYTES)
     # Label Studio was asked only for the image and for files below its own address.
     assert {path.split("/")[1] for path, _ in label_studio.requests} == {"data"}
     assert not connected(listener)
@@ -256,9 +257,9 @@ def redirect(server: Loopback, path: str, case: Case, listener: socket.socket) -
 
 def test_the_listener_would_notice(listener: socket.socket, source: ImageSource) -> None:
     port = listener.getsockname()[1]
-    guileless = Fetcher(ANY_HOST, 1000, 0.1, fake_resolver)
+    guileless = Fetcher(ANY_HOST, 0.1, fake_resolver)
     with pytest.raises(ImageError, match="did not answer in time"):
-        guileless.fetch(source, source.locate(TASK, f"http://127.1:{port}/a.png"))
+        guileless.fetch(source, source.locate(TASK, f"http://127.1:{port}/a.png"), MAX_BYTES)
     guileless.close()
     assert connected(listener)
     listener.accept()[0].close()

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from cdal.benchmark.loaded_data import LoadedFeatures, LoadedImages
 from cdal.benchmark.scores import MixtureKind, score, unseen_pool
-from cdal.models import TaskNetwork, make_network
+from cdal.models import Prediction, TaskNetwork, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.feature_store import FeatureStore
 from cdal.models.head import HeadNetwork
@@ -55,6 +55,25 @@ def test_a_head_scores_features_as_it_does_images(task: str, tmp_path: Path) -> 
     wanted = mixtures_of_regions(said.regions, "class")
     torch.testing.assert_close(found.mixtures[KINDS[0]].mixtures, wanted.mixtures)
     torch.testing.assert_close(found.features, said.features)
+
+
+def test_scoring_goes_on_in_smaller_batches_when_memory_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, images = seen("classification")
+    wanted = score(network, images, KINDS)
+    predict = type(network).predict
+    shares: list[float] = []
+
+    def full(self: TaskNetwork, batch: torch.Tensor) -> Prediction:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return predict(self, batch)
+
+    monkeypatch.setattr(type(network), "predict", full)
+    found = score(network, images, KINDS, shares.append)
+    torch.testing.assert_close(found.probabilities, wanted.probabilities)
+    assert shares == pytest.approx([0.4, 0.6, 1.0])
 
 
 def test_boxes_are_regions_as_the_kind_says() -> None:

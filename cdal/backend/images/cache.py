@@ -60,6 +60,13 @@ class DiskCache:
             os.utime(path)
         return data
 
+    def size(self, key: str) -> int:
+        """The number of bytes cached under a key; 0 without any."""
+        try:
+            return os.stat(self._path(key)).st_size - _CHECKSUM_BYTES  # noqa: PTH116 - as in get
+        except OSError:
+            return 0
+
     def put(self, key: str, data: bytes) -> None:
         """Cache bytes under a key. A folder that cannot be written is logged once, not raised."""
         size = len(data) + _CHECKSUM_BYTES

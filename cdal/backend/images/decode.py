@@ -13,7 +13,7 @@ from torchvision.io import ImageReadMode
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from cdal.backend.errors import ImageError
-from cdal.orientation import upright
+from cdal.orientation import orientation_of, upright
 
 # What browsers show in Label Studio, and TIFF. Pillow knows more formats, but each is more code
 # that hostile bytes would reach.
@@ -22,10 +22,11 @@ _JPEG = b"\xff\xd8\xff"
 
 _BAND_PIXELS = 2**21
 
-# Measured, see measurements/decoding.py, and room for turning an image. WebP takes the most.
+# Measured, see measurements/decoding.py. WebP takes the most.
 _BYTES_PER_PIXEL = {"JPEG": 4, "PNG": 12, "GIF": 12, "BMP": 12, "TIFF": 12}
 _MOST_BYTES_PER_PIXEL = 18
 _BYTES_PER_PIXEL_OF_SCANS = 12  # of a JPEG whose coefficients are kept until its last scan
+_BYTES_PER_PIXEL_TO_TURN = 4  # besides, for a turned copy
 
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF's tags
 
@@ -66,11 +67,14 @@ def memory_to_decode(data: bytes) -> int | None:
     with _open(data) as image:
         width, height = image.size
         tile_width, tile_height = _tile(image)
+        is_turned = orientation_of(image) != 1
     if image.format == "AVIF":
         return None
     per_pixel = _BYTES_PER_PIXEL.get(image.format or "", _MOST_BYTES_PER_PIXEL)
     if image.format == "JPEG" and not _is_in_one_scan(data):
         per_pixel = _BYTES_PER_PIXEL_OF_SCANS
+    if is_turned:
+        per_pixel += _BYTES_PER_PIXEL_TO_TURN
     return (width * height + tile_width * tile_height) * per_pixel
 
 

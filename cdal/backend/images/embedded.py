@@ -9,7 +9,7 @@ import re
 from base64 import b64decode
 from urllib.parse import unquote_to_bytes
 
-from cdal.backend.errors import ImageError
+from cdal.backend.errors import ImageError, LargerError
 
 _AROUND = "".join(map(chr, range(0x21)))  # control characters and spaces, which browsers strip
 _IN_ADDRESSES = re.compile("[\t\n\r]")  # what browsers remove from any address
@@ -29,15 +29,15 @@ def embedded_bytes(value: str, max_bytes: int) -> bytes:
     """The file in an address for which `is_embedded` is true. Its type is not believed.
 
     Raises:
-        ImageError: it is not valid, or larger than `max_bytes`.
+        LargerError: it is larger than `max_bytes`.
+        ImageError: it is not valid.
     """
     address = _IN_ADDRESSES.sub("", value.strip(_AROUND)).partition("#")[0]
     header, comma, body = address.partition(",")
     if not comma:
         raise ImageError("The image in the task's data has no comma before its content.")
-    too_large = ImageError(f"The image is larger than {max_bytes:,} bytes.")
     if len(body) > 4 * max_bytes:  # base64, with every character percent-encoded
-        raise too_large
+        raise LargerError(max_bytes)
     try:
         data = unquote_to_bytes(body)
     except UnicodeEncodeError:  # half of a character
@@ -45,7 +45,7 @@ def embedded_bytes(value: str, max_bytes: int) -> bytes:
     if _BASE64.search(header):
         data = _decode(data)
     if len(data) > max_bytes:
-        raise too_large
+        raise LargerError(max_bytes)
     return data
 
 

@@ -30,7 +30,7 @@ from urllib3.util.connection import create_connection
 
 from cdal.backend.addresses import ANY_HOST, AllowedHosts, Resolver, resolve
 from cdal.backend.connections import LATE, NO_ADDRESS, UNREACHABLE, root_failure, tls_context
-from cdal.backend.errors import ImageError
+from cdal.backend.errors import ImageError, LargerError
 from cdal.backend.images.hosts import Hosts
 from cdal.backend.images.source import ImageSource, parse_address
 
@@ -105,7 +105,6 @@ class Fetcher:
 
     Args:
         allowed: The hosts to fetch from, besides Label Studio.
-        max_bytes: The largest size of a file.
         timeout_s: Seconds within which the body must have arrived, and the headers before it; they
             have at most 15.
         resolver: How names are resolved; for tests.
@@ -114,11 +113,9 @@ class Fetcher:
     def __init__(
         self,
         allowed: AllowedHosts,
-        max_bytes: int,
         timeout_s: float,
         resolver: Resolver = resolve,
     ) -> None:
-        self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         tls = tls_context()
         headers_s = min(timeout_s, _HEADERS_S)
@@ -132,19 +129,25 @@ class Fetcher:
         self._others.clear()
 
     def fetch(
-        self, source: ImageSource, address: Url, conditions: Mapping[str, str] = _NONE
+        self,
+        source: ImageSource,
+        address: Url,
+        max_bytes: int,
+        conditions: Mapping[str, str] = _NONE,
     ) -> Fetched | None:
         """Get a file, following redirects; each is checked as if it had been the address given.
 
         Args:
             source: where the images of the task's project come from.
             address: of the file.
+            max_bytes: the largest size of the file.
             conditions: headers that say which file is known already.
 
         Returns:
             The file; None if it is the one that is known.
 
         Raises:
+            LargerError: it is too large.
             ImageError: it cannot be fetched; the reason says why.
         """
         for _ in range(_MAX_REDIRECTS + 1):
@@ -175,7 +178,7 @@ class Fetcher:
                     if own and response.status == 500 and self._works(source):
                         raise ImageError(_GONE)
                     raise _refusal(response.status, name, own=own)
-                body = self._body(response)
+                body = self._body(response, max_bytes)
                 self._hosts.note_answer(host)
             except (HTTPError, TimeoutError) as error:
                 reason = _failure(error)
@@ -202,17 +205,16 @@ class Fetcher:
         health.close()
         return health.status == 200
 
-    def _body(self, response: BaseHTTPResponse) -> bytes:
-        too_large = ImageError(f"The image is larger than {self._max_bytes:,} bytes.")
+    def _body(self, response: BaseHTTPResponse, max_bytes: int) -> bytes:
         body = bytearray()
         try:
-            if (response.length_remaining or 0) > self._max_bytes:
-                raise too_large
+            if (response.length_remaining or 0) > max_bytes:
+                raise LargerError(max_bytes)
             with _deadline(self._timeout_s, response.shutdown):
                 for chunk in response.stream(_CHUNK_BYTES):
                     body += chunk
-                    if len(body) > self._max_bytes:
-                        raise too_large
+                    if len(body) > max_bytes:
+                        raise LargerError(max_bytes)
         finally:
             response.close()
         return bytes(body)

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 32
 _RUNNING = "running-"
+_STARTING = "starting"
 
 GUILTY = (
     "The backend was killed while it decoded this image and nothing else, so it is not decoded "
@@ -49,19 +50,24 @@ class InFlight:
         self._file: int | None = None
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for file in folder.glob(f"{_RUNNING}*"):
-                self._judge(file)
-            self._file, _ = tempfile.mkstemp(prefix=_RUNNING, dir=folder)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # One process at a time: another would take a file that is not locked yet for that of a
+            # process that is gone.
+            with (folder / _STARTING).open("a") as starting:
+                fcntl.flock(starting, fcntl.LOCK_EX)
+                for file in folder.glob(f"{_RUNNING}*"):
+                    self._judge(file)
+                self._file, _ = tempfile.mkstemp(prefix=_RUNNING, dir=folder)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             log.warning("Images that kill the process are not noticed: %s.", error.strerror)
 
     def close(self) -> None:
         """End as a process does that is not killed."""
-        if self._file is not None:
-            os.ftruncate(self._file, 0)
-            os.close(self._file)
-            self._file = None
+        with self._lock:
+            if self._file is not None:
+                os.ftruncate(self._file, 0)
+                os.close(self._file)
+                self._file = None
 
     @staticmethod
     def digest(data: bytes) -> bytes:
@@ -101,8 +107,8 @@ class InFlight:
 
     def _write(self, slot: int, digest: bytes) -> None:
         # What has been written outlives the process, though not the machine.
-        with suppress(OSError):
-            if self._file is not None:
+        with suppress(OSError), self._lock:
+            if self._file is not None:  # its number may be another file's by now
                 os.pwrite(self._file, digest, slot * _DIGEST_BYTES)
 
     def _judge(self, file: Path) -> None:

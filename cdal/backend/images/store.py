@@ -6,17 +6,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import TypeVar
 
 from torch import Tensor
 from urllib3.util import Url
 
 from cdal.backend.addresses import AllowedHosts
-from cdal.backend.errors import ImageError
+from cdal.backend.errors import ImageError, LargerError
 from cdal.backend.images.cache import DiskCache
 from cdal.backend.images.decode import decode, decode_small, inspect, memory_to_decode
 from cdal.backend.images.embedded import embedded_bytes, is_embedded
@@ -27,6 +29,14 @@ from cdal.backend.images.memory import Memory
 from cdal.backend.images.source import ImageSource
 
 __all__ = ["AllowedHosts", "ImageError", "ImageSource", "ImageStore"]
+
+LARGE_BYTES = 4 << 20
+LARGE_AT_ONCE = 4
+"""Files of more than `LARGE_BYTES` that are fetched and decoded at the same time, in all threads.
+
+A file is held two or three times while it is cached and decoded, so hundreds of megabytes of them
+would come together otherwise.
+"""
 
 Prepared = TypeVar("Prepared")
 
@@ -93,10 +103,11 @@ class ImageStore:
         timeout_s: float = 30.0,
     ) -> None:
         self._cache = DiskCache(cache_folder, cache_bytes)
-        self._fetcher = Fetcher(allowed_hosts, max_bytes, timeout_s)
+        self._fetcher = Fetcher(allowed_hosts, timeout_s)
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._memory = Memory(max_memory)
+        self._large_files = BoundedSemaphore(LARGE_AT_ONCE)
         self._in_flight = InFlight(cache_folder.parent / "decoding")
 
     def close(self) -> None:
@@ -144,44 +155,55 @@ class ImageStore:
         Raises:
             ImageError: it cannot be fetched or decoded.
         """
-        return self.file(source, task_id, value).prepared(prepare, side)
+        with self.opened(source, task_id, value) as file:
+            return file.prepared(prepare, side)
 
-    def file(self, source: ImageSource, task_id: int, value: object) -> ImageFile:
-        """A task's image, not decoded yet.
-
-        Raises:
-            ImageError: it cannot be fetched, is not an image or is too large.
-        """
-        data = self.bytes(source, task_id, value)
-        # A damaged one may be fixed at its source.
-        forget = partial(self._cache.remove, _key(source, task_id, value))
-        return ImageFile(data, self._in_flight.digest(data), self._memory, self._in_flight, forget)
-
-    def bytes(self, source: ImageSource, task_id: int, value: object) -> bytes:
-        """A task's image as a file whose header was inspected.
+    @contextmanager
+    def opened(self, source: ImageSource, task_id: int, value: object) -> Iterator[ImageFile]:
+        """A task's image, not decoded yet; at most `LARGE_AT_ONCE` large ones at the same time.
 
         Raises:
             ImageError: it cannot be fetched, is not an image or is too large.
         """
+        with ExitStack() as held:
+            try:
+                data = self._file(source, task_id, value, min(LARGE_BYTES, self._max_bytes))
+            except LargerError:
+                if self._max_bytes <= LARGE_BYTES:
+                    raise
+                held.enter_context(self._large_files)
+                data = self._file(source, task_id, value, self._max_bytes)
+            # A damaged one may be fixed at its source.
+            forget = partial(self._cache.remove, _key(source, task_id, value))
+            digest = self._in_flight.digest(data)
+            yield ImageFile(data, digest, self._memory, self._in_flight, forget)
+
+    def _file(self, source: ImageSource, task_id: int, value: object, max_bytes: int) -> bytes:
+        """A task's image as a file whose header was inspected."""
         if isinstance(value, str) and is_embedded(value):
-            data = embedded_bytes(value, self._max_bytes)
+            data = embedded_bytes(value, max_bytes)
             inspect(data, self._max_pixels)
             return data
         key = _key(source, task_id, value)
+        if max_bytes < self._max_bytes and self._cache.size(key) > max_bytes:
+            raise LargerError(max_bytes)
         entry = self._cache.get(key)
         kept = None if entry is None else KeptFile.unpacked(entry)
         if kept is not None and kept.is_fresh(time.time()):
             return kept.data
         # Only inspected files are cached, so a cached one need not be inspected again: for small
         # images that would cost as much as decoding them.
-        fetched = self._fetched(source, source.locate(task_id, value), kept)
+        fetched = self._fetched(source, source.locate(task_id, value), kept, max_bytes)
         self._cache.put(key, fetched.packed())
         return fetched.data
 
-    def _fetched(self, source: ImageSource, address: Url, kept: KeptFile | None) -> KeptFile:
+    def _fetched(
+        self, source: ImageSource, address: Url, kept: KeptFile | None, max_bytes: int
+    ) -> KeptFile:
         """Fetch a file, unless the kept one is still the file, or its host is away."""
+        conditions = {} if kept is None else kept.conditions
         try:
-            answer = self._fetcher.fetch(source, address, {} if kept is None else kept.conditions)
+            answer = self._fetcher.fetch(source, address, max_bytes, conditions)
         except ImageError as error:
             if kept is None or not error.passes:
                 raise
@@ -232,7 +254,8 @@ class ImageStore:
 
         def read(task_id: int, value: object) -> Prepared | ImageError:
             try:
-                return prepare(self.file(source, task_id, value))
+                with self.opened(source, task_id, value) as file:
+                    return prepare(file)
             except ImageError as error:
                 return error
 

@@ -93,7 +93,8 @@ def compare_with_serving(
         stop: asked meanwhile.
 
     Returns:
-        None if there is no image that neither has learnt from, as far as is known.
+        None if there is no image that neither has learnt from, as far as is known, or no object on
+        any of them.
     """
     if serving.images is None:
         return None
@@ -106,6 +107,8 @@ def compare_with_serving(
         paired = compare_judgements(truths, judged, before)
         if paired is not None and paired.images >= len(fair):
             return paired
+    if network.task == "detection" and not any(item.truth.classes for item in fair.items):
+        return None  # without objects, every detector has the same average precision
     return compare_networks(network, serving.network, fair, stop) if len(fair) else None
 
 
@@ -124,7 +127,10 @@ def judge(new: Metrics | None, paired: Paired | None, tolerance: float, first: b
         measured = f"{new.main_name} {new.main:.3f} on {new.images} held-out images"
         if first:
             return Verdict(True, f"serves, as the first to be measured; {measured}")
-        why = "serves uncompared: no image is known to be new to the version before it, too"
+        why = (
+            "serves uncompared: no labelled image or object is known to be new to the version "
+            "before it, too"
+        )
         return Verdict(True, f"{why}; {measured}")
     compared = (
         f"{paired.metric} {paired.after:.3f}, before it {paired.before:.3f}, on the same "
@@ -132,6 +138,9 @@ def judge(new: Metrics | None, paired: Paired | None, tolerance: float, first: b
     )
     if paired.after >= paired.before - tolerance:
         return Verdict(True, f"serves; {compared}")
+    if 0.5**paired.images / 2 > CHANCE:  # the chance of the clearest drop
+        few = "an image is" if paired.images == 1 else f"{paired.images} images are"
+        return Verdict(True, f"serves, since {few} too few to tell whether it is worse: {compared}")
     evidence = f"{compared}; equally good versions differ so much in {_percent(paired.chance)}"
     if paired.chance > CHANCE:
         return Verdict(True, f"serves, since the drop may be chance: {evidence}")

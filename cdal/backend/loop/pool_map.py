@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -135,18 +136,29 @@ class PoolMap:
         """Write the file: all of it or, after a kill, nothing."""
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(asdict(self)))
+        content = json.dumps(asdict(self)).encode()
+        unfinished.write_bytes(_checksum(content) + content)
         unfinished.rename(file)
 
     @classmethod
     def load(cls, file: Path) -> PoolMap | None:
         """The saved map; None if there is none, or if it is damaged or of another format."""
         try:
-            found = TypeAdapter(cls).validate_json(file.read_bytes(), strict=True)
+            written = file.read_bytes()
+            checksum, content = written[:CHECKSUM_LENGTH], written[CHECKSUM_LENGTH:]
+            if checksum != _checksum(content):
+                return None
+            return TypeAdapter(cls).validate_json(content, strict=True)
         except (FileNotFoundError, ValidationError):
             return None
-        columns = (found.x, found.y, found.classes, found.entropies)
-        return found if all(len(column) == len(found.task_ids) for column in columns) else None
+
+
+def _checksum(content: bytes) -> bytes:
+    """A CRC-32 as a line of text."""
+    return f"{zlib.crc32(content):08x}\n".encode()
+
+
+CHECKSUM_LENGTH = len(_checksum(b""))
 
 
 def newest_map(session: Session, config: ServerConfig, project: Project) -> PoolMap | None:

@@ -156,8 +156,7 @@ def learn(
     mark = _fingerprint(work, images, network)
     if _is_newest(work, mark, started_from):
         return "nothing has changed since the newest model version"
-    known = None if serving is None else serving.images
-    begun_with = known.learnt if known is not None and continues else frozenset()
+    begun_with = _begun_with(serving, images) if continues else frozenset()
     train, held_out = split(images, work.settings.held_out, begun_with)
     recipe = recipe_of(work.settings)
     report = fit(
@@ -182,6 +181,13 @@ def learn(
         started_from=started_from,
         started=started,
     )
+
+
+def _begun_with(serving: Serving | None, images: TrainingImages) -> frozenset[bytes]:
+    """The images that the serving version has learnt from; if that is not known, all of them."""
+    if serving is None or serving.images is None:
+        return frozenset(item.content for item in images.items)
+    return serving.images.learnt
 
 
 def compare(

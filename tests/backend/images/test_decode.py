@@ -417,11 +417,18 @@ def test_a_jpeg_in_several_scans_takes_its_coefficients_as_well() -> None:
     image = Image.new("RGB", (16, 16))
     assert module.memory_to_decode(encode(image, "JPEG")) == 16 * 16 * 4
     assert module.memory_to_decode(encode(image.convert("CMYK"), "JPEG")) == 16 * 16 * 4
-    assert module.memory_to_decode(encode(image, "JPEG", exif=exif(6))) == 16 * 16 * 4
     assert module.memory_to_decode(encode(image, "JPEG", progressive=True)) == 16 * 16 * 12
     one_of_three = bytearray(encode(image, "JPEG"))
     one_of_three[one_of_three.index(b"\xff\xda") + 4] = 1
     assert module.memory_to_decode(bytes(one_of_three)) == 16 * 16 * 12
+
+
+@pytest.mark.parametrize(("kind", "upright"), [("JPEG", 4), ("PNG", 12)])
+def test_turning_an_image_takes_a_copy(kind: str, upright: int) -> None:
+    """Most cameras and phones write the orientation, so it is no exception."""
+    image = Image.new("RGB", (16, 16))
+    assert module.memory_to_decode(encode(image, kind, exif=exif(1))) == 16 * 16 * upright
+    assert module.memory_to_decode(encode(image, kind, exif=exif(6))) == 16 * 16 * (upright + 4)
 
 
 def test_an_avif_is_decoded_alone_since_its_header_may_lie() -> None:

@@ -25,6 +25,7 @@ from cdal.backend.images.fetch import Fetcher
 from cdal.backend.images.source import ImageSource
 
 TASK = 1
+MAX_BYTES = 1000
 IMAGE = "/data/upload/1/a.png"
 LOOPBACK = AllowedHosts.parse("127.0.0.1")
 
@@ -60,9 +61,9 @@ def get(
     timeout_s: float = 5.0,
     resolver: addresses.Resolver = addresses.resolve,
 ) -> bytes:
-    fetcher = Fetcher(allowed, max_bytes, timeout_s, resolver)
+    fetcher = Fetcher(allowed, timeout_s, resolver)
     try:
-        fetched = fetcher.fetch(source, source.locate(TASK, value))
+        fetched = fetcher.fetch(source, source.locate(TASK, value), max_bytes)
         assert fetched is not None
         return fetched.data
     finally:
@@ -187,9 +188,9 @@ def test_connections_are_kept_alive(label_studio: Loopback, source: ImageSource)
         reply(b"pixels")(handler)
 
     label_studio.routes[IMAGE] = remember
-    fetcher = Fetcher(LOOPBACK, 1000, 5.0)
+    fetcher = Fetcher(LOOPBACK, 5.0)
     for _ in range(3):
-        fetcher.fetch(source, source.locate(TASK, IMAGE))
+        fetcher.fetch(source, source.locate(TASK, IMAGE), MAX_BYTES)
     fetcher.close()
     assert len(clients) == 1
 
@@ -208,11 +209,11 @@ def test_a_name_that_changes_between_check_and_use(
     answers = iter([["127.0.0.2"], ["127.0.0.1"]])
     with Loopback("127.0.0.2") as allowed:
         allowed.routes["/a.png"] = reply(b"pixels", Connection="close")
-        fetcher = Fetcher(AllowedHosts.parse("127.0.0.2"), 1000, 5.0, lambda *_: next(answers))
+        fetcher = Fetcher(AllowedHosts.parse("127.0.0.2"), 5.0, lambda *_: next(answers))
         value = f"http://rebind.example:{allowed.server_port}/a.png"
-        assert fetcher.fetch(source, source.locate(TASK, value)) is not None
+        assert fetcher.fetch(source, source.locate(TASK, value), MAX_BYTES) is not None
         with pytest.raises(ImageError, match="may not be fetched from the host"):
-            fetcher.fetch(source, source.locate(TASK, value))
+            fetcher.fetch(source, source.locate(TASK, value), MAX_BYTES)
         fetcher.close()
     assert next(answers, None) is None
     assert not connected(listener)
@@ -462,7 +463,7 @@ def test_a_host_that_never_answers_is_asked_once_and_then_left_alone(
     clock = 1000.0
     monkeypatch.setattr(hosts, "time", SimpleNamespace(monotonic=lambda: clock))
     elsewhere.routes["/a.png"] = reply(b"pixels")
-    fetcher = Fetcher(LOOPBACK, 1000, 0.1)
+    fetcher = Fetcher(LOOPBACK, 0.1)
     connections = 0
 
     def accept() -> None:
@@ -478,14 +479,17 @@ def test_a_host_that_never_answers_is_asked_once_and_then_left_alone(
         hung = f"http://127.0.0.1:{listener.getsockname()[1]}/a.png"
         for _ in range(10):
             with pytest.raises(ImageError, match="did not answer in time") as refused:
-                fetcher.fetch(source, source.locate(TASK, hung))
+                fetcher.fetch(source, source.locate(TASK, hung), MAX_BYTES)
             assert refused.value.passes
         assert connections == hosts.FAILURES
         # Other hosts are asked, and this one after a while.
-        assert fetcher.fetch(source, source.locate(TASK, f"{elsewhere.url}/a.png")) is not None
+        assert (
+            fetcher.fetch(source, source.locate(TASK, f"{elsewhere.url}/a.png"), MAX_BYTES)
+            is not None
+        )
         clock += hosts.LEFT_ALONE_S + 1
         with pytest.raises(ImageError):
-            fetcher.fetch(source, source.locate(TASK, hung))
+            fetcher.fetch(source, source.locate(TASK, hung), MAX_BYTES)
         assert connections == hosts.FAILURES + 1
         listener.shutdown(socket.SHUT_RDWR)
         accepting.join()

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
 from cdal.backend.errors import ImageError
+from cdal.backend.images import in_flight as module
 from cdal.backend.images.in_flight import InFlight
 
 ONE, OTHER = (InFlight.digest(data) for data in (b"one", b"other"))
@@ -71,6 +74,27 @@ def test_a_process_that_lives_is_not_judged(tmp_path: Path) -> None:
     alive.close()
     InFlight(tmp_path).close()
     assert not InFlight(tmp_path).is_suspect(ONE)
+
+
+def test_two_processes_that_start_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither takes the other's file, which is not locked yet, for that of one that is gone."""
+    real = module.tempfile.mkstemp
+    others: list[Thread] = []
+
+    def mkstemp(**options: Any) -> tuple[int, str]:
+        made = real(**options)
+        if not others:
+            others.append(Thread(target=InFlight, args=(tmp_path,)))
+            others[0].start()
+            others[0].join(0.2)
+        return made
+
+    monkeypatch.setattr(module.tempfile, "mkstemp", mkstemp)
+    die_decoding(tmp_path, ONE)
+    others[0].join()
+    assert InFlight(tmp_path).is_suspect(ONE)
 
 
 def test_a_real_kill(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from cdal.backend.images import store as module
 from cdal.backend.images.decode import memory_to_decode
 from cdal.backend.images.in_flight import InFlight
 from cdal.backend.images.kept_file import FRESH_S, KeptFile
-from cdal.backend.images.store import AllowedHosts, ImageError, ImageSource, ImageStore
+from cdal.backend.images.store import AllowedHosts, ImageError, ImageFile, ImageSource, ImageStore
 
 
 def png(grey: int, size: int = 1) -> bytes:
@@ -51,6 +51,11 @@ def path(number: int) -> str:
     return f"/data/upload/1/{number}.png"
 
 
+def file_of(store: ImageStore, source: ImageSource, value: object) -> bytes:
+    with store.opened(source, 1, value) as file:
+        return file.data
+
+
 def refusal(store: ImageStore, source: ImageSource, value: object) -> str:
     with pytest.raises(ImageError) as refused:
         store.read(source, 1, value)
@@ -63,7 +68,7 @@ def test_an_image_is_fetched_once(
     label_studio.routes[path(1)] = reply(png(7, size=2))
     for _ in range(3):
         assert store.read(source, 1, path(1)).tolist() == [[[7, 7], [7, 7]]] * 3
-    assert store.bytes(source, 1, path(1)) == png(7, size=2)
+    assert file_of(store, source, path(1)) == png(7, size=2)
     assert len(label_studio.requests) == 1
 
 
@@ -293,6 +298,44 @@ def test_images_stack_into_a_batch(
     assert torch.equal(torch.stack(images)[:, 0, 0, 0], torch.tensor([7, 9], dtype=torch.uint8))
 
 
+def test_few_large_files_are_held_at_the_same_time(
+    store: ImageStore,
+    label_studio: Loopback,
+    source: ImageSource,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Many downloads of 50 MB together would fill the memory; small ones wait for none of them."""
+    large, small = png(7, size=10), png(7)
+    assert len(small) < len(large)
+    monkeypatch.setattr(module, "LARGE_BYTES", len(small) + 60)  # with what the cache adds
+    large += bytes(100)  # which a decoder ignores
+    held: list[int] = []
+    most = [0]
+    lock = Lock()
+    all_at_once = Barrier(8)
+
+    def prepare(file: ImageFile) -> bytes:
+        if file.data == small:
+            all_at_once.wait(PATIENCE)
+            return file.data
+        with lock:
+            held.append(len(file.data))
+            most[0] = max(most[0], len(held))
+        time.sleep(0.02)
+        with lock:
+            held.pop()
+        return file.data
+
+    for number in range(16):
+        label_studio.routes[path(number)] = reply(large)
+        label_studio.routes[path(100 + number)] = reply(small)
+    for first, expected in ((0, large), (0, large), (100, small)):  # the second time from the cache
+        items = [(number, path(number)) for number in range(first, first + 16)]
+        read = store.stream_files(source, items, prepare)
+        assert {content for _, content in read} == {expected}
+    assert 1 <= most[0] <= module.LARGE_AT_ONCE
+
+
 def test_what_is_decoded_together_stays_within_the_memory(
     tmp_path: Path, label_studio: Loopback, source: ImageSource
 ) -> None:
@@ -379,36 +422,36 @@ def test_a_replaced_image_is_fetched_again_and_any_other_is_not(
 ) -> None:
     label_studio.routes[path(1)] = unless(tags[0], name, asked, png(7))
     for _ in range(2):
-        assert store.bytes(source, 1, path(1)) == png(7)
+        assert file_of(store, source, path(1)) == png(7)
     assert len(label_studio.requests) == 1
     clock[0] += FRESH_S
     for _ in range(2):  # it is the same, which counts for another day
-        assert store.bytes(source, 1, path(1)) == png(7)
+        assert file_of(store, source, path(1)) == png(7)
     assert len(label_studio.requests) == 2
     label_studio.routes[path(1)] = unless(tags[1], name, asked, png(9))
     clock[0] += FRESH_S
-    assert store.bytes(source, 1, path(1)) == png(9)
+    assert file_of(store, source, path(1)) == png(9)
 
 
 def test_without_anything_to_ask_by_age_decides(
     store: ImageStore, label_studio: Loopback, source: ImageSource, clock: list[float]
 ) -> None:
     label_studio.routes[path(1)] = reply(png(7))
-    assert store.bytes(source, 1, path(1)) == png(7)
+    assert file_of(store, source, path(1)) == png(7)
     label_studio.routes[path(1)] = reply(png(9))
-    assert store.bytes(source, 1, path(1)) == png(7)
+    assert file_of(store, source, path(1)) == png(7)
     clock[0] += FRESH_S
-    assert store.bytes(source, 1, path(1)) == png(9)
+    assert file_of(store, source, path(1)) == png(9)
 
 
 def test_a_kept_image_serves_while_its_host_is_away_but_not_once_it_is_gone(
     store: ImageStore, label_studio: Loopback, source: ImageSource, clock: list[float]
 ) -> None:
     label_studio.routes[path(1)] = reply(png(7))
-    store.bytes(source, 1, path(1))
+    file_of(store, source, path(1))
     clock[0] += FRESH_S
     label_studio.routes[path(1)] = reply(status=503)
-    assert store.bytes(source, 1, path(1)) == png(7)
+    assert file_of(store, source, path(1)) == png(7)
     label_studio.routes[path(1)] = reply(status=404)
     assert "has no such image" in refusal(store, source, path(1))
 
@@ -418,10 +461,10 @@ def test_a_file_from_the_future_is_asked_for_again(
 ) -> None:
     """The clock was ahead when it was fetched."""
     label_studio.routes[path(1)] = reply(png(7))
-    store.bytes(source, 1, path(1))
+    file_of(store, source, path(1))
     clock[0] -= 30 * 24 * 3600
     label_studio.routes[path(1)] = reply(png(9))
-    assert store.bytes(source, 1, path(1)) == png(9)
+    assert file_of(store, source, path(1)) == png(9)
 
 
 @pytest.mark.parametrize("tag", ["", "x" * 501, "\u00e9"])

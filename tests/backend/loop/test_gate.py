@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from hashlib import sha256
 from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.annotated import control_of
 
-from cdal.backend.loop.gate import CHANCE, judge
+from cdal.backend.annotations.rectangles import BoxesTruth
+from cdal.backend.loop.gate import CHANCE, Serving, compare_with_serving, judge
 from cdal.backend.loop.labels_saved import values_of_confusions
 from cdal.backend.loop.paired import (
     Paired,
@@ -18,6 +22,7 @@ from cdal.backend.loop.paired import (
     tally_scores,
     value_of,
 )
+from cdal.backend.loop.training_images import LabelledImage, TrainingImages
 from cdal.backend.loop.version_images import VersionImages
 from cdal.models import Metrics
 
@@ -64,6 +69,35 @@ def test_a_worse_one_is_kept_and_does_not_serve_and_says_how_sure_that_is() -> N
     assert not verdict.promoted
     assert "accuracy 0.600, before it 0.700" in verdict.why
     assert "3% of cases" in verdict.why
+
+
+def test_detectors_are_not_compared_on_images_without_an_object() -> None:
+    """All of them have the same average precision there."""
+    nothing = BoxesTruth(("cat",), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    reader: Any = None
+    images = TrainingImages(reader, [LabelledImage(1, "", nothing, b"x" * 16)])
+    network: Any = SimpleNamespace(task="detection", classes=("cat",))
+    serving = Serving(network, ("cat",), VersionImages(frozenset()))
+    control = control_of("RectangleLabels", ["cat"])
+    found = compare_with_serving(network, {}, serving, images, images, control, lambda: False)
+    assert found is None
+    assert "object" in judge(metrics(0.0), found, 0.02, first=False).why
+
+
+@pytest.mark.parametrize(("images", "promoted"), [(1, True), (2, True), (3, False)])
+def test_where_no_drop_could_ever_count_the_verdict_says_so(images: int, promoted: bool) -> None:
+    """Heads for masks and boxes are not cross-validated: of ten labels, two may be held out."""
+    right, wrong = np.zeros((2, images, 3, 2))
+    right[:] = 10
+    wrong[:, 1:] = 10
+    found = compare(
+        "miou", lambda swapped: tally_scores(wrong, right, "miou", swapped), images, 2000, "images"
+    )
+    assert (found.before, found.after) == (1, 0)
+    verdict = judge(None, found, 0.02, first=False)
+    assert verdict.promoted == promoted
+    assert ("too few to tell" in verdict.why) == promoted
+    assert "before it 1.000" in verdict.why
 
 
 @pytest.mark.parametrize(("chance", "promoted"), [(CHANCE, False), (CHANCE + 0.01, True)])

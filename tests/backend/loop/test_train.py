@@ -374,3 +374,9 @@ def test_of_an_earlier_version_nobody_knows_what_it_has_learnt_from(tmp_path: Pa
     with pets.services.store.transaction() as session:
         session.execute(delete(tables.VersionImages))
     assert "uncompared" in pets.train(warm_start=False)
+    # So a version that goes on from it is measured on no image that is there already.
+    with pets.services.store.transaction() as session:
+        session.execute(delete(tables.VersionImages))
+    pets.label(21, 21, "cat")
+    assert "no held-out images" in pets.train()
+    assert images_of(pets.services, 3).learnt >= {hash_of(n) for n in range(20)}

@@ -70,6 +70,19 @@ def test_a_damaged_file_is_none(services: Services, tmp_path: Path) -> None:
     assert PoolMap.load(file) is None
 
 
+def test_no_bit_of_a_file_may_be_another(tmp_path: Path) -> None:
+    """A class that the model does not have would break the page until the next map."""
+    file = tmp_path / "map.json"
+    PoolMap(1, 2, [7], [0.5], [1], [0], [0.25]).save(file)
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert PoolMap.load(file) is None, place
+    # A map of before there was a checksum is laid out again.
+    file.write_bytes(whole.partition(b"\n")[2])
+    assert PoolMap.load(file) is None
+
+
 def test_without_features_there_is_nothing_to_lay_out(services: Services) -> None:
     project = add_project(services)
     outcome = pool_map.run(make_work(services, project, FakeLabelStudio(), "pool_map"))

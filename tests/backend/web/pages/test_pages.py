@@ -378,6 +378,7 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
     assert "About 12 labels saved against random" in said
     assert "No difference from random is measurable yet" in said
     assert "About 12 labels saved against random: between -3 and 30 with 90% confidence" in said
+    assert "a model is trained on the random labels alone" in said
     with services.store.transaction() as session:
         row = session.scalars(select(Savings)).one()
         row.result = {**row.result, "saved": -90.0, "low": -90.0, "at_most": True}
