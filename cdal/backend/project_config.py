@@ -10,6 +10,7 @@ from cdal.backend.config import ServerConfig
 from cdal.backend.errors import SettingsError
 from cdal.backend.settings import ProjectSettings
 from cdal.models import ARCHITECTURES, ModelError, check_backbone, is_backbone
+from cdal.selectors import opinions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class ProjectConfig:
         settings = ProjectSettings.parse(extra_params)
         control = served_control(labeling_config, settings.control)
         _check_network(settings, control)
+        _check_selector(settings, control)
         _check_unlabelled(settings, control)
         return cls(settings, control)
 
@@ -67,6 +69,19 @@ def _check_network(settings: ProjectSettings, control: Control) -> None:
         raise SettingsError(
             f'Setting "network": "{settings.network}" is not a network for {control.task}; choose '
             f"one of {', '.join(ARCHITECTURES[control.task])}, or timm:NAME."
+        )
+
+
+def _check_selector(settings: ProjectSettings, control: Control) -> None:
+    """Only heads for classification give several opinions about an image."""
+    if opinions_of(settings.selector) is None:
+        return
+    if control.task != "classification" or not settings.trains_head:
+        given = control.task if control.task != "classification" else "full training"
+        raise SettingsError(
+            f'Setting "selector": "{settings.selector}" compares several opinions of a head about '
+            f"an image, which only classification with head training has, and this is {given}; "
+            'choose another, such as "cdal-cs" or "margin".'
         )
 
 

@@ -15,7 +15,6 @@ from cdal.models import ARCHITECTURES, is_backbone
 from cdal.selectors import OptionError, make_selector
 from cdal.text import one_line
 
-# Not BALD: it needs MC dropout samples, which the scoring pass does not draw.
 SelectorName = Literal[
     "cdal-cs",
     "cdal-rl",
@@ -27,6 +26,10 @@ SelectorName = Literal[
     "core-set",
     "typiclust",
     "prob-cover",
+    "badge",
+    "bald",
+    "committee",
+    "dropquery",
 ]
 
 
@@ -63,7 +66,11 @@ class ProjectSettings(BaseModel):
         "model trains. When fewer are left, more are queued, so the reserve must last everybody "
         "for a few seconds. By default the budget, but at least 30.",
     )
-    selector: SelectorName = Field("cdal-cs", description="How the next images are chosen.")
+    selector: SelectorName = Field(
+        "cdal-cs",
+        description="How the next images are chosen; `bald`, `committee` and `dropquery` are for "
+        "classification with head training.",
+    )
     selector_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the selector, by name."
     )

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from torch import Tensor
 
 from cdal.benchmark.curve import Curve
 from cdal.benchmark.folder import SimulationFolder, finite
-from cdal.benchmark.loaded_data import LoadedData
+from cdal.benchmark.loaded_data import LoadedData, LoadedFeatures
 from cdal.benchmark.scores import Scores, score, unseen_pool
 from cdal.benchmark.stopwatch import Stopwatch
 from cdal.models import TaskNetwork
+from cdal.models.classification.head import ClassificationHead
+from cdal.models.classification.stochastic import Committee, dropout_passes
+from cdal.models.head import HeadNetwork
+from cdal.selectors.typiclust import TypiClust
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
     """A network's scores of the pool, and the seconds they took, by part."""
 
+    network: TaskNetwork
     scores: Scores
     seconds: dict[str, float]
+
+
+def typical_images(loaded: LoadedData, network: TaskNetwork, count: int, seed: int) -> list[int]:
+    """The rows of the images that TypiClust picks before any label is there."""
+    pool = loaded.pool
+    if not isinstance(network, HeadNetwork) or not isinstance(pool, LoadedFeatures):
+        raise TypeError("the plan lets only heads begin with typical images")
+    unseen = replace(unseen_pool(len(pool), ()), features=network.vectors(pool.features).cpu())
+    return TypiClust().select(unseen, count, seed).indices
 
 
 class Chooser:
@@ -46,7 +62,7 @@ class Chooser:
         watch = Stopwatch(self._loaded.device)
         with watch.part("score"):
             scores = score(network, self._loaded.pool, kinds, progress)
-        return Scored(scores, watch.seconds("score"))
+        return Scored(network, scores, watch.seconds("score"))
 
     def choose(
         self,
@@ -80,9 +96,12 @@ class Chooser:
         if curve.policy == "once":
             file.parent.mkdir(exist_ok=True)
         selector = curve.selector(str(file))
+        # A different seed in each step, the same for all curves.
+        drawn = seed * 1_000_003 + len(rows)
         with watch.part("select"):
-            # A different seed in each step, the same for all curves.
-            selection = selector.select(pool, count, seed * 1_000_003 + len(rows), progress)
+            if used is not None and curve.opinions is not None:
+                pool = replace(pool, samples=self._opinions(curve, used, rows, drawn))
+            selection = selector.select(pool, count, drawn, progress)
         seconds = watch.seconds("select")
         if used is not None:
             seconds["score"] = used.seconds["score"]
@@ -94,3 +113,15 @@ class Chooser:
             "warnings": list(selection.warnings),
             "report": finite(dict(selection.report)),
         }
+
+    def _opinions(self, curve: Curve, scored: Scored, rows: Sequence[int], seed: int) -> Tensor:
+        """Several opinions about each image of the pool, (N, S, C) float32."""
+        network, vectors = scored.network, scored.scores.features
+        if not isinstance(network, ClassificationHead):
+            raise TypeError("the plan lets only heads for classification have several opinions")
+        if curve.opinions == "dropout":
+            found = dropout_passes(network, vectors, seed)
+        else:
+            labelled = self._loaded.pool.take(rows)
+            found = Committee.train(network, labelled, seed).opinions(vectors)
+        return found.to(vectors.device)

@@ -9,7 +9,16 @@ from typing import Literal, cast, get_args
 
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.scores import MixtureKind
-from cdal.selectors import SELECTORS, Region, Selector, Weights, make_selector, option_types
+from cdal.selectors import (
+    SELECTORS,
+    Opinions,
+    Region,
+    Selector,
+    Weights,
+    make_selector,
+    opinions_of,
+    option_types,
+)
 
 Policy = Literal["each", "once"]
 """Whether CDAL-RL's policy is trained in each round, or only in the first."""
@@ -46,6 +55,11 @@ class Curve:
     def needs_scores(self) -> bool:
         """Whether it uses the model's scores."""
         return self.name != "random"
+
+    @property
+    def opinions(self) -> Opinions | None:
+        """Whose opinions about each image it needs, if any."""
+        return opinions_of(self.name)
 
     def selector(self, policy_file: str) -> Selector:
         """Make the selector; a policy trained once is kept in ``policy_file``."""
@@ -106,8 +120,11 @@ def _read(label: str, shared: Mapping[str, str], task: str, classes: Sequence[st
         if not equals or not key:
             raise BenchmarkError(f"An option of {label} must be name=value, not {option!r}.")
         own[key.strip()] = value.strip()
-    if name == "bald":
-        raise BenchmarkError("bald needs stochastic passes, which a simulation does not run.")
+    if name in SELECTORS and opinions_of(name) is not None and task != "classification":
+        raise BenchmarkError(
+            f"{name} compares several opinions of a head about an image, which only heads for "
+            f"classification give, and the task is {task}."
+        )
     taken = _taken(name)
     options = {key: value for key, value in shared.items() if key in taken} | own
     kind = _kind(label, options, task, classes, allowed="missing" in taken)

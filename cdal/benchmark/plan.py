@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         )
     if kept is not None and (is_backbone(network) or not DETECTORS[network].family.background):
         raise BenchmarkError(f"{network} has no background class, which {kept} would keep.")
+    _check_opinions(curves, network, arguments.noise)
+    _check_first_round(arguments, network)
     initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))
     settings = Settings(
         dataset=str(arguments.dataset),
@@ -132,6 +135,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         device=device.type,
         limit=arguments.limit,
         test_limit=arguments.test_limit,
+        first_round=arguments.first_round,
         bias=arguments.bias,
         noise=arguments.noise,
         unlabelled=arguments.unlabelled,
@@ -218,6 +222,30 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
             raise BenchmarkError(f"--{option} must be at least {smallest}, not {value}.")
     if not 0 <= arguments.noise <= 1:
         raise BenchmarkError(f"--noise must be from 0 to 1, not {arguments.noise}.")
+
+
+def _check_opinions(curves: Sequence[Curve], network: str, noise: float) -> None:
+    wanting = next((curve for curve in curves if curve.opinions is not None), None)
+    if wanting is not None and not is_backbone(network):
+        raise BenchmarkError(
+            f"{wanting.label} compares several opinions of a head about an image, and {network} is "
+            "trained in full; use --training head."
+        )
+    committee = next((curve for curve in curves if curve.opinions == "committee"), None)
+    if committee is not None and noise:
+        raise BenchmarkError(f"{committee.label} learns from true labels; leave out --noise.")
+
+
+def _check_first_round(arguments: argparse.Namespace, network: str) -> None:
+    if arguments.first_round == "random":
+        return
+    if not is_backbone(network):
+        raise BenchmarkError(
+            f"Typical images are found by a pretrained backbone, and {network} is trained in full; "
+            "use --training head, or --first-round random."
+        )
+    if arguments.bias:
+        raise BenchmarkError("--bias leaves classes out of a random first round only.")
 
 
 def _processor() -> str:

@@ -30,6 +30,7 @@ class Settings:
         warm_start: whether to continue from the last step's weights.
         device: "cpu" or "cuda".
         limit, test_limit: maximum number of pool and test images.
+        first_round: what the initial set is: "random" images, or "typical" ones.
         bias: number of classes missing from the initial set.
         noise: share of wrong labels.
         unlabelled: "background" or "ignore".
@@ -58,6 +59,7 @@ class Settings:
     device: str
     limit: int | None
     test_limit: int | None
+    first_round: str
     bias: int
     noise: float
     unlabelled: str
@@ -70,6 +72,7 @@ class Settings:
 
     def differences(self, before: Mapping[str, Any]) -> list[str]:
         """The differences that keep these settings from continuing others, given as JSON data."""
+        before = {"first_round": "random", **before}  # older simulations had no other
         return [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in _plain(self.to_dict()).items()

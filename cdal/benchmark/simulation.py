@@ -10,13 +10,13 @@ from statistics import fmean
 from typing import Any
 
 from cdal.benchmark.budgets import draw_initial_set
-from cdal.benchmark.chooser import Chooser, Scored
+from cdal.benchmark.chooser import Chooser, Scored, typical_images
 from cdal.benchmark.curve import Curve
 from cdal.benchmark.folder import SimulationFolder
 from cdal.benchmark.loaded_data import LoadedData
 from cdal.benchmark.progress import Progress
 from cdal.benchmark.settings import Settings
-from cdal.benchmark.trainer import Trained, Trainer
+from cdal.benchmark.trainer import Trained, Trainer, new_network
 from cdal.models import TaskNetwork, load_network
 
 
@@ -81,7 +81,7 @@ class Simulation:
             return
         budget, kept = self._settings.budgets[0], self._folder.shared_model(f"seed{seed}")
         text = f"seed {seed}, initial set"
-        rows = draw_initial_set(self._loaded.counts, budget, seed, self._settings.bias)
+        rows = self._initial_set(budget, seed)
         trained = Trained.load(kept, self._loaded.device)
         if trained is None:
             progress = self._progress_of(f"{text}, training", self._trainer.work(budget))
@@ -94,6 +94,13 @@ class Simulation:
             self._folder.policy_file(curve.label, seed).unlink(missing_ok=True)
             self._finish(curve, seed, rows, trained, scored, work, drawn=rows)
             work = 0.0
+
+    def _initial_set(self, budget: int, seed: int) -> list[int]:
+        """The rows of the images that are labelled first."""
+        if self._settings.first_round == "random":
+            return draw_initial_set(self._loaded.counts, budget, seed, self._settings.bias)
+        network = new_network(self._settings, self._loaded.data.classes, self._loaded.device, seed)
+        return typical_images(self._loaded, network, budget, seed)
 
     def _go_on(self, curve: Curve, seed: int) -> None:
         """The remaining steps of one run."""

@@ -132,6 +132,13 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         help="background in a box's vector: drop or keep; default: drop",
     )
     add(
+        "--first-round",
+        choices=("random", "typical"),
+        default="random",
+        help="what is labelled initially: random images, or those that are typical of the pool by "
+        "a pretrained backbone's features (TypiClust); default: random",
+    )
+    add(
         "--bias",
         type=int,
         default=0,

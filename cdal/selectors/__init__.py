@@ -21,8 +21,14 @@ from cdal.selectors.mixtures import (
 )
 from cdal.selectors.pool import Pool, PoolError
 from cdal.selectors.regions import RegionMeans, Regions, means_of_regions, mixtures_of_regions
-from cdal.selectors.registry import SELECTORS, OptionError, make_selector, option_types
-from cdal.selectors.selection import BudgetError, Pick, Progress, Selection, Selector
+from cdal.selectors.registry import (
+    SELECTORS,
+    OptionError,
+    make_selector,
+    opinions_of,
+    option_types,
+)
+from cdal.selectors.selection import BudgetError, Opinions, Pick, Progress, Selection, Selector
 from cdal.selectors.uncertainty import UNCERTAINTIES
 
 __all__ = [
@@ -32,6 +38,7 @@ __all__ = [
     "ClassMixtures",
     "DiversityEmbedding",
     "Missing",
+    "Opinions",
     "OptionError",
     "Pick",
     "Pool",
@@ -52,5 +59,6 @@ __all__ = [
     "mixtures_of_probabilities",
     "mixtures_of_regions",
     "mixtures_of_vectors",
+    "opinions_of",
     "option_types",
 ]

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 from cdal.selectors.badge import BADGE
-from cdal.selectors.bald import BALD
+from cdal.selectors.bald import BALD, Committee
 from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
 from cdal.selectors.cdal_rl import CDALRL
 from cdal.selectors.core_set import CoreSet
+from cdal.selectors.drop_query import DropQuery
 from cdal.selectors.prob_cover import ProbCover
 from cdal.selectors.random import Random
-from cdal.selectors.selection import Selector
+from cdal.selectors.selection import Opinions, Selector
 from cdal.selectors.typiclust import TypiClust
 from cdal.selectors.uncertainty import Entropy, LeastConfidence, Margin
 
@@ -35,11 +36,19 @@ SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
             TypiClust,
             ProbCover,
             BALD,
+            Committee,
+            DropQuery,
             BADGE,
         )
     }
 )
 """All selectors by name."""
+
+
+def opinions_of(name: str) -> Opinions | None:
+    """Whose opinions a selector needs as a pool's ``samples``; None if it needs none."""
+    found: Opinions | None = getattr(SELECTORS[name], "opinions", None)
+    return found
 
 
 class OptionError(ValueError):

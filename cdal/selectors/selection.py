@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from cdal.selectors.pool import Pool
 
 Progress = Callable[[float], None]
 """Called with the share that is done, in [0, 1]."""
+
+
+Opinions = Literal["dropout", "committee"]
+"""Whose opinions a pool's ``samples`` are: passes in which features drop out, or several heads."""
 
 
 class BudgetError(ValueError):

@@ -34,6 +34,18 @@ ONE_MASK = MASKS.replace('<Label value="dog"/>', "")
 TWO_CONTROLS = CONFIG.replace("</View>", BOXES.partition("/>")[2].replace('"label"', '"box"'))
 
 
+@pytest.mark.parametrize("selector", ["bald", "committee", "dropquery"])
+@pytest.mark.parametrize(
+    ("labeling_config", "training"), [(BOXES, "auto"), (MASKS, "head"), (CONFIG, "full")]
+)
+def test_only_heads_for_classification_have_several_opinions(
+    selector: str, labeling_config: str, training: str
+) -> None:
+    with pytest.raises(SettingsError, match=f'"selector": "{selector}" compares several opinions'):
+        ProjectConfig.parse(labeling_config, {"selector": selector, "training": training})
+    assert ProjectConfig.parse(CONFIG, {"selector": selector}).settings.selector == selector
+
+
 def test_the_settings_and_the_control() -> None:
     config = ProjectConfig.parse(TWO_CONTROLS, {"control": "box", "budget": 7})
     assert config.settings.budget == 7

@@ -90,7 +90,8 @@ def test_shared_options_reach_those_that_have_them_and_say_nothing() -> None:
         ("cdal-cs:missing", {}, "must be name=value, not 'missing'"),
         ("cdal-cs:weights=no", {}, "weights of cdal-cs:weights=no must be entropy or uniform"),
         ("cdal-cs:classes=car+boat", {}, "'boat' is not one of them"),
-        ("bald", {}, "stochastic passes"),
+        ("bald", {}, "only heads for classification"),
+        ("dropquery", {}, "only heads for classification"),
         ("cdal-cs:confidence=0.5", {}, "confidence of cdal-cs:confidence=0.5 applies to boxes"),
     ],
 )

@@ -332,3 +332,51 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
     assert (tmp_path / "features").exists()
     rows = (tmp_path / "ablation.md").read_text().splitlines()[-3:]
     assert [row.split(" | ")[0] for row in rows] == ["| 0", "| 1", "| 2"]
+
+
+def test_selectors_that_need_several_opinions_of_a_head_get_them(
+    scenes: Scenes, tmp_path: Path
+) -> None:
+    heads = ("--network", "timm:tf_efficientnet_lite0", "--selectors", "bald,committee,dropquery")
+    assert simulate(scenes("classification"), tmp_path, *heads) == 0
+    found = picked(results(tmp_path))
+    assert {name: [len(step) for step in steps] for name, steps in found.items()} == {
+        name: [6, 3, 3] for name in ("bald", "committee", "dropquery")
+    }
+
+
+def test_the_first_labels_may_be_typical_images(scenes: Scenes, tmp_path: Path) -> None:
+    heads = ("--network", "timm:tf_efficientnet_lite0", "--selectors", "random")
+    drawn = []
+    for first in ("random", "typical"):
+        out = tmp_path / first
+        assert simulate(scenes("classification"), out, *heads, "--first-round", first) == 0
+        drawn.append(results(out)["runs"][0]["steps"][0]["picked"])
+    assert len(set(drawn[1])) == 6
+    assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--selectors", "bald"), "use --training head"),
+        (("--first-round", "typical"), "use --training head"),
+        (
+            ("--network", "timm:tf_efficientnet_lite0", "--selectors", "committee", "--noise", "1"),
+            "leave out --noise",
+        ),
+        (
+            ("--network", "timm:tf_efficientnet_lite0", "--first-round", "typical", "--bias", "1"),
+            "random first round only",
+        ),
+    ],
+)
+def test_what_only_heads_do_is_refused_of_others(
+    scenes: Scenes,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    assert simulate(scenes("classification"), tmp_path, *arguments) == 2
+    assert message in capsys.readouterr().err

@@ -26,6 +26,8 @@ NEEDS = {
     "typiclust": ["features"],
     "prob-cover": ["features"],
     "bald": ["samples"],
+    "committee": ["samples"],
+    "dropquery": ["features", "probabilities", "samples"],
     "badge": ["probabilities", "features"],
 }
 
@@ -147,7 +149,7 @@ class Contract:
 
 def _of(name: str) -> type[Contract]:
     title = "Test" + "".join(part.capitalize() for part in name.split("-"))
-    drawn = name in ("random", "badge", "cdal-rl", "typiclust", "prob-cover")
+    drawn = name in ("random", "badge", "cdal-rl", "typiclust", "prob-cover", "dropquery")
     return type(title, (Contract,), {"name": name, "deterministic": not drawn})
 
 

@@ -101,6 +101,7 @@ SETTINGS = Settings(
     device="cpu",
     limit=None,
     test_limit=None,
+    first_round="random",
     bias=0,
     noise=0.0,
     unlabelled="ignore",

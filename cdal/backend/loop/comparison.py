@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.manager import Jobs
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.opinions import with_opinions
 from cdal.backend.loop.rounds import open_round
 from cdal.backend.loop.select import Candidates, candidates_of
 from cdal.backend.settings import SelectorName
@@ -56,10 +57,9 @@ def _rank(work: Context, current: Round, candidates: Candidates, name: str, most
         work.check_stop()
 
     try:
-        budget = min(most, current.budget) if name == "cdal-rl" else most
-        selection = make_selector(name, options).select(
-            candidates.pool, budget, current.seed, progress
-        )
+        budget = min(most, current.budget) if name in ("cdal-rl", "badge") else most
+        pool = with_opinions(work, current, candidates.pool, name)
+        selection = make_selector(name, options).select(pool, budget, current.seed, progress)
         task_ids = [candidates.task_ids[pick.index] for pick in selection.picks]
     except PoolError as error:
         problem = str(error)
@@ -71,7 +71,7 @@ def _rank(work: Context, current: Round, candidates: Candidates, name: str, most
 
 SELECTORS: tuple[str, ...] = get_args(SelectorName)
 
-_SLOW = ("cdal-rl", "typiclust", "prob-cover")
+_SLOW = ("cdal-rl", "typiclust", "prob-cover", "badge", "bald", "committee", "dropquery")
 QUICK = tuple(name for name in SELECTORS if name not in ("random", *_SLOW))
 """Those that rank a pool in seconds, so that every round may be ranked by all of them."""
 

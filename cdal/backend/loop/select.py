@@ -14,13 +14,14 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.opinions import with_opinions
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import scored_by, served_picks
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled, still_served, waiting
 from cdal.backend.store.tables import Pick as PickRow
 from cdal.backend.store.tables import Round, Task
-from cdal.selectors import Pick, Pool, Progress, Selection, Selector, make_selector
+from cdal.selectors import Pick, Pool, PoolError, Progress, Selection, Selector, make_selector
 
 RANKED_AT_LEAST = 1000
 RANKED_QUEUES = 10
@@ -199,17 +200,33 @@ def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked:
     def progress(share: float) -> None:
         work.report(share, f"selecting by {current.selector}")
 
+    try:
+        pool = with_opinions(work, current, pool, current.selector)
+    except PoolError as error:
+        # People must have a queue, and the next model may have what this one lacks.
+        found = make_selector(INSTEAD).select(pool, ranked, current.seed, progress)
+        return replace(found, warnings=(f'the images are ranked by "{INSTEAD}": {error}.',))
     if current.selector == "typiclust":
         return in_parts(selector, pool, parts_of(ranked, wanted), current.seed, progress)
-    if current.selector != "cdal-rl":
+    if current.selector == "dropquery":
+        first_part = min(wanted, ranked)
+        parts = [first_part, ranked - first_part]
+        return in_parts(selector, pool, parts, current.seed, progress)
+    if current.selector not in BEYOND:
         return selector.select(pool, ranked, current.seed, progress)
-    # The policy learns for one budget. Beyond it, CDAL-CS goes on with the same diversity.
     first = selector.select(pool, wanted, current.seed, progress)
-    rest = make_selector("cdal-cs").select(
+    rest = make_selector(BEYOND[current.selector]).select(
         _taken(pool, first.picks), max(0, ranked - wanted), current.seed, lambda _: progress(1.0)
     )
     return Selection(first.selector, first.picks + rest.picks, first.warnings, first.report)
 
+
+BEYOND: Mapping[str, str] = {"cdal-rl": "cdal-cs", "badge": "margin"}
+"""What ranks the images behind the queue where a selector would take long: the policy of CDAL-RL
+learns for one budget, and BADGE looks at the whole pool for each pick."""
+
+INSTEAD = "margin"
+"""What ranks the pool if the model cannot give the opinions that a selector compares."""
 
 FIRST_PART = 10
 """Images that TypiClust picks first; docs/method.md has what this is worth."""

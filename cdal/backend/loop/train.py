@@ -55,6 +55,9 @@ from cdal.models import (
     load_network,
     make_network,
 )
+from cdal.models.classification.head import ClassificationHead
+from cdal.models.classification.stochastic import Committee
+from cdal.selectors import opinions_of
 
 SIZES_LOOKED_AT = 100
 
@@ -69,6 +72,7 @@ class Trained:
 
     Attributes:
         network: the network.
+        committee: heads that learnt from the same images; None unless the selector compares them.
         recipe: of the training.
         report: of the training.
         images: the labelled images.
@@ -83,6 +87,7 @@ class Trained:
     """
 
     network: TaskNetwork
+    committee: Committee | None
     recipe: Recipe
     report: FitReport
     images: TrainingImages
@@ -113,7 +118,15 @@ def run(work: Context) -> str:
     if isinstance(trained, str):
         return _begin_without(work, trained)
     version, images = compare(work, trained, trained.serving)
-    return save(work, trained.network, version, trained.report.metrics, images, trained.serving_id)
+    return save(
+        work,
+        trained.network,
+        version,
+        trained.report.metrics,
+        images,
+        trained.serving_id,
+        committee=trained.committee,
+    )
 
 
 def learn(
@@ -167,8 +180,16 @@ def learn(
         _progress(work),
         stop,
     )
+    committee = None
+    if opinions_of(work.settings.selector) == "committee" and isinstance(
+        network, ClassificationHead
+    ):
+        committee = Committee.train(
+            network, train.prepared_for(network), work.settings.seed, stop=stop
+        )
     return Trained(
         network=network,
+        committee=committee,
         recipe=recipe,
         report=report,
         images=images,
@@ -267,6 +288,7 @@ def save(
     images: VersionImages,
     compared_with: int | None,
     background: bool = False,
+    committee: Committee | None = None,
 ) -> str:
     """Write the weights, then record them: a kill in between leaves the old state.
 
@@ -278,6 +300,7 @@ def save(
         images: what it has learnt from and judged.
         compared_with: id of the version that it was compared with.
         background: whether only a version that serves begins a round.
+        committee: heads that learnt from the same images, for the selector of that name.
 
     Returns:
         What has become of it, in words.
@@ -287,6 +310,8 @@ def save(
         folder = work.services.config.version_folder(work.project.id, version.number)
         shutil.rmtree(folder, ignore_errors=True)  # left by a training that was killed right here
         network.save(folder, version.fingerprint)
+        if committee is not None:
+            committee.save(folder)
         with work.services.store.transaction() as session:
             work.check_cancelled(session)
             _record(work, session, version, compared_with)

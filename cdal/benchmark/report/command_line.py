@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 # Derived from the other settings, or given in another form.
-_NOT_TYPED = ("images", "budgets", "pretrained", "options", "selectors", "protocol", "unlabelled")
+_NOT_TYPED = (
+    "images", "budgets", "pretrained", "options", "selectors", "protocol", "unlabelled",
+    "first_round",
+)  # fmt: skip
 
 
 def command_line(settings: Mapping[str, Any], folder: Path) -> str:
@@ -29,6 +32,8 @@ def _options(settings: Mapping[str, Any]) -> Iterator[str]:
         yield from ("--protocol", f"paper:{settings['protocol']}")
     if settings.get("unlabelled", "ignore") != "ignore":
         yield from ("--unlabelled", settings["unlabelled"])
+    if settings.get("first_round", "random") != "random":
+        yield from ("--first-round", settings["first_round"])
     typed = {name: value for name, value in settings.items() if name not in _NOT_TYPED}
     for name, value in {**typed, **settings.get("options", {})}.items():
         if value is True:

@@ -113,10 +113,15 @@ class ClassificationHead(HeadNetwork, ClassificationNetwork):
         return self._logits(self.features(batch))
 
     @torch.inference_mode()
+    def logits_of(self, vectors: Tensor) -> Tensor:
+        """The head's output (B, C), given vectors (B, D) on the device."""
+        logits: Tensor = self.module(vectors)
+        return logits
+
     def _logits(self, features: Sequence[ImageFeatures]) -> tuple[Tensor, Tensor]:
         """Features (B, D) and logits (B, C), on the device."""
         rows = self.vectors(features).to(self.device)
-        return rows, self.module(rows)
+        return rows, self.logits_of(rows)
 
 
 def cross_validate(
