@@ -12,15 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from cdal.datasets.errors import DatasetError
-from cdal.orientation import orientation_of, upright
+from cdal.orientation import SIDEWAYS, orientation_of, upright
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 MAX_PIXELS = 80_000_000
 """Above about 90 million pixels, Pillow itself warns of decompression bombs."""
-
-SIDEWAYS = frozenset({5, 6, 7, 8})
-"""The EXIF orientations that swap width and height."""
 
 
 def decode(data: bytes, name: str = "The image") -> Tensor:

@@ -13,7 +13,7 @@ from torchvision.io import ImageReadMode
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from cdal.backend.errors import ImageError
-from cdal.orientation import orientation_of, upright
+from cdal.orientation import orientation_of, turned, upright
 
 # What browsers show in Label Studio, and TIFF. Pillow knows more formats, but each is more code
 # that hostile bytes would reach.
@@ -124,9 +124,9 @@ def decode(data: bytes) -> Tensor:
         ImageError: it is damaged or of a kind that has no RGB meaning.
     """
     try:
-        if data.startswith(_JPEG):
-            return _by_torchvision(data)
         with _open(data) as image:
+            if data.startswith(_JPEG):
+                return _by_torchvision(data, orientation_of(image))
             return _by_pillow(image)
     except ImageError:
         raise
@@ -181,18 +181,19 @@ def _what_else(data: bytes) -> str:
     return f"The file is not an image in a supported format ({known})."
 
 
-def _by_torchvision(data: bytes) -> Tensor:
+def _by_torchvision(data: bytes, orientation: int) -> Tensor:
     # A bytearray, since torch shares memory only with what can be written.
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     # The operator below torchvision.io.decode_image, which since 0.29 warns at each call that
     # image decoding is moving to TorchCodec.
-    image: Tensor = torch.ops.image.decode_image(encoded, ImageReadMode.RGB.value, True)
-    return image
+    # It does not turn the image, since it looks for EXIF in the first segment alone.
+    image: Tensor = torch.ops.image.decode_image(encoded, ImageReadMode.RGB.value, False)
+    return turned(image, orientation)
 
 
 def _by_pillow(image: Image.Image) -> Tensor:
-    image.load()  # this turns a TIFF, and so changes its size
     image = upright(image)
+    image.load()  # this turns a TIFF, and so changes its size
     width, height = image.size
     pixels = torch.empty((3, height, width), dtype=torch.uint8)
     # Band by band: several copies of a whole image would take twice its memory or more.

@@ -233,6 +233,57 @@ def test_xmp_is_ignored(format_: str) -> None:
     assert module.decode_small(data, 24).shape == decode(data).shape
 
 
+def tiff(orientation: int, kind: int = 3, count: int = 1, big: bool = False) -> bytes:
+    """EXIF with nothing but an orientation; the kind of number is 3 for 16 bits."""
+    order = ">" if big else "<"
+    value = struct.pack(f"{order}H2x" if kind == 3 else f"{order}I", orientation)
+    head = (b"MM\0*" if big else b"II*\0") + struct.pack(f"{order}IH", 8, 1)
+    return head + struct.pack(f"{order}HHI", 0x112, kind, count) + value + bytes(4)
+
+
+def with_segments(*contents: bytes) -> bytes:
+    """A JPEG that begins with these APP1 segments."""
+    data = six_blocks("JPEG")
+    made = b"".join(b"\xff\xe1" + struct.pack(">H", len(c) + 2) + c for c in contents)
+    return data[:2] + made + data[2:]
+
+
+def with_chunk(content: bytes, before: bytes) -> bytes:
+    """A PNG with an eXIf chunk before another chunk."""
+    data = six_blocks("PNG")
+    at = data.index(before) - 4
+    chunk = b"eXIf" + content
+    length, checksum = (number.to_bytes(4) for number in (len(content), zlib.crc32(chunk)))
+    return data[:at] + length + chunk + checksum + data[at:]
+
+
+XMP = b"http://ns.adobe.com/xap/1.0/\0<x/>"
+EXIF = b"Exif\0\0"
+
+
+@pytest.mark.parametrize(
+    ("data", "orientation"),
+    [
+        (with_segments(XMP, EXIF + tiff(6)), 6),
+        (with_segments(b"", EXIF + tiff(8, big=True)), 8),
+        (with_segments(EXIF + tiff(6), EXIF + tiff(3)), 6),
+        (with_segments(EXIF + tiff(6, kind=4)), 1),
+        (with_segments(EXIF + tiff(6, count=2)), 1),
+        (with_segments(EXIF + tiff(9)), 1),
+        (with_chunk(tiff(6), b"IDAT"), 6),
+        (with_chunk(tiff(6, kind=4), b"IDAT"), 1),
+        (with_chunk(EXIF + tiff(6), b"IDAT"), 1),
+        (with_chunk(tiff(6), b"IEND"), 1),
+    ],
+)
+def test_exif_is_read_as_strictly_as_browsers_do(data: bytes, orientation: int) -> None:
+    """Each was seen in Chromium 156. An image that is turned otherwise has its boxes beside its
+    objects.
+    """
+    assert shown(data) == UPRIGHT[orientation]
+    assert module.decode_small(data, 24).shape == decode(data).shape
+
+
 def test_exif_in_a_pngs_text_is_ignored() -> None:
     """ImageMagick writes it there; browsers read the chunk eXIf alone."""
     content = exif(6).tobytes()
