@@ -68,9 +68,6 @@ number, its place in the queue, and the round that it comes from."""
 # A bulk import that is sent twice is done twice, so the SDK must not retry it by itself.
 _ONCE = RequestOptions(max_retries=0)
 
-# Otherwise Label Studio counts tasks, annotations and predictions of eight kinds for it.
-_FEW_COUNTS = RequestOptions(additional_query_parameters={"include": "task_number"})
-
 _HAS_ANNOTATION = condition("total_annotations", "greater", "Number", 0)
 
 
@@ -121,7 +118,7 @@ class LabelStudioClient:
 
     def read_project(self) -> ProjectInfo:
         with asking_to("read the project"):
-            project = self._sdk.projects.get(id=self.project, request_options=_FEW_COUNTS)
+            project = self._sdk.projects.get(id=self.project)
         return ProjectInfo(
             title=project.title or "",
             labeling_config=project.label_config or "",
