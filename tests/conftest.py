@@ -26,6 +26,7 @@ SLOW_FIXTURES = {
     "label_studio",
     "backend",
     "start_backend",
+    "new_backend",
     "held_backend",
     "chromium",
     "postgresql",

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from cdal.datasets import Example, ImageSet
+from cdal.demo.process import NO_TLS
 from cdal.demo.project import CONTROL, IMAGE, TIMEOUT_S
 
 Region = dict[str, Any]
@@ -31,6 +32,7 @@ class Annotator:
             f"{self.url}/api/projects/{self.project}/next",
             headers=self._headers,
             timeout=TIMEOUT_S,
+            verify=NO_TLS,
         )
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
@@ -52,6 +54,7 @@ class Annotator:
             json=annotation,
             headers=self._headers,
             timeout=TIMEOUT_S,
+            verify=NO_TLS,
         )
         answer.raise_for_status()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from cdal.demo.migrated import copy_migrated
-from cdal.demo.process import DemoError, ServerProcess
+from cdal.demo.process import NO_TLS, DemoError, ServerProcess
 
 START_SECONDS = 900.0
 """How long a start may take; with the migrations it needs a minute of CPU time."""
@@ -76,7 +76,9 @@ class LabelStudioServer(ServerProcess):
 
     def sign_up(self, email: str, password: str) -> str:
         """Create another user, as a person would in the browser; returns the user's token."""
-        with httpx.Client(base_url=self.url, follow_redirects=True, timeout=30.0) as browser:
+        with httpx.Client(
+            base_url=self.url, follow_redirects=True, timeout=30.0, verify=NO_TLS
+        ) as browser:
             page = browser.get("/user/signup/")
             found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
             if found is None:

@@ -11,7 +11,7 @@ import httpx
 from label_studio_sdk import LabelStudio
 
 from cdal.datasets import Example, ImageSet
-from cdal.demo.process import DemoError
+from cdal.demo.process import NO_TLS, DemoError
 from cdal.models.predictions import IGNORED
 
 TIMEOUT_S = 120.0
@@ -38,13 +38,13 @@ class LabelStudioProject:
     def __init__(self, url: str, token: str, number: int) -> None:
         self.url = url
         self.number = number
-        self._http = httpx.Client(timeout=TIMEOUT_S)
+        self._http = httpx.Client(timeout=TIMEOUT_S, verify=NO_TLS)
         self.sdk = LabelStudio(base_url=url, api_key=token, httpx_client=self._http)
 
     @classmethod
     def create(cls, url: str, token: str, title: str, labeling_config: str) -> LabelStudioProject:
         """Create a project."""
-        with httpx.Client(timeout=TIMEOUT_S) as http:
+        with httpx.Client(timeout=TIMEOUT_S, verify=NO_TLS) as http:
             sdk = LabelStudio(base_url=url, api_key=token, httpx_client=http)
             made = sdk.projects.create(title=title, label_config=labeling_config)
         return cls(url, token, int(made.id))
@@ -90,21 +90,14 @@ class LabelStudioProject:
                 "basic_auth_user": user,
                 "basic_auth_pass": secret,
             }
-        answer = httpx.post(
-            f"{self.url}/api/ml",
-            json=sent,
-            headers=self._headers(),
-            timeout=TIMEOUT_S,
-        )
+        answer = self._http.post(f"{self.url}/api/ml", json=sent, headers=self._headers())
         if answer.status_code != httpx.codes.CREATED:
             raise DemoError(f"Label Studio did not connect the backend: {answer.text[:1000]}")
         return int(answer.json()["id"])
 
     def start_training(self, backend: int) -> None:
         """Press "Start training"."""
-        answer = httpx.post(
-            f"{self.url}/api/ml/{backend}/train", headers=self._headers(), timeout=TIMEOUT_S
-        )
+        answer = self._http.post(f"{self.url}/api/ml/{backend}/train", headers=self._headers())
         answer.raise_for_status()
 
     def _headers(self) -> dict[str, str]:

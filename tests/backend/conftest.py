@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from support.forked import ForkedBackend
 from support.held import HeldBackend
 from support.label_studio_page import LabelStudioPage
 from support.processes import PATIENCE
@@ -59,16 +60,10 @@ def start_backend(
     started: list[BackendServer] = []
 
     def start(**environment: str) -> BackendServer:
-        server = BackendServer(
-            tmp_path_factory.mktemp("backend"),
-            free_port(),
-            label_studio.url,
-            label_studio.token,
-            environment,
-        )
+        folder = tmp_path_factory.mktemp("backend")
+        server = ForkedBackend(folder, label_studio.url, label_studio.token, environment)
         started.append(server)
         server.start()
-        server.wait_until_up(f"{server.url}/health", BACKEND_SECONDS)
         return server
 
     yield start
@@ -77,8 +72,27 @@ def start_backend(
 
 
 @pytest.fixture(scope="session")
-def backend(start_backend: Callable[..., BackendServer]) -> BackendServer:
-    return start_backend()
+def backend(
+    label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BackendServer]:
+    """A backend as `cdal serve` starts it."""
+    yield from _served(tmp_path_factory.mktemp("backend"), label_studio)
+
+
+@pytest.fixture
+def new_backend(label_studio: LabelStudioServer, tmp_path: Path) -> Iterator[BackendServer]:
+    """Another one, which nothing else uses."""
+    yield from _served(tmp_path, label_studio)
+
+
+def _served(folder: Path, label_studio: LabelStudioServer) -> Iterator[BackendServer]:
+    server = BackendServer(folder, free_port(), label_studio.url, label_studio.token)
+    server.start()
+    try:
+        server.wait_until_up(f"{server.url}/health", BACKEND_SECONDS)
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

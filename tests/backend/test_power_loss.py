@@ -49,8 +49,8 @@ LOSSES = [
     ("queue._send of queue", 3),
     ("queue.run of queue", 1),
     ("score._save of score", 1),
-    ("train.save of train", 1),
-    ("train.save of train", 3),
+    ("versions.save of train", 1),
+    ("versions.save of train", 3),
     ("select.run of select", 1),
 ]
 

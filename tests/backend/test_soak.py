@@ -144,9 +144,9 @@ def soak(
 def test_a_short_soak(
     make_scenario: Callable[..., Any],
     label_studio: LabelStudioServer,
-    start_backend: Callable[..., BackendServer],
+    new_backend: BackendServer,
 ) -> None:
-    soak(make_scenario, label_studio, start_backend(), annotations=64, budget=24)
+    soak(make_scenario, label_studio, new_backend, annotations=64, budget=24)
 
 
 @pytest.mark.endurance
@@ -154,9 +154,9 @@ def test_a_short_soak(
 def test_a_long_soak_in_which_memory_is_flat(
     make_scenario: Callable[..., Any],
     label_studio: LabelStudioServer,
-    start_backend: Callable[..., BackendServer],
+    new_backend: BackendServer,
 ) -> None:
-    memory = soak(make_scenario, label_studio, start_backend(), annotations=2000, budget=100)
+    memory = soak(make_scenario, label_studio, new_backend, annotations=2000, budget=100)
     for name in ("web", "worker"):
         medians = memory.medians(name, 2000)
         assert medians[3] <= 1.05 * medians[2], f"the {name} grows: {medians}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from cdal.demo.process import NO_TLS
 from support.processes import PATIENCE
 
 Forward = Callable[[], httpx.Response]
@@ -59,7 +60,7 @@ class FaultyLabelStudio(ThreadingHTTPServer):
         always: list[Fault] = []
         happened: list[str] = []
         lock = Lock()
-        client = httpx.Client(base_url=url, timeout=PATIENCE)
+        client = httpx.Client(base_url=url, timeout=PATIENCE, verify=NO_TLS)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import gunicorn.app.wsgiapp
 
+from cdal.backend import commands
 from cdal.backend.config import server_config
 from cdal.backend.supervisor import web_command
 from cdal.cli import main
-from cdal.demo.backend import BackendServer
+from cdal.demo.backend import START_SECONDS, BackendServer
+from cdal.demo.process import free_port
 
 PRELOADED = ["cdal.backend.web.app", "cdal.backend.worker", "cdal.cli", "gunicorn.app.wsgiapp"]
 
@@ -53,6 +55,12 @@ def web(environment: Mapping[str, str], log: Path) -> None:
     begin(environment, log)
     sys.argv = web_command(server_config())[2:]
     gunicorn.app.wsgiapp.run()
+
+
+def worker(environment: Mapping[str, str], log: Path) -> None:
+    """Run the worker as `cdal serve` does."""
+    begin(environment, log)
+    sys.exit(commands.worker())
 
 
 def command(environment: Mapping[str, str], *arguments: object) -> str:
@@ -90,6 +98,36 @@ class ForkedServer(BackendServer):
         self.log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **self.environment}
         self._process = _Started(fork(self._target, environment, self.log))  # type: ignore[assignment]
+
+
+class ForkedBackend(ForkedServer):
+    """Web process and worker on a data folder of their own; both log to the same file."""
+
+    def __init__(
+        self,
+        folder: Path,
+        label_studio_url: str,
+        token: str,
+        environment: Mapping[str, str],
+        port: int | None = None,
+        run_worker: Target = worker,
+    ) -> None:
+        given = (label_studio_url, token, environment)
+        super().__init__(folder, port or free_port(), *given, target=web)
+        self.worker = ForkedServer(folder, free_port(), *given, target=run_worker)
+
+    def start(self) -> None:
+        super().start()
+        self.worker.start()
+        self.wait_until_up(f"{self.url}/health", START_SECONDS)
+
+    def check_alive(self) -> None:
+        super().check_alive()
+        self.worker.check_alive()
+
+    def stop(self) -> None:
+        super().stop()
+        self.worker.stop()
 
 
 class _Started:

@@ -14,9 +14,7 @@ from pathlib import Path
 
 from cdal.backend import commands
 from cdal.backend.loop.context import Context
-from cdal.demo.backend import START_SECONDS
-from cdal.demo.process import free_port
-from support.forked import ForkedServer, begin, web
+from support.forked import ForkedBackend, begin
 from support.processes import wait_until
 
 HOLD = "CDAL_TEST_HOLD"
@@ -53,7 +51,7 @@ def worker(environment: Mapping[str, str], log: Path) -> None:
     sys.exit(commands.worker())
 
 
-class HeldBackend(ForkedServer):
+class HeldBackend(ForkedBackend):
     """Web process and such a worker, on a data folder of their own."""
 
     def __init__(
@@ -62,23 +60,7 @@ class HeldBackend(ForkedServer):
         folder.mkdir(exist_ok=True)
         self.trainings = HeldTrainings(folder)
         environment = self.trainings.environment
-        given = (label_studio_url, token, environment)
-        super().__init__(folder, port or free_port(), *given, target=web)
-        self.worker = ForkedServer(folder, free_port(), *given, target=worker)
-        self.worker.log = self.log.with_name("worker.log")
-
-    def start(self) -> None:
-        super().start()
-        self.worker.start()
-        self.wait_until_up(f"{self.url}/health", START_SECONDS)
-
-    def check_alive(self) -> None:
-        super().check_alive()
-        self.worker.check_alive()
-
-    def stop(self) -> None:
-        super().stop()
-        self.worker.stop()
+        super().__init__(folder, label_studio_url, token, environment, port, worker)
 
 
 def _wait_in_trainings(environment: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from cdal.demo.process import free_port
+from cdal.demo.process import NO_TLS, free_port
 
 PATIENCE = 900.0
 """The most seconds a test waits for anything: far more than the busiest machine needs."""
@@ -85,6 +85,6 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health", timeout=1.0).status_code == 200
+        return httpx.get(f"{url}/health", timeout=1.0, verify=NO_TLS).status_code == 200
     except httpx.HTTPError:
         return False

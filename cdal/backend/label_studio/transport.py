@@ -132,7 +132,7 @@ class _Answer(httpx.Response):
 
 class _Transport(httpx.HTTPTransport):
     def __init__(self, whole_s: float, most_bytes: int) -> None:
-        super().__init__()
+        super().__init__(verify=tls_context())  # else it reads hundreds of certificates
         self._whole_s = whole_s
         self._most_bytes = most_bytes
         self._deadline = _Deadline()

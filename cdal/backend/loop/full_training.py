@@ -11,7 +11,8 @@ from sqlalchemy import select
 from cdal.backend.jobs.kinds import KINDS
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.labelled_set import read_labels
-from cdal.backend.loop.train import compare, learn, save, serving_model
+from cdal.backend.loop.train import compare, learn, serving_model
+from cdal.backend.loop.versions import save
 from cdal.backend.services import Services
 from cdal.backend.store.failures import STORAGE
 from cdal.backend.store.tables import Job, Project

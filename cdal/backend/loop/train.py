@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.due import decide, full_training_is_due, read_facts
+from cdal.backend.loop.due import decide, read_facts
 from cdal.backend.loop.gate import Serving, compare_with_serving, judge, judge_images
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.labelled_set import (
@@ -30,16 +27,14 @@ from cdal.backend.loop.labelled_set import (
     read_labels,
     too_few,
 )
-from cdal.backend.loop.prune import forget_old_weights
 from cdal.backend.loop.rounds import begin_round
 from cdal.backend.loop.split import split, without
 from cdal.backend.loop.training_images import TrainingImages
 from cdal.backend.loop.version_images import VersionImages
-from cdal.backend.loop.versions import serve_last_good
+from cdal.backend.loop.versions import save, serve_last_good
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled
-from cdal.backend.store.tables import ClassMetrics, ModelVersion, Project
+from cdal.backend.store.tables import ModelVersion, Project
 from cdal.models import (
     BACKGROUND,
     FitProgress,
@@ -62,8 +57,6 @@ from cdal.selectors import opinions_of
 SIZES_LOOKED_AT = 100
 
 READING, FITTING = 0.1, 0.85  # shares of the job's progress
-
-OVERTAKEN = "is kept but does not serve, since another was chosen to serve while it was trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,98 +269,6 @@ def _metrics_of(serving: Serving, held_out: TrainingImages, work: Context) -> Me
     return serving.network.evaluate(held_out.prepared_for(serving.network), work.stop)
 
 
-_saving = threading.Lock()
-"""Held while a version gets its number: a head and a whole network may be trained together."""
-
-
-def save(
-    work: Context,
-    network: TaskNetwork,
-    version: ModelVersion,
-    metrics: Metrics | None,
-    images: VersionImages,
-    compared_with: int | None,
-    background: bool = False,
-    committee: Committee | None = None,
-) -> str:
-    """Write the weights, then record them: a kill in between leaves the old state.
-
-    Args:
-        work: the running job.
-        network: what was trained.
-        version: its record.
-        metrics: on the held-out images.
-        images: what it has learnt from and judged.
-        compared_with: id of the version that it was compared with.
-        background: whether only a version that serves begins a round.
-        committee: heads that learnt from the same images, for the selector of that name.
-
-    Returns:
-        What has become of it, in words.
-    """
-    with _saving:
-        version.number = _next_number(work)
-        folder = work.services.config.version_folder(work.project.id, version.number)
-        shutil.rmtree(folder, ignore_errors=True)  # left by a training that was killed right here
-        network.save(folder, version.fingerprint)
-        if committee is not None:
-            committee.save(folder)
-        with work.services.store.transaction() as session:
-            work.check_cancelled(session)
-            _record(work, session, version, compared_with)
-            session.add(images.row(version.id))
-            if metrics is not None:
-                session.add(_class_metrics(version.id, metrics))
-            if not background:
-                _go_on(work, session, version)
-            elif version.promoted:
-                begin_round(session, work.services.jobs, work.project.id)
-        forget_old_weights(work)  # a refreshed order makes a version per few labels
-    return f"model version {version.number} {version.verdict}"
-
-
-def _record(
-    work: Context, session: Session, version: ModelVersion, compared_with: int | None
-) -> None:
-    """Record a version, and let it serve if it may."""
-    project = session.get_one(Project, work.project.id)
-    if project.serving_version_id not in (compared_with, None):
-        # Another was chosen meanwhile, which this one was not compared with.
-        version.promoted, version.verdict = False, OVERTAKEN
-    elif project.serving_version_id is None and not version.promoted:
-        version.promoted, version.verdict = True, "serves, since no other version can"
-    session.add(version)
-    session.flush()
-    if version.promoted:
-        project.serving_version_id = version.id
-    note(session, project.id, f"Model version {version.number} {version.verdict}")
-
-
-def _go_on(work: Context, session: Session, version: ModelVersion) -> None:
-    """Begin the next round, and request what else follows a training."""
-    device = choose_device(work.services.config.device)
-    if full_training_is_due(session, work.project.id, work.settings, device.type):
-        work.request(session, "full_training", f"model version {version.number}")
-    begun = begin_round(session, work.services.jobs, work.project.id, trained=True)
-    if work.settings.random_share and not begun.is_refresh:
-        work.request(session, "savings", f"model version {version.number}")
-    begun.round.seconds = {"train": version.seconds}
-
-
-def _class_metrics(version_id: int, metrics: Metrics) -> ClassMetrics:
-    return ClassMetrics(
-        model_version_id=version_id,
-        per_class={name: asdict(score) for name, score in metrics.per_class.items()},
-        columns=len(metrics.confusion[0]) if metrics.confusion else 0,
-        cells=[
-            [row, column, count]
-            for row, counts in enumerate(metrics.confusion)
-            for column, count in enumerate(counts)
-            if count
-        ],
-    )
-
-
 def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, ...]:
     """The classes of a network for this control, in order."""
     if control.task == "segmentation" and settings.unlabelled == "background":
@@ -411,12 +312,6 @@ def _is_newest(work: Context, mark: str, started_from: int | None) -> bool:
     if newest is None or newest.fingerprint != mark:
         return False
     return started_from in (newest.id, newest.started_from)
-
-
-def _next_number(work: Context) -> int:
-    with work.services.store.reading() as session:
-        query = select(func.max(ModelVersion.number)).filter_by(project_id=work.project.id)
-        return (session.scalar(query) or 0) + 1
 
 
 def serving_model(work: Context, device: torch.device) -> tuple[int | None, Serving | None]:

@@ -14,12 +14,13 @@ from support.offline import FakeLabelStudio, add_project, add_version, make_serv
 
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.label_studio.data import TaskInfo
-from cdal.backend.loop import full_training, train
+from cdal.backend.loop import full_training, train, versions
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import FULL_TRAINING_LABELS, full_training_is_due
 from cdal.backend.loop.full_training import GiveWay
 from cdal.backend.loop.gate import Serving, Verdict
 from cdal.backend.loop.train import Trained
+from cdal.backend.loop.versions import OVERTAKEN
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.tables import Job, ModelVersion, Project, Round, Task, now
@@ -190,7 +191,7 @@ def test_a_rollback_meanwhile_keeps_it_from_serving(
     monkeypatch.setattr(full_training, "learn", meanwhile)
     run(services, project, "full_training", tolerance=1.0)
     versions, serving, _ = state(services)
-    assert (versions[2].promoted, versions[2].verdict) == (False, train.OVERTAKEN)
+    assert (versions[2].promoted, versions[2].verdict) == (False, OVERTAKEN)
     assert serving == 1
 
 
@@ -255,7 +256,7 @@ def test_old_weights_go_as_soon_as_a_new_version_is_there(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[int] = []
-    monkeypatch.setattr(train, "forget_old_weights", lambda work: left.append(work.project.id))
+    monkeypatch.setattr(versions, "forget_old_weights", lambda work: left.append(work.project.id))
     project = add_project(services)
     run(services, project, "train")
     assert left == [project.id]

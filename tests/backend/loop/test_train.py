@@ -19,7 +19,7 @@ from support.offline import FakeLabelStudio, add_project, add_version, make_serv
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.errors import ImagesAwayError
 from cdal.backend.label_studio.data import TaskInfo
-from cdal.backend.loop import score, train
+from cdal.backend.loop import score, train, versions
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.split import position
 from cdal.backend.loop.train import (
@@ -152,7 +152,7 @@ def test_one_that_is_trained_after_all_weights_were_lost_serves(tmp_path: Path) 
     with services.store.transaction() as session:
         session.get_one(Project, project.id).serving_version_id = None
     network, new = new_version(project)
-    train.save(work, network, new, None, VersionImages(frozenset()), None)
+    versions.save(work, network, new, None, VersionImages(frozenset()), None)
     assert (new.promoted, new.verdict) == (True, "serves")
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).serving_version_id == new.id
@@ -166,8 +166,8 @@ def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> 
     with services.store.transaction() as session:  # while it trains
         session.get_one(Project, project.id).serving_version_id = first.id
     network, new = new_version(project)
-    train.save(work, network, new, None, VersionImages(frozenset()), second.id)
-    assert (new.promoted, new.verdict) == (False, train.OVERTAKEN)
+    versions.save(work, network, new, None, VersionImages(frozenset()), second.id)
+    assert (new.promoted, new.verdict) == (False, versions.OVERTAKEN)
     with services.store.reading() as session:
         assert session.get_one(Project, project.id).serving_version_id == first.id
         begun = session.scalars(select(Round)).one()

@@ -17,7 +17,6 @@ from support.processes import environment
 from cdal.backend.errors import BackupError
 from cdal.backend.services import Services
 from cdal.backend.store.backup import back_up
-from cdal.demo.backend import START_SECONDS, BackendServer
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import free_port
 from cdal.models import load_network, make_network
@@ -105,10 +104,9 @@ def test_a_loop_goes_on_from_a_backup_that_was_taken_while_it_ran(
     shutil.rmtree(server.data_folder)
 
     shutil.move(tmp_path / "backup", tmp_path / "new" / "data")
-    restored = BackendServer(tmp_path / "new", port, label_studio.url, label_studio.token)
+    restored = HeldBackend(tmp_path / "new", label_studio.url, label_studio.token, port)
     scenario.backend = restored
     restored.start()
-    restored.wait_until_up(f"{restored.url}/health", START_SECONDS)
     try:
         scenario.wait("labels", lambda s: s["labelled"] == 18)
         # The stream followed a queue that the backup does not know; it gets one that it does.
