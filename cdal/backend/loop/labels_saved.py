@@ -23,7 +23,7 @@ LEAST_IMAGES = 10
 RESAMPLES = 1000
 
 RESAMPLES_OF_BOXES = 200
-"""Each one is a mean average precision, which takes a hundredth of a second."""
+"""Each one is a mean average precision over all boxes."""
 
 INTERVAL = (5.0, 95.0)
 

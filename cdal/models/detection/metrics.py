@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
 from cdal.models.errors import ModelError, Stopped
+
+OVERLAP = 0.5
+"""A found box belongs to an object from this intersection over union."""
+
+MOST_BOXES = 100
+"""So many boxes per image and class count, as in COCO."""
+
+RECALLS = torch.linspace(0, 1, 101).tolist()
+"""At these, precision is averaged; those of torchmetrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +106,90 @@ def resampled_precision(
     Raises:
         Stopped: ``stop`` returned True.
     """
+    tables = [_Matches.of(found, targets, label) for label in range(classes)]
     values = []
     for sample in counts:
         if stop():
             raise Stopped
-        rows = [row for row, count in enumerate(sample) for _ in range(count)]
-        meter = PrecisionMeter(classes, [0.5])
-        meter.update([found[row] for row in rows], [targets[row] for row in rows])
-        values.append(mean_over_classes(meter.compute().at_50))
+        drawn = np.asarray(sample)
+        values.append(mean_over_classes([table.precision(drawn) for table in tables]))
     return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Matches:
+    """What was found of one class in N images: K boxes, the most confident first.
+
+    The boxes of an image are matched once, as COCO does it, and not again for each sample.
+
+    Attributes:
+        images: the image of each box, (K,).
+        right: whether it belongs to an object, (K,).
+        objects: the number of objects in each image, (N,).
+    """
+
+    images: npt.NDArray[np.int64]
+    right: npt.NDArray[np.bool_]
+    objects: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, found: Sequence[Mapping[str, Tensor]], targets: Sequence[Tensor], label: int
+    ) -> _Matches:
+        rows: list[tuple[float, int, bool]] = []
+        objects = []
+        for row, (image, target) in enumerate(zip(found, targets, strict=True)):
+            own = image["labels"] == label
+            scores, order = image["scores"][own].sort(descending=True, stable=True)
+            boxes = image["boxes"][own][order[:MOST_BOXES]].double()
+            true = target[target[:, 4] == label, :4].double()
+            right = _belong(box_iou(boxes, true).tolist())
+            rows += [
+                (score, row, is_right)
+                for score, is_right in zip(scores[:MOST_BOXES].tolist(), right, strict=True)
+            ]
+            objects.append(len(true))
+        rows.sort(key=lambda box: -box[0])
+        return cls(
+            np.array([image for _, image, _ in rows], np.int64),
+            np.array([is_right for _, _, is_right in rows], np.bool_),
+            np.array(objects, np.int64),
+        )
+
+    def precision(self, counts: npt.NDArray[np.int64]) -> float | None:
+        """The average precision if each image occurs so often, (N,); None without objects."""
+        total = int((self.objects * counts).sum())
+        if not total:
+            return None
+        times = counts[self.images]
+        hits = np.cumsum(times * self.right)
+        precision = hits / np.maximum(np.cumsum(times), 1)
+        best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+        reached = np.searchsorted(hits / total, RECALLS)
+        return float(np.append(best_from_here, 0.0)[reached].mean())
+
+
+def _belong(overlaps: Sequence[Sequence[float]]) -> list[bool]:
+    """Whether each box, the most confident first, has an object that no box before it has.
+
+    Args:
+        overlaps: the intersection over union of K boxes with M objects, (K, M).
+    """
+    taken: set[int] = set()
+    right = []
+    for row in overlaps:
+        free = [(overlap, place) for place, overlap in enumerate(row) if place not in taken]
+        overlap, place = max(free, default=(0.0, -1))
+        right.append(overlap >= OVERLAP)
+        if overlap >= OVERLAP:
+            taken.add(place)
+    return right
 
 
 def mean_over_classes(values: Sequence[float | None]) -> float:
     """The mean over the classes that have boxes; 0 if none has."""
     known = [value for value in values if value is not None]
     return float(torch.tensor(known).mean()) if known else 0.0
-
-
-OVERLAP = 0.5
-"""A found box belongs to an object from this intersection over union."""
 
 
 def box_confusion(

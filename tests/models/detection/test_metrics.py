@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -76,6 +79,32 @@ def test_a_sample_counts_an_image_as_often_as_it_occurs() -> None:
     # The right box comes first, so the precision is 1 up to its recall.
     wanted = [51 / 101, 1, 0, 76 / 101]
     assert resampled_precision(images, targets, 1, samples) == pytest.approx(wanted)
+
+
+@pytest.mark.filterwarnings("ignore:Encountered more than 100 detections")
+@pytest.mark.parametrize("seed", range(5))
+def test_resampled_values_are_those_of_the_meter(seed: int) -> None:
+    """Few places, so that boxes compete for objects, and more boxes than count."""
+    draws = np.random.default_rng(seed)
+
+    def boxes(count: int, *columns: Any) -> Tensor:
+        corners = draws.integers(0, 4, (count, 2)) * 5
+        sides = draws.integers(2, 4, (count, 2)) * 5
+        return torch.from_numpy(np.column_stack((corners, corners + sides, *columns))).float()
+
+    images = [
+        found(boxes(n, draws.integers(0, 3, n), draws.permutation(n) / 500).tolist())
+        for n in (0, 3, 12, 500)
+    ]
+    targets = [boxes(n, draws.integers(0, 3, n)) for n in (2, 0, 5, 9)]
+    samples = draws.multinomial(4, [0.25] * 4, size=5).tolist()
+    wanted = []
+    for sample in samples:
+        meter = PrecisionMeter(4, [0.5])
+        for image, target, count in zip(images, targets, sample, strict=True):
+            meter.update([image] * count, [target] * count)
+        wanted.append(mean_over_classes(meter.compute().at_50))
+    assert resampled_precision(images, targets, 4, samples) == pytest.approx(wanted)
 
 
 def test_resampling_can_be_stopped() -> None:
