@@ -175,13 +175,14 @@ class ServerConfig(BaseSettings):
     )
     @classmethod
     def _strip(cls, value: object) -> object:
-        # A secret that is mounted as a file often ends in a newline.
-        return value.strip() if isinstance(value, str) else value
+        # A secret that is mounted as a file often ends in a newline, or begins with a mark that
+        # editors write.
+        return value.removeprefix("\ufeff").strip() if isinstance(value, str) else value
 
     @field_validator("basic_auth_user", "basic_auth_pass", mode="before")
     @classmethod
     def _strip_line_end(cls, value: object) -> object:
-        return value.rstrip("\r\n") if isinstance(value, str) else value
+        return value.removeprefix("\ufeff").rstrip("\r\n") if isinstance(value, str) else value
 
     @field_validator("label_studio_api_key")
     @classmethod

@@ -97,11 +97,13 @@ class ProjectSettings(BaseModel):
     min_labels: int = Field(
         10,
         ge=2,
+        le=1_000_000,
         description="Labelled images needed for the first training; until then, see `first_round`.",
     )
     train_every: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         description="Also train after this many new labels, and refresh the order of the round. By "
         f"default {HEAD_TRAINS_EVERY} with head training; otherwise only a round's end counts.",
     )

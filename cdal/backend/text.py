@@ -10,8 +10,8 @@ LONGEST_NAME = 80
 
 
 def is_token(text: str) -> bool:
-    """Whether a text can be sent as an access token: ASCII without spaces."""
-    return re.fullmatch(r"[!-~]+", text) is not None
+    """Whether a text can be sent as an access token: RFC 7235's "token68", so without quotes."""
+    return re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", text) is not None
 
 
 def requester(name: str) -> str:

@@ -18,17 +18,19 @@ from support.offline import (
     make_work,
 )
 
-from cdal.backend.errors import ImageError, ImagesAwayError
+from cdal.backend.errors import ImageError, ImagesAwayError, LabelStudioError
 from cdal.backend.jobs.manager import LONGEST_WAIT_S, must_wait_s
-from cdal.backend.loop import prune, recheck
+from cdal.backend.loop import prune, recheck, runner
 from cdal.backend.loop.changes import read_changes
+from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import read_facts
 from cdal.backend.loop.image_problems import refuse_if_away
+from cdal.backend.loop.labelled_set import Labels, note_unread
 from cdal.backend.reports.health import worker_view
 from cdal.backend.reports.state import state_view
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.tables import Heartbeat, Job, Project, Task, now
+from cdal.backend.store.tables import Event, Heartbeat, Job, Project, Task, now
 
 AHEAD = timedelta(days=30)
 
@@ -118,6 +120,39 @@ def test_a_job_from_the_future_does_not_wait_for_images_for_weeks(
         refuse_if_away(work, away, 2)
     work.job.created_at = now() + AHEAD
     refuse_if_away(work, away, 2)
+
+
+def test_a_job_from_the_future_that_fails_is_not_tried_every_few_seconds(
+    services: Services, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Context) -> str:
+        raise LabelStudioError("Label Studio did not answer.")
+
+    monkeypatch.setitem(runner.HANDLERS, "sync", fail)  # type: ignore[attr-defined]
+    job_id = services.jobs.ask(project.id, "sync", "test")
+    with services.store.transaction() as session:
+        session.get_one(Job, job_id).created_at = now() + AHEAD
+    begun = now()
+    runner.run_job(services, job_id, lambda: False)
+    with services.store.reading() as session:
+        tried_again = session.get_one(Job, job_id).not_before
+    assert tried_again is not None
+    assert tried_again - begun >= timedelta(seconds=LONGEST_WAIT_S)
+
+
+def test_an_event_from_the_future_silences_no_other(services: Services, project: Project) -> None:
+    """What cannot be read is said once per day."""
+
+    def say() -> list[Event]:
+        labels = Labels({}, {1: ("damaged",)}, {})
+        note_unread(make_work(services, project, FakeLabelStudio()), labels)
+        with services.store.reading() as session:
+            return list(session.scalars(select(Event)))
+
+    assert len(say()) == len(say()) == 1
+    with services.store.transaction() as session:
+        session.scalars(select(Event)).one().created_at = now() + AHEAD
+    assert len(say()) == len(say()) == 2
 
 
 def test_changes_that_came_after_a_time_ahead_are_read(

@@ -114,8 +114,8 @@ def test_the_data_folder_is_made_for_its_owner_alone(
 def test_the_newline_of_a_mounted_secret_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         "LABEL_STUDIO_URL": " http://ls\n",
-        "LABEL_STUDIO_API_KEY": "a-token\r\n",
-        "BASIC_AUTH_USER": "ann\n",
+        "LABEL_STUDIO_API_KEY": "\ufeffa-token\r\n",
+        "BASIC_AUTH_USER": "\ufeffann\n",
         "BASIC_AUTH_PASS": " pass word \n",
         "CDAL_DATABASE_URL": "sqlite:///x.sqlite\n",
     }
@@ -128,7 +128,7 @@ def test_the_newline_of_a_mounted_secret_is_left_out(monkeypatch: pytest.MonkeyP
     assert config.store_url == "sqlite:///x.sqlite"
 
 
-@pytest.mark.parametrize("key", ["two words", "a\nb", "tökén", "a\x00b"])
+@pytest.mark.parametrize("key", ["two words", "a\nb", "tökén", "a\x00b", '"quoted"', "'quoted'"])
 def test_a_key_that_no_request_could_carry_is_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValidationError, match="characters that no token has") as caught:
         make_config(tmp_path, LABEL_STUDIO_API_KEY=key)

@@ -41,6 +41,8 @@ def test_the_reserve_is_as_large_as_the_budget_unless_set() -> None:
             {"seed": 2**40},
             'Setting "seed" must be at most 2147483647, not 1099511627776.',
         ),
+        ({"min_labels": 10**7}, 'Setting "min_labels" must be at most 1000000, not 10000000.'),
+        ({"train_every": 10**7}, 'Setting "train_every" must be at most 1000000, not 10000000.'),
         ({"held_out": float("nan")}, 'Setting "held_out" must be less than 0.9, not NaN.'),
         ({"learning_rate": 0}, 'Setting "learning_rate" must be more than 0.0, not 0.'),
         ({"warm_start": 1}, 'Setting "warm_start" must be true or false, not 1.'),

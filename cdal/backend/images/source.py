@@ -140,10 +140,12 @@ def parse_address(text: str) -> Url:
 def _climbs(path: str) -> bool:
     """Whether a path has a dot segment, however often it is decoded.
 
-    A proxy in front of Label Studio may decode it, or treat a backslash as a slash.
+    A proxy in front of Label Studio may decode it, treat a backslash as a slash, or cut off what
+    follows a semicolon.
     """
     for _ in range(_MOST_DECODINGS):
-        if not {".", ".."}.isdisjoint(re.split(r"[/\\]", path)):
+        segments = re.split(r"[/\\]", path)
+        if not {".", ".."}.isdisjoint(segment.partition(";")[0] for segment in segments):
             return True
         encoded, path = path, unquote(path)
         if path == encoded:

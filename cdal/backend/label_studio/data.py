@@ -75,15 +75,19 @@ def query_of(conditions: Sequence[Mapping[str, object]]) -> str | None:
     return json.dumps({"filters": {"conjunction": "and", "items": list(conditions)}})
 
 
+_YEARS = range(1970, 2200)
+
+
 def moment_of(time: object) -> datetime | None:
     """A time as the store keeps it; None for anything else. The SDK leaves some times as text."""
     try:
         moment = datetime.fromisoformat(time) if isinstance(time, str) else time
-    except ValueError:
+        if not isinstance(moment, datetime):
+            return None
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
         return None
-    if not isinstance(moment, datetime):
-        return None
-    return moment.astimezone(UTC).replace(tzinfo=None)
+    return moment if moment.year in _YEARS else None  # one can still be added to it
 
 
 def stamp(time: datetime) -> str:

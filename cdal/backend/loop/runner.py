@@ -163,7 +163,8 @@ def _fail(services: Services, job: Job, fault: Fault) -> None:
     if waits:
         log.warning("project %d: %s: %s; trying again", job.project_id, job.kind, fault.reason)
         # Longer and longer: the job is twice as old at each attempt.
-        age = (now() - job.created_at).total_seconds()
+        # A job from the future, by a clock that was ahead, is as old.
+        age = abs((now() - job.created_at).total_seconds())
         delay = min(max(FIRST_WAIT_S, age), LONGEST_WAIT_S)
         services.jobs.put_back(job.id, fault.reason, delay, counts=not fault.passes)
 

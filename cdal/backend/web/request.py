@@ -10,6 +10,7 @@ from flask.json.provider import DefaultJSONProvider
 
 from cdal.backend.errors import RefusedError
 from cdal.backend.services import Services
+from cdal.backend.text import requester
 
 ID = "int(max=2147483647)"
 """Path converter for a number that fits every database."""
@@ -26,8 +27,9 @@ class StrictJSON(DefaultJSONProvider):
             ValueError: it is not JSON, is nested too deeply, or has an unpaired surrogate.
         """
         try:
-            value = json.loads(s, parse_constant=_refuse, **options)
-            text = s.decode("latin-1") if isinstance(s, bytes) else s
+            # The standard's JSON is in UTF-8; Python's reader would take others, too.
+            text = s.decode() if isinstance(s, bytes) else s
+            value = json.loads(text, parse_constant=_refuse, **options)
             if "\\ud" in text or "\\uD" in text:
                 json.dumps(value, ensure_ascii=False).encode()
         except RecursionError:
@@ -63,5 +65,5 @@ def asked_by() -> str:
     """The user name given with the password, or else the address of the request."""
     given = request.authorization
     if g.get("has_password") and given is not None and given.username:
-        return str(given.username)
+        return requester(given.username)
     return f"somebody at {request.remote_addr or 'an unknown address'}"

@@ -173,8 +173,10 @@ def test_a_body_that_is_too_large_is_refused_unread(
         b"\xff\xfe",
         b"",
         b"null",
+        '{"project": "\\ud800", "tasks": [], "action": "A"}'.encode("utf-16"),
+        '{"project": {}, "tasks": [], "action": "A"}'.encode("utf-32"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 @pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook", "/api/v1/projects/1/roll-back"])
 def test_invalid_or_too_deep_json_is_refused(browser: FlaskClient, path: str, body: bytes) -> None:
