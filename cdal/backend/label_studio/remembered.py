@@ -77,7 +77,10 @@ class Memory:
 def _is_short(annotations: Mapping[int, Submitted]) -> bool:
     length = 0
     for submitted in annotations.values():
-        length += len(json.dumps(submitted, default=str))
+        try:
+            length += len(json.dumps(submitted, default=str))
+        except RecursionError:  # nested more deeply than any region is
+            return False
         if length > MOST_CHARACTERS:
             return False
     return True

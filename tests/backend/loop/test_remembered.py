@@ -128,6 +128,16 @@ def test_what_is_too_long_is_read_each_time(
         assert label_studio.since == [None]
 
 
+def test_an_annotation_nested_without_end_stops_no_training(
+    services: Services, project: Project, label_studio: LabelStudio
+) -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    label_studio.given[3][0]["result"].append(deep)
+    assert labels(services, project, label_studio) == {1: "cat", 2: "cat", 3: "cat"}
+
+
 def test_the_projects_that_trained_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remembered, "MOST_PROJECTS", 2)
     memory = remembered.Memory()
