@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
+from datetime import timedelta
 from threading import BoundedSemaphore, Lock, Thread
 from typing import Any, Self
 
@@ -21,8 +22,10 @@ from cdal.backend.loop.inference import PredictedBatch, infer
 from cdal.backend.loop.predictions import NOT_QUEUED_SCORE, queue_scores, result_of, stored_findings
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
+from cdal.backend.store.events import note
+from cdal.backend.store.failures import STORAGE
 from cdal.backend.store.queries import is_id
-from cdal.backend.store.tables import ModelVersion, Project, Round
+from cdal.backend.store.tables import Event, ModelVersion, Project, Round, now
 from cdal.backend.web.setup import SetupRequest, connect
 from cdal.models import ModelError, TaskNetwork
 
@@ -36,6 +39,9 @@ MANY = 16
 
 # More calls at once would each only take longer. Few images need not wait for many.
 _many = BoundedSemaphore(2)
+
+LATE = "There was no time to predict"
+TOLD_FOR = timedelta(minutes=10)
 
 NO_TASK = -1
 """Stands for the id of a task that is only tried out."""
@@ -162,13 +168,25 @@ class CDALModel:
             ended.result(ANSWER_WITHIN_S)
         found, late = work.end()
         if late:
-            log.warning(
-                "project %d: there was no time to predict %d of %d unseen images",
-                self.project.id,
-                len(late),
-                len(tasks),
-            )
+            self._tell_late(len(late), len(tasks))
         return found, late
+
+    def _tell_late(self, late: int, unseen: int) -> None:
+        """Record an event, now and then: Label Studio shows nothing of what is missing."""
+        text = (
+            f"{LATE} {late} of {unseen} images that Label Studio requested at once; request them "
+            "again after the next order, or fewer at a time"
+        )
+        recently = select(Event.id).where(
+            Event.project_id == self.project.id,
+            Event.text.startswith(LATE),
+            Event.created_at > now() - TOLD_FOR,
+            Event.created_at < now() + TOLD_FOR,
+        )
+        # The answer does not depend on it.
+        with suppress(*STORAGE), self.services.store.transaction() as session:
+            if session.scalars(recently).first() is None:
+                note(session, self.project.id, text, "warning")
 
     def _predict_unseen(self, version: ModelVersion, control: Control, work: _Prediction) -> None:
         is_big = len(work.tasks) > MANY

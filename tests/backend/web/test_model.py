@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from base64 import b64encode
+from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
 from threading import BoundedSemaphore, Event
@@ -11,10 +13,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from support.offline import add_project, add_round, add_version, choice, make_services
 
-from cdal.backend.images.store import ImageSource, ImageStore
+from cdal.backend.images.store import ImageFile, ImageSource, ImageStore
 from cdal.backend.services import Services
+from cdal.backend.store import tables
 from cdal.backend.store.queries import is_id
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.backend.web import model as module
@@ -145,25 +150,43 @@ def test_what_is_an_id(value: object, answer: bool) -> None:
 
 
 def test_an_answer_comes_in_time_whatever_the_images_take(
-    model: CDALModel, monkeypatch: pytest.MonkeyPatch
+    model: CDALModel, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What there was no time for gets no prediction, not an empty one: a round makes it later."""
     monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.3)
     release = Event()
-    read = ImageStore.bytes
+    opened = ImageStore.opened
 
-    def hang(store: ImageStore, source: ImageSource, task_id: int, value: object) -> bytes:
+    def hang(
+        store: ImageStore, source: ImageSource, task_id: int, value: object
+    ) -> AbstractContextManager[ImageFile]:
         if task_id == 7:
             release.wait(60)
-        return read(store, source, task_id, value)
+        return opened(store, source, task_id, value)
 
-    monkeypatch.setattr(ImageStore, "bytes", hang)
+    monkeypatch.setattr(ImageStore, "opened", hang)
     monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 1)
     answers = predict(model, [task(6), {"id": 1}, task(7), task(8, "blue")])
     release.set()
     assert labels([answers[1]]) == ["dog"]
     assert answers[2] == []
     assert len(answers) == 4
+    predict(model, [task(6), task(7)])
+    # Label Studio does not say so, and a person who retrieves predictions again needs one event.
+    with services.store.reading() as session:
+        (said,) = session.scalars(select(tables.Event.text).filter_by(level="warning"))
+    assert "of 3 images that Label Studio requested at once" in said
+
+
+def test_an_event_says_that_predictions_are_missing_even_if_it_cannot_be_written(
+    model: CDALModel, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("disk is full"))
+
+    monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.0)
+    monkeypatch.setattr(services.store, "transaction", fail)
+    assert predict(model, [task(6)]) == [[]]
 
 
 def test_calls_with_many_images_take_turns_and_those_with_few_do_not_wait(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import g
 from flask.testing import FlaskClient
 from support.offline import (
     CONFIG,
@@ -26,6 +27,7 @@ from support.offline import (
 from support.processes import PATIENCE
 
 from cdal.backend.web import hosts, security
+from cdal.backend.web.request import asked_by
 from cdal.backend.web.security import HEADERS
 
 
@@ -183,6 +185,12 @@ def test_invalid_or_too_deep_json_is_refused(browser: FlaskClient, path: str, bo
     answer = browser.post(path, data=body, content_type="application/json")
     assert answer.status_code == 400
     assert set(answer.get_json()) == {"error"}
+
+
+def test_a_user_name_is_one_line_in_records(browser: FlaskClient) -> None:
+    with browser.application.test_request_context("/", auth=("an\x1b[31mn\r\n{x}", "p")):
+        g.has_password = True
+        assert asked_by() == "an [31mn {x}"
 
 
 def test_pairs_of_surrogates_are_characters(browser: FlaskClient) -> None:
