@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import ClassVar, cast
 
 import torch
@@ -11,7 +13,10 @@ from torch import Tensor
 
 from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
+from cdal.selectors.core_set import EuclideanEmbedding
 from cdal.selectors.diversity import DiversityEmbedding, Missing, class_shares
+from cdal.selectors.draws import Distance, most_probable
+from cdal.selectors.metric import ProductMetric
 from cdal.selectors.policy import BiLSTMPolicy
 from cdal.selectors.pool import Pool
 from cdal.selectors.reinforce import (
@@ -19,37 +24,45 @@ from cdal.selectors.reinforce import (
     Learner,
     PlackettLuceLearner,
     PolicyKind,
-    reward_sample,
     shuffled,
     train,
 )
 from cdal.selectors.rewards import PARTS, Part, Reward
 from cdal.selectors.selection import Pick, Progress, Selection, Selector, picks_possible
 
-_EPOCHS: dict[PolicyKind, int] = {"plackett-luce": 200, "paper": 60}
+_EPOCHS: dict[PolicyKind, int] = {"plackett-luce": 100, "paper": 60}
 # The paper's LSTM reads the whole pool at once, and so does "paper" up to this length.
 _WINDOW: dict[PolicyKind, int] = {"plackett-luce": 64, "paper": 4096}
-_CELLS, _CELLS_FOR_MANY_CLASSES, _MANY_CLASSES = 256, 1024, 100
+_CELLS: dict[PolicyKind, tuple[int, int]] = {"plackett-luce": (64, 256), "paper": (256, 1024)}
+_MANY_CLASSES = 100
+# Whose mean reward stands in the report.
+_RANDOM_SELECTIONS = 20
+_TRAINING = 0.9
+"""Its share of the progress; the rest is that of picking."""
 
 
 @dataclass(frozen=True, slots=True)
 class CDALRL:
     """The images that a policy, trained on this pool, finds the most rewarding.
 
-    The score is the policy's logit. The reason names the nearest labelled or earlier picked image
-    and the classes that contributed most to that distance. The report compares the reward of the
-    picks with those of CDAL-CS, of cd-greedy, and of the best of as many random selections as
-    training drew.
+    The score is the policy's logarithm of the image's weight when it was picked. The reason names
+    the nearest labelled or earlier picked image and the classes that contributed most to that
+    distance. The report compares the reward of the picks with those of CDAL-CS, of cd-greedy, and
+    of random selections, on average.
 
     Attributes:
-        policy: "plackett-luce" draws selections of exactly the budget, and learns; "paper" decides
-            on each image independently with the published settings, and hardly learns.
-        rewards: which parts, for example "cd+vr+sr". Default: "cd", plus "vr" if the pool has
-            features; the paper adds "sr" for semantic segmentation.
-        alpha: the weight of "cd" against the rest, in [0, 1].
+        policy: "plackett-luce" picks image by image, knowing the labelled and the earlier ones, and
+            learns; "paper" decides on each image independently with the published settings, and
+            hardly learns.
+        rewards: which parts, for example "cd+vr+sr"; "paper" is "cd", plus "vr" if the pool has
+            features, to which the paper adds "sr" for semantic segmentation. Default: "spread", or
+            "paper" with that policy.
+        alpha: the weight of "spread", "coverage" and "cd" against the rest, in [0, 1].
         missing: how to treat a class that only one of two images has.
-        cells: LSTM cells per direction. Default: 256, or 1,024 for 100 or more classes.
-        epochs: passes over the pool. Default: 200, or 60 with "paper".
+        cells: LSTM cells per direction. Default: 64, or 256 for 100 or more classes; the paper's
+            policy has 256 and 1,024.
+        epochs: the most learning steps; most trainings end sooner. Default: 100, or exactly 60 with
+            "paper".
         episodes: selections drawn per epoch.
         window: images that the LSTM reads at once. Default: 64, or 4,096 with "paper".
         weights: a safetensors file: the policy is loaded from it if it exists, otherwise trained
@@ -80,7 +93,7 @@ class CDALRL:
             if value is not None and value < 1:
                 raise ValueError(f"{option} must be at least 1, not {value}")
         if self.rewards is not None:
-            _parse_rewards(self.rewards)
+            _parse_rewards(self.rewards, features=True)
 
     def select(
         self, pool: Pool, budget: int, seed: int = 0, progress: Progress | None = None
@@ -97,19 +110,33 @@ class CDALRL:
             return Selection(self.name, ())
         embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing)
         reward = Reward(pool, self._parts(pool), self.alpha, embedding)
-        policy, epochs = self._trained(pool, reward, count, seed, progress)
+        distances = self._distances(pool, embedding)
+        report = progress or (lambda _: None)
+        policy, epochs = self._trained(
+            pool, reward, distances, count, seed, lambda share: report(_TRAINING * share)
+        )
         images = pool.unlabelled
         order = images if self.policy == "paper" else shuffled(images, _generator(seed))
         with torch.no_grad():
             logits = policy.logits(pool.mixtures, order, self._window)
-        best = logits.topk(count)
-        picks = order[best.indices]
+            if self.policy == "paper":
+                scores, places = logits.topk(count)
+            else:
+                places, scores = most_probable(
+                    logits,
+                    policy.pulls,
+                    order,
+                    distances,
+                    count,
+                    lambda share: report(_TRAINING + (1 - _TRAINING) * share),
+                )
+        picks = order[places]
         return Selection(
             self.name,
-            _explained(picks, best.values, embedding, pool.labelled.nonzero()[:, 0]),
+            _explained(picks, scores, embedding, pool.labelled.nonzero()[:, 0]),
             report={
                 "trained_epochs": epochs,
-                **self._comparison(pool, picks, reward, seed, draws=max(1, epochs) * self.episodes),
+                "reward": self._comparison(pool, picks, reward, seed),
             },
         )
 
@@ -118,26 +145,42 @@ class CDALRL:
         return self.window or _WINDOW[self.policy]
 
     def _parts(self, pool: Pool) -> frozenset[Part]:
-        if self.rewards is not None:
-            return _parse_rewards(self.rewards)
-        return frozenset({"cd"} if pool.features is None else {"cd", "vr"})
+        usual = "paper" if self.policy == "paper" else "spread"
+        return _parse_rewards(self.rewards or usual, features=pool.features is not None)
+
+    def _distances(self, pool: Pool, embedding: DiversityEmbedding) -> tuple[Distance, ...]:
+        """What a draw depends on beside the logits; nothing with the paper's policy."""
+        if self.policy == "paper":
+            return ()
+        metrics: list[ProductMetric] = [embedding]
+        if pool.features is not None:
+            metrics.append(EuclideanEmbedding.of(pool.features))
+        return tuple(Distance.of(metric, pool.labelled) for metric in metrics)
 
     def _trained(
-        self, pool: Pool, reward: Reward, budget: int, seed: int, progress: Progress | None
+        self,
+        pool: Pool,
+        reward: Reward,
+        distances: Sequence[Distance],
+        budget: int,
+        seed: int,
+        progress: Progress,
     ) -> tuple[BiLSTMPolicy, int]:
         """Load or train the policy; also return for how many epochs it was trained now."""
         rows, classes = pool.mixtures.shape[1:]
-        cells = self.cells or (_CELLS if classes < _MANY_CLASSES else _CELLS_FOR_MANY_CLASSES)
-        policy = BiLSTMPolicy.seeded(rows * classes, cells, seed, pool.device)
+        cells = self.cells or _CELLS[self.policy][classes >= _MANY_CLASSES]
+        inputs, kinds = rows * classes, len(distances)
+        policy = BiLSTMPolicy.seeded(inputs, cells, seed, pool.device, kinds)
         if self.weights is not None and self.weights.exists():
             policy.load(self.weights)
             return policy, 0
         learner: Learner = BernoulliLearner(reward, self.episodes)
-        if self.policy == "plackett-luce":
+        if distances:
+            images = len(pool.unlabelled)
             policy.standardise(pool.mixtures, pool.unlabelled)
-            learner = PlackettLuceLearner(reward, budget, self.episodes)
+            learner = PlackettLuceLearner(reward, distances, images, budget, self.episodes)
         epochs = self.epochs or _EPOCHS[self.policy]
-        train(
+        told = train(
             policy,
             learner,
             pool.mixtures,
@@ -149,30 +192,24 @@ class CDALRL:
         )
         if self.weights is not None:
             policy.save(self.weights)
-        return policy, epochs
+        return policy, len(told)
 
     def _comparison(
-        self, pool: Pool, picks: Tensor, reward: Reward, seed: int, draws: int
-    ) -> dict[str, object]:
-        """The reward of the picks and of what they must beat, each with its parts."""
+        self, pool: Pool, picks: Tensor, reward: Reward, seed: int
+    ) -> dict[str, dict[str, float]]:
+        """The reward of the picks and of what they should beat, each with its parts."""
         rivals: tuple[Selector, ...] = (CDALCS(self.missing), CDGreedy(self.missing))
         rewards = {self.name: reward.values(picks)}
         for rival in rivals:
             chosen = rival.select(pool, len(picks), seed).indices
             rewards[rival.name] = reward.values(torch.tensor(chosen, device=pool.device))
-        rewards["random"] = reward.values(
-            _best_at_random(reward, pool.unlabelled, len(picks), draws, _generator(seed))
-        )
-        return {"reward": rewards, "random_draws": draws}
-
-
-def _best_at_random(
-    reward: Reward, images: Tensor, budget: int, draws: int, generator: torch.Generator
-) -> Tensor:
-    """The best of several random selections, by the reward estimate that training uses."""
-    sample = reward_sample(images, budget, generator)
-    selections = (shuffled(images, generator)[:budget] for _ in range(draws))
-    return max(selections, key=lambda picks: reward.value(picks, sample))
+        generator = _generator(seed)
+        drawn = [
+            reward.values(shuffled(pool.unlabelled, generator)[: len(picks)])
+            for _ in range(_RANDOM_SELECTIONS)
+        ]
+        rewards["random"] = {part: fmean(each[part] for each in drawn) for part in drawn[0]}
+        return rewards
 
 
 def _explained(
@@ -197,12 +234,16 @@ def _explained(
     )
 
 
-def _parse_rewards(text: str) -> frozenset[Part]:
+def _parse_rewards(text: str, features: bool) -> frozenset[Part]:
+    """The parts of a reward; those of the paper depend on whether there are features."""
+    if text.strip() == "paper":
+        return frozenset({"cd", "vr"} if features else {"cd"})
     names = [name.strip() for name in text.split("+")]
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         raise ValueError(
-            f"rewards must be some of {', '.join(PARTS)} joined by +; {unknown[0]!r} is not one"
+            f"rewards must be paper, or some of {', '.join(PARTS)} joined by +; "
+            f"{unknown[0]!r} is not one"
         )
     return frozenset(cast("list[Part]", names))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from torch.utils.checkpoint import checkpoint
 # Images whose activations are held at once. A larger pool is processed in chunks of about this
 # many, recomputed in the backward pass, so memory does not grow with the pool.
 _CHUNK_IMAGES = 4096
+# Least probability before the logarithm; absent mixtures are zeros, and become this.
+_FLOOR = 1e-4
+_PULL = 4.0
 
 
 class PolicyFileError(ValueError):
@@ -28,25 +32,39 @@ class BiLSTMPolicy(nn.Module):
     Args:
         inputs: length of an image's input vector, R·C.
         cells: LSTM cells per direction: 256 in the paper, 1,024 for 100 classes.
+        distances: how many kinds of distances its draws depend on. If any, it reads the logarithms
+            of the mixtures, as contextual diversity does, and its logits are 0 before training.
+            The paper's has none, and reads the mixtures.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, inputs: int, cells: int) -> None:
+    def __init__(self, inputs: int, cells: int, distances: int = 0) -> None:
         super().__init__()
         self.lstm = nn.LSTM(inputs, cells, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * cells, 1)
+        self.log_pulls = nn.Parameter(torch.full((distances,), math.log(_PULL)))
+        if distances:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         self.register_buffer("shift", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
 
     @classmethod
-    def seeded(cls, inputs: int, cells: int, seed: int, device: torch.device) -> BiLSTMPolicy:
+    def seeded(
+        cls, inputs: int, cells: int, seed: int, device: torch.device, distances: int = 0
+    ) -> BiLSTMPolicy:
         """Build a policy whose weights depend on ``seed`` alone, not on the global generator."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            policy = cls(inputs, cells)
+            policy = cls(inputs, cells, distances)
         return policy.to(device)
+
+    @property
+    def pulls(self) -> Tensor:
+        """How much the distances to the nearest pick count beside the logit, (G,), above 0."""
+        return self.log_pulls.exp()
 
     def forward(self, windows: Tensor) -> Tensor:
         """Compute the logits of A windows of T images, (A, T, inputs) float32: (A, T) float32."""
@@ -65,7 +83,7 @@ class BiLSTMPolicy(nn.Module):
         total = mixtures.new_zeros(self.shift.shape, dtype=torch.float64)
         square = torch.zeros_like(total)
         for rows in torch.split(images, _CHUNK_IMAGES):
-            x = mixtures[rows].flatten(1).double()
+            x = self._read(mixtures[rows].flatten(1)).double()
             total += x.sum(0)
             square += x.square().sum(0)
         mean = total / len(images)
@@ -96,7 +114,7 @@ class BiLSTMPolicy(nn.Module):
         chunks = torch.split(windows, max(1, _CHUNK_IMAGES // length))
 
         def chunk_logits(rows: Tensor) -> Tensor:
-            out: Tensor = self(mixtures[rows].flatten(2))
+            out: Tensor = self(self._read(mixtures[rows].flatten(2)))
             return out
 
         if len(chunks) == 1 or not torch.is_grad_enabled():
@@ -107,6 +125,9 @@ class BiLSTMPolicy(nn.Module):
                 for rows in chunks
             ]
         return torch.cat(parts).flatten()[: len(order)]
+
+    def _read(self, mixtures: Tensor) -> Tensor:
+        return mixtures.clamp(min=_FLOOR).log_() if len(self.log_pulls) else mixtures
 
     def save(self, path: Path) -> None:
         """Write weights and standardisation as safetensors; readers never see a partial file."""

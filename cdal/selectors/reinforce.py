@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from cdal.selectors.draws import Distance, draw
 from cdal.selectors.policy import BiLSTMPolicy
 from cdal.selectors.rewards import Reward
 from cdal.selectors.selection import Progress
@@ -16,46 +18,14 @@ from cdal.selectors.selection import Progress
 PolicyKind = Literal["plackett-luce", "paper"]
 
 _WEIGHT_DECAY = 1e-5
-# Rvr is estimated on this many images, or on four per pick if that is more.
+# A reward that is a mean over the pool is estimated on this many images, or on four per pick if
+# that is more.
 _SAMPLE = 512
 _SAMPLE_PER_PICK = 4
 _BASELINE_MEMORY = 0.9
-
-
-def draw_without_replacement(
-    logits: Tensor, budget: int, episodes: int, generator: torch.Generator
-) -> Tensor:
-    """Draw ordered selections from the Plackett-Luce distribution of the logits.
-
-    The B largest logits with independent Gumbel noise are B successive draws, each from the softmax
-    of the remaining images.
-
-    Args:
-        logits: (n,) float32.
-        budget: B, at most n.
-        episodes: E.
-        generator: on the CPU, so that every device draws the same.
-
-    Returns:
-        Positions in ``logits``, in the order of drawing, (E, B) int64.
-    """
-    uniform = torch.rand(episodes, len(logits), generator=generator, dtype=torch.float64)
-    gumbel = -(-uniform.clamp(min=1e-300).log()).log()
-    return (logits.detach().double() + gumbel.to(logits.device)).topk(budget, 1).indices
-
-
-def log_probabilities(logits: Tensor, picks: Tensor) -> Tensor:
-    """Compute the exact log-probability of each pick given the earlier ones, (E, B) float32.
-
-    Args:
-        logits: (n,) float32, differentiable.
-        picks: ordered positions without repetition, (E, B) int64.
-    """
-    picked = logits[picks]
-    rest = logits.expand(len(picks), -1).scatter(1, picks, -torch.inf).logsumexp(1, keepdim=True)
-    # Remaining before the t-th draw: the picks from t on, and the images that are never picked.
-    tail = picked.flip(1).logcumsumexp(1).flip(1)
-    return picked - torch.logaddexp(tail, rest)
+# A learning step draws from at most this many images of the pool: its cost does not grow with it.
+_IMAGES = 1024
+_LEAST_PICKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +33,49 @@ class Schedule:
     """How a policy is trained with Adam, and in which order it reads the pool.
 
     Attributes:
-        rate: the learning rate of the first epoch.
-        final_rate: the learning rate after the last one; a cosine leads from one to the other.
+        rate: the learning rate.
         max_norm: longer gradients are clipped to it.
-        shuffle: whether the images come in a new order in each epoch.
+        patience: epochs without progress after which the learning rate falls to a tenth, and after
+            as many more the training ends; None: all epochs at one rate.
+        images: the most images that are read per epoch, drawn each time; None: all, as they come.
     """
 
     rate: float
-    final_rate: float
     max_norm: float
-    shuffle: bool
+    patience: int | None
+    images: int | None
 
 
-LEARNING = Schedule(rate=3e-3, final_rate=0.0, max_norm=1.0, shuffle=True)
-PUBLISHED = Schedule(rate=1e-5, final_rate=1e-5, max_norm=math.inf, shuffle=False)
+LEARNING = Schedule(rate=3e-3, max_norm=1.0, patience=10, images=_IMAGES)
+PUBLISHED = Schedule(rate=1e-5, max_norm=math.inf, patience=None, images=None)
+_FALL = 0.1
+
+
+class Step(NamedTuple):
+    """What an epoch's episodes teach.
+
+    Attributes:
+        loss: scalar; its gradient is a policy gradient.
+        reward: the mean reward of the episodes.
+    """
+
+    loss: Tensor
+    reward: float
 
 
 class Learner(Protocol):
-    """A way to learn: an epoch's loss, whose gradient is a policy gradient."""
+    """A way to learn from episodes."""
 
     schedule: Schedule
 
-    def loss(self, logits: Tensor, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw episodes, reward them, and return the scalar loss.
+    def step(
+        self, logits: Tensor, pulls: Tensor, images: Tensor, generator: torch.Generator
+    ) -> Step:
+        """Draw episodes and reward them.
 
         Args:
             logits: (n,) float32.
+            pulls: of the policy, (G,).
             images: the pool index of each, (n,) int64.
             generator: on the CPU.
         """
@@ -97,20 +84,42 @@ class Learner(Protocol):
 
 @dataclass(slots=True)
 class PlackettLuceLearner:
-    """Selections of exactly B images; each pick's own credit is its advantage."""
+    """Selections drawn image by image; each pick's own credit is its advantage.
+
+    Attributes:
+        reward: of a selection, with the credit of each pick.
+        distances: what the draws depend on beside the logits.
+        unlabelled: how many images the budget is for: of fewer, fewer are drawn.
+        budget: B.
+        episodes: E.
+        schedule: of the training.
+    """
 
     reward: Reward
+    distances: Sequence[Distance]
+    unlabelled: int
     budget: int
     episodes: int
     schedule: Schedule = LEARNING
 
-    def loss(self, logits: Tensor, images: Tensor, generator: torch.Generator) -> Tensor:
-        picks = draw_without_replacement(logits, self.budget, self.episodes, generator)
-        sample = reward_sample(images, self.budget, generator)
-        credit = torch.stack([self.reward.credit(images[row], sample) for row in picks])
+    def step(
+        self, logits: Tensor, pulls: Tensor, images: Tensor, generator: torch.Generator
+    ) -> Step:
+        count = self._picks(len(images))
+        draws = draw(logits, pulls, images, self.distances, count, self.episodes, generator)
+        sample = reward_sample(images, count, generator)
+        chosen = images[draws.picks]
+        credit = torch.stack([self.reward.credit(row, sample) for row in chosen])
+        reward = sum(self.reward.value(row, sample) for row in chosen) / self.episodes
         spread = credit.std(correction=0)
         advantage = (credit - credit.mean()) / torch.where(spread > 0, spread, 1.0)
-        return -(advantage.to(logits.dtype) * log_probabilities(logits, picks)).mean()
+        log_probability = draws.log_probabilities(logits, pulls)
+        return Step(-(advantage.to(logits.dtype) * log_probability).mean(), reward)
+
+    def _picks(self, images: int) -> int:
+        """The same share of the images as the budget is of the pool, but at least ten."""
+        share = round(self.budget * images / max(1, self.unlabelled))
+        return min(images, max(share, min(self.budget, _LEAST_PICKS)))
 
 
 @dataclass(slots=True)
@@ -125,7 +134,13 @@ class BernoulliLearner:
     schedule: Schedule = PUBLISHED
     baseline: float | None = None
 
-    def loss(self, logits: Tensor, images: Tensor, generator: torch.Generator) -> Tensor:
+    def step(
+        self,
+        logits: Tensor,
+        pulls: Tensor,  # noqa: ARG002 (a coin knows nothing of the others)
+        images: Tensor,
+        generator: torch.Generator,
+    ) -> Step:
         coins = torch.rand(self.episodes, len(logits), generator=generator).to(logits.device)
         actions = (coins < logits.detach().sigmoid()).to(logits.dtype)
         sample = reward_sample(images, 0, generator)
@@ -135,7 +150,8 @@ class BernoulliLearner:
         self.baseline = _BASELINE_MEMORY * baseline + (1 - _BASELINE_MEMORY) * mean
         # log sigmoid(±z) of each action
         log_probability = torch.nn.functional.logsigmoid(logits * (2 * actions - 1)).mean(1)
-        return -(log_probability @ (logits.new_tensor(rewards) - baseline)) / self.episodes
+        loss = -(log_probability @ (logits.new_tensor(rewards) - baseline)) / self.episodes
+        return Step(loss, mean)
 
 
 def train(
@@ -148,32 +164,76 @@ def train(
     window: int,
     generator: torch.Generator,
     progress: Progress | None = None,
-) -> None:
-    """Train a policy in place: one pass over the pool and one step per epoch.
+) -> list[float]:
+    """Train a policy in place, one step per epoch, until it has stopped learning.
 
     Args:
         policy: changed in place.
         learner: draws episodes and rewards them.
         mixtures: of the whole pool, (N, R, C) float32.
         images: which of them may be picked, (n,) int64.
-        epochs: number of steps.
+        epochs: the most steps.
         window: images that the LSTM reads at once.
         generator: on the CPU.
-        progress: called after each epoch.
+        progress: called after each epoch with its share of the most, and with 1 at the end.
+
+    Returns:
+        The mean reward of each epoch's episodes.
     """
     how = learner.schedule
     optimiser = torch.optim.Adam(policy.parameters(), lr=how.rate, weight_decay=_WEIGHT_DECAY)
-    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs, eta_min=how.final_rate)
+    rewards: list[float] = []
+    plateau = Plateau(how.patience)
     for epoch in range(epochs):
-        order = shuffled(images, generator) if how.shuffle else images
-        loss = learner.loss(policy.logits(mixtures, order, window), order, generator)
+        order = images if how.images is None else shuffled(images, generator)[: how.images]
+        logits = policy.logits(mixtures, order, window)
+        step = learner.step(logits, policy.pulls, order, generator)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        step.loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(policy.parameters(), how.max_norm)
         optimiser.step()
-        rates.step()
-        if progress is not None:
+        rewards.append(step.reward)
+        if plateau.reached(step.reward):
+            if plateau.times > 1:
+                break
+            for group in optimiser.param_groups:
+                group["lr"] *= _FALL
+        if progress is not None and epoch + 1 < epochs:
             progress((epoch + 1) / epochs)
+    if progress is not None:
+        progress(1.0)
+    return rewards
+
+
+class Plateau:
+    """Notices when a noisy reward has stopped rising.
+
+    Rewards are averaged over ``patience`` epochs: it is reached when such a mean is not above the
+    one before.
+
+    Attributes:
+        times: how often it was reached.
+    """
+
+    def __init__(self, patience: int | None) -> None:
+        self.times = 0
+        self._patience = patience
+        self._recent: list[float] = []
+        self._before = -math.inf
+
+    def reached(self, reward: float) -> bool:
+        """Whether it is reached with this epoch's reward."""
+        if self._patience is None:
+            return False
+        self._recent.append(reward)
+        if len(self._recent) < self._patience:
+            return False
+        mean = sum(self._recent) / self._patience
+        self._recent.clear()
+        risen = mean > self._before
+        self._before = max(mean, self._before)
+        self.times += not risen
+        return not risen
 
 
 def shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -182,5 +242,5 @@ def shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def reward_sample(images: Tensor, budget: int, generator: torch.Generator) -> Tensor:
-    """Draw the images on which Rvr is estimated; all of them if the pool is small."""
+    """Draw the images on which rewards are estimated; all of them if the pool is small."""
     return shuffled(images, generator)[: max(_SAMPLE, _SAMPLE_PER_PICK * budget)]

@@ -18,10 +18,11 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
+from cdal.selectors.coverage import Coverage, Spread
 from cdal.selectors.diversity import DiversityEmbedding
 from cdal.selectors.pool import Pool, PoolError
 
-Part = Literal["cd", "vr", "sr"]
+Part = Literal["spread", "coverage", "cd", "vr", "sr"]
 PARTS: tuple[Part, ...] = get_args(Part)
 _BLOCK_ELEMENTS = 4 * 2**20
 
@@ -169,6 +170,10 @@ class Reward:
         self, pool: Pool, parts: Collection[Part], alpha: float, embedding: DiversityEmbedding
     ) -> None:
         self._parts: dict[Part, tuple[float, RewardPart]] = {}
+        if "spread" in parts:
+            self._parts["spread"] = alpha, Spread(embedding, pool.labelled)
+        if "coverage" in parts:
+            self._parts["coverage"] = alpha, Coverage(embedding, pool.labelled)
         if "cd" in parts:
             self._parts["cd"] = alpha, ContextualDiversityReward(embedding)
         if "vr" in parts:

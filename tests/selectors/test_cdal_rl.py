@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from cdal.selectors.cd_greedy import CDGreedy
-from cdal.selectors.cdal_cs import CDALCS
 from cdal.selectors.cdal_rl import CDALRL
 from cdal.selectors.diversity import DiversityEmbedding
 from cdal.selectors.policy import PolicyFileError
@@ -38,23 +37,42 @@ class Scale:
         return 100 * (aggregate - self.zero) / (self.hundred - self.zero)
 
 
-def mean_on_scale(selector):
-    """The mean over five pools of 400 images, each with its own seed, with a budget of 40."""
-    reached = []
-    for seed in range(5):
-        pool = confused_pool(400, seed=seed)
-        reached.append(Scale(pool, 40, seed).of(selector.select(pool, 40, seed)))
-    return statistics.mean(reached)
+def test_it_learns_to_cover_the_pool_better_than_cdal_cs_and_random_images():
+    """CDAL-CS is what the policy picks before it has learnt anything."""
+    full = confused_pool(300, labelled=20)
+    pool = Pool(full.mixtures, full.present, full.labelled)
+    report = CDALRL(rewards="coverage", cells=16, epochs=30).select(pool, 30).report["reward"]
+    gained = {name: parts["coverage"] for name, parts in report.items()}
+    assert gained["cdal-rl"] > gained["random"]
+    assert gained["cdal-rl"] > 1.05 * gained["cdal-cs"]
 
 
-@pytest.mark.slow
-def test_after_60_epochs_it_has_learnt_to_select_diverse_images():
-    assert mean_on_scale(CDALRL(rewards="cd", epochs=60)) >= 65
+def test_its_spread_is_near_that_of_k_center_greedy():
+    pool = confused_pool(300, labelled=20)
+    report = CDALRL(cells=16, epochs=20).select(pool, 30).report["reward"]
+    spread = {name: parts["spread"] for name, parts in report.items()}
+    greedy, random = spread["cdal-cs"], spread["random"]
+    assert (spread["cdal-rl"] - random) / (greedy - random) > 0.7
 
 
-@pytest.mark.endurance
-def test_after_200_epochs_it_is_near_greedy_and_beyond_cdal_cs():
-    assert mean_on_scale(CDALRL(rewards="cd", epochs=200)) >= max(90, mean_on_scale(CDALCS()) + 5)
+def test_training_ends_when_it_has_stopped_learning():
+    """One image to pick of one: there is nothing to learn."""
+    pool = confused_pool(4, labelled=3)
+    assert CDALRL(cells=4, epochs=1000).select(pool, 1).report["trained_epochs"] < 100
+
+
+class CancelledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", [0.3, 0.95])
+def test_it_can_be_cancelled_while_it_learns_and_while_it_picks(moment):
+    def cancel(share):
+        if share > moment:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        quick(epochs=10).select(confused_pool(60), 20, progress=cancel)
 
 
 def test_the_papers_settings_run_and_stay_below():
@@ -85,7 +103,8 @@ def test_a_seed_fixes_the_picks_and_leaves_the_global_generator_alone(policy):
     torch.random.set_rng_state(state)
     quick(policy=policy).select(pool, 12, seed=4)
     assert torch.equal(state, torch.random.get_rng_state())
-    assert quick(policy=policy).select(pool, 12, seed=5).indices != first.indices
+    # The indices alone can be the same after so little learning.
+    assert quick(policy=policy).select(pool, 12, seed=5).picks != first.picks
 
 
 def test_an_empty_pool_has_no_picks():
@@ -94,7 +113,7 @@ def test_an_empty_pool_has_no_picks():
     assert quick().select(empty, 3).picks == ()
 
 
-@pytest.mark.parametrize("rewards", ["cd", "vr", "sr", "cd+vr", "cd+sr", "vr+sr", "sr + vr + cd"])
+@pytest.mark.parametrize("rewards", ["cd", "vr", "sr", "spread", "coverage+vr", "sr + vr + cd"])
 def test_any_subset_of_the_rewards(rewards):
     pool = confused_pool(40, labelled=4)
     report = quick(rewards=rewards).select(pool, 6).report
@@ -105,8 +124,14 @@ def test_any_subset_of_the_rewards(rewards):
 def test_the_rewards_are_those_that_the_pool_allows_unless_named():
     full = confused_pool(30)
     bare = Pool(full.mixtures, full.present, full.labelled)
-    assert quick().select(full, 3).report["reward"]["cdal-rl"].keys() == {"cd", "vr", "total"}
-    assert quick().select(bare, 3).report["reward"]["cdal-rl"].keys() == {"cd", "total"}
+
+    def parts(pool, **options):
+        return set(quick(**options).select(pool, 3).report["reward"]["cdal-rl"]) - {"total"}
+
+    assert parts(full) == parts(bare) == {"spread"}
+    for papers in ({"rewards": "paper"}, {"policy": "paper"}):
+        assert parts(full, **papers) == {"cd", "vr"}
+        assert parts(bare, **papers) == {"cd"}
     with pytest.raises(PoolError, match="features"):
         quick(rewards="cd+vr").select(bare, 3)
     with pytest.raises(PoolError, match="region_counts"):
@@ -115,10 +140,9 @@ def test_the_rewards_are_those_that_the_pool_allows_unless_named():
 
 def test_the_report_sets_the_reward_beside_what_it_has_to_beat():
     pool = confused_pool(60, labelled=6)
-    selection = quick(epochs=3, episodes=4).select(pool, 8, seed=1)
+    selection = quick(epochs=3, episodes=4, rewards="paper").select(pool, 8, seed=1)
     report = json.loads(json.dumps(selection.report))
     assert report["trained_epochs"] == 3
-    assert report["random_draws"] == 12
     totals = {name: parts["total"] for name, parts in report["reward"].items()}
     assert totals.keys() == {"cdal-rl", "cdal-cs", "cd-greedy", "random"}
     assert report["reward"]["cd-greedy"]["cd"] > report["reward"]["random"]["cd"]
@@ -160,9 +184,11 @@ def test_a_policy_is_trained_once_and_then_read(tmp_path):
     told = []
     first = quick(weights=weights).select(pool, 9, progress=told.append)
     written = weights.read_bytes()
-    assert told == [0.5, 1.0]
+    assert told[:2] == [0.45, 0.9]
+    assert told == sorted(told)
     again = quick(weights=weights).select(pool, 9, progress=told.append)
-    assert told == [0.5, 1.0]
+    assert min(told[11:]) > 0.9
+    assert told[-1] == pytest.approx(1)
     assert again.picks == first.picks
     assert again.report["trained_epochs"] == 0
     # A pool of another size, in a later round.
@@ -180,7 +206,7 @@ def test_a_policy_for_other_classes_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("classes", "cells", "expected"), [(99, None, 256), (100, None, 1024), (100, 8, 8)]
+    ("classes", "cells", "expected"), [(99, None, 64), (100, None, 256), (100, 8, 8)]
 )
 def test_there_are_more_cells_for_a_hundred_classes(tmp_path, classes, cells, expected):
     from safetensors import safe_open

@@ -1,18 +1,20 @@
 import itertools
-import math
 
 import pytest
 import torch
 
+from cdal.selectors.core_set import EuclideanEmbedding
 from cdal.selectors.diversity import DiversityEmbedding
+from cdal.selectors.draws import Distance
 from cdal.selectors.policy import BiLSTMPolicy
 from cdal.selectors.reinforce import (
     LEARNING,
     PUBLISHED,
     BernoulliLearner,
     PlackettLuceLearner,
-    draw_without_replacement,
-    log_probabilities,
+    Plateau,
+    Schedule,
+    Step,
     reward_sample,
     train,
 )
@@ -37,62 +39,69 @@ class Fixed:
         return self.worth[picks]
 
 
-def test_log_probabilities_by_hand():
-    # Weights 1, 2 and 5: first the third (5/8), then of the rest the first (1/3).
-    logits = torch.tensor([1.0, 2.0, 5.0]).log()
-    picks = torch.tensor([[2, 0], [0, 1]])
-    expected = [[5 / 8, 1 / 3], [1 / 8, 2 / 7]]
-    assert log_probabilities(logits, picks).exp().tolist() == [pytest.approx(e) for e in expected]
+def plackett_luce(worth, budget, episodes, distances=(), unlabelled=None):
+    images = len(worth) if unlabelled is None else unlabelled
+    return PlackettLuceLearner(Fixed(worth), distances, images, budget, episodes)
 
 
-def test_the_probabilities_of_all_ordered_selections_sum_to_one():
-    logits = torch.tensor([0.3, -2.0, 1.5, 0.0, 9.0])
-    for budget in range(1, 6):
-        every = torch.tensor(list(itertools.permutations(range(5), budget)))
-        assert log_probabilities(logits, every).sum(1).exp().sum().item() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("logits", [[0.0, 1.0, 2.0], [0.0, 300.0, -300.0]])
-def test_gradients_are_finite_even_where_all_are_picked(logits):
-    logits = torch.tensor(logits, requires_grad=True)
-    log_probabilities(logits, torch.tensor([[0, 2, 1], [1, 2, 0]])).sum().backward()
-    assert logits.grad.isfinite().all()
-
-
-def test_ordered_selections_are_drawn_as_often_as_they_are_probable():
-    logits = torch.tensor([0.0, 1.0, -1.0])
-    draws = draw_without_replacement(logits, 2, 30_000, generator())
-    for order in itertools.permutations(range(3), 2):
-        share = (draws == torch.tensor(order)).all(1).double().mean().item()
-        expected = log_probabilities(logits, torch.tensor([order])).sum().exp().item()
-        assert share == pytest.approx(expected, abs=4 * math.sqrt(expected / 30_000))
-
-
-def test_no_image_is_drawn_twice():
-    draws = draw_without_replacement(torch.zeros(50), 50, 20, generator())
-    assert (draws.sort(1).values == torch.arange(50)).all()
+NO_PULLS = torch.zeros(0)
 
 
 def test_a_plackett_luce_step_raises_the_logits_of_the_images_that_are_worth_more():
     logits = torch.zeros(6, requires_grad=True)
-    learner = PlackettLuceLearner(Fixed([0, 0, 0, 1, 1, 1]), budget=2, episodes=400)
-    learner.loss(logits, torch.arange(6), generator()).backward()
+    learner = plackett_luce([0, 0, 0, 1, 1, 1], budget=2, episodes=400)
+    step = learner.step(logits, NO_PULLS, torch.arange(6), generator())
+    step.loss.backward()
     assert logits.grad[:3].min() > 0 > logits.grad[3:].max()
+    assert step.reward == pytest.approx(1, abs=0.1)
+
+
+def test_where_neighbours_are_worth_nothing_the_pull_of_distance_grows():
+    """Of two pairs of neighbours, a second pick beside the first earns nothing."""
+    features = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
+    distance = Distance.of(EuclideanEmbedding.of(features), torch.zeros(4, dtype=torch.bool))
+
+    class OneOfEach:
+        def value(self, picks, sample):
+            return float(len(set((picks // 2).tolist())))
+
+        def credit(self, picks, sample):
+            return (picks // 2).bincount(minlength=2)[picks // 2].double().reciprocal()
+
+    pulls = torch.full((1,), 0.1, requires_grad=True)
+    learner = PlackettLuceLearner(OneOfEach(), [distance], 4, budget=2, episodes=500)
+    learner.step(torch.zeros(4), pulls, torch.arange(4), generator()).loss.backward()
+    assert pulls.grad.item() < 0
 
 
 def test_equal_credits_teach_nothing():
     logits = torch.randn(6, requires_grad=True)
-    learner = PlackettLuceLearner(Fixed([1] * 6), budget=3, episodes=5)
-    learner.loss(logits, torch.arange(6), generator()).backward()
+    learner = plackett_luce([1] * 6, budget=3, episodes=5)
+    learner.step(logits, NO_PULLS, torch.arange(6), generator()).loss.backward()
     assert logits.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize(("unlabelled", "expected"), [(100, 40), (400, 10), (10_000, 10)])
+def test_of_part_of_the_pool_as_large_a_part_of_the_budget_is_drawn(unlabelled, expected):
+    drawn = []
+
+    class Watching(Fixed):
+        def value(self, picks, sample):
+            drawn.append(len(picks))
+            return 0.0
+
+    learner = PlackettLuceLearner(Watching([1.0] * 100), (), unlabelled, budget=40, episodes=1)
+    learner.step(torch.zeros(100), NO_PULLS, torch.arange(100), generator())
+    assert drawn == [expected]
 
 
 def test_the_papers_step_by_hand():
     """Every coin is certain, so every episode selects images 0 and 2, of reward 5."""
     logits = torch.tensor([50.0, -50.0, 50.0], requires_grad=True)
     learner = BernoulliLearner(Fixed([2, 7, 3]), episodes=4, baseline=1.0)
-    loss = learner.loss(logits, torch.arange(3), generator())
-    assert loss.item() == pytest.approx(0, abs=1e-12)
+    step = learner.step(logits, NO_PULLS, torch.arange(3), generator())
+    assert step.loss.item() == pytest.approx(0, abs=1e-12)
+    assert step.reward == 5
     assert learner.baseline == pytest.approx(0.9 * 1 + 0.1 * 5)
 
 
@@ -108,7 +117,8 @@ def test_the_papers_gradient_is_that_of_the_expected_reward():
         expected = expected + chance * reward.value(taken.nonzero()[:, 0])
     (wanted,) = torch.autograd.grad(-expected / 3, logits)  # the loss is a mean over the images
     learner = BernoulliLearner(reward, episodes=40_000, baseline=3.0)
-    (estimated,) = torch.autograd.grad(learner.loss(logits, torch.arange(3), generator()), logits)
+    step = learner.step(logits, NO_PULLS, torch.arange(3), generator())
+    (estimated,) = torch.autograd.grad(step.loss, logits)
     assert torch.allclose(estimated, wanted, atol=0.02)
 
 
@@ -117,13 +127,15 @@ def test_training_changes_the_policy_and_tells_how_far_it_is(kind):
     pool = confused_pool(40)
     embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
     reward = Reward(pool, ("cd", "vr", "sr"), 0.75, embedding)
-    budget = {"budget": 5} if kind is PlackettLuceLearner else {}
-    policy = BiLSTMPolicy.seeded(100, 8, 0, torch.device("cpu"))
+    distance = Distance.of(embedding, pool.labelled)
+    learns = kind is PlackettLuceLearner
+    own = {"budget": 5, "distances": [distance], "unlabelled": 40} if learns else {}
+    policy = BiLSTMPolicy.seeded(100, 8, 0, torch.device("cpu"), distances=int(learns))
     before = policy.head.weight.detach().clone()
     told = []
     train(
         policy,
-        kind(reward=reward, episodes=2, **budget),
+        kind(reward=reward, episodes=2, **own),
         pool.mixtures,
         pool.unlabelled,
         epochs=4,
@@ -147,13 +159,14 @@ def test_the_sample_is_some_of_the_images_and_all_of_few():
 class Linear:
     """A learner whose loss has the gradient 3 for each logit, whatever the rewards."""
 
-    def __init__(self, schedule):
+    def __init__(self, schedule, rewards=(0.0, 1.0, 2.0)):
         self.schedule = schedule
+        self.rewards = iter(rewards)
         self.orders = []
 
-    def loss(self, logits, images, generator):
+    def step(self, logits, pulls, images, generator):
         self.orders.append(images.tolist())
-        return 3 * logits.sum()
+        return Step(3 * logits.sum(), next(self.rewards))
 
 
 def head_bias_after(schedule, epochs, monkeypatch):
@@ -178,9 +191,45 @@ def test_the_published_schedule_is_constant_unclipped_and_in_order(monkeypatch):
     assert orders == [[0, 1, 2, 3]] * 3
 
 
-def test_the_learning_schedule_falls_by_a_cosine_is_clipped_and_shuffled(monkeypatch):
+def test_the_learning_schedule_is_clipped_and_shuffled(monkeypatch):
     bias, orders = head_bias_after(LEARNING, 2, monkeypatch)
-    # Rates of 3e-3 and 1.5e-3, and gradients of norm 1 of which the bias has a part.
-    assert -4.5e-3 <= bias < 0
+    # Gradients of norm 1, of which the bias has a part.
+    assert -2 * 3e-3 <= bias < 0
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == [0, 1, 2, 3]
+
+
+def test_an_epoch_reads_a_part_of_a_long_pool(monkeypatch):
+    _, orders = head_bias_after(Schedule(1e-3, 1.0, None, images=3), 3, monkeypatch)
+    assert [len(set(order)) for order in orders] == [3, 3, 3]
+
+
+def test_a_training_ends_after_two_plateaus():
+    """The reward rises for three epochs; a mean of two epochs shows it when it stops."""
+    rewards = [1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 9.0]
+    learner = Linear(Schedule(1e-3, 1.0, patience=2, images=None), rewards)
+    policy = BiLSTMPolicy.seeded(1, 1, 0, torch.device("cpu"))
+    told = []
+    found = train(
+        policy,
+        learner,
+        torch.zeros(4, 1, 1),
+        torch.arange(4),
+        epochs=100,
+        window=2,
+        generator=generator(),
+        progress=told.append,
+    )
+    # Means: 1.5, 3, 3 (a plateau), 3 (another).
+    assert found == rewards[:8]
+    assert told[-1] == 1.0
+    assert told[0] == 0.01
+
+
+def test_a_plateau_is_told_from_a_noisy_rise():
+    plateau = Plateau(2)
+    assert [plateau.reached(r) for r in (1, 3, 2, 4, 0, 6, 9, 9)] == [False] * 5 + [True] + [
+        False
+    ] * 2
+    assert plateau.times == 1
+    assert not any(Plateau(None).reached(0.0) for _ in range(50))
