@@ -1,7 +1,6 @@
-"""What CDAL-RL learns, what its rewards cost, and how much memory a large pool needs.
+"""What CDAL-RL learns, and how much memory and time a large pool needs.
 
 python -m measurements.cdal_rl learning
-python -m measurements.cdal_rl rewards
 python -m measurements.cdal_rl memory
 """
 
@@ -25,20 +24,20 @@ from cdal.selectors.diversity import DiversityEmbedding
 from cdal.selectors.draws import Distance
 from cdal.selectors.policy import BiLSTMPolicy
 from cdal.selectors.pool import Pool
-from cdal.selectors.reinforce import PlackettLuceLearner, reward_sample, shuffled, train
+from cdal.selectors.reinforce import PlackettLuceLearner, shuffled, train
 from cdal.selectors.rewards import Part, Reward
 from cdal.selectors.selection import Selector
 from cdal.selectors.synthetic import confused_pool
 
-SEEDS = range(5)
+SEEDS = range(3)
 CPU = torch.device("cpu")
 
 
 def learning() -> None:
     """The reward of 40 of 400 images: 0 is the mean random selection, 100 is greedy."""
-    parts: tuple[Part, ...] = ("spread", "coverage", "cd")
+    parts: tuple[Part, ...] = ("spread", "coverage")
     for part in parts:
-        print(f"\nrewards={part}: mean of five seeds (each seed)")
+        print(f"\nrewards={part}: mean of three seeds (each seed)")
         for name, select in contenders(part):
             reached = [on_scale(select, seed, part) for seed in SEEDS]
             each = " ".join(f"{value:.0f}" for value in reached)
@@ -81,56 +80,10 @@ def greedy(pool: Pool, reward: Reward, part: Part) -> Tensor:
     return torch.tensor(picks)
 
 
-def rewards() -> None:
-    """The rewards' share of an epoch: 3,000 images, of which an epoch reads 1,024; 150 picks."""
-    pool = confused_pool(3000, classes=19, features=512, labelled=0)
-    embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
-    distances = distances_of(pool, embedding)
-    subsets: tuple[tuple[Part, ...], ...] = (("spread",), ("coverage",), ("cd", "vr"))
-    for parts in subsets:
-        reward = Reward(pool, parts, 0.75, embedding)
-        generator = torch.Generator().manual_seed(0)
-        picks = [torch.randperm(3000, generator=generator)[:51] for _ in range(5)]
-
-        def rate(reward: Reward = reward, picks: list[Tensor] = picks) -> None:
-            sample = reward_sample(pool.unlabelled, 51, torch.Generator().manual_seed(0))
-            for row in picks:
-                reward.credit(row, sample)
-                reward.value(row, sample)
-
-        policy = BiLSTMPolicy.seeded(19 * 19, 64, 0, CPU, distances=2)
-        learner = PlackettLuceLearner(reward, distances, len(pool), budget=150, episodes=5)
-
-        def epoch(policy: BiLSTMPolicy = policy, learner: PlackettLuceLearner = learner) -> None:
-            train(
-                policy,
-                learner,
-                pool.mixtures,
-                pool.unlabelled,
-                epochs=1,
-                window=64,
-                generator=torch.Generator().manual_seed(0),
-            )
-
-        # Alternating, so that other load on the machine affects both.
-        pairs = [(seconds(rate), seconds(epoch)) for _ in range(9)][1:]
-        own, whole = (statistics.median(times) for times in zip(*pairs, strict=True))
-        print(
-            f"{'+'.join(parts):9} {own / whole:.1%}: "
-            f"rewards {own * 1e3:.1f} ms of an epoch of {whole * 1e3:.1f} ms"
-        )
-
-
 def distances_of(pool: Pool, embedding: DiversityEmbedding) -> list[Distance]:
     assert pool.features is not None
     metrics = (embedding, EuclideanEmbedding.of(pool.features))
     return [Distance.of(metric, pool.labelled) for metric in metrics]
-
-
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def memory() -> None:
@@ -191,7 +144,7 @@ def resident(field: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = {"learning": learning, "rewards": rewards, "memory": memory}
+    parts = {"learning": learning, "memory": memory}
     parser.add_argument("what", choices=parts)
     parts[parser.parse_args().what]()
 

@@ -44,7 +44,9 @@ class BiLSTMPolicy(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(inputs, cells, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * cells, 1)
-        self.log_pulls = nn.Parameter(torch.full((distances,), math.log(_PULL)))
+        self.log_pulls = nn.Parameter(
+            torch.full((distances,), math.log(_PULL)), requires_grad=distances > 0
+        )
         if distances:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)

@@ -1,0 +1,238 @@
+"""Learning curves on kept features, to compare selectors and rewards of CDAL-RL.
+
+python measurements/rewards.py --data ../shared/data/cifar10.zip --image-size 112 --seeds 3 \
+    --selectors random cdal-cs cdal-rl cdal-rl:rewards=coverage greedy:coverage
+
+The features are computed once; a head learns the labels after each step. Two pools: with a long
+tail (800 images of the first class to 16 of the last), and balanced (220 of each). The test images
+are balanced. "greedy:coverage" maximises that reward image by image, with "*entropy" weighted by
+the images' entropy; "center:cd" is k-center greedy on contextual diversity, with "*entropy" times
+the entropy of the candidate, and "center:cd+features" on its sum with the distance of features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import torch
+from heads import vectors
+from torch import Tensor
+
+from cdal.datasets import Example, LabelledImages, open_images
+from cdal.models import choose_device, make_network
+from cdal.models.backbone import DEFAULT_BACKBONE
+from cdal.models.classification.head import ClassificationHead
+from cdal.models.classification.logistic import fit_logistic
+from cdal.models.recipe import class_weights
+from cdal.selectors import Pool, make_selector
+from cdal.selectors.diversity import DiversityEmbedding
+from cdal.selectors.mixtures import mixtures_of_vectors
+
+MOST, RAREST, BALANCED = 800, 16, 220
+KEPT = (MOST, 518, 400)  # images of the first classes; 400 of the others
+TEST_IMAGES = 100  # per class
+START, END = 100, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Vectors (N, D) float32 and classes (N,) of the training and the test images."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def embedded(data: Path, side: int) -> Features:
+    """The features of some images of each class; the same ones each time."""
+    images = open_images(data, "classification")
+    device = choose_device("auto")
+    network = make_network(images.task, DEFAULT_BACKBONE, images.classes, side, device)
+    assert isinstance(network, ClassificationHead)
+    shuffle = random.Random(0).shuffle
+
+    def some(examples: Sequence[Example], counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+        by_class = defaultdict(list)
+        for example in examples:
+            by_class[int(example.target())].append(example)
+        chosen: list[Example] = []
+        for index, of_class in sorted(by_class.items()):
+            named = sorted(of_class, key=lambda example: example.name)
+            shuffle(named)
+            chosen += named[: counts[min(index, len(counts) - 1)]]
+        x, y = vectors(network, network.read(LabelledImages(images, chosen), lambda: False))
+        return x.half().float(), y
+
+    train = some(images.train, KEPT)
+    return Features(train, some(images.test, [TEST_IMAGES]))
+
+
+def rows_of(labels: Tensor, tail: bool, seed: int) -> Tensor:
+    """The images of a pool, in random order."""
+    draws = np.random.default_rng(seed)
+    classes = int(labels.max()) + 1
+    sizes = np.geomspace(MOST, RAREST, classes).round() if tail else np.full(classes, BALANCED)
+    of_classes = [
+        draws.permutation(np.flatnonzero(labels.numpy() == index))[: int(size)]
+        for index, size in enumerate(sizes)
+    ]
+    return torch.from_numpy(draws.permutation(np.concatenate(of_classes)))
+
+
+def curve(
+    features: Features,
+    tail: bool,
+    seed: int,
+    choose: Callable[[Pool, int, int], list[int]],
+    step: int,
+) -> tuple[list[float], float]:
+    """Accuracy in percent at each number of labels, and processor seconds per selection."""
+    rows = rows_of(features.train[1], tail, seed)
+    x, y = features.train[0][rows], features.train[1][rows]
+    test, truth = features.test
+    labelled = torch.zeros(len(y), dtype=torch.bool)
+    labelled[torch.from_numpy(np.random.default_rng(1000 + seed).permutation(len(y))[:START])] = (
+        True
+    )
+    accuracies, seconds = [], []
+    for labels in range(START, END + 1, step):
+        counts = torch.bincount(y[labelled], minlength=int(y.max()) + 1)
+        head = fit_logistic(x[labelled], y[labelled], class_weights(counts))
+        right = (test @ head.weight.T + head.bias).argmax(1) == truth
+        accuracies.append(100 * float(right.float().mean()))
+        if labels < END:
+            pool = pool_of((x @ head.weight.T + head.bias).softmax(1), x, labelled)
+            began = time.process_time()
+            labelled[choose(pool, step, seed)] = True
+            seconds.append(time.process_time() - began)
+    return accuracies, mean(seconds)
+
+
+def pool_of(probabilities: Tensor, features: Tensor, labelled: Tensor) -> Pool:
+    mixtures = mixtures_of_vectors(probabilities)
+    best = probabilities.topk(2, 1).values
+    margin, confidence = best[:, 0] - best[:, 1], best[:, 0]
+    return Pool(
+        mixtures=mixtures.mixtures,
+        present=mixtures.present,
+        labelled=labelled.clone(),
+        features=features,
+        probabilities=probabilities,
+        uncertainties=torch.stack([entropy(probabilities), 1 - margin, 1 - confidence], 1),
+        region_counts=mixtures.region_counts,
+    )
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    return torch.special.entr(probabilities).sum(1) / np.log(2)
+
+
+def chooser(name: str) -> Callable[[Pool, int, int], list[int]]:
+    """What a name of the command line stands for."""
+    kind, _, text = name.partition(":")
+    if kind not in ("greedy", "center"):
+        options = dict(option.split("=") for option in text.split(",")) if text else {}
+        selector = make_selector(kind, options)
+        return lambda pool, budget, seed: selector.select(pool, budget, seed).indices
+    what, _, weight = text.partition("*")
+
+    def choose(pool: Pool, budget: int, seed: int) -> list[int]:  # noqa: ARG001
+        assert pool.probabilities is not None
+        weights = entropy(pool.probabilities) if weight else torch.ones(len(pool))
+        search = cover if kind == "greedy" else center
+        return search(distances(pool, what), weights, pool.labelled, budget)
+
+    return choose
+
+
+def distances(pool: Pool, what: str) -> Tensor:
+    """All pairs, (N, N): of Eq. 2 for "coverage" and "cd", its root, or with that of features."""
+    embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
+    everything = torch.arange(len(pool))
+    cd = embedding.distances(everything, everything)
+    if what.startswith("sqrt"):
+        return cd.sqrt()
+    if "+" in what:
+        assert pool.features is not None
+        visual = torch.cdist(pool.features, pool.features)
+        return cd / cd.mean() + visual / visual.mean()
+    return cd
+
+
+def center(between: Tensor, weights: Tensor, labelled: Tensor, budget: int) -> list[int]:
+    """k-center greedy on distances times the candidates' weights."""
+    nearest = between[:, labelled].min(1).values
+    taken, picks = labelled.clone(), []
+    for _ in range(budget):
+        picks.append(int((weights * nearest).masked_fill(taken, -1).argmax()))
+        taken[picks[-1]] = True
+        nearest = torch.minimum(nearest, between[:, picks[-1]])
+    return picks
+
+
+def cover(between: Tensor, weights: Tensor, labelled: Tensor, budget: int) -> list[int]:
+    """Each pick takes away most of the weighted distance to the nearest centre."""
+    rest = (~labelled).nonzero()[:, 0]
+    nearest = between[rest][:, labelled].min(1).values
+    between, weights = between[rest][:, rest], weights[rest]
+    picks: list[int] = []
+
+    def gains(columns: Tensor) -> Tensor:
+        return (nearest[:, None] - between[:, columns]).clamp_(min=0).T @ weights
+
+    # A gain only falls as picks are added, so an old one is an upper bound.
+    bound = gains(torch.arange(len(rest)))
+    known = torch.zeros(len(rest), dtype=torch.int64)
+    while len(picks) < budget:
+        top = bound.topk(min(64, len(rest))).indices
+        if known[top[0]] == len(picks):
+            picks.append(int(top[0]))
+            bound[top[0]] = -1
+            nearest = torch.minimum(nearest, between[:, top[0]])
+        else:
+            stale = top[known[top] < len(picks)]
+            bound[stale], known[stale] = gains(stale), len(picks)
+    return rest[picks].tolist()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="images in ten classes")
+    parser.add_argument("--image-size", type=int, default=112)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--step", type=int, default=100)
+    parser.add_argument("--selectors", nargs="+", default=["random", "cdal-cs", "cdal-rl"])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    features = embedded(options.data, options.image_size)
+    for tail in (True, False):
+        print(f"\n{'long tail' if tail else 'balanced'}: mean accuracy over the curve\n")
+        print("| selector | mean | each seed | with 500 labels | seconds per selection |")
+        print("|---" * 5 + "|")
+        for name in options.selectors:
+            curves = [
+                curve(features, tail, seed, chooser(name), options.step)
+                for seed in range(options.seeds)
+            ]
+            areas = [mean(accuracies[1:]) for accuracies, _ in curves]
+            each = " ".join(f"{area:.1f}" for area in areas)
+            last = mean(accuracies[-1] for accuracies, _ in curves)
+            cost = mean(seconds for _, seconds in curves)
+            print(
+                f"| `{name}` | {mean(areas):.1f} | {each} | {last:.1f} | {cost:.1f} |", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
