@@ -97,7 +97,8 @@ def memory() -> None:
 def memory_of(images: int) -> None:
     pool = confused_pool(images, classes=19, features=512)
     embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
-    reward = Reward(pool, ("spread",), 0.75, embedding)
+    parts: tuple[Part, ...] = ("spread",)
+    reward = Reward(pool, parts, 0.75, embedding)
     distances = distances_of(pool, embedding)
     policy = BiLSTMPolicy.seeded(19 * 19, 64, 0, CPU, distances=2)
     learner = PlackettLuceLearner(reward, distances, images, budget=1000, episodes=5)

@@ -13,6 +13,7 @@ the entropy of the candidate, and "center:cd+features" on its sum with the dista
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import time
@@ -132,7 +133,8 @@ def pool_of(probabilities: Tensor, features: Tensor, labelled: Tensor) -> Pool:
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    return torch.special.entr(probabilities).sum(1) / np.log(2)
+    bits: Tensor = torch.special.entr(probabilities).sum(1) / math.log(2)
+    return bits
 
 
 def chooser(name: str) -> Callable[[Pool, int, int], list[int]]:
