@@ -74,6 +74,14 @@ def test_what_is_not_reached_is_said() -> None:
     )
 
 
+def test_what_no_sample_of_the_seeds_reaches_has_no_interval() -> None:
+    random = {10: 0.1, 20: 0.9}
+    worse = [run("margin", seed, {10: 0.1, 20: 0.8}) for seed in (0, 1)]
+    data = results([run("random", 0, random), run("random", 1, random), *worse])
+    row = comparison_table(summarise(parse_record(data)), "miou").rows[1]
+    assert row[-2:] == ("not reached", "none")
+
+
 def test_labels_are_rounded_up() -> None:
     data = results([run("random", 0, {10: 0.0, 20: 0.5}), run("margin", 0, {10: 0.0, 20: 0.7})])
     # 10 + 10 · 5/7 = 17.14.

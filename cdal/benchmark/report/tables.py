@@ -154,7 +154,9 @@ def _saved(comparison: Comparison, last: int) -> str:
 def _with_interval(
     value: float, ends: tuple[float, float] | None, read: Callable[[float], str]
 ) -> str:
-    return read(value) + (f" ({read(ends[0])} to {read(ends[1])})" if ends else "")
+    if ends is None or value == ends[0] == ends[1] == math.inf:
+        return read(value)
+    return f"{read(value)} ({read(ends[0])} to {read(ends[1])})"
 
 
 def _whole(labels: float) -> str:
