@@ -41,10 +41,9 @@ def serve(config: ServerConfig) -> int:
     signal.signal(signal.SIGINT, on_signal)
     # In sessions of their own, so that Ctrl-C reaches only the parent, which stops them in order.
     tie = end_with_parent(os.getpid())
-    worker_command = [sys.executable, "-m", "cdal", "worker"]
     processes = {
         name: subprocess.Popen(command, start_new_session=True, preexec_fn=tie)
-        for name, command in (("web process", web_command(config)), ("worker", worker_command))
+        for name, command in (("web process", web_command(config)), ("worker", worker_command()))
     }
     ended = None
     while not stop and ended is None:
@@ -100,6 +99,11 @@ def web_command(config: ServerConfig) -> list[str]:
         "--no-control-socket",
         "cdal.backend.web.app:create_app()",
     ]
+
+
+def worker_command() -> list[str]:
+    """The command that runs the worker."""
+    return [sys.executable, "-m", "cdal", "worker"]
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -66,7 +66,7 @@ def test_connections_that_break_and_servers_that_err(
     assert proxy.left == 0
     assert scenario.settle()["problem"] is None
 
-    proxy.always(slow(1.5))
+    proxy.always(slow(0.5))
     scenario.label_stream(4)
     scenario.wait_for_round(3)
     proxy.always(None)

@@ -279,27 +279,27 @@ def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(make_scenar
 
 
 def test_the_simulated_loop_learns(make_scenario: Make, cifar10: Path) -> None:
-    """600 CIFAR-10 images of ten classes, four rounds of a head on a frozen backbone."""
+    """300 CIFAR-10 images of ten classes, four rounds of a head on a frozen backbone."""
     scenario = make_scenario(
-        600,
+        300,
         classes=10,
-        budget=75,
+        budget=40,
         min_labels=20,
         network=BACKBONE,
         image_size=96,
-        train_every=75,
+        train_every=40,
     )
     for number in range(1, 5):
         scenario.wait_for_round(number)
-        scenario.label(scenario.queue()[:75])
+        scenario.label(scenario.queue()[:40])
     status = scenario.wait("fourth model", lambda s: len(s["versions"]) == 4)
-    assert status["versions"][-1]["labels"] == 300
+    assert status["versions"][-1]["labels"] == 160
     images = open_images(cifar10)
     folder = version_folder(scenario.backend.data_folder, status["id"], status["serving_version"])
-    test = random.Random(1).sample(images.test, 500)
+    test = random.Random(1).sample(images.test, 300)
     accuracy = measure(folder, images, test).values["accuracy"]
-    # Guessing gives 0.100 with a standard error of 0.013 on 500 images, and a network that learns
-    # from scratch about 0.3.
+    # Guessing gives 0.100 with a standard error of 0.017 on 300 images, and a network that learns
+    # from scratch below 0.3, also from 300 labels.
     assert accuracy > 0.5
 
 

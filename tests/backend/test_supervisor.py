@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -53,30 +56,65 @@ def test_it_stops_both_on_a_signal_and_leaves_nothing(tmp_path: Path) -> None:
             httpx.get(f"{url}/health")
 
 
+STAND_INS = """
+import sys
+from cdal.backend import supervisor
+from cdal.backend.config import server_config
+
+wait = [sys.executable, "-c", "import signal; signal.pause()"]
+supervisor.web_command = lambda _: [*wait, "web"]
+supervisor.worker_command = lambda: [*wait, "worker"]
+sys.exit(supervisor.serve(server_config()))
+"""
+
+
+@contextmanager
+def waiting(folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, int]]]:
+    """A parent whose two processes only wait for a signal, and their ids.
+
+    What the real ones do when they get it is tested above.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAND_INS],
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    started: dict[str, int] = {}
+
+    def both() -> bool:
+        for pid in children(process.pid):
+            last = Path(f"/proc/{pid}/cmdline").read_text().removesuffix("\0").rpartition("\0")[2]
+            started[last] = pid
+        return {"web", "worker"} <= set(started)
+
+    try:
+        wait_until("web process and worker", both)
+        yield process, {name: started[name] for name in ("web", "worker")}
+    finally:
+        for pid in (process.pid, *started.values()):
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
 def test_when_the_worker_dies_it_ends_too(tmp_path: Path) -> None:
     """So that whatever started it notices and starts both again."""
-    with serving(tmp_path) as (process, _):
-        started = children(process.pid)
-        (worker,) = [
-            pid
-            for pid in started
-            if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"cdal\0worker\0")
-        ]
-        subprocess.run(["kill", "-KILL", str(worker)], check=True)
+    with waiting(tmp_path) as (process, started):
+        os.kill(started["worker"], signal.SIGKILL)
         output = process.communicate(timeout=PATIENCE)[0]
         assert process.returncode == 1
         assert "The worker ended with code -9." in output
-        wait_until("end", lambda: not [pid for pid in started if is_alive(pid)])
+        wait_until("end", lambda: not any(map(is_alive, started.values())))
 
 
 def test_when_it_is_killed_the_two_end_too(tmp_path: Path) -> None:
     """Nobody would be there to stop them, and the next worker would find the folder taken."""
-    with serving(tmp_path) as (process, _):
-        started = children(process.pid)
+    with waiting(tmp_path) as (process, started):
         process.kill()
         process.wait(PATIENCE)
-        wait_until("end", lambda: not [pid for pid in started if is_alive(pid)])
-        assert not worker_runs(tmp_path)
+        wait_until("end", lambda: not any(map(is_alive, started.values())))
 
 
 def test_the_web_process_listens_where_it_was_told_to(tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +14,11 @@ from label_studio_sdk.converter import brush
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image, ImageDraw
 from support.label_studio_page import LabelStudioPage
+from support.polygons import in_polygons, polygon_config
 
-from cdal.backend.annotations import polygons
-from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.loop.pool_scores import Scores
-from cdal.backend.settings import ProjectSettings
-from cdal.datasets import Example
-from cdal.demo.project import brush_config, rectangle_config
+from cdal.demo.project import rectangle_config
 from cdal.demo.unattended import measure, version_folder
-from cdal.models import Segmentation
-from cdal.models.predictions import IGNORED
 from cdal.selectors import Pool, make_selector
 
 pytestmark = pytest.mark.label_studio
@@ -37,8 +30,6 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "detection": {"image_size": 160, "epochs": 25, "budget": 20},
 }
 ROUNDS, RESERVE = 2, 6
-SCREENSHOTS = os.environ.get("CDAL_SCREENSHOTS")
-"""A folder for the screenshots, such as docs/; without it none are kept."""
 
 
 @dataclass(frozen=True)
@@ -101,26 +92,10 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
     return Looped(control, budget, scenario, queues, served, metrics, now)
 
 
-def polygon_config(classes: Sequence[str]) -> str:
-    return brush_config(classes).replace("BrushLabels", "PolygonLabels")
-
-
 def unsure_rectangle_config(classes: Sequence[str]) -> str:
     """After such a short training a detector is confident of nothing."""
     tag = "<RectangleLabels "
     return rectangle_config(classes).replace(tag, f'{tag}model_score_threshold="0.1" ')
-
-
-def in_polygons(example: Example, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """What a person draws on an image with the polygon tool."""
-    mask = example.target()
-    control = served_control(polygon_config(classes))
-    names = [*classes, *(str(n) for n in range(len(classes), IGNORED + 1))]  # others: no label
-    seen = Segmentation(mask, torch.ones_like(mask).float())
-    size = (mask.shape[0], mask.shape[1])
-    settings = ProjectSettings(polygon_tolerance=0.0, smallest_region=0.0)
-    regions = polygons.to_result(control, names, seen, size, settings)
-    return [{name: v for name, v in region.items() if name != "score"} for region in regions]
 
 
 def test_the_stream_serves_the_selectors_order(looped: Looped) -> None:
@@ -170,8 +145,6 @@ def test_the_annotator_sees_the_prediction_where_it_should_be(
     task = max(looped.predictions, key=lambda task: confidence(looped.predictions[task]))
     result = looped.predictions[task]
     label_studio_page.open_task(looped.scenario.number, task)
-    if SCREENSHOTS:
-        label_studio_page.keep(Path(SCREENSHOTS) / f"{looped.control.lower()}.png")
     if looped.control == "Choices":
         assert label_studio_page.chosen() == result[0]["value"]["choices"]
         return

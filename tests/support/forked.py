@@ -65,17 +65,43 @@ def worker(environment: Mapping[str, str], log: Path) -> None:
 
 def command(environment: Mapping[str, str], *arguments: object) -> str:
     """Run `cdal` with these arguments in a process of its own; returns its standard output."""
+    done = ended(environment, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ended(
+    environment: Mapping[str, str], *arguments: object, user: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `cdal` with these arguments as `command` does, where it may fail.
+
+    Args:
+        environment: the variables of the process.
+        arguments: of the command.
+        user: who runs it, if this process may change that.
+    """
+    given = [str(each) for each in arguments]
     with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "said"
-        process = fork(_command, environment, said, [str(each) for each in arguments])
+        said, errors = Path(folder) / "said", Path(folder) / "errors"
+        process = fork(_command, environment, said, errors, given, user)
         process.join()
-        assert process.exitcode == 0, said.with_suffix(".log").read_text()
-        return said.read_text()
+        code = process.exitcode
+        assert code is not None
+        return subprocess.CompletedProcess(given, code, said.read_text(), errors.read_text())
 
 
-def _command(environment: Mapping[str, str], said: Path, arguments: Sequence[str]) -> None:
-    begin(environment, said.with_suffix(".log"))
+def _command(
+    environment: Mapping[str, str],
+    said: Path,
+    errors: Path,
+    arguments: Sequence[str],
+    user: int | None,
+) -> None:
+    begin(environment, errors)
     with said.open("w") as sys.stdout:
+        if user is not None and os.getuid() == 0:
+            os.setgid(user)
+            os.setuid(user)
         sys.exit(main(arguments))
 
 

@@ -6,16 +6,15 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.forked import ended
 from support.offline import add_project, jobs_of, make_config, make_services
-from support.processes import PATIENCE, environment
+from support.processes import environment
 
 from cdal.backend.errors import DataFolderError
 from cdal.backend.services import Services
@@ -37,16 +36,6 @@ def close(services: Services) -> None:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     services.store.close()
     services.jobs.huey.storage.close()
-
-
-def command(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cdal", name],
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
 
 
 def test_a_new_and_a_used_folder_are_sound(tmp_path: Path) -> None:
@@ -113,7 +102,7 @@ def test_a_damaged_database_is_reported_and_left_as_it_is(tmp_path: Path, name: 
     database = tmp_path / "cdal.sqlite"
     damage(database)
     before = database.read_bytes()
-    done = command(tmp_path, name)
+    done = ended(environment(tmp_path), name)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         f"cdal: The database {database} is damaged; move it away and restore a backup, as "
@@ -163,12 +152,8 @@ def locked_away() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-# Nothing stops root from writing, so root becomes nobody once all is imported.
-AS_NOBODY = (
-    "import os, sys, cdal.backend.commands as c, cdal.backend.web.app\n"
-    "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
-    "sys.exit(c.{name}())"
-)
+NOBODY = 65534
+"""Nothing stops root from writing."""
 
 
 @pytest.mark.slow
@@ -176,13 +161,7 @@ AS_NOBODY = (
 def test_a_folder_that_cannot_be_written_is_reported_in_a_sentence(
     locked_away: Path, name: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY.format(name=name)],
-        env=environment(locked_away),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = ended(environment(locked_away), name, user=NOBODY)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         f"cdal: The data folder {locked_away} cannot be written: Permission denied."
