@@ -51,7 +51,7 @@ def serve(config: ServerConfig) -> int:
         ended = next((name for name, p in processes.items() if p.poll() is not None), None)
     if ended is not None:
         log.error("The %s ended with code %s.", ended, processes[ended].returncode)
-    _stop(list(processes.values()))
+    _stop(processes)
     return 0 if ended is None else 1
 
 
@@ -106,15 +106,16 @@ def worker_command() -> list[str]:
     return [sys.executable, "-m", "cdal", "worker"]
 
 
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
+def _stop(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    for process in processes.values():
         if process.poll() is None:
             process.terminate()
     deadline = time.monotonic() + STOP_SECONDS
-    for process in processes:
+    for name, process in processes.items():
         try:
             process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
+            log.warning("The %s did not stop within %g s and was killed.", name, STOP_SECONDS)
             process.kill()
             process.wait()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-STOP_SECONDS = 60.0
+STOP_SECONDS = 75.0
+"""Longer than the backend waits for its own processes: if it were killed first, they would stay."""
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of servers on this machine, which speak plain HTTP: it trusts nobody. By default each
@@ -81,7 +82,7 @@ class ServerProcess:
         return None if self._process is None else self._process.pid
 
     def stop(self) -> None:
-        """Terminate it, and kill it after a minute if it is still running."""
+        """Terminate it, and kill it if it is still running after `STOP_SECONDS`."""
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return

@@ -61,21 +61,33 @@ import sys
 from cdal.backend import supervisor
 from cdal.backend.config import server_config
 
-wait = [sys.executable, "-c", "import signal; signal.pause()"]
-supervisor.web_command = lambda _: [*wait, "web"]
-supervisor.worker_command = lambda: [*wait, "worker"]
+supervisor.STOP_SECONDS = 0.2
+supervisor.web_command = lambda _: [sys.executable, "-c", "import signal; signal.pause()", "web"]
+supervisor.worker_command = lambda: [sys.executable, "-c", sys.argv[1], "worker"]
 sys.exit(supervisor.serve(server_config()))
 """
 
+WAITS = "import signal; signal.pause()"
+
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(900)"
+
+
+def ignores_sigterm(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
 
 @contextmanager
-def waiting(folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, int]]]:
+def waiting(
+    folder: Path, worker: str = WAITS
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, int]]]:
     """A parent whose two processes only wait for a signal, and their ids.
 
     What the real ones do when they get it is tested above.
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", STAND_INS],
+        [sys.executable, "-c", STAND_INS, worker],
         env=environment(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -107,6 +119,16 @@ def test_when_the_worker_dies_it_ends_too(tmp_path: Path) -> None:
         assert process.returncode == 1
         assert "The worker ended with code -9." in output
         wait_until("end", lambda: not any(map(is_alive, started.values())))
+
+
+def test_one_that_does_not_stop_is_killed_and_named(tmp_path: Path) -> None:
+    with waiting(tmp_path, DEAF) as (process, started):
+        wait_until("deaf worker", lambda: ignores_sigterm(started["worker"]))
+        process.terminate()
+        output = process.communicate(timeout=PATIENCE)[0]
+        assert process.returncode == 0
+        assert "The worker did not stop within 0.2 s and was killed." in output
+        assert not any(map(is_alive, started.values()))
 
 
 def test_when_it_is_killed_the_two_end_too(tmp_path: Path) -> None:
