@@ -55,6 +55,7 @@ from cdal.backend.store.tables import Job, Project, Round
 from cdal.datasets import open_images
 from cdal.demo.annotator import Region, choice, truth
 from cdal.demo.project import LABELING_CONFIGS, project_settings
+from cdal.mixture_kind import MixtureKind
 from cdal.models import choose_device, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.feature_store import FeatureStore, SeenImage
@@ -129,7 +130,7 @@ def rescore(options: argparse.Namespace, folder: Path) -> None:
     def scored(kept: FeatureStore) -> None:
         reader = InputReader(images, kept, source)
         batches = reader.batches(network, items, lambda *_: None)
-        found = sum(len(part) for part, _ in score_images(network, batches, "image"))
+        found = sum(len(part) for part, _ in score_images(network, batches, MixtureKind("image")))
         assert found > 0.99 * len(items)  # a few addresses expire meanwhile
 
     first = clocked(lambda: scored(FeatureStore(folder, 100_000 * MB)))

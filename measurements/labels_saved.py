@@ -31,7 +31,8 @@ from cdal.backend.loop.labels_saved import (
 )
 from cdal.benchmark.data_set import open_data_set
 from cdal.benchmark.loaded_data import LoadedFeatures
-from cdal.benchmark.scores import MixtureKind, score
+from cdal.benchmark.scores import score
+from cdal.mixture_kind import MixtureKind
 from cdal.models import Recipe, choose_device, fit, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.classification.head import ClassificationHead

@@ -20,8 +20,9 @@ from shared import report, timed
 
 from cdal.benchmark.data_set import open_data_set
 from cdal.benchmark.loaded_data import LoadedImages
-from cdal.benchmark.scores import MixtureKind, score
+from cdal.benchmark.scores import score
 from cdal.cli import main as cdal
+from cdal.mixture_kind import MixtureKind
 from cdal.models import Recipe, TaskNetwork, choose_device, choose_network, fit, make_network
 from cdal.models.recipe import learning_rate_share
 from cdal.models.training import batch_order, parameter_groups

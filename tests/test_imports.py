@@ -39,6 +39,7 @@ ALLOWED = {
     },
     "cdal.benchmark": {
         "cdal.text",
+        "cdal.mixture_kind",
         "cdal.selectors",
         "cdal.models",
         "cdal.datasets",
@@ -55,6 +56,7 @@ ALLOWED = {
     },
     "cdal.backend": {
         "cdal.durable",
+        "cdal.mixture_kind",
         "cdal.orientation",
         "cdal.text",
         "cdal.version",

@@ -9,8 +9,9 @@ from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import SettingsError
 from cdal.backend.settings import ProjectSettings
-from cdal.models import ARCHITECTURES, ModelError, check_backbone, is_backbone
+from cdal.models import ARCHITECTURES, BACKGROUND, ModelError, check_backbone, is_backbone
 from cdal.selectors import opinions_of
+from cdal.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class ProjectConfig:
         control = served_control(labeling_config, settings.control)
         _check_network(settings, control)
         _check_selector(settings, control)
+        _check_mixtures(settings, control)
         _check_unlabelled(settings, control)
         return cls(settings, control)
 
@@ -83,6 +85,27 @@ def _check_selector(settings: ProjectSettings, control: Control) -> None:
             f"an image, which only classification with head training has, and this is {given}; "
             'choose another, such as "cdal-cs" or "margin".'
         )
+
+
+def _check_mixtures(settings: ProjectSettings, control: Control) -> None:
+    known = network_classes(control, settings)
+    for name in settings.classes or ():
+        if name not in known:
+            raise SettingsError(
+                f'Setting "classes": there is no class "{one_line(name)}"; choose some of '
+                f"{', '.join(known)}."
+            )
+    if settings.box_confidence is not None and control.task != "detection":
+        raise SettingsError(
+            f'Setting "box_confidence" is for detection, and this is {control.task}; leave it out.'
+        )
+
+
+def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, ...]:
+    """The classes of a network for this control, in order."""
+    if control.task == "segmentation" and settings.unlabelled == "background":
+        return (*control.labels, BACKGROUND)
+    return control.labels
 
 
 def _check_unlabelled(settings: ProjectSettings, control: Control) -> None:

@@ -93,6 +93,24 @@ class ProjectSettings(BaseModel):
         description='Class mixtures: one per pseudo-label ("class") or one per image ("image"); '
         '"auto" means "image" for classification and "class" otherwise.',
     )
+    classes: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Names of the labels that count in Contextual Diversity: only regions that the "
+        "model takes for one of them make class mixtures. By default all.",
+    )
+    mixture_weights: Literal["entropy", "uniform"] = Field(
+        "entropy",
+        description="Weights of the regions in class mixtures: their entropy, as in the paper, or "
+        "the same for all.",
+    )
+    box_confidence: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Detection: the confidence from which a box is a region of class mixtures; by "
+        "default 0.05.",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Makes every random choice reproducible.")
     min_labels: int = Field(
         10,
@@ -330,7 +348,9 @@ _MUST_BE = {
     "int_type": "a whole number",
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
+    "list_type": "a list",
     "literal_error": "one of {expected}",
+    "too_short": "a list with at least one name",
     "string_too_long": "at most {max_length} characters long",
     "string_type": "text",
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from cdal.benchmark.errors import BenchmarkError
-from cdal.benchmark.scores import MixtureKind
+from cdal.mixture_kind import MixtureKind
 from cdal.selectors import (
     SELECTORS,
     Opinions,

@@ -18,51 +18,12 @@ from torch.nn import functional
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder, read_json
 from cdal.benchmark.loaded_data import Loaded, LoadedFeatures
-from cdal.models import DetectionPrediction, Prediction, TaskNetwork
-from cdal.models.detection.regions import MIN_CONFIDENCE
+from cdal.mixture_kind import MixtureKind
+from cdal.models import Prediction, TaskNetwork
 from cdal.models.features import ImageFeatures
 from cdal.models.head import HeadNetwork
 from cdal.models.inference import infer
-from cdal.selectors import (
-    ClassMixtures,
-    Pool,
-    Region,
-    Weights,
-    means_of_regions,
-    mixtures_of_boxes,
-    mixtures_of_logits,
-    mixtures_of_vectors,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class MixtureKind:
-    """Which class mixtures to make: the choices that Eq. 1 of CDAL (ECCV 2020) leaves open.
-
-    Attributes:
-        region: one mixture per pseudo-label, or one per image.
-        weights: of the regions.
-        classes: only regions of these pseudo-labels count; None for all.
-        confidence: minimum confidence of a box that is a region.
-        background: whether background is a class in a box's vector, the last one.
-    """
-
-    region: Region
-    weights: Weights = "entropy"
-    classes: tuple[int, ...] | None = None
-    confidence: float = MIN_CONFIDENCE
-    background: bool = False
-
-    def mixtures(self, predicted: Prediction) -> ClassMixtures:
-        """Compute the mixtures of a batch of images."""
-        regions = predicted.regions
-        if isinstance(predicted, DetectionPrediction):
-            regions = predicted.detected.candidates.regions(self.confidence, self.background)
-        if not isinstance(regions, torch.Tensor):
-            return mixtures_of_boxes(regions, self.weights, self.region, self.classes)
-        if regions.ndim == 2:
-            return mixtures_of_vectors(regions, self.weights, self.region, self.classes)
-        return mixtures_of_logits(regions, self.weights, self.region, self.classes)
+from cdal.selectors import ClassMixtures, Pool, means_of_regions
 
 
 @dataclass(frozen=True, slots=True, eq=False)

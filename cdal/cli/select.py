@@ -31,6 +31,11 @@ def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         help="rows that are already labelled, such as 0,7,21, or a file of row numbers; added to "
         "those labelled in the pool",
     )
+    parser.add_argument(
+        "--classes",
+        metavar="INDICES",
+        help="only the mixtures of these classes count, such as 0,3; default: all",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="random seed; default: 0")
     parser.add_argument(
         "--option",
@@ -72,6 +77,8 @@ def _select(arguments: argparse.Namespace) -> Selection:
     pool = load_pool(arguments.pool)
     if arguments.labelled is not None:
         pool = _with_labelled(pool, arguments.labelled)
+    if arguments.classes is not None:
+        pool = pool.of_classes(_indices(arguments.classes))
     unlabelled = len(pool.unlabelled)
     if not 0 <= arguments.budget <= unlabelled:
         raise ValueError(
@@ -106,6 +113,14 @@ def _options(given: list[str]) -> dict[str, str]:
             raise ValueError(f"--option must be name=value, not {option!r}")
         options[name] = value
     return options
+
+
+def _indices(given: str) -> list[int]:
+    words = given.replace(",", " ").split()
+    wrong = next((word for word in words if not (word.isascii() and word.isdecimal())), None)
+    if wrong is not None or not words:
+        raise PoolError(f"--classes must be indices such as 0,3, not {given!r}")
+    return [int(word) for word in words]
 
 
 def _with_labelled(pool: Pool, given: str) -> Pool:

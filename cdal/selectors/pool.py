@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -90,6 +91,22 @@ class Pool:
     def take(self, rows: Tensor) -> Pool:
         """The pool of these rows, in this order."""
         return Pool(**{name: array[rows] for name, array in self.arrays().items()})
+
+    def of_classes(self, classes: Collection[int]) -> Pool:
+        """The pool without the mixtures of other classes: only these count in CD.
+
+        Raises:
+            PoolError: the pool has one mixture per image, or no such class.
+        """
+        rows = self.mixtures.shape[1]
+        if rows == 1:
+            raise PoolError("mixtures has one row per image, so it cannot be reduced to classes")
+        for index in classes:
+            if not 0 <= index < rows:
+                raise PoolError(f"there is no class {index}: the pool's are 0 to {rows - 1}")
+        kept = torch.zeros(rows, dtype=torch.bool, device=self.device)
+        kept[list(classes)] = True
+        return replace(self, mixtures=self.mixtures * kept[:, None], present=self.present & kept)
 
     def need(self, name: str, selector: str) -> Tensor:
         """Return the array with this name.

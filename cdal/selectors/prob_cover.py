@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cdal.selectors.k_means import blocks, k_means, sample_of, unit_vectors
+from cdal.selectors.feature_selector import FeatureSelector
+from cdal.selectors.k_means import blocks, k_means, sample_of
 from cdal.selectors.pool import Pool
-from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
+from cdal.selectors.selection import Pick, Progress, Selection
 
 _UNPACKED = 255  # rows whose sum fits into a byte
 # Keeps the images that limit the radius outside the balls, whatever the last bits say.
@@ -21,7 +22,7 @@ _JUST_BELOW = 1 - 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class ProbCover:
+class ProbCover(FeatureSelector):
     """Images whose balls cover the most images that no labelled or picked image's ball covers.
 
     A ball has the radius ``delta`` in the space of ``features`` scaled to length 1. Once all images
@@ -50,24 +51,19 @@ class ProbCover:
         if not 0 < self.purity <= 1:
             raise ValueError(f"purity must be above 0 and at most 1, not {self.purity}")
 
-    def select(
-        self, pool: Pool, budget: int, seed: int = 0, progress: Progress | None = None
+    def pick(
+        self, pool: Pool, points: Tensor, count: int, rng: np.random.Generator, progress: Progress
     ) -> Selection:
-        features = pool.need("features", self.name)
-        count = picks_possible(pool, budget)
-        if count == 0:
-            return Selection(self.name, ())
-        report = progress or (lambda _: None)
-        rng = np.random.default_rng(seed)
-        points = unit_vectors(features)
         sample = sample_of(torch.arange(len(points), device=points.device), rng)
         delta = self.delta
         if delta is None:
             classes = max(2, pool.mixtures.shape[2])
-            labels = k_means(points, classes, rng, lambda share: report(share / 4))
-            delta = pure_radius(points, labels, sample, self.purity, lambda s: report((1 + s) / 4))
-        cover = _Cover(points, sample, pool.labelled, delta, lambda s: report(0.5 + s / 4))
-        picks = cover.pick(count, lambda share: report(0.75 + share / 4))
+            labels = k_means(points, classes, rng, lambda share: progress(share / 4))
+            delta = pure_radius(
+                points, labels, sample, self.purity, lambda s: progress((1 + s) / 4)
+            )
+        cover = _Cover(points, sample, pool.labelled, delta, lambda s: progress(0.5 + s / 4))
+        picks = cover.pick(count, lambda share: progress(0.75 + share / 4))
         return Selection(self.name, picks, report={"delta": delta})
 
 

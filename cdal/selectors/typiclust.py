@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from cdal.selectors.core_set import EuclideanEmbedding
-from cdal.selectors.k_means import blocks, k_means, sample_of, unit_vectors
+from cdal.selectors.feature_selector import FeatureSelector
+from cdal.selectors.k_means import blocks, k_means, sample_of
 from cdal.selectors.pool import Pool
-from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
+from cdal.selectors.selection import Pick, Progress, Selection
 
 # Both as in the authors' code: smaller clusters are outliers, and a distance of 0 is possible.
 _SMALL = 5
@@ -21,7 +22,7 @@ _NEAR_ZERO = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class TypiClust:
+class TypiClust(FeatureSelector):
     """The most typical image of each of the largest clusters without labels.
 
     k-means divides the images' ``features``, scaled to length 1, into as many clusters as images
@@ -47,18 +48,11 @@ class TypiClust:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
-    def select(
-        self, pool: Pool, budget: int, seed: int = 0, progress: Progress | None = None
+    def pick(
+        self, pool: Pool, points: Tensor, count: int, rng: np.random.Generator, progress: Progress
     ) -> Selection:
-        features = pool.need("features", self.name)
-        count = picks_possible(pool, budget)
-        if count == 0:
-            return Selection(self.name, ())
-        report = progress or (lambda _: None)
-        rng = np.random.default_rng(seed)
-        points = unit_vectors(features)
         clusters = min(int(pool.labelled.sum()) + count, self.max_clusters)
-        assigned = k_means(points, clusters, rng, lambda share: report(share / 2))
+        assigned = k_means(points, clusters, rng, lambda share: progress(share / 2))
         sizes = assigned.bincount(minlength=clusters)
         covered = assigned[pool.labelled].bincount(minlength=clusters)
         left = (sizes - covered).tolist()
@@ -79,7 +73,7 @@ class TypiClust:
             left[cluster] -= 1
             if left[cluster]:
                 heapq.heappush(queue, (small, labels + 1, size, cluster))
-            report(0.5 + len(picks) / count / 2)
+            progress(0.5 + len(picks) / count / 2)
         return Selection(self.name, tuple(picks))
 
 

@@ -19,6 +19,7 @@ from cdal.backend.loop.score import score_images
 from cdal.backend.services import LoadedNetworks, Services
 from cdal.backend.store.tables import Project
 from cdal.backend.web.model import CDALModel
+from cdal.mixture_kind import MixtureKind
 from cdal.models import TaskNetwork, load_network, make_network
 
 FULL = torch.OutOfMemoryError("CUDA out of memory.")
@@ -47,7 +48,7 @@ def test_scoring_goes_on_in_halves_and_misses_no_image() -> None:
             del left[: len(rows)]
             yield Inputs(rows, [b""] * len(rows), [(32, 32)] * len(rows), pixels[rows])
 
-    found = list(score_images(network, batches(), "image"))
+    found = list(score_images(network, batches(), MixtureKind("image")))
     assert [row for scores, _ in found for row in scores.task_ids.tolist()] == list(range(100))
     assert sum(size > 10 for size in sizes) < 8
     assert sizes[-1] <= 10

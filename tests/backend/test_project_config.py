@@ -46,6 +46,23 @@ def test_only_heads_for_classification_have_several_opinions(
     assert ProjectConfig.parse(CONFIG, {"selector": selector}).settings.selector == selector
 
 
+@pytest.mark.parametrize(
+    ("labeling_config", "settings", "message"),
+    [
+        (CONFIG, {"classes": ["cat", "bird"]}, 'no class "bird"; choose some of cat, dog'),
+        (MASKS, {"classes": ["sky"]}, r"choose some of cat, dog, \(background\)"),
+        (CONFIG, {"classes": []}, "at least one name"),
+        (CONFIG, {"classes": "cat"}, "must be a list"),
+        (MASKS, {"box_confidence": 0.5}, '"box_confidence" is for detection'),
+    ],
+)
+def test_class_mixtures_of_what_is_not_there_are_refused(
+    labeling_config: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ProjectConfig.parse(labeling_config, settings)
+
+
 def test_the_settings_and_the_control() -> None:
     config = ProjectConfig.parse(TWO_CONTROLS, {"control": "box", "budget": 7})
     assert config.settings.budget == 7

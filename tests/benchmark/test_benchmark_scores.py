@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from cdal.benchmark.loaded_data import LoadedFeatures, LoadedImages
-from cdal.benchmark.scores import MixtureKind, score, unseen_pool
+from cdal.benchmark.scores import score, unseen_pool
+from cdal.mixture_kind import MixtureKind
 from cdal.models import Prediction, TaskNetwork, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.feature_store import FeatureStore

@@ -4,7 +4,7 @@ import pytest
 
 from cdal.benchmark.curve import Curve, read_curves, split_labels
 from cdal.benchmark.errors import BenchmarkError
-from cdal.benchmark.scores import MixtureKind
+from cdal.mixture_kind import MixtureKind
 from cdal.selectors import OptionError
 
 CLASSES = ("car", "road", "sky")

@@ -171,3 +171,22 @@ def test_a_wrong_call_exits_with_2(arguments, capsys):
         main(arguments)
     assert exit_.value.code == 2
     assert "usage: cdal" in capsys.readouterr().err
+
+
+def test_only_some_classes_count(pool_file, capsys):
+    # Class 1 is in image 2 alone, so that one differs from the labelled image 0.
+    assert select(pool_file(), "--budget", 1, "--classes", "1") == 0
+    assert capsys.readouterr().out == "2\n"
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("2", "there is no class 2: the pool's are 0 to 1"),
+        ("car", "must be indices"),
+        (" ", "must"),
+    ],
+)
+def test_classes_that_are_not_in_the_pool_are_refused(pool_file, capsys, classes, message):
+    assert select(pool_file(), "--budget", 1, "--classes", classes) == 2
+    assert message in capsys.readouterr().err

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.pools import full_pool
+from support.pools import full_pool, vector_pool
 
 from cdal.selectors import Pool, PoolError
 
@@ -117,3 +117,19 @@ def test_the_arrays_that_are_there():
     assert bare.to("cpu").features is None
     with pytest.raises(PoolError, match="features is missing: the selector x needs it"):
         bare.need("features", "x")
+
+
+def test_of_some_classes_only_their_mixtures_are_left():
+    pool = full_pool(6, classes=4)
+    some = pool.of_classes([1, 3])
+    assert torch.equal(some.mixtures[:, [1, 3]], pool.mixtures[:, [1, 3]])
+    assert torch.equal(some.present[:, [1, 3]], pool.present[:, [1, 3]])
+    assert not some.present[:, [0, 2]].any()
+    assert not some.mixtures[:, [0, 2]].any()
+
+
+def test_classes_that_are_not_there_are_refused():
+    with pytest.raises(PoolError, match="there is no class 4: the pool's are 0 to 3"):
+        full_pool(2, classes=4).of_classes([0, 4])
+    with pytest.raises(PoolError, match="one row per image"):
+        vector_pool([[0.5, 0.5]]).of_classes([0])

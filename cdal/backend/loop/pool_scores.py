@@ -15,8 +15,9 @@ from torch import Tensor
 
 from cdal.backend.errors import DamagedScoresError
 from cdal.durable import put_in_place
+from cdal.mixture_kind import MixtureKind
 from cdal.models.predictions import Prediction
-from cdal.selectors import Pool, Region, means_of_regions, mixtures_of_regions
+from cdal.selectors import Pool, means_of_regions
 
 FORMAT = "1"
 """Of the files; one of another format counts as damaged, so that its images are scored again."""
@@ -45,15 +46,15 @@ class Scores:
     region_counts: Tensor
 
     @classmethod
-    def of(cls, task_ids: Sequence[int], prediction: Prediction, region: Region) -> Scores:
+    def of(cls, task_ids: Sequence[int], prediction: Prediction, kind: MixtureKind) -> Scores:
         """What is kept of a batch, on the CPU.
 
         Args:
             task_ids: of the B images.
             prediction: what the model says of them.
-            region: "class" or "image", see `ClassMixtures`.
+            kind: of the class mixtures.
         """
-        mixtures = mixtures_of_regions(prediction.regions, region)
+        mixtures = kind.mixtures(prediction)
         means = means_of_regions(prediction.regions)
         return cls(
             task_ids=torch.tensor(task_ids),

@@ -27,9 +27,10 @@ from cdal.backend.loop.labels_saved import (
 )
 from cdal.backend.loop.rounds import is_random
 from cdal.backend.loop.split import split, without
-from cdal.backend.loop.train import network_classes, network_to_train, recipe_of
+from cdal.backend.loop.train import network_to_train, recipe_of
 from cdal.backend.loop.training_images import LabelledImage, TrainingImages
 from cdal.backend.loop.version_images import VersionImages
+from cdal.backend.project_config import network_classes
 from cdal.backend.store.tables import (
     ModelVersion,
     Pick,

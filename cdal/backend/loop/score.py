@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -22,8 +25,9 @@ from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round, Task
+from cdal.mixture_kind import MixtureKind
 from cdal.models import ModelError, TaskNetwork, choose_device, load_network
-from cdal.selectors import Region
+from cdal.models.detection.regions import MIN_CONFIDENCE
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +69,7 @@ def run(work: Context) -> str:
     removed = Scores.remove_damaged(folder)
     if removed:
         log.warning("%d damaged files of scores were removed; they are made again", removed)
-    if Scores.mixtures_an_image(folder) not in (None, _mixtures_an_image(work, version)):
-        shutil.rmtree(folder)  # the setting was changed, and the two do not go together
+    _keep_one_kind(folder, mixture_kind_of(work, version))
     # An image needs both: files may be lost, as when a data folder is restored without its scores.
     known &= Scores.scored(folder)
     todo = [(task_id, image) for task_id, image in tasks if task_id not in known]
@@ -109,18 +112,18 @@ def score_again(work: Context, damage: DamagedScoresError) -> str:
 
 
 def score_images(
-    network: TaskNetwork, batches: Iterable[Inputs], region: Region
+    network: TaskNetwork, batches: Iterable[Inputs], kind: MixtureKind
 ) -> Iterator[Scored]:
     """Scores of images, a batch at a time; little of what a network says leaves the device.
 
     Args:
         network: the model.
         batches: see `infer`.
-        region: "class" or "image", see `ClassMixtures`.
+        kind: of the class mixtures.
     """
 
     def keep(batch: PredictedBatch) -> Scored:
-        return Scores.of(batch.ids, batch.prediction, region), batch.findings()
+        return Scores.of(batch.ids, batch.prediction, kind), batch.findings()
 
     return infer(network, batches, keep)
 
@@ -149,7 +152,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
             refuse_if_away(work, problems, len(problems))
 
     batches = reader.batches(network, todo, problem)
-    for scored in score_images(network, batches, region_of(work)):
+    for scored in score_images(network, batches, mixture_kind_of(work, version)):
         chunk.append(scored)
         done += len(scored[0])
         if _is_full(chunk):
@@ -169,15 +172,41 @@ def _is_full(chunk: Sequence[Scored]) -> bool:
     return images >= CHUNK or sum(scores.nbytes for scores, _ in chunk) >= CHUNK_BYTES
 
 
-def region_of(work: Context) -> Region:
-    """One mixture per pseudo-label, or one per image if the image is its only region."""
-    if work.settings.region != "auto":
-        return work.settings.region
-    return "image" if work.control.task == "classification" else "class"
+def mixture_kind_of(work: Context, version: ModelVersion) -> MixtureKind:
+    """The class mixtures that the project's settings ask for.
+
+    A class that the version has not learnt, since its label is new, is left out; if that leaves
+    none, all classes count.
+    """
+    settings = work.settings
+    region = settings.region
+    if region == "auto":
+        region = "image" if work.control.task == "classification" else "class"
+    wanted = settings.classes or ()
+    classes = tuple(row for row, name in enumerate(version.classes) if name in wanted)
+    confidence = settings.box_confidence
+    return MixtureKind(
+        region=region,
+        weights=settings.mixture_weights,
+        classes=classes or None,
+        confidence=MIN_CONFIDENCE if confidence is None else confidence,
+    )
 
 
-def _mixtures_an_image(work: Context, version: ModelVersion) -> int:
-    return len(version.classes) if region_of(work) == "class" else 1
+def _keep_one_kind(folder: Path, kind: MixtureKind) -> None:
+    """Remove scores whose class mixtures are of another kind: a setting has changed."""
+    mark = folder / "mixtures.json"
+    text = json.dumps(asdict(kind))
+    if mark.exists():
+        same = mark.read_text() == text
+    else:  # written by an earlier version, which knew one setting
+        per_image = Scores.mixtures_an_image(folder)
+        older = MixtureKind("image" if per_image == 1 else "class")
+        same = per_image is None or kind == older
+    if not same:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(text)
 
 
 def _save(work: Context, version: ModelVersion, chunk: Sequence[Scored]) -> None:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from sqlalchemy import select
 
-from cdal.backend.annotations.control import Control
 from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import decide, read_facts
@@ -32,11 +31,11 @@ from cdal.backend.loop.split import split, without
 from cdal.backend.loop.training_images import TrainingImages
 from cdal.backend.loop.version_images import VersionImages
 from cdal.backend.loop.versions import save, serve_last_good
+from cdal.backend.project_config import network_classes
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import count_labelled
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.models import (
-    BACKGROUND,
     FitProgress,
     FitReport,
     Metrics,
@@ -267,13 +266,6 @@ def _metrics_of(serving: Serving, held_out: TrainingImages, work: Context) -> Me
     if len(without(held_out, serving.images.learnt)) < len(held_out):
         return None
     return serving.network.evaluate(held_out.prepared_for(serving.network), work.stop)
-
-
-def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, ...]:
-    """The classes of a network for this control, in order."""
-    if control.task == "segmentation" and settings.unlabelled == "background":
-        return (*control.labels, BACKGROUND)
-    return control.labels
 
 
 def recipe_of(settings: ProjectSettings) -> Recipe:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from sqlalchemy import select
 from support.offline import (
+    CONFIG,
     FakeLabelStudio,
     add_project,
     add_round,
@@ -50,10 +53,11 @@ def add_image(services: Services, task_id: int) -> None:
         session.add(Task(project_id=1, task_id=task_id, image=image))
 
 
-def run(services: Services, **settings: str) -> str:
-    """Run the scoring job with the round back in its first state."""
+def run(services: Services, labels: str = "", **settings: Any) -> str:
+    """Run the scoring job with the round back in its first state, perhaps with further labels."""
     with services.store.transaction() as session:
         project = session.get_one(Project, 1)
+        project.labeling_config = CONFIG.replace("</Choices>", f"{labels}</Choices>")
         project.extra_params = settings
         session.get_one(Round, 1).state = "scoring"
     outcome = score.run(make_work(services, project, FakeLabelStudio(), "score"))
@@ -173,3 +177,28 @@ def test_a_paused_project_begins_no_round_for_damaged_scores(
         session.get_one(Project, 1).paused_at = now()
     services.jobs.ask(1, "pool_map", "test")
     assert run_waiting(services, monkeypatch) == ["pool_map"]
+
+
+def test_class_mixtures_follow_the_settings(services: Services) -> None:
+    for task_id in (10, 20, 30):
+        add_image(services, task_id)
+    assert run(services, classes=["dog"]) == "3 images scored"
+    scores = kept(services)
+    # What the model takes for a dog has a mixture, and nothing else has.
+    dogs = scores.probabilities.argmax(1) == 1
+    assert torch.equal(scores.present[:, 0], dogs)
+    assert run(services, classes=["dog"]) == "0 images scored"
+    assert run(services, classes=["cat"]) == "3 images scored"
+    assert torch.equal(kept(services).present[:, 0], ~dogs)
+    # A label that the model has not learnt yet leaves all its classes.
+    assert run(services, classes=["bird"], labels="<Choice value='bird'/>") == "3 images scored"
+    assert kept(services).present.all()
+
+
+def test_scores_of_an_earlier_version_are_kept(services: Services) -> None:
+    add_image(services, 1)
+    run(services)
+    (services.config.scores_folder(1, 1) / "mixtures.json").unlink()
+    assert run(services) == "0 images scored"
+    (services.config.scores_folder(1, 1) / "mixtures.json").unlink()
+    assert run(services, mixture_weights="uniform") == "1 images scored"

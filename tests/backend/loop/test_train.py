@@ -23,11 +23,11 @@ from cdal.backend.loop import score, train, versions
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.split import position
 from cdal.backend.loop.train import (
-    network_classes,
     recipe_of,
     serving_model,
 )
 from cdal.backend.loop.version_images import VersionImages
+from cdal.backend.project_config import network_classes
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store import tables
