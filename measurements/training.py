@@ -1,4 +1,4 @@
-"""Accuracy and seconds of training from scratch on a few CIFAR-10 images.
+"""Accuracy and seconds of training all weights on a few CIFAR-10 images.
 
 python measurements/training.py --images 150 600 --networks resnet18:32 mobilenet_v3_small:64
 """
@@ -69,7 +69,7 @@ def use_stem(stem: str) -> None:
 
 
 def measure(arguments: argparse.Namespace, network_name: str, images: int, seed: int) -> None:
-    architecture, _, size = network_name.partition(":")
+    architecture, _, size = network_name.rpartition(":")
     test = members(arguments.data, "test", arguments.test_images, seed=0)
     train = members(arguments.data, "train", images, seed)
     classes = sorted({name.split("/")[1] for name in test})
@@ -88,7 +88,7 @@ def measure(arguments: argparse.Namespace, network_name: str, images: int, seed:
         image_size=int(size),
         device=choose_device(arguments.device),
         seed=seed,
-        pretrained=False,
+        pretrained=arguments.pretrained,
     )
     split = images // 5 if arguments.held_out else 0
     processor = time.process_time()
@@ -118,7 +118,7 @@ def measure(arguments: argparse.Namespace, network_name: str, images: int, seed:
 
 def speed(network_name: str, layout: torch.memory_format, steps: int = 12) -> float:
     """Images per processor second (forward, backward and update) in steps of 32 random images."""
-    architecture, _, size = network_name.partition(":")
+    architecture, _, size = network_name.rpartition(":")
     network = make_network(
         architecture=architecture, classes=["a", "b"], image_size=int(size), pretrained=False
     )
@@ -140,6 +140,7 @@ def main() -> None:
     parser = training_parser(
         __doc__, "cifar10.zip", ["resnet18:32", "mobilenet_v3_small:64"], [150, 600], 1000
     )
+    parser.add_argument("--pretrained", action="store_true", help="start from published weights")
     parser.add_argument("--stem", choices=("small", "own", "dense"), default="small")
     parser.add_argument("--label-smoothing", type=float)
     parser.add_argument("--held-out", action="store_true", help="hold out a fifth and measure it")

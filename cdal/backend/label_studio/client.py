@@ -68,6 +68,13 @@ number, its place in the queue, and the round that it comes from."""
 # A bulk import that is sent twice is done twice, so the SDK must not retry it by itself.
 _ONCE = RequestOptions(max_retries=0)
 
+# Without them, Label Studio would also count the project's tasks, annotations and predictions.
+_PROJECT_FIELDS = RequestOptions(
+    additional_query_parameters={
+        "include": "title,label_config,model_version,sampling,skip_queue,created_at"
+    }
+)
+
 _HAS_ANNOTATION = condition("total_annotations", "greater", "Number", 0)
 
 
@@ -118,7 +125,7 @@ class LabelStudioClient:
 
     def read_project(self) -> ProjectInfo:
         with asking_to("read the project"):
-            project = self._sdk.projects.get(id=self.project)
+            project = self._sdk.projects.get(id=self.project, request_options=_PROJECT_FIELDS)
         return ProjectInfo(
             title=project.title or "",
             labeling_config=project.label_config or "",
