@@ -74,6 +74,11 @@ class ProjectSettings(BaseModel):
     selector_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the selector, by name."
     )
+    policy: Literal["each", "once"] = Field(
+        "each",
+        description='`cdal-rl`: whether its policy is trained for each order ("each"), or once and '
+        'then kept until its options or the classes change ("once").',
+    )
     first_round: Literal["typical", "random"] = Field(
         "typical",
         description="The order before the first model: images that are typical of the pool by the "

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.opinions import with_opinions
+from cdal.backend.loop.policy import select_by_policy
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import scored_by, served_picks
 from cdal.backend.store.events import note
@@ -195,7 +196,8 @@ def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked:
     """The selector's picks for the queue, followed by more to top it up from."""
     # The current options, unless another selector was chosen since this round began.
     chosen = work.settings.selector == current.selector
-    selector = make_selector(current.selector, work.settings.selector_options if chosen else {})
+    options = work.settings.selector_options if chosen else {}
+    selector = make_selector(current.selector, options)
 
     def progress(share: float) -> None:
         work.report(share, f"selecting by {current.selector}")
@@ -214,7 +216,10 @@ def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked:
         return in_parts(selector, pool, parts, current.seed, progress)
     if current.selector not in BEYOND:
         return selector.select(pool, ranked, current.seed, progress)
-    first = selector.select(pool, wanted, current.seed, progress)
+    if current.selector == "cdal-rl":
+        first = select_by_policy(work, pool, options, wanted, current.seed, progress)
+    else:
+        first = selector.select(pool, wanted, current.seed, progress)
     rest = make_selector(BEYOND[current.selector]).select(
         _taken(pool, first.picks), max(0, ranked - wanted), current.seed, lambda _: progress(1.0)
     )

@@ -9,9 +9,11 @@ from support.offline import FakeLabelStudio, make_services, make_work
 from support.pooled import pooled_project
 
 from cdal.backend.loop import select as selecting
+from cdal.backend.loop.policy import policy_file, select_by_policy
 from cdal.backend.loop.select import parts_of
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Pick, Round
+from cdal.selectors.synthetic import confused_pool
 
 
 @pytest.fixture
@@ -61,3 +63,27 @@ def test_selectors_on_features_rank_the_whole_pool(
         picks = session.scalars(select(Pick).filter_by(round_id=made.id).order_by(Pick.rank)).all()
     assert sorted(pick.task_id for pick in picks) == [2, 3, 4, 5, 6]
     assert all(set(pick.reason) == reason for pick in picks)
+
+
+@pytest.mark.parametrize(("policy", "trained"), [("each", [2, 2, 2, 2]), ("once", [2, 0, 2, 2])])
+def test_a_policy_is_trained_for_each_order_or_once(
+    services: Services, policy: str, trained: list[int]
+) -> None:
+    """In the third order a file is damaged, and in the fourth other options are chosen."""
+    project, _ = pooled_project(services)
+    full = confused_pool(30, labelled=3)
+    epochs = []
+    for turn in range(4):
+        options = {"epochs": 2, "episodes": 1, "cells": 8 if turn == 3 else 4}
+        work = make_work(services, project, FakeLabelStudio(), "select", policy=policy)
+        if turn == 2:
+            policy_file(work, full, options).parent.mkdir(exist_ok=True)
+            policy_file(work, full, options).write_bytes(b"no policy")
+        told: list[float] = []
+        selection = select_by_policy(work, full, options, 5, turn, told.append)
+        assert len(set(selection.indices)) == 5
+        assert told == sorted(told)
+        epochs.append(selection.report["trained_epochs"])
+    assert epochs == trained
+    kept = list(services.config.project_folder(project.id).glob("policies/*.safetensors"))
+    assert kept == ([policy_file(work, full, options)] if policy == "once" else kept)

@@ -1,0 +1,50 @@
+"""CDAL-RL's selections: with a policy that is trained for each order, or once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cdal.backend.loop.context import Context
+from cdal.models import choose_device
+from cdal.selectors import Pool, Progress, Selection, make_selector
+from cdal.selectors.policy import PolicyFileError
+
+
+def select_by_policy(
+    work: Context,
+    pool: Pool,
+    options: Mapping[str, Any],
+    count: int,
+    seed: int,
+    progress: Progress,
+) -> Selection:
+    """The picks of `cdal-rl`, on the server's device.
+
+    With the setting `policy` "once", its policy is read from the project's folder; if there is none
+    for these options and classes, or if it is damaged, it is trained now and kept there.
+    """
+    pool = pool.to(choose_device(work.services.config.device))
+    if work.settings.policy == "each":
+        return make_selector("cdal-rl", options).select(pool, count, seed, progress)
+    file = policy_file(work, pool, options)
+    for other in set(file.parent.glob("*.safetensors")) - {file}:
+        other.unlink(missing_ok=True)
+    selector = make_selector("cdal-rl", {**options, "weights": file})
+    try:
+        return selector.select(pool, count, seed, progress)
+    except PolicyFileError:
+        file.unlink(missing_ok=True)
+        return selector.select(pool, count, seed, progress)
+
+
+def policy_file(work: Context, pool: Pool, options: Mapping[str, Any]) -> Path:
+    """Where the policy for these options, classes and kinds of scores is kept."""
+    kind = [tuple(pool.mixtures.shape[1:]), pool.features is not None, work.settings.region]
+    what = json.dumps([options, work.control.labels, kind], sort_keys=True)
+    name = hashlib.sha256(what.encode()).hexdigest()[:16]
+    folder = work.services.config.project_folder(work.project.id) / "policies"
+    return folder / f"{name}.safetensors"
