@@ -33,6 +33,7 @@ SLOW_FIXTURES = {
     "redis_server",
     "servers",
     "learnt",
+    "trained",
 }
 
 # A test for each network is slow for these.

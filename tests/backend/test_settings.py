@@ -153,6 +153,7 @@ def parse(typed: object) -> tuple[ProjectSettings | None, str]:
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ProjectSettings.model_fields)) | st.text(), JSON))
+@pytest.mark.slow
 def test_any_settings_are_accepted_or_refused_in_one_sentence(typed: dict[str, Any]) -> None:
     accepted, sentence = parse(typed)
     if accepted is None:

@@ -262,6 +262,7 @@ def filling(folder: Path, committed: Any, fatal: int) -> None:
 
 
 class TestKills:
+    @pytest.mark.slow
     def test_nothing_is_lost_or_damaged_wherever_a_kill_comes(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -144,6 +144,7 @@ def test_stops_at_the_next_step() -> None:
     assert not network.module.training
 
 
+@pytest.mark.slow
 def test_trains_in_a_thread_while_another_network_predicts() -> None:
     trained, serving = small_network(), small_network(seed=1)
     batch = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)

@@ -137,6 +137,7 @@ def test_no_class_of_a_scribbled_map_loses_more_than_one_per_cent() -> None:
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_real_masks_lose_at_most_one_per_cent(camvid_masks: list[npt.NDArray[np.uint8]]) -> None:
     names = [f"class {index}" for index in range(11)]
     for mask in camvid_masks:

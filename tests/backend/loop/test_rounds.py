@@ -128,14 +128,14 @@ def at_work(services: Services, project: Project) -> Round:
 
 
 @pytest.mark.usefixtures("at_work")
-@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("after_training", [True, False])
 def test_an_open_round_has_its_order_refreshed(
-    services: Services, project: Project, trained: bool
+    services: Services, project: Project, after_training: bool
 ) -> None:
     learnt(services, project, 3)
     with services.store.transaction() as session:
         session.scalars(select(Round)).one().training_asked = 3
-    begun = begin(services, project, trained, budget=7)
+    begun = begin(services, project, after_training, budget=7)
     # Its labels are counted from where the round began, and its queue gets a name of its own.
     assert (begun.number, begun.ranking, begun.counts_from) == (4, 2, 1)
     assert (begun.budget, begun.training_asked, begun.editions) == (7, 3, 2)

@@ -181,6 +181,7 @@ def coloured(red: int) -> str:
     return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
+@pytest.mark.slow
 def test_a_training_is_repeated_only_where_it_would_come_to_something_else(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     project = add_project(services)
@@ -338,6 +339,7 @@ def test_the_same_image_in_two_tasks_is_learnt_from_or_held_out_but_not_both(
     assert found_version(pets.services, 1).metrics["images"] == 2 * len(out) > 0
 
 
+@pytest.mark.slow
 def test_after_held_out_was_raised_versions_are_compared_on_what_neither_has_learnt(
     tmp_path: Path,
 ) -> None:
