@@ -20,7 +20,7 @@ from cdal.backend.loop.select import draw_order
 from cdal.backend.loop.train import new_network
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled
-from cdal.backend.store.tables import Round, Task
+from cdal.backend.store.tables import Round, Task, now
 from cdal.models import ModelError, choose_device
 from cdal.models.head import HeadNetwork
 
@@ -31,13 +31,13 @@ MOST = 10_000
 """Images that are embedded at most: TypiClust compares no more of them with each other."""
 
 LOOK_SECONDS = 1.0
-"""Seconds between two looks at whether the images so far must do."""
+"""Seconds between two looks at whether to end early."""
 
 
 def embed(work: Context, current: Round) -> str:
     """Embed the pool, or a random part of it, then request the selection of typical images.
 
-    Where there is no backbone, the order stays random, and says why.
+    Where there is no backbone, or no image, the order stays random, and says why.
     """
     started = time.monotonic()
     with work.services.store.reading() as session:
@@ -53,13 +53,20 @@ def embed(work: Context, current: Round) -> str:
     assert isinstance(network, HeadNetwork)  # noqa: S101 — the settings want typical images
     todo = [(task_id, images[task_id]) for task_id in order[:MOST]]
     ids, vectors = _embedded(work, current, network, todo)
-    if ids:
-        folder = work.services.config.scores_folder(work.project.id, UNTRAINED)
-        _replace(folder, _scores(ids, torch.cat(vectors)))
+    if not ids:
+        return _without(work, current, "none of the images can be read.")
+    folder = work.services.config.scores_folder(work.project.id, UNTRAINED)
+    _replace(folder, _scores(ids, torch.cat(vectors)))
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
         work.check_cancelled(session)
-        if begun.state == "scoring":  # else a newer round has taken its place
+        if begun.state != "scoring":
+            return "a newer round has taken its place"
+        if count_labelled(session, work.project.id) >= work.settings.min_labels:
+            # The model that they are enough for orders the pool better.
+            begun.state, begun.closed_at = "closed", now()
+            work.request(session, "sync", "labels that are enough for a model")
+        else:
             begun.state = "selecting"
             begun.seconds = {**begun.seconds, "score": time.monotonic() - started}
             part = f"{len(ids):,} of {len(images):,} images have been embedded"
@@ -97,7 +104,7 @@ def _embedded(
 
 
 class _Enough:
-    """Whether the images so far must do: time is up, a model is due, or the round was given up."""
+    """Whether to end: time is up, labels are enough for a model, or the round was given up."""
 
     def __init__(self, work: Context, current: Round) -> None:
         self._work = work
@@ -145,7 +152,7 @@ def _without(work: Context, current: Round, why: str) -> str:
         work.check_cancelled(session)
         if begun.state == "scoring":
             begun.state, begun.selector = "selecting", "random"
-            begun.cold_start = f"{NO_MODEL} No backbone can find typical images: {why}"
+            begun.cold_start = f"{NO_MODEL} Typical images cannot be found: {why}"
             note(session, work.project.id, f"Round {begun.number} is random: {begun.cold_start}")
             work.request(session, "select", f"round {begun.number}")
     return f"no typical images: {why}"
