@@ -10,7 +10,6 @@ bare calls they are compared with.
 from __future__ import annotations
 
 import argparse
-import secrets
 import statistics
 import tempfile
 import threading
@@ -23,6 +22,7 @@ from typing import Any
 import httpx
 import torch
 from pydantic import SecretStr
+from servers import both_started
 from shared import report, say, timed
 from sqlalchemy import delete, select, update
 
@@ -38,11 +38,9 @@ from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.tables import ModelVersion, Pick, Prediction, Project, Round
 from cdal.datasets import ImageSet, open_images
 from cdal.demo.annotator import truth
-from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer, round_is_open
-from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
+from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.pictures import Picture, choose, copy_pictures, pictures_of
-from cdal.demo.process import free_port
 from cdal.demo.project import LabelStudioProject, choices_config
 from cdal.models import load_network
 
@@ -62,17 +60,7 @@ def main() -> None:
         examples = choose(images, options.pool, seed=0)
         copy_pictures(examples, folder / "images")
         pictures = pictures_of(examples, folder / "images")
-        token = secrets.token_hex(20)
-        label_studio = LabelStudioServer(
-            folder / "label-studio", free_port(), token, folder / "images"
-        )
-        backend = BackendServer(folder / "backend", free_port(), label_studio.url, token)
-        try:
-            say("starting Label Studio and the backend")
-            label_studio.start()
-            label_studio.wait_until_up(f"{label_studio.url}/health", START_SECONDS)
-            backend.start()
-            backend.wait_until_up(f"{backend.url}/health", BACKEND_SECONDS)
+        with both_started(folder) as (label_studio, backend):
             project = connect(label_studio, backend, images, pictures)
             say("the first training")
             status = backend.wait_for(project.number, "round", round_is_open(1), 1200)
@@ -83,9 +71,6 @@ def main() -> None:
             scoring(services, pictures, options.repeats)
             queueing(services, status["id"], options.repeats)
             services.store.close()
-        finally:
-            backend.stop()
-            label_studio.stop()
 
 
 def connect(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import statistics
 import tempfile
 from collections import defaultdict
@@ -22,16 +21,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from servers import both_started
 from shared import report, say
 
 from cdal.backend.settings import HEAD_TRAINS_EVERY
 from cdal.datasets import ImageSet, open_images
 from cdal.demo.annotator import Annotator, truth
-from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer, round_is_open
-from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
+from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.pictures import choose, copy_pictures, pictures_of
-from cdal.demo.process import ServerProcess, free_port
+from cdal.demo.process import ServerProcess
 from cdal.demo.project import LABELING_CONFIGS, LabelStudioProject
 
 STEPS = ("sync", "train", "score", "select", "queue")
@@ -54,30 +53,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = open_images(options.images)
-        token = secrets.token_hex(20)
-        label_studio = LabelStudioServer(
-            folder / "label-studio", free_port(), token, folder / "images"
-        )
-        backend = BackendServer(folder / "backend", free_port(), label_studio.url, token)
-        try:
-            say("starting Label Studio and the backend")
-            label_studio.start()
-            label_studio.wait_until_up(f"{label_studio.url}/health", START_SECONDS)
-            backend.start()
-            backend.wait_until_up(f"{backend.url}/health", BACKEND_SECONDS)
+        with both_started(folder) as (label_studio, backend):
             project, labels = connect(label_studio, images, folder, options.pool, options.labelled)
             project.connect(backend.url, {"budget": 10_000, "reserve": 50})
             say("the first training")
             backend.wait_for(project.number, "round", round_is_open(1), PATIENCE)
-            annotator = Annotator(label_studio.url, token, project.number)
+            annotator = Annotator(label_studio.url, label_studio.token, project.number)
             runs = [
                 refresh(project, backend, annotator, labels, (label_studio, backend))
                 for _ in range(options.repeats)
             ]
             tell(runs, options.pool)
-        finally:
-            backend.stop()
-            label_studio.stop()
 
 
 def connect(
