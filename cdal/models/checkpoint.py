@@ -19,7 +19,7 @@ from cdal.models.manifest import Manifest
 WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
 DIGEST = "weights.sha256"
-"""In the format of `sha256sum`."""
+"""Checksums of the two, in the format of `sha256sum`."""
 
 
 def write(folder: Path, manifest: Manifest, weights: Mapping[str, Tensor]) -> None:
@@ -39,7 +39,8 @@ def write(folder: Path, manifest: Manifest, weights: Mapping[str, Tensor]) -> No
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         save_file(plain, unfinished / WEIGHTS)
         (unfinished / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        (unfinished / DIGEST).write_text(f"{_digest(unfinished / WEIGHTS)}  {WEIGHTS}\n")
+        digests = [f"{_digest(unfinished / name)}  {name}\n" for name in (WEIGHTS, MANIFEST)]
+        (unfinished / DIGEST).write_text("".join(digests))
         for file in (WEIGHTS, MANIFEST, DIGEST):
             sync_file(unfinished / file)
         sync_folder(unfinished)
@@ -59,14 +60,12 @@ def read(folder: Path) -> tuple[Manifest, dict[str, Tensor]]:
     try:
         manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
         weights = load_file(folder / WEIGHTS)
-        digest = folder / DIGEST
-        # Earlier versions wrote no checksum.
-        if digest.exists() and digest.read_text().split()[:1] != [_digest(folder / WEIGHTS)]:
+        if not _is_intact(folder):
             raise ModelError(f"{folder} does not hold a readable network: the checksum differs.")
         return manifest, weights
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename or folder / WEIGHTS} is missing.") from error
-    except (OSError, UnicodeDecodeError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{folder} does not hold a readable network: {error}.") from error
 
 
@@ -90,6 +89,17 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(f"The weights do not fit the manifest: {reason}") from error
+
+
+def _is_intact(folder: Path) -> bool:
+    """Whether the files have their checksums; earlier versions wrote none, or only the weights'."""
+    digests = folder / DIGEST
+    if not digests.exists():
+        return True
+    recorded = {name: digest for digest, name in map(str.split, digests.read_text().splitlines())}
+    if WEIGHTS not in recorded or not recorded.keys() <= {WEIGHTS, MANIFEST}:
+        return False
+    return all(_digest(folder / name) == digest for name, digest in recorded.items())
 
 
 def _digest(file: Path) -> str:

@@ -40,16 +40,31 @@ def test_only_its_files_remain(tmp_path: Path) -> None:
     assert names == ["a", "a/version", *(f"a/version/{file}" for file in files)]
 
 
-def test_a_flipped_bit_is_detected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json", "weights.sha256"])
+def test_a_flipped_bit_is_detected(tmp_path: Path, name: str) -> None:
+    """In the manifest, too: a class under another name would be no label any more."""
     saved(tmp_path / "version")
-    weights = tmp_path / "version" / "weights.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-5] ^= 1
-    weights.write_bytes(content)
+    file = tmp_path / "version" / name
+    content = bytearray(file.read_bytes())
+    place = content.index(b"classes") + 17 if name == "manifest.json" else len(content) - 5
+    content[place] ^= 1
+    file.write_bytes(content)
     with pytest.raises(ModelError, match="checksum differs"):
         load_network(tmp_path / "version", CPU)
     (tmp_path / "version" / "weights.sha256").unlink()  # earlier versions wrote none
     load_network(tmp_path / "version", CPU)
+
+
+def test_the_checksum_of_an_earlier_version_is_that_of_the_weights_alone(tmp_path: Path) -> None:
+    saved(tmp_path / "version")
+    digests = tmp_path / "version" / "weights.sha256"
+    of_weights, of_manifest = digests.read_text().splitlines(keepends=True)
+    digests.write_text(of_weights)
+    load_network(tmp_path / "version", CPU)
+    for text in ("", of_manifest, "no checksum at all"):
+        digests.write_text(text)
+        with pytest.raises(ModelError):
+            load_network(tmp_path / "version", CPU)
 
 
 def test_files_are_flushed_before_the_folder_is_renamed(
@@ -123,6 +138,7 @@ def test_weights_that_do_not_fit_the_manifest_are_refused(
     saved(tmp_path / "version")
     path = tmp_path / "version" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    (tmp_path / "version" / "weights.sha256").unlink()
     with pytest.raises(ModelError, match="fit the manifest: "):
         load_network(tmp_path / "version", CPU)
 
@@ -134,5 +150,6 @@ def test_an_unknown_name_in_the_manifest_is_refused(tmp_path: Path, field: str, 
     network = saved(tmp_path / "version")
     manifest = replace(network.manifest, **{field: "poetry"})
     (tmp_path / "version" / "manifest.json").write_text(manifest.to_json())
+    (tmp_path / "version" / "weights.sha256").unlink()
     with pytest.raises(ModelError, match=rf'{field} "poetry".*{known}'):
         load_network(tmp_path / "version", CPU)

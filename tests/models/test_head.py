@@ -168,6 +168,7 @@ class TestSaving:
         trained.save(tmp_path / "version")
         manifest = replace(trained.manifest, backbone=record)
         (tmp_path / "version/manifest.json").write_text(manifest.to_json())
+        (tmp_path / "version/weights.sha256").unlink()
         with pytest.raises(ModelError, match="other weights"):
             load_network(tmp_path / "version", CPU)
 
