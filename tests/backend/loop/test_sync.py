@@ -38,7 +38,9 @@ def services(tmp_path: Path) -> Services:
 
 @pytest.fixture
 def project(services: Services) -> Project:
-    return add_project(services, extra_params={"budget": 2, "reserve": 2, "min_labels": 2})
+    # What finds typical images for the first order is tested in test_due.py and test_embed.py.
+    settings = {"budget": 2, "reserve": 2, "min_labels": 2, "first_round": "random"}
+    return add_project(services, extra_params=settings)
 
 
 @pytest.fixture
