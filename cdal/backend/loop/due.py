@@ -136,7 +136,8 @@ class Facts:
     @property
     def typical_is_due(self) -> bool:
         """Whether typical images are to be found; a training needs the machine more."""
-        return self.waits_for_typical and not self.training and self.labelled < self.min_labels
+        is_early = self.labelled < self.min_labels and not self.serving
+        return self.waits_for_typical and is_early and not self.training
 
     @property
     def round_was_learnt(self) -> bool:

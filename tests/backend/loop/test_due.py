@@ -160,6 +160,7 @@ CASES: list[tuple[Facts, Step | None, str | None]] = [
     (replace(COLD, labelled=5, learnt=5), None, None),
     (replace(COLD, labelled=5, train_every=3), "train", "5 new labels, a training is due"),
     (replace(COLD, labelled=3, training=True), None, None),
+    (replace(COLD, labelled=3, serving=True), None, None),
 ]
 
 
