@@ -51,7 +51,9 @@ def label_studio() -> FakeLabelStudio:
 
 @pytest.fixture
 def project(services: Services) -> Project:
-    project = add_project(services, extra_params={"budget": 2, "reserve": 2})
+    # What finds typical images for the first order is tested in test_due.py and test_embed.py.
+    settings = {"budget": 2, "reserve": 2, "first_round": "random"}
+    project = add_project(services, extra_params=settings)
     add_tasks(services, project, sorted(RANKING))
     return project
 
