@@ -78,6 +78,7 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
         outlined = {t: in_polygons(e, images.classes) for t, e in scenario.examples.items()}
         scenario.truth.update(outlined)
     status = scenario.wait_for_round(1)
+    scenario.settle()  # typical images have come first by now
     queues, served, metrics = [], [], []
     for number in range(1, ROUNDS + 1):
         queues.append(scenario.queue())
