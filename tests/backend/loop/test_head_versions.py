@@ -56,6 +56,7 @@ def trained(
         client.given[task_id] = [{"result": [given], "was_cancelled": False}]
     with services.store.transaction() as session:
         session.get_one(Project, project.id).labeling_config = config(choices)
+    services.remembered(project).changes_read = None  # it is a while since the last training
     work = make_work(services, project, client, "train", **SETTINGS)
     assert train.run(work).startswith("model version")
     services.jobs.finish(work.job.id, "done")
