@@ -16,19 +16,56 @@ class Ablation:
         what: a short description, with the place in the paper (CDAL, ECCV 2020).
         selectors: the curves; {0}, {1} and {2} stand for class names.
         option: the option of the command that varies between runs; None for a single run.
-        values: the values of that option, as text; by task if they depend on it.
+        values: the values of that option, as text, for a task and a number of classes.
         read: converts the text of a value to the option's type.
     """
 
     what: str
     selectors: str
     option: str | None = None
-    values: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ()
+    values: Callable[[str, int], tuple[str, ...]] = lambda task, classes: ()  # noqa: ARG005
     read: Callable[[str], object] = str
 
-    def values_for(self, task: Callable[[], str]) -> tuple[str, ...]:
-        """The values of the option; ``task`` is called if they depend on it."""
-        return self.values if isinstance(self.values, tuple) else self.values[task()]
+    def check(self, name: str, given: Mapping[str, object]) -> None:
+        """Check that nothing is given that this ablation chooses itself.
+
+        Args:
+            name: of this ablation.
+            given: "selectors", "values" and the option that varies; None where not given.
+
+        Raises:
+            BenchmarkError: an option would have no effect; the message names it.
+        """
+        if self.option is None:
+            if given["selectors"] is not None:
+                raise BenchmarkError(
+                    f"--selectors has no effect: the curves of {name} are {self.selectors}."
+                )
+            if given["values"] is not None:
+                raise BenchmarkError(f"--values has no effect: {name} is a single run.")
+        elif given[self.option] is not None:
+            raise BenchmarkError(
+                f"--{self.option} varies in {name}; choose its values by --values "
+                f"{given[self.option]}."
+            )
+
+    def read_values(self, text: str) -> tuple[str, ...]:
+        """Parse values from the command line.
+
+        Raises:
+            BenchmarkError: there is none, one occurs twice, or one is of the wrong type.
+        """
+        values = tuple(value.strip() for value in text.split(",") if value.strip())
+        if not values or len(set(values)) < len(values):
+            raise BenchmarkError(f"--values must be different values of --{self.option}.")
+        for value in values:
+            try:
+                self.read(value)
+            except ValueError:
+                raise BenchmarkError(
+                    f"--values must be values of --{self.option}, not {value!r}."
+                ) from None
+        return values
 
     def labels(self, classes: Sequence[str]) -> str:
         """The curves, with these class names filled in.
@@ -42,7 +79,26 @@ class Ablation:
             raise BenchmarkError("This ablation needs at least three classes.") from None
 
 
+DEFAULT_SELECTORS = "random,entropy,core-set,cdal-cs,cdal-rl"
+"""The curves of a run for which none are requested."""
+
 _RIVALS = "random,core-set,cdal-cs,cdal-rl"
+_MANY_CLASSES = 100
+"""From so many on, as many classes are left out as in the paper, which has CIFAR-100."""
+_NETWORKS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("vgg16", "resnet18", "mobilenet_v3_small"),
+    "segmentation": ("drn_d_22", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"),
+    "detection": ("ssd300_vgg16", "ssdlite320_mobilenet_v3_large"),
+}
+
+
+def _left_out(task: str, classes: int) -> tuple[str, ...]:  # noqa: ARG001
+    return ("0", "10", "20") if classes >= _MANY_CLASSES else ("0", "1", "2")
+
+
+def _always(*values: str) -> Callable[[str, int], tuple[str, ...]]:
+    return lambda task, classes: values  # noqa: ARG005
+
 
 ABLATIONS: Mapping[str, Ablation] = {
     "reward": Ablation(
@@ -86,32 +142,27 @@ ABLATIONS: Mapping[str, Ablation] = {
         "classes left out of the initial set (section 9, figure 9a and b)",
         _RIVALS,
         "bias",
-        ("0", "1", "2"),
+        _left_out,
         read=int,
     ),
     "noise": Ablation(
         "wrong labels (section 9, figure 9c)",
         _RIVALS,
         "noise",
-        ("0", "0.1", "0.2", "0.3"),
+        _always("0", "0.1", "0.2", "0.3"),
         read=float,
     ),
     "step": Ablation(
-        "images labelled per step (section 9, figure 9d)", _RIVALS, "step", ("2.5%", "5%", "10%")
+        "images labelled per step (section 9, figure 9d)",
+        _RIVALS,
+        "step",
+        _always("2.5%", "5%", "10%"),
     ),
     "network": Ablation(
         "other networks (section 9, figure 10)",
         _RIVALS,
         "network",
-        {
-            "classification": ("vgg16", "resnet18", "mobilenet_v3_small"),
-            "segmentation": (
-                "drn_d_22",
-                "deeplabv3_mobilenet_v3_large",
-                "lraspp_mobilenet_v3_large",
-            ),
-            "detection": ("ssd300_vgg16", "ssdlite320_mobilenet_v3_large"),
-        },
+        lambda task, classes: _NETWORKS[task],  # noqa: ARG005
     ),
 }
 """The ablations by name."""

@@ -14,7 +14,7 @@ from cdal.benchmark.data_set import Part
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder
 from cdal.benchmark.loaded_data import LoadedData
-from cdal.benchmark.plan import Plan, machine, make_plan, task_of
+from cdal.benchmark.plan import Plan, kind_of, machine, make_plan
 from cdal.benchmark.simulation import Simulation
 from cdal.datasets import DatasetError
 from cdal.models import ModelError
@@ -68,9 +68,13 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _runs(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
     """The arguments of each run: one run, or one per value of an ablation's option."""
     ablation = _ablation(arguments)
-    if ablation is not None:
+    if ablation is None:
+        yield arguments
+        return
+    ablation.check(arguments.name, vars(arguments))
+    if arguments.selectors is None:
         arguments.selectors = ablation.selectors
-    if ablation is None or ablation.option is None or None in (arguments.out, arguments.dataset):
+    if ablation.option is None or None in (arguments.out, arguments.dataset):
         yield arguments
         return
     for value, out in _folders(arguments, ablation).items():
@@ -88,7 +92,10 @@ def _ablation(arguments: argparse.Namespace) -> Ablation | None:
 
 def _folders(arguments: argparse.Namespace, ablation: Ablation) -> dict[str, Path]:
     """The folder of each run of an ablation, by the option's value."""
-    values = ablation.values_for(lambda: task_of(arguments))
+    if arguments.values is not None:
+        values = ablation.read_values(arguments.values)
+    else:
+        values = ablation.values(*kind_of(arguments))
     return {value: arguments.out / f"{ablation.option}-{value}" for value in values}
 
 

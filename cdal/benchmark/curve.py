@@ -91,7 +91,7 @@ def read_curves(
     if twice is not None:
         raise BenchmarkError(f"The selector {twice} is named twice.")
     for option in shared:
-        if not any(option in _taken(curve.name) for curve in curves):
+        if not any(option in _taken(curve.name) - _own(curve.label) for curve in curves):
             raise BenchmarkError(
                 f"--{option} has no effect on {', '.join(labels)}: leave it out, or add a selector "
                 "that has it."
@@ -110,6 +110,12 @@ def split_labels(text: str) -> list[str]:
     if not labels:
         raise BenchmarkError("--selectors must name at least one selector.")
     return labels
+
+
+def _own(label: str) -> set[str]:
+    """The options in a curve's label."""
+    _, _, text = label.partition(":")
+    return {option.partition("=")[0].strip() for option in text.split(",")}
 
 
 def _read(label: str, shared: Mapping[str, str], task: str, classes: Sequence[str]) -> Curve:

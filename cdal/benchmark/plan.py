@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cdal.benchmark.ablations import ABLATIONS
+from cdal.benchmark.ablations import ABLATIONS, DEFAULT_SELECTORS
 from cdal.benchmark.budgets import Amount, budgets
 from cdal.benchmark.curve import OPTIONS, Curve, read_curves
 from cdal.benchmark.data_set import DataSet, Part, open_data_set
@@ -110,7 +110,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         )
     if kept is not None and (is_backbone(network) or not DETECTORS[network].family.background):
         raise BenchmarkError(f"{network} has no background class, which {kept} would keep.")
-    _check_opinions(curves, network, arguments.noise)
+    _check_opinions(curves, network, arguments.noise or 0.0)
     _check_first_round(arguments, network)
     initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))
     settings = Settings(
@@ -136,8 +136,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         limit=arguments.limit,
         test_limit=arguments.test_limit,
         first_round=arguments.first_round,
-        bias=arguments.bias,
-        noise=arguments.noise,
+        bias=arguments.bias or 0,
+        noise=arguments.noise or 0.0,
         unlabelled=arguments.unlabelled,
         keep_scores=arguments.keep_scores,
         oracle=arguments.oracle,
@@ -149,13 +149,14 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     return Plan(settings, curves, data, device)
 
 
-def task_of(arguments: argparse.Namespace) -> str:
-    """The requested task, or the one the images are labelled for.
+def kind_of(arguments: argparse.Namespace) -> tuple[str, int]:
+    """The task that the images are labelled for, and their number of classes.
 
     Raises:
         BenchmarkError, DatasetError: there are no such images.
     """
-    return _open(arguments)[1].task
+    data = _open(arguments)[1]
+    return data.task, len(data.classes)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -196,10 +197,10 @@ def _with_protocol(arguments: argparse.Namespace, protocol: str | None) -> dict[
 def _selectors(arguments: argparse.Namespace, shared: dict[str, str], data: DataSet) -> str:
     """The curves as text; for an ablation, with its classes filled in."""
     if arguments.benchmark_command != "ablation":
-        return str(arguments.selectors)
+        return str(arguments.selectors or DEFAULT_SELECTORS)
     ablation = ABLATIONS[arguments.name]
     if "{" not in ablation.selectors:
-        return ablation.selectors
+        return str(arguments.selectors or ablation.selectors)
     classes = shared.pop("classes").split("+") if "classes" in shared else data.classes
     return ablation.labels(classes)
 
@@ -220,7 +221,7 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
         if value is not None and value < smallest:
             option = name.replace("_", "-")
             raise BenchmarkError(f"--{option} must be at least {smallest}, not {value}.")
-    if not 0 <= arguments.noise <= 1:
+    if not 0 <= (arguments.noise or 0.0) <= 1:
         raise BenchmarkError(f"--noise must be from 0 to 1, not {arguments.noise}.")
 
 

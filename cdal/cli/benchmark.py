@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from cdal.benchmark.ablations import ABLATIONS
+from cdal.benchmark.ablations import ABLATIONS, DEFAULT_SELECTORS
 from cdal.selectors import SELECTORS
-
-DEFAULT_SELECTORS = "random,entropy,core-set,cdal-cs,cdal-rl"
 
 
 def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
@@ -27,8 +26,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments, and the subcommands ``ablation`` and ``report``."""
-    _add_simulation(parser)
-    _add_method(parser)
+    _add_simulation(parser.add_argument)
+    _add_method(parser.add_argument)
     commands = parser.add_subparsers(dest="benchmark_command", metavar="COMMAND")
     ablation = commands.add_parser(
         "ablation",
@@ -36,14 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="; ".join(f"{name}: {entry.what}" for name, entry in ABLATIONS.items()),
     )
     ablation.add_argument("name", choices=sorted(ABLATIONS), metavar="NAME")
-    _add_simulation(ablation)
-    _add_method(ablation)
+    ablation.add_argument(
+        "--values",
+        metavar="LIST",
+        help="values of what varies, comma-separated: 0,10,20; default: those of the ablation",
+    )
+
+    def add(*names: str, **settings: Any) -> None:
+        # No defaults: they would replace what is given before the subcommand.
+        ablation.add_argument(*names, **{**settings, "default": argparse.SUPPRESS})
+
+    _add_simulation(add)
+    _add_method(add)
     report = commands.add_parser("report", help="redraw the report of the finished steps")
     report.add_argument("folder", type=Path, metavar="DIR", help="the folder given as --out")
 
 
-def _add_simulation(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_simulation(add: Callable[..., Any]) -> None:
     add(
         "--dataset",
         type=Path,
@@ -58,7 +66,6 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--selectors",
-        default=DEFAULT_SELECTORS,
         metavar="LIST",
         help=f"comma-separated: {', '.join(sorted(SELECTORS))}; with options: "
         f"cdal-cs:missing=skip,region=image; default: {DEFAULT_SELECTORS}",
@@ -114,8 +121,7 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_method(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_method(add: Callable[..., Any]) -> None:
     add("--reward", metavar="PARTS", help="cdal-rl: cd, vr and sr joined by +")
     add("--alpha", metavar="A", help="cdal-rl: the weight of cd")
     add("--policy", metavar="WHEN", help="cdal-rl: each (trained in every round) or once")
@@ -141,14 +147,12 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     add(
         "--bias",
         type=int,
-        default=0,
         metavar="M",
         help="number of classes missing from the initial set",
     )
     add(
         "--noise",
         type=float,
-        default=0.0,
         metavar="P",
         help="share of wrong labels: the class of an image or a box; in a mask, all pixels of a "
         "class",
