@@ -8,8 +8,9 @@ ARGS ?=
 demo: .venv/demo
 	.venv/bin/cdal demo $(ARGS)
 
+# For two cores: a third process works while the others wait for servers.
 test: .venv/test
-	.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	.venv/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Before each commit: without servers, browsers and trainings of more than a second.
 test-fast: .venv/test

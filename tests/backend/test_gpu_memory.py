@@ -37,6 +37,7 @@ def with_memory_for(network: TaskNetwork, images: int) -> list[int]:
     return sizes
 
 
+@pytest.mark.slow
 def test_scoring_goes_on_in_halves_and_misses_no_image() -> None:
     network = make_network("classification", "mobilenet_v3_small", ("cat", "dog"), 32)
     sizes = with_memory_for(network, 10)
@@ -54,6 +55,7 @@ def test_scoring_goes_on_in_halves_and_misses_no_image() -> None:
     assert sizes[-1] <= 10
 
 
+@pytest.mark.slow
 def test_an_unseen_image_is_predicted_on_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,8 @@ from cdal.backend.loop import changes
 from cdal.backend.services import Services
 from cdal.backend.store.tables import ModelVersion, Pick, Project, Round
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"budget": 1000, "reserve": 4, "min_labels": 3, "train_every": 3, "image_size": 32}
 
 EVENT = "Label Studio's ANNOTATION_CREATED"
@@ -204,7 +206,6 @@ def check_order(machine: Machine) -> None:
 STEPS = ("train", "score", "select", "queue")
 
 
-@pytest.mark.slow
 def test_a_kill_at_any_point_of_a_refresh(
     machine: Machine, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:

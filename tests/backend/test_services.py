@@ -45,6 +45,7 @@ def test_a_network_is_loaded_once_however_many_ask(folders: list[Path]) -> None:
     assert all(network is found[0] for network in found)
 
 
+@pytest.mark.slow
 def test_the_least_recently_used_goes_first(folders: list[Path]) -> None:
     networks = LoadedNetworks("cpu")
     first, second = networks.get(folders[0]), networks.get(folders[1])

@@ -198,6 +198,7 @@ TARGETS = {
 MAP, MIXTURES = "Picks of the first round", "Class mixtures of picked images"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TARGETS)
 def test_kept_scores_are_drawn(tmp_path: Path, task: str) -> None:
     found = page(tmp_path, kept(tmp_path, task), Part(NAMES, Squares(TARGETS[task])))

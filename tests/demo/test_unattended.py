@@ -28,6 +28,7 @@ def measured(images: ImageSet, classes: tuple[str, ...], folder: Path) -> Metric
     return measure(folder / "version", images, images.test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", ["classification"], indirect=True)
 def test_the_network_may_order_classes_differently(drawn: ImageSet, tmp_path: Path) -> None:
     metrics = measured(drawn, tuple(reversed(drawn.classes)), tmp_path)
@@ -38,6 +39,7 @@ def test_the_network_may_order_classes_differently(drawn: ImageSet, tmp_path: Pa
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", ["segmentation"], indirect=True)
 @pytest.mark.parametrize("background", [True, False])
 def test_unlabelled_pixels_count_if_the_network_has_background(

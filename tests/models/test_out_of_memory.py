@@ -33,6 +33,7 @@ def with_memory_for(network: ClassificationNetwork, images: int) -> list[int]:
     return sizes
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     network = small_network()
     sizes = with_memory_for(network, 5)
@@ -51,6 +52,7 @@ def test_training_goes_on_with_smaller_batches(monkeypatch: pytest.MonkeyPatch) 
     assert all(loss > 0 for loss in report.losses)
 
 
+@pytest.mark.slow
 def test_the_gradients_of_the_parts_add_up_to_those_of_the_whole() -> None:
     """Except with batch normalisation, which is disabled here."""
     weights = []

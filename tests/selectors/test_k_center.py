@@ -102,6 +102,7 @@ def assert_greedy(picks, distances, mask, budget):
         nearest = np.minimum(nearest, distances[pick])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidates", [3, 256])
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(pool=pools(), missing=st.sampled_from(["skip", "uniform"]), share=st.floats(0, 1))

@@ -195,6 +195,7 @@ def test_a_rollback_meanwhile_keeps_it_from_serving(
     assert serving == 1
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_the_fully_trained_model_that_serves(services: Services) -> None:
     project = add_project(services)
     run(services, project, "train", training="full")

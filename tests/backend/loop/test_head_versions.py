@@ -77,6 +77,7 @@ def says(network: TaskNetwork, colour: str) -> str:
 CAT_AND_DOG = '<Choice value="cat"/><Choice value="dog"/>'
 
 
+@pytest.mark.slow
 def test_an_added_label_is_learnt(services: Services) -> None:
     project = add_project(services)
     trained(services, project, CAT_AND_DOG, ("cat", "dog"))
@@ -87,6 +88,7 @@ def test_an_added_label_is_learnt(services: Services) -> None:
     assert [says(network, colour) for colour in COLOURS] == ["cat", "dog", "owl"]
 
 
+@pytest.mark.slow
 def test_a_renamed_label_is_compared_by_its_former_name(services: Services) -> None:
     project = add_project(services)
     trained(services, project, CAT_AND_DOG, ("cat", "dog"))
@@ -100,6 +102,7 @@ def test_a_renamed_label_is_compared_by_its_former_name(services: Services) -> N
     assert "before it 1.000" in newest.verdict  # the gate knows what it called a dog
 
 
+@pytest.mark.slow
 def test_a_rollback_to_a_head(services: Services) -> None:
     project = add_project(services)
     trained(services, project, CAT_AND_DOG, ("cat", "dog"))
@@ -110,6 +113,7 @@ def test_a_rollback_to_a_head(services: Services) -> None:
     assert says(first, "red") == "cat"
 
 
+@pytest.mark.slow
 def test_what_a_head_began_from_is_recorded(services: Services) -> None:
     project = add_project(services)
     network = trained(services, project, CAT_AND_DOG, ("cat", "dog"))

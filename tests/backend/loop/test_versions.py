@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from sqlalchemy import select
 from support.offline import (
@@ -36,6 +37,7 @@ def serving(services: Services) -> int | None:
         return session.get_one(Project, 1).serving_version_id
 
 
+@pytest.mark.slow
 def test_the_newest_good_one_that_was_promoted_serves(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     project = add_project(services)

@@ -20,6 +20,7 @@ def scene_of(example: Example) -> Scene:
     return draw_scene(SEED, int(Path(example.name).stem), 48)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_written_scenes_are_read_back(tmp_path: Path, task: str) -> None:
     shares: list[float] = []
