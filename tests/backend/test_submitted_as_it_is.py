@@ -15,10 +15,12 @@ from PIL import Image
 from support.label_studio_page import LabelStudioPage
 from support.processes import PATIENCE
 
-from cdal.backend.annotations import Region, read_annotations, to_result
+from cdal.backend.annotations import Region, read_annotations, read_result, to_result
+from cdal.backend.annotations.agreement import agreement
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.annotations.masks import enlarge
 from cdal.backend.images.decode import decode
+from cdal.backend.reports.pre_annotations import UNCHANGED
 from cdal.backend.settings import ProjectSettings
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.project import LabelStudioProject, brush_config, rectangle_config
@@ -70,7 +72,7 @@ def exported(
     url, token = label_studio.url, label_studio.token
     with closing(LabelStudioProject.create(url, token, "as it is", config)) as made:
         (task,) = made.import_images([address])
-        made.sdk.predictions.create(task=task, result=said, score=0.5, model_version="v")
+        shown = made.sdk.predictions.create(task=task, result=said, score=0.5, model_version="v")
         made.sdk.projects.update(id=made.number, model_version="v", show_collab_predictions=True)
         page.submit_next(made.number)
     answer = httpx.get(
@@ -80,6 +82,7 @@ def exported(
     )
     (item,) = answer.json()
     found: list[dict[str, Any]] = item["annotations"]
+    assert [annotation["parent_prediction"] for annotation in found] == [shown.id]
     return found
 
 
@@ -97,6 +100,9 @@ def test_nothing_is_lost(
     truth = found.truth
     assert truth is not None
     assert found.left_out == ()
+    predicted = read_result(control, said, SETTINGS).truth
+    assert predicted is not None
+    assert agreement(predicted, truth) >= UNCHANGED
     target = truth.target(*size)
     if tag == "RectangleLabels":
         expected = torch.tensor([[0, 30.1, 101.5, 210.7, 0], [62.93, 66.22, 203, 301, 1]])

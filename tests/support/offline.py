@@ -24,7 +24,13 @@ from cdal.backend.config import ServerConfig
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
-from cdal.backend.label_studio.data import MLBackendInfo, ProjectInfo, TaskInfo, WebhookInfo
+from cdal.backend.label_studio.data import (
+    MLBackendInfo,
+    PredictionInfo,
+    ProjectInfo,
+    TaskInfo,
+    WebhookInfo,
+)
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.project_config import ProjectConfig
@@ -249,6 +255,7 @@ class FakeLabelStudio:
     info: ProjectInfo = field(default_factory=lambda: ProjectInfo("Pets", CONFIG, "", ""))
     known: dict[int, TaskInfo] = field(default_factory=dict)
     given: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    predictions: dict[int, PredictionInfo] = field(default_factory=dict)
     refuses: Callable[[Mapping[str, Any]], bool] = lambda _: False
     failures: list[LabelStudioError | None] = field(default_factory=list)
     imports: list[list[dict[str, Any]]] = field(default_factory=list)
@@ -308,6 +315,10 @@ class FakeLabelStudio:
         since = changed_since or ""
         older = {task.task_id for task in self.known.values() if task.updated_at < since}
         return iter([pair for pair in self.given.items() if pair[0] not in older])
+
+    def prediction(self, number: int) -> PredictionInfo | None:
+        self.calls.append(f"prediction {number}")
+        return self.predictions.get(number)
 
     def people(self) -> dict[int, str]:
         return {1: "Ada Lovelace"}

@@ -27,6 +27,7 @@ __all__ = [
     "Truth",
     "mark_of",
     "read_annotations",
+    "read_result",
     "to_result",
 ]
 
@@ -59,7 +60,11 @@ def read_annotations(
     annotation = counting_annotation(annotations)
     if annotation is None:
         return Reading(None)
-    result = annotation.get("result")
+    return read_result(control, annotation.get("result"), settings)
+
+
+def read_result(control: Control, result: object, settings: ProjectSettings) -> Reading:
+    """What the regions of an annotation or of a prediction say about the image."""
     if not isinstance(result, list | tuple):  # not even an empty one, which says that there is none
         return Reading(None, (DAMAGED,))
     return FORMATS[control.tag].read(control, result, settings)

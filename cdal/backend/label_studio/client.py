@@ -17,6 +17,7 @@ from cdal.backend.connections import TRUST_IT, is_untrusted
 from cdal.backend.errors import GRANT_ACCESS, LabelStudioError
 from cdal.backend.label_studio.data import (
     MLBackendInfo,
+    PredictionInfo,
     ProjectInfo,
     TaskInfo,
     WebhookInfo,
@@ -196,7 +197,10 @@ class LabelStudioClient:
                 condition("updated_at", "greater_or_equal", "Datetime", changed_since)
             )
         # Task and annotation fields together: Label Studio filters both levels by one list.
-        include = "id,annotations,result,was_cancelled,ground_truth,updated_at"
+        include = (
+            "id,annotations,result,was_cancelled,ground_truth,updated_at,"
+            "parent_prediction,completed_by"
+        )
         with asking_to("read the annotations"):
             for task in self._sdk.tasks.list(
                 project=self.project,
@@ -206,6 +210,17 @@ class LabelStudioClient:
                 query=query_of(conditions),
             ):
                 yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
+
+    def prediction(self, number: int) -> PredictionInfo | None:
+        """A prediction by its number; None if there is none, as after it was deleted."""
+        try:
+            with asking_to("read a prediction"):
+                found = self._sdk.predictions.get(id=number)
+        except LabelStudioError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        return PredictionInfo(found.model_version or "", found.result)
 
     def people(self) -> dict[int, str]:
         """Every user's name by number; the e-mail address of those without a name."""

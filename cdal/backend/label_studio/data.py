@@ -30,6 +30,14 @@ class MLBackendInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictionInfo:
+    """A prediction of a task, and the version under which it was imported."""
+
+    model_version: str
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookInfo:
     """A webhook of a project."""
 

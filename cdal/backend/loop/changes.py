@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, select
@@ -13,6 +14,7 @@ from cdal.backend.annotations import mark_of
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.data import TaskInfo, moment_of, stamp
+from cdal.backend.loop import pre_annotations
 from cdal.backend.loop.connection import POLL
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.queue import watch_queue
@@ -20,6 +22,7 @@ from cdal.backend.project_config import ProjectConfig
 from cdal.backend.store.database import Store
 from cdal.backend.store.queries import count_labelled, count_tasks, forget_all_but
 from cdal.backend.store.tables import (
+    Annotation,
     Annotator,
     ModelVersion,
     Prediction,
@@ -77,10 +80,10 @@ def read_changes(work: Context) -> int:
     work.control = control
     since = first_to_read(since)
     read = list(_until_stopped(work, work.client.tasks(since)))
-    _save(work, read, _read_marks(work, read, since))
+    _save(work, read, _read_labels(work, read, since))
     if _is_behind(work):
         everything = list(_until_stopped(work, work.client.tasks()))
-        _save(work, everything, {})
+        _save(work, everything, _Labels())
         with work.services.store.transaction() as session:
             forget_all_but(session, work.project.id, {task.task_id for task in everything})
         read = everything
@@ -117,26 +120,43 @@ def _is_behind(work: Context) -> bool:
     return work.job.asked_by == POLL and labelled > known_labelled
 
 
-def _read_marks(work: Context, tasks: Iterable[TaskInfo], since: str | None) -> dict[int, str]:
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """What was submitted for the tasks that changed.
+
+    Attributes:
+        marks: what they are labelled as now, by task id.
+        compared: their annotations that began with a pre-annotation, by task id.
+    """
+
+    marks: dict[int, str] = field(default_factory=dict)
+    compared: dict[int, list[Annotation]] = field(default_factory=dict)
+
+
+def _read_labels(work: Context, tasks: Iterable[TaskInfo], since: str | None) -> _Labels:
     """What the changed tasks that are labelled are labelled as now."""
+    labels = _Labels()
     if not any(task.annotations for task in tasks):
-        return {}
-    marks: dict[int, str] = {}
+        return labels
+    with work.services.store.reading() as session:
+        shown = pre_annotations.shown_tasks(session, work.project.id)
     for task_id, submitted in work.client.annotations(since):
         work.check_stop()
         mark = mark_of(work.control, submitted)
         if mark is not None:
-            marks[task_id] = mark
-    return marks
+            labels.marks[task_id] = mark
+        if task_id in shown:
+            labels.compared[task_id] = pre_annotations.compare(work, task_id, submitted)
+    return labels
 
 
-def _save(work: Context, tasks: Iterable[TaskInfo], marks: Mapping[int, str]) -> None:
+def _save(work: Context, tasks: Iterable[TaskInfo], labels: _Labels) -> None:
     """Write tasks as Label Studio has them; a changed image is no longer a bad one.
 
     Args:
         work: the job.
         tasks: as they were read.
-        marks: what they are labelled as, as far as that was read.
+        labels: what they are labelled as, as far as that was read.
     """
     key = work.control.image_key
     tasks = list(tasks)
@@ -164,8 +184,9 @@ def _save(work: Context, tasks: Iterable[TaskInfo], marks: Mapping[int, str]) ->
                     if row.learnt_as is not None:
                         row.learnt_as = ""  # of another image
                 row.annotations, row.skips = task.annotations, task.skips
-                _mark(row, task, marks.get(task.task_id))
+                _mark(row, task, labels.marks.get(task.task_id))
             record(session, work.project.id, chunk)
+            _record_compared(session, work.project.id, chunk, labels)
             _forget_findings(session, work.project.id, moved)
     if tasks:
         # Only once all are written: what a kill prevents from being written must be read again.
@@ -216,6 +237,15 @@ def record(session: Session, project_id: int, tasks: Sequence[TaskInfo]) -> None
         for task in tasks
         if task.annotations > 0 and task.labelled_at is not None
     )
+
+
+def _record_compared(
+    session: Session, project_id: int, tasks: Sequence[TaskInfo], labels: _Labels
+) -> None:
+    """Record what annotations kept of their pre-annotations, of those that were read or deleted."""
+    ids = [t.task_id for t in tasks if t.annotations == 0 or t.task_id in labels.compared]
+    rows = [row for task_id in ids for row in labels.compared.get(task_id, ())]
+    pre_annotations.record(session, project_id, ids, rows)
 
 
 def learn_names(

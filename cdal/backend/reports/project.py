@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.loop.rounds import labels_in, open_round
 from cdal.backend.reports.jobs import JobView, job_view
+from cdal.backend.reports.pre_annotations import PreAnnotationsView, pre_annotations_by_round
 from cdal.backend.reports.state import StateView, state_view
 from cdal.backend.reports.view import LARGEST_ID, Time, View
 from cdal.backend.store.queries import count_labelled, count_tasks
@@ -71,6 +72,9 @@ class RoundView(View):
     warnings: list[str]
     seconds: dict[str, float] = Field(
         description="Seconds that the jobs for all of its orders took, by kind."
+    )
+    pre_annotations: PreAnnotationsView | None = Field(
+        description="What people made of its predictions; null where none was submitted."
     )
 
 
@@ -157,6 +161,7 @@ def project_view(session: Session, project: Project) -> ProjectView:
         select(Job).filter_by(project_id=project.id).order_by(Job.id.desc()).limit(NEWEST_JOBS)
     ).all()
     numbers = {version.id: version.number for version in versions}
+    kept = pre_annotations_by_round(session, project.id)
     return ProjectView(
         id=project.id,
         label_studio_id=project.label_studio_id,
@@ -175,7 +180,8 @@ def project_view(session: Session, project: Project) -> ProjectView:
         metric=_metric(versions, project.serving_version_id),
         versions=[_version(version, numbers) for version in versions],
         rounds=[
-            _round(list(orders), numbers) for _, orders in groupby(rounds, lambda row: row.number)
+            _round(list(orders), numbers, kept.get(number))
+            for number, orders in groupby(rounds, lambda row: row.number)
         ],
         jobs=[job_view(job) for job in jobs],
     )
@@ -224,7 +230,9 @@ def _version(version: ModelVersion, numbers: Mapping[int, int]) -> VersionView:
     )
 
 
-def _round(orders: Sequence[Round], numbers: Mapping[int, int]) -> RoundView:
+def _round(
+    orders: Sequence[Round], numbers: Mapping[int, int], kept: PreAnnotationsView | None
+) -> RoundView:
     """A round, by its orders from the first to the newest."""
     followed = [row for row in orders if row.queue_version is not None]
     row = (followed or orders)[-1]
@@ -244,4 +252,5 @@ def _round(orders: Sequence[Round], numbers: Mapping[int, int]) -> RoundView:
         queue_version=row.queue_version,
         warnings=row.warnings,
         seconds=seconds,
+        pre_annotations=kept,
     )

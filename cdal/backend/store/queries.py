@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -120,6 +120,6 @@ def namesakes(session: Session, uid: str) -> list[Project]:
     return list(session.scalars(select(Project).filter_by(uid=uid).order_by(Project.id)))
 
 
-def is_id(value: object) -> bool:
+def is_id(value: object) -> TypeGuard[int]:
     """Whether a value from outside is an integer that the database can look up."""
     return isinstance(value, int) and 0 <= value < 2**63

@@ -125,6 +125,23 @@ class Submission(Base):
     seconds: Mapped[float | None]  # per annotation, the mean
 
 
+class Annotation(Base):
+    """A submitted annotation that is compared: with the pre-annotation that it began with.
+
+    Agreements are from 0 to 1, see annotations/agreement.py.
+    """
+
+    __tablename__ = "annotations"
+    __table_args__ = (Index("annotations_by_task", "project_id", "task_id"),)
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    annotation_id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int]
+    annotator: Mapped[int | None]  # their id in Label Studio
+    round: Mapped[int | None]  # the number of the round that the pre-annotation was queued in
+    kept: Mapped[float | None]  # agreement with the pre-annotation when it was first read
+
+
 class Annotator(Base):
     """A person who labels, and their name in Label Studio."""
 

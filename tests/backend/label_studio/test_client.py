@@ -109,6 +109,21 @@ def test_tasks_annotations_and_counts(
     found = dict(client.annotations())
     assert sorted(found) == [ids[1], ids[3]]  # a skipped task has no submitted annotation
     assert found[ids[1]][0]["result"][0]["value"] == {"choices": ["dog"]}
+    assert found[ids[1]][0]["completed_by"] in client.people()
+    assert found[ids[1]][0]["parent_prediction"] is None
+
+
+def test_a_prediction_is_read_by_its_number(
+    project: LabelStudioProject, client: LabelStudioClient
+) -> None:
+    (task,) = project.import_images(["/data/upload/0.png"])
+    made = project.sdk.predictions.create(task=task, result=choice("cat"), model_version="v")
+    assert made.id is not None
+    found = client.prediction(made.id)
+    assert found is not None
+    assert found.model_version == "v"
+    assert found.result[0]["value"] == {"choices": ["cat"]}
+    assert client.prediction(made.id + 1) is None
 
 
 def test_whatever_changes_what_counts_changes_the_task(

@@ -30,6 +30,7 @@ from cdal.backend.images.cache import DiskCache
 from cdal.backend.loop import comparison, pool_map
 from cdal.backend.loop.comparison import QUICK
 from cdal.backend.store.tables import (
+    Annotation,
     ClassMetrics,
     Event,
     ModelVersion,
@@ -367,6 +368,12 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
         bounds = {"at_least": False, "at_most": False}
         session.add(Savings(project_id=1, version=1, result={**known, **measured, **bounds}))
         session.get_one(Project, 1).extra_params = {"random_share": 0.25}
+        session.add_all(
+            Annotation(project_id=1, annotation_id=n, task_id=n, annotator=3, round=2, kept=kept)
+            for n, kept in enumerate((1.0, 0.9995, 0.6, 0.5))
+        )
+    kept = pooled.get("/api/v1/projects/1").get_json()["rounds"][0]["pre_annotations"]
+    assert [kept[name] for name in ("unchanged", "changed", "replaced")] == [2, 1, 1]
     told = pooled.get("/api/v1/projects/1/throughput").get_json()
     assert (told["labels"], told["annotators"][0]["name"]) == (1, "annotator 3")
     assert told["over_time"]["bars"][0]["labels"] == 1
@@ -385,6 +392,7 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
     said = text(pooled.get("/projects/1"))
     assert "At least 90 labels lost against random" in said
     assert "annotator 3 1 4.0 s" in said
+    assert "Changed a little Replaced Agreement 2 2 1 1 0.77" in said
 
 
 def test_the_api_says_what_does_not_exist(browser: FlaskClient) -> None:

@@ -1,0 +1,76 @@
+"""How far two annotations of an image agree, whoever made them: from 0 to 1.
+
+- Choices: 1 for the same class, else 0.
+- Boxes: the IoU of the pairs of boxes that mean the same object, summed, by the number of objects
+  that either has. Two boxes are a pair if they have the same label and an IoU over `SAME_OBJECT`.
+- Masks: the share of the pixels that either labels which have the same label in both.
+
+Two annotations that both say that there is nothing agree.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from cdal.backend.annotations.choices import ChoiceTruth
+from cdal.backend.annotations.format import Truth
+from cdal.backend.annotations.masks import MaskTruth
+from cdal.backend.annotations.rectangles import BoxesTruth
+from cdal.models.predictions import IGNORED
+
+SAME_OBJECT = 0.5
+"""The IoU over which two boxes of a class are taken for the same object."""
+
+SIDE = 512
+"""Masks are compared at this size, whatever the image's: a thousandth of it is 262 pixels."""
+
+
+def agreement(one: Truth, other: Truth) -> float:
+    """How far two annotations of an image agree, see above.
+
+    Raises:
+        TypeError: they are of different kinds.
+    """
+    match one, other:
+        case ChoiceTruth(), ChoiceTruth():
+            return float(one.label == other.label)
+        case BoxesTruth(), BoxesTruth():
+            return _of_boxes(one, other)
+        case MaskTruth(), MaskTruth():
+            return _of_masks(one, other)
+    raise TypeError(f"a {type(one).__name__} is not comparable with a {type(other).__name__}")
+
+
+def pairs(one: BoxesTruth, other: BoxesTruth) -> list[tuple[int, int, float]]:
+    """The boxes of two annotations that mean the same objects, and their IoU; each in one pair."""
+    overlaps = box_iou(torch.from_numpy(one.boxes), torch.from_numpy(other.boxes)).numpy()
+    overlaps[one.indices[:, None] != other.indices] = 0.0
+    rows, columns = np.nonzero(overlaps > SAME_OBJECT)
+    best_first = np.argsort(-overlaps[rows, columns], kind="stable")
+    found: list[tuple[int, int, float]] = []
+    taken: tuple[set[int], set[int]] = (set(), set())
+    for row, column in zip(rows[best_first].tolist(), columns[best_first].tolist(), strict=True):
+        if row not in taken[0] and column not in taken[1]:
+            taken[0].add(row)
+            taken[1].add(column)
+            found.append((row, column, float(overlaps[row, column])))
+    return found
+
+
+def _of_boxes(one: BoxesTruth, other: BoxesTruth) -> float:
+    same = pairs(one, other)
+    objects = len(one.boxes) + len(other.boxes) - len(same)
+    return sum(overlap for _, _, overlap in same) / objects if objects else 1.0
+
+
+def _of_masks(one: MaskTruth, other: MaskTruth) -> float:
+    background = len(one.labels)
+    first, second = (truth.target(SIDE, SIDE).numpy() for truth in (one, other))
+    known = (first != IGNORED) & (second != IGNORED)
+    labelled = (known & ((first != background) | (second != background))).sum()
+    if one.uncovered == IGNORED:  # an uncovered pixel may be of any class, or not labelled yet
+        labelled = ((first != IGNORED) | (second != IGNORED)).sum()
+    same = (known & (first == second) & (first != background)).sum()
+    return float(same / labelled) if labelled else 1.0
