@@ -28,7 +28,9 @@ SelectorName = Literal[
     "prob-cover",
     "badge",
     "bald",
+    "mc-dropout",
     "committee",
+    "suggestive-annotation",
     "dropquery",
 ]
 
@@ -68,8 +70,8 @@ class ProjectSettings(BaseModel):
     )
     selector: SelectorName = Field(
         "cdal-cs",
-        description="How the next images are chosen; `bald`, `committee` and `dropquery` are for "
-        "classification with head training.",
+        description="How the next images are chosen; `bald`, `mc-dropout`, `committee`, "
+        "`suggestive-annotation` and `dropquery` are for classification with head training.",
     )
     selector_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the selector, by name."

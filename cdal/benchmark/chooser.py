@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from cdal.benchmark.companions import companion_scores
 from cdal.benchmark.curve import Curve
 from cdal.benchmark.folder import SimulationFolder, finite
 from cdal.benchmark.loaded_data import LoadedData, LoadedFeatures
 from cdal.benchmark.scores import Scores, score, unseen_pool
 from cdal.benchmark.stopwatch import Stopwatch
+from cdal.benchmark.trainer import Trainer
 from cdal.models import TaskNetwork
 from cdal.models.classification.head import ClassificationHead
 from cdal.models.classification.stochastic import Committee, dropout_passes
@@ -44,11 +46,15 @@ class Chooser:
     Args:
         loaded: the data, with the pool.
         folder: where policies are kept, and scores if wanted.
+        trainer: of the run, for what is trained beside a network.
         keep_scores: whether to keep the scores.
     """
 
-    def __init__(self, loaded: LoadedData, folder: SimulationFolder, keep_scores: bool) -> None:
+    def __init__(
+        self, loaded: LoadedData, folder: SimulationFolder, trainer: Trainer, keep_scores: bool
+    ) -> None:
         self._loaded = loaded
+        self._trainer = trainer
         self._folder = folder
         self._keep_scores = keep_scores
 
@@ -101,6 +107,11 @@ class Chooser:
         with watch.part("select"):
             if used is not None and curve.opinions is not None:
                 pool = replace(pool, samples=self._opinions(curve, used, rows, drawn))
+            if curve.companion is not None:
+                added = companion_scores(
+                    selector, self._trainer, self._loaded, rows, seed, progress
+                )
+                pool = replace(pool, **{k: v.to(pool.device) for k, v in added.items()})
             selection = selector.select(pool, count, drawn, progress)
         seconds = watch.seconds("select")
         if used is not None:

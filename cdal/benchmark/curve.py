@@ -11,10 +11,12 @@ from cdal.benchmark.errors import BenchmarkError
 from cdal.mixture_kind import MixtureKind
 from cdal.selectors import (
     SELECTORS,
+    Companion,
     Opinions,
     Region,
     Selector,
     Weights,
+    companion_of,
     make_selector,
     opinions_of,
     option_types,
@@ -60,6 +62,11 @@ class Curve:
     def opinions(self) -> Opinions | None:
         """Whose opinions about each image it needs, if any."""
         return opinions_of(self.name)
+
+    @property
+    def companion(self) -> Companion | None:
+        """What must be trained beside the network for it, if anything."""
+        return companion_of(self.name)
 
     def selector(self, policy_file: str) -> Selector:
         """Make the selector; a policy trained once is kept in ``policy_file``."""

@@ -25,6 +25,7 @@ from cdal.benchmark.trainer import new_network, recipe
 from cdal.models import choose_device, choose_network
 from cdal.models.backbone import is_backbone
 from cdal.models.detection.architectures import DETECTORS
+from cdal.models.detection.ssd import Ssd
 from cdal.models.feature_store import FeatureStore
 from cdal.models.head import HeadNetwork
 
@@ -111,6 +112,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     if kept is not None and (is_backbone(network) or not DETECTORS[network].family.background):
         raise BenchmarkError(f"{network} has no background class, which {kept} would keep.")
     _check_opinions(curves, network, arguments.noise or 0.0)
+    _check_companions(curves, network)
     _check_first_round(arguments, network)
     initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))
     settings = Settings(
@@ -235,6 +237,22 @@ def _check_opinions(curves: Sequence[Curve], network: str, noise: float) -> None
     committee = next((curve for curve in curves if curve.opinions == "committee"), None)
     if committee is not None and noise:
         raise BenchmarkError(f"{committee.label} learns from true labels; leave out --noise.")
+
+
+def _check_companions(curves: Sequence[Curve], network: str) -> None:
+    wanting = next((curve for curve in curves if curve.companion is not None), None)
+    if wanting is None:
+        return
+    if is_backbone(network):
+        raise BenchmarkError(
+            f"{wanting.label} trains a second network on the images, and of a head only features "
+            "are kept; use --training full."
+        )
+    detector = DETECTORS.get(network)
+    if wanting.companion == "loss-predictor" and detector and not isinstance(detector.family, Ssd):
+        raise BenchmarkError(
+            f"{wanting.label} needs an SSD among detectors, and {network} is of another family."
+        )
 
 
 def _check_first_round(arguments: argparse.Namespace, network: str) -> None:

@@ -47,7 +47,7 @@ class Simulation:
         self._folder = folder
         self._trainer = Trainer(settings, loaded)
         self._oracle: tuple[int, TaskNetwork] | None = None
-        self._chooser = Chooser(loaded, folder, settings.keep_scores)
+        self._chooser = Chooser(loaded, folder, self._trainer, settings.keep_scores)
         self._done = {
             (curve.label, seed): folder.count_steps(curve.label, seed, settings.budgets)
             for curve in curves

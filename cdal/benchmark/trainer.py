@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cdal.benchmark.folder import finite, read_json, write_json
-from cdal.benchmark.loaded_data import LoadedData
+from cdal.benchmark.loaded_data import Loaded, LoadedData
 from cdal.benchmark.noise import Noise
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.stopwatch import Stopwatch
@@ -56,22 +56,35 @@ class Trainer:
         loaded = self._loaded
         watch = Stopwatch(loaded.device)
         with watch.part("train"):
-            network = start or new_network(self._settings, loaded.data.classes, loaded.device, seed)
-        images = loaded.pool.take(rows)
-        if self._settings.noise:
-            noise = Noise(self._settings.task, loaded.annotated, self._settings.noise, seed)
-            images = images.relabelled(noise, network.count_classes)
+            network = start or self.new_network(seed)
+        images = self.labelled(rows, seed, network)
         with watch.part("train"):
             report = fit(
                 network,
                 images,
                 None,
-                recipe(self._settings, seed),
+                self.recipe(seed),
                 lambda done: progress(done.share),
             )
         with watch.part("evaluate"):
             metrics = network.evaluate(loaded.test)
         return Trained(network, results_of(report, metrics), watch.seconds("train", "evaluate"))
+
+    def new_network(self, seed: int) -> TaskNetwork:
+        """A new network; the same seed gives the same weights."""
+        return new_network(self._settings, self._loaded.data.classes, self._loaded.device, seed)
+
+    def recipe(self, seed: int) -> Recipe:
+        """The recipe of each training."""
+        return recipe(self._settings, seed)
+
+    def labelled(self, rows: Sequence[int], seed: int, network: TaskNetwork) -> Loaded:
+        """These images of the pool with the labels that annotators give them."""
+        images: Loaded = self._loaded.pool.take(rows)
+        if self._settings.noise:
+            noise = Noise(self._settings.task, self._loaded.annotated, self._settings.noise, seed)
+            images = images.relabelled(noise, network.count_classes)
+        return images
 
     def work(self, labelled: int) -> float:
         """About how long a step with this many labels takes, in forward passes of one image.

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -29,6 +30,24 @@ READING = 0.1
 """The share of the progress attributed to reading the images."""
 
 
+class Companion(Protocol):
+    """What learns beside a network, in the same steps, from the network's own forward passes."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Its layers."""
+        ...
+
+    def loss(self, targets: Sequence[Tensor], share: float) -> Tensor:
+        """What is added to the loss of the batch that the network has just seen.
+
+        Args:
+            targets: of the batch.
+            share: of the training that is done.
+        """
+        ...
+
+
 def fit(
     network: TaskNetwork,
     train: Dataset | LabelledFeatures,
@@ -36,6 +55,7 @@ def fit(
     recipe: Recipe,
     progress: Callable[[FitProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    companion: Companion | None = None,
 ) -> FitReport:
     """Train a network, starting from its current weights; only its head if its backbone is frozen.
 
@@ -47,6 +67,7 @@ def fit(
         recipe: if it has no learning rate, the architecture's own is used.
         progress: called after each epoch, and about once per second.
         stop: called before each step; True stops the training.
+        companion: what learns beside the network, if all of its weights are trained.
 
     Raises:
         ModelError: there are no images to learn from, they are features that the network does not
@@ -59,7 +80,7 @@ def fit(
         return fit_head(network, train, held_out, recipe, progress, stop)
     if isinstance(train, LabelledFeatures) or isinstance(held_out, LabelledFeatures):
         raise ModelError(f"{network.manifest.architecture} learns from images, not from features.")
-    return _fit_all(network, train, held_out, recipe, progress, stop)
+    return _fit_all(network, train, held_out, recipe, progress, stop, companion)
 
 
 def _fit_all(
@@ -69,6 +90,7 @@ def _fit_all(
     recipe: Recipe,
     progress: Callable[[FitProgress], None],
     stop: Callable[[], bool],
+    companion: Companion | None,
 ) -> FitReport:
     """Train all weights, see ``fit``."""
     rate = network.entry.learning_rate
@@ -85,7 +107,7 @@ def _fit_all(
     reporter = _ProgressReporter(plan, progress)
     images = network.read(train, stop, reporter.reading)
     measured = network.read(held_out, stop) if held_out is not None and len(held_out) else None
-    step = _Stepper(network, images.class_counts, recipe, plan)
+    step = _Stepper(network, images.class_counts, recipe, plan, companion)
     draws = Generator().manual_seed(recipe.seed)
     losses: list[float] = []
     history: list[Metrics] = []
@@ -139,11 +161,22 @@ def batch_order(images: int, steps: int, draws: Generator) -> tuple[Tensor, ...]
 class _Stepper:
     """An optimiser step, with mixed precision, the learning rate schedule and batch splitting."""
 
-    def __init__(self, network: TaskNetwork, counts: Tensor, recipe: Recipe, plan: Plan) -> None:
+    def __init__(
+        self,
+        network: TaskNetwork,
+        counts: Tensor,
+        recipe: Recipe,
+        plan: Plan,
+        companion: Companion | None = None,
+    ) -> None:
         self._network = network
+        self._companion = companion
+        self._steps = plan.steps
         self._objective = network.objective(counts, recipe)
         self._mixed = plan.mixed_precision
         groups = parameter_groups(network.module, recipe.weight_decay)
+        if companion is not None:
+            groups += parameter_groups(companion.module, recipe.weight_decay)
         self._optimiser = AdamW(groups, lr=plan.learning_rate)
         self._parts = 1
         self._schedule = LambdaLR(
@@ -181,6 +214,9 @@ class _Stepper:
                 some = slice(int(rows[0]), int(rows[-1]) + 1)
                 with self._network.autocast(self._mixed):
                     loss = self._objective(images[some], targets[some])
+                    if self._companion is not None:
+                        done = self._schedule.last_epoch / self._steps
+                        loss = loss + self._companion.loss(targets[some], done)
                     loss = loss * (len(rows) / len(images))
                 torch.autograd.backward(self._scaler.scale(loss))
                 total += loss.detach()

@@ -24,11 +24,20 @@ from cdal.selectors.regions import RegionMeans, Regions, means_of_regions, mixtu
 from cdal.selectors.registry import (
     SELECTORS,
     OptionError,
+    companion_of,
     make_selector,
     opinions_of,
     option_types,
 )
-from cdal.selectors.selection import BudgetError, Opinions, Pick, Progress, Selection, Selector
+from cdal.selectors.selection import (
+    BudgetError,
+    Companion,
+    Opinions,
+    Pick,
+    Progress,
+    Selection,
+    Selector,
+)
 from cdal.selectors.uncertainty import UNCERTAINTIES
 
 __all__ = [
@@ -36,6 +45,7 @@ __all__ = [
     "UNCERTAINTIES",
     "BudgetError",
     "ClassMixtures",
+    "Companion",
     "DiversityEmbedding",
     "Missing",
     "Opinions",
@@ -51,6 +61,7 @@ __all__ = [
     "Selector",
     "Weights",
     "aggregate_contextual_diversity",
+    "companion_of",
     "contextual_diversity",
     "make_selector",
     "means_of_regions",

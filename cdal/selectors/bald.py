@@ -1,16 +1,20 @@
-"""Selectors by the disagreement of several opinions: BALD, and query by committee."""
+"""Selectors by several opinions about an image: BALD, MC dropout, and query by committee."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from cdal.selectors.pool import Pool
 from cdal.selectors.ranking import RankingSelector
 from cdal.selectors.selection import Opinions
 from cdal.selectors.uncertainty import entropy_bits
+
+Disagreement = Literal["kl", "vote"]
+"""How members of a committee disagree: by what they find probable, or by their votes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +32,61 @@ class BALD(RankingSelector):
 
     def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
         samples = pool.need("samples", self.name)
-        mean = samples.double().mean(1)
-        return (entropy_bits(mean) - entropy_bits(samples).mean(1)).clamp(min=0), mean
+        return disagreement(samples), samples.double().mean(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Committee(BALD):
+class MCDropout(RankingSelector):
+    """The images whose mean pass of ``samples`` has the highest entropy, features dropping out.
+
+    Maximum entropy with Monte Carlo dropout (Gal, Islam and Ghahramani, ICML 2017, section 4); the
+    score is in bits. BALD subtracts what each pass is unsure about by itself.
+    """
+
+    name: ClassVar[str] = "mc-dropout"
+    opinions: ClassVar[Opinions] = "dropout"
+
+    def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
+        mean = pool.need("samples", self.name).double().mean(1)
+        return entropy_bits(mean).clamp(min=0), mean
+
+
+@dataclass(frozen=True, slots=True)
+class Committee(RankingSelector):
     """The images on which the members of a committee, in ``samples``, disagree most.
 
-    Query by committee (Seung, Opper and Sompolinsky, COLT 1992) with the mean divergence of a
-    member from the consensus as disagreement (McCallum and Nigam, ICML 1998, section 4), which is
-    the same as BALD's mutual information, in bits. The members are heads that have each learnt from
-    as many labelled images drawn with replacement.
+    Query by committee (Seung, Opper and Sompolinsky, COLT 1992). The members are heads that have
+    each learnt from as many labelled images drawn with replacement. Scores are in bits.
+
+    Attributes:
+        disagreement: "kl" is the mean divergence of a member from the consensus (McCallum and
+            Nigam, ICML 1998, section 4), which is the same as BALD's mutual information; "vote" is
+            the entropy of the members' votes (Dagan and Engelson, ICML 1995, section 3, without
+            their division by the logarithm of the number of members, which changes no order).
+
+    Raises:
+        ValueError: ``disagreement`` is neither.
     """
 
     name: ClassVar[str] = "committee"
     opinions: ClassVar[Opinions] = "committee"
+    disagreement: Disagreement = "kl"
+
+    def __post_init__(self) -> None:
+        if self.disagreement not in ("kl", "vote"):
+            raise ValueError(f"disagreement must be kl or vote, not {self.disagreement!r}")
+
+    def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
+        samples = pool.need("samples", self.name)
+        mean = samples.double().mean(1)
+        if self.disagreement == "kl":
+            return disagreement(samples), mean
+        votes = torch.zeros_like(mean)
+        ones = torch.ones_like(samples[:, :, 0], dtype=votes.dtype)
+        votes.scatter_add_(1, samples.argmax(2), ones / samples.shape[1])
+        return entropy_bits(votes).clamp(min=0), mean
+
+
+def disagreement(samples: Tensor) -> Tensor:
+    """The entropy of the mean of (N, S, C) minus the mean of the entropies, in bits, (N,)."""
+    return (entropy_bits(samples.double().mean(1)) - entropy_bits(samples).mean(1)).clamp(min=0)

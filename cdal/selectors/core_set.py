@@ -1,4 +1,4 @@
-"""Core-set selection (Sener and Savarese, ICLR 2018, Algorithm 1)."""
+"""Core-set selection (Sener and Savarese, ICLR 2018): greedy, and robust against outliers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,39 @@ from torch import Tensor
 from cdal.selectors.k_center import k_center_greedy
 from cdal.selectors.metric import ProductMetric, chunks
 from cdal.selectors.pool import Pool
+from cdal.selectors.robust_k_center import RobustCenters, robust_k_center
 from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
 
 
 @dataclass(frozen=True, slots=True)
 class CoreSet:
-    """k-center greedy on the Euclidean distance of ``features``.
+    """k-center on the Euclidean distance of ``features``: Algorithm 1, or robust with ``outliers``.
 
-    The score is the distance to the nearest labelled or picked image, which the reason names.
-    If nothing is labelled, the first pick is random and its score 0.
+    Without outliers it is k-center greedy. The score is the distance to the nearest labelled or
+    picked image, which the reason names. If nothing is labelled, the first pick is random and its
+    score 0.
+
+    With outliers, a share of the pool may stay far from all picks, as in the paper's robust
+    k-center (Algorithm 2). The paper asks a mixed-integer program whether a radius suffices; here
+    a greedy cover does, with balls of three radii (Charikar et al., SODA 2001, section 3), which
+    needs no solver and proves less. Both search for the smallest radius that suffices.
+    Of a pool of more than 4,000 images, a random sample is looked at. Picks that the cover does
+    not need follow by k-center greedy. The score of a pick of the cover is the number of images in
+    its ball that no earlier pick covers, with the reason ``{"covers": 12}``.
+
+    Attributes:
+        outliers: the share of the pool that may stay uncovered, in [0, 1); the paper has 1e-4.
+
+    Raises:
+        ValueError: ``outliers`` is not in [0, 1).
     """
 
     name: ClassVar[str] = "core-set"
+    outliers: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.outliers < 1:
+            raise ValueError(f"outliers must be at least 0 and below 1, not {self.outliers}")
 
     def select(
         self, pool: Pool, budget: int, seed: int = 0, progress: Progress | None = None
@@ -31,22 +52,64 @@ class CoreSet:
         features = pool.need("features", self.name)
         count = picks_possible(pool, budget)
         embedding = EuclideanEmbedding.of(features)
-        found = k_center_greedy(embedding, pool.labelled, count, seed, progress)
-        near = [
-            pick if near is None else near
-            for pick, near in zip(found.picks, found.nearest, strict=True)
-        ]
-        squared = embedding.pairwise(
-            torch.tensor(found.picks, dtype=torch.int64, device=pool.device),
-            torch.tensor(near, dtype=torch.int64, device=pool.device),
+        if not self.outliers or count == 0:
+            return Selection(self.name, _greedy(embedding, pool.labelled, count, seed, progress))
+        found = self._robust(embedding, pool, count, seed)
+        rows = pool.unlabelled[torch.tensor(found.picks, dtype=torch.int64, device=pool.device)]
+        first = tuple(
+            Pick(row, float(covers), {"covers": covers})
+            for row, covers in zip(rows.tolist(), found.covers, strict=True)
         )
-        picks = (
-            Pick(index, math.sqrt(distance), {"nearest": nearest})
-            for index, distance, nearest in zip(
-                found.picks, squared.tolist(), found.nearest, strict=True
-            )
+        centres = pool.labelled.clone()
+        centres[rows] = True
+        rest = _greedy(embedding, centres, count - len(first), seed, None)
+        if progress is not None:
+            progress(1.0)
+        return Selection(
+            self.name,
+            first + rest,
+            report={"radius": found.radius, "cover": len(first), "outliers": found.outliers},
         )
-        return Selection(self.name, tuple(picks))
+
+    def _robust(
+        self, embedding: EuclideanEmbedding, pool: Pool, count: int, seed: int
+    ) -> RobustCenters:
+        centres = pool.labelled.clone()
+        greedy = k_center_greedy(embedding, pool.labelled, count, seed)
+        centres[torch.tensor(greedy.picks, device=pool.device)] = True
+        squared, _ = embedding.nearest(None, centres.nonzero()[:, 0])
+        return robust_k_center(
+            embedding.features[pool.unlabelled],
+            embedding.features[pool.labelled],
+            count,
+            self.outliers,
+            math.sqrt(float(squared.clamp(min=0).max())),
+            seed,
+        )
+
+
+def _greedy(
+    embedding: EuclideanEmbedding,
+    labelled: Tensor,
+    count: int,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[Pick, ...]:
+    found = k_center_greedy(embedding, labelled, count, seed, progress)
+    near = [
+        pick if near is None else near
+        for pick, near in zip(found.picks, found.nearest, strict=True)
+    ]
+    squared = embedding.pairwise(
+        torch.tensor(found.picks, dtype=torch.int64, device=labelled.device),
+        torch.tensor(near, dtype=torch.int64, device=labelled.device),
+    )
+    return tuple(
+        Pick(index, math.sqrt(distance), {"nearest": nearest})
+        for index, distance, nearest in zip(
+            found.picks, squared.tolist(), found.nearest, strict=True
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

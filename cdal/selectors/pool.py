@@ -29,6 +29,9 @@ class Pool:
         uncertainties: entropy in bits, 1 - margin and 1 - confidence, each the mean over the
             image's regions, (N, 3) float32.
         region_counts: regions per pseudo-label, (N, C) int64 or float32.
+        predicted_losses: what a loss predictor says, without a unit, (N,) float32.
+        likely_labelled: how likely a discriminator takes the image for a labelled one, (N,)
+            float32 in [0, 1].
         samples: S stochastic forward passes (MC dropout), (N, S, C) float32.
 
     Raises:
@@ -43,6 +46,8 @@ class Pool:
     uncertainties: Tensor | None = None
     region_counts: Tensor | None = None
     samples: Tensor | None = None
+    predicted_losses: Tensor | None = None
+    likely_labelled: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -61,6 +66,12 @@ class Pool:
                 _check_distributions(name, array)
         if self.features is not None:
             _check_finite("features", self.features)
+        if self.predicted_losses is not None:
+            _check_finite("predicted_losses", self.predicted_losses[:, None])
+        if self.likely_labelled is not None:
+            likely = self.likely_labelled[:, None]
+            _check_finite("likely_labelled", likely)
+            _check_distributions("likely_labelled", torch.cat([likely, 1 - likely], 1))
         for name in ("uncertainties", "region_counts"):
             array = getattr(self, name)
             if array is not None:
@@ -136,6 +147,8 @@ class Pool:
             "uncertainties": (n, 3),
             "region_counts": (n, c),
             "samples": (n, "S", c),
+            "predicted_losses": (n,),
+            "likely_labelled": (n,),
         }
         for name, shape in expected.items():
             array = getattr(self, name)

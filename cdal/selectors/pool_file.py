@@ -13,7 +13,15 @@ from torch import Tensor
 
 from cdal.selectors.pool import Pool, PoolError
 
-_FLOAT_ARRAYS = ("mixtures", "features", "probabilities", "uncertainties", "samples")
+_FLOAT_ARRAYS = (
+    "mixtures",
+    "features",
+    "probabilities",
+    "uncertainties",
+    "samples",
+    "predicted_losses",
+    "likely_labelled",
+)
 _ARRAYS = (*_FLOAT_ARRAYS, "present", "labelled", "region_counts")
 
 

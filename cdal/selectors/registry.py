@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 from cdal.selectors.badge import BADGE
-from cdal.selectors.bald import BALD, Committee
+from cdal.selectors.bald import BALD, Committee, MCDropout
 from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
 from cdal.selectors.cdal_rl import CDALRL
 from cdal.selectors.core_set import CoreSet
 from cdal.selectors.drop_query import DropQuery
+from cdal.selectors.learning_loss import LearningLoss
 from cdal.selectors.prob_cover import ProbCover
 from cdal.selectors.random import Random
-from cdal.selectors.selection import Opinions, Selector
+from cdal.selectors.selection import Companion, Opinions, Selector
+from cdal.selectors.suggestive_annotation import SuggestiveAnnotation
 from cdal.selectors.typiclust import TypiClust
 from cdal.selectors.uncertainty import Entropy, LeastConfidence, Margin
+from cdal.selectors.vaal import VAAL
 
 SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
     {
@@ -36,9 +39,13 @@ SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
             TypiClust,
             ProbCover,
             BALD,
+            MCDropout,
             Committee,
+            SuggestiveAnnotation,
             DropQuery,
             BADGE,
+            LearningLoss,
+            VAAL,
         )
     }
 )
@@ -48,6 +55,12 @@ SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
 def opinions_of(name: str) -> Opinions | None:
     """Whose opinions a selector needs as a pool's ``samples``; None if it needs none."""
     found: Opinions | None = getattr(SELECTORS[name], "opinions", None)
+    return found
+
+
+def companion_of(name: str) -> Companion | None:
+    """What must be trained beside the task network for a selector; None if nothing."""
+    found: Companion | None = getattr(SELECTORS[name], "companion", None)
     return found
 
 

@@ -16,6 +16,10 @@ Opinions = Literal["dropout", "committee"]
 """Whose opinions a pool's ``samples`` are: passes in which features drop out, or several heads."""
 
 
+Companion = Literal["loss-predictor", "adversary"]
+"""What is trained beside a task network for a selector: its output is in the pool, too."""
+
+
 class BudgetError(ValueError):
     """The budget is negative."""
 

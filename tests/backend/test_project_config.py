@@ -34,7 +34,9 @@ ONE_MASK = MASKS.replace('<Label value="dog"/>', "")
 TWO_CONTROLS = CONFIG.replace("</View>", BOXES.partition("/>")[2].replace('"label"', '"box"'))
 
 
-@pytest.mark.parametrize("selector", ["bald", "committee", "dropquery"])
+@pytest.mark.parametrize(
+    "selector", ["bald", "mc-dropout", "committee", "suggestive-annotation", "dropquery"]
+)
 @pytest.mark.parametrize(
     ("labeling_config", "training"), [(BOXES, "auto"), (MASKS, "head"), (CONFIG, "full")]
 )

@@ -23,6 +23,14 @@ from cdal.models import TaskNetwork, fit
 pytestmark = pytest.mark.slow
 
 Scenes = Callable[[str], Path]
+HEADS = (
+    "bald",
+    "mc-dropout",
+    "committee",
+    "committee:disagreement=vote",
+    "suggestive-annotation",
+    "dropquery",
+)
 CURVES = "random,cdal-cs,cdal-rl:epochs=2,policy=once"
 
 
@@ -337,11 +345,20 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
 def test_selectors_that_need_several_opinions_of_a_head_get_them(
     scenes: Scenes, tmp_path: Path
 ) -> None:
-    heads = ("--network", "timm:tf_efficientnet_lite0", "--selectors", "bald,committee,dropquery")
+    heads = ("--network", "timm:tf_efficientnet_lite0", "--selectors", ",".join(HEADS))
     assert simulate(scenes("classification"), tmp_path, *heads) == 0
     found = picked(results(tmp_path))
     assert {name: [len(step) for step in steps] for name, steps in found.items()} == {
-        name: [6, 3, 3] for name in ("bald", "committee", "dropquery")
+        name: [6, 3, 3] for name in HEADS
+    }
+
+
+def test_selectors_with_a_companion_train_it(scenes: Scenes, tmp_path: Path) -> None:
+    curves = ("learning-loss", "vaal:layers=small,epochs=1")
+    assert simulate(scenes("classification"), tmp_path, "--selectors", ",".join(curves)) == 0
+    found = picked(results(tmp_path))
+    assert {name: [len(step) for step in steps] for name, steps in found.items()} == {
+        name: [6, 3, 3] for name in curves
     }
 
 
@@ -361,6 +378,7 @@ def test_the_first_labels_may_be_typical_images(scenes: Scenes, tmp_path: Path) 
     [
         (("--selectors", "bald"), "use --training head"),
         (("--first-round", "typical"), "use --training head"),
+        (("--network", "timm:tf_efficientnet_lite0", "--selectors", "vaal"), "--training full"),
         (
             ("--network", "timm:tf_efficientnet_lite0", "--selectors", "committee", "--noise", "1"),
             "leave out --noise",

@@ -27,6 +27,10 @@ NEEDS = {
     "prob-cover": ["features"],
     "bald": ["samples"],
     "committee": ["samples"],
+    "mc-dropout": ["samples"],
+    "suggestive-annotation": ["features", "samples"],
+    "learning-loss": ["predicted_losses", "probabilities"],
+    "vaal": ["likely_labelled", "probabilities"],
     "dropquery": ["features", "probabilities", "samples"],
     "badge": ["probabilities", "features"],
 }
@@ -88,7 +92,16 @@ class Contract:
         assert sorted(self.select(pool, 8).indices) == list(range(8))
 
     @pytest.mark.parametrize(
-        "array", ["mixtures", "features", "probabilities", "samples", "region_counts"]
+        "array",
+        [
+            "mixtures",
+            "features",
+            "probabilities",
+            "samples",
+            "region_counts",
+            "predicted_losses",
+            "likely_labelled",
+        ],
     )
     def test_nan_is_refused_by_name(self, array):
         pool = full_pool()
@@ -98,7 +111,14 @@ class Contract:
             self.select(dataclasses.replace(pool, **{array: values}), 3)
 
     def test_what_it_needs_is_asked_for_by_name(self):
-        optional = ["features", "probabilities", "samples", "region_counts"]
+        optional = [
+            "features",
+            "probabilities",
+            "samples",
+            "region_counts",
+            "predicted_losses",
+            "likely_labelled",
+        ]
         bare = dataclasses.replace(full_pool(), **dict.fromkeys(optional))
         for needed in NEEDS.get(self.name, []):
             without = dataclasses.replace(full_pool(), **{needed: None})

@@ -1,5 +1,6 @@
 """Entropy, margin, least confidence and BALD, on vectors whose scores are easy to see."""
 
+import dataclasses
 import math
 
 import pytest
@@ -66,3 +67,26 @@ def test_bald_asks_where_the_passes_disagree_not_where_they_are_unsure():
     selection = make_selector("bald").select(pool, 3)
     assert selection.indices == [1, 0, 2]
     assert [pick.score for pick in selection.picks] == [pytest.approx(1), 0, 0]
+
+
+def test_votes_differ_where_probabilities_hardly_do():
+    samples = torch.tensor(
+        [
+            [[0.51, 0.49], [0.49, 0.51]],  # two votes, hardly any divergence
+            [[0.9, 0.1], [0.6, 0.4]],  # one vote, some divergence
+        ]
+    )
+    pool = dataclasses.replace(vector_pool([[0.5, 0.5]] * 2), samples=samples)
+    by_vote = make_selector("committee", {"disagreement": "vote"}).select(pool, 2)
+    assert by_vote.indices == [0, 1]
+    assert [pick.score for pick in by_vote.picks] == [1, 0]
+    assert make_selector("committee").select(pool, 2).indices == [1, 0]
+
+
+def test_the_entropy_of_the_mean_pass_is_where_passes_are_unsure_too():
+    samples = torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [0.8, 0.2]]])
+    pool = dataclasses.replace(vector_pool([[0.5, 0.5]] * 2), samples=samples)
+    selection = make_selector("mc-dropout").select(pool, 2)
+    assert selection.indices == [0, 1]
+    assert selection.picks[0].score == pytest.approx(1)
+    assert selection.picks[1].score == pytest.approx(-0.9 * math.log2(0.9) - 0.1 * math.log2(0.1))

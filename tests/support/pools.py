@@ -24,6 +24,8 @@ def full_pool(n=40, classes=4, labelled=(), seed=0):
         probabilities=torch.from_numpy(samples.mean(1)).float(),
         region_counts=torch.from_numpy(rng.integers(1, 50, size=(n, classes)) * present),
         samples=torch.from_numpy(samples).float(),
+        predicted_losses=torch.from_numpy(rng.normal(size=n)).float(),
+        likely_labelled=torch.from_numpy(rng.random(n)).float(),
     )
 
 

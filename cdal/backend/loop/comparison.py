@@ -71,7 +71,17 @@ def _rank(work: Context, current: Round, candidates: Candidates, name: str, most
 
 SELECTORS: tuple[str, ...] = get_args(SelectorName)
 
-_SLOW = ("cdal-rl", "typiclust", "prob-cover", "badge", "bald", "committee", "dropquery")
+_SLOW = (
+    "cdal-rl",
+    "typiclust",
+    "prob-cover",
+    "badge",
+    "bald",
+    "mc-dropout",
+    "committee",
+    "suggestive-annotation",
+    "dropquery",
+)
 QUICK = tuple(name for name in SELECTORS if name not in ("random", *_SLOW))
 """Those that rank a pool in seconds, so that every round may be ranked by all of them."""
 

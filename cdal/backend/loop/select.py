@@ -210,7 +210,7 @@ def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked:
         return replace(found, warnings=(f'the images are ranked by "{INSTEAD}": {error}.',))
     if current.selector == "typiclust":
         return in_parts(selector, pool, parts_of(ranked, wanted), current.seed, progress)
-    if current.selector == "dropquery":
+    if current.selector in ("dropquery", "suggestive-annotation"):
         first_part = min(wanted, ranked)
         parts = [first_part, ranked - first_part]
         return in_parts(selector, pool, parts, current.seed, progress)

@@ -26,7 +26,8 @@ IMAGE = '<Image name="image" value="$image"/>'
 CHOICES = '<Choices name="label" toName="image"><Choice value="a"/><Choice value="b"/></Choices>'
 SELECTORS = (
     '"cdal-cs", "cdal-rl", "cd-greedy", "random", "entropy", "margin", "least-confidence", '
-    '"core-set", "typiclust", "prob-cover", "badge", "bald", "committee" or "dropquery"'
+    '"core-set", "typiclust", "prob-cover", "badge", "bald", "mc-dropout", "committee", '
+    '"suggestive-annotation" or "dropquery"'
 )
 NETWORKS = ", ".join([*(n for names in ARCHITECTURES.values() for n in names), "or timm:NAME"])
 SERVES = "it serves <Choices>, <RectangleLabels>, <BrushLabels>, <PolygonLabels>."
