@@ -39,14 +39,15 @@ def companion_scores(
         seed: of the run.
         progress: called with the share that is done.
     """
-    if not isinstance(loaded.pool, LoadedImages):
+    pool = loaded.pool
+    if not isinstance(pool, LoadedImages):
         raise TypeError("the plan lets only full training have companions")
     if isinstance(selector, LearningLoss):
         return {
             "predicted_losses": _predicted_losses(selector, trainer, loaded, rows, seed, progress)
         }
     if isinstance(selector, VAAL):
-        batches = loaded.pool.batches([torch.arange(len(loaded.pool))])
+        batches = pool.batches([torch.arange(len(pool))])
         images = next(iter(batches))[0]
         adversary = Vaal(images, rows, selector.layers, seed, loaded.device)
         adversary.train(selector.epochs, progress)
@@ -57,7 +58,7 @@ def companion_scores(
 def _predicted_losses(
     selector: LearningLoss,
     trainer: Trainer,
-    loaded: LoadedData,
+    pool: LoadedImages,
     rows: Sequence[int],
     seed: int,
     progress: Callable[[float], None],
@@ -74,8 +75,8 @@ def _predicted_losses(
             companion=predictor,
         )
         found = []
-        order = torch.split(torch.arange(len(loaded.pool)), network.prediction_batch_size)
-        for batch, _ in loaded.pool.batches(order):
+        order = torch.split(torch.arange(len(pool)), network.prediction_batch_size)
+        for batch, _ in pool.batches(order):
             network.predict(batch)
             with torch.inference_mode():
                 found.append(predictor.predicted())

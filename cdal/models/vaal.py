@@ -90,7 +90,9 @@ class Vaal:
         device: torch.device,
     ) -> None:
         side = SIDES[images.shape[-1] >= SIDES[1]]
-        self._images = torch.cat([reduced(part, side) for part in images.split(BATCH)]).to(device)
+        self._images = torch.cat([reduced(part, side) for part in torch.split(images, BATCH)]).to(
+            device
+        )
         mask = torch.zeros(len(images), dtype=torch.bool)
         mask[list(labelled)] = True
         self._labelled, self._others = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
@@ -128,7 +130,7 @@ class Vaal:
         self._autoencoder.eval()
         parts = [
             self._discriminator(self._autoencoder.encode(scaled(part))[0])
-            for part in self._images.split(4 * BATCH)
+            for part in torch.split(self._images, 4 * BATCH)
         ]
         return torch.cat(parts)[:, 0].sigmoid()
 
