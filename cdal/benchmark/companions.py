@@ -44,7 +44,7 @@ def companion_scores(
         raise TypeError("the plan lets only full training have companions")
     if isinstance(selector, LearningLoss):
         return {
-            "predicted_losses": _predicted_losses(selector, trainer, loaded, rows, seed, progress)
+            "predicted_losses": _predicted_losses(selector, trainer, pool, rows, seed, progress)
         }
     if isinstance(selector, VAAL):
         batches = pool.batches([torch.arange(len(pool))])
