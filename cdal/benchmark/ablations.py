@@ -86,7 +86,7 @@ _RIVALS = "random,core-set,cdal-cs,cdal-rl"
 _MANY_CLASSES = 100
 """From so many on, as many classes are left out as in the paper, which has CIFAR-100."""
 _NETWORKS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("vgg16", "resnet18", "mobilenet_v3_small"),
+    "classification": ("vgg16_bn", "resnet18", "mobilenet_v3_small"),
     "segmentation": ("drn_d_22", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"),
     "detection": ("ssd300_vgg16", "ssdlite320_mobilenet_v3_large"),
 }

@@ -29,7 +29,7 @@ OF_BOXES = ("confidence", "background")
 """Options of the boxes in a detector's class mixtures."""
 OF_MIXTURES = ("weights", "classes", "region", *OF_BOXES)
 """Options of the class mixtures, for all selectors that use them."""
-OF_POLICY = ("reward", "alpha", "policy")
+OF_POLICY = ("reward", "alpha", "policy", "scale", "sums")
 """Options of CDAL-RL's policy."""
 OPTIONS = (*OF_POLICY, *OF_MIXTURES, "missing")
 """Options that the command has as well, for all selectors."""
@@ -75,7 +75,11 @@ class Curve:
 
 
 def read_curves(
-    text: str, shared: Mapping[str, str], task: str, classes: Sequence[str]
+    text: str,
+    shared: Mapping[str, str],
+    task: str,
+    classes: Sequence[str],
+    base: Mapping[str, str] | None = None,
 ) -> tuple[Curve, ...]:
     """Parse the curves of a command line.
 
@@ -86,13 +90,14 @@ def read_curves(
         shared: options, by name, for all selectors that have them and do not override them.
         task: of the network.
         classes: of the network.
+        base: what shared options and those of a selector override: see ``PUBLISHED``.
 
     Raises:
         BenchmarkError: the text is wrong, a shared option has no effect, or a selector is named
             twice or cannot be simulated.
         OptionError: a selector or one of its options is unknown or has an impossible value.
     """
-    curves = tuple(_read(label, shared, task, classes) for label in split_labels(text))
+    curves = tuple(_read(label, shared, task, classes, base or {}) for label in split_labels(text))
     labels = [curve.label for curve in curves]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
@@ -125,7 +130,13 @@ def _own(label: str) -> set[str]:
     return {option.partition("=")[0].strip() for option in text.split(",")}
 
 
-def _read(label: str, shared: Mapping[str, str], task: str, classes: Sequence[str]) -> Curve:
+def _read(
+    label: str,
+    shared: Mapping[str, str],
+    task: str,
+    classes: Sequence[str],
+    base: Mapping[str, str],
+) -> Curve:
     name, _, text = label.partition(":")
     own: dict[str, str] = {}
     for option in text.split(",") if text else ():
@@ -139,11 +150,14 @@ def _read(label: str, shared: Mapping[str, str], task: str, classes: Sequence[st
             f"classification give, and the task is {task}."
         )
     taken = _taken(name)
-    options = {key: value for key, value in shared.items() if key in taken} | own
+    given = {key: value for key, value in {**base, **shared}.items() if key in taken}
+    options = given | own
     kind = _kind(label, options, task, classes, allowed="missing" in taken)
     policy: Policy = "each"
     if options.get("policy") in get_args(Policy) and "policy" in taken:
         policy = cast("Policy", options.pop("policy"))
+        if "policy" in base:  # which kind of policy is another question
+            options["policy"] = base["policy"]
     if "reward" in options and "reward" in taken:
         options["rewards"] = options.pop("reward")
     curve = Curve(label, name, options, kind, policy)
@@ -154,7 +168,9 @@ def _read(label: str, shared: Mapping[str, str], task: str, classes: Sequence[st
 def _taken(name: str) -> set[str]:
     """The options of the command that a selector has."""
     own = option_types(SELECTORS[name]) if name in SELECTORS else {}
-    taken: set[str] = {option for option in ("alpha", "policy", "missing") if option in own}
+    taken: set[str] = {
+        option for option in ("alpha", "policy", "missing", "scale", "sums") if option in own
+    }
     if "missing" in own:
         taken |= {*OF_MIXTURES}
     if "rewards" in own:

@@ -51,12 +51,15 @@ class DataSet:
         classes: of the network; targets are indices into them.
         pool: training images, whose labels are hidden at first.
         test: images to measure on.
+        difficult: for detection by VOC's rules, the objects of the test images that do not count,
+            with the same names.
     """
 
     task: str
     classes: tuple[str, ...]
     pool: Part
     test: Part
+    difficult: Part | None = None
 
     def __post_init__(self) -> None:
         for part, what in ((self.pool, "training"), (self.test, "test")):
@@ -65,7 +68,10 @@ class DataSet:
 
     def limited(self, pool: int | None, test: int | None) -> DataSet:
         """A random part of the images, the same in every call."""
-        return DataSet(self.task, self.classes, self.pool.drawn(pool), self.test.drawn(test))
+        difficult = None if self.difficult is None else self.difficult.drawn(test)
+        return DataSet(
+            self.task, self.classes, self.pool.drawn(pool), self.test.drawn(test), difficult
+        )
 
     @property
     def fingerprint(self) -> str:

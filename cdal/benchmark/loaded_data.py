@@ -14,11 +14,14 @@ from torch import Tensor
 
 from cdal.benchmark.data_set import DataSet
 from cdal.benchmark.errors import BenchmarkError
+from cdal.benchmark.shape import fitted
 from cdal.models import BACKGROUND, Dataset, TaskNetwork
 from cdal.models.data import LOADER_THREADS, Example, PreparedImages
 from cdal.models.feature_store import FeatureStore, SeenImage
 from cdal.models.features import ImageFeatures, LabelledFeatures, VectorFeatures, image_key
 from cdal.models.head import HeadNetwork
+from cdal.models.network import check_image
+from cdal.models.segmentation.network import check_mask
 
 DEVICE_SHARE = 0.4
 """The share of a device's free memory that images may use; the rest is for training."""
@@ -32,7 +35,7 @@ class LoadedImages(PreparedImages):
     Unlike those of ``cdal.models`` they have no size limit, and parts of them share memory.
 
     Args:
-        images: (N, 3, S, S) uint8, on any device.
+        images: (N, 3, H, W) uint8, on any device.
         targets: of the N images, as the network prepares them.
         counts: how often each class occurs in each target, (N, C) int64.
         rows: the images that belong to this part, in this order; None for all.
@@ -52,24 +55,36 @@ class LoadedImages(PreparedImages):
 
     @classmethod
     def read(
-        cls, data: Dataset, network: TaskNetwork, progress: Callable[[float], None] = lambda _: None
+        cls,
+        data: Dataset,
+        network: TaskNetwork,
+        progress: Callable[[float], None] = lambda _: None,
+        shape: tuple[int, int] | None = None,
     ) -> LoadedImages:
         """Read all images of a data set and prepare them for a network.
+
+        Args:
+            data: the images.
+            network: that they are prepared for.
+            progress: called with the share that is read.
+            shape: for segmentation: rows and columns of the prepared images, which keep their
+                aspect ratio; None for the network's square.
 
         Raises:
             BenchmarkError: they do not fit into this machine's memory.
             DatasetError: a file cannot be read.
         """
-        side, count = network.image_size, len(data)
-        device = _where_they_fit(count * 3 * side**2, network.task, network.device)
-        images = torch.empty((count, 3, side, side), dtype=torch.uint8, device=device)
+        rows, columns = shape or (network.image_size, network.image_size)
+        count = len(data)
+        device = _where_they_fit(count * 3 * rows * columns, network.task, network.device)
+        images = torch.empty((count, 3, rows, columns), dtype=torch.uint8, device=device)
         targets: list[Tensor] = []
         # Masks are as large as images; small targets are read number by number, on the CPU.
         keep = device if network.task == "segmentation" else torch.device("cpu")
 
         counts: list[Tensor] = []
         with _threads() as pool:
-            examples = pool.map(lambda row: network.prepare_example(*data[row]), range(count))
+            examples = pool.map(lambda row: _prepared(network, *data[row], shape), range(count))
             for row, (image, target) in enumerate(examples):
                 images[row] = image
                 targets.append(target.to(keep))
@@ -103,7 +118,7 @@ class LoadedImages(PreparedImages):
         """Do nothing: they are already loaded."""
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Images (B, 3, S, S) uint8 and their targets for each tensor of indices in ``order``."""
+        """Images (B, 3, H, W) uint8 and their targets for each tensor of indices in ``order``."""
         for indices in order:
             rows = self._rows[indices]
             yield self._images[rows.to(self.device)], [self._targets[r] for r in rows.tolist()]
@@ -207,12 +222,14 @@ class LoadedData:
         pool: the training images, in the order of their names.
         test: the test images.
         device: where networks run.
+        difficult: the prepared objects of each test image that do not count, if there are such.
     """
 
     data: DataSet
     pool: Loaded
     test: Loaded
     device: torch.device
+    difficult: Sequence[Tensor] | None = None
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -239,6 +256,16 @@ class LoadedData:
     def names(self, rows: list[int]) -> list[str]:
         """The names of these images of the pool."""
         return [self.data.pool.names[row] for row in rows]
+
+
+def _prepared(
+    network: TaskNetwork, image: Tensor, target: Tensor, shape: tuple[int, int] | None
+) -> Example:
+    if shape is None:
+        return network.prepare_example(image, target)
+    check_image(image)
+    check_mask(target, image.shape[1], image.shape[2], len(network.classes))
+    return fitted(image, target, shape)
 
 
 def _where_they_fit(image_bytes: int, task: str, device: torch.device) -> torch.device:

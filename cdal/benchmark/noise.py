@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,26 +15,41 @@ class Noise:
     """Wrong labels, the same whenever and to whichever selector they are revealed.
 
     The class of an image, the class of a box, or all pixels of one class in a mask is wrong with
-    probability ``share``, independently of the others; any other class takes its place. (The paper
-    draws from the same super-class, which only CIFAR-100 has.)
+    probability ``share``, independently of the others; another class of its super-class takes its
+    place, as in the paper, or any other class if there are no super-classes.
 
     Args:
         task: "classification", "segmentation" or "detection".
         classes: number of classes an annotator can choose from: the first ones.
         share: in [0, 1].
         seed: fixes which labels are wrong.
+        super_classes: the super-class of each class, each with at least two; None if there are
+            none.
 
     Raises:
         BenchmarkError: there is no other class.
     """
 
-    def __init__(self, task: str, classes: int, share: float, seed: int) -> None:
+    def __init__(
+        self,
+        task: str,
+        classes: int,
+        share: float,
+        seed: int,
+        super_classes: Sequence[int] | None = None,
+    ) -> None:
         if classes < 2:
             raise BenchmarkError("--noise needs at least two classes.")
         self._task = task
         self._classes = classes
         self._share = share
         self._seed = seed
+        self._alike = None
+        if super_classes is not None:
+            self._alike = [
+                [other for other, its in enumerate(super_classes) if its == mine and other != label]
+                for label, mine in enumerate(super_classes)
+            ]
 
     def __call__(self, row: int, target: Tensor) -> Tensor:
         """The target that an annotator would give this row of the pool."""
@@ -50,5 +67,9 @@ class Noise:
 
     def _mistaken(self, labels: Tensor, draws: np.random.Generator) -> Tensor:
         wrong = torch.from_numpy(draws.random(len(labels)) < self._share).to(labels.device)
+        if self._alike is not None:
+            others = [self._alike[label] for label in labels.tolist()]
+            chosen = [some[draws.integers(len(some))] for some in others]
+            return torch.where(wrong, labels.new_tensor(chosen), labels)
         further = torch.from_numpy(draws.integers(1, self._classes, len(labels))).to(labels.device)
         return torch.where(wrong, (labels + further) % self._classes, labels)

@@ -19,12 +19,14 @@ from cdal.benchmark.data_set import DataSet, Part, open_data_set
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.loaded_data import Loaded, LoadedData, LoadedFeatures, LoadedImages
 from cdal.benchmark.progress import Progress
-from cdal.benchmark.protocol import PROTOCOLS, open_for_protocol
+from cdal.benchmark.protocol import PROTOCOLS, PUBLISHED, open_for_protocol
 from cdal.benchmark.settings import Settings
+from cdal.benchmark.shape import shape_for
 from cdal.benchmark.trainer import new_network, recipe
 from cdal.models import choose_device, choose_network
 from cdal.models.backbone import is_backbone
 from cdal.models.detection.architectures import DETECTORS
+from cdal.models.detection.network import DetectionNetwork
 from cdal.models.detection.ssd import Ssd
 from cdal.models.feature_store import FeatureStore
 from cdal.models.head import HeadNetwork
@@ -45,6 +47,16 @@ class Plan:
     curves: tuple[Curve, ...]
     data: DataSet
     device: torch.device
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Rows and columns of the images of segmentation by the paper's protocol; else squares."""
+        settings = self.settings
+        if settings.protocol is None or settings.task != "segmentation":
+            return None
+        if is_backbone(settings.network):
+            return None  # a head keeps the aspect ratio itself
+        return shape_for(_some_sizes(self.data), settings.image_size)
 
     def read(self, features: Path) -> LoadedData:
         """Read and prepare all images, and report the progress.
@@ -69,12 +81,20 @@ class Plan:
             if isinstance(network, HeadNetwork):
                 loaded: Loaded = LoadedFeatures.read(part, network, store, tell)
             else:
-                loaded = LoadedImages.read(part, network, tell)
+                loaded = LoadedImages.read(part, network, tell, self.shape)
             progress.finished(f"read the {what}, {len(part):,} images", count)
             return loaded
 
         pool, test = read(self.data.pool, "pool"), read(self.data.test, "test set")
-        return LoadedData(self.data, pool, test, self.device)
+        difficult = None
+        if self.data.difficult is not None and isinstance(network, DetectionNetwork):
+            difficult = [
+                network.prepare_target(target, image.shape[1], image.shape[2])
+                for image, target in map(
+                    self.data.difficult.__getitem__, range(len(self.data.test))
+                )
+            ]
+        return LoadedData(self.data, pool, test, self.device, difficult)
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
@@ -88,11 +108,14 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         if getattr(arguments, name) is None:
             raise BenchmarkError(f"--{name} is missing.")
     _check_numbers(arguments)
+    if arguments.repaired and arguments.protocol is None:
+        raise BenchmarkError("--repaired has no effect without --protocol.")
     protocol, data = _open(arguments)
     asked = _with_protocol(arguments, protocol)
     shared = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     selectors = _selectors(arguments, shared, data)
-    curves = read_curves(selectors, shared, data.task, data.classes)
+    base = {} if protocol is None or arguments.repaired else PUBLISHED[data.task]
+    curves = read_curves(selectors, shared, data.task, data.classes, base)
     kept = next((curve.label for curve in curves if curve.kind.background), None)
     device = choose_device(arguments.device)
     network, side = choose_network(
@@ -121,7 +144,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         task=data.task,
         protocol=protocol,
         selectors=tuple(curve.label for curve in curves),
-        options=shared,
+        options={**base, **shared},
         initial=asked["initial"],
         step=asked["step"],
         until=asked["until"],
@@ -209,8 +232,10 @@ def _selectors(arguments: argparse.Namespace, shared: dict[str, str], data: Data
 
 def _sizes(data: DataSet, asked: dict[str, Any]) -> list[tuple[int, int]]:
     """Height and width of some images, if no image size is given."""
-    if asked["image_size"] is not None:
-        return []
+    return [] if asked["image_size"] is not None else _some_sizes(data)
+
+
+def _some_sizes(data: DataSet) -> list[tuple[int, int]]:
     every = max(1, len(data.pool) // SAMPLED)
     images = (data.pool[row][0] for row in range(0, len(data.pool), every))
     return [(image.shape[1], image.shape[2]) for image in images]

@@ -12,8 +12,9 @@ from torchvision.datasets import CIFAR10, CIFAR100, Cityscapes
 
 from cdal.benchmark.data_set import DataSet, Part
 from cdal.benchmark.errors import BenchmarkError
-from cdal.datasets import Example, ImageSet, LabelledImages, decode, open_images
+from cdal.datasets import Example, ImageSet, LabelledImages, decode, voc
 from cdal.datasets.pixels import decode_mask
+from cdal.datasets.sources import open_source
 from cdal.models import IGNORED, Dataset
 
 
@@ -50,6 +51,23 @@ class _Streets:
         return decode(image.read_bytes(), str(image)), self._index[values.long()]
 
 
+class _Masks:
+    """Images with masks of train ids; any id that is not a class means unknown."""
+
+    def __init__(self, files: Sequence[tuple[Path, Path]], classes: int) -> None:
+        self._files = files
+        self._classes = classes
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
+        image, mask = self._files[index]
+        values = decode_mask(mask.read_bytes(), str(mask))
+        known = values.masked_fill(values >= self._classes, IGNORED)
+        return decode(image.read_bytes(), str(image)), known
+
+
 class _Joined:
     """Several data sets in a row."""
 
@@ -84,8 +102,12 @@ def _cifar(kind: Any) -> Callable[[Path], DataSet]:
 
 
 def _voc(path: Path) -> DataSet:
-    """The training and validation images of both years, and the test images of 2007."""
-    years = {name: open_images(path / "VOCdevkit" / name, "detection") for name in VOC_YEARS}
+    """The training and validation images of both years, and the test images of 2007.
+
+    Difficult objects are not learnt from, and those of the test images are kept apart.
+    """
+    sources = {name: open_source(path / "VOCdevkit" / name) for name in VOC_YEARS}
+    years = {name: voc.read(source, 0, difficult=False) for name, source in sources.items()}
     old = years["VOC2007"]
     classes = tuple(sorted({name for images in years.values() for name in images.classes}))
 
@@ -96,7 +118,9 @@ def _voc(path: Path) -> DataSet:
 
     new = years["VOC2012"]
     pool = part([("VOC2007", old, old.train), ("VOC2012", new, new.examples)])
-    return DataSet("detection", classes, pool, part([("VOC2007", old, old.test)]))
+    hard = voc.read(sources["VOC2007"], 0, difficult=True)
+    test, difficult = (part([("VOC2007", images, images.test)]) for images in (old, hard))
+    return DataSet("detection", classes, pool, test, difficult)
 
 
 def _cityscapes(path: Path) -> DataSet:
@@ -111,10 +135,50 @@ def _cityscapes(path: Path) -> DataSet:
         names = tuple(Path(image).relative_to(path).as_posix() for image, _ in files)
         return Part(names, _Streets(files))
 
-    classes = [street.name for street in Cityscapes.classes if not street.ignore_in_eval]
-    return DataSet("segmentation", tuple(classes), part("train"), part("val"))
+    return DataSet("segmentation", STREET_CLASSES, part("train"), part("val"))
 
 
+def _bdd100k(path: Path) -> DataSet:
+    """The 7,000 training images; the 1,000 validation images to measure on."""
+
+    def part(split: str) -> Part:
+        folders = path / BDD_IMAGES / split, path / BDD_MASKS / split
+        return _with_masks(path, *folders, len(STREET_CLASSES))
+
+    return DataSet("segmentation", STREET_CLASSES, part("train"), part("val"))
+
+
+def _camvid(path: Path) -> DataSet:
+    """The training and validation images; the test images to measure on."""
+    train, val, test = (
+        _with_masks(path, path / split, path / f"{split}annot", len(CAMVID_CLASSES))
+        for split in ("train", "val", "test")
+    )
+    pool = Part((*train.names, *val.names), _Joined([train.images, val.images]))
+    return DataSet("segmentation", CAMVID_CLASSES, pool, test)
+
+
+def _with_masks(root: Path, images: Path, masks: Path, classes: int) -> Part:
+    """The images of a folder that have a mask of the same name in another."""
+    of_name = {file.stem: file for file in masks.glob("*.png")}
+    files = [
+        (file, of_name[file.stem])
+        for file in sorted(images.iterdir())
+        if file.suffix in (".jpg", ".png") and file.stem in of_name
+    ]
+    names = tuple(image.relative_to(root).as_posix() for image, _ in files)
+    return Part(names, _Masks(files, classes))
+
+
+STREET_CLASSES = tuple(street.name for street in Cityscapes.classes if not street.ignore_in_eval)
+"""The 19 classes of Cityscapes and BDD100K, in the order of their train ids."""
+CAMVID_CLASSES = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian",
+    "bicyclist",
+)  # fmt: skip
+"""The classes of CamVid's masks as published with SegNet (Badrinarayanan et al., 2017)."""
+BDD_IMAGES = "images/10k"
+BDD_MASKS = "labels/sem_seg/masks"
 VOC_YEARS = ("VOC2007", "VOC2012")
 
 LAYOUTS: Mapping[str, tuple[tuple[str, ...], Callable[[Path], DataSet]]] = {
@@ -130,6 +194,14 @@ LAYOUTS: Mapping[str, tuple[tuple[str, ...], Callable[[Path], DataSet]]] = {
     "cityscapes": (
         ("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val"),
         _cityscapes,
+    ),
+    "bdd100k": (
+        tuple(f"{kind}/{split}" for kind in (BDD_IMAGES, BDD_MASKS) for split in ("train", "val")),
+        _bdd100k,
+    ),
+    "camvid": (
+        tuple(f"{split}{kind}" for split in ("train", "val", "test") for kind in ("", "annot")),
+        _camvid,
     ),
 }
 """Each data set's name, what its folder must contain, and the function that reads it."""

@@ -14,6 +14,8 @@ from cdal.benchmark.loaded_data import Loaded, LoadedData
 from cdal.benchmark.noise import Noise
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.stopwatch import Stopwatch
+from cdal.benchmark.super_classes import super_classes_of
+from cdal.benchmark.voc_metrics import measure_by_voc
 from cdal.models import (
     FitReport,
     Metrics,
@@ -26,6 +28,7 @@ from cdal.models import (
 )
 from cdal.models.classification.head import ClassificationHead
 from cdal.models.classification.logistic import ITERATIONS
+from cdal.models.detection.network import DetectionNetwork
 
 FILE = "trained.json"
 """Written last in the folder of a kept network."""
@@ -67,7 +70,12 @@ class Trainer:
                 lambda done: progress(done.share),
             )
         with watch.part("evaluate"):
-            metrics = network.evaluate(loaded.test)
+            if loaded.difficult is not None and isinstance(network, DetectionNetwork):
+                metrics = measure_by_voc(
+                    network, network.examples(loaded.test, lambda: False), loaded.difficult
+                )
+            else:
+                metrics = network.evaluate(loaded.test)
         return Trained(network, results_of(report, metrics), watch.seconds("train", "evaluate"))
 
     def new_network(self, seed: int) -> TaskNetwork:
@@ -82,7 +90,13 @@ class Trainer:
         """These images of the pool with the labels that annotators give them."""
         images: Loaded = self._loaded.pool.take(rows)
         if self._settings.noise:
-            noise = Noise(self._settings.task, self._loaded.annotated, self._settings.noise, seed)
+            noise = Noise(
+                self._settings.task,
+                self._loaded.annotated,
+                self._settings.noise,
+                seed,
+                super_classes_of(self._loaded.data.classes),
+            )
             images = images.relabelled(noise, network.count_classes)
         return images
 

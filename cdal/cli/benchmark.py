@@ -116,14 +116,26 @@ def _add_simulation(add: Callable[..., Any]) -> None:
     add(
         "--protocol",
         metavar="paper[:NAME]",
-        help="use the paper's amounts, network and epochs; data in torchvision's layouts, or name "
-        "the data set",
+        help="use the paper's amounts, network and epochs, and its method to the letter; data in "
+        "their published layouts, or name the data set",
+    )
+    add(
+        "--repaired",
+        action="store_true",
+        default=False,
+        help="with --protocol: this project's own method and not the paper's to the letter",
     )
 
 
 def _add_method(add: Callable[..., Any]) -> None:
     add("--reward", metavar="PARTS", help="cdal-rl: cd, vr and sr joined by +")
     add("--alpha", metavar="A", help="cdal-rl: the weight of cd")
+    add("--scale", metavar="L", help="cdal-rl: λ of Eq. 5, in regions of a class")
+    add(
+        "--sums",
+        metavar="KIND",
+        help="cdal-rl: parts of the reward on a common scale or as published: normalised or raw",
+    )
     add("--policy", metavar="WHEN", help="cdal-rl: each (trained in every round) or once")
     add(
         "--weights", metavar="KIND", help="weights of regions in class mixtures: entropy or uniform"

@@ -24,10 +24,15 @@ LISTS = ("train", "trainval", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An object: its class, and left, top, right and bottom as in the annotation file."""
+    """An object: its class, and left, top, right and bottom as in the annotation file.
+
+    Attributes:
+        difficult: whether the annotation calls it so.
+    """
 
     name: str
     corners: tuple[float, float, float, float]
+    difficult: bool = False
 
 
 def fits(source: Source) -> bool:
@@ -35,11 +40,16 @@ def fits(source: Source) -> bool:
     return any("JPEGImages" in PurePosixPath(name).parts[:-1] for name in source.names)
 
 
-def read(source: Source, seed: int) -> ImageSet:
+def read(source: Source, seed: int, difficult: bool | None = None) -> ImageSet:
     """Read the images that have an annotation; the classes are in alphabetical order.
 
     If ImageSets/Main has lists, only the images in them are used. An annotation without objects
     makes its image a negative example.
+
+    Args:
+        source: the files.
+        seed: of the test images, if no list defines them.
+        difficult: only objects that are difficult, or that are not; None for all.
 
     Raises:
         DatasetError: there are no labelled objects, or an annotation cannot be read.
@@ -62,7 +72,7 @@ def read(source: Source, seed: int) -> ImageSet:
             images[name],
             splits.get(name) == test is not None,
             source,
-            _target(boxes[name], classes),
+            _target([box for box in boxes[name] if difficult in (None, box.difficult)], classes),
         )
         for name in names
     ]
@@ -94,7 +104,7 @@ def _box(text: Callable[[str, str], str]) -> Box:
     name = text("name", "").strip()
     if not name or not math.isfinite(left + top + right + bottom):
         raise ValueError("an object lacks a name or a coordinate")
-    return Box(name, (left, top, right, bottom))
+    return Box(name, (left, top, right, bottom), text("difficult", "").strip() == "1")
 
 
 def _target(boxes: Sequence[Box], classes: Sequence[str]) -> Callable[[Example], Tensor]:

@@ -27,7 +27,7 @@ from cdal.selectors.reinforce import (
     shuffled,
     train,
 )
-from cdal.selectors.rewards import PARTS, Part, Reward
+from cdal.selectors.rewards import PARTS, Part, Reward, Sums
 from cdal.selectors.selection import Pick, Progress, Selection, Selector, picks_possible
 
 _EPOCHS: dict[PolicyKind, int] = {"plackett-luce": 100, "paper": 60}
@@ -58,6 +58,10 @@ class CDALRL:
             features, to which the paper adds "sr" for semantic segmentation. Default: "spread", or
             "paper" with that policy.
         alpha: the weight of "spread", "coverage" and "cd" against the rest, in [0, 1].
+        scale: λ of "sr" (Eq. 5), in regions: a class with far fewer in the selection is penalised.
+            Default: what each class would have if the selection's share were evenly distributed.
+        sums: "normalised" parts have a common scale; "raw" ones are sums over pairs and classes and
+            features' own distances, as published.
         missing: how to treat a class that only one of two images has.
         cells: LSTM cells per direction. Default: 64, or 256 for 100 or more classes; the paper's
             policy has 256 and 1,024.
@@ -76,6 +80,8 @@ class CDALRL:
     policy: PolicyKind = "plackett-luce"
     rewards: str | None = None
     alpha: float = 0.75
+    scale: float | None = None
+    sums: Sums = "normalised"
     missing: Missing = "uniform"
     cells: int | None = None
     epochs: int | None = None
@@ -88,6 +94,8 @@ class CDALRL:
             raise ValueError(f"policy must be one of {', '.join(_EPOCHS)}, not {self.policy!r}")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must be from 0 to 1, not {self.alpha}")
+        if self.scale is not None and not self.scale > 0:
+            raise ValueError(f"scale must be positive, not {self.scale}")
         for option in ("cells", "epochs", "episodes", "window"):
             value = getattr(self, option)
             if value is not None and value < 1:
@@ -109,7 +117,7 @@ class CDALRL:
         if count == 0:
             return Selection(self.name, ())
         embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing)
-        reward = Reward(pool, self._parts(pool), self.alpha, embedding)
+        reward = Reward(pool, self._parts(pool), self.alpha, embedding, self.scale, self.sums)
         distances = self._distances(pool, embedding)
         report = progress or (lambda _: None)
         policy, epochs = self._trained(

@@ -7,6 +7,9 @@ grows with the square of the budget while Rvr lies in (0, 1), so α would be mea
 In Rvr and Rsr the labelled images count as selected: they already represent their surroundings and
 their classes. In Rcd they do not: in Eq. 3 the pairs of a pick and a labelled image would soon
 outnumber the pairs of picks, and a batch of identical images would pass as diverse.
+
+As published ("raw"), Rcd is the sum of Eq. 3 over ordered pairs, Rvr has the features' own
+distances, Rsr is the sum of Eq. 5, and labelled images play no part.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from cdal.selectors.coverage import Coverage, Spread
 from cdal.selectors.diversity import DiversityEmbedding
 from cdal.selectors.pool import Pool, PoolError
 
+Sums = Literal["normalised", "raw"]
+"""Whether the parts of a reward have a common scale, or are as in the paper."""
 Part = Literal["spread", "coverage", "cd", "vr", "sr"]
 PARTS: tuple[Part, ...] = get_args(Part)
 _BLOCK_ELEMENTS = 4 * 2**20
@@ -66,8 +71,9 @@ class ContextualDiversityReward:
     1.
     """
 
-    def __init__(self, embedding: DiversityEmbedding) -> None:
+    def __init__(self, embedding: DiversityEmbedding, sums: Sums = "normalised") -> None:
         self._embedding = embedding
+        self._raw = sums == "raw"
         n = len(embedding)
         everything = torch.arange(n, device=embedding.x.device)
         mean = embedding.aggregate(everything) / (n * (n - 1)) if n > 1 else 0.0
@@ -82,7 +88,9 @@ class ContextualDiversityReward:
         return 2 * (x @ self._embedding.right(x.sum(0))) / self._pairs(len(picks))
 
     def _pairs(self, b: int) -> float:
-        """The number of ordered pairs, times the unit."""
+        """The number of ordered pairs, times the unit; 1 for the sum itself."""
+        if self._raw:
+            return 1.0
         return max(1, b * (b - 1)) * self._unit
 
 
@@ -94,9 +102,13 @@ class VisualReward:
     whatever is selected.
     """
 
-    def __init__(self, features: Tensor, labelled: Tensor) -> None:
+    def __init__(self, features: Tensor, labelled: Tensor, sums: Sums = "normalised") -> None:
         self._features = features
         self._pool = (~labelled).nonzero().squeeze(1)
+        if sums == "raw":
+            self._labelled = torch.full_like(features[:, 0], torch.inf, dtype=torch.float64)
+            self._unit = 1.0
+            return
         everything = torch.arange(len(features), device=features.device)
         centres = labelled.nonzero().squeeze(1)
         distances, _ = nearest(features, everything, centres, 1, torch.float64)
@@ -129,28 +141,40 @@ class VisualReward:
 class SemanticReward:
     """Rsr: Eq. 5 as the mean over the pool's classes.
 
-    λ is the number of regions each of these classes would have if the selection held its share of
-    the pool's regions, evenly distributed; at least 1. It shifts the rewards of a given budget
-    without changing their differences.
+    Unless given, λ is the number of regions each of these classes would have if the selection held
+    its share of the pool's regions, evenly distributed; at least 1. It shifts the rewards of a
+    given budget without changing their differences.
     """
 
-    def __init__(self, region_counts: Tensor, labelled: Tensor) -> None:
+    def __init__(
+        self,
+        region_counts: Tensor,
+        labelled: Tensor,
+        scale: float | None = None,
+        sums: Sums = "normalised",
+    ) -> None:
+        self._scale = scale
+        self._divisor = 1
         totals = region_counts.sum(0, dtype=torch.float64)
         self._counts = region_counts[:, totals > 0]
         self._labelled = labelled.nonzero().squeeze(1)
         self._classes = max(1, self._counts.shape[1])
         self._share = float(totals.sum()) / (max(1, len(region_counts)) * self._classes)
+        if sums == "raw":
+            self._labelled = self._labelled[:0]
+        else:
+            self._divisor = self._classes
 
     def value(self, picks: Tensor, sample: Tensor | None = None) -> float:  # noqa: ARG002
         selected = torch.cat([self._labelled, picks])
-        scale = max(1.0, self._share * len(selected))
-        return semantic_representation(self._counts, selected, scale) / self._classes
+        scale = self._scale or max(1.0, self._share * len(selected))
+        return semantic_representation(self._counts, selected, scale) / self._divisor
 
     def credit(self, picks: Tensor, sample: Tensor | None = None) -> Tensor:  # noqa: ARG002
         own = self._counts[picks].double()
         counts = own.sum(0) + self._counts[self._labelled].sum(0, dtype=torch.float64)
         logs = [n.clamp(min=1).log() for n in (counts, counts - own)]
-        return (logs[0] - logs[1]).sum(1) / self._classes
+        return (logs[0] - logs[1]).sum(1) / self._divisor
 
 
 class Reward:
@@ -161,13 +185,21 @@ class Reward:
         parts: any of "cd", "vr", "sr", at least one.
         alpha: the weight of Rcd, in [0, 1]; 0.75 in the paper.
         embedding: of the whole pool.
+        scale: λ of "sr", in regions; None for the share of an even distribution.
+        sums: whether "cd", "vr" and "sr" have a common scale, or are as published.
 
     Raises:
         PoolError: the pool lacks an array that a part needs.
     """
 
     def __init__(
-        self, pool: Pool, parts: Collection[Part], alpha: float, embedding: DiversityEmbedding
+        self,
+        pool: Pool,
+        parts: Collection[Part],
+        alpha: float,
+        embedding: DiversityEmbedding,
+        scale: float | None = None,
+        sums: Sums = "normalised",
     ) -> None:
         self._parts: dict[Part, tuple[float, RewardPart]] = {}
         if "spread" in parts:
@@ -175,13 +207,13 @@ class Reward:
         if "coverage" in parts:
             self._parts["coverage"] = alpha, Coverage(embedding, pool.labelled)
         if "cd" in parts:
-            self._parts["cd"] = alpha, ContextualDiversityReward(embedding)
+            self._parts["cd"] = alpha, ContextualDiversityReward(embedding, sums)
         if "vr" in parts:
             features = _required(pool.features, "features", "vr")
-            self._parts["vr"] = 1 - alpha, VisualReward(features, pool.labelled)
+            self._parts["vr"] = 1 - alpha, VisualReward(features, pool.labelled, sums)
         if "sr" in parts:
             counts = _required(pool.region_counts, "region_counts", "sr")
-            self._parts["sr"] = 1 - alpha, SemanticReward(counts, pool.labelled)
+            self._parts["sr"] = 1 - alpha, SemanticReward(counts, pool.labelled, scale, sums)
 
     def values(self, picks: Tensor) -> dict[str, float]:
         """Each part's exact, unweighted value, and their weighted sum as "total"."""

@@ -5,6 +5,7 @@ import torch
 
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.noise import Noise
+from cdal.benchmark.super_classes import SUPER_CLASSES, super_classes_of
 from cdal.models import IGNORED
 
 
@@ -54,3 +55,18 @@ def test_all_pixels_of_a_class_are_taken_for_one_other() -> None:
 def test_one_class_cannot_be_taken_for_another() -> None:
     with pytest.raises(BenchmarkError, match="at least two classes"):
         Noise("classification", 1, 0.1, seed=0)
+
+
+def test_a_class_is_mistaken_for_one_of_its_super_class() -> None:
+    noise = Noise("classification", 5, 1.0, seed=0, super_classes=(0, 1, 0, 1, 0))
+    assert {int(noise(row, torch.tensor(2))) for row in range(50)} == {0, 4}
+    assert {int(noise(row, torch.tensor(1))) for row in range(9)} == {3}
+
+
+def test_the_super_classes_are_those_of_cifar_100() -> None:
+    names = [name for group in SUPER_CLASSES for name in group]
+    assert len(set(names)) == 100
+    found = super_classes_of(sorted(names))
+    assert found is not None
+    assert [found.count(group) for group in range(20)] == [5] * 20
+    assert super_classes_of(["cat", "dog"]) is None

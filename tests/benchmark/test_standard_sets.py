@@ -8,51 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from support.layouts import write, write_bdd100k, write_camvid, write_cityscapes, write_voc
 from torchvision.datasets import CIFAR10
 
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.protocol import PROTOCOLS, SAYS_NOTHING, open_for_protocol
-from cdal.benchmark.standard_sets import LAYOUTS, find_standard_set, open_standard_set
+from cdal.benchmark.standard_sets import (
+    LAYOUTS,
+    STREET_CLASSES,
+    find_standard_set,
+    open_standard_set,
+)
 from cdal.models import ARCHITECTURES, IGNORED
-
-
-def write(file: Path, pixels: np.ndarray) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(file)
-
-
-def write_voc(root: Path) -> None:
-    lists = {
-        "VOC2007": {"trainval": ("000001", "000002"), "test": ("000003",)},
-        "VOC2012": {"train": ("2008_1",), "val": ("2008_2",), "trainval": ("2008_1", "2008_2")},
-    }
-    for year, splits in lists.items():
-        folder = root / "VOCdevkit" / year
-        for split, names in splits.items():
-            file = folder / "ImageSets" / "Main" / f"{split}.txt"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("".join(f"{name}\n" for name in names))
-            for name in names:
-                write(folder / "JPEGImages" / f"{name}.jpg", np.zeros((20, 30, 3)))
-                label = "dog" if year == "VOC2012" else "cat"
-                note = folder / "Annotations" / f"{name}.xml"
-                note.parent.mkdir(exist_ok=True)
-                note.write_text(
-                    f"<annotation><object><name>{label}</name><bndbox><xmin>1</xmin>"
-                    "<ymin>2</ymin><xmax>10</xmax><ymax>12</ymax></bndbox></object></annotation>"
-                )
-
-
-def write_cityscapes(root: Path) -> None:
-    for split, count in (("train", 2), ("val", 1)):
-        for row in range(count):
-            name = f"town_{row:06}_000019"
-            write(root / f"leftImg8bit/{split}/town/{name}_leftImg8bit.png", np.zeros((4, 8, 3)))
-            mask = np.full((4, 8), 7)  # road
-            mask[0] = 0  # unlabelled
-            mask[1] = 33  # bicycle
-            write(root / f"gtFine/{split}/town/{name}_gtFine_labelIds.png", mask)
 
 
 def test_voc_of_both_years(tmp_path: Path) -> None:
@@ -69,6 +36,9 @@ def test_voc_of_both_years(tmp_path: Path) -> None:
     assert data.test.names == ("VOC2007/JPEGImages/000003.jpg",)
     assert data.pool[3][1].tolist() == [[0, 1, 10, 12, 1]]
     assert data.test[0][1].tolist() == [[0, 1, 10, 12, 0]]
+    assert data.difficult is not None
+    assert data.difficult.names == data.test.names
+    assert data.difficult[0][1].tolist() == [[11, 1, 25, 12, 1]]
 
 
 def test_cityscapes(tmp_path: Path) -> None:
@@ -83,6 +53,30 @@ def test_cityscapes(tmp_path: Path) -> None:
     assert mask.dtype == torch.uint8
     assert mask[:, 0].tolist() == [IGNORED, 18, 0, 0]
     assert data.test.names == ("leftImg8bit/val/town/town_000000_000019_leftImg8bit.png",)
+
+
+def test_bdd100k(tmp_path: Path) -> None:
+    write_bdd100k(tmp_path)
+    assert find_standard_set(tmp_path) == "bdd100k"
+    data = open_standard_set(tmp_path, "bdd100k")
+    assert data.classes == STREET_CLASSES
+    assert data.pool.names == (
+        "images/10k/train/0.jpg",
+        "images/10k/train/1.jpg",
+        "images/10k/train/2.jpg",
+    )
+    assert len(data.test) == 1
+    assert data.pool[0][1][0].unique().tolist() == [IGNORED]
+    assert data.pool[0][1][1:].unique().tolist() == [0, 13]
+
+
+def test_camvid(tmp_path: Path) -> None:
+    write_camvid(tmp_path)
+    assert find_standard_set(tmp_path) == "camvid"
+    data = open_standard_set(tmp_path, "camvid")
+    assert data.classes[9] == "pedestrian"
+    assert (len(data.pool), len(data.test)) == (3, 1)
+    assert data.pool[2][1].unique().tolist() == [3, 8, IGNORED]
 
 
 def test_cityscapes_is_in_the_order_of_the_names(

@@ -276,3 +276,29 @@ def test_what_a_part_needs_and_the_pool_has_not_is_named(part, array):
     embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
     with pytest.raises(PoolError, match=f"^{array} is missing: .*{part}"):
         Reward(pool, ("cd", part), 0.75, embedding)
+
+
+def test_rewards_as_published_are_those_of_equations_3_to_5():
+    pool = confused_pool(12, 4, seed=3, labelled=2)
+    picks = torch.tensor(pool.unlabelled[:3].tolist())
+    embedding = DiversityEmbedding.of(pool.mixtures, pool.present, "skip")
+    reward = Reward(pool, {"cd", "vr", "sr"}, 0.75, embedding, scale=7.0, sums="raw")
+    values = reward.values(picks)
+    images = images_of(pool.mixtures, pool.present)
+    assert close(values["cd"], sum(eq2(images[i], images[j]) for i in picks for j in picks))
+    features = pool.features.double().tolist()
+    unlabelled = pool.unlabelled.tolist()
+    assert close(values["vr"], eq4(features, unlabelled, picks.tolist()))
+    present = [c for c in range(4) if pool.region_counts[:, c].sum() > 0]
+    assert close(values["sr"], eq5(pool.region_counts.tolist(), picks.tolist(), 7.0, present))
+
+
+def test_lambda_shifts_the_reward_of_a_budget_and_nothing_else():
+    pool = confused_pool(12, 4, seed=3, labelled=2)
+    embedding = DiversityEmbedding.of(pool.mixtures, pool.present, "skip")
+    rewards = [Reward(pool, {"sr"}, 0.0, embedding, scale=scale) for scale in (1.0, 10.0)]
+    picks = [pool.unlabelled[:3], pool.unlabelled[3:6]]
+    low, high = ([reward.value(rows) for rows in picks] for reward in rewards)
+    assert low[0] - high[0] == pytest.approx(math.log(10))
+    assert low[0] - low[1] == pytest.approx(high[0] - high[1])
+    assert torch.equal(*(reward.credit(picks[0]) for reward in rewards))

@@ -45,13 +45,15 @@ def duration(seconds: float) -> str:
 
 def metric_name(name: str) -> str:
     """A metric's usual name."""
-    known = {"miou": "mIoU", "map_50": "mAP at IoU 0.5"}
+    known = {"miou": "mIoU", "map_50": "mAP at IoU 0.5", "map_voc2007": "VOC 2007 mAP"}
     return known.get(name, name.replace("_", " "))
 
 
 def class_metric_name(name: str) -> str:
     """The usual name of the score of one class, by the name of the main metric."""
-    return {"miou": "IoU", "map_50": "AP at IoU 0.5"}.get(name, "share recognised")
+    return {"miou": "IoU", "map_50": "AP at IoU 0.5", "map_voc2007": "VOC 2007 AP"}.get(
+        name, "share recognised"
+    )
 
 
 def seeds(count: int) -> str:

@@ -17,6 +17,8 @@ SMALL_IMAGE = 63
 
 SMALL_STEM_SHAPE = (64, 3, 3, 3)
 """The shape of a convolution that a resnet only has with ``small_stem``."""
+SMALL_VGG_SHAPE = (4096, 512)
+"""The shape of a layer that a VGG network only has with ``small_vgg``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,13 @@ class ClassifierEntry(Architecture):
         head: the name of its last linear layer, whose input are the features.
         small: adapts the network to images of side ``SMALL_IMAGE`` or less; None: it stays as it
             is.
+        small_shape: the shape of a tensor that only the adapted network has.
         make: creates the network; None: torchvision does.
     """
 
     head: str = ""
     small: Callable[[nn.Module], None] | None = None
+    small_shape: tuple[int, ...] = SMALL_STEM_SHAPE
     make: Callable[[], nn.Module] | None = None
 
 
@@ -45,6 +49,15 @@ def small_stem(resnet: nn.Module) -> None:
     resnet.maxpool = nn.Identity()
 
 
+def small_vgg(vgg: nn.Module) -> None:
+    """Keep the single position that remains of a small image, instead of repeating it 49 times."""
+    vgg.avgpool = nn.AdaptiveAvgPool2d(1)
+    first = nn.Linear(512, 4096)
+    nn.init.normal_(first.weight, 0, 0.01)
+    nn.init.zeros_(first.bias)
+    vgg.set_submodule("classifier.0", first)
+
+
 CLASSIFIERS: Mapping[str, ClassifierEntry] = {
     "mobilenet_v3_small": ClassifierEntry("mobilenet_v3_small", head="classifier.3"),
     "mobilenet_v3_large": ClassifierEntry("mobilenet_v3_large", head="classifier.3"),
@@ -52,6 +65,9 @@ CLASSIFIERS: Mapping[str, ClassifierEntry] = {
     "resnet50": ClassifierEntry("resnet50", head="fc", small=small_stem),
     # Without batch normalisation, it learns nothing at the default rate.
     "vgg16": ClassifierEntry("vgg16", head="classifier.6", learning_rate=2e-4),
+    "vgg16_bn": ClassifierEntry(
+        "vgg16_bn", head="classifier.6", small=small_vgg, small_shape=SMALL_VGG_SHAPE
+    ),
     "efficientnet_lite0": ClassifierEntry(
         DEFAULT_BACKBONE, head="classifier", make=efficientnet_lite0
     ),
@@ -75,7 +91,7 @@ def build_classifier(
     if weights is None:
         wanted = image_size <= SMALL_IMAGE and not pretrained
     else:
-        wanted = any(tensor.shape == SMALL_STEM_SHAPE for tensor in weights.values())
+        wanted = any(tensor.shape == entry.small_shape for tensor in weights.values())
     if small is not None and wanted:
         small(module)
     for layer in module.modules():

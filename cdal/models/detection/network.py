@@ -172,10 +172,13 @@ class DetectionNetwork(TaskNetwork):
         "map_50" is the mean over classes at an intersection over union of 0.5, "map" the mean over
         0.5, 0.55, …, 0.95 as well.
         """
-        found, targets = self.find(images, stop)
+        return self.metrics_of(*self.find(images, stop))
+
+    def metrics_of(self, found: Sequence[dict[str, Tensor]], targets: Sequence[Tensor]) -> Metrics:
+        """The metrics of ``measure``, given what ``find`` returns."""
         meter = PrecisionMeter(len(self.classes))
         meter.update(found, targets)
-        counts = self.count_classes(torch.cat(targets))
+        counts = self.count_classes(torch.cat(list(targets)))
         precision = meter.compute()
         confusion = box_confusion(found, targets, len(self.classes))
         return Metrics(
@@ -189,7 +192,7 @@ class DetectionNetwork(TaskNetwork):
                 for i, name in enumerate(self.classes)
             },
             confusion=tuple(tuple(row) for row in confusion.tolist()),
-            images=len(images),
+            images=len(targets),
         )
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:  # noqa: ARG002

@@ -17,6 +17,7 @@ FEATURES = {
     "resnet18": 512,
     "resnet50": 2048,
     "vgg16": 4096,
+    "vgg16_bn": 4096,
     "efficientnet_lite0": 1280,
 }
 
