@@ -38,6 +38,7 @@ from cdal.selectors.selection import (
     Selection,
     Selector,
 )
+from cdal.selectors.sparse import mixture_vectors, sparse_mixtures
 from cdal.selectors.uncertainty import UNCERTAINTIES
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "contextual_diversity",
     "make_selector",
     "means_of_regions",
+    "mixture_vectors",
     "mixtures_of_boxes",
     "mixtures_of_logits",
     "mixtures_of_probabilities",
@@ -72,4 +74,5 @@ __all__ = [
     "mixtures_of_vectors",
     "opinions_of",
     "option_types",
+    "sparse_mixtures",
 ]

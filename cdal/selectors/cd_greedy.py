@@ -40,6 +40,7 @@ class CDGreedy:
         count = picks_possible(pool, budget)
         if count == 0:
             return Selection(self.name, ())
+        pool = pool.dense()  # it looks at every image for each pick
         embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing)
         against = pool.labelled.nonzero()[:, 0]
         if len(against):

@@ -116,6 +116,7 @@ class CDALRL:
         count = picks_possible(pool, budget)
         if count == 0:
             return Selection(self.name, ())
+        pool = pool.dense()  # so that the policy learns from vectors that are made once
         embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing)
         reward = Reward(pool, self._parts(pool), self.alpha, embedding, self.scale, self.sums)
         distances = self._distances(pool, embedding)

@@ -117,12 +117,12 @@ class EuclideanEmbedding(ProductMetric):
     """N feature vectors f as x = [f, ‖f‖², 1], y = [−2f, 1, ‖f‖²], so that x · y = ‖f − g‖².
 
     Attributes:
-        x: left factors, (N, D + 2) float32, f being the features minus their mean.
+        vectors: the left factors x, (N, D + 2) float32, f being the features minus their mean.
         scale: ‖f‖², (N,) float32.
         features: as given, (N, D) float32.
     """
 
-    x: Tensor
+    vectors: Tensor
     scale: Tensor
     features: Tensor
 
@@ -138,6 +138,10 @@ class EuclideanEmbedding(ProductMetric):
             x[rows, d] = centred.square().sum(1).float()
         x[:, d + 1] = 1
         return cls(x, x[:, d].clone(), features)
+
+    @property
+    def x(self) -> Tensor:
+        return self.vectors
 
     def right(self, x: Tensor) -> Tensor:
         f, norm, one = x[..., :-2], x[..., -2:-1], x[..., -1:]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cdal.selectors.metric import ProductMetric, chunks
 from cdal.selectors.mixtures import ClassMixtures
+from cdal.selectors.sparse import mixture_rows
 
 Missing = Literal["skip", "uniform"]
 """How to treat a class that only one of two images has: ``skip`` it, which is Eq. 2 to the letter,
@@ -39,19 +40,26 @@ _TINY = 1e-20
 class DiversityEmbedding(ProductMetric):
     """N images as vectors whose products are contextual diversities.
 
+    Dense mixtures have their vectors made once. Sparse ones (see `sparse.py`) have them made when
+    they are needed, block by block, since all of them may be too large for the memory; both give
+    the same numbers.
+
     Attributes:
-        x: left factors, (N, K) float32, with K = 2RC + 2R for mixtures of shape (N, R, C).
         scale: h summed over the classes, (N,) float32: what cancels in a small distance.
-        mixtures: the embedded mixtures, (N, R, C) float32.
+        mixtures: the embedded mixtures, (N, R, C) float32, dense or sparse.
         present: which of them exist, (N, R) bool.
         missing: how a class that only one of two images has is treated.
+        origin: what is subtracted from all P, (R, C) float32.
+        vectors: the left factors of dense mixtures, (N, K) float32, with K = 2RC + 2R; None for
+            sparse ones.
     """
 
-    x: Tensor
     scale: Tensor
     mixtures: Tensor
     present: Tensor
     missing: Missing
+    origin: Tensor
+    vectors: Tensor | None
 
     @classmethod
     def of(cls, mixtures: Tensor, present: Tensor, missing: Missing = "uniform") -> Self:
@@ -62,28 +70,56 @@ class DiversityEmbedding(ProductMetric):
         from that mean: the terms that cancel in x · y are small.
 
         Args:
-            mixtures: P^c_I of Eq. 1, (N, R, C) float32.
+            mixtures: P^c_I of Eq. 1, (N, R, C) float32, dense or sparse.
             present: which of them exist, (N, R) bool.
             missing: how to treat a class that only one of two images has.
         """
         n, r, c = mixtures.shape
         origin = _mean_mixtures(mixtures, present, missing)
-        # An absent class is the uniform distribution, or is at the origin: all zero.
-        absent = torch.full_like(origin, 1 / c) if missing == "uniform" else origin
-        x = mixtures.new_empty((n, 2 * r * c + 2 * r), dtype=torch.float32)
-        left_p, left_log, left_h, left_m = torch.split(x, [r * c, r * c, r, r], 1)
-        left_m[:] = present if missing == "skip" else 1
+        scale = origin.new_empty(n)
+        x = None if mixtures.is_sparse else origin.new_empty((n, 2 * r * c + 2 * r))
+        made = cls(scale, mixtures, present, missing, origin, x)
         # Small chunks of temporaries: the allocator returns larger ones to the system each time.
-        for rows in chunks(n, r * c * 8, x.device):
-            there = present[rows, :, None].float()
-            p = (mixtures[rows] * there).addcmul_(1 - there, absent)
-            p = p.clamp_(min=PROBABILITY_FLOOR).flatten(1)
-            above = p - origin.flatten()
-            log_p = _log_ratio(p, origin.flatten(), above)
-            left_p[rows] = above
-            left_log[rows] = log_p
-            left_h[rows] = above.mul_(log_p).view(-1, r, c).sum(-1)
-        return cls(x, left_h.sum(1), mixtures, present, missing)
+        for rows in chunks(n, r * c * 8, scale.device):
+            part = made._embed(rows, None if x is None else x[rows])
+            scale[rows] = part[:, 2 * r * c : 2 * r * c + r].sum(1)
+        return made
+
+    @property
+    def x(self) -> Tensor:
+        """Left factors, (N, K) float32; those of sparse mixtures are made for each call."""
+        return self.left(slice(None)) if self.vectors is None else self.vectors
+
+    def left(self, rows: Tensor | slice) -> Tensor:
+        if self.vectors is not None:
+            return ProductMetric.left(self, rows)  # dataclasses with slots have no super()
+        if isinstance(rows, slice):
+            rows = torch.arange(*rows.indices(len(self)), device=self.scale.device)
+        r, c = self.mixtures.shape[1:]
+        x = self.scale.new_empty((len(rows), 2 * r * c + 2 * r))
+        for part in chunks(len(rows), r * c * 8, x.device):
+            self._embed(rows[part], x[part])
+        return x
+
+    def _embed(self, rows: Tensor | slice, x: Tensor | None) -> Tensor:
+        """Make the left factors of A images, (A, K), in ``x`` if it is given."""
+        r, c = self.mixtures.shape[1:]
+        there = self.present[rows, :, None].float()
+        if x is None:
+            x = self.scale.new_empty((len(there), 2 * r * c + 2 * r))
+        left_p, left_log, left_h, left_m = torch.split(x, [r * c, r * c, r, r], 1)
+        left_m[:] = self.present[rows] if self.missing == "skip" else 1
+        # An absent class is the uniform distribution, or is at the origin: all zero.
+        uniform = self.missing == "uniform"
+        absent = torch.full_like(self.origin, 1 / c) if uniform else self.origin
+        p = (mixture_rows(self.mixtures, rows) * there).addcmul_(1 - there, absent)
+        p = p.clamp_(min=PROBABILITY_FLOOR).flatten(1)
+        above = p - self.origin.flatten()
+        log_p = _log_ratio(p, self.origin.flatten(), above)
+        left_p[:] = above
+        left_log[:] = log_p
+        left_h[:] = above.mul_(log_p).view(-1, r, c).sum(-1)
+        return x
 
     def right(self, x: Tensor) -> Tensor:
         r, c = self.mixtures.shape[1:]
@@ -105,10 +141,10 @@ class DiversityEmbedding(ProductMetric):
         With one mixture per image (R = 1) these are the terms of the sum over the classes in KL.
         """
         r, c = self.mixtures.shape[1:]
-        parts = self.x.new_empty((len(rows), c), dtype=torch.float64)
-        for pairs in chunks(len(rows), 2 * r * c * 8, self.x.device):
+        parts = self.scale.new_empty((len(rows), c), dtype=torch.float64)
+        for pairs in chunks(len(rows), 2 * r * c * 8, parts.device):
             both = torch.cat([rows[pairs], cols[pairs]])
-            images = self.mixtures.index_select(0, both), self.present.index_select(0, both)
+            images = mixture_rows(self.mixtures, both), self.present.index_select(0, both)
             (p_a, p_b), (log_a, log_b), (in_a, in_b) = (
                 factor.chunk(2) for factor in factors(*images, self.missing)
             )
@@ -176,11 +212,12 @@ def factors(mixtures: Tensor, present: Tensor, missing: Missing) -> tuple[Tensor
 def _mean_mixtures(mixtures: Tensor, present: Tensor, missing: Missing) -> Tensor:
     """Average each class's mixture over a sample of images, (R, C) float32, above 0."""
     every = max(1, len(mixtures) // _ORIGIN_IMAGES)
-    there = present[::every].float()
+    sample = torch.arange(0, len(mixtures), every, device=mixtures.device)
+    there = present[sample].float()
     count = there.sum(0)
     # An absent class is the uniform distribution; if no image has it, any origin will do.
     absent = len(there) - count if missing == "uniform" else (count == 0).float()
-    total = (mixtures[::every] * there[..., None]).sum(0)
+    total = (mixture_rows(mixtures, sample) * there[..., None]).sum(0)
     total += absent[:, None] / mixtures.shape[-1]
     return total.div_((count + absent)[:, None]).clamp_(min=PROBABILITY_FLOOR)
 

@@ -20,15 +20,22 @@ class ProductMetric(ABC):
     """Distances d(a, b) = x(a) · y(b) ≥ 0 between N images, y being a linear function of x.
 
     Attributes:
-        x: left factors, (N, K) float32.
         scale: what cancels in a small distance, (N,) float32.
     """
 
-    x: Tensor
     scale: Tensor
 
+    @property
+    @abstractmethod
+    def x(self) -> Tensor:
+        """Left factors, (N, K) float32."""
+
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.scale)
+
+    def left(self, rows: Tensor | slice) -> Tensor:
+        """The left factors of some images, (A, K) float32."""
+        return self.x.index_select(0, rows) if isinstance(rows, Tensor) else self.x[rows]
 
     @property
     def y(self) -> Tensor:
@@ -57,8 +64,7 @@ class ProductMetric(ABC):
             rows: indices, (A,) int64.
             cols: indices, (B,) int64.
         """
-        left, right = self.x.index_select(0, rows), self.x.index_select(0, cols)
-        block = left @ self.right(right).T
+        block = self.left(rows) @ self.right(self.left(cols)).T
         doubtful = block < _CANCELLED * (self.scale[rows, None] + self.scale[cols])
         same = rows[:, None] == cols
         block.masked_fill_(same, 0)
@@ -78,15 +84,15 @@ class ProductMetric(ABC):
         Returns:
             Its distance, (A,) float32, and its index, (A,) int64.
         """
-        right = self.right(self.x.index_select(0, centres))
+        right = self.right(self.left(centres))
         count = len(self) if rows is None else len(rows)
-        distance = self.x.new_empty(count)
+        distance = right.new_empty(count)
         centre = torch.empty_like(distance, dtype=torch.int64)
-        block_bytes = _BLOCK_BYTES.get(self.x.device.type, 2**24)
+        block_bytes = _BLOCK_BYTES.get(right.device.type, 2**24)
         step = max(1, block_bytes // (4 * max(right.shape)))
         for start in range(0, count, step):
             part = slice(start, start + step)
-            left = self.x[part] if rows is None else self.x.index_select(0, rows[part])
+            left = self.left(part if rows is None else rows[part])
             distance[part], which = (right @ left.T).min(0)
             centre[part] = centres[which]
         scale = self.scale if rows is None else self.scale[rows]
@@ -99,7 +105,7 @@ class ProductMetric(ABC):
 
     def aggregate(self, rows: Tensor) -> float:
         """Sum the distances of all ordered pairs of a selection, (B,) int64, in O(B·K)."""
-        total = self.x[rows].sum(0, dtype=torch.float64)
+        total = self.left(rows).sum(0, dtype=torch.float64)
         return max(0.0, float(total @ self.right(total)))
 
 

@@ -22,6 +22,7 @@ class Pool:
     Attributes:
         mixtures: class mixtures P^c_I of Eq. 1, (N, R, C) float32, where R is C for
             ``region="class"`` and 1 for ``region="image"``; rows that are not present are zero.
+            They may be sparse, see ``sparse_mixtures``.
         present: which mixtures exist, (N, R) bool.
         labelled: the images that are already labelled, (N,) bool: centres, never picks.
         features: one feature vector per image, (N, D) float32.
@@ -57,8 +58,7 @@ class Pool:
                 raise PoolError(
                     f"{name} is on {array.device}, but mixtures is on {self.mixtures.device}"
                 )
-        _check_finite("mixtures", self.mixtures)
-        _check_distributions("mixtures", self.mixtures, self.present)
+        self._check_mixtures()
         for name in ("probabilities", "samples"):
             array = getattr(self, name)
             if array is not None:
@@ -101,7 +101,14 @@ class Pool:
 
     def take(self, rows: Tensor) -> Pool:
         """The pool of these rows, in this order."""
-        return Pool(**{name: array[rows] for name, array in self.arrays().items()})
+        arrays = {name: array.index_select(0, rows) for name, array in self.arrays().items()}
+        if self.mixtures.is_sparse:
+            arrays["mixtures"] = arrays["mixtures"].coalesce()
+        return Pool(**arrays)
+
+    def dense(self) -> Pool:
+        """The same pool with dense mixtures, for what needs all of them at once."""
+        return replace(self, mixtures=self.mixtures.to_dense()) if self.mixtures.is_sparse else self
 
     def of_classes(self, classes: Collection[int]) -> Pool:
         """The pool without the mixtures of other classes: only these count in CD.
@@ -117,7 +124,8 @@ class Pool:
                 raise PoolError(f"there is no class {index}: the pool's are 0 to {rows - 1}")
         kept = torch.zeros(rows, dtype=torch.bool, device=self.device)
         kept[list(classes)] = True
-        return replace(self, mixtures=self.mixtures * kept[:, None], present=self.present & kept)
+        pool, present = self.dense(), self.present & kept
+        return replace(pool, mixtures=pool.mixtures * kept[:, None], present=present)
 
     def need(self, name: str, selector: str) -> Tensor:
         """Return the array with this name.
@@ -129,6 +137,26 @@ class Pool:
         if array is None:
             raise PoolError(f"{name} is missing: the selector {selector} needs it")
         return array
+
+    def _check_mixtures(self) -> None:
+        if not self.mixtures.is_sparse:
+            _check_finite("mixtures", self.mixtures)
+            _check_distributions("mixtures", self.mixtures, self.present)
+            return
+        images, classes = self.mixtures.indices()
+        there = self.present[images, classes]
+        if len(images) != int(self.present.sum()) or not bool(there.all()):
+            raise PoolError("mixtures has other classes than present")
+        vectors = self.mixtures.values()
+        bad = ~vectors.sum(-1, dtype=torch.float64).isfinite()
+        if bad.any():
+            image = int(images[_first_image(bad[:, None])])
+            raise PoolError(f"mixtures has NaN or infinity in image {image}")
+        bad = (vectors.amin(-1) < 0) | ((vectors.sum(-1) - 1).abs() > _SUM_TOLERANCE)
+        if bad.any():
+            first = _first_image(bad[:, None])
+            at = f"[{int(images[first])}][{int(classes[first])}]"
+            raise PoolError(f"mixtures{at} sums to {float(vectors[first].sum()):.6g}, not to 1")
 
     def _check_shapes(self) -> None:
         if self.mixtures.ndim != 3 or self.mixtures.shape[1] not in (1, self.mixtures.shape[2]):

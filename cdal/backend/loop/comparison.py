@@ -34,7 +34,7 @@ def run(work: Context) -> str:
         ).all()
         ranked = session.scalar(select(func.count()).where(Pick.round_id == current.id)) or 0
         picked = set(session.scalars(select(Pick.task_id).where(Pick.round_id == current.id)))
-        candidates = _as_it_was(candidates_of(work, session, current), picked)
+        candidates = _as_it_was(candidates_of(work, session, current, wanted), picked)
     for done, name in enumerate(wanted):
         work.report(done / len(wanted), f"ranking by {name}")
         _rank(work, current, candidates, name, ranked)

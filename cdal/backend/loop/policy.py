@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from cdal.backend.loop.context import Context
-from cdal.models import choose_device
 from cdal.selectors import Pool, Progress, Selection, make_selector
 from cdal.selectors.policy import PolicyFileError
 
@@ -22,12 +21,11 @@ def select_by_policy(
     seed: int,
     progress: Progress,
 ) -> Selection:
-    """The picks of `cdal-rl`, on the server's device.
+    """The picks of `cdal-rl`, on the pool's device.
 
     With the setting `policy` "once", its policy is read from the project's folder; if there is none
     for these options and classes, or if it is damaged, it is trained now and kept there.
     """
-    pool = pool.to(choose_device(work.services.config.device))
     if work.settings.policy == "each":
         return make_selector("cdal-rl", options).select(pool, count, seed, progress)
     file = policy_file(work, pool, options)

@@ -44,7 +44,7 @@ def run(work: Context) -> str:
             select(Task.task_id).where(Task.project_id == work.project.id, Task.annotations > 0)
         ).all()
     folder = work.services.config.scores_folder(work.project.id, number)
-    scores = Scores.load(folder)
+    scores = Scores.load(folder, ("features", "probabilities", "uncertainties"))
     if scores is None:
         return "nothing has been scored yet"
     rows = _sample(scores.task_ids.tolist(), list(queued), list(labelled), work.settings.seed)

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cdal.backend.errors import DamagedScoresError
-from cdal.durable import put_in_place
+from cdal.backend.loop.score_files import ARRAYS, ScoreFile
 from cdal.mixture_kind import MixtureKind
 from cdal.models.predictions import Prediction
-from cdal.selectors import Pool, means_of_regions
-
-FORMAT = "1"
-"""Of the files; one of another format counts as damaged, so that its images are scored again."""
+from cdal.selectors import Pool, means_of_regions, sparse_mixtures
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of N images, in any order.
+    """The scores of N images, in any order. An array that was not loaded has no columns.
 
     Attributes:
         task_ids: (N,) int64.
         probabilities: means over the regions, (N, C) float32.
         uncertainties: means over the regions, (N, 3) float32, see `cdal.selectors.UNCERTAINTIES`.
         features: (N, D) float32.
-        mixtures: Eq. 1, (N, R, C) float32.
+        mixtures: Eq. 1, (N, R, C) float32; sparse where they were loaded from files and R is
+            above 1. If they were not loaded, there are none, (N, 1, C).
         present: which mixtures there are, (N, R) bool.
         region_counts: regions per pseudo-label, (N, C).
     """
@@ -73,7 +69,8 @@ class Scores:
         """The same images as a selector sees them; `labelled` says which of them have a label."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         del arrays["task_ids"]
-        return Pool(**arrays, labelled=torch.tensor(list(labelled), dtype=torch.bool))
+        known = {name: array for name, array in arrays.items() if array.shape[1]}
+        return Pool(**known, labelled=torch.tensor(list(labelled), dtype=torch.bool))
 
     @property
     def nbytes(self) -> int:
@@ -89,28 +86,24 @@ class Scores:
 
     def rows(self, rows: Tensor) -> Scores:
         """The scores in these M rows, (M,) int64, in that order."""
-        return Scores(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        arrays = {f.name: getattr(self, f.name).index_select(0, rows) for f in fields(self)}
+        if arrays["mixtures"].is_sparse:
+            arrays["mixtures"] = arrays["mixtures"].coalesce()
+        return Scores(**arrays)
 
     def save(self, folder: Path) -> None:
         """Add a file to the folder: all of it or, after a kill or a power loss, nothing."""
-        folder.mkdir(parents=True, exist_ok=True)
-        # Not their count: a damaged one may have been removed.
-        taken = [int(file.stem) for file in _files(folder) if file.stem.isdecimal()]
-        name = f"{max(taken, default=-1) + 1:08}"
-        tensors = {field.name: getattr(self, field.name).contiguous() for field in fields(self)}
-        unfinished = folder / f"{name}.unfinished"
-        save_file(tensors, unfinished, {"format": FORMAT, "crc32": _checksum(tensors)})
-        put_in_place(unfinished, folder / f"{name}.safetensors")
+        ScoreFile.write(folder, {field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def remove_damaged(cls, folder: Path) -> int:
         """Remove the files that are damaged or of another format; returns how many there were."""
         removed = 0
-        for file in _files(folder):
+        for file in ScoreFile.all_in(folder):
             try:
-                cls._read(file)
+                file.read(ARRAYS)
             except DamagedScoresError:
-                file.unlink(missing_ok=True)
+                file.path.unlink(missing_ok=True)
                 removed += 1
         return removed
 
@@ -122,9 +115,8 @@ class Scores:
             DamagedScoresError: a file cannot be read.
         """
         found: set[int] = set()
-        for file in _files(folder):
-            with _reading(file), safe_open(file, "pt") as tensors:
-                found.update(tensors.get_tensor("task_ids").tolist())
+        for file in ScoreFile.all_in(folder):
+            found.update(file.task_ids().tolist())
         return found
 
     @staticmethod
@@ -134,27 +126,36 @@ class Scores:
         Raises:
             DamagedScoresError: a file cannot be read.
         """
-        for file in _files(folder):
-            with _reading(file), safe_open(file, "pt") as tensors:
-                return int(tensors.get_slice("mixtures").get_shape()[1])
-        return None
+        files = ScoreFile.all_in(folder)
+        return files[0].rows_per_image() if files else None
 
     @classmethod
-    def load(cls, folder: Path) -> Scores | None:
-        """All scores in the folder, each image once; None if there are none.
+    def load(
+        cls, folder: Path, names: Collection[str] = ARRAYS, among: Collection[int] | None = None
+    ) -> Scores | None:
+        """The scores in the folder, each image once; None if there are none.
 
-        If an image was scored twice, because it was replaced or because a kill came between a
-        file and the store's record of it, its later scores count.
+        Each array is filled file by file, so that nothing is in memory twice. If an image was
+        scored twice, because it was replaced or because a kill came between a file and the store's
+        record of it, its later scores count.
+
+        Args:
+            folder: of one model version's scores.
+            names: the arrays that are needed; the others are not read.
+            among: the tasks that are needed; None for all.
 
         Raises:
             DamagedScoresError: a file is damaged or of another format.
         """
-        files = _files(folder)
+        files = ScoreFile.all_in(folder)
         if not files:
             return None
-        joined = cls.concatenate([cls._read(file) for file in files])
-        rows = {int(task_id): row for row, task_id in enumerate(joined.task_ids.tolist())}
-        return joined.rows(torch.tensor(sorted(rows.values())))
+        ids = [file.task_ids() for file in files]
+        kept = _newest(ids, among)
+        arrays = _read(files, kept, {name for name in names if name != "task_ids"})
+        return cls(
+            task_ids=torch.cat([some[rows] for some, rows in zip(ids, kept, strict=True)]), **arrays
+        )
 
     @classmethod
     def of_tasks(cls, folder: Path, task_ids: Collection[int]) -> Scores | None:
@@ -164,57 +165,70 @@ class Scores:
         """
         wanted = set(task_ids)
         parts: dict[int, Scores] = {}
-        for file in _files(folder):
+        for file in ScoreFile.all_in(folder):
             with suppress(DamagedScoresError, FileNotFoundError):
-                parts.update(cls._rows_of(file, wanted))
+                rows = [row for row, task in enumerate(file.task_ids().tolist()) if task in wanted]
+                found = [cls(**file.read_row(row)) for row in rows]
+                parts.update((int(scores.task_ids[0]), scores) for scores in found)
         return cls.concatenate([parts[task_id] for task_id in sorted(parts)]) if parts else None
 
-    @classmethod
-    def _rows_of(cls, file: Path, wanted: Collection[int]) -> dict[int, Scores]:
-        with _reading(file), safe_open(file, framework="pt") as tensors:
-            ids = tensors.get_tensor("task_ids").tolist()
-            rows = {task_id: row for row, task_id in enumerate(ids) if task_id in wanted}
-            if not rows:
-                return {}
-            slices = {field.name: tensors.get_slice(field.name) for field in fields(cls)}
-            return {
-                task_id: cls(**{name: part[row : row + 1] for name, part in slices.items()})
-                for task_id, row in rows.items()
-            }
 
-    @classmethod
-    def _read(cls, file: Path) -> Scores:
-        """All scores in a file, after a comparison of its checksum."""
-        with _reading(file), safe_open(file, "pt") as opened:
-            written = opened.metadata() or {}
-            tensors = {field.name: opened.get_tensor(field.name) for field in fields(cls)}
-        # Earlier versions wrote the same tensors without a checksum.
-        if written and (
-            written.get("format") != FORMAT or written.get("crc32") != _checksum(tensors)
-        ):
-            raise DamagedScoresError(file.name)
-        return cls(**tensors)
+def _newest(ids: Sequence[Tensor], among: Collection[int] | None) -> list[Tensor]:
+    """Which rows of each file count, (N,) bool: a task's last ones, if the task is needed."""
+    joined = torch.cat(list(ids)).numpy()
+    _, last = np.unique(joined[::-1], return_index=True)
+    counts = np.zeros(len(joined), dtype=bool)
+    counts[len(joined) - 1 - last] = True
+    if among is not None:
+        counts &= np.isin(joined, np.fromiter(among, np.int64, len(among)))
+    return list(torch.split(torch.from_numpy(counts), [len(some) for some in ids]))
 
 
-def _files(folder: Path) -> list[Path]:
-    """The finished files, oldest first."""
-    return sorted(folder.glob("*.safetensors"))
+def _read(files: Sequence[ScoreFile], kept: Sequence[Tensor], names: set[str]) -> dict[str, Tensor]:
+    """Read these arrays of the rows that count, (N, …); the others without columns."""
+    columns = files[0].columns()
+    if any(file.columns() != columns for file in files):
+        raise DamagedScoresError(files[-1].path.name)
+    count = sum(int(rows.sum()) for rows in kept)
+    arrays = {
+        name: torch.empty(count, columns[name] if name in names else 0, dtype=dtype)
+        for name, dtype in _PER_IMAGE.items()
+    }
+    there = [file.read(["present"])["present"] for file in files]
+    present = torch.cat([some[rows] for some, rows in zip(there, kept, strict=True)])
+    wants_mixtures = "mixtures" in names
+    vectors = torch.empty(int(present.sum()) if wants_mixtures else 0, columns["mixtures"])
+    image = vector = 0
+    for file, rows, some in zip(files, kept, there, strict=True):
+        read = file.read(names)
+        every, images = bool(rows.all()), int(rows.sum())
+        for name in names & _PER_IMAGE.keys():
+            arrays[name][image : image + images] = read[name] if every else read[name][rows]
+        if wants_mixtures:
+            found = read["mixtures"]
+            found = found if every else found[rows.repeat_interleave(some.sum(1))]
+            vectors[vector : vector + len(found)] = found
+            vector += len(found)
+        image += images
+    mixtures, present = _mixtures(vectors, present) if wants_mixtures else _none(count, columns)
+    return {**arrays, "mixtures": mixtures, "present": present}
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32 of the tensors' names, shapes and bytes."""
-    sum_ = 0
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        sum_ = zlib.crc32(f"{name} {tuple(tensor.shape)}".encode(), sum_)
-        sum_ = zlib.crc32(tensor.numpy().tobytes(), sum_)
-    return f"{sum_:08x}"
+_PER_IMAGE = {
+    "probabilities": torch.float32,
+    "uncertainties": torch.float32,
+    "features": torch.float32,
+    "region_counts": torch.int64,
+}
 
 
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    """Turns what safetensors raises for a damaged file into one error."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise DamagedScoresError(file.name) from error
+def _mixtures(vectors: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Mixtures by class stay sparse; one per image is dense anyway."""
+    mixtures = sparse_mixtures(vectors, present)
+    return (mixtures if present.shape[1] > 1 else mixtures.to_dense()), present
+
+
+def _none(count: int, columns: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+    """Mixtures that take no memory, and which of them there are: none."""
+    nothing = torch.zeros(1, 1, columns["probabilities"])
+    return nothing.expand(count, -1, -1), torch.zeros(count, 1, dtype=torch.bool)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from sqlalchemy import delete, func, insert, select
@@ -18,11 +20,15 @@ from cdal.backend.loop.opinions import with_opinions
 from cdal.backend.loop.policy import select_by_policy
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import scored_by, served_picks
+from cdal.backend.loop.score_files import ARRAYS
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled, still_served, waiting
 from cdal.backend.store.tables import Pick as PickRow
 from cdal.backend.store.tables import Round, Task
+from cdal.models import choose_device, free_memory
 from cdal.selectors import Pick, Pool, PoolError, Progress, Selection, Selector, make_selector
+
+log = logging.getLogger(__name__)
 
 RANKED_AT_LEAST = 1000
 RANKED_QUEUES = 10
@@ -46,7 +52,7 @@ def run(work: Context) -> str:
         current = work.newest_round(session, "selecting")
         if current is None:
             return "no round waits for a selection"
-        candidates = candidates_of(work, session, current)
+        candidates = candidates_of(work, session, current, [current.selector])
         labelled = count_labelled(session, work.project.id)
         skipped = waiting(work.project.id) & (Task.skips > 0)
         skips = session.scalar(select(func.count()).where(skipped)) or 0
@@ -82,10 +88,18 @@ def run(work: Context) -> str:
     return f"{len(rows)} images ranked by {current.selector}"
 
 
-def candidates_of(work: Context, session: Session, current: Round) -> Candidates:
+def candidates_of(
+    work: Context, session: Session, current: Round, selectors: Collection[str]
+) -> Candidates:
     """Unlabelled images that can be used, and labelled ones that picks should differ from.
 
     An image that a skip ended is neither: nobody labelled it, and nobody is served it again.
+
+    Args:
+        work: the job.
+        session: of the store.
+        current: the round whose model has scored the pool.
+        selectors: the names of those that are to rank it, so that only what they need is read.
     """
     usable = still_served(work.project.id) & Task.image_problem.is_(None)
     rows = session.execute(
@@ -98,16 +112,35 @@ def candidates_of(work: Context, session: Session, current: Round) -> Candidates
     number = scored_by(session, current)
     if number is None:
         return _unseen(labelled)
-    scores = Scores.load(work.services.config.scores_folder(work.project.id, number))
+    folder = work.services.config.scores_folder(work.project.id, number)
+    scores = Scores.load(folder, arrays_for(selectors), among=labelled)
     if scores is None:
         return _unseen(labelled)
-    known = torch.tensor(
-        [row for row, task_id in enumerate(scores.task_ids.tolist()) if task_id in labelled],
-        dtype=torch.int64,
-    )
-    scores = scores.rows(known)
     task_ids = scores.task_ids.tolist()
     return Candidates(scores.pool([labelled[task_id] for task_id in task_ids]), task_ids)
+
+
+_BY_MIXTURES = frozenset({"mixtures"})
+_BY_PROBABILITIES = frozenset({"probabilities", "uncertainties"})
+
+_NEEDS: Mapping[str, frozenset[str]] = {
+    "random": frozenset(),
+    "cdal-cs": _BY_MIXTURES,
+    "cd-greedy": _BY_MIXTURES,
+    "entropy": _BY_PROBABILITIES,
+    "margin": _BY_PROBABILITIES,
+    "least-confidence": _BY_PROBABILITIES,
+    "core-set": frozenset({"features"}),
+    "typiclust": frozenset({"features"}),
+}
+"""The arrays of scores that a selector needs, for those that need few: features alone may take
+gigabytes."""
+
+
+def arrays_for(selectors: Collection[str]) -> frozenset[str]:
+    """The arrays of scores that at least one of these selectors needs."""
+    everything = frozenset(ARRAYS)
+    return frozenset().union(*(_NEEDS.get(name, everything) for name in selectors))
 
 
 def _unseen(labelled: Mapping[int, bool]) -> Candidates:
@@ -193,11 +226,13 @@ def mixed(
 
 
 def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked: int) -> Selection:
-    """The selector's picks for the queue, followed by more to top it up from."""
+    """The selector's picks for the queue, followed by more to top it up from.
+
+    They are made on the server's device, or on the CPU if the pool does not fit into its memory.
+    """
     # The current options, unless another selector was chosen since this round began.
     chosen = work.settings.selector == current.selector
     options = work.settings.selector_options if chosen else {}
-    selector = make_selector(current.selector, options)
 
     def progress(share: float) -> None:
         work.report(share, f"selecting by {current.selector}")
@@ -208,6 +243,27 @@ def _by_selector(work: Context, current: Round, pool: Pool, wanted: int, ranked:
         # People must have a queue, and the next model may have what this one lacks.
         found = make_selector(INSTEAD).select(pool, ranked, current.seed, progress)
         return replace(found, warnings=(f'the images are ranked by "{INSTEAD}": {error}.',))
+    device = choose_device(work.services.config.device)
+    if device.type != "cpu":
+        try:
+            return _ranked(work, current, pool.to(device), options, wanted, ranked, progress)
+        except torch.OutOfMemoryError:
+            free_memory()
+            log.warning("The pool does not fit into the GPU's memory: ranked on the CPU.")
+    return _ranked(work, current, pool, options, wanted, ranked, progress)
+
+
+def _ranked(
+    work: Context,
+    current: Round,
+    pool: Pool,
+    options: Mapping[str, Any],
+    wanted: int,
+    ranked: int,
+    progress: Progress,
+) -> Selection:
+    """The picks for the queue and those behind them, made on the pool's device."""
+    selector = make_selector(current.selector, options)
     if current.selector == "typiclust":
         return in_parts(selector, pool, parts_of(ranked, wanted), current.seed, progress)
     if current.selector in ("dropquery", "suggestive-annotation"):

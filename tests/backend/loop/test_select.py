@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sqlalchemy import select
 from support.offline import FakeLabelStudio, make_services, make_work
 from support.pooled import pooled_project
@@ -13,6 +14,7 @@ from cdal.backend.loop.policy import policy_file, select_by_policy
 from cdal.backend.loop.select import parts_of
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Pick, Round
+from cdal.selectors import Pool
 from cdal.selectors.synthetic import confused_pool
 
 
@@ -71,6 +73,47 @@ def test_every_selector_ranks_the_whole_pool(
         picks = session.scalars(select(Pick).filter_by(round_id=made.id).order_by(Pick.rank)).all()
     assert sorted(pick.task_id for pick in picks) == [2, 3, 4, 5, 6]
     assert [set(pick.reason) for pick in picks] == [reason] * 5
+
+
+def order_of(services: Services, selector: str = "cdal-cs") -> list[int]:
+    """The tasks as the select job ranks them for a new round."""
+    project, made = pooled_project(services)
+    with services.store.transaction() as session:
+        begun = session.get_one(Round, made.id)
+        begun.state, begun.selector = "selecting", selector
+    client = FakeLabelStudio()
+    client.add_tasks(range(1, 7))
+    client.label(1)
+    selecting.run(make_work(services, project, client, "select", selector=selector))
+    with services.store.reading() as session:
+        picks = select(Pick.task_id).filter_by(round_id=made.id).order_by(Pick.rank)
+        return list(session.scalars(picks))
+
+
+def test_a_pool_that_the_gpu_has_no_room_for_is_ranked_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = order_of(make_services(tmp_path / "cpu"))
+
+    def full(_pool: Pool, device: torch.device) -> Pool:
+        assert device.type == "cuda"
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(selecting, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(Pool, "to", full)
+    assert order_of(make_services(tmp_path / "full")) == expected
+    assert "ranked on the CPU" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("selector", ["cdal-cs", "core-set", "cd-greedy", "entropy"])
+def test_the_gpu_ranks_as_the_cpu_does(tmp_path: Path, selector: str) -> None:
+    orders = [
+        order_of(make_services(tmp_path / device, device=device), selector)
+        for device in ("cpu", "cuda")
+    ]
+    assert orders[0] == orders[1]
 
 
 @pytest.mark.parametrize(("policy", "trained"), [("each", [2, 2, 2, 2]), ("once", [2, 0, 2, 2])])
