@@ -55,7 +55,7 @@ def chunk(task_ids: torch.Tensor, classes: int, present: tuple[int, int], width:
 
 def write(arguments: argparse.Namespace, folder: Path) -> None:
     have = len(list(folder.glob("*.safetensors"))) * CHUNK
-    for ids in torch.arange(arguments.images).split(CHUNK):
+    for ids in torch.split(torch.arange(arguments.images), CHUNK):
         if int(ids[0]) >= have:
             chunk(ids, arguments.classes, tuple(arguments.present), arguments.features).save(folder)
     size = sum(file.stat().st_size for file in folder.iterdir())
