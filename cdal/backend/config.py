@@ -100,8 +100,18 @@ class ServerConfig(BaseSettings):
         "one in the background, one for upkeep, and the short ones that notice new labels and "
         "refill the queues; one of those is left for other Label Studios.",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Workers that `cdal serve` starts, each with its own GPU as far as there are "
+        "several. More than one needs PostgreSQL.",
+    )
     compute_threads: int | None = Field(
-        None, ge=1, description="CPU threads of torch in the worker; by default one per core."
+        None,
+        ge=1,
+        description="CPU threads of torch in each worker; by default all workers together have one "
+        "per core.",
     )
     database_url: SecretStr | None = Field(
         None,
@@ -168,6 +178,11 @@ class ServerConfig(BaseSettings):
             raise ValueError(
                 "LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the server that it belongs to."
             )
+        if self.workers > 1 and self.has_one_worker:
+            raise ValueError(
+                "CDAL_WORKERS above 1 needs CDAL_DATABASE_URL, the address of a PostgreSQL "
+                "database: SQLite is for one worker."
+            )
         return self
 
     @field_validator(
@@ -220,6 +235,11 @@ class ServerConfig(BaseSettings):
     def host_names(self) -> frozenset[str]:
         """The names that the operator allows, in lower case."""
         return _names_in(self.allowed_hosts)
+
+    @property
+    def has_one_worker(self) -> bool:
+        """Whether the database is SQLite's file, which is for one machine and one worker."""
+        return self.store_url.startswith("sqlite")
 
     @property
     def store_url(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,7 +56,7 @@ class Services:
         return cls(
             config=config,
             store=store,
-            jobs=Jobs(store, open_messages(config), on_given_up, config.worker_threads),
+            jobs=Jobs(store, partial(open_messages, config), on_given_up, config.worker_threads),
             images=ImageStore(
                 config.images_folder,
                 config.image_cache_mb * 2**20,

@@ -1,4 +1,4 @@
-"""The parent process of `cdal serve`: web and worker, started and stopped together.
+"""The parent process of `cdal serve`: web and workers, started and stopped together.
 
 It runs as a module of its own, without the command line's imports: this process only waits, and
 would otherwise hold half a gigabyte of memory for nothing.
@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.logs import set_up_logging
@@ -21,12 +21,15 @@ from cdal.backend.logs import set_up_logging
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+WORKER_VARIABLE = "CDAL_WORKER"
+"""The environment variable that numbers the workers from 0."""
+
 STOP_SECONDS = 60.0
 """How long both may take to stop; a training stops within a batch."""
 
 
 def serve(config: ServerConfig) -> int:
-    """Run the web process and the worker until SIGTERM or SIGINT, or until one of them ends.
+    """Run the web process and the workers until SIGTERM or SIGINT, or until one of them ends.
 
     Returns:
         0 after a signal, 1 if a process ended by itself.
@@ -42,8 +45,10 @@ def serve(config: ServerConfig) -> int:
     # In sessions of their own, so that Ctrl-C reaches only the parent, which stops them in order.
     tie = end_with_parent(os.getpid())
     processes = {
-        name: subprocess.Popen(command, start_new_session=True, preexec_fn=tie)
-        for name, command in (("web process", web_command(config)), ("worker", worker_command()))
+        name: subprocess.Popen(
+            command, start_new_session=True, preexec_fn=tie, env={**os.environ, **environment}
+        )
+        for name, command, environment in _commands(config)
     }
     ended = None
     while not stop and ended is None:
@@ -53,6 +58,14 @@ def serve(config: ServerConfig) -> int:
         log.error("The %s ended with code %s.", ended, processes[ended].returncode)
     _stop(processes)
     return 0 if ended is None else 1
+
+
+def _commands(config: ServerConfig) -> Iterator[tuple[str, list[str], dict[str, str]]]:
+    """The processes: how each is called, its command, and what its environment has besides ours."""
+    yield "web process", web_command(config), {}
+    for index in range(config.workers):
+        name = "worker" if config.workers == 1 else f"worker {index + 1}"
+        yield name, worker_command(), {WORKER_VARIABLE: str(index)}
 
 
 def end_with_parent(parent: int) -> Callable[[], None]:

@@ -5,31 +5,31 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 from huey import Huey, crontab
 from huey.consumer import Consumer
-from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import func, select
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import WorkerError
-from cdal.backend.jobs.heartbeat import beating
 from cdal.backend.jobs.messages import log_less
+from cdal.backend.jobs.workers import Presence, living, present
 from cdal.backend.loop.connection import POLL
 from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.loop.runner import run_job
 from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.services import Services
-from cdal.backend.store.engine import WorkerLock
 from cdal.backend.store.events import note
 from cdal.backend.store.failures import STORAGE, storage_problem
-from cdal.backend.store.folder import check_data_folder
+from cdal.backend.store.folder import check_data_folder, folder_id
 from cdal.backend.store.leftovers import remove_leftovers
-from cdal.backend.store.tables import Project
+from cdal.backend.store.tables import Project, Worker
+from cdal.backend.supervisor import WORKER_VARIABLE
 from cdal.models import ModelError, choose_device
 
 log = logging.getLogger(__name__)
@@ -42,41 +42,67 @@ def run_worker(config: ServerConfig) -> None:
     """Run jobs until SIGTERM or SIGINT. A job that is cut short goes on at the next start.
 
     Raises:
-        WorkerError: another worker uses this data folder, or the device does not exist.
+        WorkerError: another worker uses this data folder with SQLite, or the database with another
+            data folder; or the device does not exist.
     """
     try:
         choose_device(config.device)
     except ModelError as error:  # now, rather than in every job
         raise WorkerError(f"CDAL_DEVICE: {error}") from None
-    with _only_worker(config.data_folder) as was_killed:
+    with ExitStack() as at_end:
+        was_killed = False
+        if config.has_one_worker:
+            was_killed = at_end.enter_context(_only_worker(config.data_folder))
         check_data_folder(config)
         os.nice(NICENESS)
-        if config.compute_threads is not None:
-            torch.set_num_threads(config.compute_threads)
-        services = Services.open(config, on_job_given_up)
-        huey = services.jobs.huey
-        lock = WorkerLock(services.store.engine)
-        if not lock.hold():
-            services.store.close()
-            raise WorkerError("Another worker is running on the database; only one may.")
-        _forget_messages(huey)
-        log_less()
-        consumer = huey.create_consumer(
-            workers=config.worker_threads,
-            worker_type="thread",
-            initial_delay=0.05,
-            max_delay=0.5,
-            graceful_signal="TERM",
+        _share_processor(config)
+        services = Services.open(_with_own_device(config), on_job_given_up)
+        at_end.callback(services.store.close)
+        folder = folder_id(config.data_folder)
+        presence = at_end.enter_context(
+            present(services.store, folder, lambda us: _take_over(services, us))
         )
-        services.jobs.run_with(lambda job_id: run_job(services, job_id, consumer.stop_flag.is_set))
-        huey.periodic_task(crontab())(_poll_with(services))
-        huey.periodic_task(crontab())(_end_unless(lock, consumer))
-        _recover(services, was_killed)
-        services.jobs.send_pending()
-        with beating(services.store):
-            consumer.run()
-        lock.release()
-        services.store.close()
+        _work(services, presence, was_killed)
+
+
+def _work(services: Services, presence: Presence, was_killed: bool) -> None:
+    consumer: Consumer | None = None
+
+    def ends() -> bool:
+        return presence.lost.is_set() or (consumer is not None and consumer.stop_flag.is_set())
+
+    services.jobs.work_as(presence.number, lambda job_id: run_job(services, job_id, ends))
+    huey = services.jobs.huey
+    _forget_messages(huey)
+    log_less()
+    consumer = huey.create_consumer(
+        workers=services.config.worker_threads,
+        worker_type="thread",
+        initial_delay=0.05,
+        max_delay=0.5,
+        graceful_signal="TERM",
+    )
+    huey.periodic_task(crontab())(_poll_with(services))
+    _recover(services, presence, was_killed)
+    services.jobs.send_pending()
+    consumer.run()
+
+
+def _share_processor(config: ServerConfig) -> None:
+    """Leave the other workers of this machine their share of the cores."""
+    threads = config.compute_threads
+    if threads is None and config.workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // config.workers)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _with_own_device(config: ServerConfig) -> ServerConfig:
+    """The configuration with a GPU for each worker of `cdal serve`, as far as there are enough."""
+    if config.device not in ("auto", "cuda") or torch.cuda.device_count() < 2:
+        return config
+    own = int(os.environ.get(WORKER_VARIABLE, "0")) % torch.cuda.device_count()
+    return config.model_copy(update={"device": f"cuda:{own}"})
 
 
 def _forget_messages(huey: Huey) -> None:
@@ -88,25 +114,16 @@ def _forget_messages(huey: Huey) -> None:
         raise WorkerError(f"The queue of messages cannot be used: {reason}") from error
 
 
-def _end_unless(lock: WorkerLock, consumer: Consumer) -> Callable[[], None]:
-    def check() -> None:
-        """Every minute: end this worker if another has taken over while the database was away."""
-        try:
-            alone = lock.hold()
-        except OperationalError:
-            return  # while it is away, nobody can take over
-        if not alone:
-            log.error("Another worker runs on the database; this one ends.")
-            consumer.stop_flag.set()
-
-    return check
-
-
-def _recover(services: Services, was_killed: bool) -> None:
+def _recover(services: Services, presence: Presence, was_killed: bool) -> None:
     """Put back the jobs that a killed worker left running, and remove its unfinished files."""
-    resumed = services.jobs.recover()
-    services.images.remove_leftovers()
-    removed = remove_leftovers(services.config, services.store)
+    with services.store.transaction() as session:
+        presence.bury(session)
+        is_alone = session.scalar(select(func.count(Worker.id))) == 1
+    resumed = services.jobs.recover(at_start=True)
+    removed = 0
+    if is_alone:  # what is unfinished is not being written by another
+        services.images.remove_leftovers()
+        removed = remove_leftovers(services.config, services.store)
     with services.store.reading() as session:
         projects = session.scalars(select(Project.id)).all()
     for project_id in projects:
@@ -118,14 +135,35 @@ def _recover(services: Services, was_killed: bool) -> None:
             note(session, None, text, "warning")
 
 
+def _take_over(services: Services, presence: Presence) -> None:
+    """After each heartbeat: do the jobs of workers that have died."""
+    if presence.lost.is_set():
+        log.error("Another worker took this one for dead and does its jobs; this one ends.")
+        signal.raise_signal(signal.SIGTERM)
+    if services.store.has_one_worker or presence.lost.is_set():
+        return
+    with services.store.transaction() as session:
+        dead = presence.bury(session)
+    for number in dead:
+        services.jobs.forget_worker(number)
+    resumed = services.jobs.recover()
+    if dead or resumed:
+        jobs = ", ".join(resumed) or "no job"
+        with services.store.transaction() as session:
+            note(session, None, f"A worker has died. Resumed by another: {jobs}.", "warning")
+        services.jobs.send_pending()
+
+
 def _poll_with(services: Services) -> Callable[[], None]:
     def poll() -> None:
         """Every minute: catch up on lost webhooks and lost messages."""
         try:
             with services.store.reading() as session:
                 projects = session.scalars(select(Project.id)).all()
-            for project_id in projects:
-                services.jobs.ask(project_id, "sync", POLL)
+                oldest = next((one.id for one in living(session)), services.jobs.worker)
+            if services.jobs.worker == oldest:  # one poll is enough
+                for project_id in projects:
+                    services.jobs.ask(project_id, "sync", POLL)
             services.jobs.send_pending()
         except STORAGE as error:
             log.error("The minute's poll was left out. %s", storage_problem(error))  # noqa: TRY400

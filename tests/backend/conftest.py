@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 from support.forked import ForkedBackend
 from support.held import HeldBackend
 from support.label_studio_page import LabelStudioPage
+from support.offline import make_services
 from support.processes import PATIENCE
 from support.scenario import Projects, Scenario
 from support.servers import DatabaseServer, PostgreSQL, RedisServer, find_program
@@ -162,6 +163,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'store.sqlite'}"
     server: PostgreSQL = request.getfixturevalue("postgresql")
     return server.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same, with all tables."""
+    if request.param == "sqlite":
+        return make_services(tmp_path).config.store_url
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.new_store()
 
 
 def _started(kind: type[Server], program: str, package: str) -> Iterator[Server]:

@@ -24,10 +24,10 @@ from support.offline import (
 from support.processes import environment, wait_until
 
 from cdal.backend.config import server_config
-from cdal.backend.jobs.heartbeat import beating
+from cdal.backend.jobs.workers import present
 from cdal.backend.services import Services
 from cdal.backend.store.events import note
-from cdal.backend.store.tables import Event, Heartbeat, Project, now
+from cdal.backend.store.tables import Event, Project, Worker, now
 from cdal.cli import main
 
 
@@ -92,12 +92,14 @@ def test_status(services: Services, cdal: object) -> None:
 
 def test_the_worker_is_seen(services: Services, cdal: object) -> None:
     assert callable(cdal)
-    with beating(services.store):
+    with present(services.store, "folder"):
         wait_until("heartbeat", lambda: "The worker is running on" in cdal("status")[1])
     assert cdal("status")[1].startswith("No worker is running")
     with services.store.transaction() as session:
         at = now() - timedelta(seconds=100)
-        session.add(Heartbeat(id=1, host="here", pid=7, started_at=at, seen_at=at))
+        session.add(
+            Worker(id=1, host="here", machine="m", folder="f", pid=7, started_at=at, seen_at=at)
+        )
     found = re.search(r"last heard from (\d+) s ago", cdal("status")[1])
     assert found is not None
     assert 100 <= int(found[1]) <= (now() - at).total_seconds() + 1

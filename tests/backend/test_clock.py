@@ -30,7 +30,7 @@ from cdal.backend.reports.health import worker_view
 from cdal.backend.reports.state import state_view
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.tables import Event, Heartbeat, Job, Project, Task, now
+from cdal.backend.store.tables import Event, Job, Project, Task, Worker, now
 
 AHEAD = timedelta(days=30)
 
@@ -52,7 +52,9 @@ def test_a_heartbeat_from_the_future_says_nothing(
     """Another machine's clock may be ahead by seconds."""
     with services.store.transaction() as session:
         at = now() + ahead
-        session.add(Heartbeat(id=1, host="h", pid=1, started_at=at, seen_at=at))
+        session.add(
+            Worker(id=1, host="h", machine="m", folder="f", pid=1, started_at=at, seen_at=at)
+        )
         session.flush()
         assert worker_view(session).alive is alive
 

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from support.kills import (
     KillableBackend,
+    TwoWorkers,
     check_all_labels_are_trained_on,
     check_invariants,
     drive,
     label_some,
 )
 from support.scenario import Scenario
+from support.servers import PostgreSQL
 
 from cdal.demo.label_studio import LabelStudioServer
 
@@ -81,7 +83,25 @@ def kill_at_random(scenario: Scenario, killable: KillableBackend, turns: int) ->
 def test_kills_at_every_transition_and_at_random_moments(
     make_scenario: Make, killable: KillableBackend
 ) -> None:
-    scenario = make_scenario(600, server=killable, **SETTINGS)
+    kill_everywhere(make_scenario(600, server=killable, **SETTINGS), killable)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(7200)
+def test_kills_of_two_workers_on_postgresql(
+    make_scenario: Make, tmp_path: Path, label_studio: LabelStudioServer, postgresql: PostgreSQL
+) -> None:
+    """One of two dies, and the other takes its jobs over, or both die."""
+    backend = TwoWorkers(tmp_path, label_studio, postgresql.new_store())
+    backend.start_web()
+    try:
+        kill_everywhere(make_scenario(600, server=backend, **SETTINGS), backend)
+    finally:
+        backend.stop()
+
+
+def kill_everywhere(scenario: Scenario, killable: KillableBackend) -> None:
+    """Kill the worker at each point of a round, then both processes at random moments."""
     killable.start_worker()
     for number in (1, 2, 3):
         scenario.wait_for_round(number, 400)

@@ -1,7 +1,9 @@
-"""The whole loop on PostgreSQL and Redis: two web processes and a worker, run separately."""
+"""The whole loop on PostgreSQL and Redis: web processes and workers, run separately."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +26,7 @@ pytestmark = [pytest.mark.label_studio, pytest.mark.data]
 
 
 class Deployment:
-    """Web processes and a worker on one data folder, database and queue."""
+    """Web processes and workers on one data folder, database and queue."""
 
     def __init__(
         self,
@@ -41,16 +43,21 @@ class Deployment:
         self.webs = [ForkedServer(folder, free_port(), *given, target=web) for _ in range(webs)]
         for number, made in enumerate(self.webs):
             made.log = folder / f"web-{number}.log"
-        self.worker = ForkedServer(folder, free_port(), *given, target=worker)
-        self.worker.log = folder / "worker.log"
+        self.workers = [ForkedServer(folder, free_port(), *given, target=worker) for _ in range(2)]
+        for number, made in enumerate(self.workers):
+            made.log = folder / f"worker-{number}.log"
+
+    @property
+    def processes(self) -> list[ForkedServer]:
+        return [*self.webs, *self.workers]
 
     def log(self) -> str:
-        return "".join(process.log.read_text() for process in (*self.webs, self.worker))
+        return "".join(process.log.read_text() for process in self.processes)
 
 
 @pytest.fixture(scope="module")
 def database_address(postgresql: PostgreSQL) -> str:
-    return postgresql.new_database()
+    return postgresql.new_store()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def deployment(
         client.flushall()
     made = Deployment(folder, label_studio, database_address, redis_server.url)
     with ExitStack() as stack:
-        for process in (*made.webs, made.worker):
+        for process in made.processes:
             process.start()
             stack.callback(process.stop)
         for web in made.webs:
@@ -122,14 +129,25 @@ def test_a_burst_at_two_web_processes_makes_one_training(
     scenario = make_scenario(20, server=deployment.webs[0])
     scenario.wait_for_round(1)
     scenario.settle()
-    deployment.worker.stop()
+    for each in deployment.workers:
+        each.stop()
     body = {"action": "START_TRAINING", "project": {"id": scenario.number}}
     jobs = {
         httpx.post(f"{web.url}/webhook", json=body, timeout=PATIENCE).json()["job"]
         for web in deployment.webs * 10
     }
     assert len(jobs) == 1
-    deployment.worker.start()
+    for each in deployment.workers:
+        each.start()
+
+
+def training_worker(database_url: str) -> int:
+    """The process that runs the training."""
+    query = """SELECT pid FROM workers JOIN jobs ON workers.id = jobs.worker_id
+               WHERE jobs.kind = 'train' AND jobs.state = 'running'"""
+    with psycopg.connect(database_url) as connection:
+        ((pid,),) = connection.execute(query).fetchall()
+    return int(pid)
 
 
 def uid_of(scenario: Any) -> str:
@@ -140,15 +158,18 @@ def uid_of(scenario: Any) -> str:
 def test_a_restart_of_both_servers_in_the_middle_of_a_training(
     tmp_path: Path, label_studio: LabelStudioServer, make_scenario: Callable[..., Any]
 ) -> None:
-    """As after a power cut: what was committed is kept, and the training is done once."""
+    """As after a power cut: what was committed is kept, and the training is done once.
+
+    Then the worker that trains is killed, and the other one trains instead.
+    """
     postgresql, redis_server = PostgreSQL(), RedisServer()
     with ExitStack() as stack:
         for server in (postgresql, redis_server):
             stack.callback(server.close)
             server.start()
-        url = postgresql.new_database()
+        url = postgresql.new_store()
         made = Deployment(tmp_path, label_studio, url, redis_server.url, webs=1)
-        for process in (*made.webs, made.worker):
+        for process in made.processes:
             process.start()
             stack.callback(process.stop)
         web = made.webs[0]
@@ -168,6 +189,8 @@ def test_a_restart_of_both_servers_in_the_middle_of_a_training(
             wait_until("training without a database", lambda: "goes on without" in made.log())
             postgresql.start()
             redis_server.start()
+            os.kill(training_worker(url), signal.SIGKILL)
+            wait_until("take-over", lambda: "Resumed by another: " in made.log())
 
         status = scenario.wait("model", lambda s: s["versions"] != [])
         status = scenario.wait_for_round(2)

@@ -56,7 +56,8 @@ def watch(passed: Path, fatal: str | None) -> None:
 
     # What `report` writes does not matter and comes far too often.
     def counts(session: Session) -> bool:
-        reads = session.get_bind().get_execution_options().get("sqlite_begin") == "DEFERRED"
+        options = session.get_bind().get_execution_options()
+        reads = options.get("sqlite_begin") == "DEFERRED" or options.get("postgresql_readonly")
         return not reads and not place().startswith("manager.report")
 
     for when in ("before", "after"):

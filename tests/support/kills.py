@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
-import sqlite3
 import time
 from collections import Counter
-from contextlib import closing
+from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import create_engine, text
 
 from cdal.backend.jobs.manager import MAX_DEATHS
 from cdal.demo.backend import BackendServer
@@ -31,8 +32,14 @@ RESUMED = re.compile(r"After a kill, resumed: ")
 class KillableBackend(BackendServer):
     """Web process and worker, started, killed and watched separately."""
 
-    def __init__(self, folder: Path, label_studio: LabelStudioServer) -> None:
-        super().__init__(folder, free_port(), label_studio.url, label_studio.token)
+    def __init__(
+        self,
+        folder: Path,
+        label_studio: LabelStudioServer,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        given = (label_studio.url, label_studio.token, variables)
+        super().__init__(folder, free_port(), *given)
         folder.mkdir(exist_ok=True)
         self.passed = folder / "passed.txt"
         self.passed.touch()
@@ -94,6 +101,18 @@ class KillableBackend(BackendServer):
         """Whether the running worker has reported it exactly once."""
         return self.times_resumed() == self._said_before + 1
 
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What the database answers to a query."""
+        engine = create_engine(self._environment.get("CDAL_DATABASE_URL") or self._sqlite)
+        with engine.connect() as connection:
+            found = [tuple(row) for row in connection.execute(text(query))]
+        engine.dispose()
+        return found
+
+    @property
+    def _sqlite(self) -> str:
+        return f"sqlite:///{self.data_folder / 'cdal.sqlite'}"
+
     def points(self) -> list[str]:
         """The names of the recurring points, in order."""
         return [
@@ -102,12 +121,48 @@ class KillableBackend(BackendServer):
             if times > 1
         ]
 
+    def processes(self) -> list[BaseProcess | None]:
+        return [self._web, self._worker]
+
     def stop(self) -> None:
-        for process in (self._web, self._worker):
+        for process in self.processes():
             if process is not None:
                 process.terminate()
                 process.join(60)
                 process.close()
+
+
+class TwoWorkers(KillableBackend):
+    """The same on PostgreSQL, with a second worker that only random kills reach."""
+
+    def __init__(self, folder: Path, label_studio: LabelStudioServer, database_url: str) -> None:
+        super().__init__(folder, label_studio, {"CDAL_DATABASE_URL": database_url})
+        self._second: BaseProcess | None = None
+        self._draws = random.Random(1)
+
+    def start_worker(self, fatal: str | None = None) -> None:
+        if not super().worker_runs():
+            super().start_worker(fatal)
+        if self._second is None or not self._second.is_alive():
+            environment, log = self._environment, self.log
+            self._second = fork(killed.worker, environment, log, self.passed, None)
+
+    def kill_worker(self, where: str = "at a random moment") -> None:
+        if where == "at a random moment" and self._draws.random() < 0.5:
+            self._kill(self._second)
+            self.kills[f"second worker {where}"] += 1
+        else:
+            super().kill_worker(where)
+
+    def worker_runs(self) -> bool:
+        return super().worker_runs() and self._second is not None and self._second.is_alive()
+
+    def said_what_it_resumed(self) -> bool:
+        """Whether any worker has: the second one resumes what the first one did, and vice versa."""
+        return "Resumed by another: " in self.log.read_text()
+
+    def processes(self) -> list[BaseProcess | None]:
+        return [*super().processes(), self._second]
 
 
 def drive(
@@ -154,8 +209,7 @@ def check_invariants(scenario: Scenario, backend: KillableBackend) -> None:
         == scenario.project.sdk.projects.get(id=scenario.number).model_version
     )
     # The stream serves the queue in its order, then what is topped up.
-    with closing(sqlite3.connect(backend.data_folder / "cdal.sqlite")) as store:
-        labelled = {t for (t,) in store.execute("SELECT task_id FROM tasks WHERE annotations > 0")}
+    labelled = {t for (t,) in backend.rows("SELECT task_id FROM tasks WHERE annotations > 0")}
     waiting = [task for task in scenario.queue() if task not in labelled]
     assert scenario.label_stream(3) == waiting[:3]
 
@@ -178,9 +232,8 @@ def check_all_labels_are_trained_on(scenario: Scenario) -> None:
 
 
 def _check_jobs(backend: KillableBackend, status: dict[str, Any]) -> None:
-    with closing(sqlite3.connect(backend.data_folder / "cdal.sqlite")) as store:
-        ends = set(store.execute("SELECT state, error FROM jobs WHERE state != 'done'"))
-        marks = [mark for (mark,) in store.execute("SELECT fingerprint FROM model_versions")]
+    ends = set(backend.rows("SELECT state, error FROM jobs WHERE state != 'done'"))
+    marks = [mark for (mark,) in backend.rows("SELECT fingerprint FROM model_versions")]
     # Killing at each point of a job kills some jobs so often that they are given up.
     assert ends <= {("failed", GIVEN_UP)}, "a job was lost"
     assert len(marks) == len(set(marks)), "a training was done twice with effect"

@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import redis
 
+from cdal.backend.store.database import Store
 from cdal.demo.process import free_port
 from support.processes import PATIENCE
 
@@ -112,6 +113,15 @@ class PostgreSQL(DatabaseServer):
         """Create a database and return its address."""
         name = f"test_{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def new_store(self) -> str:
+        """Create a database with all tables and return its address; migrations take a second."""
+        if not self.run("SELECT 1 FROM pg_database WHERE datname = 'migrated'"):
+            self.run("CREATE DATABASE migrated")
+            Store(self.url("migrated")).close()
+        name = f"test_{next(self._numbers)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE migrated")
         return self.url(name)
 
     def disconnect_all(self, database_url: str) -> None:

@@ -1,17 +1,21 @@
 """Jobs: requests for work, claims on them, and the record of what was done.
 
-The record in the store is the truth; huey only carries job numbers to the worker. A message that is
-lost or arrives twice does no harm: pending jobs are sent again, and a job can be claimed only once.
+The record in the store is the truth; huey only carries job numbers to the workers. A message that
+is lost or arrives twice does no harm: pending jobs are sent again, and a job can be claimed only
+once. Every worker gets every message in a queue of its own, since one may be busy with what another
+has time for.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
 from huey import Huey
+from huey.api import TaskWrapper
 from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -20,9 +24,10 @@ from cdal.backend.errors import CHECK_LABEL_STUDIO
 from cdal.backend.jobs.kinds import KINDS, SHARED_LANES, JobKind, Lane
 from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.jobs.servers import FIRST_WAIT_S, Servers
+from cdal.backend.jobs.workers import ONLY, living
 from cdal.backend.store.database import Store
 from cdal.backend.store.events import note
-from cdal.backend.store.tables import Job, Project, now, seconds_since
+from cdal.backend.store.tables import Job, Project, Worker, now, seconds_since
 
 log = logging.getLogger(__name__)
 
@@ -46,27 +51,54 @@ class Jobs:
 
     Args:
         store: where they are recorded.
-        messages: what carries their numbers to the worker.
+        open_queue: opens the queue of messages of a worker, by its number.
         on_given_up: called for each job that fails for good or is cancelled.
         threads: jobs that run at the same time.
     """
 
     def __init__(
-        self, store: Store, messages: Huey, on_given_up: GivenUp, threads: int = 8
+        self,
+        store: Store,
+        open_queue: Callable[[int], Huey],
+        on_given_up: GivenUp,
+        threads: int = 8,
     ) -> None:
         self.store = store
+        self.worker: int | None = None
+        """The number of the worker that this process is."""
         self.servers = Servers()
         # A thread is left for the other servers, besides one for each shared lane.
         self._per_server = max(1, threads - len(SHARED_LANES) - 1)
-        self.huey = messages
+        self._open_queue = open_queue
         self._on_given_up = on_given_up
         self._work: Callable[[int], object] | None = None
-        # Registered here so that the web process, which runs no job, can send messages.
-        self._task = self.huey.task(name="work")(self._run)
+        self._tasks: dict[int, TaskWrapper] = {}
+        self._lock = threading.Lock()
 
-    def run_with(self, work: Callable[[int], object]) -> None:
-        """Set what a worker does with a job's number; the web process leaves it unset."""
+    @property
+    def huey(self) -> Huey:
+        """The queue of this worker's messages; in another process, that of the only worker."""
+        return self._task_of(self.worker or ONLY).huey
+
+    def work_as(self, worker: int, work: Callable[[int], object]) -> None:
+        """Set who this worker is, and what it does with a job's number."""
+        self.worker = worker
         self._work = work
+
+    def forget_worker(self, worker: int) -> None:
+        """Drop the messages for a worker that has ended."""
+        with suppress(Exception):  # they do no harm
+            self._task_of(worker).huey.flush()
+        with self._lock:
+            self._tasks.pop(worker, None)
+
+    def _task_of(self, worker: int) -> TaskWrapper:
+        """Sends a job's number to a worker."""
+        with self._lock:
+            if worker not in self._tasks:
+                # Registered in the web process too, which runs no job but sends messages.
+                self._tasks[worker] = self._open_queue(worker).task(name="work")(self._run)
+            return self._tasks[worker]
 
     def _run(self, job_id: int) -> None:
         if self._work is None:
@@ -157,17 +189,26 @@ class Jobs:
             self._send(job_id)
 
     def _send(self, job_id: int, delay_s: float | None = None) -> None:
-        """Send a job to the worker; if that fails, the minute's poll sends it again."""
-        try:
-            if delay_s is None:
-                self._task(job_id)
-            else:
-                self._task.schedule((job_id,), delay=delay_s)
-        except Exception as error:  # noqa: BLE001 — what huey's storages raise is their own
-            log.warning("Job %d waits for the minute's poll: %s.", job_id, type(error).__name__)
-            # A failed commit, as on a full disk, leaves huey's file locked for everybody.
-            with suppress(Exception):
-                self.huey.storage.close()
+        """Send a job to all workers; if that fails, the minute's poll sends it again."""
+        for worker in self._workers():
+            task = self._task_of(worker)
+            try:
+                if delay_s is None:
+                    task(job_id)
+                else:
+                    task.schedule((job_id,), delay=delay_s)
+            except Exception as error:  # noqa: BLE001 — what huey's storages raise is their own
+                log.warning("Job %d waits for the minute's poll: %s.", job_id, type(error).__name__)
+                # A failed commit, as on a full disk, leaves huey's file locked for everybody.
+                with suppress(Exception):
+                    task.huey.storage.close()
+
+    def _workers(self) -> list[int]:
+        """The numbers of those that messages go to."""
+        if self.store.has_one_worker:
+            return [ONLY]
+        with self.store.reading() as session:
+            return [one.id for one in living(session)] or [ONLY]
 
     def claim(self, job_id: int) -> Job | None:
         """Claim a waiting job; None if it may not run yet or somebody else has claimed it."""
@@ -180,6 +221,7 @@ class Jobs:
             put_off_s = self._put_off(session, job)
             if put_off_s == 0:
                 job.state = "running"
+                job.worker_id = self.worker
                 job.started_at = now()
                 job.attempts += 1
                 return job
@@ -215,14 +257,14 @@ class Jobs:
             job.error = away.reason
         return wait
 
-    @staticmethod
-    def _lane_is_busy(session: Session, job: Job) -> bool:
+    def _lane_is_busy(self, session: Session, job: Job) -> bool:
         lane = KINDS[job.kind].lane
         kinds = _kinds_of(lane)
         query = select(func.count(Job.id)).where(Job.state == "running", Job.kind.in_(kinds))
-        if lane not in SHARED_LANES:
-            query = query.where(Job.project_id == job.project_id)
-        return bool(session.scalar(query))
+        in_the_way = Job.project_id == job.project_id
+        if lane in SHARED_LANES:
+            in_the_way |= Job.worker_id.is_not_distinct_from(self.worker)
+        return bool(session.scalar(query.where(in_the_way)))
 
     def cancel(self, session: Session, job_id: int, asked_by: str) -> bool:
         """End a waiting job, or mark a running one, which its worker notices within a second.
@@ -237,22 +279,29 @@ class Jobs:
         return job.state != "running"
 
     def is_cancelled(self, job_id: int) -> bool:
-        """Whether somebody cancelled a job."""
+        """Whether somebody cancelled a job that this worker runs, or another has taken it over."""
         with self.store.reading() as session:
-            return session.get_one(Job, job_id).cancelled_by is not None
+            job = session.get(Job, job_id)
+            return job is None or job.cancelled_by is not None or not self._is_ours(job)
+
+    def _is_ours(self, job: Job) -> bool:
+        return job.worker_id == self.worker
 
     def report(self, job_id: int, progress: float, message: str) -> None:
         """Record a job's progress, a share in [0, 1], and what it is doing."""
         with self.store.transaction() as session:
             job = session.get_one(Job, job_id)
-            job.progress, job.message = progress, message
+            if self._is_ours(job):
+                job.progress, job.message = progress, message
 
     def finish(
         self, job_id: int, state: str, outcome: str | None = None, error: str | None = None
     ) -> None:
-        """Record a job's end."""
+        """Record a job's end, unless another worker has taken the job over."""
         with self.store.transaction() as session:
             job = session.get_one(Job, job_id)
+            if not self._is_ours(job):
+                return
             job.state, job.outcome, job.error = state, outcome, error
             job.finished_at = now()
             if state == "done":
@@ -288,7 +337,7 @@ class Jobs:
         """
         with self.store.transaction() as session:
             job = session.get_one(Job, job_id)
-            if job.state != "running":  # recorded before
+            if job.state != "running" or not self._is_ours(job):  # recorded before
                 return
             job.error = error
             if not counts:
@@ -299,14 +348,20 @@ class Jobs:
             job.not_before = now() + timedelta(seconds=delay_s)
         self._send(job_id, delay_s)
 
-    def recover(self) -> list[str]:
-        """Put back the jobs that a killed worker left running; called at a worker's start.
+    def recover(self, at_start: bool = False) -> list[str]:
+        """Put back the jobs of workers that have died.
+
+        Args:
+            at_start: whether this worker starts, so that what its number runs is left, too.
 
         Returns:
             These jobs, in words.
         """
         with self.store.transaction() as session:
-            left = session.scalars(select(Job).filter_by(state="running")).all()
+            is_left = Job.worker_id.is_(None) | Job.worker_id.not_in(select(Worker.id))
+            if at_start:
+                is_left |= Job.worker_id == self.worker
+            left = session.scalars(select(Job).where(Job.state == "running", is_left)).all()
             for job in left:
                 if job.attempts >= MAX_DEATHS and job.cancelled_by is None:
                     job.state, job.finished_at = "failed", now()
@@ -327,7 +382,7 @@ class Jobs:
         if waiting is not None:
             job.state, job.outcome, job.finished_at = "done", f"Goes on as job {waiting}.", now()
         else:
-            job.state, job.message = "pending", ""
+            job.state, job.message, job.worker_id = "pending", "", None
 
     def _end_cancelled(self, session: Session, job: Job) -> None:
         job.state, job.finished_at = "cancelled", now()

@@ -1,4 +1,4 @@
-"""The messages that carry job numbers to the worker: huey's, in a file or in Redis."""
+"""The messages that carry job numbers to the workers: huey's, in a file or in Redis."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from huey.registry import Message
 from huey.serializer import Serializer
 
 from cdal.backend.config import ServerConfig
+from cdal.backend.jobs.workers import ONLY
 from cdal.backend.store.sqlite_file import make_private
 
 NAME = "cdal"
@@ -35,13 +36,13 @@ class JSONSerializer(Serializer):  # type: ignore[misc]
         return message._replace(eta=eta, args=tuple(message.args))
 
 
-def open_messages(config: ServerConfig) -> Huey:
-    """Open the queue of messages; this does not contact a Redis server yet."""
-    common = {"serializer": JSONSerializer(), "results": False}
+def open_messages(config: ServerConfig, worker: int = ONLY) -> Huey:
+    """Open the queue of a worker's messages; this does not contact a Redis server yet."""
+    name, common = f"{NAME}-{worker}", {"serializer": JSONSerializer(), "results": False}
     if config.redis_url is None:
         make_private(config.jobs_file)
-        return SqliteHuey(NAME, filename=str(config.jobs_file), **common)
-    return RedisHuey(NAME, url=config.redis_url.get_secret_value(), **common)
+        return SqliteHuey(name, filename=str(config.jobs_file), **common)
+    return RedisHuey(name, url=config.redis_url.get_secret_value(), **common)
 
 
 class AwayFilter(logging.Filter):

@@ -110,8 +110,12 @@ class Context:
             raise Stopped
 
     def check_cancelled(self, session: Session) -> None:
-        """Raise `Stopped` if somebody cancelled the job, before what it came to takes effect."""
-        if session.get_one(Job, self.job.id, populate_existing=True).cancelled_by is not None:
+        """Raise `Stopped` before what the job came to takes effect, if that is no longer wanted.
+
+        Somebody has cancelled it, or another worker has taken it over.
+        """
+        job = session.get_one(Job, self.job.id, populate_existing=True)
+        if job.cancelled_by is not None or job.worker_id != self.services.jobs.worker:
             raise Stopped
 
     def request(self, session: Session, kind: JobKind, asked_by: str) -> None:

@@ -14,12 +14,12 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.jobs.heartbeat import LATE_SECONDS, seconds_since_beat
+from cdal.backend.jobs.workers import living, seconds_since_beat
 from cdal.backend.label_studio.transport import failure_of, open_http
 from cdal.backend.reports.view import View
 from cdal.backend.services import Services
 from cdal.backend.store.failures import STORAGE, storage_problem
-from cdal.backend.store.tables import Heartbeat, Job, Project, now
+from cdal.backend.store.tables import Job, Project, Worker, now
 
 LEAST_FREE_BYTES = 512 * 2**20
 """With less free disk space, the next weights or scores may not fit."""
@@ -170,14 +170,19 @@ def _reach(url: str) -> CheckView:
 
 
 def worker_view(session: Session) -> WorkerView:
-    """Whether the worker is alive, by its heartbeat."""
-    age = seconds_since_beat(session)
+    """Whether a worker is alive, by the heartbeats."""
+    age, running = seconds_since_beat(session), living(session)
     if age is None:
         text = "No worker is running; start cdal serve or cdal worker."
-        return WorkerView(alive=False, text=text)
-    if age > LATE_SECONDS:
+    elif not running:
         text = f"The worker was last heard from {age:.0f} s ago; it was killed or is stuck."
-        return WorkerView(alive=False, text=text)
-    found = session.get_one(Heartbeat, 1)
-    text = f"The worker is running on {found.host} (process {found.pid})."
-    return WorkerView(alive=True, text=text)
+    elif len(running) == 1:
+        text = f"The worker is running {_place(running[0])}."
+    else:
+        places = ", ".join(_place(worker) for worker in running)
+        text = f"{len(running)} workers are running: {places}."
+    return WorkerView(alive=bool(running), text=text)
+
+
+def _place(worker: Worker) -> str:
+    return f"on {worker.host} (process {worker.pid})"

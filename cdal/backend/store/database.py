@@ -35,6 +35,11 @@ class Store:
             expire_on_commit=False,
         )
 
+    @property
+    def has_one_worker(self) -> bool:
+        """Whether the database is a file, which is for one machine and one worker."""
+        return self.engine.dialect.name == "sqlite"
+
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """A session whose work is committed at the end, or rolled back on an error."""

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, create_engine, event
 
 from cdal.backend.store.sqlite_file import make_private
 
-WRITING, WORKING = 0x6364_616C_0001, 0x6364_616C_0002
-"""Numbers of the two locks in a PostgreSQL database."""
+WRITING = 0x6364_616C_0001
+"""Number of the writers' lock in a PostgreSQL database."""
 
 READING: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"sqlite_begin": "DEFERRED"},
@@ -27,55 +26,6 @@ def open_engine(url: str) -> Engine:
     engine = create_engine(url, pool_pre_ping=True)
     {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}[engine.dialect.name](engine)
     return engine
-
-
-class WorkerLock:
-    """The lock that the only worker of a database holds.
-
-    On PostgreSQL it keeps a worker on another machine, with its own data folder, from running too.
-    SQLite's file is in the data folder, whose own lock is enough.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._connection: Connection | None = None
-
-    def hold(self) -> bool:
-        """Take the lock, or make sure that it is still held; False where another worker has it.
-
-        The server releases it when the connection ends, so it must be taken again after a restart
-        of the server.
-
-        Raises:
-            OperationalError: the server does not answer.
-        """
-        if self._engine.dialect.name == "sqlite":
-            return True
-        if self._connection is not None and self._is_connected(self._connection):
-            return True
-        self.release()
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        if not connection.scalar(text(f"SELECT pg_try_advisory_lock({WORKING})")):
-            connection.close()
-            return False
-        self._connection = connection
-        return True
-
-    def release(self) -> None:
-        """Release the lock."""
-        if self._connection is not None:
-            # In the pool it would stay connected and keep the lock.
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
-
-    @staticmethod
-    def _is_connected(connection: Connection) -> bool:
-        try:
-            connection.execute(text("SELECT 1"))
-        except OperationalError:
-            return False
-        return True
 
 
 def _set_up_sqlite(engine: Engine) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -49,6 +51,18 @@ def check_data_folder(config: ServerConfig) -> None:
             file.unlink()
     with _faults_in_a_sentence(config):
         Store(config.store_url).close()
+
+
+def folder_id(folder: Path) -> str:
+    """What tells this data folder from others, on whatever machine it is mounted."""
+    file = folder / "folder-id"
+    if not file.exists():
+        new = folder / f"folder-id-{uuid.uuid4().hex}"
+        new.write_text(uuid.uuid4().hex)
+        with suppress(FileExistsError):
+            os.link(new, file)  # whole or not at all, and the first one counts
+        new.unlink()
+    return file.read_text()
 
 
 def _make_private(folder: Path) -> None:

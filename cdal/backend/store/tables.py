@@ -324,6 +324,8 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     cancelled_by: Mapped[str | None] = mapped_column(Text)  # who requested its end, if anybody
+    # The worker that began it; no foreign key, since workers are forgotten when they end.
+    worker_id: Mapped[int | None]
 
 
 class Event(Base):
@@ -338,13 +340,15 @@ class Event(Base):
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
-class Heartbeat(Base):
-    """When the worker was last alive; a single row."""
+class Worker(Base):
+    """A worker that runs, or ran until it died."""
 
-    __tablename__ = "heartbeats"
+    __tablename__ = "workers"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    host: Mapped[str] = mapped_column(Text)
+    host: Mapped[str] = mapped_column(Text)  # for people
+    machine: Mapped[str] = mapped_column(Text)  # identifies this start of it
     pid: Mapped[int]
+    folder: Mapped[str] = mapped_column(Text)  # identifies the data folder
     started_at: Mapped[datetime]
-    seen_at: Mapped[datetime]
+    seen_at: Mapped[datetime]  # the last heartbeat

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.jobs.heartbeat import LATE_SECONDS, seconds_since_beat
+from cdal.backend.jobs.workers import living, seconds_since_beat
 from cdal.backend.reports.health import Readiness, ReadyView, free_bytes, oldest_wait_s
 from cdal.backend.reports.project import project_view
 from cdal.backend.services import Services
@@ -40,13 +40,17 @@ class StoreCollector(Collector):
 
 
 def _worker(session: Session) -> Iterator[Metric]:
-    up = GaugeMetricFamily("cdal_worker_up", "Whether the worker's heartbeat is recent.")
-    age = seconds_since_beat(session)
-    up.add_metric([], float(age is not None and age <= LATE_SECONDS))
+    running = len(living(session))
+    up = GaugeMetricFamily("cdal_worker_up", "Whether a worker's heartbeat is recent.")
+    up.add_metric([], float(running > 0))
     yield up
+    workers = GaugeMetricFamily("cdal_workers", "Workers whose heartbeat is recent.")
+    workers.add_metric([], running)
+    yield workers
+    age = seconds_since_beat(session)
     beat = GaugeMetricFamily(
         "cdal_worker_heartbeat_age_seconds",
-        "Age of the worker's last heartbeat; absent once it has ended.",
+        "Age of the newest heartbeat of any worker; absent once all have ended.",
     )
     if age is not None:
         beat.add_metric([], age)

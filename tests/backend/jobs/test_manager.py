@@ -25,7 +25,7 @@ def services(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Service
     if request.param == "servers":
         redis_server: RedisServer = request.getfixturevalue("redis_server")
         postgresql: PostgreSQL = request.getfixturevalue("postgresql")
-        changes = {"database_url": postgresql.new_database(), "redis_url": redis_server.url}
+        changes = {"database_url": postgresql.new_store(), "redis_url": redis_server.url}
     made = make_services(tmp_path, **changes)
     made.jobs.huey.flush()
     add_project(made)

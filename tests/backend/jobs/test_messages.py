@@ -63,7 +63,7 @@ def check_what_lies(
     services.jobs.huey.flush()
     add_project(services)
     services.jobs.ask(1, "sync", "test")
-    services.jobs._task.schedule((1,), delay=60)
+    services.jobs._send(1, delay_s=60)
     found = stored()
     assert len(found) == 2
     for data in found:

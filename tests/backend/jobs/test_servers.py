@@ -12,6 +12,7 @@ from support.offline import add_project, job_of, make_services
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.jobs import servers as module
 from cdal.backend.jobs.servers import FIRST_WAIT_S, LONGEST_WAIT_S, Servers
+from cdal.backend.jobs.workers import ONLY
 from cdal.backend.loop import runner
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.runner import HANDLERS, run_job
@@ -163,7 +164,7 @@ def test_a_single_server_may_use_all_threads(tmp_path: Path) -> None:
 def drain(services: Services, run: Callable[[int], None]) -> int:
     """Deliver the messages until there are none; returns how many there were."""
     delivered = 0
-    services.jobs.run_with(run)
+    services.jobs.work_as(ONLY, run)
     while (task := services.jobs.huey.dequeue()) is not None:
         delivered += 1
         services.jobs.huey.execute(task)
@@ -199,6 +200,7 @@ def test_the_end_of_a_job_sends_the_next_one_of_a_shared_lane(
     services = make_services(tmp_path)
     for number in (1, 2, 3):
         add_project(services, uid=f"{number}.1", label_studio_id=number)
+    services.jobs.worker = ONLY
     first = services.jobs.ask(1, "train", "test")
     claimed = services.jobs.claim(first)
     assert claimed is not None

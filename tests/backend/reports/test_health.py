@@ -16,7 +16,7 @@ from support.offline import add_project, make_browser, make_services, services_o
 
 from cdal.backend.reports import health as health_report
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Heartbeat, Job, now
+from cdal.backend.store.tables import Job, Worker, now
 
 Health = dict[str, Any]
 
@@ -56,7 +56,9 @@ def beat(services: Services, seconds_ago: float = 0.0) -> datetime:
     """Record a heartbeat; returns its time."""
     at = now() - timedelta(seconds=seconds_ago)
     with services.store.transaction() as session:
-        session.merge(Heartbeat(id=1, host="here", pid=7, started_at=at, seen_at=at))
+        session.merge(
+            Worker(id=1, host="here", machine="m", folder="f", pid=7, started_at=at, seen_at=at)
+        )
     return at
 
 
@@ -98,7 +100,7 @@ def test_no_worker_or_one_that_hangs(browser: FlaskClient) -> None:
     assert seconds_in(text, at) >= 60
     assert text.endswith(" s ago; it was killed or is stuck.")
     with services_of(browser).store.transaction() as session:
-        session.query(Heartbeat).delete()
+        session.query(Worker).delete()
     assert ask(browser)[1]["worker"] == (
         False,
         "No worker is running; start cdal serve or cdal worker.",

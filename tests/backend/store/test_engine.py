@@ -8,24 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from support.offline import make_config
 from support.servers import PostgreSQL
 
-from cdal.backend.errors import DataFolderError, WorkerError
+from cdal.backend.errors import DataFolderError
 from cdal.backend.store.database import Store
-from cdal.backend.store.engine import WorkerLock
 from cdal.backend.store.events import note
 from cdal.backend.store.folder import check_data_folder
 from cdal.backend.store.tables import Event, Job, Project, Task
-from cdal.backend.worker import run_worker
 from cdal.demo.process import free_port
 
 
 @pytest.fixture
 def url(postgresql: PostgreSQL) -> str:
-    return postgresql.new_database()
+    return postgresql.new_store()
 
 
 @pytest.fixture
@@ -40,8 +38,9 @@ def count(store: Store) -> int:
         return session.scalar(select(func.count(Event.id))) or 0
 
 
-def test_many_processes_may_open_a_new_database_at_once(url: str) -> None:
+def test_many_processes_may_open_a_new_database_at_once(postgresql: PostgreSQL) -> None:
     """Without a lock, two would make the same table, and one would fail."""
+    url = postgresql.new_database()
     barrier = threading.Barrier(6)
 
     def open_store() -> None:
@@ -147,44 +146,6 @@ def test_values_come_back_as_they_were(store: Store) -> None:
         assert session.get_one(Task, (found.id, 2**63 - 1)).image is None
         assert session.get_one(Task, (found.id, 2)).image == odd
         assert session.get(Job, 2**63 - 1) is None
-
-
-def test_one_worker_per_database(store: Store, url: str, postgresql: PostgreSQL) -> None:
-    elsewhere = Store(url)
-    first, second = WorkerLock(store.engine), WorkerLock(elsewhere.engine)
-    assert first.hold()
-    assert first.hold()  # it still is
-    assert not second.hold()
-    first.release()
-    assert second.hold()
-    assert not first.hold()
-    # The server forgets who held it when the connection ends; whoever asks first has it then.
-    postgresql.disconnect_all(url)
-    assert first.hold()
-    assert not second.hold()
-    first.release()
-    elsewhere.close()
-
-
-def test_a_second_worker_ends_with_a_sentence(
-    store: Store, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On another machine, with a data folder of its own."""
-    monkeypatch.setattr("os.nice", lambda _: 0)  # of the tests' own process
-    lock = WorkerLock(store.engine)
-    assert lock.hold()
-    with pytest.raises(WorkerError, match="Another worker"):
-        run_worker(make_config(tmp_path, database_url=url))
-    lock.release()
-
-
-def test_the_lock_is_no_connection_for_others(store: Store) -> None:
-    lock = WorkerLock(store.engine)
-    assert lock.hold()
-    lock.release()
-    with store.transaction() as session:
-        held = session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
-    assert held == 1  # this transaction's own
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from support.offline import (
 )
 
 from cdal.backend.actions import pause
-from cdal.backend.store.tables import Heartbeat, Job, now
+from cdal.backend.store.tables import Job, Worker, now
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -47,6 +47,7 @@ def test_nothing_connected(browser: FlaskClient) -> None:
     assert {name for name, _ in found} == {
         "cdal_disk_free_bytes",
         "cdal_worker_up",
+        "cdal_workers",
         "cdal_oldest_waiting_job_seconds",
     }
     assert value(found, "cdal_worker_up") == 0
@@ -118,8 +119,14 @@ def test_what_an_operator_alerts_on(browser: FlaskClient) -> None:
         for job in session.query(Job).filter_by(state="pending"):
             job.created_at -= timedelta(seconds=100 if job.id == behind else 50)
         session.add(
-            Heartbeat(
-                id=1, host="h", pid=1, started_at=now(), seen_at=now() - timedelta(seconds=90)
+            Worker(
+                id=1,
+                host="h",
+                machine="m",
+                folder="f",
+                pid=1,
+                started_at=now(),
+                seen_at=now() - timedelta(seconds=90),
             )
         )
     found = scrape(browser)
