@@ -54,8 +54,17 @@ ALLOWED = {
         # torch brings it.
         "jinja2",
     },
+    "cdal.export": {
+        "cdal.models",
+        "torch",
+        "torchvision",
+        "safetensors",
+        "numpy",
+        "onnxruntime",
+    },
     "cdal.backend": {
         "cdal.durable",
+        "cdal.export",
         "cdal.mixture_kind",
         "cdal.orientation",
         "cdal.text",
@@ -115,7 +124,7 @@ MAY_IMPORT_THE_BACKEND = {"_wsgi.py"}
 # rows below it.
 BACKEND_LAYERS = (
     {"commands"},
-    {"worker", "supervisor", "admin_cli"},
+    {"worker", "supervisor", "admin_cli", "prediction_files"},
     {"web"},
     {"actions"},
     {"reports"},

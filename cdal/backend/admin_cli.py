@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from cdal.backend import actions
 from cdal.backend.config import ServerConfig
@@ -37,6 +38,9 @@ ACTIONS: Mapping[str, Steer] = {
     "rescore": lambda services, a, by: actions.rescore(services, a.project, by),
     "rollback": lambda services, a, by: actions.roll_back(services, a.project, a.version, by),
     "pause": lambda services, a, by: actions.pause(services, a.project, by),
+    "export": lambda services, a, _: actions.export(
+        services, a.project, a.version, a.format, a.out or _export_folder(a)
+    ),
     "forget": lambda services, a, by: actions.forget(services, a.project, by),
     "resume": lambda services, a, by: actions.resume(services, a.project, by),
 }
@@ -118,6 +122,12 @@ def _look(
         if arguments.command == "projects":
             return found
         return StatusView(worker=worker_view(session), projects=found.projects)
+
+
+def _export_folder(arguments: argparse.Namespace) -> Path:
+    """Where a model version is written by default: in the current folder."""
+    version = "serving" if arguments.version is None else arguments.version
+    return Path(f"project-{arguments.project}-version-{version}-{arguments.format}")
 
 
 def _user() -> str:

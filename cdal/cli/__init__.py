@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from cdal.cli import admin, benchmark, demo, processes, select
+from cdal.cli import admin, benchmark, demo, predict, processes, select
 from cdal.version import VERSION
 
-GROUPS = (select, processes, admin, benchmark, demo)
+GROUPS = (select, processes, admin, predict, benchmark, demo)
 
 PORTABLE = ("select", "benchmark")
 """Commands that do not need a system like Unix: the backend locks files, and gunicorn serves it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 AddParser = Callable[..., argparse.ArgumentParser]
 
@@ -12,6 +13,7 @@ ENVIRONMENT = (
     "The command works on the data folder and database that the environment names (MODEL_DIR, "
     "CDAL_DATABASE_URL), whether or not the backend is running."
 )
+FORMATS = ("onnx", "torchscript", "safetensors")
 STATES = ("pending", "running", "done", "failed", "cancelled")
 
 OF_A_JOB = {
@@ -85,6 +87,33 @@ def add_commands(add_parser: AddParser) -> None:
             parser.add_argument(
                 "version", type=_number, metavar="VERSION", help="its number, see cdal status"
             )
+    _add_export(add)
+
+
+def _add_export(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add(
+        "export",
+        "write a model version for other programs",
+        "Write a model version as ONNX, TorchScript or safetensors, with a description beside it, "
+        "and check that it says what the model says. See docs/export.md.",
+    )
+    parser.add_argument(
+        "project", type=_number, metavar="PROJECT", help="its number, see cdal projects"
+    )
+    parser.add_argument(
+        "version",
+        type=_number,
+        nargs="?",
+        metavar="VERSION",
+        help="its number, see cdal status; default: the version that serves",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="default: onnx")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="the folder to create; default: project-PROJECT-version-VERSION-FORMAT",
+    )
 
 
 def _add(

@@ -81,6 +81,7 @@ class Backbone:
 
     Attributes:
         record: its name, and where its weights came from.
+        module: its layers, without a classifier.
         mean, std: what its images, in [0, 1], are normalised with, per channel.
         strides: the strides of its maps.
         kept: the features of images it has seen.
@@ -102,12 +103,12 @@ class Backbone:
         self.strides = tuple(stride for _, stride in levels)
         self.kept = KeptFeatures()
         self._indices = [index for index, _ in levels]
-        self._module = module.to(device).to(memory_format=torch.channels_last).eval()
-        self._module.requires_grad_(requires_grad=False)
+        self.module = module.to(device).to(memory_format=torch.channels_last).eval()
+        self.module.requires_grad_(requires_grad=False)
 
     def weights(self) -> dict[str, Tensor]:
         """Its weights by timm's names, without those of a classifier."""
-        found: dict[str, Tensor] = self._module.state_dict()
+        found: dict[str, Tensor] = self.module.state_dict()
         return found
 
     @torch.inference_mode()
@@ -120,7 +121,7 @@ class Backbone:
         Returns:
             (B, D), in the precision of the caller's autocast.
         """
-        features: Tensor = self._module(images)
+        features: Tensor = self.module(images)
         return features
 
     @torch.inference_mode()
@@ -133,7 +134,7 @@ class Backbone:
         Returns:
             One map per stride, (B, channels, H / stride, W / stride).
         """
-        found: list[Tensor] = self._module.forward_intermediates(
+        found: list[Tensor] = self.module.forward_intermediates(
             images, indices=self._indices, intermediates_only=True
         )
         return found

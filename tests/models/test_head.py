@@ -90,7 +90,7 @@ class TestTraining:
         assert trained.backbone is backbone
         before = backbone.record.sha256
         assert open_backbone(DEFAULT_BACKBONE, CPU).record.sha256 == before
-        assert not any(p.requires_grad for p in backbone._module.parameters())
+        assert not any(p.requires_grad for p in backbone.module.parameters())
 
     def test_features_are_kept(self, trained: HeadNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
         batch = batch_of(trained)

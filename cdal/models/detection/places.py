@@ -51,7 +51,7 @@ class Places:
             y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
             level = (torch.stack([x, y], -1).flatten(0, 1) + 0.5) * stride
             centres.append(level)
-            strides.append(torch.full((len(level),), float(stride)))
+            strides.append(torch.full_like(level[:, 0], stride))
             limits.append(torch.tensor([least, most]).expand(len(level), 2))
             least = most
             rows, columns = (rows + 1) // 2, (columns + 1) // 2

@@ -3,6 +3,7 @@
 from cdal.backend.web.pages import (
     actions,
     comparison,
+    export,
     pool_map,
     project,
     queue,
@@ -14,6 +15,7 @@ from cdal.backend.web.pages.site import site
 __all__ = [
     "actions",
     "comparison",
+    "export",
     "pool_map",
     "project",
     "projects",

@@ -19,6 +19,9 @@ from cdal.backend.web.request import ID, services
 MATRIX = 20
 """Classes whose confusion matrix still fits on the page."""
 
+FORMATS = {"onnx": "ONNX", "torchscript": "TorchScript", "safetensors": "safetensors"}
+"""What a model version may be downloaded as."""
+
 EVENTS = 40
 """Events shown, the newest."""
 
@@ -54,6 +57,7 @@ def project(number: int) -> str:
         throughput=throughput,
         bars=_bars(throughput.over_time.bars),
         events=events,
+        formats=FORMATS,
         failed=next((job for job in view.jobs if job.state == "failed"), None),
         steps=STEPS,
         steps_words={kind: known.name for kind, known in KINDS.items()},

@@ -1,0 +1,100 @@
+"""Exporting a model version: by an action, on the command line, and as a download of the page."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from support.offline import (
+    add_project,
+    add_version,
+    make_browser,
+    make_services,
+    services_of,
+    write_network,
+)
+
+from cdal.backend import actions
+from cdal.backend.config import server_config
+from cdal.backend.errors import ActionError
+from cdal.cli import main
+
+
+def test_a_version_becomes_a_folder(tmp_path: Path) -> None:
+    services = make_services(tmp_path / "data")
+    project = add_project(services)
+    add_version(services, project, number=2)
+    write_network(services, project, 2)
+    done = actions.export(services, project.id, None, "safetensors", tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert "model version 2" in done.text
+    assert (about["task"], about["labels"]) == ("classification", ["cat", "dog"])
+
+
+def test_why_a_version_cannot_be_exported(tmp_path: Path) -> None:
+    services = make_services(tmp_path / "data")
+    project = add_project(services)
+    out = tmp_path / "out"
+    with pytest.raises(ActionError, match="no serving model version") as none:
+        actions.export(services, project.id, None, "safetensors", out)
+    assert none.value.status == 404
+    add_version(services, project)
+    with pytest.raises(ActionError, match=r"missing") as gone:
+        actions.export(services, project.id, 1, "safetensors", out)
+    assert str(tmp_path) not in str(gone.value)
+    with pytest.raises(ActionError, match="onnx, torchscript, safetensors"):
+        actions.export(services, project.id, 1, "pickle", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("threshold", ["", ' model_score_threshold="0.6"'])
+def test_the_threshold_is_that_of_the_labeling_config(threshold: str, tmp_path: Path) -> None:
+    services = make_services(tmp_path / "data")
+    config = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image"'
+        f'{threshold}><Label value="cat"/><Label value="dog"/></RectangleLabels></View>'
+    )
+    project = add_project(services, labeling_config=config)
+    add_version(services, project)
+    write_network(services, project, 1, "detection")
+    actions.export(services, project.id, 1, "safetensors", tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert about["thresholds"]["score"] == (0.6 if threshold else 0.3)
+
+
+def test_the_page_offers_a_version_as_a_zip(tmp_path: Path) -> None:
+    browser = make_browser(tmp_path)
+    services = services_of(browser)
+    project = add_project(services)
+    add_version(services, project)
+    write_network(services, project, 1)
+    address = f"/projects/{project.id}/versions/1/export"
+    assert address in browser.get(f"/projects/{project.id}").get_data(as_text=True)
+    with browser.post(address, data={"format": "safetensors"}) as answer:
+        assert answer.headers["Content-Disposition"].endswith("project-1-version-1-safetensors.zip")
+        with zipfile.ZipFile(io.BytesIO(answer.data)) as packed:
+            assert {"model.json", "manifest.json", "weights.safetensors"} <= set(packed.namelist())
+    assert browser.post(address, data={}).status_code == 400
+    assert browser.get(address).status_code == 404
+
+
+def test_the_command_writes_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services = make_services(tmp_path / "data")
+    project = add_project(services)
+    add_version(services, project)
+    write_network(services, project, 1)
+    for name in ("CDAL_DATABASE_URL", "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "data"))
+    server_config.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "1", "--format", "safetensors"]) == 0
+    assert "project-1-version-serving-safetensors" in capsys.readouterr().out
+    assert (tmp_path / "project-1-version-serving-safetensors" / "model.json").exists()
+    assert main(["export", "1", "--format", "safetensors"]) == 1
+    assert "already exists" in capsys.readouterr().err
