@@ -76,6 +76,26 @@ def budgets(initial: Amount, step: Amount, until: Amount, pool: int) -> tuple[in
     return tuple(round(first + more * k) for k in range(int((last - first) // more) + 1))
 
 
+def region_budgets(
+    initial: Amount, step: Amount, until: Amount, images: int, cells: int
+) -> tuple[int, ...]:
+    """The numbers of labelled regions; at first, whole images are labelled.
+
+    Args:
+        initial: images labelled initially.
+        step: regions labelled per step.
+        until: regions labelled at most.
+        images: number of training images.
+        cells: regions per image.
+
+    Raises:
+        BenchmarkError: as ``budgets``.
+    """
+    whole = max(1, round(initial.of(images)))
+    first = Amount(initial.text, Fraction(whole * cells), is_share=False)
+    return budgets(first, step, until, images * cells)
+
+
 def draw_initial_set(counts: Tensor, size: int, seed: int, left_out: int = 0) -> list[int]:
     """Draw rows of the pool at random.
 

@@ -12,6 +12,7 @@ from cdal.benchmark.companions import companion_scores
 from cdal.benchmark.curve import Curve
 from cdal.benchmark.folder import SimulationFolder, finite
 from cdal.benchmark.loaded_data import LoadedData, LoadedFeatures
+from cdal.benchmark.regions import LoadedRegions, score_regions
 from cdal.benchmark.scores import Scores, score, unseen_pool
 from cdal.benchmark.stopwatch import Stopwatch
 from cdal.benchmark.trainer import Trainer
@@ -67,7 +68,11 @@ class Chooser:
             return None
         watch = Stopwatch(self._loaded.device)
         with watch.part("score"):
-            scores = score(network, self._loaded.pool, kinds, progress)
+            pool = self._loaded.pool
+            if isinstance(pool, LoadedRegions):
+                scores = score_regions(network, pool, kinds, progress)
+            else:
+                scores = score(network, pool, kinds, progress)
         return Scored(network, scores, watch.seconds("score"))
 
     def choose(
@@ -128,7 +133,7 @@ class Chooser:
     def _opinions(self, curve: Curve, scored: Scored, rows: Sequence[int], seed: int) -> Tensor:
         """Several opinions about each image of the pool, (N, S, C) float32."""
         network, vectors = scored.network, scored.scores.features
-        if not isinstance(network, ClassificationHead):
+        if vectors is None or not isinstance(network, ClassificationHead):
             raise TypeError("the plan lets only heads for classification have several opinions")
         if curve.opinions == "dropout":
             found = dropout_passes(network, vectors, seed)

@@ -53,7 +53,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
                 loaded, read_for = None, network  # two sets of images may not fit into memory
                 _say(f"reading {len(plan.data.pool) + len(plan.data.test):,} images")
                 loaded = plan.read(arguments.features or arguments.out / "features")
-            folder.write_images(plan.data.pool.names, plan.data.test.names, loaded.occurring())
+            folder.write_images(loaded.data.pool.names, loaded.data.test.names, loaded.occurring())
             status = _run_plan(plan, loaded, folder)
         except KeyboardInterrupt:
             _say("Stopped. Run the same command to resume.")
@@ -107,7 +107,7 @@ def _run_plan(plan: Plan, loaded: LoadedData, folder: SimulationFolder) -> int:
     dataset = {
         "task": plan.data.task,
         "classes": list(plan.data.classes),
-        "pool": len(plan.data.pool),
+        "pool": len(loaded.pool),
         "test": len(plan.data.test),
     }
     try:

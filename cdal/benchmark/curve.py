@@ -68,6 +68,11 @@ class Curve:
         """What must be trained beside the network for it, if anything."""
         return companion_of(self.name)
 
+    @property
+    def of_regions(self) -> bool:
+        """Whether it picks regions only, and not whole images."""
+        return bool(getattr(SELECTORS[self.name], "of_regions", False))
+
     def selector(self, policy_file: str) -> Selector:
         """Make the selector; a policy trained once is kept in ``policy_file``."""
         once = {"weights": policy_file} if self.policy == "once" else {}

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from cdal.benchmark.ablations import ABLATIONS, DEFAULT_SELECTORS
-from cdal.benchmark.budgets import Amount, budgets
+from cdal.benchmark.budgets import Amount, budgets, region_budgets
 from cdal.benchmark.curve import OPTIONS, Curve, read_curves
 from cdal.benchmark.data_set import DataSet, Part, open_data_set
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.loaded_data import Loaded, LoadedData, LoadedFeatures, LoadedImages
 from cdal.benchmark.progress import Progress
 from cdal.benchmark.protocol import PROTOCOLS, PUBLISHED, open_for_protocol
+from cdal.benchmark.regions import Grid, by_region
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.shape import shape_for
 from cdal.benchmark.trainer import new_network, recipe
@@ -33,6 +34,8 @@ from cdal.models.head import HeadNetwork
 
 DEFAULTS: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
 OF_PROTOCOL = (*DEFAULTS, "network", "image_size", "epochs")
+OF_FEATURES = ("core-set", "typiclust", "prob-cover", "badge")
+"""Selectors that need features, which only whole images have."""
 SAMPLED = 20
 """Number of images whose size is read if no image size is given."""
 FEATURE_BYTES = 16 * 2**30
@@ -47,16 +50,13 @@ class Plan:
     curves: tuple[Curve, ...]
     data: DataSet
     device: torch.device
+    grid: Grid | None = None
 
     @property
     def shape(self) -> tuple[int, int] | None:
         """Rows and columns of the images of segmentation by the paper's protocol; else squares."""
         settings = self.settings
-        if settings.protocol is None or settings.task != "segmentation":
-            return None
-        if is_backbone(settings.network):
-            return None  # a head keeps the aspect ratio itself
-        return shape_for(_some_sizes(self.data), settings.image_size)
+        return _shape(self.data, settings.protocol, settings.network, settings.image_size)
 
     def read(self, features: Path) -> LoadedData:
         """Read and prepare all images, and report the progress.
@@ -94,7 +94,8 @@ class Plan:
                     self.data.difficult.__getitem__, range(len(self.data.test))
                 )
             ]
-        return LoadedData(self.data, pool, test, self.device, difficult)
+        loaded = LoadedData(self.data, pool, test, self.device, difficult)
+        return loaded if self.grid is None else by_region(loaded, self.grid)
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
@@ -137,6 +138,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     _check_opinions(curves, network, arguments.noise or 0.0)
     _check_companions(curves, network)
     _check_first_round(arguments, network)
+    grid = _grid(arguments, curves, data, protocol, network, side)
     initial, step, until = (Amount.read(asked[k], k) for k in ("initial", "step", "until"))
     settings = Settings(
         dataset=str(arguments.dataset),
@@ -148,7 +150,9 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         initial=asked["initial"],
         step=asked["step"],
         until=asked["until"],
-        budgets=budgets(initial, step, until, len(data.pool)),
+        budgets=budgets(initial, step, until, len(data.pool))
+        if grid is None
+        else region_budgets(initial, step, until, len(data.pool), len(grid)),
         seeds=asked["seeds"],
         network=network,
         image_size=side,
@@ -166,12 +170,13 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         unlabelled=arguments.unlabelled,
         keep_scores=arguments.keep_scores,
         oracle=arguments.oracle,
+        regions=arguments.regions,
     )
     recipe(settings, seed=0)  # raises if its numbers are wrong
     # Whether it starts from pretrained weights depends on those available on this machine.
     example = new_network(settings, data.classes, device, seed=0)
     settings = replace(settings, pretrained=example.manifest.pretrained)
-    return Plan(settings, curves, data, device)
+    return Plan(settings, curves, data, device, grid)
 
 
 def kind_of(arguments: argparse.Namespace) -> tuple[str, int]:
@@ -241,8 +246,45 @@ def _some_sizes(data: DataSet) -> list[tuple[int, int]]:
     return [(image.shape[1], image.shape[2]) for image in images]
 
 
+def _shape(data: DataSet, protocol: str | None, network: str, side: int) -> tuple[int, int] | None:
+    """Rows and columns of the prepared images of segmentation by a protocol; None for squares."""
+    if protocol is None or data.task != "segmentation" or is_backbone(network):
+        return None  # a head keeps the aspect ratio itself
+    return shape_for(_some_sizes(data), side)
+
+
+def _grid(
+    arguments: argparse.Namespace,
+    curves: Sequence[Curve],
+    data: DataSet,
+    protocol: str | None,
+    network: str,
+    side: int,
+) -> Grid | None:
+    """The grid of regions, if regions are labelled."""
+    of_regions = [curve.label for curve in curves if curve.of_regions]
+    if arguments.regions is None:
+        if of_regions:
+            raise BenchmarkError(f"{of_regions[0]} picks regions of images; add --regions 128.")
+        return None
+    if data.task != "segmentation" or is_backbone(network):
+        raise BenchmarkError(
+            "--regions is for segmentation with --training full: elsewhere there are no pixels to "
+            "label by region."
+        )
+    without = next((c.label for c in curves if c.name in OF_FEATURES or c.companion), None)
+    if without is not None:
+        raise BenchmarkError(f"{without} needs features of whole images; leave out --regions.")
+    for name in ("bias", "noise", "keep_scores"):
+        if getattr(arguments, name):
+            raise BenchmarkError(
+                f"--{name.replace('_', '-')} is for whole images; leave out --regions."
+            )
+    return Grid.of(_shape(data, protocol, network, side) or (side, side), arguments.regions)
+
+
 def _check_numbers(arguments: argparse.Namespace) -> None:
-    least = {"seeds": 1, "limit": 1, "test_limit": 1, "image_size": 1, "bias": 0}
+    least = {"seeds": 1, "regions": 1, "limit": 1, "test_limit": 1, "image_size": 1, "bias": 0}
     for name, smallest in least.items():
         value = getattr(arguments, name)
         if value is not None and value < smallest:

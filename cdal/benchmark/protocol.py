@@ -20,6 +20,7 @@ class Protocol:
     Attributes:
         where: where the paper gives each setting, or that it does not; what it leaves open is our
             choice.
+        layout: the data set, if its name is not the protocol's.
     """
 
     task: str
@@ -31,6 +32,7 @@ class Protocol:
     seeds: int
     epochs: int
     where: Mapping[str, str]
+    layout: str | None = None
 
 
 PUBLISHED: Mapping[str, Mapping[str, str]] = {
@@ -95,6 +97,28 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "until": "4.1: 40%",
         },
     ),
+    "cityscapes-cereals": Protocol(
+        "segmentation", "fcn8s_quarter", 1024, "50", "50", "300", 3, 50,
+        where={
+            **_STREETS_WHERE,
+            "network": "7 (supplement): FCN-8s with a width multiplier of 0.25",
+            "initial": "7: 50 images",
+            "step": "7: 50",
+            "until": "7, table 1: 300 frames",
+        },
+        layout="cityscapes",
+    ),
+    "cityscapes-rbal": Protocol(
+        "segmentation", "icnet", 1024, "586", "769", "1355", 3, 50,
+        where={
+            **_STREETS_WHERE,
+            "network": "7 (supplement): ICNet",
+            "initial": "7: 586 frames",
+            "step": "7: 769 frames",
+            "until": "7, table 1: 1,355 frames",
+        },
+        layout="cityscapes",
+    ),
     "bdd100k": Protocol(
         "segmentation", "drn_d_22", 1024, "800", "400", "3200", 3, 50,
         where={
@@ -144,4 +168,6 @@ def open_for_protocol(path: Path, wanted: str, unlabelled: str) -> tuple[str, Da
         )
     if found is not None and name in ("", found):
         return found, open_standard_set(path, found)
+    if found is not None and PROTOCOLS[name].layout == found:
+        return name, open_standard_set(path, found)
     return name, open_data_set(path, PROTOCOLS[name].task, unlabelled)

@@ -28,19 +28,23 @@ from cdal.selectors import ClassMixtures, Pool, means_of_regions
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Scores of N images, on the network's device.
+    """Scores of N images or regions, on the network's device.
 
     Attributes:
-        features: (N, D) float32.
+        features: (N, D) float32; None for regions.
         probabilities: (N, C) float32.
         uncertainties: (N, 3) float32.
         mixtures: of each requested kind.
+        costs: of labelling each region, (N,) float32.
+        image_of: the image of each region, (N,) int64.
     """
 
-    features: Tensor
+    features: Tensor | None
     probabilities: Tensor
     uncertainties: Tensor
     mixtures: Mapping[MixtureKind, ClassMixtures]
+    costs: Tensor | None = None
+    image_of: Tensor | None = None
 
     def pool(self, kind: MixtureKind, labelled: Sequence[int]) -> Pool:
         """The pool a selector gets when these rows are labelled."""
@@ -50,30 +54,35 @@ class Scores:
         return Pool(
             mixtures=mixtures.mixtures,
             present=mixtures.present,
-            labelled=_mask(len(mixtures), labelled, self.features.device),
+            labelled=_mask(len(mixtures), labelled, self.probabilities.device),
             features=self.features,
             probabilities=functional.pad(self.probabilities, (0, more)),
             uncertainties=self.uncertainties,
             region_counts=mixtures.region_counts,
+            costs=self.costs,
+            image_of=self.image_of,
         )
 
     @classmethod
     def concatenate(cls, parts: Sequence[Scores]) -> Scores:
         """Join batches along the images."""
         return cls(
-            torch.cat([part.features for part in parts]),
+            _joined([part.features for part in parts]),
             torch.cat([part.probabilities for part in parts]),
             torch.cat([part.uncertainties for part in parts]),
             {
                 kind: ClassMixtures.concatenate([part.mixtures[kind] for part in parts])
                 for kind in parts[0].mixtures
             },
+            _joined([part.costs for part in parts]),
         )
 
     def save(self, path: Path, kind: MixtureKind) -> None:
         """Write ``features``, ``mixtures`` and ``present`` to a safetensors file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         mixtures = self.mixtures[kind]
+        if self.features is None:
+            raise TypeError("the plan keeps no scores of regions")
         arrays = {
             "features": self.features,
             "mixtures": mixtures.mixtures,
@@ -98,22 +107,36 @@ def score(
     progress: Callable[[float], None] = lambda _: None,
 ) -> Scores:
     """Score all images batch by batch; maps and boxes are not kept."""
-    done = 0
 
-    def keep(batch: _Batch, predicted: Prediction) -> Scores:
-        nonlocal done
+    def keep(predicted: Prediction) -> Scores:
         means = means_of_regions(predicted.regions)
-        kept = Scores(
+        return Scores(
             predicted.features,
             means.probabilities,
             means.uncertainties,
             {kind: kind.mixtures(predicted) for kind in kinds},
         )
+
+    return infer_scores(network, images, keep, progress)
+
+
+def infer_scores(
+    network: TaskNetwork,
+    images: Loaded,
+    keep: Callable[[Prediction], Scores],
+    progress: Callable[[float], None],
+) -> Scores:
+    """What is kept of the predictions of all images, batch by batch."""
+    done = 0
+
+    def kept(batch: _Batch, predicted: Prediction) -> Scores:
+        nonlocal done
+        found = keep(predicted)
         done += len(batch)
         progress(done / len(images))
-        return kept
+        return found
 
-    return Scores.concatenate(list(infer(network, _batches(network, images), keep)))
+    return Scores.concatenate(list(infer(network, _batches(network, images), kept)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,6 +201,11 @@ def read_scores(folder: Path, selector: str, seed: int, labelled: int) -> KeptSc
     if not len(names) == len(scores.features) == len(scores.mixtures) == len(scores.present):
         raise BenchmarkError(f"{file} does not fit the images named in {folder}/images.json.")
     return scores
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
 
 
 def _mask(count: int, labelled: Sequence[int], device: torch.device) -> Tensor:

@@ -36,6 +36,8 @@ class Settings:
         unlabelled: "background" or "ignore".
         keep_scores: whether the models' scores of the pool are kept.
         oracle: whether the pool is scored by a network trained on all its labels.
+        regions: the side of the regions that are labelled, in pixels of the network's images; None
+            for whole images.
     """
 
     dataset: str
@@ -65,6 +67,7 @@ class Settings:
     unlabelled: str
     keep_scores: bool
     oracle: bool
+    regions: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""
@@ -72,7 +75,8 @@ class Settings:
 
     def differences(self, before: Mapping[str, Any]) -> list[str]:
         """The differences that keep these settings from continuing others, given as JSON data."""
-        before = {"first_round": "random", **before}  # older simulations had no other
+        # Older simulations had no other.
+        before = {"first_round": "random", "regions": None, **before}
         return [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in _plain(self.to_dict()).items()

@@ -15,6 +15,7 @@ from cdal.benchmark.curve import Curve
 from cdal.benchmark.folder import SimulationFolder
 from cdal.benchmark.loaded_data import LoadedData
 from cdal.benchmark.progress import Progress
+from cdal.benchmark.regions import LoadedRegions
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.trainer import Trained, Trainer, new_network
 from cdal.models import TaskNetwork, load_network
@@ -96,7 +97,9 @@ class Simulation:
             work = 0.0
 
     def _initial_set(self, budget: int, seed: int) -> list[int]:
-        """The rows of the images that are labelled first."""
+        """The rows of the images or regions that are labelled first."""
+        if isinstance(self._loaded.pool, LoadedRegions):
+            return self._loaded.pool.whole_images(budget, seed)
         if self._settings.first_round == "random":
             return draw_initial_set(self._loaded.counts, budget, seed, self._settings.bias)
         network = new_network(self._settings, self._loaded.data.classes, self._loaded.device, seed)

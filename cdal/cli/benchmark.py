@@ -104,6 +104,13 @@ def _add_simulation(add: Callable[..., Any]) -> None:
         help="continue from the last step's weights; default: a new network at every step",
     )
     add("--device", default="auto", help="cpu, cuda, cuda:N or auto; default: auto")
+    add(
+        "--regions",
+        type=int,
+        metavar="SIDE",
+        help="segmentation: label regions of about this side, in pixels of the network's images, "
+        "after whole initial images; amounts are then regions",
+    )
     add("--limit", type=int, metavar="N", help="use N random images of the pool")
     add("--test-limit", type=int, metavar="N", help="measure on N random test images")
     add("--keep-scores", action="store_true", help="keep features and class mixtures for plots")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 _SUM_TOLERANCE = 1e-3
+_DISTRIBUTIONS = ("probabilities", "samples")
+_NOT_NEGATIVE = ("uncertainties", "region_counts", "costs")
 
 
 class PoolError(ValueError):
@@ -33,6 +35,8 @@ class Pool:
         predicted_losses: what a loss predictor says, without a unit, (N,) float32.
         likely_labelled: how likely a discriminator takes the image for a labelled one, (N,)
             float32 in [0, 1].
+        costs: of labelling the image or region, in any unit, (N,) float32, at least 0.
+        image_of: the image that each region belongs to, (N,) int64, where regions are picked.
         samples: S stochastic forward passes (MC dropout), (N, S, C) float32.
 
     Raises:
@@ -49,6 +53,8 @@ class Pool:
     samples: Tensor | None = None
     predicted_losses: Tensor | None = None
     likely_labelled: Tensor | None = None
+    costs: Tensor | None = None
+    image_of: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -58,25 +64,25 @@ class Pool:
                 raise PoolError(
                     f"{name} is on {array.device}, but mixtures is on {self.mixtures.device}"
                 )
+        self._check_values()
+
+    def _check_values(self) -> None:
+        """Check numbers; those of each image are the last dimension of an array."""
+        arrays = self.arrays()
+        vectors = ("predicted_losses", "likely_labelled", "costs")
+        arrays |= {name: arrays[name][:, None] for name in vectors if name in arrays}
         self._check_mixtures()
-        for name in ("probabilities", "samples"):
-            array = getattr(self, name)
-            if array is not None:
-                _check_finite(name, array)
-                _check_distributions(name, array)
-        if self.features is not None:
-            _check_finite("features", self.features)
-        if self.predicted_losses is not None:
-            _check_finite("predicted_losses", self.predicted_losses[:, None])
-        if self.likely_labelled is not None:
-            likely = self.likely_labelled[:, None]
-            _check_finite("likely_labelled", likely)
+        checked = (*_DISTRIBUTIONS, "features", *_NOT_NEGATIVE, *vectors)
+        for name in checked:
+            if name in arrays:
+                _check_finite(name, arrays[name])
+        for name in (name for name in _DISTRIBUTIONS if name in arrays):
+            _check_distributions(name, arrays[name])
+        for name in (name for name in _NOT_NEGATIVE if name in arrays):
+            _check_not_negative(name, arrays[name])
+        if "likely_labelled" in arrays:
+            likely = arrays["likely_labelled"]
             _check_distributions("likely_labelled", torch.cat([likely, 1 - likely], 1))
-        for name in ("uncertainties", "region_counts"):
-            array = getattr(self, name)
-            if array is not None:
-                _check_finite(name, array)
-                _check_not_negative(name, array)
 
     def __len__(self) -> int:
         return len(self.mixtures)
@@ -177,6 +183,8 @@ class Pool:
             "samples": (n, "S", c),
             "predicted_losses": (n,),
             "likely_labelled": (n,),
+            "costs": (n,),
+            "image_of": (n,),
         }
         for name, shape in expected.items():
             array = getattr(self, name)
@@ -200,6 +208,7 @@ def _check_dtype(name: str, array: Tensor) -> None:
         "present": (torch.bool,),
         "labelled": (torch.bool,),
         "region_counts": (torch.int64, torch.float32),
+        "image_of": (torch.int64,),
     }.get(name, (torch.float32,))
     if array.dtype not in allowed:
         wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)

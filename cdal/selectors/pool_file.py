@@ -21,8 +21,9 @@ _FLOAT_ARRAYS = (
     "samples",
     "predicted_losses",
     "likely_labelled",
+    "costs",
 )
-_ARRAYS = (*_FLOAT_ARRAYS, "present", "labelled", "region_counts")
+_ARRAYS = (*_FLOAT_ARRAYS, "present", "labelled", "region_counts", "image_of")
 
 
 def load_pool(path: Path) -> Pool:
@@ -67,7 +68,7 @@ def _read(archive: np.lib.npyio.NpzFile, name: str) -> Tensor:
         raise PoolError(f"{name} cannot be read: it is damaged or not numeric") from error
     if name in _FLOAT_ARRAYS or (name == "region_counts" and array.dtype.kind == "f"):
         wanted, kinds = "float32", "f"
-    elif name == "region_counts":
+    elif name in ("region_counts", "image_of"):
         wanted, kinds = "int64", "iu"
     else:
         wanted, kinds = "bool", "b"

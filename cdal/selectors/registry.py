@@ -13,11 +13,13 @@ from cdal.selectors.bald import BALD, Committee, MCDropout
 from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
 from cdal.selectors.cdal_rl import CDALRL
+from cdal.selectors.cereals import Cereals
 from cdal.selectors.core_set import CoreSet
 from cdal.selectors.drop_query import DropQuery
 from cdal.selectors.learning_loss import LearningLoss
 from cdal.selectors.prob_cover import ProbCover
 from cdal.selectors.random import Random
+from cdal.selectors.rbal import Rbal
 from cdal.selectors.selection import Companion, Opinions, Selector
 from cdal.selectors.suggestive_annotation import SuggestiveAnnotation
 from cdal.selectors.typiclust import TypiClust
@@ -46,6 +48,8 @@ SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
             BADGE,
             LearningLoss,
             VAAL,
+            Cereals,
+            Rbal,
         )
     }
 )

@@ -30,6 +30,8 @@ NEEDS = {
     "mc-dropout": ["samples"],
     "suggestive-annotation": ["features", "samples"],
     "learning-loss": ["predicted_losses", "probabilities"],
+    "cereals": ["uncertainties", "costs", "probabilities"],
+    "rbal": ["uncertainties", "image_of"],
     "vaal": ["likely_labelled", "probabilities"],
     "dropquery": ["features", "probabilities", "samples"],
     "badge": ["probabilities", "features"],
@@ -101,6 +103,7 @@ class Contract:
             "region_counts",
             "predicted_losses",
             "likely_labelled",
+            "costs",
         ],
     )
     def test_nan_is_refused_by_name(self, array):
@@ -118,6 +121,9 @@ class Contract:
             "region_counts",
             "predicted_losses",
             "likely_labelled",
+            "costs",
+            "image_of",
+            "uncertainties",
         ]
         bare = dataclasses.replace(full_pool(), **dict.fromkeys(optional))
         for needed in NEEDS.get(self.name, []):

@@ -9,9 +9,10 @@ from cdal.selectors.cdal_rl import CDALRL
 
 def test_names():
     assert sorted(SELECTORS) == [
-        "badge", "bald", "cd-greedy", "cdal-cs", "cdal-rl", "committee", "core-set", "dropquery",
+        "badge", "bald", "cd-greedy", "cdal-cs", "cdal-rl", "cereals", "committee", "core-set",
+        "dropquery",
         "entropy", "learning-loss", "least-confidence", "margin", "mc-dropout", "prob-cover",
-        "random", "suggestive-annotation", "typiclust", "vaal",
+        "random", "rbal", "suggestive-annotation", "typiclust", "vaal",
     ]  # fmt: skip
     assert all(make_selector(name).name == name for name in SELECTORS)
 

@@ -26,6 +26,9 @@ def full_pool(n=40, classes=4, labelled=(), seed=0):
         samples=torch.from_numpy(samples).float(),
         predicted_losses=torch.from_numpy(rng.normal(size=n)).float(),
         likely_labelled=torch.from_numpy(rng.random(n)).float(),
+        uncertainties=torch.from_numpy(rng.random((n, 3))).float(),
+        costs=torch.from_numpy(rng.random(n)).float(),
+        image_of=torch.arange(n) // 4,
     )
 
 

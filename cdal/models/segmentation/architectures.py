@@ -12,6 +12,8 @@ from cdal.models.architecture import Architecture
 from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.efficientnet import lraspp_efficientnet_lite0
 from cdal.models.segmentation.drn import drn_d_22
+from cdal.models.segmentation.fcn8s import Fcn8s
+from cdal.models.segmentation.icnet import IcNet
 
 LRASPP_HEADS = ("classifier.low_classifier", "classifier.high_classifier")
 
@@ -21,7 +23,8 @@ class SegmenterEntry(Architecture):
     """A segmentation network: torchvision's of the same name unless ``make`` is given.
 
     The network has two parts: ``backbone`` turns images into a dict of feature maps, the deepest
-    last; ``classifier`` turns the deepest map, or for LR-ASPP the whole dict, into logits.
+    last; ``classifier`` turns the deepest map into logits, or the whole dict if the network is
+    LR-ASPP or has an attribute ``takes_all_maps``.
 
     Attributes:
         heads: the names of the layers with one output per class.
@@ -39,6 +42,10 @@ SEGMENTERS: Mapping[str, SegmenterEntry] = {
     "deeplabv3_resnet101": SegmenterEntry("resnet101"),
     "fcn_resnet50": SegmenterEntry("resnet50"),
     "drn_d_22": SegmenterEntry(heads=("classifier",), make=drn_d_22),
+    "fcn8s_quarter": SegmenterEntry(
+        heads=tuple(f"classifier.scores.{stride}" for stride in (8, 16, 32)), make=Fcn8s
+    ),
+    "icnet": SegmenterEntry(heads=("classifier.score",), make=IcNet),
     "lraspp_efficientnet_lite0": SegmenterEntry(
         DEFAULT_BACKBONE, heads=LRASPP_HEADS, make=lraspp_efficientnet_lite0
     ),

@@ -33,7 +33,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.backbone = network.get_submodule("backbone")
         self.classifier = network.get_submodule("classifier")
-        self._takes_all_maps = isinstance(network, LRASPP)
+        self._takes_all_maps = isinstance(network, LRASPP) or hasattr(network, "takes_all_maps")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute features (B, D) and logits (B, C, h, w) of normalised images (B, 3, S, S)."""
