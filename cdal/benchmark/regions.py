@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -144,7 +145,8 @@ def boundaries(logits: Tensor) -> Tensor:
     labels = logits.argmax(1)
     across = (labels[:, 1:] != labels[:, :-1]).flatten(1).sum(1)
     down = (labels[:, :, 1:] != labels[:, :, :-1]).flatten(1).sum(1)
-    return (across + down).float() / (labels.shape[1] * labels.shape[2]) ** 0.5
+    side = math.sqrt(labels.shape[1] * labels.shape[2])
+    return (across + down).float() / side
 
 
 def _mixtures(kind: MixtureKind, cells: Sequence[Tensor]) -> ClassMixtures:

@@ -42,7 +42,8 @@ class Rbal:
         entropy = round_off(known[rows, UNCERTAINTIES.index("entropy")])
         order = entropy.sort(descending=True, stable=True).indices
         order = order[image[rows[order]].sort(stable=True).indices]  # by image, then by entropy
-        _, inverse, sizes = image[rows[order]].unique(return_inverse=True, return_counts=True)
+        _, inverse = torch.unique(image[rows[order]], return_inverse=True)
+        sizes = inverse.bincount()
         starts = sizes.cumsum(0) - sizes
         place = torch.arange(len(order), device=order.device) - starts[inverse]
         best = entropy[order].sort(descending=True, stable=True).indices
