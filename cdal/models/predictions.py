@@ -3,7 +3,8 @@
 A *prediction* is a network's output for a batch, on its device. A *finding* is the part of it that
 is kept per image, on the CPU. A *target* is the correct answer for one image, as one tensor:
 
-- Classification: the index of its class, () int64.
+- Classification: the index of its class, () int64; or the share of each class, (C,) float32, where
+  people do not agree.
 - Segmentation: the index of each pixel's class, (H, W) uint8; ``IGNORED`` pixels do not count.
 - Detection: one row per box, (K, 5) float32: left, top, right and bottom in pixels, and the index
   of its class. An image without boxes, K = 0, is a negative example.

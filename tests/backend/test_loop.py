@@ -89,6 +89,22 @@ def test_two_annotators_get_the_selectors_order_through_round_after_round(
     assert served_second == second_queue[:12]
     assert not set(served_second) & set(served)
 
+    # Round 1 had no model, so only round 2 had pre-annotations to be kept.
+    first, second = scenario.settle()["rounds"][:2]
+    assert first["pre_annotations"] is None
+    kept = second["pre_annotations"]
+    assert kept["unchanged"] + kept["replaced"] == 12
+    assert kept["agreement"] == pytest.approx(kept["unchanged"] / 12)
+
+    disputed = served_second[0]
+    other = next(name for name in scenario.classes if name != scenario.truth[disputed])
+    scenario.annotator(annotators[1]).submit(disputed, other)
+    agreement = f"/api/v1/projects/{scenario.status()['id']}/agreement"
+    scenario.wait("the second opinion", lambda _: scenario.backend.get(agreement)["tasks"] == 1)
+    told = scenario.backend.get(agreement)
+    assert [one["others"] for one in told["annotators"]] == [0.0, 0.0]
+    assert (told["second_look"][0]["task"], told["second_look"][0]["agreement"]) == (disputed, 0)
+
 
 def test_the_data_manager_tab_shows_the_queue_in_order(make_scenario: Make) -> None:
     scenario = make_scenario(20)

@@ -232,3 +232,25 @@ class TestNames:
     def test_one_class(self, task: str) -> None:
         with pytest.raises(ModelError, match="needs at least two classes"):
             network(task, ("only",))
+
+
+def test_a_head_learns_what_people_do_not_agree_about() -> None:
+    """Of the dark images, a quarter of the votes say bright."""
+    disputed = torch.tensor([0.75, 0.25])
+
+    class Disputed(Squares):
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+            image, target = super().__getitem__(index)
+            return image, disputed if target == 0 else target
+
+    plain, images = network("classification"), Squares("classification")
+    fit(plain, images, None, Recipe())
+    head = network("classification")
+    report = fit(head, Disputed("classification"), Disputed("classification"), Recipe())
+    assert report.metrics is not None
+    assert report.metrics.main == 1  # by the class with the most votes
+    dark = head.prepare(images[0][0])[None]
+    certain, doubtful = (float(made.predict(dark).probabilities[0, 0]) for made in (plain, head))
+    assert 0.5 < doubtful < certain - 0.05
+    with pytest.raises(ModelError, match="shares"):
+        head.prepare_target(torch.tensor([0.75, 0.75]), 48, 64)

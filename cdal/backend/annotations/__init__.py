@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cdal.backend.annotations import brush, choices, polygons, rectangles
+from cdal.backend.annotations.consensus import consensus
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import (
     DAMAGED,
@@ -13,7 +14,7 @@ from cdal.backend.annotations.format import (
     Reading,
     Region,
     Truth,
-    counting_annotation,
+    counting_annotations,
     mark_of,
 )
 from cdal.backend.settings import ProjectSettings
@@ -56,11 +57,18 @@ def to_result(
 def read_annotations(
     control: Control, annotations: Iterable[Mapping[str, Any]], settings: ProjectSettings
 ) -> Reading:
-    """What a task's annotations say about its image."""
-    annotation = counting_annotation(annotations)
-    if annotation is None:
-        return Reading(None)
-    return read_result(control, annotation.get("result"), settings)
+    """What a task's annotations together say about its image; see consensus.py.
+
+    Of several, those that cannot be read are left out.
+    """
+    counting = counting_annotations(annotations)
+    readings = [read_result(control, one.get("result"), settings) for one in counting]
+    truths = [reading.truth for reading in readings if reading.truth is not None]
+    return Reading(
+        consensus(control, truths) if truths else None,
+        tuple(why for reading in readings for why in reading.left_out),
+        frozenset[tuple[int, int]]().union(*(reading.sizes for reading in readings)),
+    )
 
 
 def read_result(control: Control, result: object, settings: ProjectSettings) -> Reading:

@@ -1,6 +1,6 @@
 """How far two annotations of an image agree, whoever made them: from 0 to 1.
 
-- Choices: 1 for the same class, else 0.
+- Choices: 1 for the same class, else 0; with a vote, by the classes that have most votes.
 - Boxes: the IoU of the pairs of boxes that mean the same object, summed, by the number of objects
   that either has. Two boxes are a pair if they have the same label and an IoU over `SAME_OBJECT`.
 - Masks: the share of the pixels that either labels which have the same label in both.
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from cdal.backend.annotations.choices import ChoiceTruth
+from cdal.backend.annotations.choices import ChoiceTruth, VotedTruth
 from cdal.backend.annotations.format import Truth
-from cdal.backend.annotations.masks import MaskTruth
+from cdal.backend.annotations.masks import MajorityTruth, MaskTruth
 from cdal.backend.annotations.rectangles import BoxesTruth
 from cdal.models.predictions import IGNORED
 
@@ -34,21 +34,28 @@ def agreement(one: Truth, other: Truth) -> float:
         TypeError: they are of different kinds.
     """
     match one, other:
-        case ChoiceTruth(), ChoiceTruth():
-            return float(one.label == other.label)
+        case ((ChoiceTruth() | VotedTruth()), (ChoiceTruth() | VotedTruth())):
+            return len(one.most_voted & other.most_voted) / len(one.most_voted | other.most_voted)
         case BoxesTruth(), BoxesTruth():
             return _of_boxes(one, other)
-        case MaskTruth(), MaskTruth():
+        case ((MaskTruth() | MajorityTruth()), (MaskTruth() | MajorityTruth())):
             return _of_masks(one, other)
     raise TypeError(f"a {type(one).__name__} is not comparable with a {type(other).__name__}")
 
 
-def pairs(one: BoxesTruth, other: BoxesTruth) -> list[tuple[int, int, float]]:
-    """The boxes of two annotations that mean the same objects, and their IoU; each in one pair."""
+def pairs(
+    one: BoxesTruth, other: BoxesTruth, any_label: bool = False
+) -> list[tuple[int, int, float]]:
+    """The boxes of two annotations that mean the same objects, and their IoU; each in one pair.
+
+    With `any_label`, boxes of different labels may be a pair, after those of the same.
+    """
     overlaps = box_iou(torch.from_numpy(one.boxes), torch.from_numpy(other.boxes)).numpy()
-    overlaps[one.indices[:, None] != other.indices] = 0.0
+    same = one.indices[:, None] == other.indices
+    if not any_label:
+        overlaps = np.where(same, overlaps, 0.0)
     rows, columns = np.nonzero(overlaps > SAME_OBJECT)
-    best_first = np.argsort(-overlaps[rows, columns], kind="stable")
+    best_first = np.lexsort((-overlaps[rows, columns], ~same[rows, columns]))
     found: list[tuple[int, int, float]] = []
     taken: tuple[set[int], set[int]] = (set(), set())
     for row, column in zip(rows[best_first].tolist(), columns[best_first].tolist(), strict=True):
@@ -65,7 +72,7 @@ def _of_boxes(one: BoxesTruth, other: BoxesTruth) -> float:
     return sum(overlap for _, _, overlap in same) / objects if objects else 1.0
 
 
-def _of_masks(one: MaskTruth, other: MaskTruth) -> float:
+def _of_masks(one: MaskTruth | MajorityTruth, other: MaskTruth | MajorityTruth) -> float:
     background = len(one.labels)
     first, second = (truth.target(SIDE, SIDE).numpy() for truth in (one, other))
     known = (first != IGNORED) & (second != IGNORED)

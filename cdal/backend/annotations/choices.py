@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,11 @@ class ChoiceTruth:
         """The one label."""
         return frozenset({self.label})
 
+    @property
+    def most_voted(self) -> frozenset[str]:
+        """The one label."""
+        return frozenset({self.label})
+
     def unseen(self, height: int, width: int) -> int:  # noqa: ARG002
         """A class has no size, so nothing is too small."""
         return 0
@@ -43,6 +49,53 @@ class ChoiceTruth:
     def digest(self) -> str:
         """The label."""
         return self.label
+
+
+@dataclass(frozen=True, slots=True)
+class VotedTruth:
+    """The classes of an image about which annotators do not agree.
+
+    Attributes:
+        labels: the control's.
+        votes: for each label, how many annotators chose it.
+    """
+
+    labels: tuple[str, ...]
+    votes: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The labels that somebody chose."""
+        return frozenset(
+            label for label, votes in zip(self.labels, self.votes, strict=True) if votes
+        )
+
+    @property
+    def most_voted(self) -> frozenset[str]:
+        """The labels with the most votes."""
+        most = max(self.votes)
+        return frozenset(
+            label for label, votes in zip(self.labels, self.votes, strict=True) if votes == most
+        )
+
+    def unseen(self, height: int, width: int) -> int:  # noqa: ARG002
+        """A class has no size, so nothing is too small."""
+        return 0
+
+    def target(self, height: int, width: int) -> Tensor:  # noqa: ARG002 — at any size
+        """The share of the votes of each label, (C,) float32."""
+        votes = torch.tensor(self.votes, dtype=torch.float32)
+        return votes / votes.sum()
+
+    def fit(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
+        """The target; nothing is left out."""
+        return self.target(height, width), ()
+
+    def digest(self) -> str:
+        """The labels and their votes."""
+        said = zip(self.labels, self.votes, strict=True)
+        return json.dumps({label: votes for label, votes in said if votes})
 
 
 def to_result(

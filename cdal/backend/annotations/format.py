@@ -199,39 +199,58 @@ def number(value: object) -> float | None:
 def mark_of(control: Control, annotations: Iterable[Mapping[str, Any]]) -> str | None:
     """A hash of what a task's annotations say about its image; None if they say nothing.
 
-    It changes if a label is corrected, if another opinion counts, or if another annotation becomes
+    It changes if a label is corrected, if another opinion comes, or if another annotation becomes
     the ground truth. Ids of regions, other controls' regions and whatever else models do not learn
     from are left out.
     """
-    annotation = counting_annotation(annotations)
-    if annotation is None:
+    counting = counting_annotations(annotations)
+    if not counting:
         return None
-    result = annotation.get("result")
-    said = [
+    said = [_said(control, annotation.get("result")) for annotation in counting]
+    try:
+        texts = [json.dumps(regions, sort_keys=True, default=str) for regions in said]
+    except RecursionError:  # nested more deeply than any region is
+        return None
+    text = texts[0] if len(texts) == 1 else json.dumps(sorted(texts))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def _said(control: Control, result: object) -> list[object]:
+    return [
         {key: region.get(key) for key in SAYING} if isinstance(region, Mapping) else region
         for region in (result if isinstance(result, list | tuple) else ())
         if _labelled(control, region) is not None
     ]
-    try:
-        text = json.dumps(said, sort_keys=True, default=str)
-    except RecursionError:  # nested more deeply than any region is
-        return None
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 SAYING = ("from_name", "type", "value", "original_width", "original_height")
 """The keys of a region that say something about the image."""
 
 
-def counting_annotation(annotations: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The annotation of a task that models learn from; None if there is none.
+def counting_annotations(
+    annotations: Iterable[Mapping[str, Any]],
+) -> list[Mapping[str, Any]]:
+    """The annotations of a task that models learn from, the latest last.
 
-    Of several submitted annotations, the ground truth counts, otherwise the latest. Skipped ones
-    never count.
+    The ground truth counts alone; otherwise the latest of each annotator, of whom those that are
+    not known are one. Skipped ones never count.
     """
-    submitted = [a for a in annotations if not a.get("was_cancelled")]
-    return max(
-        submitted,
-        key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at") or "")),
-        default=None,
+    submitted = sorted(
+        (one for one in annotations if not one.get("was_cancelled")),
+        key=lambda one: str(one.get("updated_at") or ""),
     )
+    truths = [one for one in submitted if one.get("ground_truth")]
+    if truths:
+        return truths[-1:]
+    # Of each person the latest, where that one stands among the others'.
+    latest = {person_of(one): one for one in submitted}
+    return [one for one in submitted if latest[person_of(one)] is one]
+
+
+def person_of(annotation: Mapping[str, Any]) -> int | None:
+    """The number of an annotation's author, whom Label Studio names by it or as a whole user."""
+    given = annotation.get("completed_by")
+    number = given.get("id") if isinstance(given, Mapping) else given
+    if isinstance(number, bool) or not isinstance(number, int):
+        return None
+    return number if 0 <= number < 2**63 else None

@@ -120,6 +120,74 @@ class MaskTruth:
         return text.hexdigest()[:32]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MajorityTruth:
+    """The class of every pixel that most annotators give it.
+
+    Attributes:
+        truths: what each of them says.
+    """
+
+    truths: tuple[MaskTruth, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The control's."""
+        return self.truths[-1].labels
+
+    @property
+    def uncovered(self) -> int:
+        """See `MaskTruth`."""
+        return self.truths[-1].uncovered
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The labels that somebody has used."""
+        return frozenset[str]().union(*(truth.classes for truth in self.truths))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of all annotators, each once."""
+        return tuple(dict.fromkeys(text for truth in self.truths for text in truth.warnings))
+
+    def unseen(self, height: int, width: int) -> int:  # noqa: ARG002
+        """Unknown without painting the regions, so 0."""
+        return 0
+
+    def target(self, height: int, width: int) -> Tensor:
+        """The label map, (H, W) uint8."""
+        return _majority([truth.target(height, width).numpy() for truth in self.truths])
+
+    def fit(self, height: int, width: int) -> tuple[Tensor | None, tuple[str, ...]]:
+        """The label map unless all of it is ignored, and what is wrong with regions it lacks."""
+        fitted = [truth.fit(height, width) for truth in self.truths]
+        maps = [found.numpy() for found, _ in fitted if found is not None]
+        wrong = tuple(why for _, said in fitted for why in said)
+        target = _majority(maps) if maps else None
+        return (None if target is None or (target == IGNORED).all() else target), wrong
+
+    def digest(self) -> str:
+        """A hash of what each annotator says."""
+        said = "\n".join(truth.digest() for truth in self.truths)
+        return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _majority(maps: Sequence[LabelMap]) -> Tensor:
+    """Of each pixel, the value that more maps have than any other; `IGNORED` does not count."""
+    winner = np.full(maps[0].shape, IGNORED, np.uint8)
+    most = np.zeros(maps[0].shape, np.uint16)
+    for value in np.unique(np.concatenate([np.unique(one) for one in maps])).tolist():
+        if value == IGNORED:
+            continue
+        votes = np.zeros(most.shape, np.uint16)
+        for one in maps:
+            votes += one == value
+        winner[votes > most] = value
+        winner[(votes == most) & (votes > 0)] = IGNORED
+        np.maximum(most, votes, out=most)
+    return torch.from_numpy(winner)
+
+
 def read_shapes(
     control: Control,
     result: Sequence[Any],

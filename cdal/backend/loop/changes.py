@@ -14,9 +14,10 @@ from cdal.backend.annotations import mark_of
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.data import TaskInfo, moment_of, stamp
-from cdal.backend.loop import pre_annotations
+from cdal.backend.loop import agreement
 from cdal.backend.loop.connection import POLL
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.pre_annotations import shown_tasks
 from cdal.backend.loop.queue import watch_queue
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.store.database import Store
@@ -126,7 +127,7 @@ class _Labels:
 
     Attributes:
         marks: what they are labelled as now, by task id.
-        compared: their annotations that began with a pre-annotation, by task id.
+        compared: their annotations that there is something to compare with, by task id.
     """
 
     marks: dict[int, str] = field(default_factory=dict)
@@ -139,14 +140,15 @@ def _read_labels(work: Context, tasks: Iterable[TaskInfo], since: str | None) ->
     if not any(task.annotations for task in tasks):
         return labels
     with work.services.store.reading() as session:
-        shown = pre_annotations.shown_tasks(session, work.project.id)
+        shown = shown_tasks(session, work.project.id)
     for task_id, submitted in work.client.annotations(since):
         work.check_stop()
         mark = mark_of(work.control, submitted)
         if mark is not None:
             labels.marks[task_id] = mark
-        if task_id in shown:
-            labels.compared[task_id] = pre_annotations.compare(work, task_id, submitted)
+        labels.compared[task_id] = agreement.compare(
+            work, task_id, submitted, was_shown=task_id in shown
+        )
     return labels
 
 
@@ -242,10 +244,10 @@ def record(session: Session, project_id: int, tasks: Sequence[TaskInfo]) -> None
 def _record_compared(
     session: Session, project_id: int, tasks: Sequence[TaskInfo], labels: _Labels
 ) -> None:
-    """Record what annotations kept of their pre-annotations, of those that were read or deleted."""
+    """Record how far annotations agree, of the tasks that were read or are no longer labelled."""
     ids = [t.task_id for t in tasks if t.annotations == 0 or t.task_id in labels.compared]
     rows = [row for task_id in ids for row in labels.compared.get(task_id, ())]
-    pre_annotations.record(session, project_id, ids, rows)
+    agreement.record(session, project_id, ids, rows)
 
 
 def learn_names(

@@ -126,7 +126,8 @@ class Submission(Base):
 
 
 class Annotation(Base):
-    """A submitted annotation that is compared: with the pre-annotation that it began with.
+    """A submitted annotation that is compared: with the pre-annotation that it began with, and with
+    those of other people.
 
     Agreements are from 0 to 1, see annotations/agreement.py.
     """
@@ -140,6 +141,12 @@ class Annotation(Base):
     annotator: Mapped[int | None]  # their id in Label Studio
     round: Mapped[int | None]  # the number of the round that the pre-annotation was queued in
     kept: Mapped[float | None]  # agreement with the pre-annotation when it was first read
+    confidence: Mapped[float | None]  # of the pre-annotation, the mean over its regions
+    others: Mapped[float | None]  # mean agreement with other people's annotations of the task
+    consensus: Mapped[float | None]  # agreement with what models learn of them
+    is_truth: Mapped[bool] = mapped_column(default=False)  # it is the ground truth
+    first_read: Mapped[str | None] = mapped_column(String(40))  # its time of change then
+    is_changed: Mapped[bool] = mapped_column(default=False)  # somebody has saved it again since
 
 
 class Annotator(Base):

@@ -13,6 +13,7 @@ from cdal.backend import actions
 from cdal.backend.actions import Done
 from cdal.backend.errors import ActionError
 from cdal.backend.loop.pool_map import newest_map
+from cdal.backend.reports.agreement import AgreementView, agreement_view
 from cdal.backend.reports.comparison import ComparisonQuery, ComparisonView, comparison_view
 from cdal.backend.reports.events import EventsQuery, EventsView, events_view
 from cdal.backend.reports.jobs import JobsQuery, JobsView, JobView, job_view, jobs_view
@@ -97,6 +98,14 @@ def throughput(number: int) -> ThroughputView:
     """How fast people label, and who."""
     with services().store.reading() as session:
         return throughput_view(session, find_project(session, number))
+
+
+@api.get(f"/projects/<{ID}:number>/agreement")
+@checked(API, AgreementView)
+def agreement(number: int) -> AgreementView:
+    """How far annotators agree, and the tasks that are worth a second look."""
+    with services().store.reading() as session:
+        return agreement_view(session, find_project(session, number))
 
 
 @api.get(f"/projects/<{ID}:number>/pool-map")

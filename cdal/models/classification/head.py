@@ -16,6 +16,7 @@ from cdal.models.classification.network import (
     ClassificationPrediction,
     check_classes,
 )
+from cdal.models.classification.shares import largest, stacked
 from cdal.models.data import Dataset
 from cdal.models.features import ImageFeatures, LabelledFeatures, VectorFeatures
 from cdal.models.head import HeadNetwork, Tell
@@ -96,8 +97,8 @@ class ClassificationHead(HeadNetwork, ClassificationNetwork):
         stop: Callable[[], bool],
     ) -> list[float]:
         """Logistic regression, with more say for rare classes where the recipe has it so."""
-        labels = torch.stack(list(targets))
-        counts = torch.bincount(labels, minlength=len(self.classes))
+        labels = stacked(targets, len(self.classes))
+        counts = torch.stack([self.count_classes(target) for target in targets]).sum(0)
         weights = class_weights(counts, 0.5 if recipe.class_weights else 0.0)
         found = fit_logistic(self.vectors(features), labels, weights, stop=stop)
         self.module.load_state_dict({"weight": found.weight, "bias": found.bias})
@@ -147,11 +148,12 @@ def cross_validate(
         Stopped: ``stop`` returned True.
     """
     features, targets = network.seen(network.examples(data, stop), stop)
+    classes_of = largest(stacked(targets, len(network.classes))).tolist()
     head = network.new_head()
     found: list[int | None] = [None] * len(features)
     for fold in sorted(set(folds)):
         rest = [row for row, other in enumerate(folds) if other != fold]
-        if len({int(targets[row]) for row in rest}) < 2:
+        if len({classes_of[row] for row in rest}) < 2:
             continue
         chosen = [targets[row] for row in rest]
         plan = head.plan(recipe, len(rest))

@@ -48,7 +48,7 @@ def fit_logistic(
 
     Args:
         features: (N, D) float32.
-        labels: (N,) int64.
+        labels: (N,) int64, or the share of each class, (N, C) float32.
         class_weights: how much an image of each class counts, (C,); 0 for classes without images.
         penalty: of standardised features; None: ``PENALTY``, or more where images are few.
         stop: asked before each evaluation of the loss.
@@ -64,7 +64,9 @@ def fit_logistic(
     mean = features.mean(0)
     std = features.std(0, correction=0).clamp(min=1e-3)
     x = functional.pad((features - mean) / std, (0, 1), value=1.0)
-    image_weights = class_weights[labels] / class_weights[labels].sum()
+    shares = labels if labels.ndim == 2 else functional.one_hot(labels, len(class_weights)).float()
+    image_weights = shares @ class_weights
+    image_weights = image_weights / image_weights.sum()
     solution = torch.zeros(len(class_weights), x.shape[1], requires_grad=True)
     optimiser = LBFGS(
         [solution],

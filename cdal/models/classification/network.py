@@ -13,6 +13,7 @@ from cdal.models.architecture import Architecture, Defaults
 from cdal.models.augment import augment
 from cdal.models.class_rows import ClassRows
 from cdal.models.classification.architectures import CLASSIFIERS, build_classifier
+from cdal.models.classification.shares import largest, shares, stacked
 from cdal.models.data import Examples
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.manifest import Manifest
@@ -20,6 +21,9 @@ from cdal.models.network import Objective, TaskNetwork
 from cdal.models.predictions import Classification, Finding, Prediction
 from cdal.models.recipe import Recipe, class_weights
 from cdal.models.reports import ClassScore, Metrics
+
+SUM_TOLERANCE = 1e-4
+"""How far the shares of an image's classes may be from summing to 1."""
 
 
 class Classifier(nn.Module):
@@ -92,7 +96,13 @@ class ClassificationNetwork(TaskNetwork):
         return {"head.weight": ClassRows(), "head.bias": ClassRows()}
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:  # noqa: ARG002
-        """Check the class index of an image, which does not depend on the image's size."""
+        """Check the class of an image, or its shares, which do not depend on the image's size."""
+        if target.shape == (len(self.classes),) and target.is_floating_point():
+            if target.min() < 0 or abs(float(target.sum()) - 1) > SUM_TOLERANCE:
+                raise ModelError(
+                    f"An image has the class shares {target.tolist()}; they must sum to 1."
+                )
+            return target.float()
         if target.shape != () or not 0 <= int(target) < len(self.classes):
             raise ModelError(
                 f"An image has the class index {target.tolist()}, but the network has "
@@ -101,7 +111,7 @@ class ClassificationNetwork(TaskNetwork):
         return target.long()
 
     def count_classes(self, target: Tensor) -> Tensor:
-        return functional.one_hot(target, len(self.classes))
+        return shares(target, len(self.classes))
 
     def augment(
         self, images: Tensor, targets: Sequence[Tensor], draws: Generator
@@ -125,10 +135,10 @@ class ClassificationNetwork(TaskNetwork):
         for batch, listed in images.batches(order):
             if stop():
                 raise Stopped
-            targets = torch.stack(listed)
+            targets = stacked(listed, len(self.classes))
             logits = self._infer(batch)[1].cpu()
             loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
-            confusion.update(logits.argmax(1), targets)
+            confusion.update(logits.argmax(1), largest(targets))
         return self._metrics(confusion.compute(), loss / len(images))
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
@@ -140,7 +150,7 @@ class ClassificationNetwork(TaskNetwork):
             if len(images) == 1:  # batch normalisation cannot train on a single image
                 images, targets = images.repeat(2, 1, 1, 1), [*targets, *targets]
             logits = self.module(self.normalise(images))[1]
-            wanted = torch.stack(list(targets)).to(self.device, non_blocking=True)
+            wanted = stacked(targets, len(self.classes)).to(self.device, non_blocking=True)
             return functional.cross_entropy(logits, wanted, weights, label_smoothing=smoothing)
 
         return loss

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from cdal.models.classification.head import VECTORS_AT_ONCE, ClassificationHead
 from cdal.models.classification.logistic import fit_logistic
+from cdal.models.classification.shares import stacked
 from cdal.models.data import Dataset
 from cdal.models.errors import Stopped
 from cdal.models.features import LabelledFeatures
@@ -81,7 +82,7 @@ class Committee:
             Stopped: ``stop`` returned True.
         """
         features, targets = network.seen(network.examples(data, stop), stop)
-        vectors, labels = network.vectors(features), torch.stack(list(targets))
+        vectors, labels = network.vectors(features), stacked(targets, len(network.classes))
         generator = Generator().manual_seed(seed)
         heads = []
         for _ in range(members):

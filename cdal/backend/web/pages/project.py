@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cdal.backend.actions import known_settings
 from cdal.backend.jobs.kinds import KINDS, STEPS
+from cdal.backend.reports.agreement import agreement_view
 from cdal.backend.reports.events import events_view
 from cdal.backend.reports.project import VersionView, project_view, projects_view
 from cdal.backend.reports.quality import quality_view
@@ -21,6 +22,9 @@ MATRIX = 20
 
 FORMATS = {"onnx": "ONNX", "torchscript": "TorchScript", "safetensors": "safetensors"}
 """What a model version may be downloaded as."""
+
+TASKS = 20
+"""Tasks shown that are worth a second look."""
 
 EVENTS = 40
 """Events shown, the newest."""
@@ -42,6 +46,7 @@ def project(number: int) -> str:
             else None
         )
         throughput = throughput_view(session, found)
+        agreement = agreement_view(session, found)
         savings = savings_view(session, found)
         parameters = known_settings(found.extra_params)
         events = events_view(session, number, limit=EVENTS).events
@@ -55,6 +60,8 @@ def project(number: int) -> str:
         quality=quality,
         matrix_classes=MATRIX,
         throughput=throughput,
+        agreement=agreement,
+        second_look=agreement.second_look[:TASKS],
         bars=_bars(throughput.over_time.bars),
         events=events,
         formats=FORMATS,

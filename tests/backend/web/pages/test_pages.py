@@ -372,8 +372,13 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
             Annotation(project_id=1, annotation_id=n, task_id=n, annotator=3, round=2, kept=kept)
             for n, kept in enumerate((1.0, 0.9995, 0.6, 0.5))
         )
+        disputed = {"project_id": 1, "task_id": 7, "others": 0.25}
+        session.add(Annotation(annotation_id=8, annotator=3, consensus=1.0, **disputed))
+        session.add(Annotation(annotation_id=9, annotator=4, consensus=0.25, **disputed))
+        doubted = {"round": 2, "kept": 0.0, "confidence": 0.9}
+        session.add(Annotation(project_id=1, annotation_id=10, task_id=8, **doubted))
     kept = pooled.get("/api/v1/projects/1").get_json()["rounds"][0]["pre_annotations"]
-    assert [kept[name] for name in ("unchanged", "changed", "replaced")] == [2, 1, 1]
+    assert [kept[name] for name in ("unchanged", "changed", "replaced")] == [2, 1, 2]
     told = pooled.get("/api/v1/projects/1/throughput").get_json()
     assert (told["labels"], told["annotators"][0]["name"]) == (1, "annotator 3")
     assert told["over_time"]["bars"][0]["labels"] == 1
@@ -392,7 +397,12 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
     said = text(pooled.get("/projects/1"))
     assert "At least 90 labels lost against random" in said
     assert "annotator 3 1 4.0 s" in said
-    assert "Changed a little Replaced Agreement 2 2 1 1 0.77" in said
+    assert "Changed a little Replaced Agreement 2 2 1 2 0.62" in said
+    agreement = pooled.get("/api/v1/projects/1/agreement").get_json()
+    assert (agreement["tasks"], agreement["agreement"]) == (1, 0.25)
+    assert [one["task"] for one in agreement["second_look"]] == [7, 8]
+    assert "annotator 3 1 0.25 1.00 annotator 4 1 0.25 0.25" in said
+    assert "7 People disagree (0.25). 8 The label contradicts a prediction of conf" in said
 
 
 def test_the_api_says_what_does_not_exist(browser: FlaskClient) -> None:
