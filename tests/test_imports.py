@@ -36,6 +36,9 @@ ALLOWED = {
         "numpy",
         "PIL",
         "defusedxml",
+        "pycocotools",
+        # timm brings it.
+        "yaml",
     },
     "cdal.benchmark": {
         "cdal.text",

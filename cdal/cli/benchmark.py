@@ -56,7 +56,8 @@ def _add_simulation(add: Callable[..., Any]) -> None:
         "--dataset",
         type=Path,
         metavar="PATH",
-        help="a folder or zip: class folders, images with masks, or the VOC layout",
+        help="a folder or zip: class folders, images with masks, or the layout of VOC, COCO or "
+        "YOLO",
     )
     add("--out", type=Path, metavar="DIR", help="where to write results; run again to resume")
     add(

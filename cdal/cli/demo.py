@@ -19,8 +19,8 @@ def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         "--images",
         type=Path,
         metavar="PATH",
-        help="a folder or zip of labelled images: class folders, images with masks, or the VOC "
-        "layout; default: the demo draws its own",
+        help="a folder or zip of labelled images: class folders, images with masks, or the "
+        "layout of VOC, COCO or YOLO; default: the demo draws its own",
     )
     demo.add_argument("--limit", type=_positive, metavar="N", help="use at most N images")
     demo.add_argument("--budget", type=_positive, metavar="N", help="images per round")

@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cdal.datasets import class_folders, image_masks, voc
+from cdal.datasets import class_folders, coco, image_masks, voc, yolo
 from cdal.datasets.errors import DatasetError
 from cdal.datasets.image_set import ImageSet
 from cdal.datasets.sources import Source, open_source
 
+Read = Callable[[Source, int], ImageSet]
+"""Reads a source, given the seed for choosing test examples."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A layout of labelled images for one task.
+    """A layout of labelled images.
 
     Attributes:
         called: its name within a sentence.
         needed: the files that it requires, within a sentence.
         fits: whether a source seems to have this layout.
-        read: reads a source, given the seed for choosing test examples.
+        read: what reads it for each of its tasks, the usual one first.
     """
 
     called: str
     needed: str
     fits: Callable[[Source], bool]
-    read: Callable[[Source, int], ImageSet]
+    read: dict[str, Read]
+
+
+def _either(read: Callable[..., ImageSet]) -> dict[str, Read]:
+    """What reads boxes, and masks where they are wanted."""
+    return {task: partial(read, task=task) for task in ("detection", "segmentation")}
 
 
 # Class folders come last, because the images of the other layouts are in folders too.
-LAYOUTS: Mapping[str, Layout] = {
-    "detection": Layout("VOC's layout", voc.NEEDED, voc.fits, voc.read),
-    "segmentation": Layout(
-        "images with masks", image_masks.NEEDED, image_masks.fits, image_masks.read
+LAYOUTS = (
+    Layout("VOC's layout", voc.NEEDED, voc.fits, {"detection": voc.read}),
+    Layout("COCO's layout", coco.NEEDED, coco.fits, _either(coco.read)),
+    Layout(
+        "images with masks",
+        image_masks.NEEDED,
+        image_masks.fits,
+        {"segmentation": image_masks.read},
     ),
-    "classification": Layout(
-        "class folders", class_folders.NEEDED, class_folders.fits, class_folders.read
+    Layout("YOLO's layout", yolo.NEEDED, yolo.fits, _either(yolo.read)),
+    Layout(
+        "class folders",
+        class_folders.NEEDED,
+        class_folders.fits,
+        {"classification": class_folders.read},
     ),
-}
-"""The layout of each task."""
+)
 
 TASKS = ("classification", "segmentation", "detection")
 
@@ -49,7 +65,7 @@ def open_images(path: Path, task: str | None = None, seed: int = 0) -> ImageSet:
 
     Args:
         path: the folder or zip.
-        task: the required task; None: any.
+        task: the required task; None: the usual one of its layout.
         seed: the seed for choosing test examples if the files define no split.
 
     Raises:
@@ -57,16 +73,21 @@ def open_images(path: Path, task: str | None = None, seed: int = 0) -> ImageSet:
             what was found and what is needed.
     """
     source = open_source(path)
-    found = next((name for name, layout in LAYOUTS.items() if layout.fits(source)), None)
+    found = next((layout for layout in LAYOUTS if layout.fits(source)), None)
     if found is None:
-        wanted = [f"{LAYOUTS[name].needed} ({name})" for name in ([task] if task else TASKS)]
+        wanted = [f"{_needed(name)} ({name})" for name in ([task] if task else TASKS)]
         raise DatasetError(f"{path} contains {_contents(source)}. It needs {'; or '.join(wanted)}.")
-    if task is not None and task != found:
+    usual = next(iter(found.read))
+    if task is not None and task not in found.read:
         raise DatasetError(
-            f"{path} contains {LAYOUTS[found].called}, a layout for {found}; {task} needs "
-            f"{LAYOUTS[task].needed}."
+            f"{path} contains {found.called}, a layout for {usual}; {task} needs {_needed(task)}."
         )
-    return LAYOUTS[found].read(source, seed)
+    return found.read[task or usual](source, seed)
+
+
+def _needed(task: str) -> str:
+    """What a task needs, whichever layout it is in."""
+    return ", or ".join(layout.needed for layout in LAYOUTS if task in layout.read)
 
 
 def _contents(source: Source) -> str:

@@ -35,7 +35,7 @@ def test_each_task_has_its_layout(tmp_path: Path, task: str) -> None:
         ("segmentation", "classification", "images with masks, .* for segmentation; "
          "classification needs one folder of images per class"),
         ("detection", "segmentation", "VOC's layout, .* for detection; "
-         r"segmentation needs train/images/NAME\.jpg with train/masks/NAME\.png"),
+         r"segmentation needs COCO.*, or train/images/NAME\.jpg with train/masks/NAME\.png"),
     ],
 )  # fmt: skip
 def test_another_task_is_refused(tmp_path: Path, held: str, requested: str, message: str) -> None:
