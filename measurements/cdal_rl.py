@@ -2,11 +2,13 @@
 
 python -m measurements.cdal_rl learning
 python -m measurements.cdal_rl memory
+python -m measurements.cdal_rl cancelling
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import statistics
 import time
@@ -133,6 +135,33 @@ def memory_of(images: int) -> None:
     )
 
 
+def cancelling() -> None:
+    """The longest time between two moments at which CDAL-RL can be cancelled, one thread.
+
+    200 picks, 500 labelled images; C mixtures per image, and D features.
+    """
+    torch.set_num_threads(1)
+    CDALRL(epochs=1).select(confused_pool(50), 5)  # what PyTorch imports at the first training
+    for images, classes, features in ((10_000, 19, 512), (10_000, 10, 1280), (100_000, 10, 1280)):
+        pool = confused_pool(images, classes=classes, features=features, labelled=500)
+        moments = [(time.perf_counter(), time.process_time(), 0.0)]
+
+        def told(share: float, moments: list[tuple[float, float, float]] = moments) -> None:
+            moments.append((time.perf_counter(), time.process_time(), share))
+
+        CDALRL().select(pool, 200, 0, told)
+        pairs = list(itertools.pairwise(moments))
+        wall = max(after[0] - before[0] for before, after in pairs)
+        seconds, share = max((after[1] - before[1], before[2]) for before, after in pairs)
+        total = moments[-1][1] - moments[0][1]
+        print(
+            f"{images:7,} images, C={classes}, D={features}: {len(pairs):,} moments in "
+            f"{total:.0f} processor seconds; longest wait {seconds:.2f} of them (at {share:.0%}), "
+            f"{wall:.2f} s by the clock",
+            flush=True,
+        )
+
+
 def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
@@ -145,7 +174,7 @@ def resident(field: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = {"learning": learning, "memory": memory}
+    parts = {"learning": learning, "memory": memory, "cancelling": cancelling}
     parser.add_argument("what", choices=parts)
     parts[parser.parse_args().what]()
 

@@ -26,6 +26,7 @@ from statistics import mean
 import numpy as np
 import torch
 from heads import vectors
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cdal.datasets import Example, LabelledImages, open_images
@@ -52,8 +53,17 @@ class Features:
     test: tuple[Tensor, Tensor]
 
 
-def embedded(data: Path, side: int) -> Features:
-    """The features of some images of each class; the same ones each time."""
+def embedded(data: Path, side: int, kept: Path | None = None) -> Features:
+    """The features of some images of each class; the same ones each time.
+
+    Args:
+        data: the images.
+        side: as the backbone sees them.
+        kept: a file from which they are read, or to which they are written if there is none yet.
+    """
+    if kept is not None and kept.exists():
+        arrays = load_file(kept)
+        return Features((arrays["x"], arrays["y"]), (arrays["test_x"], arrays["test_y"]))
     images = open_images(data, "classification")
     device = choose_device("auto")
     network = make_network(images.task, DEFAULT_BACKBONE, images.classes, side, device)
@@ -72,8 +82,11 @@ def embedded(data: Path, side: int) -> Features:
         x, y = vectors(network, network.read(LabelledImages(images, chosen), lambda: False))
         return x.half().float(), y
 
-    train = some(images.train, KEPT)
-    return Features(train, some(images.test, [TEST_IMAGES]))
+    train, test = some(images.train, KEPT), some(images.test, [TEST_IMAGES])
+    if kept is not None:
+        arrays = {"x": train[0], "y": train[1], "test_x": test[0], "test_y": test[1]}
+        save_file({name: array.contiguous() for name, array in arrays.items()}, kept)
+    return Features(train, test)
 
 
 def rows_of(labels: Tensor, tail: bool, seed: int) -> Tensor:
@@ -210,6 +223,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="images in ten classes")
+    parser.add_argument("--features", type=Path, help="a file in which they are kept")
     parser.add_argument("--image-size", type=int, default=112)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--step", type=int, default=100)
@@ -217,7 +231,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    features = embedded(options.data, options.image_size)
+    features = embedded(options.data, options.image_size, options.features)
     for tail in (True, False):
         print(f"\n{'long tail' if tail else 'balanced'}: mean accuracy over the curve\n")
         print("| selector | mean | each seed | with 500 labels | seconds per selection |")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cdal.selectors.diversity import DiversityEmbedding, Missing, class_shares, factors
 from cdal.selectors.pool import Pool
-from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
+from cdal.selectors.selection import Pick, Progress, Selection, Told, picks_possible
 from cdal.selectors.ties import round_off
 
 _ROWS = 1000
@@ -41,7 +41,8 @@ class CDGreedy:
         if count == 0:
             return Selection(self.name, ())
         pool = pool.dense()  # it looks at every image for each pick
-        embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing)
+        told = Told(progress)
+        embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing, told.tick)
         against = pool.labelled.nonzero()[:, 0]
         if len(against):
             first = _best(_gains(embedding, against), pool.labelled)
@@ -55,10 +56,8 @@ class CDGreedy:
             gains += embedding.x @ embedding.right(embedding.x[picks[-1]])
             picks.append(_best(gains, taken))
             taken[picks[-1]] = True
-            if progress is not None:
-                progress(len(picks) / count)
-        if progress is not None:
-            progress(1.0)
+            told(len(picks) / count)
+        told(1.0)
         parts = _gains_by_class(embedding, picks, against)
         described = zip(picks, parts.sum(1).tolist(), class_shares(parts), strict=True)
         return Selection(

@@ -10,7 +10,7 @@ import torch
 from cdal.selectors.diversity import DiversityEmbedding, Missing, class_shares
 from cdal.selectors.k_center import k_center_greedy
 from cdal.selectors.pool import Pool
-from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
+from cdal.selectors.selection import Pick, Progress, Selection, Told, picks_possible
 
 _TIED_SHARE = 0.05
 
@@ -35,8 +35,9 @@ class CDALCS:
         count = picks_possible(pool, budget)
         if count == 0:
             return Selection(self.name, ())
-        embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing)
-        found = k_center_greedy(embedding, pool.labelled, count, seed, progress)
+        told = Told(progress)
+        embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing, told.tick)
+        found = k_center_greedy(embedding, pool.labelled, count, seed, told)
         # A random first pick is its own nearest image: distance 0, no class.
         near = [
             pick if near is None else near

@@ -28,7 +28,7 @@ from cdal.selectors.reinforce import (
     train,
 )
 from cdal.selectors.rewards import PARTS, Part, Reward, Sums
-from cdal.selectors.selection import Pick, Progress, Selection, Selector, picks_possible
+from cdal.selectors.selection import Pick, Progress, Selection, Selector, Told, picks_possible
 
 _EPOCHS: dict[PolicyKind, int] = {"plackett-luce": 100, "paper": 60}
 # The paper's LSTM reads the whole pool at once, and so does "paper" up to this length.
@@ -37,8 +37,8 @@ _CELLS: dict[PolicyKind, tuple[int, int]] = {"plackett-luce": (64, 256), "paper"
 _MANY_CLASSES = 100
 # Whose mean reward stands in the report.
 _RANDOM_SELECTIONS = 20
-_TRAINING = 0.9
-"""Its share of the progress; the rest is that of picking."""
+_TRAINED, _PICKED = 0.85, 0.95
+"""The progress after training and after picking; then the report is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +117,15 @@ class CDALRL:
         if count == 0:
             return Selection(self.name, ())
         pool = pool.dense()  # so that the policy learns from vectors that are made once
-        embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing)
+        told = Told(progress)
+        embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing, told.tick)
         reward = Reward(pool, self._parts(pool), self.alpha, embedding, self.scale, self.sums)
         distances = self._distances(pool, embedding)
-        report = progress or (lambda _: None)
-        policy, epochs = self._trained(
-            pool, reward, distances, count, seed, lambda share: report(_TRAINING * share)
-        )
+        policy, epochs = self._trained(pool, reward, distances, count, seed, told)
         images = pool.unlabelled
         order = images if self.policy == "paper" else shuffled(images, _generator(seed))
         with torch.no_grad():
-            logits = policy.logits(pool.mixtures, order, self._window)
+            logits = policy.logits(pool.mixtures, order, self._window, told.tick)
             if self.policy == "paper":
                 scores, places = logits.topk(count)
             else:
@@ -137,17 +135,13 @@ class CDALRL:
                     order,
                     distances,
                     count,
-                    lambda share: report(_TRAINING + (1 - _TRAINING) * share),
+                    lambda share: told(_TRAINED + (_PICKED - _TRAINED) * share),
                 )
         picks = order[places]
-        return Selection(
-            self.name,
-            _explained(picks, scores, embedding, pool.labelled.nonzero()[:, 0]),
-            report={
-                "trained_epochs": epochs,
-                "reward": self._comparison(pool, picks, reward, seed),
-            },
-        )
+        rewards = self._comparison(pool, picks, reward, seed, told)
+        explained = _explained(picks, scores, embedding, pool.labelled.nonzero()[:, 0])
+        told(1.0)
+        return Selection(self.name, explained, report={"trained_epochs": epochs, "reward": rewards})
 
     @property
     def _window(self) -> int:
@@ -163,7 +157,7 @@ class CDALRL:
             return ()
         metrics: list[ProductMetric] = [embedding]
         if pool.features is not None:
-            metrics.append(EuclideanEmbedding.of(pool.features))
+            metrics.append(EuclideanEmbedding.of(pool.features, embedding.tick))
         return tuple(Distance.of(metric, pool.labelled) for metric in metrics)
 
     def _trained(
@@ -173,7 +167,7 @@ class CDALRL:
         distances: Sequence[Distance],
         budget: int,
         seed: int,
-        progress: Progress,
+        told: Told,
     ) -> tuple[BiLSTMPolicy, int]:
         """Load or train the policy; also return for how many epochs it was trained now."""
         rows, classes = pool.mixtures.shape[1:]
@@ -186,10 +180,10 @@ class CDALRL:
         learner: Learner = BernoulliLearner(reward, self.episodes)
         if distances:
             images = len(pool.unlabelled)
-            policy.standardise(pool.mixtures, pool.unlabelled)
+            policy.standardise(pool.mixtures, pool.unlabelled, told.tick)
             learner = PlackettLuceLearner(reward, distances, images, budget, self.episodes)
         epochs = self.epochs or _EPOCHS[self.policy]
-        told = train(
+        rewards = train(
             policy,
             learner,
             pool.mixtures,
@@ -197,20 +191,21 @@ class CDALRL:
             epochs=epochs,
             window=self._window,
             generator=_generator(seed),
-            progress=progress,
+            progress=lambda share: told(_TRAINED * share),
+            tick=told.tick,
         )
         if self.weights is not None:
             policy.save(self.weights)
-        return policy, len(told)
+        return policy, len(rewards)
 
     def _comparison(
-        self, pool: Pool, picks: Tensor, reward: Reward, seed: int
+        self, pool: Pool, picks: Tensor, reward: Reward, seed: int, told: Told
     ) -> dict[str, dict[str, float]]:
         """The reward of the picks and of what they should beat, each with its parts."""
         rivals: tuple[Selector, ...] = (CDALCS(self.missing), CDGreedy(self.missing))
         rewards = {self.name: reward.values(picks)}
         for rival in rivals:
-            chosen = rival.select(pool, len(picks), seed).indices
+            chosen = rival.select(pool, len(picks), seed, lambda _: told.tick()).indices
             rewards[rival.name] = reward.values(torch.tensor(chosen, device=pool.device))
         generator = _generator(seed)
         drawn = [

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from cdal.selectors.k_center import k_center_greedy
-from cdal.selectors.metric import ProductMetric, chunks
+from cdal.selectors.metric import ProductMetric, Tick, chunks, go_on, mean_of
 from cdal.selectors.pool import Pool
 from cdal.selectors.robust_k_center import RobustCenters, robust_k_center
-from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
+from cdal.selectors.selection import Pick, Progress, Selection, Told, picks_possible
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,10 @@ class CoreSet:
     ) -> Selection:
         features = pool.need("features", self.name)
         count = picks_possible(pool, budget)
-        embedding = EuclideanEmbedding.of(features)
+        told = Told(progress)
+        embedding = EuclideanEmbedding.of(features, told.tick)
         if not self.outliers or count == 0:
-            return Selection(self.name, _greedy(embedding, pool.labelled, count, seed, progress))
+            return Selection(self.name, _greedy(embedding, pool.labelled, count, seed, told))
         found = self._robust(embedding, pool, count, seed)
         rows = pool.unlabelled[torch.tensor(found.picks, dtype=torch.int64, device=pool.device)]
         first = tuple(
@@ -63,8 +64,7 @@ class CoreSet:
         centres = pool.labelled.clone()
         centres[rows] = True
         rest = _greedy(embedding, centres, count - len(first), seed, None)
-        if progress is not None:
-            progress(1.0)
+        told(1.0)
         return Selection(
             self.name,
             first + rest,
@@ -120,24 +120,27 @@ class EuclideanEmbedding(ProductMetric):
         vectors: the left factors x, (N, D + 2) float32, f being the features minus their mean.
         scale: ‖f‖², (N,) float32.
         features: as given, (N, D) float32.
+        tick: called between blocks.
     """
 
     vectors: Tensor
     scale: Tensor
     features: Tensor
+    tick: Tick = go_on
 
     @classmethod
-    def of(cls, features: Tensor) -> Self:
-        """Embed N feature vectors, (N, D) float32."""
+    def of(cls, features: Tensor, tick: Tick = go_on) -> Self:
+        """Embed N feature vectors, (N, D) float32; ``tick`` is called between blocks."""
         n, d = features.shape
         x = features.new_empty((n, d + 2))
-        mean = features.mean(0, dtype=torch.float64)
+        mean = mean_of(features, tick)
         for rows in chunks(n, d * 8, x.device):
+            tick()
             centred = features[rows].double() - mean
             x[rows, :d] = centred.float()
             x[rows, d] = centred.square().sum(1).float()
         x[:, d + 1] = 1
-        return cls(x, x[:, d].clone(), features)
+        return cls(x, x[:, d].clone(), features, tick)
 
     @property
     def x(self) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from cdal.selectors.metric import ProductMetric, chunks
+from cdal.selectors.metric import ProductMetric, Tick, chunks, go_on
 from cdal.selectors.mixtures import ClassMixtures
 from cdal.selectors.sparse import mixture_rows
 
@@ -52,6 +52,7 @@ class DiversityEmbedding(ProductMetric):
         origin: what is subtracted from all P, (R, C) float32.
         vectors: the left factors of dense mixtures, (N, K) float32, with K = 2RC + 2R; None for
             sparse ones.
+        tick: called between blocks.
     """
 
     scale: Tensor
@@ -60,9 +61,12 @@ class DiversityEmbedding(ProductMetric):
     missing: Missing
     origin: Tensor
     vectors: Tensor | None
+    tick: Tick = go_on
 
     @classmethod
-    def of(cls, mixtures: Tensor, present: Tensor, missing: Missing = "uniform") -> Self:
+    def of(
+        cls, mixtures: Tensor, present: Tensor, missing: Missing = "uniform", tick: Tick = go_on
+    ) -> Self:
         """Embed N images.
 
         Distances do not depend on a constant subtracted from all P and from all L, but rounding
@@ -73,14 +77,16 @@ class DiversityEmbedding(ProductMetric):
             mixtures: P^c_I of Eq. 1, (N, R, C) float32, dense or sparse.
             present: which of them exist, (N, R) bool.
             missing: how to treat a class that only one of two images has.
+            tick: called between blocks, here and later.
         """
         n, r, c = mixtures.shape
         origin = _mean_mixtures(mixtures, present, missing)
         scale = origin.new_empty(n)
         x = None if mixtures.is_sparse else origin.new_empty((n, 2 * r * c + 2 * r))
-        made = cls(scale, mixtures, present, missing, origin, x)
+        made = cls(scale, mixtures, present, missing, origin, x, tick)
         # Small chunks of temporaries: the allocator returns larger ones to the system each time.
         for rows in chunks(n, r * c * 8, scale.device):
+            tick()
             part = made._embed(rows, None if x is None else x[rows])
             scale[rows] = part[:, 2 * r * c : 2 * r * c + r].sum(1)
         return made
@@ -98,6 +104,7 @@ class DiversityEmbedding(ProductMetric):
         r, c = self.mixtures.shape[1:]
         x = self.scale.new_empty((len(rows), 2 * r * c + 2 * r))
         for part in chunks(len(rows), r * c * 8, x.device):
+            self.tick()
             self._embed(rows[part], x[part])
         return x
 

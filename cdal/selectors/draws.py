@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cdal.selectors.coverage import distance_to_labelled
-from cdal.selectors.metric import ProductMetric
+from cdal.selectors.metric import ProductMetric, chunks
 
 # Distances below this share of the mean are rounding.
 _FLOOR = 1e-5
@@ -165,11 +165,16 @@ class _Nearest:
 
     def __init__(self, distance: Distance, images: Tensor, episodes: int) -> None:
         self._distance = distance
-        self._x = distance.metric.x.index_select(0, images)
+        x = distance.metric.x
+        self._x = x.new_empty((len(images), x.shape[1]))
+        for rows in chunks(len(images), 4 * x.shape[1], x.device):
+            distance.metric.tick()
+            self._x[rows] = x.index_select(0, images[rows])
         self._nearest = distance.labelled[images].repeat(episodes, 1)
 
     def add(self, places: Tensor) -> None:
         """Draw an image in each episode, given by its place, (E,)."""
+        self._distance.metric.tick()
         right = self._distance.metric.right(self._x[places])
         self._nearest = torch.minimum(self._nearest, right @ self._x.T).clamp_(min=0)
 

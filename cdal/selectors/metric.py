@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,14 +16,24 @@ _CHUNK_BYTES = {"cpu": 2**20, "cuda": 2**28}
 _BLOCK_BYTES = {"cpu": 2**24, "cuda": 2**30}
 
 
+Tick = Callable[[], None]
+"""Called between the blocks of a long computation; if it raises, the computation ends."""
+
+
+def go_on() -> None:
+    """The tick of what nobody cancels."""
+
+
 class ProductMetric(ABC):
     """Distances d(a, b) = x(a) · y(b) ≥ 0 between N images, y being a linear function of x.
 
     Attributes:
         scale: what cancels in a small distance, (N,) float32.
+        tick: called between blocks.
     """
 
     scale: Tensor
+    tick: Tick
 
     @property
     @abstractmethod
@@ -91,6 +101,7 @@ class ProductMetric(ABC):
         block_bytes = _BLOCK_BYTES.get(right.device.type, 2**24)
         step = max(1, block_bytes // (4 * max(right.shape)))
         for start in range(0, count, step):
+            self.tick()
             part = slice(start, start + step)
             left = self.left(part if rows is None else rows[part])
             distance[part], which = (right @ left.T).min(0)
@@ -107,6 +118,15 @@ class ProductMetric(ABC):
         """Sum the distances of all ordered pairs of a selection, (B,) int64, in O(B·K)."""
         total = self.left(rows).sum(0, dtype=torch.float64)
         return max(0.0, float(total @ self.right(total)))
+
+
+def mean_of(vectors: Tensor, tick: Tick = go_on) -> Tensor:
+    """The mean of N vectors, (N, D): (D,) float64; ``tick`` is called between blocks."""
+    total = vectors.new_zeros(vectors.shape[1], dtype=torch.float64)
+    for rows in chunks(*vectors.shape, vectors.device):
+        tick()
+        total += vectors[rows].sum(0, dtype=torch.float64)
+    return total / len(vectors)
 
 
 def chunks(count: int, bytes_each: int, device: torch.device) -> Iterator[slice]:

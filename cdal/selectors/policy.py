@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cdal.selectors.metric import Tick, go_on
+
 # Images whose activations are held at once. A larger pool is processed in chunks of about this
 # many, recomputed in the backward pass, so memory does not grow with the pool.
 _CHUNK_IMAGES = 4096
@@ -75,16 +77,18 @@ class BiLSTMPolicy(nn.Module):
         return logits
 
     @torch.no_grad()
-    def standardise(self, mixtures: Tensor, images: Tensor) -> None:
+    def standardise(self, mixtures: Tensor, images: Tensor, tick: Tick = go_on) -> None:
         """Take the mean and the deviation of each input column from these images of the pool.
 
         Args:
             mixtures: of the whole pool, (N, R, C) float32.
             images: which of them, (n,) int64, at least one.
+            tick: called between blocks.
         """
         total = mixtures.new_zeros(self.shift.shape, dtype=torch.float64)
         square = torch.zeros_like(total)
         for rows in torch.split(images, _CHUNK_IMAGES):
+            tick()
             x = self._read(mixtures[rows].flatten(1)).double()
             total += x.sum(0)
             square += x.square().sum(0)
@@ -94,7 +98,7 @@ class BiLSTMPolicy(nn.Module):
         # A constant column carries no information: keep it at 0 instead of amplifying rounding.
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
-    def logits(self, mixtures: Tensor, order: Tensor, window: int) -> Tensor:
+    def logits(self, mixtures: Tensor, order: Tensor, window: int, tick: Tick = go_on) -> Tensor:
         """Compute the logits of images read in a given order, window by window.
 
         No state passes from one window to the next (truncated backpropagation), so windows are a
@@ -105,6 +109,7 @@ class BiLSTMPolicy(nn.Module):
             mixtures: of the whole pool, (N, R, C) float32, zero where not present.
             order: the images to read, (n,) int64.
             window: images per window.
+            tick: called between chunks, also when they are recomputed in the backward pass.
 
         Returns:
             (n,) float32, in the order of ``order``.
@@ -116,6 +121,7 @@ class BiLSTMPolicy(nn.Module):
         chunks = torch.split(windows, max(1, _CHUNK_IMAGES // length))
 
         def chunk_logits(rows: Tensor) -> Tensor:
+            tick()
             out: Tensor = self(self._read(mixtures[rows].flatten(2)))
             return out
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cdal.selectors.draws import Distance, draw
+from cdal.selectors.metric import Tick, go_on
 from cdal.selectors.policy import BiLSTMPolicy
 from cdal.selectors.rewards import Reward
 from cdal.selectors.selection import Progress
@@ -164,6 +165,7 @@ def train(
     window: int,
     generator: torch.Generator,
     progress: Progress | None = None,
+    tick: Tick = go_on,
 ) -> list[float]:
     """Train a policy in place, one step per epoch, until it has stopped learning.
 
@@ -176,6 +178,7 @@ def train(
         window: images that the LSTM reads at once.
         generator: on the CPU.
         progress: called after each epoch with its share of the most, and with 1 at the end.
+        tick: called more often.
 
     Returns:
         The mean reward of each epoch's episodes.
@@ -186,7 +189,7 @@ def train(
     plateau = Plateau(how.patience)
     for epoch in range(epochs):
         order = images if how.images is None else shuffled(images, generator)[: how.images]
-        logits = policy.logits(mixtures, order, window)
+        logits = policy.logits(mixtures, order, window, tick)
         step = learner.step(logits, policy.pulls, order, generator)
         optimiser.zero_grad()
         step.loss.backward()  # type: ignore[no-untyped-call]

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from cdal.selectors.coverage import Coverage, Spread
 from cdal.selectors.diversity import DiversityEmbedding
+from cdal.selectors.metric import Tick, go_on, mean_of
 from cdal.selectors.pool import Pool, PoolError
 
 Sums = Literal["normalised", "raw"]
@@ -102,8 +103,15 @@ class VisualReward:
     whatever is selected.
     """
 
-    def __init__(self, features: Tensor, labelled: Tensor, sums: Sums = "normalised") -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        labelled: Tensor,
+        sums: Sums = "normalised",
+        tick: Tick = go_on,
+    ) -> None:
         self._features = features
+        self._tick = tick
         self._pool = (~labelled).nonzero().squeeze(1)
         if sums == "raw":
             self._labelled = torch.full_like(features[:, 0], torch.inf, dtype=torch.float64)
@@ -111,9 +119,9 @@ class VisualReward:
             return
         everything = torch.arange(len(features), device=features.device)
         centres = labelled.nonzero().squeeze(1)
-        distances, _ = nearest(features, everything, centres, 1, torch.float64)
+        distances, _ = nearest(features, everything, centres, 1, torch.float64, tick)
         self._labelled = distances[:, 0]
-        self._unit = _radius(features)
+        self._unit = _radius(features, tick)
 
     def value(self, picks: Tensor, sample: Tensor | None = None) -> float:
         capped, _ = self._distances(picks, sample, 1)
@@ -134,7 +142,7 @@ class VisualReward:
         """Each image's distances to the nearest picks, capped by that to a labelled image."""
         images = self._pool if sample is None else sample
         dtype = torch.float64 if sample is None else torch.float32
-        distances, first = nearest(self._features, images, picks, count, dtype)
+        distances, first = nearest(self._features, images, picks, count, dtype, self._tick)
         return torch.minimum(distances.double(), self._labelled[images, None]), first
 
 
@@ -210,7 +218,10 @@ class Reward:
             self._parts["cd"] = alpha, ContextualDiversityReward(embedding, sums)
         if "vr" in parts:
             features = _required(pool.features, "features", "vr")
-            self._parts["vr"] = 1 - alpha, VisualReward(features, pool.labelled, sums)
+            self._parts["vr"] = (
+                1 - alpha,
+                VisualReward(features, pool.labelled, sums, embedding.tick),
+            )
         if "sr" in parts:
             counts = _required(pool.region_counts, "region_counts", "sr")
             self._parts["sr"] = 1 - alpha, SemanticReward(counts, pool.labelled, scale, sums)
@@ -236,7 +247,12 @@ class Reward:
 
 
 def nearest(
-    features: Tensor, images: Tensor, centres: Tensor, count: int, dtype: torch.dtype
+    features: Tensor,
+    images: Tensor,
+    centres: Tensor,
+    count: int,
+    dtype: torch.dtype,
+    tick: Tick = go_on,
 ) -> tuple[Tensor, Tensor]:
     """Find the Euclidean distances from images to their nearest centres, in row blocks.
 
@@ -247,6 +263,7 @@ def nearest(
         count: 1 for the nearest centre, 2 for the next one as well.
         dtype: the type to compute in. A matrix product finds a distance as the difference of large
             numbers: float32 loses those below about a thousandth of the features' norm.
+        tick: called between blocks.
 
     Returns:
         Distances (M, count), infinite if there are fewer centres, and which of the centres is
@@ -261,6 +278,7 @@ def nearest(
         targets = features[centres].to(dtype) - origin
         norms = targets.square().sum(1)
         for rows in _blocks(len(images), max(len(centres), features.shape[1])):
+            tick()
             x = features.index_select(0, images[rows]).to(dtype) - origin
             squares = torch.addmm(norms, x, targets.T, alpha=-2) + x.square().sum(1, keepdim=True)
             best = squares.topk(kept, 1, largest=False)
@@ -269,10 +287,13 @@ def nearest(
     return distances, which
 
 
-def _radius(features: Tensor) -> float:
+def _radius(features: Tensor, tick: Tick) -> float:
     """Root mean square distance of the features from their mean; 1 if all are identical."""
-    mean = features.mean(0, dtype=torch.float64)
-    total = sum(float((features[r] - mean).square().sum()) for r in _blocks(*features.shape))
+    mean = mean_of(features, tick)
+    total = 0.0
+    for rows in _blocks(*features.shape):
+        tick()
+        total += float((features[rows] - mean).square().sum())
     return math.sqrt(total / max(1, len(features))) or 1.0
 
 

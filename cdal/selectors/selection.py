@@ -12,6 +12,28 @@ Progress = Callable[[float], None]
 """Called with the share that is done, in [0, 1]."""
 
 
+class Told:
+    """Progress that can be told again, so that whoever listens can cancel long computations.
+
+    Args:
+        progress: what is told; it may raise, which ends the computation.
+    """
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._share = 0.0
+
+    def __call__(self, share: float) -> None:
+        """Tell a new share."""
+        self._share = share
+        self.tick()
+
+    def tick(self) -> None:
+        """Tell the last share again."""
+        if self._progress is not None:
+            self._progress(self._share)
+
+
 Opinions = Literal["dropout", "committee"]
 """Whose opinions a pool's ``samples`` are: passes in which features drop out, or several heads."""
 
@@ -75,7 +97,8 @@ class Selector(Protocol):
             pool: N images, of which ``pool.labelled`` are never picked.
             budget: how many images to pick, at least 0; all unlabelled ones if it is larger.
             seed: fixes every random choice.
-            progress: called with the share done, by selectors that take long.
+            progress: called with the share done, by selectors that take long, and with the same
+                share again in between. If it raises, the selection ends.
 
         Raises:
             BudgetError: the budget is negative.

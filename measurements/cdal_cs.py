@@ -1,0 +1,214 @@
+"""Variants of CDAL-CS against random selection and CDAL-CS itself, on kept features.
+
+python measurements/cdal_cs.py --data ../shared/data/cifar10.zip --features features.safetensors
+
+Pools, heads and seeds are those of `rewards.py`: one pool with a long tail and one of equally
+frequent classes per seed. The table has the area under the curve, and its difference from random
+selection and from CDAL-CS by the paired test over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from rewards import Features, chooser, curve, embedded, entropy
+from torch import Tensor
+
+from cdal.benchmark.report.statistics import area, paired_test
+from cdal.selectors import Pool
+from cdal.selectors.coverage import block
+from cdal.selectors.diversity import DiversityEmbedding, Missing
+from cdal.selectors.mixtures import Region, mixtures_of_vectors
+
+NEIGHBOURS = 20
+RIVALS = ("random", "margin", "core-set", "cdal-cs")
+
+
+Columns = Callable[[Tensor], Tensor]
+"""Distances of all N images of a pool to some of them, (B,): (N, B)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """k-center greedy on some distance, with weights of the candidates.
+
+    Attributes:
+        distance: between the images of a pool.
+        weight: of each image as a candidate, (N,); 0 if it may not be picked.
+    """
+
+    distance: Callable[[Pool], Columns]
+    weight: Callable[[Pool], Tensor] = lambda pool: torch.ones(len(pool))
+
+    def __call__(self, pool: Pool, budget: int, seed: int) -> list[int]:  # noqa: ARG002
+        distance, weights = self.distance(pool), self.weight(pool)
+        nearest = distance(pool.labelled.nonzero()[:, 0]).min(1).values
+        taken, picks = pool.labelled.clone(), []
+        for _ in range(budget):
+            pick = (weights * nearest).masked_fill(taken, -1).argmax()
+            picks.append(int(pick))
+            taken[pick] = True
+            nearest = torch.minimum(nearest, distance(pick[None])[:, 0])
+        return picks
+
+
+def diversity(
+    region: Region = "image", missing: Missing = "uniform", temperature: float = 1.0
+) -> Callable[[Pool], Columns]:
+    """Eq. 2 of the pool's probabilities, softened by a temperature above 1."""
+
+    def distance(pool: Pool) -> Columns:
+        softened = (probabilities(pool).clamp(min=1e-12).log() / temperature).softmax(1)
+        mixtures = mixtures_of_vectors(softened, region=region)
+        embedding = DiversityEmbedding.of(mixtures.mixtures, mixtures.present, missing)
+        everything = torch.arange(len(pool))
+        return lambda columns: block(embedding, everything, columns)
+
+    return distance
+
+
+def visual(pool: Pool) -> Tensor:
+    """The Euclidean distances of the backbone's features, (N, N)."""
+    assert pool.features is not None
+    return _between(pool.features)
+
+
+@lru_cache(maxsize=1)  # all steps of a curve have the same features
+def _between(features: Tensor) -> Tensor:
+    return torch.cdist(features, features)
+
+
+def product_with_features(pool: Pool) -> Columns:
+    """Eq. 2 times the distance of features."""
+    first, second = diversity()(pool), visual(pool)
+    return lambda columns: first(columns) * second[:, columns]
+
+
+def sum_with_features(pool: Pool) -> Columns:
+    """Eq. 2 plus the distance of features, each in units of its mean to the labelled images."""
+    first, second = diversity()(pool), visual(pool)
+    unit = float(first(pool.labelled.nonzero()[:, 0]).mean() / second[:, pool.labelled].mean())
+    return lambda columns: first(columns) + unit * second[:, columns]
+
+
+def best_half(value: Callable[[Pool], Tensor]) -> Callable[[Pool], Tensor]:
+    """Only the half of the unlabelled images with the highest values may be picked."""
+
+    def weight(pool: Pool) -> Tensor:
+        values = value(pool)
+        return (values >= values[~pool.labelled].median()).float()
+
+    return weight
+
+
+def typicality(pool: Pool) -> Tensor:
+    """The inverse of the mean distance to the nearest images, as TypiClust's, (N,)."""
+    nearest = visual(pool).topk(NEIGHBOURS + 1, largest=False).values[:, 1:]
+    return 1 / nearest.mean(1).clamp(min=1e-6)
+
+
+def uncertainty(pool: Pool) -> Tensor:
+    """1 − the margin between the two most probable classes, (N,)."""
+    best = probabilities(pool).topk(2, 1).values
+    return 1 - (best[:, 0] - best[:, 1])
+
+
+def rarity(pool: Pool) -> Tensor:
+    """The inverse root of how many labelled images the model takes for the same class, (N,)."""
+    predicted = probabilities(pool).argmax(1)
+    counts = predicted[pool.labelled].bincount(minlength=int(predicted.max()) + 1)
+    return (counts[predicted] + 1.0).rsqrt()
+
+
+def probabilities(pool: Pool) -> Tensor:
+    assert pool.probabilities is not None
+    return pool.probabilities
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "one mixture per class, `missing=uniform`": Variant(diversity("class")),
+    "one mixture per class, `missing=skip`": Variant(diversity("class", "skip")),
+    "temperature 0.5": Variant(diversity(temperature=0.5)),
+    "temperature 2": Variant(diversity(temperature=2)),
+    "distance × entropy": Variant(diversity(), lambda pool: entropy(probabilities(pool))),
+    "distance × (1 − margin)": Variant(diversity(), uncertainty),
+    "distance × rarity of the class": Variant(diversity(), rarity),
+    "candidates: the more typical half": Variant(diversity(), best_half(typicality)),
+    "candidates: the more uncertain half": Variant(diversity(), best_half(uncertainty)),
+    "distance × features": Variant(product_with_features),
+    "distance + features": Variant(sum_with_features),
+    "distance × features × (1 − margin)": Variant(product_with_features, uncertainty),
+}
+
+
+def areas(
+    features: Features,
+    tail: bool,
+    seeds: int,
+    choose: Callable[[Pool, int, int], list[int]],
+    step: int,
+) -> tuple[list[float], list[float]]:
+    """The area under each seed's curve, and its end."""
+    found, ends = [], []
+    for seed in range(seeds):
+        accuracies, _ = curve(features, tail, seed, choose, step)
+        height = area({100 + step * at: value for at, value in enumerate(accuracies)})
+        assert height is not None
+        found.append(height)
+        ends.append(accuracies[-1])
+    return found, ends
+
+
+def against(values: list[float], other: list[float]) -> str:
+    """The difference with its 95% interval, and p."""
+    if values == other:
+        return "– | –"
+    test = paired_test(values, other)
+    p = "–" if test.p is None else "< 0.001" if test.p < 0.001 else f"{test.p:.3f}"
+    return f"{test.difference.mean:+.1f} ± {test.difference.margin or 0:.1f} | {p}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="images in ten classes")
+    parser.add_argument("--features", type=Path, help="a file in which they are kept")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--step", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    features = embedded(options.data, options.image_size, options.features)
+    began = time.process_time()
+    chosen = {f"`{name}`": chooser(name) for name in RIVALS} | dict(VARIANTS)
+    for tail in (True, False):
+        print(f"\n{'long tail' if tail else 'balanced'}\n")
+        print("| | area | − random's | p | − CDAL-CS's | p | end |\n" + "|---" * 7 + "|")
+        known = {
+            name: areas(features, tail, options.seeds, chooser(name), options.step)
+            for name in RIVALS
+        }
+        for name, choose in chosen.items():
+            heights, ends = known.get(name.strip("`")) or areas(
+                features, tail, options.seeds, choose, options.step
+            )
+            columns = [against(heights, known[rival][0]) for rival in ("random", "cdal-cs")]
+            print(
+                f"| {name} | {fmean(heights):.1f} | {' | '.join(columns)} | {fmean(ends):.1f} |",
+                flush=True,
+            )
+    print(f"\n{time.process_time() - began:.0f} processor seconds")
+
+
+if __name__ == "__main__":
+    main()
