@@ -122,11 +122,12 @@ class ProductMetric(ABC):
 
 def mean_of(vectors: Tensor, tick: Tick = go_on) -> Tensor:
     """The mean of N vectors, (N, D): (D,) float64; ``tick`` is called between blocks."""
-    total = vectors.new_zeros(vectors.shape[1], dtype=torch.float64)
-    for rows in chunks(*vectors.shape, vectors.device):
+    count, width = vectors.shape
+    total = vectors.new_zeros(width, dtype=torch.float64)
+    for rows in chunks(count, 4 * width, vectors.device):
         tick()
         total += vectors[rows].sum(0, dtype=torch.float64)
-    return total / len(vectors)
+    return total / count
 
 
 def chunks(count: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
