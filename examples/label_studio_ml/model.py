@@ -1,0 +1,71 @@
+"""Active learning by Contextual Diversity as a model of label-studio-ml, version 2.
+
+label-studio-ml's server answers Label Studio; what it answers comes from label-studio-cdal. The
+jobs are done by `cdal worker`, on the same MODEL_DIR.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import request
+from label_studio_ml.model import LabelStudioMLBase
+
+from cdal.backend.config import server_config
+from cdal.backend.label_studio.webhook import HEADER, may_hint
+from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.services import Services
+from cdal.backend.store.queries import namesakes
+from cdal.backend.web.model import CDALModel as Model
+
+SERVICES = Services.open(server_config(), on_job_given_up)
+
+
+class CDALModel(LabelStudioMLBase):
+    """One project's model, made for each request.
+
+    `get`, `set`, `label_interface` and `extra_params` are those of the base class.
+    """
+
+    model: Model | None = None
+    """The project's model; None if the project is not connected."""
+
+    def setup(self) -> None:
+        """Connect the project if this is a call of /setup, and otherwise find it."""
+        body = request.get_json()
+        if request.path == "/setup":
+            # The base class drops the token, the address and when the project was created.
+            self.model = Model.setup(SERVICES, body, request.host, request.remote_addr or "")
+        else:
+            with SERVICES.store.reading() as session:
+                found = namesakes(session, _uid(body))
+            self.model = Model(SERVICES, found[0]) if found else None
+        self.set("model_version", self.model.model_version if self.model else "")
+
+    def predict(
+        self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **_: Any
+    ) -> list[Any]:
+        """One prediction per task; none for interactive calls, whose context draws a region."""
+        if self.model is None or context:
+            return [[] for _ in tasks]
+        return self.model.predict(tasks)
+
+    def fit(self, event: str, data: Any, **_: Any) -> str:
+        """Request the job that an event causes: labels are read back from Label Studio."""
+        if self.model is None:
+            return "this project is not connected"
+        is_sent = event == "START_TRAINING"
+        if not is_sent and not may_hint(self.model.project, request.headers.get(HEADER)):
+            return "this event does not come from the project's webhook"
+        return f"job {self.model.fit(event)}"
+
+
+def _uid(body: Any) -> str:
+    """Label Studio's "ID.createdAt" of the project that a call is about."""
+    from datetime import datetime
+
+    project = body.get("project")
+    if isinstance(project, dict):  # an event
+        created = datetime.fromisoformat(str(project.get("created_at")))
+        return f"{project.get('id')}.{int(created.timestamp())}"
+    return str(project)

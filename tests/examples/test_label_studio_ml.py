@@ -1,0 +1,133 @@
+"""The adapter for label-studio-ml, which is not on the package index: its contract stands in.
+
+`Base` does what version 2.0.1.dev0's LabelStudioMLBase does when a request makes a model.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from flask import Flask
+from sqlalchemy import select
+from support.offline import CONFIG, UID, URL, add_round, let_sign_in, make_services
+
+from cdal.backend.config import server_config
+from cdal.backend.errors import RefusedError
+from cdal.backend.store.tables import Job, Project
+
+FOLDER = Path(__file__).parents[2] / "examples" / "label_studio_ml"
+PROJECT = {
+    "id": 12,
+    "label_config": CONFIG,
+    "created_at": datetime.fromtimestamp(int(UID.split(".")[1]), UTC).isoformat(),
+}
+KEPT: dict[tuple[str, str], Any] = {}
+
+
+class Base:
+    def __init__(self, project_id: str, label_config: str) -> None:
+        self.project_id = project_id
+        self.setup()
+
+    def setup(self) -> None: ...
+
+    def get(self, key: str) -> Any:
+        return KEPT.get((self.project_id, key))
+
+    def set(self, key: str, value: Any) -> None:
+        KEPT[self.project_id, key] = value
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    make_services(tmp_path).store.close()
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.setenv("LABEL_STUDIO_URL", URL)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "the-servers-key")
+    server_config.cache_clear()
+    package, base = ModuleType("label_studio_ml"), ModuleType("label_studio_ml.model")
+    base.LabelStudioMLBase = Base  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "label_studio_ml", package)
+    monkeypatch.setitem(sys.modules, "label_studio_ml.model", base)
+    let_sign_in(monkeypatch)
+    spec = importlib.util.spec_from_file_location("adapter_of_label_studio_ml", FOLDER / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    KEPT.clear()
+    yield module
+    module.SERVICES.store.close()
+    server_config.cache_clear()
+
+
+def model(adapter: ModuleType, path: str, body: dict[str, Any]) -> Any:
+    with Flask("test").test_request_context(path, json=body):
+        return adapter.CDALModel(project_id="12", label_config=CONFIG)
+
+
+def connect(adapter: ModuleType, **changes: Any) -> Any:
+    sent = {"project": UID, "schema": CONFIG, "hostname": "", "access_token": ""}
+    return model(adapter, "/setup", {**sent, **changes})
+
+
+def test_a_project_is_connected_with_its_settings(adapter: ModuleType) -> None:
+    assert connect(adapter, extra_params='{"budget": 5}').get("model_version") == ""
+    with adapter.SERVICES.store.reading() as session:
+        project = session.scalars(select(Project)).one()
+    assert (project.uid, project.extra_params) == (UID, '{"budget": 5}')
+    with pytest.raises(RefusedError, match="nonsense"):
+        connect(adapter, extra_params='{"nonsense": 1}')
+
+
+def test_predictions_are_the_backends(adapter: ModuleType) -> None:
+    tasks = [{"id": 1}, {"id": 3}, {"id": 2}]
+    body = {"project": UID, "tasks": tasks}
+    assert model(adapter, "/predict", body).predict(tasks) == [[], [], []]
+    connected = connect(adapter)
+    services = adapter.SERVICES
+    add_round(services, connected.model.project, [2, 1], queue_version="CDAL 1.1")
+    found = model(adapter, "/predict", body)
+    assert found.get("model_version") == "CDAL 1.1"
+    first, none, second = found.predict(tasks, context={}, hostname="")
+    assert none == []
+    assert first["score"] > second["score"] > 0  # task 2 comes first
+    assert first["model_version"] == "CDAL 1.1"
+    assert found.predict(tasks, context={"result": []}) == [[], [], []]
+
+
+def test_events_request_jobs_if_they_come_from_the_webhook(adapter: ModuleType) -> None:
+    connected = connect(adapter)
+    services = adapter.SERVICES
+    with services.store.transaction() as session:
+        project = session.get_one(Project, connected.model.project.id)
+        project.connected_at = project.webhook_guarded_at = datetime.now(UTC)
+        project.webhook_secret = "secret"
+
+    def kinds() -> list[str]:
+        with services.store.reading() as session:
+            return list(session.scalars(select(Job.kind)))
+
+    with Flask("test").test_request_context("/webhook", json={"project": PROJECT}):
+        heard = adapter.CDALModel(project_id="12", label_config=CONFIG)
+        assert "webhook" in heard.fit("ANNOTATION_CREATED", {})
+        assert "train" not in kinds()
+        assert heard.fit("START_TRAINING", {}).startswith("job")
+    assert "train" in kinds()
+
+
+def test_the_layout_is_that_of_label_studios_examples() -> None:
+    names = {file.name for file in FOLDER.iterdir() if file.is_file()}
+    assert {"model.py", "_wsgi.py", "docker-compose.yml", "requirements.txt", "README.md"} <= names
+    text = (FOLDER / "docker-compose.yml").read_text().replace("!reset ", "")
+    services = yaml.safe_load(text)["services"]
+    assert services["worker"]["command"] == ["cdal", "worker"]
+    assert services["worker"]["volumes"] == services["ml-backend"]["volumes"]
