@@ -78,6 +78,7 @@ def test_a_token_that_is_revoked_and_given_back(
 ) -> None:
     scenario = make_scenario(40, server=troubled, **SETTINGS)
     scenario.wait_for_round(1)
+    scenario.settle()  # its typical images have been found, so no image is refused
     proxy.always(answers(401))
     scenario.label_stream(4)
     status = scenario.wait("problem", lambda s: s["problem"])
