@@ -29,7 +29,7 @@ from cdal.selectors.diversity import DiversityEmbedding, Missing
 from cdal.selectors.mixtures import Region, mixtures_of_vectors
 
 NEIGHBOURS = 20
-RIVALS = ("random", "margin", "core-set", "cdal-cs")
+RIVALS = ("random", "cdal-cs")
 
 
 Columns = Callable[[Tensor], Tensor]
@@ -134,17 +134,17 @@ def probabilities(pool: Pool) -> Tensor:
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "one mixture per class, `missing=uniform`": Variant(diversity("class")),
-    "one mixture per class, `missing=skip`": Variant(diversity("class", "skip")),
-    "temperature 0.5": Variant(diversity(temperature=0.5)),
-    "temperature 2": Variant(diversity(temperature=2)),
-    "distance × entropy": Variant(diversity(), lambda pool: entropy(probabilities(pool))),
-    "distance × (1 − margin)": Variant(diversity(), uncertainty),
-    "distance × rarity of the class": Variant(diversity(), rarity),
-    "candidates: the more typical half": Variant(diversity(), best_half(typicality)),
-    "candidates: the more uncertain half": Variant(diversity(), best_half(uncertainty)),
     "distance × features": Variant(product_with_features),
+    "one mixture per class, `missing=skip`": Variant(diversity("class", "skip")),
+    "temperature 2": Variant(diversity(temperature=2)),
+    "distance × (1 − margin)": Variant(diversity(), uncertainty),
+    "candidates: the more typical half": Variant(diversity(), best_half(typicality)),
+    "distance × entropy": Variant(diversity(), lambda pool: entropy(probabilities(pool))),
+    "distance × rarity of the class": Variant(diversity(), rarity),
+    "temperature 0.5": Variant(diversity(temperature=0.5)),
+    "one mixture per class, `missing=uniform`": Variant(diversity("class")),
     "distance + features": Variant(sum_with_features),
+    "candidates: the more uncertain half": Variant(diversity(), best_half(uncertainty)),
     "distance × features × (1 − margin)": Variant(product_with_features, uncertainty),
 }
 
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="a file in which they are kept")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--step", type=int, default=50)
+    parser.add_argument("--step", type=int, default=100)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

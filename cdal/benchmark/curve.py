@@ -165,7 +165,10 @@ def _read(
             options["policy"] = base["policy"]
     if "reward" in options and "reward" in taken:
         options["rewards"] = options.pop("reward")
-    curve = Curve(label, name, options, kind, policy)
+    chosen: dict[str, object] = {**options}
+    if _in_reward(name, kind):
+        chosen["classes"], kind = kind.classes, replace(kind, classes=None)
+    curve = Curve(label, name, chosen, kind, policy)
     curve.selector("unused")  # raises if the options are wrong
     return curve
 
@@ -205,6 +208,15 @@ def _kind(
         weights=cast("Weights", weights),
         classes=_indices(label, options.pop("classes", None), classes),
     )
+
+
+def _in_reward(name: str, kind: MixtureKind) -> bool:
+    """Whether a subset of the classes restricts CDAL-RL's reward, not what its policy reads.
+
+    One mixture per image has no classes that could be left out later.
+    """
+    has = name in SELECTORS and "classes" in option_types(SELECTORS[name])
+    return has and kind.classes is not None and kind.region == "class"
 
 
 def _of_boxes(label: str, options: dict[str, str], task: str, kind: MixtureKind) -> MixtureKind:

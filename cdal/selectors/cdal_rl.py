@@ -63,6 +63,8 @@ class CDALRL:
         sums: "normalised" parts have a common scale; "raw" ones are sums over pairs and classes and
             features' own distances, as published.
         missing: how to treat a class that only one of two images has.
+        classes: only these count in the reward's "spread", "coverage" and "cd"; the policy still
+            reads all mixtures. Default: all.
         cells: LSTM cells per direction. Default: 64, or 256 for 100 or more classes; the paper's
             policy has 256 and 1,024.
         epochs: the most learning steps; most trainings end sooner. Default: 100, or exactly 60 with
@@ -83,6 +85,7 @@ class CDALRL:
     scale: float | None = None
     sums: Sums = "normalised"
     missing: Missing = "uniform"
+    classes: tuple[int, ...] | None = None
     cells: int | None = None
     epochs: int | None = None
     episodes: int = 5
@@ -110,7 +113,7 @@ class CDALRL:
 
         Raises:
             BudgetError: the budget is negative.
-            PoolError: the pool lacks what a part of the reward needs.
+            PoolError: the pool lacks what a part of the reward needs, or one of ``classes``.
             PolicyFileError: ``weights`` exists, but is not a policy for this pool and options.
         """
         count = picks_possible(pool, budget)
@@ -119,7 +122,8 @@ class CDALRL:
         pool = pool.dense()  # so that the policy learns from vectors that are made once
         told = Told(progress)
         embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing, told.tick)
-        reward = Reward(pool, self._parts(pool), self.alpha, embedding, self.scale, self.sums)
+        rewarded = pool if self.classes is None else pool.of_classes(self.classes)
+        reward = self._reward(rewarded, embedding)
         distances = self._distances(pool, embedding)
         policy, epochs = self._trained(pool, reward, distances, count, seed, told)
         images = pool.unlabelled
@@ -138,10 +142,18 @@ class CDALRL:
                     lambda share: told(_TRAINED + (_PICKED - _TRAINED) * share),
                 )
         picks = order[places]
-        rewards = self._comparison(pool, picks, reward, seed, told)
+        rewards = self._comparison(rewarded, picks, reward, seed, told)
         explained = _explained(picks, scores, embedding, pool.labelled.nonzero()[:, 0])
         told(1.0)
         return Selection(self.name, explained, report={"trained_epochs": epochs, "reward": rewards})
+
+    def _reward(self, pool: Pool, embedding: DiversityEmbedding) -> Reward:
+        """The reward in a pool of some classes, or of all, which ``embedding`` has."""
+        if self.classes is not None:
+            embedding = DiversityEmbedding.of(
+                pool.mixtures, pool.present, self.missing, embedding.tick
+            )
+        return Reward(pool, self._parts(pool), self.alpha, embedding, self.scale, self.sums)
 
     @property
     def _window(self) -> int:

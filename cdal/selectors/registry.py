@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal, Union, get_args, get_origin, get_type_hints
@@ -125,6 +125,11 @@ def _read(value: object, wanted: object) -> object:
         return args[[str(arg) for arg in args].index(str(value))]
     if origin in (Union, types.UnionType):  # a type or None: no other union is used
         return None if value is None or value == "none" else _read(value, args[0])
+    if origin is tuple:
+        parts = value.split("+") if isinstance(value, str) else value
+        if not isinstance(parts, Sequence) or not parts:
+            raise TypeError(value)
+        return tuple(_read(part, args[0]) for part in parts)
     if wanted in (int, float) and not isinstance(value, bool):
         return _read_number(value, float if wanted is float else int)
     if wanted is Path and isinstance(value, str | Path):
@@ -149,5 +154,7 @@ def _describe(wanted: object) -> str:
         return " or ".join(f'"{arg}"' for arg in args)
     if origin in (Union, types.UnionType):
         return f"{_describe(args[0])} or none"
+    if origin is tuple:
+        return f"{_describe(args[0])}, or several joined by +"
     named: dict[object, str] = {int: "a whole number", float: "a number", Path: "a path"}
     return named.get(wanted, "text")

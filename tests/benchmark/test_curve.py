@@ -34,6 +34,16 @@ def test_options_of_the_mixtures_and_of_the_selector() -> None:
     assert read.kind == MixtureKind("image", "uniform", (0, 2))
 
 
+def test_a_subset_of_the_classes_restricts_the_reward_and_not_what_the_policy_reads() -> None:
+    read = curve("cdal-rl:classes=sky+car,weights=uniform")
+    assert read.kind == MixtureKind("class", "uniform")
+    assert read.options == {"classes": (0, 2)}
+    assert getattr(read.selector("file"), "classes") == (0, 2)  # noqa: B009
+    per_image = curve("cdal-rl:classes=sky+car,region=image")
+    assert per_image.kind == MixtureKind("image", classes=(0, 2))
+    assert per_image.options == {}
+
+
 def test_options_of_the_policy() -> None:
     read = curve("cdal-rl:reward=cd+vr,alpha=0.5,policy=once")
     assert read.options == {"rewards": "cd+vr", "alpha": "0.5"}

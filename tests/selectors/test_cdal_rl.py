@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import statistics
 
@@ -103,6 +104,28 @@ def test_no_step_of_preparing_or_reporting_grows_with_the_pool(monkeypatch):
         after.append(sum(0.95 <= share < 1 for share in told))
     assert before[1] > 1.7 * before[0]
     assert after[1] > 1.7 * after[0]
+
+
+def test_a_subset_of_the_classes_counts_in_the_reward_alone():
+    """What other classes look like changes nothing in the reward, but what the policy reads."""
+    pool = confused_pool(60, labelled=6)
+    other = pool.mixtures.clone()
+    other[:, 1:] = torch.where(pool.present[:, 1:, None], other[:, 1:].roll(1, 2), 0)
+    changed = dataclasses.replace(pool, mixtures=other)
+    picks = torch.arange(10, 20)
+    values, logits = [], []
+    for each in (pool, changed):
+        selector = quick(rewards="cd", classes=(0,))
+        selection = selector.select(each, 9)
+        rewarded = each.of_classes((0,))
+        embedding = DiversityEmbedding.of(rewarded.mixtures, rewarded.present)
+        values.append(selector._reward(rewarded, embedding).value(picks))
+        logits.append([pick.score for pick in selection.picks])
+    assert values[0] == values[1]
+    assert logits[0] != logits[1]
+    whole = quick(rewards="cd").select(pool, 9).report["reward"]["random"]["cd"]
+    part = quick(rewards="cd", classes=(0,)).select(pool, 9).report["reward"]["random"]["cd"]
+    assert part != whole
 
 
 def test_the_papers_settings_run_and_stay_below():

@@ -30,6 +30,8 @@ def test_strings_are_read_as_the_field_s_type():
     typed = {"epochs": 60, "alpha": 0.5, "weights": Path("policy.safetensors"), "cells": None}
     assert make_selector("cdal-rl", typed) == expected
     assert make_selector("cdal-rl", {"epochs": 60.0, "alpha": 1}) == CDALRL(epochs=60, alpha=1.0)
+    for classes in ("0+3", [0, 3], (0, 3)):
+        assert make_selector("cdal-rl", {"classes": classes}) == CDALRL(classes=(0, 3))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,12 @@ def test_strings_are_read_as_the_field_s_type():
             {"epochs": float("inf")},
             'option "epochs" of cdal-rl must be a whole number or none',
         ),
+        (
+            "cdal-rl",
+            {"classes": "sky"},
+            r'option "classes" of cdal-rl must be a whole number, or several joined by \+ or none',
+        ),
+        ("cdal-rl", {"classes": []}, 'option "classes" of cdal-rl must be a whole number'),
         ("cdal-rl", {"alpha": []}, r'option "alpha" of cdal-rl must be a number, not \[\]'),
         ("cdal-rl", {"alpha": None}, 'option "alpha" of cdal-rl must be a number, not None'),
         ("cdal-rl", {"weights": 3}, 'option "weights" of cdal-rl must be a path or none, not 3'),
