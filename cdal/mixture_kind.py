@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
-from cdal.models import DetectionPrediction, Prediction
+from cdal.models import DetectionPrediction, MultilabelPrediction, Prediction
 from cdal.models.detection.regions import MIN_CONFIDENCE
 from cdal.selectors import (
     ClassMixtures,
     Region,
     Weights,
     mixtures_of_boxes,
+    mixtures_of_independent,
     mixtures_of_logits,
     mixtures_of_vectors,
 )
@@ -39,6 +40,8 @@ class MixtureKind:
     def mixtures(self, predicted: Prediction) -> ClassMixtures:
         """Compute the mixtures of a batch of images."""
         regions = predicted.regions
+        if isinstance(predicted, MultilabelPrediction):
+            return mixtures_of_independent(predicted.probabilities, self.classes)
         if isinstance(predicted, DetectionPrediction):
             regions = predicted.detected.candidates.regions(self.confidence, self.background)
         if not isinstance(regions, torch.Tensor):

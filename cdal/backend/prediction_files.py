@@ -28,7 +28,12 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 
 MAX_PIXELS = 200_000_000
 
-TAGS = {"classification": "Choices", "detection": "RectangleLabels", "segmentation": "BrushLabels"}
+TAGS = {
+    "classification": "Choices",
+    "multilabel": "Choices",
+    "detection": "RectangleLabels",
+    "segmentation": "BrushLabels",
+}
 """The control of a task without a labeling config."""
 
 
@@ -156,9 +161,10 @@ def _control(network: TaskNetwork, arguments: argparse.Namespace) -> Control:
             )
     else:
         labels = tuple(name for name in network.classes if name != BACKGROUND)
-        control = Control(TAGS[network.task], "label", "image", "image", labels)
+        tag, multiple = TAGS[network.task], network.task == "multilabel"
+        control = Control(tag, "label", "image", "image", labels, multiple=multiple)
     if arguments.to != "label-studio":
-        if network.task == "classification":
+        if network.task in ("classification", "multilabel"):
             raise PredictError(f"{arguments.to} has no classes of whole images; use label-studio.")
         if network.task == "segmentation":
             control = replace(control, tag="PolygonLabels")

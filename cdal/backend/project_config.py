@@ -76,6 +76,11 @@ def _check_network(settings: ProjectSettings, control: Control) -> None:
 
 def _check_selector(settings: ProjectSettings, control: Control) -> None:
     """Only heads for classification give several opinions about an image."""
+    if control.task == "multilabel" and settings.selector == "badge":
+        raise SettingsError(
+            'Setting "selector": "badge" compares gradients of classes that exclude each other, '
+            'and here an image may have several; choose another, such as "cdal-cs" or "entropy".'
+        )
     if opinions_of(settings.selector) is None:
         return
     if control.task != "classification" or not settings.trains_head:
@@ -95,6 +100,11 @@ def _check_mixtures(settings: ProjectSettings, control: Control) -> None:
                 f'Setting "classes": there is no class "{one_line(name)}"; choose some of '
                 f"{', '.join(known)}."
             )
+    if settings.region == "image" and control.task == "multilabel":
+        raise SettingsError(
+            'Setting "region" is "image", but here each class is compared on its own, since an '
+            "image may have several; leave it out."
+        )
     if settings.box_confidence is not None and control.task != "detection":
         raise SettingsError(
             f'Setting "box_confidence" is for detection, and this is {control.task}; leave it out.'

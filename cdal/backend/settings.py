@@ -264,7 +264,7 @@ class ProjectSettings(BaseModel):
                 'Setting "selector_options": option "weights" names a file on the backend\'s '
                 "machine, which a project's settings may not do; leave it out."
             )
-        known = [name for names in ARCHITECTURES.values() for name in names]
+        known = list(dict.fromkeys(name for names in ARCHITECTURES.values() for name in names))
         if self.network is None:
             return self
         if self.network not in known and not _BACKBONE.fullmatch(self.network):

@@ -14,6 +14,7 @@ from cdal.models import Detections, Prediction, Segmentation, TaskNetwork
 from cdal.models.classification.network import ClassificationPrediction
 from cdal.models.detection.family import MIN_SCORE
 from cdal.models.letterbox import contents, on_grid
+from cdal.models.multilabel.network import MultilabelPrediction
 
 TOLERANCE = 0.02
 """The largest difference of a probability: a head's features are kept in half precision, and its
@@ -94,7 +95,7 @@ def _difference(
     prediction: Prediction, outputs: Mapping[str, Tensor], shown: tuple[int, int]
 ) -> float:
     """The largest difference between what the network predicts for an image and the outputs."""
-    if isinstance(prediction, ClassificationPrediction):
+    if isinstance(prediction, ClassificationPrediction | MultilabelPrediction):
         return float((outputs["probabilities"] - prediction.probabilities).abs().max())
     (finding,) = prediction.findings()
     if isinstance(finding, Segmentation):

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import batched_nms
 
-from cdal.models import ClassificationHead, DetectionNetwork, TaskNetwork
+from cdal.models import DetectionNetwork, TaskNetwork
 from cdal.models.backbone import Backbone
-from cdal.models.classification.network import ClassificationNetwork
+from cdal.models.classification.network import ImageNetwork
+from cdal.models.classification.pooled import PooledHead
 from cdal.models.dense_head import STRIDE, DenseHeadNetwork
 from cdal.models.detection.architectures import DETECTORS
 from cdal.models.detection.family import MAX_BOXES, MIN_SCORE
@@ -55,6 +56,15 @@ class Probabilities(Exported):
         """Probabilities (N, C) float32."""
         logits: Tensor = self.head(self.features(images))
         return logits.softmax(1)
+
+
+class IndependentProbabilities(Probabilities):
+    """Images (N, 3, S, S) to probabilities (N, C) of classes that do not exclude each other."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Probabilities (N, C) float32."""
+        logits: Tensor = self.head(self.features(images))
+        return logits.sigmoid()
 
 
 class PixelProbabilities(Exported):
@@ -170,15 +180,16 @@ def layers_of(network: TaskNetwork) -> Exported:
 
 
 def _layers_of(network: TaskNetwork) -> Exported:
-    if isinstance(network, ClassificationHead):
-        return Probabilities(network.backbone.module, network.module)
+    of_image = IndependentProbabilities if network.task == "multilabel" else Probabilities
+    if isinstance(network, PooledHead):
+        return of_image(network.backbone.module, network.module)
     if isinstance(network, DenseHeadNetwork):
         if isinstance(network, SegmentationHead):
             return HeadPixelProbabilities(network)
         if isinstance(network, DetectionHead):
             return HeadBoxes(network)
-    if isinstance(network, ClassificationNetwork):
-        return Probabilities(network.module.trunk, network.module.head)
+    if isinstance(network, ImageNetwork):
+        return of_image(network.module.trunk, network.module.head)
     if isinstance(network, DetectionNetwork):
         return Boxes(network)
     if isinstance(network.module, Segmenter):

@@ -12,6 +12,7 @@ from cdal.models.detection.network import DetectionNetwork, DetectionPrediction
 from cdal.models.devices import choose_device, free_memory
 from cdal.models.errors import ModelError, Stopped, UnlabelledError
 from cdal.models.manifest import Manifest, fingerprint
+from cdal.models.multilabel.network import MultilabelNetwork, MultilabelPrediction
 from cdal.models.network import TaskNetwork
 from cdal.models.predictions import (
     BACKGROUND,
@@ -19,6 +20,7 @@ from cdal.models.predictions import (
     Classification,
     Detections,
     Finding,
+    Multilabel,
     Prediction,
     Segmentation,
 )
@@ -56,6 +58,9 @@ __all__ = [
     "Manifest",
     "Metrics",
     "ModelError",
+    "Multilabel",
+    "MultilabelNetwork",
+    "MultilabelPrediction",
     "Origin",
     "Plan",
     "Prediction",

@@ -36,7 +36,7 @@ class Manifest:
     """A network without its weights.
 
     Attributes:
-        task: "classification", "segmentation" or "detection".
+        task: "classification", "multilabel", "segmentation" or "detection".
         architecture: its name in the registry.
         classes: the names of the C classes, in the order of the network's outputs.
         image_size: the side S, in pixels, to which images are resized.

@@ -35,7 +35,7 @@ class TaskNetwork(ABC):
     Several threads may prepare images and predict at the same time, but not during training.
 
     Attributes:
-        task: "classification", "segmentation" or "detection".
+        task: "classification", "multilabel", "segmentation" or "detection".
         main_metric: the metric by which models are compared; higher is better.
         defaults: the task's defaults for training and prediction.
         manifest: the description that is saved with its weights.

@@ -5,6 +5,7 @@ is kept per image, on the CPU. A *target* is the correct answer for one image, a
 
 - Classification: the index of its class, () int64; or the share of each class, (C,) float32, where
   people do not agree.
+- Multi-label classification: whether the image has each class, from 0 to 1, (C,) float32.
 - Segmentation: the index of each pixel's class, (H, W) uint8; ``IGNORED`` pixels do not count.
 - Detection: one row per box, (K, 5) float32: left, top, right and bottom in pixels, and the index
   of its class. An image without boxes, K = 0, is a negative example.
@@ -38,6 +39,21 @@ class Classification:
     confidence: float
 
 
+CHOSEN = 0.5
+"""The probability from which on an image is said to have a class that is independent of others."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Multilabel:
+    """Whether an image has each class, independently of the others.
+
+    Attributes:
+        probabilities: of each of the network's classes, (C,) float32.
+    """
+
+    probabilities: Tensor
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """The boxes of K objects, the most confident first.
@@ -69,11 +85,12 @@ class Segmentation:
     confidences: Tensor
 
 
-Finding = Classification | Detections | Segmentation
+Finding = Classification | Multilabel | Detections | Segmentation
 
 Regions = Tensor | Sequence[Tensor]
 """The class vectors of the regions of B images: probabilities (B, C) where the image is the region,
-logits (B, C, h, w) where each pixel is one, and for boxes probabilities (K, C) per image."""
+logits (B, C, h, w) where each pixel is one, and for boxes probabilities (K, C) per image. Those of
+a multi-label classification, (B, C), do not sum to 1."""
 
 
 @dataclass(frozen=True, slots=True)

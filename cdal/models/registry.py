@@ -26,6 +26,8 @@ from cdal.models.detection.network import DetectionNetwork
 from cdal.models.devices import choose_image_size
 from cdal.models.errors import ModelError
 from cdal.models.manifest import IMAGENET_MEAN, IMAGENET_STD, Manifest
+from cdal.models.multilabel.head import MultilabelHead
+from cdal.models.multilabel.network import MultilabelNetwork
 from cdal.models.network import TaskNetwork
 from cdal.models.pretrained import Pretrained, pretrained_weights, read_weights_file
 from cdal.models.segmentation.architectures import SEGMENTERS
@@ -35,17 +37,27 @@ from cdal.models.weight_sources import RANDOM, Origin, WeightSources, file_diges
 
 NETWORKS: Mapping[str, type[TaskNetwork]] = {
     network.task: network
-    for network in (ClassificationNetwork, SegmentationNetwork, DetectionNetwork)
+    for network in (
+        ClassificationNetwork,
+        MultilabelNetwork,
+        SegmentationNetwork,
+        DetectionNetwork,
+    )
 }
 """The class of networks for each task."""
 
 HEADS: Mapping[str, type[TaskNetwork]] = {
-    network.task: network for network in (ClassificationHead, SegmentationHead, DetectionHead)
+    network.task: network
+    for network in (ClassificationHead, MultilabelHead, SegmentationHead, DetectionHead)
 }
 """What serves each task where the architecture is a backbone of timm, "timm:NAME"."""
 
+OF_IMAGES = ("classification", "multilabel")
+"""The tasks whose classes are of whole images, so that they need no maps of features."""
+
 ARCHITECTURES: Mapping[str, Mapping[str, Architecture]] = {
     "classification": CLASSIFIERS,
+    "multilabel": CLASSIFIERS,
     "segmentation": SEGMENTERS,
     "detection": DETECTORS,
 }
@@ -78,13 +90,14 @@ def default_architecture(task: str, device: torch.device, image_size: int | None
     """
     _known_task(task)
     on_cpu = device.type == "cpu"
-    if task == "classification" and on_cpu and image_size and image_size <= SMALL_IMAGE:
+    if task in OF_IMAGES and on_cpu and image_size and image_size <= SMALL_IMAGE:
         return "resnet18"
     return DEFAULT_ARCHITECTURES[task][0 if on_cpu else 1]
 
 
 DEFAULT_ARCHITECTURES: Mapping[str, tuple[str, str]] = {
     "classification": ("mobilenet_v3_small", "resnet18"),
+    "multilabel": ("mobilenet_v3_small", "resnet18"),
     "segmentation": ("lraspp_mobilenet_v3_large", "deeplabv3_resnet50"),
     "detection": ("ssdlite320_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large"),
 }
@@ -252,7 +265,7 @@ def _make_head(
 ) -> TaskNetwork:
     """An untrained head on a backbone; ``shortfall`` as in ``Origin``."""
     record = backbone.record
-    if task != "classification" and not record.channels:
+    if task not in OF_IMAGES and not record.channels:
         raise ModelError(f"{record.name} has no maps of features, which {task} needs.")
     manifest = Manifest(
         task=task,

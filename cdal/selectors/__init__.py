@@ -15,12 +15,19 @@ from cdal.selectors.mixtures import (
     Region,
     Weights,
     mixtures_of_boxes,
+    mixtures_of_independent,
     mixtures_of_logits,
     mixtures_of_probabilities,
     mixtures_of_vectors,
 )
 from cdal.selectors.pool import Pool, PoolError
-from cdal.selectors.regions import RegionMeans, Regions, means_of_regions, mixtures_of_regions
+from cdal.selectors.regions import (
+    RegionMeans,
+    Regions,
+    means_of_independent,
+    means_of_regions,
+    mixtures_of_regions,
+)
 from cdal.selectors.registry import (
     SELECTORS,
     OptionError,
@@ -65,9 +72,11 @@ __all__ = [
     "companion_of",
     "contextual_diversity",
     "make_selector",
+    "means_of_independent",
     "means_of_regions",
     "mixture_vectors",
     "mixtures_of_boxes",
+    "mixtures_of_independent",
     "mixtures_of_logits",
     "mixtures_of_probabilities",
     "mixtures_of_regions",

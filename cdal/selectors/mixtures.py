@@ -127,6 +127,36 @@ def mixtures_of_vectors(
     return _of_vectors(probabilities, images, len(images), weights, region, classes)
 
 
+def mixtures_of_independent(
+    probabilities: Tensor, classes: Collection[int] | None = None
+) -> ClassMixtures:
+    """Class mixtures of a batch of multi-label classifications, (N, C); the region is the image.
+
+    Each class is a distribution of its own, of yes and no. Row c has P(yes) in column c, and P(no)
+    in the next column, where it meets the same of every other image. So Eq. 2 is the sum over the
+    classes of the symmetric divergence between two such distributions.
+
+    Args:
+        probabilities: of each class, independent of the others; C is at least 2.
+        classes: only these count; None for all.
+
+    Raises:
+        ValueError: there is only one class.
+    """
+    n, c = probabilities.shape
+    if c < 2:
+        raise ValueError("mixtures_of_independent needs at least two classes")
+    yes = probabilities.float()
+    rows = torch.arange(c, device=yes.device)
+    kept = _kept(classes, c, yes.device)
+    mixtures = yes.new_zeros((n, c, c))
+    mixtures[:, rows, rows] = yes
+    mixtures[:, rows, (rows + 1) % c] = 1 - yes
+    return ClassMixtures(
+        mixtures * kept[:, None], kept.expand(n, c).clone(), (yes >= 0.5).to(torch.int64)
+    )
+
+
 def _of_maps(
     maps: Tensor,
     weights: Weights,

@@ -65,6 +65,20 @@ def means_of_regions(regions: Regions) -> RegionMeans:
     return _stacked([_of_maps(maps) for maps in torch.split(regions, images)])
 
 
+def means_of_independent(probabilities: Tensor) -> RegionMeans:
+    """What selectors need of multi-label classifications, (N, C).
+
+    The entropy is the sum over the classes, which are independent; the other two uncertainties are
+    those of the least certain class. The probabilities are normalised to sum to 1.
+    """
+    both = torch.stack([probabilities, 1 - probabilities], -1)
+    each = uncertainties_of(both)
+    entropy, others = each[..., :1].sum(1), each[..., 1:].amax(1)
+    positive = probabilities.clamp(min=torch.finfo(torch.float32).tiny)
+    shares = positive / positive.sum(1, keepdim=True)
+    return RegionMeans(shares, torch.cat([entropy, others], 1).float())
+
+
 def _of_maps(logits: Tensor) -> RegionMeans:
     p = logits.float().softmax(1).flatten(2).transpose(1, 2)  # (n, pixels, C)
     return RegionMeans(p.mean(1), uncertainties_of(p).mean(1).float())

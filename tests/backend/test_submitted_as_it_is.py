@@ -23,8 +23,13 @@ from cdal.backend.images.decode import decode
 from cdal.backend.reports.pre_annotations import UNCHANGED
 from cdal.backend.settings import ProjectSettings
 from cdal.demo.label_studio import LabelStudioServer
-from cdal.demo.project import LabelStudioProject, brush_config, rectangle_config
-from cdal.models import Detections, Finding, Segmentation
+from cdal.demo.project import (
+    LabelStudioProject,
+    brush_config,
+    choices_config,
+    rectangle_config,
+)
+from cdal.models import Detections, Finding, Multilabel, Segmentation
 from cdal.models.predictions import BACKGROUND
 
 pytestmark = pytest.mark.label_studio
@@ -35,6 +40,7 @@ CONFIGS = {
     "BrushLabels": brush_config(LABELS),
     "PolygonLabels": brush_config(LABELS).replace("BrushLabels", "PolygonLabels"),
     "RectangleLabels": rectangle_config(LABELS),
+    "Choices": choices_config(LABELS).replace('"single"', '"multiple"'),
 }
 
 
@@ -58,6 +64,8 @@ def label_map() -> torch.Tensor:
 
 
 def finding(tag: str) -> Finding:
+    if tag == "Choices":
+        return Multilabel(torch.tensor([0.7, 0.6, 0.1]))
     if tag == "RectangleLabels":
         boxes = torch.tensor([[0.0, 0.1, 0.5, 0.7], [0.31, 0.22, 1.0, 1.0]])
         return Detections(boxes, torch.tensor([0, 1]), torch.tensor([0.9, 0.8]))
@@ -104,7 +112,10 @@ def test_nothing_is_lost(
     assert predicted is not None
     assert agreement(predicted, truth) >= UNCHANGED
     target = truth.target(*size)
-    if tag == "RectangleLabels":
+    if tag == "Choices":
+        assert control.multiple
+        assert target.tolist() == [1, 1]
+    elif tag == "RectangleLabels":
         expected = torch.tensor([[0, 30.1, 101.5, 210.7, 0], [62.93, 66.22, 203, 301, 1]])
         torch.testing.assert_close(target, expected, atol=0.02, rtol=0)
     elif tag == "BrushLabels":

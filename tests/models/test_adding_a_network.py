@@ -82,4 +82,4 @@ def test_a_new_network_takes_one_line(
 
 
 def test_every_table_is_in_the_registry() -> None:
-    assert TABLES == ARCHITECTURES
+    assert {**TABLES, "multilabel": CLASSIFIERS} == ARCHITECTURES

@@ -85,7 +85,7 @@ def test_without_pretrained_weights_the_default_is_a_network_that_learns_from_sc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"task": "poetry"}, '"poetry".*classification, segmentation, detection'),
+        ({"task": "poetry"}, '"poetry".*classification, multilabel, segmentation, detection'),
         ({"architecture": "alexnet"}, '"alexnet".*mobilenet_v3_small, .*resnet18'),
         ({"classes": ()}, "at least one class"),
         ({"image_size": 0}, "image_size must be at least 32; it is 0"),

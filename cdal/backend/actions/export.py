@@ -17,6 +17,7 @@ from cdal.backend.services import Services
 from cdal.backend.store.queries import find_project
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.models import ModelError, load_network
+from cdal.models.predictions import CHOSEN
 
 _exporting = threading.Lock()
 """Held by an export: it takes seconds of a processor and the memory of a second model."""
@@ -88,4 +89,4 @@ def _score_threshold(project: Project) -> float:
         return 0.0
     if control.score_threshold is not None:
         return control.score_threshold
-    return SCORE_THRESHOLD if control.task == "detection" else 0.0
+    return {"detection": SCORE_THRESHOLD, "multilabel": CHOSEN}.get(control.task, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cdal.backend.annotations import brush, choices, polygons, rectangles
+from cdal.backend.annotations import brush, choices, multiple_choices, polygons, rectangles
 from cdal.backend.annotations.consensus import consensus
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import (
@@ -38,7 +38,12 @@ FORMATS: Mapping[str, Format] = {
     "BrushLabels": brush,
     "PolygonLabels": polygons,
 }
-"""Formats by the control's tag."""
+"""Formats by the control's tag, where a region has one label."""
+
+
+def format_of(control: Control) -> Format:
+    """The format of a control."""
+    return multiple_choices if control.multiple else FORMATS[control.tag]
 
 
 def to_result(
@@ -49,9 +54,7 @@ def to_result(
     settings: ProjectSettings,
 ) -> list[Region]:
     """A prediction's regions, see `Format.to_result`."""
-    return FORMATS[control.tag].to_result(
-        control, control.names_of(classes), finding, size, settings
-    )
+    return format_of(control).to_result(control, control.names_of(classes), finding, size, settings)
 
 
 def read_annotations(
@@ -75,4 +78,4 @@ def read_result(control: Control, result: object, settings: ProjectSettings) -> 
     """What the regions of an annotation or of a prediction say about the image."""
     if not isinstance(result, list | tuple):  # not even an empty one, which says that there is none
         return Reading(None, (DAMAGED,))
-    return FORMATS[control.tag].read(control, result, settings)
+    return format_of(control).read(control, result, settings)

@@ -1,6 +1,7 @@
 """How far two annotations of an image agree, whoever made them: from 0 to 1.
 
 - Choices: 1 for the same class, else 0; with a vote, by the classes that have most votes.
+- Several choices: the number of those that both have, by the number that either has.
 - Boxes: the IoU of the pairs of boxes that mean the same object, summed, by the number of objects
   that either has. Two boxes are a pair if they have the same label and an IoU over `SAME_OBJECT`.
 - Masks: the share of the pixels that either labels which have the same label in both.
@@ -17,6 +18,7 @@ from torchvision.ops import box_iou
 from cdal.backend.annotations.choices import ChoiceTruth, VotedTruth
 from cdal.backend.annotations.format import Truth
 from cdal.backend.annotations.masks import MajorityTruth, MaskTruth
+from cdal.backend.annotations.multiple_choices import ChoicesTruth
 from cdal.backend.annotations.rectangles import BoxesTruth
 from cdal.models.predictions import IGNORED
 
@@ -36,6 +38,9 @@ def agreement(one: Truth, other: Truth) -> float:
     match one, other:
         case ((ChoiceTruth() | VotedTruth()), (ChoiceTruth() | VotedTruth())):
             return len(one.most_voted & other.most_voted) / len(one.most_voted | other.most_voted)
+        case ChoicesTruth(), ChoicesTruth():
+            either = one.classes | other.classes
+            return len(one.classes & other.classes) / len(either) if either else 1.0
         case BoxesTruth(), BoxesTruth():
             return _of_boxes(one, other)
         case ((MaskTruth() | MajorityTruth()), (MaskTruth() | MajorityTruth())):

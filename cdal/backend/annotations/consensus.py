@@ -1,6 +1,7 @@
 """Consensus: what several annotators together say about an image.
 
-- Choices: the share of the votes of each label, which a network learns as they are.
+- Choices: the share of the votes of each label, which a network learns as they are. Where an image
+  may have several, it is the share of the annotators who chose the label.
 - Boxes: those that mean the same object (an IoU over 0.5) become their mean, with the label of most
   of its annotators. An object counts if at least half of the annotators have it: people miss
   objects more often than they invent them, and what is left out would be learnt as background.
@@ -22,6 +23,7 @@ from cdal.backend.annotations.choices import ChoiceTruth, VotedTruth
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Truth
 from cdal.backend.annotations.masks import MajorityTruth, MaskTruth
+from cdal.backend.annotations.multiple_choices import ChoicesTruth
 from cdal.backend.annotations.rectangles import BoxesTruth
 
 
@@ -37,6 +39,10 @@ def consensus(control: Control, truths: Sequence[Truth]) -> Truth:
     choices = [truth for truth in truths if isinstance(truth, ChoiceTruth)]
     boxes = [truth for truth in truths if isinstance(truth, BoxesTruth)]
     masks = [truth for truth in truths if isinstance(truth, MaskTruth)]
+    several = [truth for truth in truths if isinstance(truth, ChoicesTruth)]
+    if several:
+        shares = np.mean([truth.shares for truth in several], 0).tolist()
+        return ChoicesTruth(control.labels, tuple(shares))
     if choices:
         return _votes(control, choices)
     return _objects(boxes) if boxes else MajorityTruth(tuple(masks))

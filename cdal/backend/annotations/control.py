@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 from unicodedata import normalize
 
-ControlTask = Literal["classification", "detection", "segmentation"]
+ControlTask = Literal["classification", "multilabel", "detection", "segmentation"]
 
 SERVED: Mapping[str, ControlTask] = {
     "Choices": "classification",
@@ -34,6 +34,7 @@ class Control:
         known_as: further names under which models and annotations may know a label: its
             ``predicted_values``, and its ``value`` where an ``alias`` stands for it.
         controls: the names of all controls of the labeling config.
+        multiple: whether an image may have several labels, or none (``choice="multiple"``).
     """
 
     tag: str
@@ -46,6 +47,7 @@ class Control:
         default_factory=lambda: MappingProxyType({}), hash=False
     )
     controls: frozenset[str] = field(default=frozenset(), compare=False)
+    multiple: bool = False
     _exact: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _folded: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
@@ -63,7 +65,7 @@ class Control:
     @property
     def task(self) -> ControlTask:
         """The task of its networks."""
-        return SERVED[self.tag]
+        return "multilabel" if self.multiple else SERVED[self.tag]
 
     def label_of(self, name: object) -> str | None:
         """The label that a name stands for; None if there is none.

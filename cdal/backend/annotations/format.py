@@ -132,7 +132,7 @@ def _labelled(control: Control, region: object) -> Labelled | None:
     if name != control.from_name:
         if isinstance(name, str) and name in control.controls:
             return None
-        if kind != own and (control.task == "classification" or not _is_drawn(kind)):
+        if kind != own and (control.tag == "Choices" or not _is_drawn(kind)):
             return None
         return Labelled(region, {}, None, f'of a control "{_short(name)}", which is not there')
     value = region.get("value")
@@ -151,6 +151,15 @@ def _labelled(control: Control, region: object) -> Labelled | None:
     if len(set(labels)) > 1:
         return Labelled(region, value, None, "with several labels")
     return Labelled(region, value, labels[0])
+
+
+def labels_of(control: Control, value: Mapping[str, Any]) -> frozenset[str] | None:
+    """The labels that a region names, all of which must be known; None if one is not, or none."""
+    given = value.get(control.tag.lower())
+    names = given if isinstance(given, list | tuple) else ()
+    labels = {control.label_of(name) for name in names}
+    known = frozenset(label for label in labels if label is not None)
+    return known if known and len(known) == len(labels) else None
 
 
 _SHAPES = ("rectangle", "polygon", "brush", "ellipse", "keypoint", "bitmask", "vector", "magicwand")

@@ -21,6 +21,7 @@ MAX_CONFIG_CHARACTERS = 1_000_000
 MOST_LABELS: Mapping[ControlTask, int] = {
     # What is kept per image grows with the number of labels, or with its square.
     "classification": 1000,
+    "multilabel": 100,
     "detection": 1000,
     # A pixel's class is a byte, and background is a class too.
     "segmentation": IGNORED - 1,
@@ -62,6 +63,7 @@ def served_control(config: str, name: str | None = None) -> Control:
         score_threshold=_score_threshold(control),
         known_as=_known_as(control),
         controls=frozenset(str(tag.name) for tag in interface.controls),
+        multiple=_is_multiple(control),
     )
 
 
@@ -190,13 +192,11 @@ def _is_per_region(tag: ControlTag) -> bool:
     return _is_set(tag, "perregion")
 
 
+def _is_multiple(control: ControlTag) -> bool:
+    return control.tag == "Choices" and _attributes(control).get("choice") == "multiple"
+
+
 def _check_choices(control: ControlTag) -> None:
-    attributes = _attributes(control)
-    if attributes.get("choice", "single") == "multiple":
-        raise LabelingError(
-            f'The <Choices> "{control.name}" has choice="multiple"; this backend serves one '
-            'label per image: use choice="single".'
-        )
     if _is_per_region(control):
         raise LabelingError(
             f'The <Choices> "{control.name}" is asked for each region (perRegion); this backend '
@@ -235,7 +235,7 @@ def _check_labels(control: ControlTag) -> None:
 
 
 def _check_count(control: ControlTag) -> None:
-    task = SERVED[control.tag]
+    task: ControlTask = "multilabel" if _is_multiple(control) else SERVED[control.tag]
     found, most = len(control.labels or ()), MOST_LABELS[task]
     if found > most:
         raise LabelingError(

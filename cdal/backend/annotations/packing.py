@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdal.models.predictions import Classification, Detections, Finding, Segmentation
+from cdal.models.predictions import Classification, Detections, Finding, Multilabel, Segmentation
 
 Size = tuple[int, int]
 """Height and width of an image in pixels."""
@@ -25,6 +25,8 @@ def pack(finding: Finding, size: Size) -> dict[str, Any]:
     match finding:
         case Classification():
             packed |= {"label": finding.label, "confidence": round(finding.confidence, 5)}
+        case Multilabel():
+            packed["probabilities"] = _rounded(finding.probabilities)
         case Detections():
             packed |= {
                 "boxes": _rounded(finding.boxes),
@@ -51,6 +53,8 @@ def unpack(packed: dict[str, Any]) -> tuple[Finding, Size]:
     if "map" in packed:
         confidences = _decompressed(packed["confidence_map"]).float() / 255
         finding = Segmentation(_decompressed(packed["map"]), confidences)
+    elif "probabilities" in packed:
+        finding = Multilabel(torch.tensor(packed["probabilities"], dtype=torch.float32))
     elif "boxes" in packed:
         finding = Detections(
             boxes=torch.tensor(packed["boxes"], dtype=torch.float32).reshape(-1, 4),

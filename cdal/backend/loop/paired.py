@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from cdal.backend.loop.training_images import TrainingImages
-from cdal.models import DetectionNetwork, TaskNetwork, UnlabelledError
+from cdal.models import DetectionNetwork, MultilabelNetwork, TaskNetwork, UnlabelledError
 from cdal.models.detection.metrics import resampled_precision
 
 SWAPS = 2000
@@ -103,6 +104,10 @@ def _scores(
 
 def tallies_of(network: TaskNetwork, images: TrainingImages, stop: Callable[[], bool]) -> Tallies:
     """What a network makes of each image."""
+    if isinstance(network, MultilabelNetwork):
+        logits, there = network.judged(network.examples(images.prepared_for(network), stop), stop)
+        found = logits >= 0  # a probability of a half
+        return torch.stack([found & there, there, found], 1).double().numpy()
     tallies = np.zeros((len(images), 3, len(network.classes)))
     for row in range(len(images)):
         one = images.take([row]).prepared_for(network)
@@ -117,7 +122,7 @@ def tallies_of(network: TaskNetwork, images: TrainingImages, stop: Callable[[], 
 def tally_scores(
     new: Tallies, old: Tallies, metric: str, swapped: Swapped
 ) -> npt.NDArray[np.float64]:
-    """See `Scores`; the metric is "accuracy" or "miou"."""
+    """See `Scores`; the metric is "accuracy", "macro_f1" or "miou"."""
     n, _, c = new.shape
     moved = (swapped.astype(np.float64) @ (old - new).reshape(n, 3 * c)).reshape(-1, 3, c)
     sums = new.sum(0) + moved, old.sum(0) - moved
@@ -130,6 +135,10 @@ def value_of(sums: npt.NDArray[np.float64], metric: str) -> npt.NDArray[np.float
     if metric == "accuracy":
         share: npt.NDArray[np.float64] = right.sum(1) / np.maximum(there.sum(1), 1)
         return share
+    if metric == "macro_f1":
+        f1 = np.where(there > 0, 2 * right / np.maximum(there + predicted, 1), 0.0)
+        mean: npt.NDArray[np.float64] = f1.sum(1) / np.maximum((there > 0).sum(1), 1)
+        return mean
     overlaps = np.where(there > 0, right / np.maximum(there + predicted - right, 1), 0.0)
     means: npt.NDArray[np.float64] = overlaps.sum(1) / np.maximum((there > 0).sum(1), 1)
     return means

@@ -14,7 +14,7 @@ from cdal.backend.annotations.packing import unpack
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Pick, Prediction, Round
-from cdal.models import Classification, Detections, Finding, Segmentation
+from cdal.models import Classification, Detections, Finding, Multilabel, Segmentation
 
 QUEUED_SHARE = 0.9
 
@@ -23,6 +23,7 @@ NOT_QUEUED_SCORE = 1.0
 
 FINDINGS: Mapping[str, type[Finding]] = {
     "classification": Classification,
+    "multilabel": Multilabel,
     "detection": Detections,
     "segmentation": Segmentation,
 }

@@ -25,6 +25,7 @@ from cdal.backend.loop.labels_saved import (
     estimate,
     values_of_confusions,
 )
+from cdal.backend.loop.paired import tallies_of, value_of
 from cdal.backend.loop.rounds import is_random
 from cdal.backend.loop.split import split, without
 from cdal.backend.loop.train import network_to_train, recipe_of
@@ -40,7 +41,15 @@ from cdal.backend.store.tables import (
     Submission,
     now,
 )
-from cdal.models import DetectionNetwork, ModelError, TaskNetwork, choose_device, fit, load_network
+from cdal.models import (
+    DetectionNetwork,
+    ModelError,
+    MultilabelNetwork,
+    TaskNetwork,
+    choose_device,
+    fit,
+    load_network,
+)
 from cdal.models.detection.metrics import resampled_precision
 
 MOST_VERSIONS = 20
@@ -230,6 +239,10 @@ class _Measure:
                     found, targets, len(network.classes), self._samples.tolist(), self._stop
                 )
             )
+        if isinstance(network, MultilabelNetwork):
+            tallies = tallies_of(network, self._held_out, self._stop)
+            sums = self._samples @ tallies.reshape(len(tallies), -1)
+            return value_of(sums.reshape(-1, *tallies.shape[1:]), self.metric)
         matrices: Sequence[tuple[tuple[int, ...], ...]] = [
             network.evaluate(self._held_out.take([row]).prepared_for(network), self._stop).confusion
             for row in range(len(self._held_out))

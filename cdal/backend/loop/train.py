@@ -289,7 +289,8 @@ def _fingerprint(work: Context, images: TrainingImages, network: TaskNetwork) ->
     chosen = " ".join(map(str, (*start, *more)))
     digests = [f"{item.truth.digest()} {item.content.hex()}" for item in images.items]
     ids = [item.task_id for item in images.items]
-    classes = (work.control.tag, *network_classes(work.control, settings))
+    kind = work.control.task if work.control.multiple else work.control.tag
+    classes = (kind, *network_classes(work.control, settings))
     return fingerprint(ids, digests, recipe_of(settings), chosen, classes)
 
 

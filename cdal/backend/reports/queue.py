@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from torch import Tensor
 
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import open_round
@@ -120,7 +121,10 @@ class Why:
 
 
 def why_picked(
-    folder: Path, classes: Sequence[str], reasons: Mapping[int, Mapping[str, Any]]
+    folder: Path,
+    classes: Sequence[str],
+    reasons: Mapping[int, Mapping[str, Any]],
+    independent: bool = False,
 ) -> dict[int, Why]:
     """Why each of some images was picked.
 
@@ -128,6 +132,8 @@ def why_picked(
         folder: of the scores of the round's model.
         classes: of that model.
         reasons: of the selector, by task.
+        independent: whether an image may have several classes; then the bars are the probabilities
+            of each.
     """
     near = {r["nearest"] for r in reasons.values() if isinstance(r.get("nearest"), int)}
     scores = Scores.of_tasks(folder, {*reasons, *near})
@@ -135,7 +141,7 @@ def why_picked(
         return {}
     rows = {task: row for row, task in enumerate(scores.task_ids.tolist())}
     return {
-        task: _why(scores, rows, classes, task, reason)
+        task: _why(scores, rows, classes, task, reason, independent)
         for task, reason in reasons.items()
         if task in rows
     }
@@ -147,16 +153,17 @@ def _why(
     classes: Sequence[str],
     task: int,
     reason: Mapping[str, Any],
+    independent: bool,
 ) -> Why:
     row = rows[task]
     shares = {int(index): share for index, share in (reason.get("classes") or {}).items()}
     nearest = reason.get("nearest")
     other = rows.get(nearest) if isinstance(nearest, int) else None
-    by_class = scores.mixtures.shape[1] > 1
+    by_class = scores.mixtures.shape[1] > 1 and not independent
     region = _region(scores, row, shares) if by_class else 0
-    here = scores.mixtures[row, region]
-    there = scores.mixtures[other, region] if other is not None else None
-    if other is not None and not scores.present[other, region]:
+    here = _bars(scores, row, region, independent)
+    there = _bars(scores, other, region, independent) if other is not None else None
+    if not independent and other is not None and not scores.present[other, region]:
         there = None
     most = here if there is None else torch.maximum(here, there)
     top = most.argsort(descending=True)[:BARS]
@@ -172,6 +179,14 @@ def _why(
         region=classes[region] if by_class else None,
         bars=bars,
     )
+
+
+def _bars(scores: Scores, row: int, region: int, independent: bool) -> Tensor:
+    """What the bars show of an image, (C,): one of its mixtures, or the probability of each class,
+    see `mixtures_of_independent`.
+    """
+    mixtures = scores.mixtures[row]
+    return mixtures.diagonal() if independent else mixtures[region]
 
 
 def _region(scores: Scores, row: int, shares: Mapping[int, float]) -> int:

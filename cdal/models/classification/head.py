@@ -2,90 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cdal.models.architecture import Defaults
-from cdal.models.class_rows import ClassRows
-from cdal.models.classification.logistic import ITERATIONS, fit_logistic
+from cdal.models.classification.logistic import fit_logistic
 from cdal.models.classification.network import (
     ClassificationNetwork,
     ClassificationPrediction,
-    check_classes,
 )
+from cdal.models.classification.pooled import PooledHead
 from cdal.models.classification.shares import largest, stacked
 from cdal.models.data import Dataset
-from cdal.models.features import ImageFeatures, LabelledFeatures, VectorFeatures
-from cdal.models.head import HeadNetwork, Tell
-from cdal.models.manifest import Manifest
+from cdal.models.features import ImageFeatures, LabelledFeatures
+from cdal.models.head import Tell
 from cdal.models.recipe import Plan, Recipe, class_weights
 
 VECTORS_AT_ONCE = 1024
 
 
-class ClassificationHead(HeadNetwork, ClassificationNetwork):
+class ClassificationHead(PooledHead, ClassificationNetwork):
     """A linear layer that logistic regression fits to the pooled features of labelled images."""
-
-    use = "pooled"
-    defaults = Defaults(
-        learning_rate=1.0,
-        fine_tuning_rate=1.0,
-        label_smoothing=0.0,
-        batch_size=(64, 256),
-        prediction_batch=32,
-        min_epochs=1,
-        max_epochs=ITERATIONS,
-        steps=ITERATIONS,
-        max_side=(160, 224),
-        bytes_per_pixel=512,
-    )
-
-    @classmethod
-    def build(
-        cls,
-        manifest: Manifest,
-        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG003 — the same layers for all
-    ) -> nn.Module:
-        check_classes(manifest.classes)
-        head = nn.Linear(cls.record(manifest).features, len(manifest.classes))
-        # Before training, every class is equally probable.
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-        return head
-
-    @property
-    def judged_at_once(self) -> int:
-        """More than images at a time: a vector takes little memory, and a call costs something."""
-        return VECTORS_AT_ONCE
-
-    def class_rows(self) -> Mapping[str, ClassRows]:
-        return {"weight": ClassRows(), "bias": ClassRows()}
-
-    def extract(self, batch: Tensor) -> list[ImageFeatures]:
-        with self.autocast():
-            pooled = self.backbone.pooled(self.normalise(batch)).half().cpu()
-        whole = (self.image_size, self.image_size)
-        return [ImageFeatures((row.clone(),), whole) for row in pooled]
 
     def predict(self, batch: Tensor) -> ClassificationPrediction:
         """Class probabilities and features of prepared images, (B, 3, S, S) uint8."""
         return self.judge(self.features(batch))
 
-    def vectors(self, features: Sequence[ImageFeatures]) -> Tensor:
-        if isinstance(features, VectorFeatures):
-            return features.vectors.float()
-        return torch.stack([image.maps[0] for image in features]).float()
-
     def judge(self, features: Sequence[ImageFeatures]) -> ClassificationPrediction:
         rows, logits = self._logits(features)
         return ClassificationPrediction(regions=logits.softmax(1), features=rows)
-
-    def plan(self, recipe: Recipe, images: int) -> Plan:  # noqa: ARG002 — nothing of it applies
-        """All images in each of the iterations, of which there are as many as it takes."""
-        return Plan(1, images, 1, 1.0, mixed_precision=False)
 
     def learn(
         self,
@@ -104,25 +50,6 @@ class ClassificationHead(HeadNetwork, ClassificationNetwork):
         self.module.load_state_dict({"weight": found.weight, "bias": found.bias})
         tell(1, found.loss)
         return [found.loss]
-
-    def new_head(self) -> ClassificationHead:
-        """A network on the same backbone whose head can be trained without changing this one's."""
-        return type(self)(self.manifest, copy.deepcopy(self.module), self.device)
-
-    @torch.inference_mode()
-    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        return self._logits(self.features(batch))
-
-    @torch.inference_mode()
-    def logits_of(self, vectors: Tensor) -> Tensor:
-        """The head's output (B, C), given vectors (B, D) on the device."""
-        logits: Tensor = self.module(vectors)
-        return logits
-
-    def _logits(self, features: Sequence[ImageFeatures]) -> tuple[Tensor, Tensor]:
-        """Features (B, D) and logits (B, C), on the device."""
-        rows = self.vectors(features).to(self.device)
-        return rows, self.logits_of(rows)
 
 
 def cross_validate(

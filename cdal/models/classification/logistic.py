@@ -21,6 +21,10 @@ FEW = 100
 
 ITERATIONS = 100
 
+BIAS_SHARE = 0.01
+"""The penalty of a bias where classes are independent, as a share of that of a weight: enough to
+keep the bias of a class that no image has finite."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Logistic:
@@ -57,6 +61,55 @@ def fit_logistic(
         ModelError: the features are not all finite.
         Stopped: ``stop`` said so.
     """
+    shares = labels if labels.ndim == 2 else functional.one_hot(labels, len(class_weights)).float()
+    image_weights = shares @ class_weights
+    image_weights = image_weights / image_weights.sum()
+
+    def loss(logits: Tensor) -> Tensor:
+        each = functional.cross_entropy(logits, labels, reduction="none")
+        return (each * image_weights).sum()
+
+    return _fit(features, len(class_weights), loss, 1.0, penalty, stop)
+
+
+def fit_independent(
+    features: Tensor,
+    targets: Tensor,
+    penalty: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Logistic:
+    """Learn from features whether an image has each class, a logistic regression for each.
+
+    The loss is the binary cross entropy, a mean over the images and a sum over the classes. How
+    frequent a class is, is hardly penalised: rare ones must be improbable.
+
+    Args:
+        features: (N, D) float32.
+        targets: whether an image has each class, from 0 to 1, (N, C) float32.
+        penalty: as in ``fit_logistic``.
+        stop: asked before each evaluation of the loss.
+
+    Raises:
+        ModelError: the features are not all finite.
+        Stopped: ``stop`` said so.
+    """
+
+    def loss(logits: Tensor) -> Tensor:
+        each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return each.mean(0).sum()
+
+    return _fit(features, targets.shape[1], loss, BIAS_SHARE, penalty, stop)
+
+
+def _fit(
+    features: Tensor,
+    classes: int,
+    loss_of: Callable[[Tensor], Tensor],
+    bias_share: float,
+    penalty: float | None,
+    stop: Callable[[], bool],
+) -> Logistic:
+    """Minimise a loss of logits (N, C); the penalty of the biases is this share of the weights'."""
     if not features.isfinite().all():
         raise ModelError("The backbone's features are not all finite numbers.")
     if penalty is None:
@@ -64,10 +117,9 @@ def fit_logistic(
     mean = features.mean(0)
     std = features.std(0, correction=0).clamp(min=1e-3)
     x = functional.pad((features - mean) / std, (0, 1), value=1.0)
-    shares = labels if labels.ndim == 2 else functional.one_hot(labels, len(class_weights)).float()
-    image_weights = shares @ class_weights
-    image_weights = image_weights / image_weights.sum()
-    solution = torch.zeros(len(class_weights), x.shape[1], requires_grad=True)
+    penalties = torch.full((x.shape[1],), penalty)
+    penalties[-1] *= bias_share
+    solution = torch.zeros(classes, x.shape[1], requires_grad=True)
     optimiser = LBFGS(
         [solution],
         max_iter=ITERATIONS,
@@ -81,9 +133,8 @@ def fit_logistic(
         if stop():
             raise Stopped
         optimiser.zero_grad()
-        each = functional.cross_entropy(x @ solution.T, labels, reduction="none")
-        loss = (each * image_weights).sum()
-        total = loss + penalty / 2 * solution.square().sum()
+        loss = loss_of(x @ solution.T)
+        total = loss + (penalties / 2 * solution.square()).sum()
         torch.autograd.backward(total)
         losses.append(float(loss.detach()))
         return float(total.detach())

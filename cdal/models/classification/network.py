@@ -61,11 +61,12 @@ class ClassificationPrediction(Prediction):
         return [Classification(*pair) for pair in zip(best, confidence, strict=True)]
 
 
-class ClassificationNetwork(TaskNetwork):
-    """A classification network of torchvision with a head for the project's classes."""
+class ImageNetwork(TaskNetwork):
+    """A classification network of torchvision with a head for the project's classes.
 
-    task = "classification"
-    main_metric = "accuracy"
+    What its outputs mean is the task's.
+    """
+
     defaults = Defaults(
         learning_rate=2e-3,
         fine_tuning_rate=3e-4,
@@ -95,6 +96,25 @@ class ClassificationNetwork(TaskNetwork):
     def class_rows(self) -> Mapping[str, ClassRows]:
         return {"head.weight": ClassRows(), "head.bias": ClassRows()}
 
+    def augment(
+        self, images: Tensor, targets: Sequence[Tensor], draws: Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Shift, flip and recolour the images; their classes stay the same."""
+        return augment(images, draws), list(targets)
+
+    @torch.inference_mode()
+    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        with self.autocast():
+            features, logits = self.module(self.normalise(batch))
+        return features.float(), logits.float()
+
+
+class ClassificationNetwork(ImageNetwork):
+    """A network whose classes exclude each other."""
+
+    task = "classification"
+    main_metric = "accuracy"
+
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:  # noqa: ARG002
         """Check the class of an image, or its shares, which do not depend on the image's size."""
         if target.shape == (len(self.classes),) and target.is_floating_point():
@@ -112,12 +132,6 @@ class ClassificationNetwork(TaskNetwork):
 
     def count_classes(self, target: Tensor) -> Tensor:
         return shares(target, len(self.classes))
-
-    def augment(
-        self, images: Tensor, targets: Sequence[Tensor], draws: Generator
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Shift, flip and recolour the images; their classes stay the same."""
-        return augment(images, draws), list(targets)
 
     def predict(self, batch: Tensor) -> ClassificationPrediction:
         """Predict class probabilities and features of prepared images, (B, 3, S, S) uint8."""
@@ -154,12 +168,6 @@ class ClassificationNetwork(TaskNetwork):
             return functional.cross_entropy(logits, wanted, weights, label_smoothing=smoothing)
 
         return loss
-
-    @torch.inference_mode()
-    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        with self.autocast():
-            features, logits = self.module(self.normalise(batch))
-        return features.float(), logits.float()
 
     def _metrics(self, confusion: Tensor, loss: float) -> Metrics:
         counts = confusion.sum(1)

@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
-from cdal.models.classification.head import VECTORS_AT_ONCE, ClassificationHead
+from cdal.models.classification.head import ClassificationHead
 from cdal.models.classification.logistic import fit_logistic
+from cdal.models.classification.pooled import VECTORS_AT_ONCE
 from cdal.models.classification.shares import stacked
 from cdal.models.data import Dataset
 from cdal.models.errors import Stopped

@@ -29,7 +29,9 @@ SELECTORS = (
     '"core-set", "typiclust", "prob-cover", "badge", "bald", "mc-dropout", "committee", '
     '"suggestive-annotation" or "dropquery"'
 )
-NETWORKS = ", ".join([*(n for names in ARCHITECTURES.values() for n in names), "or timm:NAME"])
+NETWORKS = ", ".join(
+    [*dict.fromkeys(n for names in ARCHITECTURES.values() for n in names), "or timm:NAME"]
+)
 SERVES = "it serves <Choices>, <RectangleLabels>, <BrushLabels>, <PolygonLabels>."
 
 BAD_SETTINGS: list[tuple[Any, str]] = [
@@ -110,11 +112,6 @@ BAD_CONFIGS: list[tuple[str, str]] = [
         f"<View>{IMAGE}{CHOICES}{CHOICES.replace('label', 'mood')}</View>",
         'The image has 2 controls that this backend could serve ("label", "mood"); name one in '
         'the setting "control", such as {"control": "label"}.',
-    ),
-    (
-        "<View>" + IMAGE + CHOICES.replace(" toName", ' choice="multiple" toName') + "</View>",
-        'The <Choices> "label" has choice="multiple"; this backend serves one label per image: use '
-        'choice="single".',
     ),
     (
         "<View>" + IMAGE + CHOICES.replace(" toName", ' perRegion="true" toName') + "</View>",

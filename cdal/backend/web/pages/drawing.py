@@ -16,7 +16,7 @@ from cdal.backend.annotations.masks import Part, parts_of
 from cdal.backend.annotations.packing import unpack
 from cdal.backend.loop.predictions import FINDINGS
 from cdal.backend.settings import ProjectSettings
-from cdal.models import Segmentation
+from cdal.models import Multilabel, Segmentation
 
 MOST_SHAPES = 60
 """Shapes drawn per image; the largest."""
@@ -80,6 +80,12 @@ def drawing_of(
         shapes = [_of_part(part, classes, width / size[1], height / size[0]) for part in parts]
         return _of_shapes(width, height, shapes, _shares(shapes, width * height))
     result = to_result(control, classes, finding, (height, width), settings)
+    if isinstance(finding, Multilabel):
+        likely = result[0]["value"]["choices"] if result else []
+        sure = dict(zip(classes, finding.probabilities.tolist(), strict=True))
+        said = ", ".join(f"{name} {sure[name]:.0%}" for name in likely)
+        label = ", ".join(likely) or None
+        return Drawing(width, height, label, None, (), said or "nothing with enough confidence")
     if control.task == "classification":
         if not result:
             return Drawing(width, height, None, None, (), "nothing with enough confidence")

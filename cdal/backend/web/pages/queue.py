@@ -103,7 +103,8 @@ def _shown(
     if current.model_version_id is not None:
         version = session.get_one(ModelVersion, current.model_version_id)
         folder = services().config.scores_folder(project.id, version.number)
-        why = why_picked(folder, version.classes, reasons)
+        independent = draw.config is not None and draw.config.control.multiple
+        why = why_picked(folder, version.classes, reasons, independent)
     ranks = ranks_of(made(session, current), list(reasons))
     known = _what_they_are(session, current, near)
     return [

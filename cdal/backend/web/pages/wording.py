@@ -7,7 +7,13 @@ from datetime import datetime
 from cdal.backend.store.tables import now
 from cdal.backend.text import duration
 
-METRIC_NAMES = {"accuracy": "accuracy", "miou": "mIoU", "map_50": "mAP@0.5", "map": "mAP"}
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "miou": "mIoU",
+    "macro_f1": "macro F1",
+    "map_50": "mAP@0.5",
+    "map": "mAP",
+}
 
 
 def seconds(value: float | None) -> str:

@@ -178,11 +178,11 @@ def test_an_error_is_shown_with_advice_and_goes_away(ann: Admin, loop: Scenario)
     ann.open()
     config = loop.project.sdk.projects.get(id=loop.number).label_config
     assert config is not None
-    several = config.replace('choice="single"', 'choice="multiple"')
+    several = config.replace('choice="single"', 'choice="single" perRegion="true"')
     assert several != config
     loop.project.sdk.projects.update(id=loop.number, label_config=several)
     ann.sees("This needs your attention", "#state")
-    ann.sees('use choice="single"', "#state")
+    ann.sees("remove perRegion", "#state")
     ann.sees("change the labeling interface in Label Studio", "#state")
     ann.press("Try the reading again")
     ann.sees("repeats job")
