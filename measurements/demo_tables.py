@@ -1,6 +1,9 @@
 """The tables of the unattended demo in README.md, for all three tasks, one after the other.
 
     python measurements/demo_tables.py
+    python measurements/demo_tables.py --long-tail FOLDER --limit 1500 --budget 50 --rounds 8
+
+With --long-tail, class folders by `long_tail.py` instead, in random order and by the default.
 
 Each demo runs in a temporary folder, with one computing thread in the worker.
 """
@@ -28,12 +31,21 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the three data sets")
+    parser.add_argument("--long-tail", type=Path, help="a folder of class folders")
+    parser.add_argument("--limit", default="1500", help="with --long-tail")
+    parser.add_argument("--budget", default="50", help="with --long-tail")
     parser.add_argument("--rounds", default="3")
     options = parser.parse_args()
+    runs = [(options.data / name, more) for name, more in DEMOS.items()]
+    if options.long_tail is not None:
+        shared = ("--limit", options.limit, "--budget", options.budget)
+        runs = [
+            (options.long_tail, (*shared, *selector)) for selector in (("--selector", "random"), ())
+        ]
     failed = 0
-    for name, more in DEMOS.items():
-        images = (options.data / name).resolve()
-        say(f"\n{name} {' '.join(more)}")
+    for path, more in runs:
+        images = path.resolve()
+        say(f"\n{path.name} {' '.join(more)}")
         command = [sys.executable, "-m", "cdal", "demo", "--images", str(images), *more]
         with tempfile.TemporaryDirectory() as folder:
             ended = subprocess.run(

@@ -25,6 +25,12 @@ def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     demo.add_argument("--limit", type=_positive, metavar="N", help="use at most N images")
     demo.add_argument("--budget", type=_positive, metavar="N", help="images per round")
     demo.add_argument(
+        "--selector",
+        metavar="NAME",
+        help='how images are chosen, such as "margin"; with "random" the first round is random, '
+        "too; default: that of a project",
+    )
+    demo.add_argument(
         "--once",
         action="store_true",
         help="label automatically through Label Studio's API, print the results, and exit",
@@ -46,6 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
             rounds=arguments.rounds,
             once=arguments.once,
             budget=arguments.budget,
+            selector=arguments.selector,
         )
     )
 

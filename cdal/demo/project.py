@@ -137,7 +137,7 @@ def _config(control: str, label: str, classes: Sequence[str], attributes: str = 
 
 
 def project_settings(
-    images: ImageSet, to_label: Sequence[Example], budget: int | None
+    images: ImageSet, to_label: Sequence[Example], budget: int | None, selector: str | None = None
 ) -> dict[str, Any]:
     """The demo's project settings, which suit the images.
 
@@ -146,10 +146,15 @@ def project_settings(
         to_label: the examples in the project.
         budget: images per round; None: a fifteenth of ``to_label``, but at least 10 and at most
             100.
+        selector: of the project; with "random" the first round is random, too. None: the default.
     """
     settings: dict[str, Any] = {"budget": budget or max(10, min(100, len(to_label) // 15))}
     if settings["budget"] < MIN_LABELS:
         settings["min_labels"] = max(2, settings["budget"])  # so that every round trains
+    if selector is not None:
+        settings["selector"] = selector
+    if selector == "random":
+        settings["first_round"] = "random"
     if images.task == "segmentation" and _unlabelled_share(to_label) < MAX_UNLABELLED_SHARE:
         settings["unlabelled"] = "ignore"
     return settings

@@ -52,6 +52,7 @@ class Options:
     rounds: int
     once: bool
     budget: int | None
+    selector: str | None = None
     folder: Path = FOLDER
 
 
@@ -105,7 +106,7 @@ def _run(options: Options, console: Console) -> None:
             label_studio.wait_until_up(f"{label_studio.url}/health", START_SECONDS, now.show)
         with step(console, "Starting the backend") as now:
             backend.wait_until_up(f"{backend.url}/health", BACKEND_SECONDS, now.show)
-        set_up = SetUp(folder, state, images, examples, options.budget)
+        set_up = SetUp(folder, state, images, examples, options.budget, options.selector)
         project = _project(set_up, label_studio, backend, console)
         if options.once:
             pictures = pictures_of(examples, folder / "images")
@@ -156,6 +157,7 @@ class SetUp:
     images: ImageSet
     examples: Sequence[Example]
     budget: int | None
+    selector: str | None
 
 
 def _project(
@@ -178,7 +180,8 @@ def _project(
     if not state.connected:
         with step(console, "Connecting the backend"):
             to_label = [picture.example for picture in pictures]
-            project.connect(backend.url, project_settings(images, to_label, set_up.budget))
+            settings = project_settings(images, to_label, set_up.budget, set_up.selector)
+            project.connect(backend.url, settings)
             state.connected = True
             state.save(set_up.folder)
     with step(console, "Preparing the first round") as now:

@@ -66,6 +66,22 @@ def test_budget(tmp_path: Path, count: int, given: int | None, budget: int) -> N
     assert project_settings(images, to_label, given) == {"budget": budget}
 
 
+@pytest.mark.parametrize(
+    ("selector", "settings"),
+    [
+        (None, {}),
+        ("margin", {"selector": "margin"}),
+        ("random", {"selector": "random", "first_round": "random"}),
+    ],
+)
+def test_with_random_selection_the_first_round_is_random_too(
+    tmp_path: Path, selector: str | None, settings: dict[str, str]
+) -> None:
+    write_scenes(tmp_path, "detection", 8, size=32)
+    images = open_images(tmp_path)
+    assert project_settings(images, images.train, 12, selector) == {"budget": 12, **settings}
+
+
 @pytest.mark.parametrize(("given", "min_labels"), [(9, 9), (2, 2), (1, 2)])
 def test_a_small_budget_lowers_min_labels(tmp_path: Path, given: int, min_labels: int) -> None:
     write_scenes(tmp_path, "detection", 8, size=32)
