@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: demo test test-fast endurance check image-check clean
+.PHONY: demo test test-fast endurance check image-check docs clean
 
 demo: .venv/demo
 	.venv/bin/cdal demo $(ARGS)
@@ -24,6 +24,10 @@ check: .venv/test
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
+# The documentation as a site, in site/; a dead link is an error.
+docs: .venv/test
+	.venv/bin/zensical build --clean --strict
+
 # Checks docker/ without a container engine; the dry run needs root and takes minutes.
 image-check: .venv/test
 	.venv/bin/hadolint docker/Dockerfile
@@ -31,7 +35,7 @@ image-check: .venv/test
 	.venv/bin/python docker/dry_run.py $(or $(ROOT),/tmp/cdal-image) $(ARGS)
 
 clean:
-	rm -rf .demo
+	rm -rf .demo site
 
 .venv/%: pyproject.toml requirements.txt
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
