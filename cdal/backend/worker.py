@@ -15,6 +15,7 @@ from huey import Huey, crontab
 from huey.consumer import Consumer
 from sqlalchemy import func, select
 
+from cdal.allocator import keep_freed_memory
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import WorkerError
 from cdal.backend.jobs.messages import log_less
@@ -55,6 +56,7 @@ def run_worker(config: ServerConfig) -> None:
             was_killed = at_end.enter_context(_only_worker(config.data_folder))
         check_data_folder(config)
         os.nice(NICENESS)
+        keep_freed_memory()
         _share_processor(config)
         services = Services.open(_with_own_device(config), on_job_given_up)
         at_end.callback(services.store.close)

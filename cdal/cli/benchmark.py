@@ -19,8 +19,10 @@ def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from cdal.allocator import keep_freed_memory
     from cdal.benchmark.command import run
 
+    keep_freed_memory()
     return run(arguments)
 
 
