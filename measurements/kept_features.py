@@ -2,6 +2,7 @@
 
     python measurements/kept_features.py rescore
     python measurements/kept_features.py first-pass --images ../shared/data/camvid.zip --pool 300
+    python measurements/kept_features.py backbone --images ../shared/data/camvid.zip --threads 1
     python measurements/kept_features.py order --images ../shared/data/cifar10.zip --pool 10000
 
 ``rescore`` fills a feature store with vectors and scores all of them with a new head, class
@@ -9,9 +10,10 @@ mixtures included, as the job ``score`` does before it saves scores. ``first-pas
 job ``score`` over images that the backbone has not seen with two loops that only read, decode,
 prepare and show the same files to it: one in a process of its own, as a script would do it, and one
 with the worker's allocator, see ``cdal/allocator.py``. The job's head has learnt from a few images
-before, so that its predictions are realistic. ``order`` reads new labels as the job ``sync`` does
-and runs the jobs ``train``, ``score`` and ``select`` over a pool whose features are kept; calls to
-Label Studio are left out, and the images are served by a local web server. Every figure is given in
+before, so that its predictions are realistic. ``backbone`` shows images to the backbone, so many at
+once, first with the default allocator. ``order`` reads new labels as the job ``sync`` does and runs
+the jobs ``train``, ``score`` and ``select`` over a pool whose features are kept; calls to Label
+Studio are left out, and the images are served by a local web server. Every figure is given in
 seconds, and in those of the processor.
 """
 
@@ -77,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["rescore", "first-pass", "order"])
+    parser.add_argument("what", choices=["rescore", "first-pass", "backbone", "order"])
     parser.add_argument("--images", type=Path, help="labelled images, any layout")
     parser.add_argument("--task", help="where the layout does not say it")
     parser.add_argument("--pool", type=int, default=100_000, help="images, repeated if necessary")
@@ -95,9 +97,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as name:
-        {"rescore": rescore, "first-pass": first_pass, "order": order}[options.what](
-            options, Path(name)
-        )
+        {"rescore": rescore, "first-pass": first_pass, "backbone": backbone, "order": order}[
+            options.what
+        ](options, Path(name))
 
 
 def clocked(call: Callable[[], object]) -> tuple[float, float]:
@@ -179,6 +181,31 @@ def first_pass(options: argparse.Namespace, folder: Path) -> None:
             for number in (0, 1)
         ]
         report("ratio", f"{ratios[0]:.2f}, {ratios[1]:.2f} of the processor")
+
+
+def backbone(options: argparse.Namespace, folder: Path) -> None:  # noqa: ARG001
+    images = open_images(options.images, options.task)
+    network = head(options, images.task, images.classes)
+    some = torch.stack([network.prepare(decode(e.image())) for e in images.examples[:8]])
+
+    def seconds(size: int) -> tuple[float, float]:
+        before = os.times()
+        for batch in some.split(size):
+            network.extract(batch)
+        after = os.times()
+        system = after.system - before.system
+        return after.user - before.user + system, system
+
+    for name in ("default", "worker's"):
+        if name != "default":
+            keep_freed_memory()
+        for size in (8, 4, 2):
+            found = [min(each) for each in zip(*(seconds(size) for _ in range(4)), strict=True)]
+            processor, system = (f"{1000 * value / len(some):.0f}" for value in found)
+            report(
+                f"{name} allocator, {size} images at once",
+                f"{processor} ms of the processor per image, {system} of them in the system",
+            )
 
 
 def taught(network: HeadNetwork, images: ImageSet) -> None:

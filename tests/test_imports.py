@@ -66,6 +66,7 @@ ALLOWED = {
         "onnxruntime",
     },
     "cdal.backend": {
+        "cdal.allocator",
         "cdal.durable",
         "cdal.export",
         "cdal.mixture_kind",
@@ -99,6 +100,7 @@ ALLOWED = {
     },
     # Arguments alone; what runs a command is imported when it is called.
     "cdal.cli": {
+        "cdal.allocator",
         "cdal.version",
         "cdal.selectors",
         "cdal.models",
