@@ -190,7 +190,7 @@ def backbone(options: argparse.Namespace, folder: Path) -> None:  # noqa: ARG001
 
     def seconds(size: int) -> tuple[float, float]:
         before = os.times()
-        for batch in some.split(size):
+        for batch in torch.split(some, size):
             network.extract(batch)
         after = os.times()
         system = after.system - before.system
