@@ -23,6 +23,7 @@ ALLOWED = {
         "torch",
         "torchvision",
         "torchmetrics",
+        "pycocotools",
         "safetensors",
         "numpy",
         "timm",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -106,84 +108,67 @@ def resampled_precision(
     Raises:
         Stopped: ``stop`` returned True.
     """
-    tables = [_Matches.of(found, targets, label) for label in range(classes)]
-    values = []
-    for sample in counts:
-        if stop():
-            raise Stopped
-        drawn = np.asarray(sample)
-        values.append(mean_over_classes([table.precision(drawn) for table in tables]))
+    from pycocotools.cocoeval import COCOeval
+
+    # It prints what it does.
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge = COCOeval(*_coco(found, targets, classes), "bbox")
+        wanted = judge.params
+        wanted.iouThrs, wanted.recThrs = np.array([OVERLAP]), np.array(RECALLS)
+        wanted.areaRng, wanted.areaRngLbl = [[0, 1e10]], ["all"]
+        wanted.maxDets = [MOST_BOXES]
+        # Boxes and objects of an image are matched once, and not again for each sample.
+        judge.evaluate()
+        matches = np.array(judge.evalImgs, object).reshape(classes, len(found))
+        values = []
+        for sample in counts:
+            if stop():
+                raise Stopped
+            drawn = matches.repeat(sample, axis=1)
+            judge.evalImgs = drawn.reshape(-1).tolist()
+            judge._paramsEval.imgIds = wanted.imgIds = list(range(drawn.shape[1]))
+            judge.accumulate()
+            # 101 recalls × classes; -1 for a class without objects.
+            precision = judge.eval["precision"][0, :, :, 0, 0]
+            values.append(mean_over_classes([float(of) for of in precision.mean(0) if of >= 0]))
     return values
 
 
-@dataclass(frozen=True, slots=True)
-class _Matches:
-    """What was found of one class in N images: K boxes, the most confident first.
+def _coco(
+    found: Sequence[Mapping[str, Tensor]], targets: Sequence[Tensor], classes: int
+) -> tuple[Any, Any]:
+    """Objects and found boxes of images, as pycocotools takes them."""
+    from pycocotools.coco import COCO
 
-    The boxes of an image are matched once, as COCO does it, and not again for each sample.
-
-    Attributes:
-        images: the image of each box, (K,).
-        right: whether it belongs to an object, (K,).
-        objects: the number of objects in each image, (N,).
-    """
-
-    images: npt.NDArray[np.int64]
-    right: npt.NDArray[np.bool_]
-    objects: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(
-        cls, found: Sequence[Mapping[str, Tensor]], targets: Sequence[Tensor], label: int
-    ) -> _Matches:
-        rows: list[tuple[float, int, bool]] = []
-        objects = []
-        for row, (image, target) in enumerate(zip(found, targets, strict=True)):
-            own = image["labels"] == label
-            scores, order = image["scores"][own].sort(descending=True, stable=True)
-            boxes = image["boxes"][own][order[:MOST_BOXES]].double()
-            true = target[target[:, 4] == label, :4].double()
-            right = _belong(box_iou(boxes, true).tolist())
-            rows += [
-                (score, row, is_right)
-                for score, is_right in zip(scores[:MOST_BOXES].tolist(), right, strict=True)
-            ]
-            objects.append(len(true))
-        rows.sort(key=lambda box: -box[0])
-        return cls(
-            np.array([image for _, image, _ in rows], np.int64),
-            np.array([is_right for _, _, is_right in rows], np.bool_),
-            np.array(objects, np.int64),
-        )
-
-    def precision(self, counts: npt.NDArray[np.int64]) -> float | None:
-        """The average precision if each image occurs so often, (N,); None without objects."""
-        total = int((self.objects * counts).sum())
-        if not total:
-            return None
-        times = counts[self.images]
-        hits = np.cumsum(times * self.right)
-        precision = hits / np.maximum(np.cumsum(times), 1)
-        best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-        reached = np.searchsorted(hits / total, RECALLS)
-        return float(np.append(best_from_here, 0.0)[reached].mean())
-
-
-def _belong(overlaps: Sequence[Sequence[float]]) -> list[bool]:
-    """Whether each box, the most confident first, has an object that no box before it has.
-
-    Args:
-        overlaps: the intersection over union of K boxes with M objects, (K, M).
-    """
-    taken: set[int] = set()
-    right = []
-    for row in overlaps:
-        free = [(overlap, place) for place, overlap in enumerate(row) if place not in taken]
-        overlap, place = max(free, default=(0.0, -1))
-        right.append(overlap >= OVERLAP)
-        if overlap >= OVERLAP:
-            taken.add(place)
-    return right
+    objects = [(row[:, :4], row[:, 4], torch.ones(len(row))) for row in targets]
+    boxes = [(image["boxes"], image["labels"], image["scores"]) for image in found]
+    made = []
+    for images in (objects, boxes):
+        rows: list[dict[str, Any]] = []
+        for image, columns in enumerate(images):
+            for corners, label, score in zip(*(each.tolist() for each in columns), strict=True):
+                left, top, right, bottom = corners
+                width, height = right - left, bottom - top
+                rows.append(
+                    {
+                        "id": len(rows) + 1,
+                        "image_id": image,
+                        "category_id": int(label),
+                        "bbox": [left, top, width, height],
+                        "area": width * height,
+                        "score": score,
+                        "iscrowd": 0,
+                    }
+                )
+        table = COCO()
+        table.dataset = {
+            "images": [{"id": image} for image in range(len(images))],
+            "categories": [{"id": label} for label in range(classes)],
+            "annotations": rows,
+        }
+        table.createIndex()
+        made.append(table)
+    return made[0], made[1]
 
 
 def mean_over_classes(values: Sequence[float | None]) -> float:
