@@ -23,7 +23,7 @@ from cdal.backend.annotations.packing import pack
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.jobs.kinds import JobKind
-from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
+from cdal.backend.label_studio.client import ALL_IDS, LAST_ID, UNCERTAINTY_SAMPLING
 from cdal.backend.label_studio.data import (
     MLBackendInfo,
     PredictionInfo,
@@ -302,29 +302,40 @@ class FakeLabelStudio:
     def read_project(self) -> ProjectInfo:
         return self.info
 
-    def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
+    def tasks(
+        self, changed_since: str | None = None, after: int = 0, until: int = LAST_ID
+    ) -> Iterator[TaskInfo]:
         since = changed_since or ""
-        return iter([task for task in self.known.values() if task.updated_at >= since])
+        for task_id in sorted(self.known):
+            task = self.known.get(task_id)  # it may be deleted meanwhile
+            if task is not None and task.updated_at >= since and after < task_id <= until:
+                yield task
 
-    def count(self, labelled: bool = False) -> int:
-        return sum(not labelled or task.annotations > 0 for task in self.known.values())
+    def newest_change(self) -> str | None:
+        return max((task.updated_at for task in self.known.values()), default=None)
+
+    def count(self, labelled: bool = False, among: tuple[int, int] = ALL_IDS) -> int:
+        return sum(
+            among[0] <= task.task_id <= among[1] and (not labelled or task.annotations > 0)
+            for task in self.known.values()
+        )
 
     def annotations(
-        self, changed_since: str | None = None
+        self, changed_since: str | None = None, among: tuple[int, int] = ALL_IDS
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         since = changed_since or ""
-        older = {task.task_id for task in self.known.values() if task.updated_at < since}
-        return iter([pair for pair in self.given.items() if pair[0] not in older])
-
-    def prediction(self, number: int) -> PredictionInfo | None:
-        self.calls.append(f"prediction {number}")
-        return self.predictions.get(number)
+        left_out = {
+            task.task_id
+            for task in self.known.values()
+            if task.updated_at < since or not among[0] <= task.task_id <= among[1]
+        }
+        return iter([pair for pair in self.given.items() if pair[0] not in left_out])
 
     def people(self) -> dict[int, str]:
         return {1: "Ada Lovelace"}
 
-    def task_ids(self) -> set[int]:
-        return set(self.known)
+    def task_ids(self, among: tuple[int, int] = ALL_IDS) -> set[int]:
+        return {task_id for task_id in self.known if among[0] <= task_id <= among[1]}
 
     def import_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> int:
         self.calls.append("import")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,11 @@ PAGE = 1000
 
 ANNOTATED_PAGE = 100
 """Tasks per page with their annotations: brush strokes may take hundreds of kilobytes per task."""
+
+LAST_ID = 2**31 - 1
+"""The largest id that a task can have."""
+
+ALL_IDS = (1, LAST_ID)
 
 DELETING_SECONDS = 600.0
 
@@ -153,49 +159,94 @@ class LabelStudioClient:
         with asking_to("change the webhook"):
             self._sdk.webhooks.update(id=webhook.webhook_id, url=webhook.url, headers=dict(headers))
 
-    def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
-        """All tasks, or those changed at or after a time that Label Studio gave."""
-        conditions = []
-        if changed_since is not None:
-            conditions.append(
-                condition("updated_at", "greater_or_equal", "Datetime", changed_since)
-            )
+    def tasks(
+        self, changed_since: str | None = None, after: int = 0, until: int = LAST_ID
+    ) -> Iterator[TaskInfo]:
+        """Tasks in the order of their ids, read page by page.
+
+        Each page begins after the last id of the one before, and not at an offset: so a task that
+        is deleted meanwhile makes no other be left out, and a page deep in a large project takes no
+        longer than the first.
+
+        Args:
+            changed_since: only those changed at or after a time that Label Studio gave.
+            after: only those with a larger id.
+            until: only those with this id or a smaller one.
+        """
         include = (
             "id,data,total_annotations,cancelled_annotations,updated_at,"
             "completed_at,annotators,avg_lead_time"
         )
-        with asking_to("list the tasks"):
-            for task in self._sdk.tasks.list(
-                project=self.project,
-                page_size=PAGE,
-                include=include,
-                resolve_uri=False,
-                query=query_of(conditions),
-            ):
+        conditions = [] if changed_since is None else [_changed_since(changed_since)]
+        for page in self._pages(include, conditions, after, until):
+            for task in page:
                 yield _task_info(task)
 
-    def count(self, labelled: bool = False) -> int:
-        """How many tasks there are, or only how many of them have a submitted annotation."""
+    def newest_change(self) -> str | None:
+        """The newest time of change of a task, as Label Studio gave it; None without tasks."""
+        with asking_to("find the newest change"):
+            page = self._sdk.tasks.list(
+                project=self.project,
+                page_size=1,
+                include="id,updated_at",
+                query=json.dumps({"ordering": ["-tasks:updated_at"]}),
+            )
+            newest = [moment_of(task.updated_at) for task in page.items or ()]
+        return stamp(newest[0]) if newest and newest[0] is not None else None
+
+    def count(self, labelled: bool = False, among: tuple[int, int] = ALL_IDS) -> int:
+        """How many tasks there are, or only how many of them have a submitted annotation.
+
+        Args:
+            labelled: whether only those count.
+            among: the first and the last id that count.
+        """
         conditions = [_HAS_ANNOTATION] if labelled else []
+        if among != ALL_IDS:
+            conditions.append(_among(*among))
         with asking_to("count the tasks"):
             pager = self._sdk.tasks.list(
                 project=self.project, page_size=1, include="id", query=query_of(conditions)
             )
         return int(pager.response.total)
 
+    def _pages(
+        self, include: str, conditions: Sequence[dict[str, object]], after: int, until: int
+    ) -> Iterator[Sequence[RoleBasedTask]]:
+        """Pages of tasks in the order of their ids."""
+        while after < until:
+            some = [*conditions]
+            if (after, until) != (0, LAST_ID):
+                some.append(_among(after + 1, until))
+            with asking_to("list the tasks"):
+                page = self._sdk.tasks.list(
+                    project=self.project,
+                    page_size=PAGE,
+                    include=include,
+                    resolve_uri=False,
+                    query=query_of(some),
+                )
+            tasks = page.items or []
+            if tasks:
+                yield tasks
+            if len(tasks) < PAGE:
+                return
+            after = int(tasks[-1].id)
+
     def annotations(
-        self, changed_since: str | None = None
+        self, changed_since: str | None = None, among: tuple[int, int] = ALL_IDS
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """Annotations, without drafts, of every task that has a submitted one.
 
         Args:
             changed_since: only of tasks changed at or after this time, as Label Studio gave it.
+            among: the first and the last id of these tasks.
         """
         conditions = [_HAS_ANNOTATION]
         if changed_since is not None:
-            conditions.append(
-                condition("updated_at", "greater_or_equal", "Datetime", changed_since)
-            )
+            conditions.append(_changed_since(changed_since))
+        if among != ALL_IDS:
+            conditions.append(_among(*among))
         # Task and annotation fields together: Label Studio filters both levels by one list.
         include = (
             "id,annotations,result,was_cancelled,ground_truth,updated_at,"
@@ -357,11 +408,19 @@ class LabelStudioClient:
             data["hiddenColumns"] = _COLUMNS
             return int(self._sdk.views.create(project=self.project, data=data).id)
 
-    def task_ids(self) -> set[int]:
-        """Ids of all tasks."""
-        with asking_to("list the tasks"):
-            pager = self._sdk.tasks.list(project=self.project, page_size=PAGE, include="id")
-            return {int(task.id) for task in pager}
+    def task_ids(self, among: tuple[int, int] = ALL_IDS) -> set[int]:
+        """Ids of all tasks, or of those from one id to another."""
+        first, last = among
+        pages = self._pages("id", [], first - 1, last)
+        return {int(task.id) for page in pages for task in page}
+
+
+def _changed_since(time: str) -> dict[str, object]:
+    return condition("updated_at", "greater_or_equal", "Datetime", time)
+
+
+def _among(first: int, last: int) -> dict[str, object]:
+    return condition("id", "in", "Number", {"min": first, "max": last})
 
 
 def _task_info(task: RoleBasedTask) -> TaskInfo:

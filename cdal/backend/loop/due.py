@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.kinds import JobKind
@@ -81,7 +81,8 @@ class Facts:
         train_every: new labels that cause a training before the budget is met; None: none do.
         paused: whether somebody paused the project.
         tasks: all images of the project.
-        waiting: images that somebody can label: not labelled, not ended, without a problem.
+        waiting: whether there are images that somebody can label: not labelled, not ended, without
+            a problem.
         labelled: images with a submitted annotation.
         learnt: labelled images when a training last began.
         changed: labels that were corrected, deleted or got another opinion since a training had
@@ -103,7 +104,7 @@ class Facts:
     train_every: int | None = None
     paused: bool = False
     tasks: int = 0
-    waiting: int = 0
+    waiting: bool = False
     labelled: int = 0
     learnt: int = 0
     changed: int = 0
@@ -299,7 +300,7 @@ def read_facts(
         train_every=settings.trains_every,
         paused=project.paused_at is not None,
         tasks=count_tasks(session, project_id),
-        waiting=_count(session, waiting(project_id)),
+        waiting=bool(session.scalar(select(exists().where(waiting(project_id))))),
         labelled=count_labelled(session, project_id),
         learnt=project.training_labels,
         changed=_count(session, changed_labels(project_id)),
@@ -336,7 +337,9 @@ def _read_unfinished(session: Session, project: Project) -> UnfinishedRound | No
 
 def _label_just_came(session: Session, project_id: int) -> bool:
     newest = select(func.max(Submission.labelled_at)).filter_by(project_id=project_id)
-    changed = select(func.max(Task.label_changed_at)).filter_by(project_id=project_id)
+    changed = select(func.max(Task.label_changed_at)).where(
+        Task.project_id == project_id, Task.label_changed_at.is_not(None)
+    )
     # A clock that is ahead must not put a training off for hours.
     times = (session.scalar(newest), session.scalar(changed))
     return any(time is not None and seconds_since(time) < PAUSE.total_seconds() for time in times)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from cdal.backend.loop import prune, recheck
-from cdal.backend.loop.changes import read_changes
+from cdal.backend.loop.changes import is_reading_all, read_changes
 from cdal.backend.loop.connection import POLL, is_connected
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import Decision, Facts, decide, read_facts
@@ -20,6 +20,8 @@ def run(work: Context) -> str:
     read = read_changes(work)
     if not is_connected(work):
         return "Label Studio lists no ML backend for the project"
+    if is_reading_all(work):
+        return _with_a_part(work, read)
     with work.services.store.transaction() as session:
         _forget_deleted_labels(work, session)
         decisions = _do_what_is_due(work, session)
@@ -30,6 +32,24 @@ def run(work: Context) -> str:
     if topped_up is not None:
         decisions.append(topped_up)
     return f"{read} tasks read; {', '.join(decisions) or 'nothing to do'}"
+
+
+def _with_a_part(work: Context, read: int) -> str:
+    """Let people label what is known of a large project, and go on reading it."""
+    begun = ""
+    with work.services.store.transaction() as session:
+        facts = read_facts(session, work.project.id, work.settings)
+        if (
+            facts.open is None
+            and facts.unfinished is None
+            and facts.waiting
+            and not (facts.paused or facts.round_just_failed)
+        ):
+            begin_round(session, work.services.jobs, work.project.id)
+            begun = "; a round is due with these"
+        work.request(session, "sync", "more tasks to read")
+    top_up(work)
+    return f"{read} tasks read, more are to come{begun}"
 
 
 def _forget_deleted_labels(work: Context, session: Session) -> None:

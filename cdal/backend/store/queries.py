@@ -46,9 +46,8 @@ def changed_labels(project_id: int) -> ColumnElement[bool]:
     """The condition on tasks that a training has learnt their label, which was changed or deleted
     since.
     """
-    is_deleted = (Task.annotations == 0) & Task.learnt_as.is_not(None)
-    is_changed = (Task.annotations > 0) & (Task.labelled_as != Task.learnt_as)
-    return (Task.project_id == project_id) & (is_deleted | is_changed)
+    is_changed = (Task.annotations == 0) | (Task.labelled_as != Task.learnt_as)
+    return (Task.project_id == project_id) & Task.learnt_as.is_not(None) & is_changed
 
 
 def forget_changes(session: Session, project_id: int) -> None:
@@ -69,8 +68,12 @@ def count_unusable(session: Session, project_id: int) -> int:
 def forget_all_but(session: Session, project_id: int, existing: set[int]) -> None:
     """Forget the tasks that Label Studio no longer has."""
     known = session.scalars(select(Task.task_id).filter_by(project_id=project_id))
-    gone = [task_id for task_id in known if task_id not in existing]
-    for ids in chunks(gone, IDS_PER_QUERY):
+    forget_tasks(session, project_id, [task_id for task_id in known if task_id not in existing])
+
+
+def forget_tasks(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
+    """Forget tasks that were deleted."""
+    for ids in chunks(task_ids, IDS_PER_QUERY):
         session.execute(delete(Task).where(Task.project_id == project_id, Task.task_id.in_(ids)))
 
 

@@ -50,6 +50,12 @@ IGNORE_SKIPPED = "IGNORE_SKIPPED"
 """Label Studio's name for what a project does with skipped tasks: nobody is served them again."""
 
 
+def _some(name: str, condition: str) -> Index:
+    """An index of the tasks of each project that meet a condition."""
+    where = text(condition)
+    return Index(name, "project_id", "task_id", sqlite_where=where, postgresql_where=where)
+
+
 class Project(Base):
     """A Label Studio project that this backend is connected to."""
 
@@ -74,6 +80,8 @@ class Project(Base):
     view_id: Mapped[int | None]
     skip_queue: Mapped[str | None] = mapped_column(String(40))  # Label Studio's, for skipped tasks
     changes_seen: Mapped[str | None] = mapped_column(String(40))  # newest task change known
+    read_up_to: Mapped[int | None]  # the last id saved by a reading of all tasks; None: no such
+    read_since: Mapped[str | None] = mapped_column(String(40))  # the newest change as it began
     training_labels: Mapped[int] = mapped_column(default=0)  # labelled when a training last began
     problem: Mapped[str | None] = mapped_column(Text)  # what keeps the project from being served
     problem_advice: Mapped[str | None] = mapped_column(Text)  # what a person can do about it
@@ -97,9 +105,17 @@ class Project(Base):
 
 
 class Task(Base):
-    """A task as last read from Label Studio."""
+    """A task as last read from Label Studio.
+
+    The indexes are small, and let a label be noticed without looking at every task.
+    """
 
     __tablename__ = "tasks"
+    __table_args__ = (
+        _some("labelled_tasks", "annotations > 0"),
+        _some("learnt_tasks", "learnt_as IS NOT NULL"),
+        _some("changed_tasks", "label_changed_at IS NOT NULL"),
+    )
 
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     task_id: Mapped[int] = mapped_column(primary_key=True)

@@ -32,12 +32,12 @@ from cdal.backend.store.tables import IGNORE_SKIPPED, Project, Round, Submission
 
 # The table.
 
-NEW = Facts(budget=10, min_labels=5, tasks=100, waiting=100)
+NEW = Facts(budget=10, min_labels=5, tasks=100, waiting=True)
 """A project in which nobody has labelled yet."""
 
 EXHAUSTED = Facts(budget=10, min_labels=5, tasks=100, labelled=100, learnt=90, serving=True)
 
-OPEN = replace(NEW, serving=True, waiting=80, labelled=20, learnt=20, open=OpenRound(3, 10, 20))
+OPEN = replace(NEW, serving=True, waiting=True, labelled=20, learnt=20, open=OpenRound(3, 10, 20))
 """Round 3 is open; it began at 20 labels and asks for 10."""
 
 COLD = replace(NEW, open=OpenRound(1, 10), waits_for_typical=True)
@@ -78,7 +78,7 @@ CASES: list[tuple[Facts, Step | None, str | None]] = [
     (replace(NEW, unfinished=MAKING), "resume the round", "round 4 goes on"),
     (opened(30, unfinished=MAKING), "resume the round", "round 4 goes on"),
     # No round is open.
-    (replace(NEW, tasks=0, waiting=0), None, "the project has no tasks yet"),
+    (replace(NEW, tasks=0, waiting=False), None, "the project has no tasks yet"),
     (NEW, "begin a round", "a round is due"),
     (replace(NEW, labelled=4), "begin a round", "a round is due"),
     (replace(NEW, labelled=5), "train", "a training is due"),
@@ -129,7 +129,7 @@ CASES: list[tuple[Facts, Step | None, str | None]] = [
     (opened(changed=10, training=True), None, None),
     (opened(35, training_asked=30, changed=5), "train", "10 new or changed labels"),
     (opened(changed=3, train_every=3), "train", "3 new or changed labels"),
-    (opened(30, training_asked=30, changed=1, waiting=0), "train", "1 new or changed labels"),
+    (opened(30, training_asked=30, changed=1, waiting=False), "train", "1 new or changed labels"),
     (opened(100, learnt=100, labels=100, left=0, changed=4, label_just_came=True), None, None),
     (replace(EXHAUSTED, learnt=100, changed=45), "train", "a training is due"),
     (
@@ -251,7 +251,7 @@ def test_of_a_project_at_work(services: Services, project: Project) -> None:
         train_every=7,
         paused=True,
         tasks=6,
-        waiting=4,  # others are served what one has skipped
+        waiting=True,  # others are served what one has skipped
         labelled=1,
         learnt=1,
         label_just_came=True,
@@ -310,7 +310,7 @@ def test_deleted_images_and_those_that_a_skip_ended_count_as_settled(services: S
 def test_one_person_who_skips_everything_settles_nothing_for_others(services: Services) -> None:
     for task_id in range(1, 6):
         change(services, task_id, skips=1)
-    assert facts_of(services).waiting == 5
+    assert facts_of(services).waiting is True
     assert (has_budget(services), is_finished(services)) == (False, False)
 
 

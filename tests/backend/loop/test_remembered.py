@@ -9,6 +9,7 @@ import pytest
 from support.offline import CONFIG, FakeLabelStudio, add_project, make_services, make_work
 
 from cdal.backend.label_studio import remembered
+from cdal.backend.label_studio.client import ALL_IDS
 from cdal.backend.label_studio.data import ProjectInfo
 from cdal.backend.loop import labelled_set
 from cdal.backend.loop.changes import read_changes
@@ -24,9 +25,11 @@ class LabelStudio(FakeLabelStudio):
         super().__init__(info=ProjectInfo("Pets", config, "", ""))
         self.since: list[str | None] = []
 
-    def annotations(self, changed_since: str | None = None) -> Any:
+    def annotations(
+        self, changed_since: str | None = None, among: tuple[int, int] = ALL_IDS
+    ) -> Any:
         self.since.append(changed_since)
-        return super().annotations(changed_since)
+        return super().annotations(changed_since, among)
 
     def choose(self, task: int, label: str, at: str) -> None:
         self.label(task, at=at)

@@ -25,7 +25,7 @@ from support.offline import (
 )
 
 from cdal.backend.label_studio.data import stamp
-from cdal.backend.loop import changes, due, queue, rounds, sync
+from cdal.backend.loop import due, queue, rounds, saved_tasks, sync
 from cdal.backend.loop import select as select_job
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Job, Prediction, Project, Round, Task, now
@@ -478,7 +478,7 @@ def test_a_kill_while_changes_are_written_loses_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Changes that were not written are older than those that were, and must be read again."""
-    monkeypatch.setattr(changes, "CHUNK", 4)
+    monkeypatch.setattr(saved_tasks, "CHUNK", 4)
     label_studio.add_tasks(range(1, 11))
     run(services, project, label_studio)
     label_studio.label(1, skips=1, annotations=0, at="2026-03-02T00:00:00Z")
