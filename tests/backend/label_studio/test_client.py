@@ -97,6 +97,14 @@ def test_tasks_annotations_and_counts(
     assert [(tasks[i].annotations, tasks[i].skips) for i in ids] == [(0, 0), (1, 0), (0, 1), (0, 0)]
     assert (client.count(), client.count(labelled=True)) == (4, 1)
     assert client.task_ids() == set(ids)
+    middle = (ids[1], ids[2])
+    assert client.task_ids(middle) == set(middle)
+    assert (client.count(among=middle), client.count(labelled=True, among=middle)) == (2, 1)
+    monkeypatch.setattr(client_module, "PAGE", 1)
+    assert [task.task_id for task in client.tasks(after=ids[0])] == ids[1:]
+    assert [task.task_id for task in client.tasks(after=ids[0], until=ids[2])] == ids[1:3]
+    assert client.newest_change() == max(task.updated_at for task in tasks.values())
+    assert list(dict(client.annotations(among=(ids[2], ids[3])))) == []
 
     newest = max(task.updated_at for task in tasks.values())
     annotator.submit(ids[3], "cat")
