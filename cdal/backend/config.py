@@ -94,11 +94,12 @@ class ServerConfig(BaseSettings):
         "threads for pages and the API, and some for Label Studio's short calls.",
     )
     worker_threads: int = Field(
-        9,
+        11,
         ge=6,
-        description="Jobs that run at the same time: one training, one scoring, one for the pages, "
-        "one in the background, one for upkeep, and the short ones that notice new labels and "
-        "refill the queues; one of those is left for other Label Studios.",
+        description="Jobs that run at the same time: one training, up to three that score or "
+        "select, one for the pages, one in the background, one for upkeep, and the short ones that "
+        "notice new labels and refill the queues; one of those is left for other Label Studios. "
+        "With fewer than 11, fewer projects are scored at the same time.",
     )
     workers: int = Field(
         1,

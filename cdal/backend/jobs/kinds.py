@@ -28,7 +28,8 @@ of a new round. What people only look at holds up nothing, nor does what gives w
 """
 
 SHARED_LANES: frozenset[Lane] = frozenset({"train", "score", "look", "background", "upkeep"})
-"""Of these lanes, a worker runs one job at a time.
+"""Of these lanes, a worker runs one job at a time; but a scoring or selection that takes long lets
+those of other projects run beside it, see `jobs/manager.py`.
 
 Two trainings would only slow each other down, and a thread must always be free for the lane in
 which labels are noticed and queues are filled.

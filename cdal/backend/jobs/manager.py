@@ -35,6 +35,14 @@ MAX_ATTEMPTS = 3
 MAX_DEATHS = 10
 """After so many deaths of a worker during the same job, the job is to blame."""
 CHECK_MEMORY = "check whether the machine ran out of memory; then start the step again below."
+SHARE_S = 60.0
+"""For so long a project's scoring or selection has the lane to itself. If it takes longer, as a
+large pool or the training of a policy may, those of other projects run beside it; the minute's poll
+finds them."""
+
+THREADS_FOR_ONE = 9
+"""Threads with which one project is scored at a time; each of two more allows another."""
+
 LONGEST_WAIT_S = 300.0
 """A job that waits for something else, such as Label Studio, is tried at least this often."""
 
@@ -68,7 +76,9 @@ class Jobs:
         """The number of the worker that this process is."""
         self.servers = Servers()
         # A thread is left for the other servers, besides one for each shared lane.
-        self._per_server = max(1, threads - len(SHARED_LANES) - 1)
+        self._scoring_at_once = 1 + min(2, max(0, threads - THREADS_FOR_ONE))
+        shared = len(SHARED_LANES) - 1 + self._scoring_at_once
+        self._per_server = max(1, threads - shared - 1)
         self._open_queue = open_queue
         self._on_given_up = on_given_up
         self._work: Callable[[int], object] | None = None
@@ -259,12 +269,18 @@ class Jobs:
 
     def _lane_is_busy(self, session: Session, job: Job) -> bool:
         lane = KINDS[job.kind].lane
-        kinds = _kinds_of(lane)
-        query = select(func.count(Job.id)).where(Job.state == "running", Job.kind.in_(kinds))
-        in_the_way = Job.project_id == job.project_id
-        if lane in SHARED_LANES:
-            in_the_way |= Job.worker_id.is_not_distinct_from(self.worker)
-        return bool(session.scalar(query.where(in_the_way)))
+        running = (Job.state == "running") & Job.kind.in_(_kinds_of(lane))
+        own = select(Job.id).where(running, Job.project_id == job.project_id)
+        if session.scalars(own).first() is not None:
+            return True
+        if lane not in SHARED_LANES:
+            return False
+        here = Job.worker_id.is_not_distinct_from(self.worker)
+        begun = session.scalars(select(Job.started_at).where(running, here)).all()
+        if lane != "score":
+            return bool(begun)
+        in_its_share = any(at is not None and seconds_since(at) < SHARE_S for at in begun)
+        return in_its_share or len(begun) >= self._scoring_at_once
 
     def cancel(self, session: Session, job_id: int, asked_by: str) -> bool:
         """End a waiting job, or mark a running one, which its worker notices within a second.

@@ -13,7 +13,7 @@ from support.offline import add_project, job_of, jobs_of, make_services
 from support.servers import PostgreSQL, RedisServer
 
 from cdal.backend.jobs.kinds import JobKind
-from cdal.backend.jobs.manager import MAX_DEATHS
+from cdal.backend.jobs.manager import MAX_DEATHS, SHARE_S
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, Round, now
 
@@ -120,6 +120,43 @@ def test_lanes(
     assert services.jobs.claim(ask(services, running))
     waiting = ask(services, asked, project=1 if same_project else 2)
     assert (services.jobs.claim(waiting) is not None) == may_run
+
+
+def began_long_ago(services: Services, job_id: int) -> None:
+    with services.store.transaction() as session:
+        job = session.get_one(Job, job_id)
+        job.started_at = now() - timedelta(seconds=SHARE_S + 1)
+
+
+def test_a_long_selection_of_one_project_holds_up_no_other(tmp_path: Path) -> None:
+    """Fifty projects: one trains its policy for hours, and the others take turns beside it."""
+    services = make_services(tmp_path)
+    for number in range(1, 51):
+        add_project(services, uid=f"{number}.1", label_studio_id=number)
+    long = ask(services, "select", project=1)
+    assert services.jobs.claim(long)
+    others = [ask(services, "score", project=number) for number in range(2, 51)]
+    assert services.jobs.claim(others[0]) is None  # it has its share first
+    began_long_ago(services, long)
+    for job_id in others:
+        assert services.jobs.claim(job_id)
+        late = ask(services, "select", project=50 if job_id == others[0] else 2)
+        assert services.jobs.claim(late) is None  # these still take turns
+        services.jobs.finish(job_id, "done")
+    # A newer round of the same project waits all the same.
+    assert services.jobs.claim(ask(services, "score", project=1)) is None
+
+
+def test_long_selections_leave_threads_for_labels(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    for number in range(1, 6):
+        add_project(services, uid=f"{number}.1", label_studio_id=number)
+    for number in range(1, 4):
+        job_id = ask(services, "select", project=number)
+        assert services.jobs.claim(job_id)
+        began_long_ago(services, job_id)
+    assert services.jobs.claim(ask(services, "select", project=4)) is None
+    assert services.jobs.claim(ask(services, "sync", project=4))
 
 
 def test_unknown_and_finished_jobs_cannot_be_claimed(services: Services) -> None:
