@@ -29,7 +29,7 @@ from cdal.selectors.diversity import DiversityEmbedding, Missing
 from cdal.selectors.mixtures import Region, mixtures_of_vectors
 
 NEIGHBOURS = 20
-RIVALS = ("random", "cdal-cs")
+RIVALS = ("random", "margin", "core-set", "cdal-cs")
 
 
 Columns = Callable[[Tensor], Tensor]
