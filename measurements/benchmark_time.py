@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,7 +71,7 @@ def main() -> None:
     total = 0.0
     for name in SELECTORS:
         selector = make_selector(name)
-        chosen, _ = seconds_of(lambda selector=selector: selector.select(pool, options.step))
+        chosen, _ = seconds_of(partial(selector.select, pool, options.step))
         of_seed = options.steps * (trained + measured) + (options.steps - 1) * (scored + chosen)
         total += options.seeds * of_seed
         print(f"{name}: selecting {chosen:.2f} s, a seed {of_seed:.1f} s", flush=True)
