@@ -14,7 +14,7 @@ from cdal.benchmark.data_set import Part
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder
 from cdal.benchmark.loaded_data import LoadedData
-from cdal.benchmark.plan import Plan, kind_of, machine, make_plan
+from cdal.benchmark.plan import Plan, kind_of, machine, make_plan, pool_of
 from cdal.benchmark.simulation import Simulation
 from cdal.datasets import DatasetError
 from cdal.models import ModelError
@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.benchmark_command == "report":
             return 0 if _report(arguments.folder) else 2
+        if arguments.benchmark_command == "figure":
+            return _figure(arguments)
         return _simulate(arguments)
     except (BenchmarkError, DatasetError, ModelError, OptionError, PoolError) as error:
         sys.stderr.write(f"cdal benchmark: {error}\n")
@@ -131,6 +133,20 @@ def _report(folder: Path, pool: Part | None = None) -> bool:
         return False
     _say(f"report: {write_report(folder, pool)}")
     return True
+
+
+def _figure(arguments: argparse.Namespace) -> int:
+    """Draw a figure of the paper, if the libraries are installed."""
+    try:
+        from cdal.benchmark.report import write_figure
+    except ImportError as error:
+        _say(f"no figure: {error.name} is not installed")
+        return 2
+    file = write_figure(
+        arguments.name, arguments.folders, arguments.out, pool_of, arguments.class_name
+    )
+    _say(f"figure: {file}")
+    return 0
 
 
 def _compare_values(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,12 +171,27 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         keep_scores=arguments.keep_scores,
         oracle=arguments.oracle,
         regions=arguments.regions,
+        repaired=arguments.repaired,
     )
     recipe(settings, seed=0)  # raises if its numbers are wrong
     # Whether it starts from pretrained weights depends on those available on this machine.
     example = new_network(settings, data.classes, device, seed=0)
     settings = replace(settings, pretrained=example.manifest.pretrained)
     return Plan(settings, curves, data, device, grid)
+
+
+def pool_of(settings: Mapping[str, Any]) -> Part:
+    """The pool of a simulation, given its settings as JSON data.
+
+    Raises:
+        BenchmarkError, DatasetError: the images are not where they were.
+    """
+    path, protocol = Path(settings["dataset"]), settings["protocol"]
+    if protocol is None:
+        data = open_data_set(path, settings["task"], settings["unlabelled"])
+    else:
+        data = open_for_protocol(path, f"paper:{protocol}", settings["unlabelled"])[1]
+    return data.limited(settings["limit"], settings["test_limit"]).pool
 
 
 def kind_of(arguments: argparse.Namespace) -> tuple[str, int]:

@@ -38,6 +38,7 @@ class Settings:
         oracle: whether the pool is scored by a network trained on all its labels.
         regions: the side of the regions that are labelled, in pixels of the network's images; None
             for whole images.
+        repaired: whether a protocol is followed with this project's own method.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class Settings:
     keep_scores: bool
     oracle: bool
     regions: int | None = None
+    repaired: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""
@@ -76,7 +78,7 @@ class Settings:
     def differences(self, before: Mapping[str, Any]) -> list[str]:
         """The differences that keep these settings from continuing others, given as JSON data."""
         # Older simulations had no other.
-        before = {"first_round": "random", "regions": None, **before}
+        before = {"first_round": "random", "regions": None, "repaired": False, **before}
         return [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in _plain(self.to_dict()).items()

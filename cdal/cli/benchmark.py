@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cdal.benchmark.ablations import ABLATIONS, DEFAULT_SELECTORS
+from cdal.benchmark.paper_figures import FIGURES
 from cdal.selectors import SELECTORS
 
 
@@ -49,6 +50,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     _add_simulation(add)
     _add_method(add)
+    figure = commands.add_parser(
+        "figure",
+        help="draw a figure or table of the paper from the folders of runs",
+        description="; ".join(f"{name}: {what}" for name, what in FIGURES.items()),
+    )
+    figure.add_argument("name", choices=list(FIGURES), metavar="NAME")
+    figure.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="given as --out")
+    figure.add_argument(
+        "--out", type=Path, metavar="FILE", help="svg, png or md; default: in the first DIR"
+    )
+    figure.add_argument(
+        "--class",
+        dest="class_name",
+        metavar="NAME",
+        help="1: the class; default: the one that is confused most",
+    )
     report = commands.add_parser("report", help="redraw the report of the finished steps")
     report.add_argument("folder", type=Path, metavar="DIR", help="the folder given as --out")
 

@@ -9,13 +9,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cdal.benchmark.data_set import Part
-from cdal.benchmark.report.plots import PickedImage, embed, embedding_picks, mixture_bars
+from cdal.benchmark.report.plots import (
+    PickedImage,
+    embed,
+    embedding_picks,
+    mixture_bars,
+    picks_together,
+)
 from cdal.benchmark.report.record import Record, Run, Step
 from cdal.benchmark.report.summary import BASELINE
 from cdal.benchmark.scores import KeptScores, read_scores
 
 CD = ("cdal-cs", "cdal-rl", "cd-greedy")
 """Selectors by contextual diversity."""
+TOGETHER = ("core-set", "cdal-cs", "cdal-rl")
+"""Selectors of the paper's figure 7a."""
 MOST_POINTS = 3000
 """Images on a map; in a larger pool, all picks and a sample of the other images are drawn."""
 IMAGES = 4
@@ -45,6 +53,34 @@ def map_of_picks(folder: Path, record: Record) -> Figure | None:
     return embedding_picks(
         embed(scores.features[kept]),
         {name: [place[row] for row in rows] for name, rows in picks.items()},
+        [place[row] for row in labelled],
+    )
+
+
+def map_of_all_picks(folder: Path, record: Record) -> Figure | None:
+    """Draw the first picks of core-set, CDAL-CS and CDAL-RL in one map; see ``map_of_picks``.
+
+    Returns:
+        None if no scores were kept, or fewer than two of the three picked by them.
+    """
+    runs = {run.selector: run for run in _first_seed(record) if run.selector in TOGETHER}
+    scores = _scores_of_first_round(folder, list(runs.values()))
+    if scores is None or len(runs) < 2 or len(scores.features) < 4:
+        return None
+    wanted = {
+        name: [scores.rows[image] for image in runs[name].steps[1].picked]
+        for name in TOGETHER
+        if name in runs
+    }
+    first = next(iter(runs.values()))
+    labelled = [scores.rows[name] for name in first.steps[0].picked]
+    kept = _some(
+        len(scores.features), [*labelled, *(row for rows in wanted.values() for row in rows)]
+    )
+    place = {row: number for number, row in enumerate(kept)}
+    return picks_together(
+        embed(scores.features[kept]),
+        {name: [place[row] for row in rows] for name, rows in wanted.items()},
         [place[row] for row in labelled],
     )
 

@@ -6,14 +6,18 @@ Figures are not registered with pyplot, so none needs closing, and no display is
 from cdal.benchmark.report.plots.by_value import by_value
 from cdal.benchmark.report.plots.class_bars import class_bars
 from cdal.benchmark.report.plots.class_curves import class_curves
-from cdal.benchmark.report.plots.embedding import embed, embedding_picks
-from cdal.benchmark.report.plots.learning_curves import learning_curves
+from cdal.benchmark.report.plots.class_groups import class_groups
+from cdal.benchmark.report.plots.contexts import Context, one_region, runs_side_by_side
+from cdal.benchmark.report.plots.embedding import embed, embedding_picks, picks_together
+from cdal.benchmark.report.plots.learning_curves import Panel, curve_panels, learning_curves
 from cdal.benchmark.report.plots.mixture_bars import PickedImage, mixture_bars
 from cdal.benchmark.report.plots.overlap_matrix import overlap_matrix
 from cdal.benchmark.report.plots.picture import Picture, as_png, as_svg, picture
 from cdal.benchmark.report.plots.time_bars import time_bars
 
 __all__ = [
+    "Context",
+    "Panel",
     "PickedImage",
     "Picture",
     "as_png",
@@ -21,11 +25,16 @@ __all__ = [
     "by_value",
     "class_bars",
     "class_curves",
+    "class_groups",
+    "curve_panels",
     "embed",
     "embedding_picks",
     "learning_curves",
     "mixture_bars",
+    "one_region",
     "overlap_matrix",
+    "picks_together",
     "picture",
+    "runs_side_by_side",
     "time_bars",
 ]

@@ -86,3 +86,41 @@ def embedding_picks(
         axes.spines[:].set_visible(False)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, columnspacing=1.2)
     return figure
+
+
+@styled
+def picks_together(
+    points: NDArray[np.float32], picks: Mapping[str, Sequence[int]], labelled: Sequence[int] = ()
+) -> Figure:
+    """Draw the pool once, with the picks of all selectors; see ``embedding_picks``."""
+    figure = Figure(figsize=(7.4, 6.0))
+    axes = figure.add_subplot()
+    small = 30 if len(points) < 300 else 9
+    axes.scatter(points[:, 0], points[:, 1], s=small, color="#d4d4d4", linewidths=0, label="pool")
+    axes.scatter(
+        points[list(labelled), 0],
+        points[list(labelled), 1],
+        s=small * 1.8,
+        marker="+",
+        color="black",
+        linewidths=0.8,
+        label="already labelled",
+    )
+    look = looks(list(picks))
+    for place, (selector, rows) in enumerate(picks.items()):
+        axes.scatter(
+            points[list(rows), 0],
+            points[list(rows), 1],
+            # Rings of growing size, so that an image that several picked shows it.
+            s=small * (3 + 3 * place),
+            marker="o",
+            facecolors="none",
+            edgecolors=look[selector].colour,
+            linewidths=1.4,
+            label=f"{selector_label(selector)}, {len(rows):,} picks",
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from cdal.benchmark.report.formatting import metric_name
-from cdal.benchmark.report.plots.style import GREY, Look, looks, per_cent, selector_label, styled
+from cdal.benchmark.report.plots.style import (
+    GREY,
+    Look,
+    legend_label,
+    looks,
+    per_cent,
+    selector_label,
+    styled,
+)
 from cdal.benchmark.report.summary import BASELINE, Summary
 
 MOST_TICKS = 8
@@ -29,8 +39,48 @@ def learning_curves(summaries: Sequence[Summary], metric: str, pool: int) -> Fig
         pool: number of images in the pool; a second axis shows labels as a share of it.
     """
     figure = Figure(figsize=(8.2, 4.6))
-    axes = figure.add_subplot()
-    look = looks([summary.selector for summary in summaries])
+    _panel(figure.add_subplot(), summaries, metric, pool, _looks(summaries))
+    return figure
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The learning curves of one run, beside those of others.
+
+    Attributes:
+        title: above the plot.
+        summaries: of the selectors.
+        metric: name of the metric.
+        pool: number of images in the pool.
+    """
+
+    title: str
+    summaries: Sequence[Summary]
+    metric: str
+    pool: int
+
+
+@styled
+def curve_panels(panels: Sequence[Panel]) -> Figure:
+    """Draw the learning curves of several runs side by side, two in a row."""
+    columns = min(2, max(1, len(panels)))
+    rows = ceil(len(panels) / columns)
+    figure = Figure(figsize=(8.2 * columns, 4.8 * rows))
+    look = _looks([summary for panel in panels for summary in panel.summaries])
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        _panel(axes, panel.summaries, panel.metric, panel.pool, look)
+        axes.set_title(legend_label(panel.title))
+    return figure
+
+
+def _looks(summaries: Sequence[Summary]) -> dict[str, Look]:
+    return looks([summary.selector for summary in summaries])
+
+
+def _panel(
+    axes: Axes, summaries: Sequence[Summary], metric: str, pool: int, look: Mapping[str, Look]
+) -> None:
     for summary in summaries:
         _curve(axes, summary, look[summary.selector])
     _target(axes, summaries)
@@ -54,7 +104,6 @@ def learning_curves(summaries: Sequence[Summary], metric: str, pool: int) -> Fig
         share.set_xlabel("share of the pool", color=GREY)
         share.tick_params(colors=GREY)
     _legend(axes, summaries)
-    return figure
 
 
 def _curve(axes: Axes, summary: Summary, look: Look) -> None:

@@ -64,7 +64,7 @@ def mixture_bars(pictures: Sequence[PickedImage], classes: Sequence[str]) -> Fig
             one = len(picture.mixtures) == 1
             title = "whole image" if one else f"where predicted as {classes[region]}"
             axes.set_title(legend_label(title), size=9)
-            _bars(axes, picture.mixtures[region], classes, None if one else region)
+            draw_mixture(axes, picture.mixtures[region], classes, None if one else region)
     return figure
 
 
@@ -100,7 +100,7 @@ def _image(axes: Axes, picture: PickedImage, shown: Sequence[int]) -> None:
             )
 
 
-def _bars(
+def draw_mixture(
     axes: Axes, mixture: NDArray[np.float32], classes: Sequence[str], own: int | None
 ) -> None:
     """Draw the most probable classes of a mixture, and the rest as one bar."""
