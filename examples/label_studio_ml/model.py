@@ -45,10 +45,10 @@ class CDALModel(LabelStudioMLBase):
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **_: Any
     ) -> list[Any]:
-        """One prediction per task; none for interactive calls, whose context draws a region."""
-        if self.model is None or context:
+        """One prediction per task; none if the project is not connected."""
+        if self.model is None:
             return [[] for _ in tasks]
-        return self.model.predict(tasks)
+        return self.model.predict(tasks, context)
 
     def fit(self, event: str, data: Any, **_: Any) -> str:
         """Request the job that an event causes: labels are read back from Label Studio."""

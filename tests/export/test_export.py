@@ -23,11 +23,18 @@ ROOT = Path(__file__).parents[2]
 
 NETWORKS = {
     "classification": "resnet18",
+    "multilabel": "resnet18",
     "segmentation": "lraspp_mobilenet_v3_large",
     "detection": "ssdlite320_mobilenet_v3_large",
 }
 
-BODY = {"classification": "trunk", "segmentation": "backbone", "detection": "backbone"}
+DENSE = ("segmentation", "detection")
+BODY = {
+    "classification": "trunk",
+    "multilabel": "trunk",
+    "segmentation": "backbone",
+    "detection": "backbone",
+}
 
 
 def network(task: str, head: bool) -> TaskNetwork:
@@ -59,7 +66,7 @@ def test_onnxruntime_finds_what_the_network_finds(task: str, head: bool, tmp_pat
     about = json.loads((tmp_path / "out" / "model.json").read_text())
     assert about["labels"] == list(CLASSES)
     assert about["thresholds"] == {"score": 0.25}
-    assert about["input"]["resize"] == ("fit" if head and task != "classification" else "stretch")
+    assert about["input"]["resize"] == ("fit" if head and task in DENSE else "stretch")
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     exported = layers_of(made)
     shape = (1, 3, 32, 96) if exported.fits else (1, 3, SIDE, SIDE)

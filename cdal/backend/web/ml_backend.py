@@ -146,7 +146,9 @@ def predict() -> Response:
     project = _project(body.get("project"))
     if project is None:  # the same answer as before the first round: it tells nobody what exists
         return jsonify(results=[[] for _ in tasks])
-    return jsonify(results=CDALModel(services(), project).predict(tasks))
+    params = body.get("params")
+    context = params.get("context") if isinstance(params, dict) else None
+    return jsonify(results=CDALModel(services(), project).predict(tasks, context))
 
 
 @protocol.post("/webhook")

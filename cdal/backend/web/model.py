@@ -80,12 +80,21 @@ class CDALModel:
         """The queue version, by which Label Studio requests predictions and orders tasks."""
         return self.project.queue_version or ""
 
-    def predict(self, tasks: Sequence[Task]) -> list[dict[str, Any] | Result]:
+    def predict(
+        self, tasks: Sequence[Task], context: object = None
+    ) -> list[dict[str, Any] | Result]:
         """One prediction per task, in order; from the store if the task has been scored.
 
         Where there is nothing to predict, as before the first round, or no time for it, there is
         nothing for Label Studio to keep: the result is an empty list.
+
+        Args:
+            tasks: Label Studio's.
+            context: what somebody has just drawn, in a call of an interactive model; there is
+                nothing to add to it.
         """
+        if context:
+            return [[] for _ in tasks]
         with self.services.store.reading() as session:
             current = self._queued_round(session)
             if current is None:

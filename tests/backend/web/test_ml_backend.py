@@ -152,6 +152,17 @@ def test_predict_answers_in_order_with_one_result_per_task(browser: FlaskClient)
     }
 
 
+def test_there_is_nothing_to_add_to_what_somebody_draws(browser: FlaskClient) -> None:
+    services = services_of(browser)
+    project = add_project(services)
+    version = add_version(services, project, {1: "dog"})
+    add_round(services, project, [1], queue_version="CDAL 1.1", model_version_id=version.id)
+    body = {"tasks": [{"id": 1}], "project": UID, "params": {"context": None}}
+    assert browser.post("/predict", json=body).get_json()["results"][0]["result"] == choice("dog")
+    body["params"] = {"context": {"result": [{"type": "keypointlabels"}]}}
+    assert browser.post("/predict", json=body).get_json() == {"results": [[]]}
+
+
 def test_predict_in_a_random_round_accepts_any_ids(connected: FlaskClient) -> None:
     """Without a model there is no prediction, but the place in the queue is known."""
     services = services_of(connected)
