@@ -6,8 +6,7 @@ python measurements/rewards.py --data ../shared/data/cifar10.zip --image-size 11
 The features are computed once; a head learns the labels after each step. Two pools: with a long
 tail (800 images of the first class to 16 of the last), and balanced (220 of each). The test images
 are balanced. "greedy:coverage" maximises that reward image by image, with "*entropy" weighted by
-the images' entropy; "center:cd" is k-center greedy on contextual diversity, with "*entropy" times
-the entropy of the candidate, and "center:cd+features" on its sum with the distance of features.
+the images' entropy. Variants of CDAL-CS are in `cdal_cs.py`.
 """
 
 from __future__ import annotations
@@ -153,44 +152,25 @@ def entropy(probabilities: Tensor) -> Tensor:
 def chooser(name: str) -> Callable[[Pool, int, int], list[int]]:
     """What a name of the command line stands for."""
     kind, _, text = name.partition(":")
-    if kind not in ("greedy", "center"):
+    if kind != "greedy":
         options = dict(option.split("=") for option in text.split(",")) if text else {}
         selector = make_selector(kind, options)
         return lambda pool, budget, seed: selector.select(pool, budget, seed).indices
-    what, _, weight = text.partition("*")
+    weighted = text == "coverage*entropy"
 
     def choose(pool: Pool, budget: int, seed: int) -> list[int]:  # noqa: ARG001
         assert pool.probabilities is not None
-        weights = entropy(pool.probabilities) if weight else torch.ones(len(pool))
-        search = cover if kind == "greedy" else center
-        return search(distances(pool, what), weights, pool.labelled, budget)
+        weights = entropy(pool.probabilities) if weighted else torch.ones(len(pool))
+        return cover(distances(pool), weights, pool.labelled, budget)
 
     return choose
 
 
-def distances(pool: Pool, what: str) -> Tensor:
-    """All pairs, (N, N): of Eq. 2 for "coverage" and "cd", its root, or with that of features."""
+def distances(pool: Pool) -> Tensor:
+    """Eq. 2 between all pairs, (N, N)."""
     embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
     everything = torch.arange(len(pool))
-    cd = embedding.distances(everything, everything)
-    if what.startswith("sqrt"):
-        return cd.sqrt()
-    if "+" in what:
-        assert pool.features is not None
-        visual = torch.cdist(pool.features, pool.features)
-        return cd / cd.mean() + visual / visual.mean()
-    return cd
-
-
-def center(between: Tensor, weights: Tensor, labelled: Tensor, budget: int) -> list[int]:
-    """k-center greedy on distances times the candidates' weights."""
-    nearest = between[:, labelled].min(1).values
-    taken, picks = labelled.clone(), []
-    for _ in range(budget):
-        picks.append(int((weights * nearest).masked_fill(taken, -1).argmax()))
-        taken[picks[-1]] = True
-        nearest = torch.minimum(nearest, between[:, picks[-1]])
-    return picks
+    return embedding.distances(everything, everything)
 
 
 def cover(between: Tensor, weights: Tensor, labelled: Tensor, budget: int) -> list[int]:
