@@ -107,7 +107,8 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "alpha": Ablation(
         "weight of CD in the reward (section 10, table 2)",
-        "random,cdal-rl:alpha=0.25,cdal-rl:alpha=0.5,cdal-rl:alpha=0.75",
+        "random,cdal-rl:reward=cd+vr,alpha=0.25,cdal-rl:reward=cd+vr,alpha=0.5,"
+        "cdal-rl:reward=cd+vr,alpha=0.75",
     ),
     "mixture-weights": Ablation(
         "regions weighted by entropy or equally (section 10.1)",

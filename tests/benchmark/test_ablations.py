@@ -68,7 +68,7 @@ def test_networks_are_those_of_the_task(task: str) -> None:
         ("reward", ["--values", "1"], "--values has no effect"),
         ("noise", ["--values", "few"], "--values must be values of --noise, not 'few'"),
         ("noise", ["--values", "0,0"], "--values must be different values of --noise"),
-        ("alpha", ["--alpha", "0.5"], "--alpha has no effect on random, cdal-rl:alpha=0.25"),
+        ("alpha", ["--alpha", "0.5"], "--alpha has no effect on random, cdal-rl:reward=cd"),
         ("reward", ["--reward", "cd"], "--reward has no effect"),
     ],
 )

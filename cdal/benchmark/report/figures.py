@@ -134,6 +134,7 @@ def _map(source: Source) -> Figure:
 def _classes(source: Source) -> Figure:
     record = source.records[0]
     curves = [name for name in record.selectors if "reward=vr" in name or "classes=" in name]
+    curves.sort(key=lambda curve: len(_class_names(curve)))
     names = list(dict.fromkeys(chain.from_iterable(_class_names(curve) for curve in curves)))
     if not names:
         raise BenchmarkError(

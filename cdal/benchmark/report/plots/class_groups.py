@@ -28,7 +28,7 @@ def class_groups(
         scores: of each curve, by class.
         label: of the axis.
     """
-    figure = Figure(figsize=(2.2 + 1.7 * len(curves), 4.0))
+    figure = Figure(figsize=(2.4 + 2.5 * len(curves), 4.0))
     axes = figure.add_subplot()
     wide = 0.84 / max(1, len(scores))
     for number, (name, bands) in enumerate(scores.items()):
