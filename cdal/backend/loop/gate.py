@@ -66,7 +66,7 @@ def judge_images(
     """
     if not isinstance(network, ClassificationHead) or len(images) > MOST_JUDGED:
         return {}
-    folds = [fold(item.content, FOLDS) for item in images.items]
+    folds = [fold(item.group, FOLDS) for item in images.items]
     found = cross_validate(network, images.prepared_for(network), folds, recipe, stop)
     judged = zip(images.items, found, strict=True)
     return {item.content: index for item, index in judged if index is not None}

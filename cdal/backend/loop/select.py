@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.near_duplicates import originals_of
 from cdal.backend.loop.opinions import with_opinions
 from cdal.backend.loop.policy import select_by_policy
 from cdal.backend.loop.pool_scores import Scores
@@ -174,12 +175,49 @@ def _rank(
         return Selection("random", draw(candidates, ranked, work.settings.seed))
     share = work.settings.random_share
     if not share:
-        return _by_selector(work, current, candidates.pool, wanted, ranked)
+        selection = _by_selector(work, current, candidates.pool, wanted, ranked)
+        return _once(work, current, candidates, selection)
     # Drawn first, so that each image is as likely as any other.
     drawn = draw(candidates, max(1, round(ranked * share)), work.settings.seed)
     rest = _taken(candidates.pool, drawn)
     selection = _by_selector(work, current, rest, wanted, ranked - len(drawn))
+    selection = _once(work, current, candidates, selection)
     return replace(selection, picks=mixed(selection.picks, drawn, share, served))
+
+
+def _once(work: Context, current: Round, candidates: Candidates, selection: Selection) -> Selection:
+    """A selector's ranking with near-duplicates of labelled or earlier images behind all others."""
+    with work.services.store.reading() as session:
+        number = scored_by(session, current)
+    if number is None:
+        return selection
+    folder = work.services.config.scores_folder(work.project.id, number)
+    labelled = candidates.pool.labelled.nonzero()[:, 0].tolist()
+    rows = [pick.index for pick in selection.picks]
+    wanted = {candidates.task_ids[row] for row in [*labelled, *rows]}
+    scores = Scores.load(folder, {"features"}, among=wanted) if rows else None
+    if scores is None:
+        return selection
+    places = {task_id: place for place, task_id in enumerate(scores.task_ids.tolist())}
+    known = [row for row in labelled if candidates.task_ids[row] in places]
+
+    def features(of: Sequence[int]) -> torch.Tensor:
+        return scores.features[[places[candidates.task_ids[row]] for row in of]]
+
+    originals = originals_of(features(rows), features(known))
+    earlier = [*known, *rows]
+    repeats = {
+        row: earlier[original]
+        for row, original in zip(rows, originals, strict=True)
+        if original is not None
+    }
+    first = [pick for pick in selection.picks if pick.index not in repeats]
+    last = [
+        replace(pick, reason={**pick.reason, "near_duplicate_of": repeats[pick.index]})
+        for pick in selection.picks
+        if pick.index in repeats
+    ]
+    return replace(selection, picks=(*first, *last))
 
 
 def draw(candidates: Candidates, count: int, seed: int) -> tuple[Pick, ...]:
@@ -325,8 +363,7 @@ def _taken(pool: Pool, picks: Sequence[Pick]) -> Pool:
 
 
 def _with_tasks(reason: Mapping[str, object], task_ids: list[int]) -> dict[str, object]:
-    """A pick's reason, with its nearest centre named by task instead of by row of the pool."""
-    nearest = reason.get("nearest")
-    if not isinstance(nearest, int):
-        return dict(reason)
-    return {**reason, "nearest": task_ids[nearest]}
+    """A pick's reason, with other images named by task instead of by row of the pool."""
+    rows = {name: reason.get(name) for name in ("nearest", "near_duplicate_of")}
+    named = {name: task_ids[row] for name, row in rows.items() if isinstance(row, int)}
+    return {**reason, **named}

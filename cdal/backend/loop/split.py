@@ -48,14 +48,18 @@ def held_out(
 def split(
     images: TrainingImages, share: float, learnt: Collection[bytes] = ()
 ) -> tuple[TrainingImages, TrainingImages]:
-    """Images to learn from, and held-out images, of those that were read; see `held_out`."""
+    """Images to learn from, and held-out images, of those that were read; see `held_out`.
+
+    Near-duplicates are on one side, that of their first.
+    """
     classes: dict[bytes, set[str]] = defaultdict(set)
     for item in images.items:
-        classes[item.content] |= item.truth.classes
-    chosen = held_out(classes, share, learnt)
+        classes[item.group] |= item.truth.classes
+    known = set(learnt)
+    chosen = held_out(classes, share, {i.group for i in images.items if i.content in known})
     return (
-        images.where(lambda item: item.content not in chosen),
-        images.where(lambda item: item.content in chosen),
+        images.where(lambda item: item.group not in chosen),
+        images.where(lambda item: item.group in chosen),
     )
 
 

@@ -11,10 +11,14 @@ from cdal.backend.annotations import Truth
 from cdal.backend.errors import ImageError
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.retry import Patience
+from cdal.backend.loop.near_duplicates import originals_of
 from cdal.models import Dataset, TaskNetwork
 from cdal.models.data import PreparedImages
 from cdal.models.features import ImageFeatures, LabelledFeatures
 from cdal.models.head import HeadNetwork
+
+MOST_COMPARED = 5000
+"""Labelled images among which near-duplicates are looked for; with more, it takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +27,19 @@ class LabelledImage:
 
     Attributes:
         content: a hash of the image's file, 16 bytes; empty until it was read.
+        twin: the content of the image of which it is a near-duplicate; empty if that is not known.
     """
 
     task_id: int
     image: object
     truth: Truth
     content: bytes = b""
+    twin: bytes = b""
+
+    @property
+    def group(self) -> bytes:
+        """What it has in common with its near-duplicates alone: the content of their first."""
+        return self.twin or self.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +149,10 @@ class TrainingImages:
                 prepared.put(index, image, target)
         readable.sort()
         some = self.take(readable)
+        twins = prepared.twins(network, readable)
         some.items = [
-            replace(item, content=contents[index])
-            for index, item in zip(readable, some.items, strict=True)
+            replace(item, content=contents[index], twin=contents[twin])
+            for index, twin, item in zip(readable, twins, some.items, strict=True)
         ]
         some._prepared = prepared.take(readable)
         return ReadImages(some, problems, left_out, sizes)
@@ -169,6 +181,15 @@ class _Prepared:
             self._pixels.put(index, image, target)
         else:
             self._seen[index] = image, target
+
+    def twins(self, network: TaskNetwork, rows: Sequence[int]) -> list[int]:
+        """Of each row, the first that it is a near-duplicate of, or itself; by kept features."""
+        if not isinstance(network, HeadNetwork) or not 1 < len(rows) <= MOST_COMPARED:
+            return list(rows)
+        vectors = network.vectors([self._seen[row][0] for row in rows])
+        originals = originals_of(vectors)
+        found = zip(rows, originals, strict=True)
+        return [row if original is None else rows[original] for row, original in found]
 
     def take(self, rows: Sequence[int]) -> PreparedImages | LabelledFeatures:
         if self._extraction is None:

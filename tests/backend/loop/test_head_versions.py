@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from sqlalchemy import select
 from support.offline import FakeLabelStudio, add_project, make_services, make_work
+from support.patterned import as_address, patterned
 
 from cdal.backend import actions
 from cdal.backend.label_studio.data import ProjectInfo, TaskInfo
@@ -29,12 +27,6 @@ def services(tmp_path: Path) -> Services:
     return make_services(tmp_path)
 
 
-def coloured(colour: str, number: int) -> str:
-    file = BytesIO()
-    Image.new("RGB", (40, 30 + number), colour).save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
-
-
 def config(choices: str) -> str:
     return (
         '<View><Image name="image" value="$image"/><Choices name="label" toName="image">'
@@ -49,7 +41,7 @@ def trained(
     client = FakeLabelStudio(info=ProjectInfo("Pets", config(choices), "", ""))
     for task_id in range(1, 1 + 6 * len(labels)):
         label = labels[task_id % len(labels)]
-        data = {"image": coloured(COLOURS[task_id % len(labels)], task_id)}
+        data = {"image": as_address(patterned(COLOURS[task_id % len(labels)], task_id))}
         client.known[task_id] = TaskInfo(task_id, data, 1, 0, "2026-01-01T00:00:00Z")
         value = {"choices": [label]}
         given = {"from_name": "label", "to_name": "image", "type": "choices", "value": value}

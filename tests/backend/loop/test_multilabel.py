@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 from sqlalchemy import select
 from support.offline import FakeLabelStudio, add_project, make_browser, make_work, services_of
+from support.patterned import as_address, patterned
 
 from cdal.backend.errors import SettingsError
 from cdal.backend.label_studio.data import ProjectInfo, TaskInfo
@@ -29,14 +28,14 @@ SETTINGS = {"image_size": 64, "min_labels": 8, "budget": 4, "reserve": 2, "toler
 
 
 def picture(number: int, there: tuple[int, int]) -> str:
-    """A grey image whose left half is red, whose right half is blue, both or none."""
-    image = Image.new("RGB", (64, 48), (100 + number, 100, 100))
+    """An image whose left half is red, whose right half is blue, both or none."""
+    image = patterned("gray", number)
     for side, is_there in enumerate(there):
         if is_there:
-            image.paste(("red", "blue")[side], (32 * side, 0, 32 * side + 32, 48))
-    file = BytesIO()
-    image.save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+            box = (20 * side, 0, 20 * side + 20, 30)
+            whole = Image.new("RGB", (20, 30), ("red", "blue")[side])
+            image.paste(Image.blend(image.crop(box), whole, 0.8), box)
+    return as_address(image)
 
 
 def labelled(there: tuple[int, int]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from sqlalchemy import delete, select
 from support.offline import FakeLabelStudio, add_project, add_version, make_services, make_work
+from support.patterned import as_address, patterned
 
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.errors import ImagesAwayError
@@ -227,12 +228,14 @@ def test_a_head_on_a_frozen_backbone_is_trained_served_and_rescored(tmp_path: Pa
     project = add_project(services)
     client = FakeLabelStudio()
     for task_id in range(1, 9):
-        data = {"image": coloured(20 + task_id if task_id % 2 else 230 - task_id)}
+        data = {"image": as_address(patterned("navy" if task_id % 2 else "red", task_id))}
         client.known[task_id] = TaskInfo(task_id, data, 1, 0, "2026-01-01T00:00:00Z")
         value = {"choices": ["cat" if task_id % 2 else "dog"]}
         given = {"from_name": "label", "to_name": "image", "type": "choices", "value": value}
         client.given[task_id] = [{"result": [given], "was_cancelled": False}]
-    client.known[9] = TaskInfo(9, {"image": coloured(225)}, 0, 0, "2026-01-01T00:00:00Z")
+    client.known[9] = TaskInfo(
+        9, {"image": as_address(patterned("red", 9))}, 0, 0, "2026-01-01T00:00:00Z"
+    )
     settings = {"image_size": 64, "min_labels": 2}
     for version in (1, 2):
         work = make_work(services, project, client, "train", **settings, seed=version)
