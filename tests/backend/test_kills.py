@@ -20,6 +20,7 @@ from support.kills import (
 from support.scenario import Scenario
 from support.servers import PostgreSQL
 
+from cdal.backend.jobs.manager import MAX_DEATHS
 from cdal.demo.label_studio import LabelStudioServer
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.data]
@@ -67,6 +68,8 @@ def kill_at_random(scenario: Scenario, killable: KillableBackend, turns: int) ->
     for turn in range(turns):
         if not killable.worker_runs():
             killable.start_worker()
+        if turn % MAX_DEATHS == MAX_DEATHS // 2:
+            scenario.settle(400)  # or a job whose worker died so often would be given up
         label_some(scenario, annotator, 5)
         time.sleep(draws.uniform(0, 6))
         victims = ("worker", "web", "both")[turn % 3]
