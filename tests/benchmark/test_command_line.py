@@ -31,11 +31,13 @@ SETTINGS = Settings(
     limit=100,
     test_limit=None,
     first_round="typical",
-    bias=0,
+    bias=2,
     noise=0.25,
     unlabelled="background",
     keep_scores=True,
     oracle=True,
+    regions=32,
+    repaired=True,
 )
 
 
@@ -55,7 +57,7 @@ def test_the_command_says_what_the_settings_say() -> None:
     )
     same = ("task", "initial", "step", "until", "seeds", "network", "image_size", "epochs")
     more = ("batch_size", "learning_rate", "warm_start", "device", "limit", "test_limit", "bias")
-    last = ("first_round", "noise", "unlabelled", "keep_scores", "oracle")
+    last = ("first_round", "noise", "unlabelled", "keep_scores", "oracle", "regions", "repaired")
     for name in (*same, *more, *last):
         assert read[name] == getattr(SETTINGS, name), name
 
