@@ -86,7 +86,9 @@ def test_passes_of_the_head_find_where_it_is_not_robust(services: Services) -> N
 def test_dropquery_ranks_the_whole_pool(services: Services) -> None:
     picks, _ = rank(services, "dropquery")
     assert sorted(pick.task_id for pick in picks) == list(TASKS)
-    assert all(set(pick.reason) == {"disagree", "alike"} for pick in picks)
+    # Some of these images have the same features but for their length.
+    own = [set(pick.reason) - {"near_duplicate_of"} for pick in picks]
+    assert own == [{"disagree", "alike"}] * len(picks)
 
 
 def test_a_committee_is_kept_with_its_model(services: Services) -> None:
