@@ -41,8 +41,9 @@ MAIN = {"classification": "accuracy", "segmentation": "miou", "detection": "map_
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_it_runs_to_the_letter(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "data"
-    if name in WRITERS:
-        WRITERS[name](data)
+    layout = PROTOCOLS[name].layout or name
+    if layout in WRITERS:
+        WRITERS[layout](data)
     else:
         write_cifar(data, CIFAR100 if name == "cifar-100" else CIFAR10, monkeypatch)
     monkeypatch.setattr(command, "_report", lambda *_: True)
@@ -58,7 +59,7 @@ def test_it_runs_to_the_letter(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     task = PROTOCOLS[name].task
     side = "32" if task == "classification" else "64"
     given = [
-        "--protocol", "paper", "--dataset", str(data), "--out", str(tmp_path / "out"),
+        "--protocol", f"paper:{name}", "--dataset", str(data), "--out", str(tmp_path / "out"),
         "--selectors", "cdal-rl:epochs=1,cells=4", "--initial", "1", "--step", "1", "--until", "2",
         "--seeds", "1", "--epochs", "1", "--device", "cpu", "--image-size", side,
         "--network", SMALL[task],
@@ -71,7 +72,7 @@ def test_it_runs_to_the_letter(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert step["metrics"]["main_name"] == MAIN[task]
     assert len(step["picked"]) == 1
     wide = {"cityscapes": (3, 32, 64), "bdd100k": (3, 32, 64), "camvid": (3, 64, 64)}
-    assert set(shapes) == {wide.get(name, (3, int(side), int(side)))}
+    assert set(shapes) == {wide.get(layout, (3, int(side), int(side)))}
 
 
 def test_the_paper_to_the_letter_and_repaired(
