@@ -32,7 +32,8 @@ def test_images_for_another_task(tmp_path: Path, capsys: pytest.CaptureFixture[s
     write_scenes(tmp_path / "images", "detection", 4, size=32)
     assert run(options(tmp_path, tmp_path / "images", "segmentation")) == 1
     printed = capsys.readouterr().out
-    assert "VOC's layout, a layout for detection; segmentation needs train/images" in printed
+    assert "VOC's layout, a layout for detection; segmentation needs" in printed
+    assert "train/masks/NAME.png" in printed
     assert not (tmp_path / "d").exists()
 
 
