@@ -47,7 +47,7 @@ from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.source import ImageSource
 from cdal.backend.images.store import ImageStore, address_key
 from cdal.backend.jobs.kinds import JobKind
-from cdal.backend.label_studio.client import LabelStudioClient
+from cdal.backend.label_studio.client import ALL_IDS, LAST_ID, LabelStudioClient
 from cdal.backend.label_studio.data import ProjectInfo, TaskInfo
 from cdal.backend.loop import score as scoring_job
 from cdal.backend.loop import select as selecting_job
@@ -240,11 +240,12 @@ class StandIn:
         self.info = info
         self.given: dict[int, list[dict[str, Any]]] = {}
         self._tasks = {
-            row: TaskInfo(row, {"image": address}, 0, 0, "2026-01-01T00:00:00Z")
-            for row, address in enumerate(addresses)
+            task_id: TaskInfo(task_id, {"image": address}, 0, 0, "2026-01-01T00:00:00Z")
+            for task_id, address in enumerate(addresses, start=1)
         }
 
-    def label(self, task_id: int, regions: str | list[Region]) -> None:
+    def label(self, row: int, regions: str | list[Region]) -> None:
+        task_id = row + 1
         result = choice(regions) if isinstance(regions, str) else regions
         self.given[task_id] = [{"id": task_id, "result": result, "was_cancelled": False}]
         self._tasks[task_id] = replace(
@@ -254,16 +255,29 @@ class StandIn:
     def read_project(self) -> ProjectInfo:
         return self.info
 
-    def tasks(self, changed_since: str | None = None) -> Iterator[TaskInfo]:
-        return iter([t for t in self._tasks.values() if t.updated_at >= (changed_since or "")])
+    def tasks(
+        self, changed_since: str | None = None, after: int = 0, until: int = LAST_ID
+    ) -> Iterator[TaskInfo]:
+        since = changed_since or ""
+        return iter(
+            [
+                t
+                for t in self._tasks.values()
+                if t.updated_at >= since and after < t.task_id <= until
+            ]
+        )
 
-    def count(self, labelled: bool = False) -> int:
-        return len(self.given if labelled else self._tasks)
+    def newest_change(self) -> str | None:
+        return max((task.updated_at for task in self._tasks.values()), default=None)
+
+    def count(self, labelled: bool = False, among: tuple[int, int] = ALL_IDS) -> int:
+        known = self.given if labelled else self._tasks
+        return sum(among[0] <= task_id <= among[1] for task_id in known)
 
     def annotations(
-        self, changed_since: str | None = None
+        self, changed_since: str | None = None, among: tuple[int, int] = ALL_IDS
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        changed = {task.task_id for task in self.tasks(changed_since)}
+        changed = {task.task_id for task in self.tasks(changed_since, among[0] - 1, among[1])}
         return iter([pair for pair in self.given.items() if pair[0] in changed])
 
     def people(self) -> dict[int, str]:
@@ -327,7 +341,7 @@ def keep_drawn(
         content = sha256(row.to_bytes(16)).digest()[:16]  # it decides what is held out
         near = centres[truths[row % len(truths)]] + 3 * torch.randn(length)
         features = ImageFeatures((near.clamp(min=0).half(),), (network.image_size,) * 2)
-        services.features.note(address_key(source, row, address), content)
+        services.features.note(address_key(source, row + 1, address), content)
         services.features.put(network.extraction, content, SeenImage(features, (480, 640)))
     services.features.flush()
 

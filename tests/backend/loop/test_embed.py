@@ -96,7 +96,8 @@ def test_typical_images_come_first(services: Services, label_studio: FakeLabelSt
             select(Pick).filter_by(round_id=opened.id).order_by(Pick.rank)
         ).all()
     assert sorted(pick.task_id for pick in picks) == [*RED, *BLUE]
-    assert all(set(pick.reason) == {"cluster", "covered"} for pick in picks)
+    reasons = [set(pick.reason) - {"near_duplicate_of"} for pick in picks]  # they are plain colours
+    assert all(names == {"cluster", "covered"} for names in reasons)
     assert all(pick.score > 0 for pick in picks[:2])
     run(services, label_studio, sync)
     assert newest(services).ranking == opened.ranking  # it is not made a second time
