@@ -2,7 +2,10 @@
 
 An encoding holds the values of an image of four channels, of which only the last, alpha, counts. A
 few bytes may claim hundreds of millions of values, so only the runs are read here, and of them only
-alpha is unpacked: one byte per pixel. The SDK's ``decode_rle``, the reference, takes about 20.
+alpha is unpacked: one byte per pixel. The SDK's ``decode_rle``, the reference, takes four, and a
+character and a list entry for each bit of the encoding. Measured: a mask of 4,000 x 3,000 pixels in
+107 KB takes 0.5 s there and 0.07 s here; one of noise in 1.9 MB 8.4 s and 1.1 GB there, and 1.5 s
+and 30 MB here.
 """
 
 from __future__ import annotations

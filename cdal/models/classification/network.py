@@ -69,7 +69,7 @@ class ImageNetwork(TaskNetwork):
 
     defaults = Defaults(
         learning_rate=2e-3,
-        fine_tuning_rate=3e-4,
+        fine_tuning_rate=1e-3,
         label_smoothing=0.1,
         batch_size=(32, 64),
         prediction_batch=64,

@@ -77,7 +77,7 @@ class SegmentationNetwork(TaskNetwork):
     main_metric = "miou"
     defaults = Defaults(
         learning_rate=5e-3,
-        fine_tuning_rate=3e-4,
+        fine_tuning_rate=3e-3,
         label_smoothing=0.0,
         batch_size=(4, 16),
         prediction_batch=16,
