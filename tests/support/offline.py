@@ -334,6 +334,10 @@ class FakeLabelStudio:
     def people(self) -> dict[int, str]:
         return {1: "Ada Lovelace"}
 
+    def prediction(self, number: int) -> PredictionInfo | None:
+        self.calls.append(f"prediction {number}")
+        return self.predictions.get(number)
+
     def task_ids(self, among: tuple[int, int] = ALL_IDS) -> set[int]:
         return {task_id for task_id in self.known if among[0] <= task_id <= among[1]}
 

@@ -43,8 +43,10 @@ class Presence:
         lost: set once others take this worker for dead, and its jobs may run elsewhere.
     """
 
-    def __init__(self, store: Store, number: int) -> None:
+    def __init__(self, store: Store, number: int, folder: str) -> None:
         self.number = number
+        self._folder = folder
+        self._has_beaten = False
         self.lost = threading.Event()
         self._store = store
         self._heard_from_store = self._since = time.monotonic()
@@ -52,11 +54,18 @@ class Presence:
     def beat(self) -> None:
         """Tell the others that this worker is alive."""
         with self._store.transaction() as session:
-            known: CursorResult[object] = session.execute(  # type: ignore[assignment]
-                update(Worker).filter_by(id=self.number).values(seen_at=_clock(session))
-            )
-            if not known.rowcount:
-                self.lost.set()
+            if self._store.has_one_worker and not self._has_beaten:
+                session.execute(delete(Worker))  # one that was killed
+                entered = _this_worker(session, self._folder)
+                entered.id = self.number
+                session.add(entered)
+            else:
+                known: CursorResult[object] = session.execute(  # type: ignore[assignment]
+                    update(Worker).filter_by(id=self.number).values(seen_at=_clock(session))
+                )
+                if not known.rowcount:
+                    self.lost.set()
+        self._has_beaten = True
         if time.monotonic() - self._heard_from_store > LATE_SECONDS:
             self._since = time.monotonic()  # the store was away, for the others most likely, too
         self._heard_from_store = time.monotonic()
@@ -87,7 +96,12 @@ def present(
     Raises:
         WorkerError: the other workers have another data folder.
     """
-    presence = Presence(store, _enter(store, folder))
+    if store.has_one_worker:
+        presence = Presence(store, ONLY, folder)
+        with suppress(*STORAGE):  # a full disk keeps nobody from working; the next beat may succeed
+            presence.beat()
+    else:
+        presence = Presence(store, _enter(store, folder), folder)
     ended = threading.Event()
 
     def keep_beating() -> None:
@@ -112,29 +126,30 @@ def present(
 
 
 def _enter(store: Store, folder: str) -> int:
-    is_only = store.has_one_worker
+    """Add this worker to those of the database; returns its number."""
     with store.transaction() as session:
-        if is_only:
-            session.execute(delete(Worker))
         for other in living(session):
             if other.folder != folder and not _has_ended(other):
                 raise WorkerError(
                     f"A worker on {other.host} uses the same database with another data folder; "
                     "stop it, or let both use one shared folder (MODEL_DIR)."
                 )
-        at = _clock(session)
-        entered = Worker(
-            id=ONLY if is_only else None,
-            host=platform.node(),
-            machine=_machine(),
-            pid=os.getpid(),
-            folder=folder,
-            started_at=at,
-            seen_at=at,
-        )
+        entered = _this_worker(session, folder)
         session.add(entered)
         session.flush()
         return entered.id
+
+
+def _this_worker(session: Session, folder: str) -> Worker:
+    at = _clock(session)
+    return Worker(
+        host=platform.node(),
+        machine=_machine(),
+        pid=os.getpid(),
+        folder=folder,
+        started_at=at,
+        seen_at=at,
+    )
 
 
 def living(session: Session) -> Sequence[Worker]:

@@ -184,7 +184,7 @@ def test_versions_that_cannot_serve(services: Services, project: Project) -> Non
 
 def test_a_paused_project_begins_nothing_and_resumes(services: Services, project: Project) -> None:
     label_studio = FakeLabelStudio()
-    label_studio.add_tasks(range(5))
+    label_studio.add_tasks(range(1, 6))
     assert actions.pause(services, project.id, "ann").text == (
         "Project 1 is paused: nothing new starts automatically."
     )
@@ -207,13 +207,13 @@ def test_what_is_queued_in_a_paused_project_is_topped_up(
     services: Services, project: Project
 ) -> None:
     label_studio = FakeLabelStudio()
-    label_studio.add_tasks(range(6))
-    add_tasks(services, project, range(6))
-    add_round(services, project, range(5), queued=2, queue_version="CDAL round 1.1")
+    label_studio.add_tasks(range(1, 7))
+    add_tasks(services, project, range(1, 7))
+    add_round(services, project, range(1, 6), queued=2, queue_version="CDAL round 1.1")
     actions.pause(services, project.id, "ann")
     outcome = sync.run(make_work(services, project, label_studio, reserve=3))
     assert outcome == "6 tasks read; the project is paused, 3 more images queued"
-    # Task 5 is ranked by no round, and none begins for it.
+    # Task 6 is ranked by no round, and none begins for it.
     outcome = sync.run(make_work(services, project, label_studio, reserve=9))
     assert rounds(services) == [(1, "open", None)]
 

@@ -21,6 +21,7 @@ from support.loopback import Answer, Loopback, in_turn, reply
 from support.offline import CONFIG, make_services
 
 from cdal.backend.errors import LabelStudioError, RefusedError
+from cdal.backend.label_studio import client as client_module
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.web.setup import SetupRequest, connect
 
@@ -62,14 +63,16 @@ def test_a_project_is_read(server: Loopback) -> None:
     assert read(server.url.replace("127.0.0.1", "localhost")).title == "Pets"
 
 
-def test_a_list_ends_where_there_is_no_further_page(server: Loopback) -> None:
-    """Label Studio answers 404 for the page after the last."""
+def test_a_list_ends_with_a_page_that_is_not_full(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "PAGE", 1)
     task = {"id": 7, "data": {"image": "a.png"}, "updated_at": "2026-01-01T00:00:00Z"}
     page = json.dumps({"tasks": [task], "total": 1, "total_annotations": 0}).encode()
-    end = json.dumps({"detail": "Invalid page."}).encode()
+    end = json.dumps({"tasks": [], "total": 0, "total_annotations": 0}).encode()
     server.routes["/api/tasks/"] = in_turn(
         reply(page, Content_Type="application/json"),
-        reply(end, 404, Content_Type="application/json"),
+        reply(end, Content_Type="application/json"),
     )
     with closing(LabelStudioClient(server.url, "a-token", 12, retries=0)) as client:
         assert [task.task_id for task in client.tasks()] == [7]
