@@ -25,7 +25,7 @@ pytestmark = pytest.mark.label_studio
 
 # Small enough for a training of seconds, and few enough labels for more of them to tell.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "classification": {"image_size": 96, "budget": 8},
+    "classification": {"image_size": 96, "budget": 6},
     "segmentation": {"image_size": 64, "epochs": 25, "budget": 20},
     "detection": {"image_size": 160, "epochs": 25, "budget": 20},
 }
