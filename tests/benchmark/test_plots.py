@@ -34,6 +34,8 @@ from cdal.benchmark.report.record import parse_record
 from cdal.benchmark.report.seconds import seconds
 from cdal.benchmark.report.summary import summarise
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "_$\\frac{<b>&\n\x00猫"
 
 

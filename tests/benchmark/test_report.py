@@ -205,6 +205,7 @@ def test_kept_scores_are_drawn(tmp_path: Path, task: str) -> None:
     assert {MAP, MIXTURES} <= set(found.headings)
 
 
+@pytest.mark.slow
 def test_without_images_there_is_a_map_only(tmp_path: Path) -> None:
     found = page(tmp_path, kept(tmp_path, "classification"))
     assert MAP in found.headings

@@ -17,6 +17,8 @@ from cdal.export.check import check
 from cdal.export.layers import layers_of, named
 from cdal.models import ModelError, TaskNetwork, make_network
 
+pytestmark = pytest.mark.slow
+
 SIDE = 64
 CLASSES = ("cat", "dog", "emu")
 ROOT = Path(__file__).parents[2]

@@ -94,6 +94,7 @@ def test_rings_within_rings() -> None:
     assert (returned(TAG, segmentation(labels)) == labels).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [96, 256])
 def test_drawn_scenes_lose_at_most_one_per_cent(side: int) -> None:
     for index in range(12):
@@ -126,6 +127,7 @@ def scribbled(draws: np.random.Generator) -> npt.NDArray[np.uint8]:
     return labels
 
 
+@pytest.mark.slow
 def test_no_class_of_a_scribbled_map_loses_more_than_one_per_cent() -> None:
     draws = np.random.default_rng(0)
     for _ in range(150):

@@ -371,6 +371,7 @@ def test_after_held_out_was_raised_versions_are_compared_on_what_neither_has_lea
     assert images_of(pets.services, 3).learnt == {hash_of(n) for n in range(40)} - out
 
 
+@pytest.mark.slow
 def test_of_an_earlier_version_nobody_knows_what_it_has_learnt_from(tmp_path: Path) -> None:
     pets = CatsAndDogs(tmp_path)
     for task_id in range(20):

@@ -193,6 +193,7 @@ class TestObjective:
 
 
 class TestTraining:
+    @pytest.mark.slow
     def test_objects_of_very_different_size_are_learnt(self) -> None:
         """From eight images, each with an object of 16 and one of 72 pixels."""
         made = head(2)
