@@ -151,6 +151,8 @@ def table(rows: Sequence[Row]) -> Table:
     ):
         made.add_column(column, justify="right")
     for row in rows:
-        steps = [f"{row.seconds[step]:.2f}" for step in ("train", "score", "select", "queue")]
+        # A round whose last labels were learnt before it ended begins without a training.
+        known = [row.seconds.get(step) for step in ("train", "score", "select", "queue")]
+        steps = ["—" if seconds is None else f"{seconds:.2f}" for seconds in known]
         made.add_row(str(row.round), str(row.labelled), f"{row.metrics.main:.3f}", *steps)
     return made

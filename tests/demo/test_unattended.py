@@ -57,8 +57,8 @@ def test_unlabelled_pixels_count_if_the_network_has_background(
 def test_the_table_names_the_metric() -> None:
     seconds = {"train": 1.234, "score": 2.0, "select": 0.5, "queue": 0.25}
     rows = [
-        Row(number, 10 * number, Metrics("miou", {"miou": value}, {}, (), 5), seconds)
-        for number, value in ((1, 0.25), (2, 0.5))
+        Row(number, 10 * number, Metrics("miou", {"miou": value}, {}, (), 5), steps)
+        for number, value, steps in ((1, 0.25, seconds), (2, 0.5, {"queue": 0.25}))
     ]
     console = Console(width=200)
     with console.capture() as printed:
@@ -67,5 +67,6 @@ def test_the_table_names_the_metric() -> None:
     assert "Test miou" in lines[2]
     assert [line.strip("│ ").split() for line in lines[4:6]] == [
         ["1", "│", "10", "│", "0.250", "│", "1.23", "│", "2.00", "│", "0.50", "│", "0.25"],
-        ["2", "│", "20", "│", "0.500", "│", "1.23", "│", "2.00", "│", "0.50", "│", "0.25"],
+        # It began with the model that there was.
+        ["2", "│", "20", "│", "0.500", "│", "—", "│", "—", "│", "—", "│", "0.25"],
     ]
