@@ -105,6 +105,7 @@ def test_the_papers_step_by_hand():
     assert learner.baseline == pytest.approx(0.9 * 1 + 0.1 * 5)
 
 
+@pytest.mark.slow
 def test_the_papers_gradient_is_that_of_the_expected_reward():
     """Compared with all 2^3 selections, each with its probability and reward."""
     logits = torch.tensor([0.5, -0.2, 0.1], requires_grad=True)

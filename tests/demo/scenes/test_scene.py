@@ -21,6 +21,8 @@ from cdal.demo.scenes.scene import (
 )
 from cdal.models import Recipe, fit, make_network
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
@@ -44,7 +46,6 @@ def digest(seed: int, index: int) -> str:
     return str(names["digest"](seed, index))
 
 
-@pytest.mark.slow
 def test_a_scene_is_the_same_in_another_process() -> None:
     program = DIGEST + "print(digest(3, 0), digest(3, 7))"
     other = subprocess.run(
@@ -139,7 +140,6 @@ class Scenes:
         return image, torch.tensor(CLASSES.index(scene.label))
 
 
-@pytest.mark.slow
 def test_scenes_can_be_learnt_but_not_perfectly(scenes: list[Scene]) -> None:
     network = make_network(
         architecture="mobilenet_v3_small", classes=CLASSES, image_size=32, pretrained=False
