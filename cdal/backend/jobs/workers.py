@@ -193,6 +193,6 @@ def _has_ended(other: Worker) -> bool:
         os.kill(other.pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        return False
+    except PermissionError:  # it runs, as another user
+        pass
     return False

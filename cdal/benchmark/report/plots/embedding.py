@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
@@ -61,15 +62,7 @@ def embedding_picks(
         axes.scatter(
             points[rest, 0], points[rest, 1], s=small, color="#c4c4c4", linewidths=0, label="pool"
         )
-        axes.scatter(
-            points[list(labelled), 0],
-            points[list(labelled), 1],
-            s=small * 1.8,
-            marker="+",
-            color="black",
-            linewidths=0.8,
-            label="already labelled",
-        )
+        _mark_labelled(axes, points[list(labelled)], small)
         axes.scatter(
             points[list(rows), 0],
             points[list(rows), 1],
@@ -97,15 +90,7 @@ def picks_together(
     axes = figure.add_subplot()
     small = 30 if len(points) < 300 else 9
     axes.scatter(points[:, 0], points[:, 1], s=small, color="#d4d4d4", linewidths=0, label="pool")
-    axes.scatter(
-        points[list(labelled), 0],
-        points[list(labelled), 1],
-        s=small * 1.8,
-        marker="+",
-        color="black",
-        linewidths=0.8,
-        label="already labelled",
-    )
+    _mark_labelled(axes, points[list(labelled)], small)
     look = looks(list(picks))
     for place, (selector, rows) in enumerate(picks.items()):
         axes.scatter(
@@ -124,3 +109,16 @@ def picks_together(
     axes.spines[:].set_visible(False)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
+
+
+def _mark_labelled(axes: Axes, points: NDArray[np.float32], small: float) -> None:
+    """Mark the images that were labelled before, (L, 2)."""
+    axes.scatter(
+        points[:, 0],
+        points[:, 1],
+        s=small * 1.8,
+        marker="+",
+        color="black",
+        linewidths=0.8,
+        label="already labelled",
+    )
