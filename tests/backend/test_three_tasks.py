@@ -23,13 +23,17 @@ from cdal.selectors import Pool, make_selector
 
 pytestmark = pytest.mark.label_studio
 
-# Small enough for a training of seconds, and few enough labels for more of them to tell.
+# Small enough for a training of seconds. Heads that learn 16 and 48 labels of 240 scenes differ by
+# 0.13 in accuracy, and in each of 200 draws of the first labels the second was better; with fewer
+# labels or rounds it is not.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "classification": {"image_size": 96, "budget": 6},
+    "classification": {"image_size": 96, "budget": 16},
     "segmentation": {"image_size": 64, "epochs": 25, "budget": 20},
     "detection": {"image_size": 160, "epochs": 25, "budget": 20},
 }
-ROUNDS, RESERVE = 2, 6
+IMAGES = {"classification": 240, "segmentation": 120, "detection": 120}
+ROUNDS = {"classification": 3, "segmentation": 2, "detection": 2}
+RESERVE = 6
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Looped:
         queues: what each round's queue was, in order.
         served: what the label stream served in each round, in order.
         metrics: the main metric of each model version on images that nobody labelled.
+        labels: images that were labelled.
         predictions: those of the queue that is open now, by task.
     """
 
@@ -49,6 +54,7 @@ class Looped:
     queues: Sequence[list[int]]
     served: Sequence[list[int]]
     metrics: Sequence[float]
+    labels: int
     predictions: Mapping[int, list[dict[str, Any]]]
 
 
@@ -56,7 +62,7 @@ class Looped:
     scope="module", params=["Choices", "BrushLabels", "PolygonLabels", "RectangleLabels"]
 )
 def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., Any]) -> Looped:
-    """Two rounds, with annotators who make no mistakes."""
+    """Two or three rounds, with annotators who make no mistakes."""
     control = request.param
     task = {"Choices": "classification", "RectangleLabels": "detection"}.get(
         control, "segmentation"
@@ -67,7 +73,7 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
     budget = SETTINGS[task]["budget"]
     scenario, images = make_drawn_scenario(
         task,
-        120,
+        IMAGES[task],
         config,
         reserve=RESERVE,
         train_every=budget,
@@ -80,7 +86,7 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
     status = scenario.wait_for_round(1)
     scenario.settle()  # typical images have come first by now
     queues, served, metrics = [], [], []
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, ROUNDS[task] + 1):
         queues.append(scenario.queue())
         served.append(scenario.label_stream(budget))
         status = scenario.wait_for_round(number + 1)
@@ -90,7 +96,7 @@ def looped(request: pytest.FixtureRequest, make_drawn_scenario: Callable[..., An
     queues.append(scenario.queue())
     stored = scenario.project.sdk.predictions.list(project=scenario.number)
     now = {p.task: p.result for p in stored if p.model_version == status["queue_version"]}
-    return Looped(control, budget, scenario, queues, served, metrics, now)
+    return Looped(control, budget, scenario, queues, served, metrics, number * budget, now)
 
 
 def unsure_rectangle_config(classes: Sequence[str]) -> str:
@@ -102,7 +108,7 @@ def unsure_rectangle_config(classes: Sequence[str]) -> str:
 def test_the_stream_serves_the_selectors_order(looped: Looped) -> None:
     for queue, served in zip(looped.queues, looped.served, strict=False):
         assert served == queue[: looped.budget]
-    assert len({task for served in looped.served for task in served}) == ROUNDS * looped.budget
+    assert len({task for served in looped.served for task in served}) == looped.labels
     # The newest round's scores are still stored.
     labelled = [task for served in looped.served for task in served]
     assert looped.queues[-1] == cdal_cs_order(looped.scenario, labelled)

@@ -76,6 +76,8 @@ def test_images_chosen_on_the_map_come_next(ann: Admin, loop: Scenario) -> None:
     expect(ann.page.locator("#map-said")).to_contain_text("Task")
     ann.page.keyboard.press("Escape")
     ann.sees("Selected: 0 images")
+    # Clicking a point low on the map has scrolled the page.
+    field.evaluate("map => map.scrollIntoView({ block: 'center' })")
     box = field.bounding_box()
     assert box is not None
     ann.page.mouse.move(box["x"] + 2, box["y"] + 2)
