@@ -38,6 +38,7 @@ LABELS = ("cat", "dog")
 SETTINGS = ProjectSettings(smallest_region=0.0)
 CONFIGS = {
     "BrushLabels": brush_config(LABELS),
+    "BitmaskLabels": brush_config(LABELS).replace("BrushLabels", "BitmaskLabels"),
     "PolygonLabels": brush_config(LABELS).replace("BrushLabels", "PolygonLabels"),
     "RectangleLabels": rectangle_config(LABELS),
     "Choices": choices_config(LABELS).replace('"single"', '"multiple"'),
@@ -118,7 +119,7 @@ def test_nothing_is_lost(
     elif tag == "RectangleLabels":
         expected = torch.tensor([[0, 30.1, 101.5, 210.7, 0], [62.93, 66.22, 203, 301, 1]])
         torch.testing.assert_close(target, expected, atol=0.02, rtol=0)
-    elif tag == "BrushLabels":
+    elif tag in ("BrushLabels", "BitmaskLabels"):
         assert (target.numpy() == enlarge(label_map().numpy(), size)).all()
     else:
         small = truth.target(64, 64).numpy()

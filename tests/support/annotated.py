@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from label_studio_sdk.label_interface import LabelInterface
+from PIL import Image
 
 from cdal.backend.annotations import FORMATS, Reading, Region, Truth
 from cdal.backend.annotations.control import Control
@@ -35,6 +38,14 @@ def region(tag: str, value: dict[str, Any], size: tuple[int, int] | None = None)
     sizes = {"original_height": size[0], "original_width": size[1]} if size else {}
     made = {"from_name": "what", "to_name": "image", "type": tag.lower(), "value": value}
     return {**made, **sizes}
+
+
+def png_of(alpha: npt.ArrayLike) -> str:
+    """A bitmask of these opacities, as Label Studio's page writes it."""
+    opacities = np.array(alpha, np.uint8)
+    file = BytesIO()
+    Image.fromarray(np.dstack([np.zeros_like(opacities)] * 3 + [opacities])).save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
 def reading(tag: str, result: Sequence[Any], **settings: Any) -> Reading:

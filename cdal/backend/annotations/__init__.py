@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cdal.backend.annotations import brush, choices, multiple_choices, polygons, rectangles
+from cdal.backend.annotations import (
+    bitmask,
+    brush,
+    choices,
+    multiple_choices,
+    polygons,
+    rectangles,
+)
 from cdal.backend.annotations.consensus import consensus
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import (
@@ -36,6 +43,7 @@ FORMATS: Mapping[str, Format] = {
     "Choices": choices,
     "RectangleLabels": rectangles,
     "BrushLabels": brush,
+    "BitmaskLabels": bitmask,
     "PolygonLabels": polygons,
 }
 """Formats by the control's tag, where a region has one label."""

@@ -7,10 +7,8 @@ writes up to 255, the SDK's `contour2rle` 100.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -24,19 +22,11 @@ from cdal.backend.annotations.format import (
     Region,
     original_size,
 )
-from cdal.backend.annotations.masks import (
-    LabelMap,
-    Mask,
-    Part,
-    enlarge,
-    parts_of,
-    read_shapes,
-    resize,
-    shares,
-)
+from cdal.backend.annotations.masks import LabelMap, Mask, read_shapes, resize
+from cdal.backend.annotations.painted import regions_of_masks
 from cdal.backend.annotations.rle import CHANNELS, decode_mask, has_bytes, values_in
 from cdal.backend.settings import ProjectSettings
-from cdal.models.predictions import IGNORED, Segmentation
+from cdal.models.predictions import Segmentation
 
 MOST_PIXELS = 80_000_000
 """A larger mask is not read, however few bytes encode it: it takes a byte per pixel."""
@@ -94,54 +84,12 @@ def to_result(
     size: tuple[int, int],
     settings: ProjectSettings,
 ) -> list[Region]:
-    """A region for each class, or for each of its connected parts, the largest first."""
-    parts = list(parts_of(finding, control, classes, settings))
-    groups = (
-        [[part] for part in parts]
-        if settings.split_regions
-        else [list(group) for _, group in groupby(parts, attrgetter("value"))]
-    )
-    groups.sort(key=lambda group: -sum(part.area for part in group))
-    shape = finding.labels.shape[0], finding.labels.shape[1]
-    large = enlarge(_painted(parts, shape), size)
-    result: list[Region] = []
-    for group in groups:
-        area = sum(part.area for part in group)
-        confidence = sum(part.confidence * part.area for part in group) / area
-        if confidence < (control.score_threshold or 0):
-            continue
-        mask = (large == group[0].value).view(np.uint8)
-        if settings.split_regions:
-            mask &= shares(_painted(group, shape) == group[0].value, size) > 0
-        if not mask.any():  # the image is much smaller than the map
-            continue
-        value = {
-            "format": "rle",
-            "rle": _encode(mask),
-            "brushlabels": [classes[group[0].value]],
-        }
-        result.append(
-            {
-                "id": f"brush{len(result)}",
-                "from_name": control.from_name,
-                "to_name": control.to_name,
-                "type": "brushlabels",
-                "original_width": size[1],
-                "original_height": size[0],
-                "image_rotation": 0,
-                "value": value,
-                "score": round(confidence, 4),
-            }
-        )
-    return result
+    """A region per class, or per connected part of one; see `painted.regions_of_masks`."""
+    return regions_of_masks(control, classes, finding, size, settings, "brush", _value)
 
 
-def _painted(parts: Iterable[Part], size: tuple[int, int]) -> LabelMap:
-    """The parts, painted on an empty map."""
-    labels = np.full(size, IGNORED, np.uint8)
-    for part in parts:
-        labels[part.window][part.mask > 0] = part.value
-    return labels
+def _value(mask: Mask) -> dict[str, Any]:
+    return {"format": "rle", "rle": _encode(mask)}
 
 
 def _encode(mask: Mask) -> list[int]:

@@ -14,6 +14,7 @@ SERVED: Mapping[str, ControlTask] = {
     "Choices": "classification",
     "RectangleLabels": "detection",
     "BrushLabels": "segmentation",
+    "BitmaskLabels": "segmentation",
     "PolygonLabels": "segmentation",
 }
 """Control tags that this backend serves, each with its task."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.annotated import LABELS, control_of
+from support.annotated import LABELS, control_of, png_of
 
 from cdal.backend.annotations import FORMATS, read_annotations
 from cdal.backend.settings import ProjectSettings
@@ -25,10 +25,15 @@ json = st.recursive(
 )
 names = st.lists(st.sampled_from([*LABELS, "gone"]) | json, max_size=3)
 bytes_ = st.lists(st.integers(-1, 256) | numbers, max_size=20) | st.binary(max_size=20).map(list)
+PNG = png_of([[0, 255, 255], [0, 0, 255]])
+pngs = st.tuples(st.integers(0, len(PNG)), st.text("AQgw/+=,", max_size=9)).map(
+    lambda cut: PNG[: cut[0]] + cut[1] + PNG[cut[0] + len(cut[1]) :]
+)
 VALUES = {
     "x": numbers, "y": numbers, "width": numbers, "height": numbers, "rotation": numbers,
     "points": st.lists(st.lists(numbers, min_size=1, max_size=3), max_size=6), "rle": bytes_,
     "choices": names, "rectanglelabels": names, "brushlabels": names, "polygonlabels": names,
+    "bitmasklabels": names, "imageDataURL": pngs,
 }  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_a_value_that_does_not_name_one_field_is_refused(value: str) -> None:
         (
             config(IMAGE, CHOICES.replace('"image"', '"other"')),
             "The image has no control that this backend serves (found: none); it serves <Choices>, "
-            "<RectangleLabels>, <BrushLabels>, <PolygonLabels>.",
+            "<RectangleLabels>, <BrushLabels>, <BitmaskLabels>, <PolygonLabels>.",
         ),
         (
             "x" * 1_000_001,
@@ -135,6 +135,7 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 REGIONS = {
     "RectangleLabels": "detection",
     "BrushLabels": "segmentation",
+    "BitmaskLabels": "segmentation",
     "PolygonLabels": "segmentation",
 }
 
@@ -165,7 +166,7 @@ def test_labels_that_cannot_be_served(tag: str) -> None:
 
 def test_a_pixels_class_is_a_byte() -> None:
     names = [f"label {number}" for number in range(255)]
-    for tag in ("BrushLabels", "PolygonLabels"):
+    for tag in ("BrushLabels", "BitmaskLabels", "PolygonLabels"):
         assert len(served_control(config(IMAGE, labels(tag, *names[:254]))).labels) == 254
         assert refusal(config(IMAGE, labels(tag, *names))) == (
             f'The <{tag}> "what" has 255 labels; this backend serves at most 254 in a segmentation.'
@@ -271,7 +272,9 @@ def test_a_models_classes_get_the_names_of_the_labels_that_list_them() -> None:
     assert control.names_of(classes) == called
 
 
-@pytest.mark.parametrize("tag", ["RectangleLabels", "BrushLabels", "PolygonLabels"])
+@pytest.mark.parametrize(
+    "tag", ["RectangleLabels", "BrushLabels", "BitmaskLabels", "PolygonLabels"]
+)
 def test_several_labels_per_region_are_refused(tag: str) -> None:
     made = labels(tag, "cat", attributes='choice="multiple"')
     assert "one label per region" in refusal(config(IMAGE, made))

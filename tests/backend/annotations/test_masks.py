@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 from label_studio_sdk.converter.brush import mask2rle
-from support.annotated import LABELS, control_of, region, returned, segmentation
+from support.annotated import LABELS, control_of, png_of, region, returned, segmentation
 
 from cdal.backend.annotations import FORMATS, masks, read_annotations
 from cdal.backend.annotations.masks import MaskTruth, enlarge, parts_of, resize
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import BACKGROUND, IGNORED
 
-TAGS = ("BrushLabels", "PolygonLabels")
+TAGS = ("BrushLabels", "BitmaskLabels", "PolygonLabels")
 ALL = {"smallest_region": 0.0, "polygon_tolerance": 0.0}
 
 
@@ -77,6 +77,7 @@ def test_the_work_of_painting_an_annotation_is_limited(
     rle = mask2rle(np.full((100, 100), 255, np.uint8))
     values: dict[str, Any] = {
         "BrushLabels": {"rle": rle},
+        "BitmaskLabels": {"imageDataURL": png_of(np.full((100, 100), 255))},
         "PolygonLabels": {"points": [[0, 0], [100, 0], [100, 100], [0, 100]]},
     }
     whole = [region(tag, {**values[tag], tag.lower(): [label]}, (100, 100)) for label in LABELS[:2]]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from label_studio_sdk.converter.brush import mask2rle
-from support.annotated import refusals, region, segmentation
+from support.annotated import png_of, refusals, region, segmentation
 
 from cdal.backend.annotations import Reading, read_annotations, to_result
 from cdal.backend.annotations.control import Control
@@ -29,6 +29,7 @@ FOUND = {
         torch.tensor([0.9, 0.8]),
     ),
     "BrushLabels": segmentation([[1, 1, 3, 3]] * 3 + [[2, 2, 3, 3]]),
+    "BitmaskLabels": segmentation([[1, 1, 3, 3]] * 3 + [[2, 2, 3, 3]]),
     "PolygonLabels": segmentation([[1, 1, 3, 3]] * 3 + [[2, 2, 3, 3]]),
 }
 
@@ -69,6 +70,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "Choices": {},
     "RectangleLabels": {"x": 0, "y": 0, "width": 50, "height": 100},
     "BrushLabels": {"format": "rle", "rle": mask2rle(LEFT)},
+    "BitmaskLabels": {"imageDataURL": png_of(LEFT)},
     "PolygonLabels": {"points": [[0, 0], [50, 0], [50, 100], [0, 100]]},
 }
 """The left half of an image, as each control has it."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from label_studio_sdk.converter.brush import mask2rle
 from PIL import Image, ImageOps
-from support.annotated import LABELS, control_of, predicted, read, region, segmentation
+from support.annotated import LABELS, control_of, png_of, predicted, read, region, segmentation
 
 from cdal.backend.annotations import Region, rectangles
 from cdal.backend.images.decode import decode
@@ -49,6 +49,7 @@ def drawn(tag: str, block: npt.NDArray[np.bool_]) -> Region:
     top, bottom = rows[0] * 100 / height, (rows[-1] + 1) * 100 / height
     value = {
         "BrushLabels": {"format": "rle", "rle": mask2rle(block.astype(np.uint8) * 255)},
+        "BitmaskLabels": {"imageDataURL": png_of(block.astype(np.uint8) * 255)},
         "PolygonLabels": {
             "points": [[left, top], [right, top], [right, bottom], [left, bottom]],
         },
@@ -71,7 +72,9 @@ def covered(tag: str, made: list[Region], size: tuple[int, int]) -> npt.NDArray[
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("tag", ["BrushLabels", "PolygonLabels", "RectangleLabels"])
+@pytest.mark.parametrize(
+    "tag", ["BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels"]
+)
 def test_annotations_and_predictions_lie_where_people_see_them(tag: str, orientation: int) -> None:
     data = turned(orientation)
     block = seen(data)

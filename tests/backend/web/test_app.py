@@ -32,7 +32,7 @@ SELECTORS = (
 NETWORKS = ", ".join(
     [*dict.fromkeys(n for names in ARCHITECTURES.values() for n in names), "or timm:NAME"]
 )
-SERVES = "it serves <Choices>, <RectangleLabels>, <BrushLabels>, <PolygonLabels>."
+SERVES = "it serves <Choices>, <RectangleLabels>, <BrushLabels>, <BitmaskLabels>, <PolygonLabels>."
 
 BAD_SETTINGS: list[tuple[Any, str]] = [
     ({"budget": 0}, 'Setting "budget" must be at least 1, not 0.'),
