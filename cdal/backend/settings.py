@@ -156,10 +156,11 @@ class ProjectSettings(BaseModel):
         description="Segmentation: pixels that no region covers are learnt as background "
         '("background") or not at all ("ignore", for projects that label every pixel).',
     )
-    split_regions: bool = Field(
+    split_regions: bool | Literal["touching"] = Field(
         False,
         description="Segmentation: predict one region per connected part of a class, instead of "
-        "one per class.",
+        'one per class; "touching" also splits a part where it is narrow, so that objects that '
+        "touch each other are regions of their own (polygons, too).",
     )
     smallest_region: float = Field(
         0.0005,

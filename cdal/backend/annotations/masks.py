@@ -1,4 +1,4 @@
-"""What brushes and polygons share: masks, their connected parts, and painting them.
+"""What brushes, bitmasks and polygons share: masks, and painting regions.
 
 Where regions overlap, the later one wins, because Label Studio shows it on top.
 """
@@ -6,7 +6,7 @@ Where regions overlap, the later one wins, because Label Studio shows it on top.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import DAMAGED, Labelled, Reading, regions_of, sizes_of
 from cdal.backend.settings import ProjectSettings
-from cdal.models.predictions import IGNORED, Segmentation
+from cdal.models.predictions import IGNORED
 
 LabelMap = npt.NDArray[np.uint8]
 """The class of each pixel, (H, W)."""
@@ -220,74 +220,6 @@ def read_shapes(
     truth = MaskTruth(control.labels, tuple(shapes), uncovered, lacking)
     nothing = not truth.known() and (ignoring or bool(left_out))
     return Reading(None if nothing else truth, tuple(left_out), sizes_of(found))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """A connected part of one class in a label map.
-
-    Attributes:
-        value: its class.
-        area: its pixels.
-        left: its leftmost column.
-        top: its topmost row.
-        mask: its pixels in its bounding box, (h, w).
-        confidence: the mean over its pixels.
-    """
-
-    value: int
-    area: int
-    left: int
-    top: int
-    mask: Mask
-    confidence: float
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Its bounding box in the label map."""
-        height, width = self.mask.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
-
-
-def parts_of(
-    finding: Segmentation,
-    control: Control,
-    classes: Sequence[str],
-    settings: ProjectSettings,
-) -> Iterator[Part]:
-    """The 4-connected parts of the control's labels, without those that are too small.
-
-    Args:
-        finding: the label map and its confidences.
-        control: the control that they are shown in.
-        classes: what the label map's values stand for.
-        settings: say what is too small.
-    """
-    labels: LabelMap = finding.labels.numpy()
-    confidences: npt.NDArray[np.float32] = resize(finding.confidences.numpy(), labels.shape)
-    smallest = settings.smallest_region * labels.size
-    for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=len(classes))).tolist():
-        if value < len(classes) and classes[value] in control.labels:
-            yield from _parts_of_class(labels, confidences, value, smallest)
-
-
-def _parts_of_class(
-    labels: LabelMap, confidences: npt.NDArray[np.float32], value: int, smallest: float
-) -> Iterator[Part]:
-    mask = (labels == value).view(np.uint8)
-    x, y, width, height = cv2.boundingRect(mask)
-    count, numbers, stats, _ = cv2.connectedComponentsWithStats(
-        mask[y : y + height, x : x + width], connectivity=4, ltype=cv2.CV_32S
-    )
-    for number in range(1, count):
-        left, top, wide, high, area = stats[number].tolist()
-        if area < smallest:
-            continue
-        own = (numbers[top : top + high, left : left + wide] == number).view(np.uint8)
-        left, top = left + x, top + y
-        window = confidences[top : top + high, left : left + wide]
-        confidence = min(float(np.vdot(window, own)) / area, 1.0)
-        yield Part(value, area, left, top, own, confidence)
 
 
 def enlarge(labels: LabelMap, size: tuple[int, int]) -> LabelMap:

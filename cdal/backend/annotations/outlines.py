@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cdal.backend.annotations.masks import Mask, Part
+from cdal.backend.annotations.masks import Mask
+from cdal.backend.annotations.parts import Part
 
 Ring = npt.NDArray[np.int32]
 """A contour as OpenCV gives it, x and y in half pixels, (N, 1, 2)."""

@@ -8,10 +8,12 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Region
-from cdal.backend.annotations.masks import LabelMap, Mask, Part, enlarge, parts_of, shares
+from cdal.backend.annotations.masks import LabelMap, Mask, enlarge, shares
+from cdal.backend.annotations.parts import Part, parts_of
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import IGNORED, Segmentation
 
@@ -71,16 +73,41 @@ def _masks_of(
     groups.sort(key=lambda group: -sum(part.area for part in group))
     shape = finding.labels.shape[0], finding.labels.shape[1]
     large = enlarge(_painted(parts, shape), size)
-    for group in groups:
+    owners = _owners(groups, shape, large, size) if settings.split_regions else None
+    for number, group in enumerate(groups):
         area = sum(part.area for part in group)
         confidence = sum(part.confidence * part.area for part in group) / area
         if confidence < (control.score_threshold or 0):
             continue
         mask = (large == group[0].value).view(np.uint8)
-        if settings.split_regions:
-            mask &= shares(_painted(group, shape) == group[0].value, size) > 0
+        if owners is not None:
+            mask &= owners == number
         if mask.any():  # the image may be much smaller than the map
             yield classes[group[0].value], mask, confidence
+
+
+def _owners(
+    groups: Sequence[Sequence[Part]],
+    shape: tuple[int, int],
+    large: LabelMap,
+    size: tuple[int, int],
+) -> npt.NDArray[np.int32]:
+    """Of the groups of each pixel's class, the one that covers most of its surroundings, (H, W).
+
+    Args:
+        groups: the parts of each region.
+        shape: height and width of the label map that they are parts of.
+        large: the class of each pixel of the image, (H, W).
+        size: H and W.
+    """
+    owners = np.full(size, -1, np.int32)
+    most = np.zeros(size, np.uint8)
+    for number, group in enumerate(groups):
+        own = (_painted(group, shape) != IGNORED).view(np.uint8)
+        share = shares(own, size) * (large == group[0].value)
+        np.copyto(owners, number, where=share > most)
+        np.maximum(most, share, out=most)
+    return owners
 
 
 def _painted(parts: Iterable[Part], size: tuple[int, int]) -> LabelMap:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import WITHOUT_PIXEL, Labelled, Reading, Region, number
-from cdal.backend.annotations.masks import LabelMap, parts_of, read_shapes
+from cdal.backend.annotations.masks import LabelMap, read_shapes
 from cdal.backend.annotations.outlines import outlines_of
+from cdal.backend.annotations.parts import parts_of
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Segmentation
 
@@ -65,7 +66,7 @@ def to_result(
     size: tuple[int, int],
     settings: ProjectSettings,
 ) -> list[Region]:
-    """A polygon per connected part of a class; a part comes before those inside it."""
+    """A polygon per part of a class; a part comes before those inside it."""
     shape = height, width = tuple(finding.labels.shape)
     parts = parts_of(finding, control, classes, settings)
     shown = [part for part in parts if part.confidence >= (control.score_threshold or 0)]

@@ -10,7 +10,8 @@ from label_studio_sdk.converter.brush import mask2rle
 from support.annotated import LABELS, control_of, png_of, region, returned, segmentation
 
 from cdal.backend.annotations import FORMATS, masks, read_annotations
-from cdal.backend.annotations.masks import MaskTruth, enlarge, parts_of, resize
+from cdal.backend.annotations.masks import MaskTruth, enlarge, resize
+from cdal.backend.annotations.parts import parts_of
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import BACKGROUND, IGNORED
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from cdal.backend.annotations import to_result
 from cdal.backend.annotations.control import Control
-from cdal.backend.annotations.masks import Part, parts_of
 from cdal.backend.annotations.packing import unpack
+from cdal.backend.annotations.parts import Part, parts_of
 from cdal.backend.loop.predictions import FINDINGS
 from cdal.backend.settings import ProjectSettings
 from cdal.models import Multilabel, Segmentation
