@@ -21,7 +21,8 @@ from cdal.backend.errors import ImageError, LabelingError
 from cdal.backend.images.decode import decode, inspect
 from cdal.backend.settings import ProjectSettings
 from cdal.export import open_export
-from cdal.models import BACKGROUND, ModelError, TaskNetwork, choose_device
+from cdal.models import BACKGROUND, ModelError, Prediction, TaskNetwork, choose_device
+from cdal.models.head import HeadNetwork
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 """Files of a folder that are images."""
@@ -125,11 +126,18 @@ def predict(
     read = _read(images, tell)
     prepared = ((name, pixels.shape[1:], network.prepare(pixels)) for name, pixels in read)
     while batch := list(islice(prepared, network.prediction_batch_size)):
-        findings = network.predict(torch.stack([one for _, _, one in batch])).findings()
+        findings = _predict(network, [one for _, _, one in batch]).findings()
         for (name, (height, width), _), finding in zip(batch, findings, strict=True):
             size = (height, width)
             regions = to_result(control, network.classes, finding, size, settings)
             yield Predicted(name, size, regions)
+
+
+def _predict(network: TaskNetwork, images: Sequence[Tensor]) -> Prediction:
+    """A prediction for prepared images; those that are seen in tiles differ in size."""
+    if isinstance(network, HeadNetwork):
+        return network.judge(network.look(images))
+    return network.predict(torch.stack(list(images)))
 
 
 def _read(images: Mapping[str, Path], tell: Callable[[str], None]) -> Iterator[tuple[str, Tensor]]:

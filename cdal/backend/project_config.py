@@ -37,6 +37,7 @@ class ProjectConfig:
         control = served_control(labeling_config, settings.control)
         _check_network(settings, control)
         _check_selector(settings, control)
+        _check_tile(settings, control)
         _check_mixtures(settings, control)
         _check_unlabelled(settings, control)
         return cls(settings, control)
@@ -71,6 +72,14 @@ def _check_network(settings: ProjectSettings, control: Control) -> None:
         raise SettingsError(
             f'Setting "network": "{settings.network}" is not a network for {control.task}; choose '
             f"one of {', '.join(ARCHITECTURES[control.task])}, or timm:NAME."
+        )
+
+
+def _check_tile(settings: ProjectSettings, control: Control) -> None:
+    if settings.tile is not None and control.task not in ("detection", "segmentation"):
+        raise SettingsError(
+            f'Setting "tile" is for detection and segmentation, and this is {control.task}; leave '
+            "it out."
         )
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cdal.backend.errors import SettingsError
 from cdal.models import ARCHITECTURES, is_backbone
+from cdal.models.tiling import LEAST_SIDE
 from cdal.selectors import OptionError, make_selector
 from cdal.text import one_line
 
@@ -215,6 +216,15 @@ class ProjectSettings(BaseModel):
         description="Side of the network's input in pixels; by default chosen by the device and, "
         "in full training, by the images. Head training rounds it to a multiple of 32.",
     )
+    tile: int | None = Field(
+        None,
+        ge=128,
+        le=1024,
+        description="Detection and segmentation with head training, for small objects in large "
+        "images: the network sees an image in overlapping tiles of this side in pixels, at the "
+        "image's own resolution, and not shrunk as a whole. With `image_size`, each tile is "
+        "resized to that.",
+    )
     epochs: int | None = Field(
         None, ge=1, le=10_000, description="Maximum number of epochs per training."
     )
@@ -293,6 +303,17 @@ class ProjectSettings(BaseModel):
             raise ValueError(
                 f'Setting "training": "full" contradicts "network": "{self.network}", a backbone '
                 "that stays frozen; leave out one of the two, or choose a network of torchvision."
+            )
+        if self.tile is not None and not self.trains_head:
+            given = reason or '"training": "full"'
+            raise ValueError(
+                f'Setting "tile" is for head training, and {given} trains all weights of a '
+                "network, which sees images as a whole; leave out one of the two."
+            )
+        if self.tile is not None and (self.image_size or LEAST_SIDE) < LEAST_SIDE:
+            raise ValueError(
+                f'Setting "image_size" must be at least {LEAST_SIDE} with "tile"; it is '
+                f"{self.image_size}."
             )
         return self
 

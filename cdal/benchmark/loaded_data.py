@@ -304,7 +304,7 @@ def _features(
     found = dict(zip(kept.rows, kept.features, strict=True))
     new = [row for row in range(len(images)) if row not in found]
     if new:
-        seen = network.look(torch.stack([network.prepare(images[row]) for row in new]))
+        seen = network.look([network.prepare(images[row]) for row in new])
         for row, features in zip(new, seen, strict=True):
             size = images[row].shape[1], images[row].shape[2]
             store.put(network.extraction, keys[row], SeenImage(features, size))

@@ -31,6 +31,7 @@ from cdal.models.detection.network import DetectionNetwork
 from cdal.models.detection.ssd import Ssd
 from cdal.models.feature_store import FeatureStore
 from cdal.models.head import HeadNetwork
+from cdal.models.tiling import LEAST_SIDE
 
 DEFAULTS: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
 OF_PROTOCOL = (*DEFAULTS, "network", "image_size", "epochs")
@@ -124,7 +125,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         device,
         _sizes(data, asked),
         asked["network"],
-        asked["image_size"],
+        asked["image_size"] or arguments.tile,
         # A head has no background class.
         arguments.training or ("head" if kept is None else "full"),
     )
@@ -172,6 +173,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         oracle=arguments.oracle,
         regions=arguments.regions,
         repaired=arguments.repaired,
+        tile=arguments.tile,
     )
     recipe(settings, seed=0)  # raises if its numbers are wrong
     # Whether it starts from pretrained weights depends on those available on this machine.
@@ -299,7 +301,15 @@ def _grid(
 
 
 def _check_numbers(arguments: argparse.Namespace) -> None:
-    least = {"seeds": 1, "regions": 1, "limit": 1, "test_limit": 1, "image_size": 1, "bias": 0}
+    least = {
+        "seeds": 1,
+        "regions": 1,
+        "limit": 1,
+        "test_limit": 1,
+        "image_size": 1,
+        "tile": LEAST_SIDE,
+        "bias": 0,
+    }
     for name, smallest in least.items():
         value = getattr(arguments, name)
         if value is not None and value < smallest:

@@ -39,6 +39,7 @@ class Settings:
         regions: the side of the regions that are labelled, in pixels of the network's images; None
             for whole images.
         repaired: whether a protocol is followed with this project's own method.
+        tile: the side of the tiles in which images are seen; None if they are seen as a whole.
     """
 
     dataset: str
@@ -70,6 +71,7 @@ class Settings:
     oracle: bool
     regions: int | None = None
     repaired: bool = False
+    tile: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""
@@ -78,7 +80,13 @@ class Settings:
     def differences(self, before: Mapping[str, Any]) -> list[str]:
         """The differences that keep these settings from continuing others, given as JSON data."""
         # Older simulations had no other.
-        before = {"first_round": "random", "regions": None, "repaired": False, **before}
+        before = {
+            "first_round": "random",
+            "regions": None,
+            "repaired": False,
+            "tile": None,
+            **before,
+        }
         return [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in _plain(self.to_dict()).items()

@@ -137,6 +137,7 @@ def new_network(
         device,
         seed,
         "auto" if settings.pretrained else False,
+        tile=settings.tile,
     )
 
 

@@ -114,6 +114,13 @@ def _add_simulation(add: Callable[..., Any]) -> None:
         "default: a head on the backend's default backbone",
     )
     add("--image-size", type=int, metavar="S", help="side of the network's images, in pixels")
+    add(
+        "--tile",
+        type=int,
+        metavar="SIDE",
+        help="detection and segmentation with a head: the network sees images in overlapping tiles "
+        "of this side, in pixels of the image, and not as a whole",
+    )
     add("--epochs", type=int, metavar="N", help="epochs per training; default: by number of images")
     add("--batch-size", type=int, metavar="N", help="images per training step")
     add("--learning-rate", type=float, metavar="R", help="peak learning rate")

@@ -53,7 +53,10 @@ def check(network: TaskNetwork, exported: Exported, run: Run) -> float:
         CheckError: they differ.
     """
     worst = 0.0
-    for image in _images(network.image_size, exported.fits):
+    tile = network.manifest.tile
+    # Exported layers see an image as a whole, so it must be no larger than a tile.
+    shapes = exported.fits and tile is None
+    for image in _images(tile or network.image_size, shapes):
         prepared = network.prepare(image)[None]
         prediction = network.predict(prepared)
         outputs = run(network_input(network, prepared, exported))

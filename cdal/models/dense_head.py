@@ -12,15 +12,19 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models.architecture import Defaults
+from cdal.models.data import Dataset, Examples
 from cdal.models.devices import seeded
 from cdal.models.errors import ModelError, Stopped
-from cdal.models.features import ImageFeatures
+from cdal.models.features import ImageFeatures, LabelledFeatures
 from cdal.models.head import HeadNetwork, Tell
 from cdal.models.letterbox import content_size, contents, letterbox, on_grid, padded
+from cdal.models.manifest import Manifest
 from cdal.models.network import check_image
 from cdal.models.recipe import Plan, Recipe, learning_rate_share
+from cdal.models.tiling import MOST_TILES, Tile, Tiling
 from cdal.models.training import batch_order, parameter_groups
 
 STRIDE = 8
@@ -116,11 +120,38 @@ def separable(width: int, norm: nn.Module, stride: int = 1) -> nn.Sequential:
 class DenseHeadNetwork(HeadNetwork):
     """A head on a backbone's feature maps, whose module are ``DenseLayers``.
 
-    Images keep their aspect ratio, see letterbox.py. Their padding is part of no region, loss or
-    feature vector.
+    Images keep their aspect ratio, see letterbox.py, and may be seen in tiles, see tiling.py. Their
+    padding is part of no region, loss or feature vector.
+
+    Attributes:
+        tiling: how images are cut into tiles; None if they are seen as a whole.
     """
 
     use = "maps"
+
+    def __init__(self, manifest: Manifest, module: nn.Module, device: torch.device) -> None:
+        super().__init__(manifest, module, device)
+        tile = manifest.tile
+        self.tiling = None if tile is None else Tiling(tile, manifest.image_size)
+
+    @property
+    def extraction(self) -> str:
+        whole = super().extraction
+        return whole if self.tiling is None else f"{whole}-tile-{self.tiling.tile}"
+
+    @property
+    def prediction_batch_size(self) -> int:
+        """The number of images per prediction batch: fewer if each may have many tiles."""
+        return (
+            self._squares_at_once
+            if self.tiling is None
+            else self._squares_at_once // MOST_TILES or 1
+        )
+
+    @property
+    def _squares_at_once(self) -> int:
+        """The number of squares, images or tiles, that the backbone sees at once."""
+        return super().prediction_batch_size
 
     @property
     def dense(self) -> DenseLayers:
@@ -130,13 +161,61 @@ class DenseHeadNetwork(HeadNetwork):
         return self.module
 
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
-        """The rows and columns that an image of this height and width fills in its square."""
+        """The rows and columns at which an image of this height and width is seen."""
+        if self.tiling is not None:
+            return self.tiling.seen_size(height, width)
         return content_size(height, width, self.image_size)
 
     def prepare(self, image: Tensor) -> Tensor:
-        """An image, (3, H, W) uint8, in a square, (3, S, S) uint8, whose padding is 0."""
+        """An image, (3, H, W) uint8, in a square, (3, S, S) uint8, whose padding is 0.
+
+        If images are seen in tiles, it is as large as the tiles together, without padding.
+        """
         check_image(image)
-        return letterbox(image, self.image_size)
+        if self.tiling is None:
+            return letterbox(image, self.image_size)
+        size = list(self.seen_size(image.shape[1], image.shape[2]))
+        resized: Tensor = transforms.resize(image, size, antialias=True)
+        return resized.clamp(min=1)
+
+    def examples(self, data: Dataset | LabelledFeatures, stop: Callable[[], bool]) -> Examples:
+        if self.tiling is None or isinstance(data, LabelledFeatures):
+            return super().examples(data, stop)
+        features: list[ImageFeatures] = []
+        targets: list[Tensor] = []
+        for row in range(len(data)):
+            if stop():
+                raise Stopped
+            image, target = self.prepare_example(*data[row])
+            features += self.look([image])
+            targets.append(target)
+        return LabelledFeatures(self.extraction, features, targets)
+
+    def look(self, images: Tensor | Sequence[Tensor]) -> list[ImageFeatures]:
+        if self.tiling is None:
+            return super().look(images)
+        at_once = self._squares_at_once
+        return [self.tiling.look(image, self.look_at, at_once) for image in images]
+
+    def lessons(
+        self, features: Sequence[ImageFeatures], targets: Sequence[Tensor]
+    ) -> tuple[Sequence[ImageFeatures], Sequence[Tensor]]:
+        """The images, or their tiles: all that show something, and at most as many others."""
+        if self.tiling is None:
+            return features, targets
+        shown: list[tuple[ImageFeatures, Tensor]] = []
+        empty: list[tuple[ImageFeatures, Tensor]] = []
+        for image, target in zip(features, targets, strict=True):
+            for tile in self.tiling.tiles(*image.content):
+                part = self.within(target, tile)
+                some = shown if self.count_classes(part).any() else empty
+                some.append((tile.of(image), part))
+        kept = [*shown, *empty[:: math.ceil(len(empty) / max(1, len(shown))) or 1]]
+        return [image for image, _ in kept], [target for _, target in kept]
+
+    @abstractmethod
+    def within(self, target: Tensor, tile: Tile) -> Tensor:
+        """The part of a prepared target that a tile shows."""
 
     def extract(self, batch: Tensor) -> list[ImageFeatures]:
         found: list[ImageFeatures | None] = [None] * len(batch)
@@ -176,9 +255,16 @@ class DenseHeadNetwork(HeadNetwork):
         ]
 
     def alike(self, features: Sequence[ImageFeatures]) -> Iterator[tuple[list[int], list[Tensor]]]:
-        """Which images have maps of the same shapes, and these in batches."""
-        for _, rows in groups([on_grid(image.content) for image in features]):
-            yield rows, self.stacked([features[row] for row in rows])
+        """Which images have maps of the same shapes, and these in batches.
+
+        A batch has at most as many places as the squares of a prediction batch.
+        """
+        most = self._squares_at_once * self.image_size**2
+        for shape, rows in groups([on_grid(image.content) for image in features]):
+            at_once = max(1, most // (shape[0] * shape[1]))
+            for start in range(0, len(rows), at_once):
+                some = rows[start : start + at_once]
+                yield some, self.stacked([features[row] for row in some])
 
     def vectors(self, features: Sequence[ImageFeatures]) -> Tensor:
         """The mean of the coarsest map over the places that show the image, (B, D) float32."""

@@ -135,7 +135,7 @@ class FeatureStore:
     def put(self, extraction: str, content: bytes, image: SeenImage) -> None:
         """Keep an image; it is written together with others, see ``flush``."""
         size = image.features.bytes
-        if size > self._most:
+        if size > self._limit // 8:
             return
         with self._lock:
             new = self._new.setdefault(extraction, {})

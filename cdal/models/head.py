@@ -97,7 +97,11 @@ class HeadNetwork(TaskNetwork):
                 found[row] = features
         return [features for features in found if features is not None]
 
-    def look(self, batch: Tensor) -> list[ImageFeatures]:
+    def look(self, images: Tensor | Sequence[Tensor]) -> list[ImageFeatures]:
+        """Compute the features of prepared images, without keeping them."""
+        return self.look_at(images if isinstance(images, Tensor) else torch.stack(list(images)))
+
+    def look_at(self, batch: Tensor) -> list[ImageFeatures]:
         """As ``extract``, but in smaller batches when the device runs out of memory."""
         try:
             return self.extract(batch)
@@ -107,7 +111,7 @@ class HeadNetwork(TaskNetwork):
         # Outside the handler: the exception would keep the batch's tensors in memory.
         self.halve_batches()
         half = len(batch) // 2
-        return self.look(batch[:half]) + self.look(batch[half:])
+        return self.look_at(batch[:half]) + self.look_at(batch[half:])
 
     @abstractmethod
     def extract(self, batch: Tensor) -> list[ImageFeatures]:
@@ -148,6 +152,12 @@ class HeadNetwork(TaskNetwork):
             ModelError: there is nothing to learn from, or the loss is not finite.
             Stopped: ``stop`` returned True.
         """
+
+    def lessons(
+        self, features: Sequence[ImageFeatures], targets: Sequence[Tensor]
+    ) -> tuple[Sequence[ImageFeatures], Sequence[Tensor]]:
+        """What a training step draws from, given labelled images: these, or parts of them."""
+        return features, targets
 
     def plan(self, recipe: Recipe, images: int) -> Plan:
         """The recipe with every value settled, for this many images."""
@@ -205,6 +215,9 @@ def fit_head(
     features, targets = network.seen(
         images, stop, lambda share: progress(FitProgress(0, plan.epochs, READING * share))
     )
+
+    features, targets = network.lessons(features, targets)
+    plan = network.plan(recipe, len(features))
 
     def tell(epoch: int, loss: float) -> None:
         share = READING + (1 - READING) * epoch / plan.epochs

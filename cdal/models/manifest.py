@@ -45,6 +45,8 @@ class Manifest:
         mean: subtracted from each channel of an image in [0, 1].
         std: each channel is then divided by this.
         backbone: the frozen backbone of the head; None if all weights are saved.
+        tile: the side, in pixels of an image, of the tiles in which it is seen, each of them at the
+            size S; None if images are seen as a whole.
         origin: what training began from; None if an earlier version of this package saved it.
         data_fingerprint: the ``fingerprint`` of its training; "" before training.
         versions: the versions of python, torch and torchvision, for the record.
@@ -60,6 +62,7 @@ class Manifest:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     backbone: BackboneRecord | None = None
+    tile: int | None = None
     origin: Origin | None = None
     data_fingerprint: str = ""
     versions: Mapping[str, str] = field(default_factory=_versions)
@@ -95,10 +98,14 @@ class Manifest:
             raise ModelError(
                 f"The manifest has format {data['format']!r}; this version reads format {FORMAT}."
             )
-        # Earlier versions do not have these two.
+        # Earlier versions do not have these.
         backbone, origin = data.pop("backbone", None), data.pop("origin", None)
+        tile = data.pop("tile", None)
+        if tile is not None and type(tile) is not int:
+            raise ModelError(f"The manifest's tile cannot be {tile!r}.")
         return cls(
             **_checked(data),
+            tile=tile,
             backbone=None if backbone is None else BackboneRecord.from_json(backbone),
             origin=None if origin is None else Origin.from_json(origin),
         )
@@ -122,7 +129,7 @@ _LENGTHS = {"classes": None, "mean": 3, "std": 3}
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a manifest, with their types checked and lists converted to tuples."""
-    names = {f.name for f in fields(Manifest)} - {"backbone", "origin"}
+    names = {f.name for f in fields(Manifest)} - {"backbone", "tile", "origin"}
     if set(data) != names:
         wrong = ", ".join(sorted(set(data) ^ names))
         raise ModelError(f"These fields of the manifest are missing or unknown: {wrong}.")

@@ -170,6 +170,7 @@ def make_network(
     pretrained: Pretrained = "auto",
     sources: WeightSources | None = None,
     weights_file: Path | None = None,
+    tile: int | None = None,
 ) -> TaskNetwork:
     """Create an untrained network.
 
@@ -184,6 +185,8 @@ def make_network(
         pretrained: whether to start from published weights; see ``Pretrained``.
         sources: where those may come from; None: this machine, and a download if they are required.
         weights_file: a file with weights of the user's own to start from instead.
+        tile: for heads on maps: the side of the tiles, in pixels of an image, in which it is seen;
+            ``image_size`` is by default the same. None: images are seen as a whole.
 
     Raises:
         ModelError: an argument is unknown or impossible, or the weights are unavailable or do not
@@ -197,8 +200,13 @@ def make_network(
         default, shortfall = default_backbone(device, sources)
         architecture = default.record.name
     architecture, image_size = choose_network(
-        task, device, (), architecture, image_size, "full", sources
+        task, device, (), architecture, image_size or tile, "full", sources
     )
+    if tile is not None and (not is_backbone(architecture) or task in OF_IMAGES):
+        raise ModelError(
+            f"Only heads for detection or segmentation see images in tiles, not {architecture} for "
+            f"{task}."
+        )
     if is_backbone(architecture):
         if not published:
             raise ModelError(
@@ -206,7 +214,7 @@ def make_network(
                 "own, choose a network of torchvision."
             )
         backbone = open_backbone(architecture, device, sources)
-        return _make_head(task, backbone, tuple(classes), image_size, seed, shortfall)
+        return _make_head(task, backbone, tuple(classes), image_size, seed, shortfall, tile)
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
     if weights_file is not None:
@@ -262,6 +270,7 @@ def _make_head(
     image_size: int,
     seed: int,
     shortfall: str,
+    tile: int | None,
 ) -> TaskNetwork:
     """An untrained head on a backbone; ``shortfall`` as in ``Origin``."""
     record = backbone.record
@@ -277,6 +286,7 @@ def _make_head(
         mean=backbone.mean,
         std=backbone.std,
         backbone=record,
+        tile=tile,
         origin=Origin(record.name, record.source, record.sha256, shortfall),
     )
     return HEADS[task].make(manifest, backbone.device)

@@ -56,9 +56,10 @@ def test_only_heads_for_classification_have_several_opinions(
         (CONFIG, {"classes": []}, "at least one name"),
         (CONFIG, {"classes": "cat"}, "must be a list"),
         (MASKS, {"box_confidence": 0.5}, '"box_confidence" is for detection'),
+        (CONFIG, {"tile": 480}, '"tile" is for detection and segmentation'),
     ],
 )
-def test_class_mixtures_of_what_is_not_there_are_refused(
+def test_what_does_not_suit_the_control_is_refused(
     labeling_config: str, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):

@@ -132,6 +132,20 @@ def test_settings_that_contradict_the_training_are_refused(
         ProjectSettings.parse(typed)
 
 
+@pytest.mark.parametrize(
+    ("typed", "other"),
+    [
+        ({"training": "full"}, "training"),
+        ({"network": "ssdlite320_mobilenet_v3_large"}, "ssdlite320"),
+        ({"weights": "ours.pth"}, "weights"),
+        ({"image_size": 64}, "image_size"),
+    ],
+)
+def test_what_cannot_see_tiles_is_refused(typed: dict[str, Any], other: str) -> None:
+    with pytest.raises(SettingsError, match=other):
+        ProjectSettings.parse({"tile": 480, **typed})
+
+
 def test_a_selector_option_may_not_name_a_file() -> None:
     typed = {"selector": "cdal-rl", "selector_options": {"weights": "/home/somebody/file"}}
     with pytest.raises(SettingsError, match="names a file on the backend's machine"):

@@ -38,6 +38,7 @@ SETTINGS = Settings(
     oracle=True,
     regions=32,
     repaired=True,
+    tile=480,
 )
 
 
@@ -58,7 +59,7 @@ def test_the_command_says_what_the_settings_say() -> None:
     same = ("task", "initial", "step", "until", "seeds", "network", "image_size", "epochs")
     more = ("batch_size", "learning_rate", "warm_start", "device", "limit", "test_limit", "bias")
     last = ("first_round", "noise", "unlabelled", "keep_scores", "oracle", "regions", "repaired")
-    for name in (*same, *more, *last):
+    for name in (*same, *more, *last, "tile"):
         assert read[name] == getattr(SETTINGS, name), name
 
 

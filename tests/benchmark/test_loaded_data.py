@@ -86,8 +86,8 @@ class Masks(Grey):
         return image, torch.full((8, 6), int(label), dtype=torch.uint8)
 
 
-def head(task: str = "classification") -> HeadNetwork:
-    network = make_network(task, DEFAULT_BACKBONE, ("a", "b"), 32)
+def head(task: str = "classification", tile: int | None = None) -> HeadNetwork:
+    network = make_network(task, DEFAULT_BACKBONE, ("a", "b"), tile or 32, tile=tile)
     assert isinstance(network, HeadNetwork)
     return network
 
@@ -123,6 +123,27 @@ def test_a_backbone_sees_each_image_once(
         wanted = network.extract(prepared[row][0][None])[0]
         for kept, computed in zip(first.features[row].maps, wanted.maps, strict=True):
             torch.testing.assert_close(kept, computed, atol=0.05, rtol=0.01)
+
+
+class Large(Grey):
+    """Images of different sizes, with masks."""
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
+        size = (40 * (index + 1), 200)
+        return torch.full((3, *size), 90, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
+
+
+def test_images_in_tiles_are_of_any_size(tmp_path: Path) -> None:
+    network = head("segmentation", tile=96)
+    loaded = LoadedFeatures.read(Large(), network, FeatureStore(tmp_path, 2**30))
+    assert [each.content for each in loaded.features] == [
+        (40, 200),
+        (80, 200),
+        (120, 200),
+        (160, 200),
+        (200, 200),
+    ]
+    assert network.evaluate(loaded.take([4, 0])).images == 2
 
 
 def test_what_is_kept_before_a_kill_is_not_computed_again(seen: list[int], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cdal.cli import main
 from cdal.export import CheckError, ExportError, export, open_export
 from cdal.export.check import check
 from cdal.export.layers import layers_of, named
@@ -106,6 +107,20 @@ def test_what_says_something_else_is_not_kept(tmp_path: Path) -> None:
 
     with torch.inference_mode(), pytest.raises(CheckError):
         check(made, exported, moved)
+
+
+def test_a_model_that_sees_tiles_is_exported_for_cdal_only(tmp_path: Path) -> None:
+    made = make_network("detection", None, CLASSES, tile=128)
+    with pytest.raises(ExportError, match="tiles"):
+        export(made, tmp_path / "out", "onnx")
+    export(made, tmp_path / "out", "safetensors")
+    for number, size in enumerate(((60, 40), (300, 200))):
+        Image.new("RGB", size, "red").save(tmp_path / f"{number}.png")
+    images = [str(tmp_path / f"{number}.png") for number in range(2)]
+    tasks = tmp_path / "tasks.json"
+    assert main(["predict", str(tmp_path / "out"), *images, "--out", str(tasks)]) == 0
+    assert len(json.loads(tasks.read_text())) == 2
+    assert open_export(tmp_path / "out", torch.device("cpu")).manifest.tile == 128
 
 
 def test_an_export_does_not_overwrite(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ from cdal.models.shards import KEY_BYTES
 Items = Iterable[tuple[int, object]]
 """For each image, its task and the image in the task's data."""
 
+WORKERS = 8
+WORKERS_IN_TILES = 2
+"""Images that are read at the same time; those that are seen in tiles stay large."""
+
 OnProblem = Callable[[int, ImageError], None]
 """Called with the task of each image that cannot be used, and why."""
 
@@ -152,7 +156,8 @@ class InputReader:
 
         known: list[tuple[int, bytes, SeenImage]] = []
         new: list[tuple[int, bytes, _Prepared]] = []
-        stream = self._images.stream_files(self._source, items, prepare)
+        workers = WORKERS if network.manifest.tile is None else WORKERS_IN_TILES
+        stream = self._images.stream_files(self._source, items, prepare, workers)
         for item, (task_id, found) in zip(items, stream, strict=True):
             if isinstance(found, ImageError):
                 on_problem(task_id, found)
@@ -176,7 +181,7 @@ class InputReader:
 
     def _look(self, network: HeadNetwork, new: Sequence[tuple[int, bytes, _Prepared]]) -> Inputs:
         """Show prepared images to the backbone, and keep their features."""
-        extracted = network.look(torch.stack([image.pixels for _, _, image in new]))
+        extracted = network.look([image.pixels for _, _, image in new])
         seen: list[tuple[int, bytes, SeenImage]] = []
         for (task_id, content, image), features in zip(new, extracted, strict=True):
             seen.append((task_id, content, SeenImage(features, image.size)))

@@ -376,6 +376,8 @@ def full_training_is_due(
     """
     if settings.training != "auto" or settings.network is not None or not settings.trains_head:
         return False
+    if settings.tile is not None:
+        return False  # a network that is trained in full sees images as a whole
     project = session.get_one(Project, project_id)
     serving = session.get(ModelVersion, project.serving_version_id or 0)
     if project.paused_at is not None or serving is None:

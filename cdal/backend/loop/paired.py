@@ -95,7 +95,8 @@ def _scores(
 ) -> Scores:
     if isinstance(new, DetectionNetwork) and isinstance(old, DetectionNetwork):
         found = _found(new, images, stop), _found(old, images, stop)
-        return lambda swapped: _box_scores(*found, len(new.classes), swapped, stop)
+        most = max(new.most_boxes, old.most_boxes)
+        return lambda swapped: _box_scores(*found, len(new.classes), swapped, stop, most)
     tallies = tallies_of(new, images, stop), tallies_of(old, images, stop)
     if new.main_metric == "accuracy":
         tallies = tallies[0].sum(2, keepdims=True), tallies[1].sum(2, keepdims=True)
@@ -179,14 +180,19 @@ def _found(network: DetectionNetwork, images: TrainingImages, stop: Callable[[],
 
 
 def _box_scores(
-    new: Found, old: Found, classes: int, swapped: Swapped, stop: Callable[[], bool]
+    new: Found,
+    old: Found,
+    classes: int,
+    swapped: Swapped,
+    stop: Callable[[], bool],
+    most: int,
 ) -> npt.NDArray[np.float64]:
     """See `Scores`. The boxes of an image go with its target: both are in the network's pixels."""
     found, targets = [*new[0], *old[0]], [*new[1], *old[1]]
 
     def precisions(chosen: Swapped) -> list[float]:
         counts = np.concatenate((~chosen, chosen), 1).astype(int)
-        return resampled_precision(found, targets, classes, counts.tolist(), stop)
+        return resampled_precision(found, targets, classes, counts.tolist(), stop, most)
 
     return np.column_stack((precisions(swapped), precisions(~swapped)))
 

@@ -236,7 +236,12 @@ class _Measure:
             found, targets = network.find(images, self._stop)
             return np.array(
                 resampled_precision(
-                    found, targets, len(network.classes), self._samples.tolist(), self._stop
+                    found,
+                    targets,
+                    len(network.classes),
+                    self._samples.tolist(),
+                    self._stop,
+                    network.most_boxes,
                 )
             )
         if isinstance(network, MultilabelNetwork):

@@ -284,7 +284,8 @@ def _fingerprint(work: Context, images: TrainingImages, network: TaskNetwork) ->
     """
     settings, manifest = work.settings, network.manifest
     backbone = "" if manifest.backbone is None else manifest.backbone.sha256
-    start = (manifest.architecture, backbone, network.device.type, manifest.image_size)
+    size = manifest.image_size if manifest.tile is None else (manifest.image_size, manifest.tile)
+    start = (manifest.architecture, backbone, network.device.type, size)
     more = (settings.pretrained, settings.weights, settings.held_out, settings.warm_start)
     chosen = " ".join(map(str, (*start, *more)))
     digests = [f"{item.truth.digest()} {item.content.hex()}" for item in images.items]
@@ -376,6 +377,7 @@ def new_network(
         pretrained=settings.pretrained,
         sources=work.services.weight_sources,
         weights_file=work.services.config.weights_file(settings.weights),
+        tile=settings.tile,
     )
 
 

@@ -30,6 +30,7 @@ from cdal.models.letterbox import on_grid
 from cdal.models.manifest import Manifest
 from cdal.models.predictions import Detections, Finding
 from cdal.models.recipe import Recipe
+from cdal.models.tiling import MOST_TILES, Tile
 
 WIDTH = 64
 GROUPS = 16
@@ -42,6 +43,9 @@ PRIOR = 0.02
 
 OVERLAP = 0.5
 """Of two boxes of a class that overlap by more than this, the less confident is dropped."""
+
+SHOWN = 0.5
+"""A tile teaches the boxes of which it shows at least this share of the area."""
 
 BEFORE_NMS = 1000
 """The most confident boxes of an image among which non-maximum suppression chooses."""
@@ -137,6 +141,24 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
         kept = (corners[:, 2:] - corners[:, :2] >= MIN_SIDE).all(1)
         return torch.cat([corners, target[:, 4:].float()], 1)[kept]
 
+    def within(self, target: Tensor, tile: Tile) -> Tensor:
+        """Rows in pixels of a tile, clipped to it, of boxes of which it shows at least half."""
+        down, across = tile
+        start = torch.tensor([across.start, down.start] * 2)
+        size = down.stop - down.start, across.stop - across.start
+        corners = within(target[:, :4] - start, size)
+        sides = corners[:, 2:] - corners[:, :2]
+        area = (target[:, 2:4] - target[:, :2]).prod(1)
+        kept = (sides >= MIN_SIDE).all(1) & (sides.prod(1) >= SHOWN * area)
+        return torch.cat([corners, target[:, 4:]], 1)[kept]
+
+    @property
+    def most_boxes(self) -> int:
+        return super().most_boxes * (1 if self.tiling is None else MOST_TILES)
+
+    def _tiles(self, image: ImageFeatures) -> int:
+        return 1 if self.tiling is None else len(self.tiling.tiles(*image.content))
+
     def predict(self, batch: Tensor) -> DetectionHeadPrediction:
         """Boxes and features of prepared images, (B, 3, S, S) uint8."""
         return self.judge(self.features(batch))
@@ -155,8 +177,9 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
                 boxes = within(places.boxes(distances[number].float()), content)
                 found[row] = logits[number][shown].float().sigmoid(), boxes[shown]
         order = range(len(features))
-        candidates = BoxCandidates.of([found[row][0] for row in order], background=0)
-        kept = [suppressed(*found[row]) for row in order]
+        tiles = [self._tiles(image) for image in features]
+        candidates = BoxCandidates.of([found[row][0] for row in order], background=0, tiles=tiles)
+        kept = [suppressed(*found[row], tiles[row]) for row in order]
         pooled = self.vectors(features)
         detected = Detected(
             candidates=candidates,
@@ -221,19 +244,22 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
         return self.judge(self.features(batch)).detected
 
 
-def suppressed(probabilities: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def suppressed(
+    probabilities: Tensor, boxes: Tensor, tiles: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (K, 4), labels (K,) and scores (K,) that are left of the A boxes of an image.
 
     Args:
         probabilities: of each class at each place, (A, C).
         boxes: (A, 4).
+        tiles: the number of tiles of the image, each of which may have ``MAX_BOXES``.
     """
     scores, labels = probabilities.flatten().sort(descending=True)
-    most = int((scores[:BEFORE_NMS] > MIN_SCORE).sum())
+    most = int((scores[: BEFORE_NMS * tiles] > MIN_SCORE).sum())
     scores, flat = scores[:most], labels[:most]
     classes = probabilities.shape[1]
     rows, labels = flat // classes, flat % classes
-    kept = batched_nms(boxes[rows], scores, labels, OVERLAP)[:MAX_BOXES]
+    kept = batched_nms(boxes[rows], scores, labels, OVERLAP)[: MAX_BOXES * tiles]
     return boxes[rows[kept]], labels[kept], scores[kept]
 
 

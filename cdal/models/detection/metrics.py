@@ -44,17 +44,24 @@ class PrecisionMeter:
     Args:
         classes: C.
         thresholds: of the intersection over union, ascending from 0.5; None: COCO's ten.
+        most: so many boxes per image and class count.
 
     Raises:
         ModelError: pycocotools is not installed.
     """
 
-    def __init__(self, classes: int, thresholds: list[float] | None = None) -> None:
+    def __init__(
+        self, classes: int, thresholds: list[float] | None = None, most: int = MOST_BOXES
+    ) -> None:
         try:
             # Imported here, because only detection needs pycocotools.
             from torchmetrics.detection import MeanAveragePrecision
 
-            self._metric = MeanAveragePrecision(iou_thresholds=thresholds, extended_summary=True)
+            self._metric = MeanAveragePrecision(
+                iou_thresholds=thresholds,
+                max_detection_thresholds=[1, 10, most],
+                extended_summary=True,
+            )
         except ImportError as error:
             raise ModelError(
                 "Measuring detectors needs pycocotools, which is not installed. Run: "
@@ -75,7 +82,7 @@ class PrecisionMeter:
     def compute(self) -> AveragePrecision:
         """The average precision over all images added so far."""
         summary = self._metric.compute()
-        # Thresholds × 101 recalls × seen classes, for all areas and at most 100 boxes per image.
+        # Thresholds × 101 recalls × seen classes, for all areas and the largest number of boxes.
         precision = summary["precision"][:, :, :, 0, -1]
         at_50: list[float | None] = [None] * self._classes
         at_all = list(at_50)
@@ -92,6 +99,7 @@ def resampled_precision(
     classes: int,
     counts: Sequence[Sequence[int]],
     stop: Callable[[], bool] = lambda: False,
+    most: int = MOST_BOXES,
 ) -> list[float]:
     """The mean average precision at 0.5 of each of B bootstrap samples of images.
 
@@ -101,6 +109,7 @@ def resampled_precision(
         classes: C.
         counts: how often each image occurs in each sample, (B, N).
         stop: called before each sample; True stops the computation.
+        most: so many boxes per image and class count.
 
     Returns:
         B values in [0, 1].
@@ -116,7 +125,7 @@ def resampled_precision(
         wanted = judge.params
         wanted.iouThrs, wanted.recThrs = np.array([OVERLAP]), np.array(RECALLS)
         wanted.areaRng, wanted.areaRngLbl = [[0, 1e10]], ["all"]
-        wanted.maxDets = [MOST_BOXES]
+        wanted.maxDets = [most]
         # Boxes and objects of an image are matched once, and not again for each sample.
         judge.evaluate()
         matches = np.array(judge.evalImgs, object).reshape(classes, len(found))

@@ -16,7 +16,12 @@ from cdal.models.detection.architectures import DETECTORS, adopt, build_detector
 from cdal.models.detection.augment import augment_boxes
 from cdal.models.detection.boxes import rescaled
 from cdal.models.detection.family import Detected, Family
-from cdal.models.detection.metrics import PrecisionMeter, box_confusion, mean_over_classes
+from cdal.models.detection.metrics import (
+    MOST_BOXES,
+    PrecisionMeter,
+    box_confusion,
+    mean_over_classes,
+)
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.manifest import Manifest
 from cdal.models.network import Objective, TaskNetwork
@@ -86,6 +91,11 @@ class DetectionNetwork(TaskNetwork):
     @property
     def entry(self) -> Architecture:
         return DETECTORS[self.manifest.architecture]
+
+    @property
+    def most_boxes(self) -> int:
+        """The number of boxes per image and class that count in its metrics."""
+        return MOST_BOXES
 
     @property
     def _family(self) -> Family:
@@ -176,7 +186,7 @@ class DetectionNetwork(TaskNetwork):
 
     def metrics_of(self, found: Sequence[dict[str, Tensor]], targets: Sequence[Tensor]) -> Metrics:
         """The metrics of ``measure``, given what ``find`` returns."""
-        meter = PrecisionMeter(len(self.classes))
+        meter = PrecisionMeter(len(self.classes), most=self.most_boxes)
         meter.update(found, targets)
         counts = self.count_classes(torch.cat(list(targets)))
         precision = meter.compute()

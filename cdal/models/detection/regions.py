@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Self
 
 from torch import Tensor
@@ -21,7 +22,7 @@ class BoxCandidates:
 
     Attributes:
         vectors: class probabilities of K boxes per image, the most confident first, (K, C), or
-            (K, 1 + C) with the background first; K is at most ``MAX_REGIONS``.
+            (K, 1 + C) with the background first; K is at most ``MAX_REGIONS`` per tile.
         background: 1 with a background class, otherwise 0.
     """
 
@@ -29,9 +30,24 @@ class BoxCandidates:
     background: int
 
     @classmethod
-    def of(cls, images: Iterable[Tensor], background: int) -> Self:
-        """Select the candidates among all boxes, given (A, background + C) vectors per image."""
-        return cls([_best(vectors, background) for vectors in images], background)
+    def of(
+        cls, images: Iterable[Tensor], background: int, tiles: Iterable[int] | None = None
+    ) -> Self:
+        """Select the candidates among all boxes, given (A, background + C) vectors per image.
+
+        Args:
+            images: the vectors.
+            background: 1 with a background class, otherwise 0.
+            tiles: the number of tiles of each image; None if they are seen as a whole.
+        """
+        parts = repeat(1) if tiles is None else tiles
+        return cls(
+            [
+                _best(vectors, background, MAX_REGIONS * count)
+                for vectors, count in zip(images, parts, strict=False)
+            ],
+            background,
+        )
 
     def regions(
         self, confidence: float = MIN_CONFIDENCE, keep_background: bool = False
@@ -57,9 +73,9 @@ class BoxCandidates:
         return found
 
 
-def _best(vectors: Tensor, background: int) -> Tensor:
+def _best(vectors: Tensor, background: int, most: int) -> Tensor:
     confidence = _confidence(vectors, background)
-    return vectors[confidence.topk(min(MAX_REGIONS, len(vectors))).indices]
+    return vectors[confidence.topk(min(most, len(vectors))).indices]
 
 
 def _confidence(vectors: Tensor, background: int) -> Tensor:

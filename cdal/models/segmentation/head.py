@@ -34,6 +34,7 @@ from cdal.models.segmentation.network import (
     check_classes,
     check_mask,
 )
+from cdal.models.tiling import Tile
 
 WIDTH = 96
 
@@ -99,13 +100,22 @@ class SegmentationHead(DenseHeadNetwork, SegmentationNetwork):
         return {"classify.weight": ClassRows(), "classify.bias": ClassRows()}
 
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
-        """A mask in a square, like its image; the padding is ``IGNORED``."""
+        """A mask in a square, like its image; the padding is ``IGNORED``.
+
+        If images are seen in tiles, the padding only reaches the next step of the grid.
+        """
         check_mask(target, height, width, len(self.classes))
         rows, columns = self.seen_size(height, width)
-        square = target.new_full((self.image_size, self.image_size), IGNORED)
+        size = on_grid((rows, columns)) if self.tiling else (self.image_size, self.image_size)
+        square = target.new_full(size, IGNORED)
         resized = transforms.resize(target[None], [rows, columns], InterpolationMode.NEAREST_EXACT)
         square[:rows, :columns] = resized[0]
         return square
+
+    def within(self, target: Tensor, tile: Tile) -> Tensor:
+        """The part of a mask that a tile shows."""
+        down, across = tile
+        return target[down.start : down.stop, across.start : across.stop]
 
     def predict(self, batch: Tensor) -> SegmentationHeadPrediction:
         """Logits and features of prepared images, (B, 3, S, S) uint8."""
@@ -158,11 +168,13 @@ class SegmentationHead(DenseHeadNetwork, SegmentationNetwork):
         return objective
 
     @torch.inference_mode()
-    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, D), and logits of whole squares, (B, C, S / 8, S / 8): beyond an image
-        they are those of its border.
+    def _infer(self, batch: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """Features (B, D), and logits of whole squares, (C, S / 8, S / 8) each: beyond an image
+        they are those of its border. If images are seen in tiles, there are no squares.
         """
         found = self.judge(self.features(batch))
+        if self.tiling is not None:
+            return found.features, found.maps
         side = self.image_size // STRIDE
         squares = [
             functional.pad(
@@ -172,7 +184,7 @@ class SegmentationHead(DenseHeadNetwork, SegmentationNetwork):
             )
             for logits in found.maps
         ]
-        return found.features, torch.cat(squares)
+        return found.features, [square[0] for square in squares]
 
 
 def class_shares(mask: Tensor, content: tuple[int, int], classes: int) -> Tensor:

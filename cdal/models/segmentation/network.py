@@ -127,7 +127,7 @@ class SegmentationNetwork(TaskNetwork):
 
     def predict(self, batch: Tensor) -> SegmentationPrediction:
         """Predict logits and features of prepared images, (B, 3, S, S) uint8."""
-        features, logits = self._infer(batch)
+        features, logits = self._infer_all(batch)
         return SegmentationPrediction(logits, features, self.image_size)
 
     @torch.inference_mode()
@@ -147,13 +147,9 @@ class SegmentationNetwork(TaskNetwork):
         for batch, listed in images.batches(order):
             if stop():
                 raise Stopped
-            masks = torch.stack(listed).to(self.device).long()
-            # One image at a time, because logits of many classes at full size fill the memory.
-            for logits, mask in zip(self._infer(batch)[1], masks, strict=True):
-                large = enlarge(logits[None], mask.shape)
-                loss += functional.cross_entropy(
-                    large, mask[None], ignore_index=IGNORED, reduction="sum"
-                )
+            for logits, listed_mask in zip(self._infer(batch)[1], listed, strict=True):
+                mask = listed_mask.to(self.device).long()
+                loss += summed_cross_entropy(logits, mask)
                 confusion.update(label_map(logits, (mask.shape[0], mask.shape[1])).long(), mask)
         return self._metrics(confusion.compute().cpu(), float(loss), len(images))
 
@@ -187,7 +183,11 @@ class SegmentationNetwork(TaskNetwork):
         return loss
 
     @torch.inference_mode()
-    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor | Sequence[Tensor]]:
+        """Features (B, D), and the logits of each image, (C, h, w)."""
+        return self._infer_all(batch)
+
+    def _infer_all(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         with self.autocast():
             features, logits = self.module(self.normalise(batch))
         return features.float(), logits.float()
@@ -255,3 +255,34 @@ def check_mask(target: Tensor, height: int, width: int, classes: int) -> None:
 def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Resize logits (B, C, h, w) bilinearly to another height and width."""
     return functional.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)
+
+
+ROWS_AT_ONCE = 64
+"""Rows of logits whose pixels are in memory at a time: all classes of a large image would fill it.
+"""
+
+
+def summed_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """The cross entropy of all pixels of an image, (), without those that are ``IGNORED``.
+
+    Args:
+        logits: (C, h, w) at the network's stride.
+        mask: (H, W) int64.
+    """
+    total = torch.zeros((), device=logits.device)
+    rows = logits.shape[1]
+    stride, rest = divmod(mask.shape[0], rows)
+    at_once = rows if rest else ROWS_AT_ONCE
+    for start in range(0, rows, at_once):
+        stop = min(rows, start + at_once)
+        # With a row on either side, which interpolation needs.
+        first, last = max(0, start - 1), min(rows, stop + 1)
+        whole = (first, last) == (0, rows)
+        size = mask.shape if whole else ((last - first) * stride, mask.shape[1])
+        large = enlarge(logits[None, :, first:last], size)
+        part = mask
+        if not whole:
+            large = large[:, :, (start - first) * stride : (stop - first) * stride]
+            part = mask[start * stride : stop * stride]
+        total += functional.cross_entropy(large, part[None], ignore_index=IGNORED, reduction="sum")
+    return total

@@ -70,8 +70,8 @@ def label_studio() -> Iterator[Loopback]:
         yield server
 
 
-def network(task: str = "classification", side: int = SIDE) -> HeadNetwork:
-    made = make_network(task, DEFAULT_BACKBONE, CLASSES, side)
+def network(task: str = "classification", side: int = SIDE, tile: int | None = None) -> HeadNetwork:
+    made = make_network(task, DEFAULT_BACKBONE, CLASSES, side, tile=tile)
     assert isinstance(made, HeadNetwork)
     return made
 
@@ -153,6 +153,25 @@ def test_another_size_and_other_maps_are_computed(
     for made in (network(), network(side=64), network("detection"), network("segmentation")):
         read(reader(label_studio, tmp_path), made, [0, 1])
     assert sum(looks) == 6  # detection and segmentation share their maps
+
+
+def test_tiles_are_seen_once_and_a_few_at_a_time(
+    label_studio: Loopback, tmp_path: Path, looks: list[int]
+) -> None:
+    # An image of 20 by 40 pixels is enlarged to 120 by 240, which 12 tiles cover.
+    first, _ = read(reader(label_studio, tmp_path), network("detection", 96, tile=16), [0, 1])
+    assert looks == [4] * 6
+    again, _ = read(reader(label_studio, tmp_path), network("detection", 96, tile=16), [0, 1])
+    assert sum(looks) == 24
+    for task, features in first.items():
+        kept = again[task]
+        assert isinstance(features, ImageFeatures)
+        assert isinstance(kept, ImageFeatures)
+        assert features.content == kept.content == (120, 240)
+        pairs = zip(kept.maps, features.maps, strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    read(reader(label_studio, tmp_path), network("detection", 96, tile=24), [0])
+    assert sum(looks) > 24
 
 
 def test_an_image_that_changed_is_computed_again(

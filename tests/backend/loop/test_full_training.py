@@ -67,6 +67,13 @@ def test_it_takes_a_gpu_and_enough_labels(
     assert is_due(services, project, device) is due
 
 
+def test_a_network_that_sees_whole_images_does_not_follow_one_that_sees_tiles(
+    services: Services,
+) -> None:
+    project = served_by(services, HEAD, FULL_TRAINING_LABELS, FULL_TRAINING_LABELS)
+    assert not is_due(services, project, "cuda", tile=480)
+
+
 @pytest.mark.parametrize(("labels", "due"), [(109, False), (110, False), (111, True)])
 def test_a_fully_trained_model_that_serves_goes_on_learning(
     services: Services, labels: int, due: bool
