@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
-from support.processes import environment
+from support.processes import serving
 
+from cdal.demo.process import NO_TLS
 from cdal.version import VERSION
 
 ROOT = Path(__file__).parents[1]
@@ -41,33 +46,56 @@ def test_the_wheel_holds_every_file(wheel: Path) -> None:
     assert packed == {file.relative_to(ROOT).as_posix() for file in files}
 
 
-ASK = f"""
-import pathlib, cdal
-from cdal.backend.commands import application
+@pytest.fixture
+def installed(wheel: Path, tmp_path: Path) -> Path:
+    """A virtual environment into which pip has installed the wheel, which finds its dependencies in
+    the environment of the tests, and nothing in the checkout.
+    """
+    folder = tmp_path / "installed"
+    venv.create(folder, with_pip=False)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # Not --system-site-packages, which would find the checkout through its editable installation:
+    # the .pth files of a folder that a .pth file names are not read.
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    # It ignores what is installed, since pip must not touch the environment of the tests.
+    install(folder, "--no-deps", "--ignore-installed", str(wheel))
+    return folder
 
-assert not pathlib.Path(cdal.__file__).is_relative_to({str(ROOT)!r})
-browser = application().test_client()
-page = browser.get("/projects", headers={{"Accept": "text/html"}})
-style = browser.get("/pages/pages.css")
-assert (page.status_code, style.status_code) == (200, 200)
-print(page.get_data(as_text=True))
-"""
+
+def install(folder: Path, *arguments: str) -> None:
+    """Run the `pip install` of a virtual environment, without an index."""
+    command = [folder / "bin" / "python", "-m", "pip", "install", "--no-index", *arguments]
+    ended = subprocess.run(command, env=OUTSIDE, capture_output=True, text=True, cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+
+
+OUTSIDE = {**os.environ, "PYTHONPATH": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+WHERE = "import cdal, importlib.metadata as m; print(cdal.__file__, m.version('label-studio-cdal'))"
 
 
 @pytest.mark.slow
-def test_the_wheel_serves_pages_without_the_sources(wheel: Path, tmp_path: Path) -> None:
-    installed = tmp_path / "installed"
-    with zipfile.ZipFile(wheel) as opened:
-        opened.extractall(installed)
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", ASK],
-        env=environment(tmp_path / "data", PYTHONPATH=str(installed)),
+def test_what_pip_installs_serves(installed: Path, tmp_path: Path) -> None:
+    """Whether an index has the dependencies is not shown: the tests' environment has them."""
+    where = subprocess.run(
+        [installed / "bin" / "python", "-c", WHERE],
+        env=OUTSIDE,
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        check=True,
     )
-    assert ended.returncode == 0, ended.stderr
-    assert f"Version {VERSION}" in ended.stdout
+    file, version = where.stdout.split()
+    assert Path(file).is_relative_to(installed)
+    assert version == VERSION
+    # Its dependencies by name and version: without an index, pip fails where one is not there.
+    install(installed, "label-studio-cdal[backend]")
+    cdal = str(installed / "bin" / "cdal")
+    with serving(tmp_path / "data", (cdal,), PYTHONPATH="") as (_, url):
+        page = httpx.get(f"{url}/projects", headers={"Accept": "text/html"}, verify=NO_TLS)
+        style = httpx.get(f"{url}/pages/pages.css", verify=NO_TLS)
+    assert (page.status_code, style.status_code) == (200, 200)
+    assert f"Version {VERSION}" in page.text
 
 
 def test_the_version_is_the_same_everywhere() -> None:

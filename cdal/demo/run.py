@@ -85,10 +85,11 @@ def run(options: Options) -> int:
 def _run(options: Options, console: Console) -> None:
     folder = options.folder.resolve()
     source = str(options.images.resolve()) if options.images else "drawn"
-    state = State.load(folder, source, options.task)
+    state = State.load(folder, source, options.task, options.budget, options.selector)
     images = open_images(options.images, options.task) if options.images else None
     if state is None:
-        state = State.fresh(source, images.task if images else options.task or TASKS[0])
+        task = images.task if images else options.task or TASKS[0]
+        state = State.fresh(source, task, options.budget, options.selector)
         state.save(folder)
     require_free(state.label_studio_port)
     require_free(state.backend_port)
@@ -106,7 +107,7 @@ def _run(options: Options, console: Console) -> None:
             label_studio.wait_until_up(f"{label_studio.url}/health", START_SECONDS, now.show)
         with step(console, "Starting the backend") as now:
             backend.wait_until_up(f"{backend.url}/health", BACKEND_SECONDS, now.show)
-        set_up = SetUp(folder, state, images, examples, options.budget, options.selector)
+        set_up = SetUp(folder, state, images, examples)
         project = _project(set_up, label_studio, backend, console)
         if options.once:
             pictures = pictures_of(examples, folder / "images")
@@ -156,8 +157,6 @@ class SetUp:
     state: State
     images: ImageSet
     examples: Sequence[Example]
-    budget: int | None
-    selector: str | None
 
 
 def _project(
@@ -180,7 +179,7 @@ def _project(
     if not state.connected:
         with step(console, "Connecting the backend"):
             to_label = [picture.example for picture in pictures]
-            settings = project_settings(images, to_label, set_up.budget, set_up.selector)
+            settings = project_settings(images, to_label, state.budget, state.selector)
             project.connect(backend.url, settings)
             state.connected = True
             state.save(set_up.folder)

@@ -24,6 +24,8 @@ class State:
         task: the task that they are labelled for.
         project: the id of the project in Label Studio; None before it is created.
         connected: whether the backend is connected to the project.
+        budget: the project's images per round; None: as many as suit the number of images.
+        selector: of the project; None: the default.
     """
 
     token: str
@@ -33,18 +35,44 @@ class State:
     task: str
     project: int | None = None
     connected: bool = False
+    budget: int | None = None
+    selector: str | None = None
 
     @classmethod
-    def fresh(cls, source: str, task: str) -> State:
+    def fresh(
+        cls, source: str, task: str, budget: int | None = None, selector: str | None = None
+    ) -> State:
         """The state of a new demo."""
-        return cls(secrets.token_hex(20), free_port(), free_port(), source, task)
+        return cls(
+            secrets.token_hex(20),
+            free_port(),
+            free_port(),
+            source,
+            task,
+            budget=budget,
+            selector=selector,
+        )
 
     @classmethod
-    def load(cls, folder: Path, source: str, task: str | None) -> State | None:
+    def load(
+        cls,
+        folder: Path,
+        source: str,
+        task: str | None,
+        budget: int | None = None,
+        selector: str | None = None,
+    ) -> State | None:
         """The state of an earlier run; None if there was none.
 
+        Args:
+            folder: the demo's folder.
+            source: the path of the images, or "drawn".
+            task: as given now; None: as in the earlier run.
+            budget: likewise.
+            selector: likewise.
+
         Raises:
-            DemoError: the earlier run had other images, another task or another version.
+            DemoError: the earlier run had another version, or something else than is given now.
         """
         file = folder / "state.json"
         if not file.exists():
@@ -57,6 +85,14 @@ class State:
             raise DemoError(f"{folder} contains a demo with other images ({state.source}). {CLEAN}")
         if task not in (None, state.task):
             raise DemoError(f"{folder} contains a demo for {state.task}, not {task}. {CLEAN}")
+        given = {"budget": (budget, state.budget), "selector": (selector, state.selector)}
+        for name, (now, before) in given.items():
+            if now not in (None, before):
+                was = "the default" if before is None else before
+                raise DemoError(
+                    f"{folder} contains a demo whose {name} is {was}, not {now}. Change it on the "
+                    f"backend's settings page, or start over. {CLEAN}"
+                )
         return state
 
     def save(self, folder: Path) -> None:

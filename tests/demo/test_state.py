@@ -39,6 +39,18 @@ def test_another_demo_is_refused(
         State.load(tmp_path, source, task)
 
 
+def test_other_settings_than_the_existing_demos(tmp_path: Path) -> None:
+    State.fresh("drawn", "detection", budget=20).save(tmp_path)
+    for same in ({}, {"budget": 20}):
+        state = State.load(tmp_path, "drawn", None, **same)
+        assert state is not None
+        assert (state.budget, state.selector) == (20, None)
+    with pytest.raises(DemoError, match=r"budget is 20, not 30.*settings page"):
+        State.load(tmp_path, "drawn", None, budget=30)
+    with pytest.raises(DemoError, match="selector is the default, not random"):
+        State.load(tmp_path, "drawn", None, selector="random")
+
+
 def test_the_state_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(json.dumps({"token": "t", "budget": 10}))
     with pytest.raises(DemoError, match="a demo of another version"):

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,12 +60,14 @@ def worker_runs(folder: Path) -> bool:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    folder: Path, cdal: Sequence[str] = (sys.executable, "-m", "cdal"), **more: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running `cdal serve` and its address; what is left of it at the end is killed."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "cdal", "serve"],
-        env=environment(folder, PORT=str(port)),
+        [*cdal, "serve"],
+        env=environment(folder, PORT=str(port), **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
