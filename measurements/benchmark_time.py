@@ -9,15 +9,13 @@ step and selector, and selections between the steps.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import torch
-from rewards import embedded, pool_of
+from rewards import curve_parser, embedded, pool_of
 
 from cdal.models.classification.logistic import fit_logistic
 from cdal.models.recipe import class_weights
@@ -38,16 +36,9 @@ def seconds_of(part: Callable[[], Result]) -> tuple[float, Result]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="images in ten classes")
-    parser.add_argument("--features", type=Path, help="a file in which they are kept")
-    parser.add_argument("--image-size", type=int, default=96)
+    parser = curve_parser(__doc__, image_size=96, seeds=10)
     parser.add_argument("--pool", type=int, default=10_000)
-    parser.add_argument("--step", type=int, default=100)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
     torch.set_num_threads(1)
     features = embedded(options.data, options.image_size, options.features)

@@ -9,17 +9,15 @@ selection and from CDAL-CS by the paired test over the seeds.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from statistics import fmean
 
 import torch
-from rewards import Features, chooser, curve, embedded, entropy
+from rewards import Features, chooser, curve, curve_parser, embedded, entropy
 from torch import Tensor
 
 from cdal.benchmark.report.statistics import area, paired_test
@@ -177,14 +175,7 @@ def against(values: list[float], other: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="images in ten classes")
-    parser.add_argument("--features", type=Path, help="a file in which they are kept")
-    parser.add_argument("--image-size", type=int, default=96)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--step", type=int, default=100)
+    parser = curve_parser(__doc__, image_size=96, seeds=10)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -198,15 +198,21 @@ def cover(between: Tensor, weights: Tensor, labelled: Tensor, budget: int) -> li
     return rest[picks].tolist()
 
 
-def main() -> None:
+def curve_parser(description: str | None, image_size: int, seeds: int) -> argparse.ArgumentParser:
+    """The options of every measurement of curves on kept features, with these defaults."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="images in ten classes")
     parser.add_argument("--features", type=Path, help="a file in which they are kept")
-    parser.add_argument("--image-size", type=int, default=112)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--image-size", type=int, default=image_size)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--step", type=int, default=100)
+    return parser
+
+
+def main() -> None:
+    parser = curve_parser(__doc__, image_size=112, seeds=5)
     parser.add_argument("--selectors", nargs="+", default=["random", "cdal-cs", "cdal-rl"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()

@@ -32,6 +32,8 @@ class CDGreedy:
     """
 
     name: ClassVar[str] = "cd-greedy"
+    reads: ClassVar[frozenset[str]] = frozenset({"mixtures"})
+    quick: ClassVar[bool] = True
     missing: Missing = "uniform"
 
     def select(

@@ -27,6 +27,8 @@ class CDALCS:
     """
 
     name: ClassVar[str] = "cdal-cs"
+    reads: ClassVar[frozenset[str]] = frozenset({"mixtures"})
+    quick: ClassVar[bool] = True
     missing: Missing = "uniform"
 
     def select(

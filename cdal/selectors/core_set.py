@@ -40,6 +40,8 @@ class CoreSet:
     """
 
     name: ClassVar[str] = "core-set"
+    reads: ClassVar[frozenset[str]] = frozenset({"features"})
+    quick: ClassVar[bool] = True
     outliers: float = 0.0
 
     def __post_init__(self) -> None:

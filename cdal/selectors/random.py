@@ -16,6 +16,8 @@ class Random:
     """Unlabelled images in an order drawn from the seed; every score is 0."""
 
     name: ClassVar[str] = "random"
+    reads: ClassVar[frozenset[str]] = frozenset()
+    quick: ClassVar[bool] = True
 
     def select(
         self, pool: Pool, budget: int, seed: int = 0, progress: Progress | None = None

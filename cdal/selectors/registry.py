@@ -68,6 +68,17 @@ def companion_of(name: str) -> Companion | None:
     return found
 
 
+def arrays_read(name: str) -> frozenset[str] | None:
+    """The arrays of a pool that a selector reads; None if that may be any."""
+    found: frozenset[str] | None = getattr(SELECTORS[name], "reads", None)
+    return found
+
+
+def is_quick(name: str) -> bool:
+    """Whether a selector ranks a large pool in seconds, by what the model has said already."""
+    return bool(getattr(SELECTORS[name], "quick", False))
+
+
 class OptionError(ValueError):
     """The selector is unknown, or an option is unknown or has an impossible value."""
 

@@ -40,6 +40,7 @@ class TypiClust(FeatureSelector):
     """
 
     name: ClassVar[str] = "typiclust"
+    reads: ClassVar[frozenset[str]] = frozenset({"features"})
     neighbours: int = 20
     max_clusters: int = 500
 

@@ -47,6 +47,9 @@ class UncertaintySelector(RankingSelector):
     image's single probability vector.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset({"probabilities", "uncertainties"})
+    quick: ClassVar[bool] = True
+
     def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
         p = pool.need("probabilities", self.name)
         known = uncertainties_of(p) if pool.uncertainties is None else pool.uncertainties.double()

@@ -17,7 +17,7 @@ from cdal.backend.loop.rounds import open_round
 from cdal.backend.loop.select import Candidates, candidates_of
 from cdal.backend.settings import SelectorName
 from cdal.backend.store.tables import Comparison, Pick, Project, Round
-from cdal.selectors import PoolError, make_selector
+from cdal.selectors import PoolError, is_quick, make_selector
 
 
 def run(work: Context) -> str:
@@ -71,18 +71,7 @@ def _rank(work: Context, current: Round, candidates: Candidates, name: str, most
 
 SELECTORS: tuple[str, ...] = get_args(SelectorName)
 
-_SLOW = (
-    "cdal-rl",
-    "typiclust",
-    "prob-cover",
-    "badge",
-    "bald",
-    "mc-dropout",
-    "committee",
-    "suggestive-annotation",
-    "dropquery",
-)
-QUICK = tuple(name for name in SELECTORS if name not in ("random", *_SLOW))
+QUICK = tuple(name for name in SELECTORS if name != "random" and is_quick(name))
 """Those that rank a pool in seconds, so that every round may be ranked by all of them."""
 
 

@@ -27,7 +27,16 @@ from cdal.backend.store.queries import count_labelled, still_served, waiting
 from cdal.backend.store.tables import Pick as PickRow
 from cdal.backend.store.tables import Round, Task
 from cdal.models import choose_device, free_memory
-from cdal.selectors import Pick, Pool, PoolError, Progress, Selection, Selector, make_selector
+from cdal.selectors import (
+    Pick,
+    Pool,
+    PoolError,
+    Progress,
+    Selection,
+    Selector,
+    arrays_read,
+    make_selector,
+)
 
 log = logging.getLogger(__name__)
 
@@ -121,27 +130,16 @@ def candidates_of(
     return Candidates(scores.pool([labelled[task_id] for task_id in task_ids]), task_ids)
 
 
-_BY_MIXTURES = frozenset({"mixtures"})
-_BY_PROBABILITIES = frozenset({"probabilities", "uncertainties"})
-
-_NEEDS: Mapping[str, frozenset[str]] = {
-    "random": frozenset(),
-    "cdal-cs": _BY_MIXTURES,
-    "cd-greedy": _BY_MIXTURES,
-    "entropy": _BY_PROBABILITIES,
-    "margin": _BY_PROBABILITIES,
-    "least-confidence": _BY_PROBABILITIES,
-    "core-set": frozenset({"features"}),
-    "typiclust": frozenset({"features"}),
-}
-"""The arrays of scores that a selector needs, for those that need few: features alone may take
-gigabytes."""
-
-
 def arrays_for(selectors: Collection[str]) -> frozenset[str]:
-    """The arrays of scores that at least one of these selectors needs."""
-    everything = frozenset(ARRAYS)
-    return frozenset().union(*(_NEEDS.get(name, everything) for name in selectors))
+    """The arrays of scores that at least one of these selectors needs.
+
+    Features alone may take gigabytes.
+    """
+    needed: set[str] = set()
+    for name in selectors:
+        read = arrays_read(name)
+        needed |= frozenset(ARRAYS) if read is None else read
+    return frozenset(needed)
 
 
 def _unseen(labelled: Mapping[int, bool]) -> Candidates:
