@@ -1,12 +1,7 @@
-"""The adapter for label-studio-ml, which is not on the package index: its contract stands in.
-
-`Base` does what version 2.0.1.dev0's LabelStudioMLBase does when a request makes a model.
-"""
+"""The adapter for label-studio-ml; tests/backend/test_adapter.py connects a real Label Studio."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,53 +12,25 @@ import pytest
 import yaml
 from flask import Flask
 from sqlalchemy import select
+from support.label_studio_ml import FOLDER, load_adapter
 from support.offline import CONFIG, UID, URL, add_round, let_sign_in, make_services
 
 from cdal.backend.config import server_config
 from cdal.backend.errors import RefusedError
 from cdal.backend.store.tables import Job, Project
 
-FOLDER = Path(__file__).parents[2] / "examples" / "label_studio_ml"
 PROJECT = {
     "id": 12,
     "label_config": CONFIG,
     "created_at": datetime.fromtimestamp(int(UID.split(".")[1]), UTC).isoformat(),
 }
-KEPT: dict[tuple[str, str], Any] = {}
-
-
-class Base:
-    def __init__(self, project_id: str, label_config: str) -> None:
-        self.project_id = project_id
-        self.setup()
-
-    def setup(self) -> None: ...
-
-    def get(self, key: str) -> Any:
-        return KEPT.get((self.project_id, key))
-
-    def set(self, key: str, value: Any) -> None:
-        KEPT[self.project_id, key] = value
 
 
 @pytest.fixture
 def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     make_services(tmp_path).store.close()
-    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
-    monkeypatch.setenv("LABEL_STUDIO_URL", URL)
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "the-servers-key")
-    server_config.cache_clear()
-    package, base = ModuleType("label_studio_ml"), ModuleType("label_studio_ml.model")
-    base.LabelStudioMLBase = Base  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "label_studio_ml", package)
-    monkeypatch.setitem(sys.modules, "label_studio_ml.model", base)
     let_sign_in(monkeypatch)
-    spec = importlib.util.spec_from_file_location("adapter_of_label_studio_ml", FOLDER / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    KEPT.clear()
+    module = load_adapter(monkeypatch, tmp_path, URL, "the-servers-key")
     yield module
     module.SERVICES.store.close()
     server_config.cache_clear()
