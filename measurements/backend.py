@@ -30,7 +30,7 @@ from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.config import ServerConfig
 from cdal.backend.images.decode import decode
 from cdal.backend.jobs.kinds import JobKind
-from cdal.backend.loop.predictions import classes_of, result_of
+from cdal.backend.loop.predictions import result_of
 from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.loop.runner import run_job
 from cdal.backend.services import Services
@@ -191,7 +191,7 @@ def queueing(services: Services, project_id: int, repeats: int) -> None:
         ).all()
         said = session.execute(select(Prediction.task_id, Prediction.finding)).all()
         findings = {row.task_id: row.finding for row in said}
-        classes = classes_of(session, newest)
+        classes = session.get_one(ModelVersion, newest.model_version_id).classes
     client = services.client(project)
     settings, control = ProjectSettings(), served_control(project.labeling_config)
     predictions = [

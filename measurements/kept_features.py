@@ -374,7 +374,8 @@ def do(
     config = ProjectConfig.parse(current.labeling_config, current.extra_params)
     outcome = run(
         Context(
-            services, job, current, config.settings, config.control,
+            services, job, current, config.settings, config.controls,
+            config.control,
             cast(LabelStudioClient, client), lambda: False,
         )
     )  # fmt: skip

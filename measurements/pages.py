@@ -176,7 +176,7 @@ def _fill(services: Services, size: Size) -> None:
             session.flush()
             session.add(_class_metrics(number, size))
         session.flush()
-        session.get_one(Project, 1).serving_version_id = size.versions
+        session.get_one(ModelVersion, size.versions).serves = True
     _fill_scores(services, size, labelled)
 
 

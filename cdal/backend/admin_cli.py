@@ -206,7 +206,7 @@ def _project(project: ProjectView) -> str:
         newest = project.rounds[-1]
         lines.append(f"  round {newest.number} is {newest.state}, by {newest.selector}")
     for version in project.versions[-5:]:
-        serves = ", serves" if version.number == project.serving_version else ""
+        serves = ", serves" if version.serves else ""
         measured = "" if version.value is None else f", {version.metric} {version.value:.3f}"
         lines.append(f"  model version {version.number}{measured}{serves}")
     if project.paused_at:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cdal.backend.annotations import Region, to_result
 from cdal.backend.annotations.control import Control
-from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.annotations.labeling_config import served_controls
 from cdal.backend.errors import ImageError, LabelingError
 from cdal.backend.images.decode import decode, inspect
 from cdal.backend.settings import ProjectSettings
@@ -162,11 +162,14 @@ def _control(network: TaskNetwork, arguments: argparse.Namespace) -> Control:
             text = arguments.labeling_config.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise PredictError(f"{arguments.labeling_config} cannot be read.") from None
-        control = served_control(text)
-        if control.task != network.task:
+        served = served_controls(text)
+        fitting = [control for control in served if control.task == network.task]
+        if not fitting:
+            tasks = " and ".join(control.task for control in served)
             raise PredictError(
-                f"The labeling config is for {control.task}, and the model for {network.task}."
+                f"The labeling config is for {tasks}, and the model for {network.task}."
             )
+        control = max(fitting, key=lambda one: len({*one.labels} & {*network.classes}))
     else:
         labels = tuple(name for name in network.classes if name != BACKGROUND)
         tag, multiple = TAGS[network.task], network.task == "multilabel"

@@ -1,11 +1,12 @@
-"""A project's configuration: its settings and the control that it serves, parsed and checked."""
+"""A project's configuration: its settings and the controls that it serves, parsed and checked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cdal.backend.annotations.control import Control
-from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.annotations.labeling_config import served_controls
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import SettingsError
 from cdal.backend.settings import ProjectSettings
@@ -20,11 +21,17 @@ class ProjectConfig:
 
     Attributes:
         settings: the project's settings.
-        control: the control of the labeling config that is served.
+        controls: the controls of the labeling config that are served, each by a model of its own:
+            the main one first, then in the config's order.
     """
 
     settings: ProjectSettings
-    control: Control
+    controls: tuple[Control, ...]
+
+    @property
+    def control(self) -> Control:
+        """The main control: the one that the setting `select_by` names, else the first."""
+        return self.controls[0]
 
     @classmethod
     def parse(cls, labeling_config: str, extra_params: object) -> ProjectConfig:
@@ -34,13 +41,18 @@ class ProjectConfig:
             ConfigError: they cannot be served; the message says why in one sentence.
         """
         settings = ProjectSettings.parse(extra_params)
-        control = served_control(labeling_config, settings.control)
-        _check_network(settings, control)
-        _check_selector(settings, control)
-        _check_tile(settings, control)
-        _check_mixtures(settings, control)
-        _check_unlabelled(settings, control)
-        return cls(settings, control)
+        served = served_controls(labeling_config, settings.control)
+        controls = _main_first(settings, served)
+        for control in controls:
+            _check_network(settings, control)
+            _check_unlabelled(settings, control)
+        chosen_by = selected_by(settings, controls)
+        for control in chosen_by:
+            _check_selector(settings, control)
+        _check_together(settings, chosen_by)
+        _check_mixtures(settings, controls)
+        _check_tile(settings, controls)
+        return cls(settings, controls)
 
     @classmethod
     def accept(
@@ -65,6 +77,39 @@ class ProjectConfig:
         return config
 
 
+def selected_by(settings: ProjectSettings, controls: Sequence[Control]) -> Sequence[Control]:
+    """Those of a project's controls by whose models images are chosen."""
+    return controls if settings.select_by is None else controls[:1]
+
+
+def paired(names: Iterable[str], controls: Sequence[Control]) -> dict[str, Control]:
+    """The control that each of some names stands for, among those that are served now.
+
+    A name that none of them has is that of a control that was renamed or replaced, or "", the only
+    one that earlier releases served: such names stand for the other controls, in order. One that no
+    control is left for is left out.
+    """
+    by_name = {control.from_name: control for control in controls}
+    known = dict.fromkeys(names)
+    found = {name: by_name[name] for name in known if name in by_name}
+    others = [name for name in known if name not in found]
+    rest = [control for control in controls if control.from_name not in found]
+    return found | dict(zip(others, rest, strict=False))
+
+
+def _main_first(settings: ProjectSettings, controls: tuple[Control, ...]) -> tuple[Control, ...]:
+    name = settings.select_by
+    if name is None:
+        return controls
+    names = [control.from_name for control in controls]
+    if name not in names:
+        raise SettingsError(
+            f'Setting "select_by": there is no control "{one_line(name)}" that is served; choose '
+            f"one of {', '.join(map(one_line, names))}."
+        )
+    return tuple(sorted(controls, key=lambda control: control.from_name != name))
+
+
 def _check_network(settings: ProjectSettings, control: Control) -> None:
     if settings.network is None or is_backbone(settings.network):
         return
@@ -75,11 +120,15 @@ def _check_network(settings: ProjectSettings, control: Control) -> None:
         )
 
 
-def _check_tile(settings: ProjectSettings, control: Control) -> None:
-    if settings.tile is not None and control.task not in ("detection", "segmentation"):
+IN_TILES = ("detection", "segmentation")
+"""Tasks whose images can be seen in tiles."""
+
+
+def _check_tile(settings: ProjectSettings, controls: Sequence[Control]) -> None:
+    if settings.tile is not None and all(control.task not in IN_TILES for control in controls):
         raise SettingsError(
-            f'Setting "tile" is for detection and segmentation, and this is {control.task}; leave '
-            "it out."
+            f'Setting "tile" is for detection and segmentation, and this is {controls[0].task}; '
+            "leave it out."
         )
 
 
@@ -101,22 +150,39 @@ def _check_selector(settings: ProjectSettings, control: Control) -> None:
         )
 
 
-def _check_mixtures(settings: ProjectSettings, control: Control) -> None:
-    known = network_classes(control, settings)
+TOGETHER = ("cdal-cs", "random", "entropy", "margin", "least-confidence")
+"""Selectors that choose images by the models of several controls."""
+
+
+def _check_together(settings: ProjectSettings, controls: Sequence[Control]) -> None:
+    if len(controls) > 1 and settings.selector not in TOGETHER:
+        raise SettingsError(
+            f'Setting "selector": "{settings.selector}" chooses images by the model of one '
+            f"control, and here are {len(controls)}; name one in the setting "
+            f'"select_by", such as {{"select_by": "{controls[0].from_name}"}}, or choose one of '
+            f"{', '.join(TOGETHER)}."
+        )
+
+
+def _check_mixtures(settings: ProjectSettings, controls: Sequence[Control]) -> None:
+    """Each setting must mean something for one of the controls."""
+    known = [name for control in controls for name in network_classes(control, settings)]
     for name in settings.classes or ():
         if name not in known:
             raise SettingsError(
                 f'Setting "classes": there is no class "{one_line(name)}"; choose some of '
                 f"{', '.join(known)}."
             )
-    if settings.region == "image" and control.task == "multilabel":
+    tasks = {control.task for control in controls}
+    if settings.region == "image" and tasks == {"multilabel"}:
         raise SettingsError(
             'Setting "region" is "image", but here each class is compared on its own, since an '
             "image may have several; leave it out."
         )
-    if settings.box_confidence is not None and control.task != "detection":
+    if settings.box_confidence is not None and "detection" not in tasks:
         raise SettingsError(
-            f'Setting "box_confidence" is for detection, and this is {control.task}; leave it out.'
+            f'Setting "box_confidence" is for detection, and this is {controls[0].task}; leave it '
+            "out."
         )
 
 

@@ -149,8 +149,14 @@ class ProjectSettings(BaseModel):
     control: str | None = Field(
         None,
         max_length=200,
-        description="Name of the control to serve, if the labeling config has several that could "
-        "be served.",
+        description="Name of the only control to serve. By default, all that can be are served, "
+        "each by a model of its own.",
+    )
+    select_by: str | None = Field(
+        None,
+        max_length=200,
+        description="Name of the control by whose model images are chosen, if several are served. "
+        "By default all count: Contextual Diversity, or uncertainty, is summed over them.",
     )
     unlabelled: Literal["background", "ignore"] = Field(
         "background",

@@ -116,7 +116,8 @@ class Chooser:
                 added = companion_scores(
                     selector, self._trainer, self._loaded, rows, seed, progress
                 )
-                pool = replace(pool, **{k: v.to(pool.device) for k, v in added.items()})
+                more = {name: array.to(pool.device) for name, array in added.items()}
+                pool = replace(pool, beside=pool.beside, **more)
             selection = selector.select(pool, count, drawn, progress)
         seconds = watch.seconds("select")
         if used is not None:

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from cdal.selectors.diversity import DiversityEmbedding, Missing, class_shares
+from cdal.selectors.diversity import Missing, class_shares
 from cdal.selectors.k_center import k_center_greedy
 from cdal.selectors.pool import Pool
 from cdal.selectors.selection import Pick, Progress, Selection, Told, picks_possible
+from cdal.selectors.summed import diversity_of
 
 _TIED_SHARE = 0.05
 
@@ -20,7 +21,8 @@ class CDALCS:
     """Each pick is the image farthest, by Eq. 2, from its nearest labelled or picked image.
 
     The score is that distance, in nats; the reason names the nearest image and the classes that
-    contributed most. If nothing is labelled, the first pick is random and its score 0.
+    contributed most; those of the pools beside it are counted on. If nothing is labelled, the first
+    pick is random and its score 0.
 
     Attributes:
         missing: how to treat a class that only one of two images has.
@@ -38,7 +40,7 @@ class CDALCS:
         if count == 0:
             return Selection(self.name, ())
         told = Told(progress)
-        embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing, told.tick)
+        embedding = diversity_of(pool, self.missing, told.tick)
         found = k_center_greedy(embedding, pool.labelled, count, seed, told)
         # A random first pick is its own nearest image: distance 0, no class.
         near = [

@@ -92,6 +92,12 @@ class DiversityEmbedding(ProductMetric):
         return made
 
     @property
+    def width(self) -> int:
+        """K, the length of a vector."""
+        r, c = self.mixtures.shape[1:]
+        return 2 * r * c + 2 * r
+
+    @property
     def x(self) -> Tensor:
         """Left factors, (N, K) float32; those of sparse mixtures are made for each call."""
         return self.left(slice(None)) if self.vectors is None else self.vectors

@@ -38,6 +38,8 @@ class Pool:
         costs: of labelling the image or region, in any unit, (N,) float32, at least 0.
         image_of: the image that each region belongs to, (N,) int64, where regions are picked.
         samples: S stochastic forward passes (MC dropout), (N, S, C) float32.
+        beside: the same images as other models see them, for other labels: their contextual
+            diversities are added by selectors that can.
 
     Raises:
         PoolError: shapes, types or devices do not agree, or a value is impossible.
@@ -55,9 +57,16 @@ class Pool:
     likely_labelled: Tensor | None = None
     costs: Tensor | None = None
     image_of: Tensor | None = None
+    beside: tuple[Pool, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_shapes()
+        for other in self.beside:
+            if len(other) != len(self) or other.device != self.device:
+                raise PoolError(
+                    f"a pool beside it has {len(other)} images on {other.device}, not "
+                    f"{len(self)} on {self.device}"
+                )
         for name, array in self.arrays().items():
             _check_dtype(name, array)
             if array.device != self.mixtures.device:
@@ -98,19 +107,21 @@ class Pool:
 
     def arrays(self) -> dict[str, Tensor]:
         """The pool's arrays by name, without missing ones."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "beside"}
         return {name: array for name, array in named.items() if array is not None}
 
     def to(self, device: torch.device | str) -> Pool:
         """The same pool on another device."""
-        return Pool(**{name: array.to(device) for name, array in self.arrays().items()})
+        beside = tuple(other.to(device) for other in self.beside)
+        arrays = {name: array.to(device) for name, array in self.arrays().items()}
+        return Pool(**arrays, beside=beside)
 
     def take(self, rows: Tensor) -> Pool:
         """The pool of these rows, in this order."""
         arrays = {name: array.index_select(0, rows) for name, array in self.arrays().items()}
         if self.mixtures.is_sparse:
             arrays["mixtures"] = arrays["mixtures"].coalesce()
-        return Pool(**arrays)
+        return Pool(**arrays, beside=tuple(other.take(rows) for other in self.beside))
 
     def dense(self) -> Pool:
         """The same pool with dense mixtures, for what needs all of them at once."""

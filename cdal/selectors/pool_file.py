@@ -47,7 +47,7 @@ def load_pool(path: Path) -> Pool:
         if name not in arrays:
             raise PoolError(f"{path} has no array {name}")
     arrays.setdefault("labelled", torch.zeros(arrays["mixtures"].shape[:1], dtype=torch.bool))
-    return Pool(**arrays)
+    return Pool(**arrays, beside=())
 
 
 def _read_all(path: Path, file: BinaryIO) -> dict[str, Tensor]:

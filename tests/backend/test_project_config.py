@@ -22,7 +22,7 @@ from cdal.backend.actions import change_settings
 from cdal.backend.errors import ConfigError, LabelingError, RefusedError, SettingsError
 from cdal.backend.label_studio.data import MLBackendInfo
 from cdal.backend.loop.connection import POLL, is_connected
-from cdal.backend.project_config import ProjectConfig
+from cdal.backend.project_config import ProjectConfig, paired
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Project
 from cdal.backend.web.setup import SetupRequest, connect
@@ -66,6 +66,29 @@ def test_what_does_not_suit_the_control_is_refused(
         ProjectConfig.parse(labeling_config, settings)
 
 
+def test_the_control_that_a_setting_names_is_the_main_one() -> None:
+    config = ProjectConfig.parse(TWO_CONTROLS, {"select_by": "box", "tile": 256})
+    assert [control.from_name for control in config.controls] == ["box", "label"]
+    assert config.control.from_name == "box"
+    assert ProjectConfig.parse(TWO_CONTROLS, None).control.from_name == "label"
+
+
+def test_what_a_setting_is_for_may_be_one_of_the_controls() -> None:
+    for settings in ({"box_confidence": 0.2}, {"selector": "bald", "select_by": "label"}):
+        assert len(ProjectConfig.parse(TWO_CONTROLS, settings).controls) == 2
+
+
+def test_names_of_earlier_controls_stand_for_those_that_are_left() -> None:
+    controls = ProjectConfig.parse(TWO_CONTROLS, None).controls
+    found = paired(["old", "box"], controls)
+    assert {name: control.from_name for name, control in found.items()} == {
+        "old": "label",
+        "box": "box",
+    }
+    assert paired([""], controls)[""].from_name == "label"
+    assert "gone" not in paired(["label", "box", "gone"], controls)
+
+
 def test_the_settings_and_the_control() -> None:
     config = ProjectConfig.parse(TWO_CONTROLS, {"control": "box", "budget": 7})
     assert config.settings.budget == 7
@@ -79,7 +102,11 @@ def test_the_settings_and_the_control() -> None:
         (CONFIG, {"bugdet": 5}, ["bugdet", 'did you mean "budget"']),
         ("<View/>", None, ["no <Image>"]),
         (CONFIG, {"control": "nothing"}, ['"control"', '"nothing"', '"label"']),
-        (TWO_CONTROLS, None, ['"label"', '"box"', '{"control": "label"}']),
+        (TWO_CONTROLS, {"select_by": "nothing"}, ['"select_by"', '"nothing"', "label, box"]),
+        (TWO_CONTROLS, {"selector": "cdal-rl"}, ["cdal-rl", '{"select_by": "label"}']),
+        (TWO_CONTROLS, {"network": "resnet18"}, ['"network"', *ARCHITECTURES["detection"]]),
+        (CONFIG, {"tile": 256}, ['"tile"', "classification"]),
+        (TWO_CONTROLS, {"classes": ["bird"]}, ['no class "bird"', "cat, dog, cat, dog"]),
         (BOXES, {"network": "resnet18"}, ['"network"', "resnet18", *ARCHITECTURES["detection"]]),
         (ONE_MASK, {"unlabelled": "ignore"}, ['"unlabelled"', '"background"', "<BrushLabels>"]),
     ],

@@ -18,7 +18,12 @@ from PIL import Image
 from sqlalchemy import select
 from support.killed import place
 from support.machine import Machine, People, PowerLossError, check
-from support.offline import BACKEND, FakeLabelStudio, add_project
+from support.offline import (
+    BACKEND,
+    FakeLabelStudio,
+    add_project,
+    serving_id,
+)
 
 from cdal.backend.label_studio.data import MLBackendInfo
 from cdal.backend.loop import changes
@@ -196,7 +201,7 @@ def check_order(machine: Machine) -> None:
         project = session.get_one(Project, 1)
         newest = session.scalars(select(ModelVersion.id).order_by(ModelVersion.id.desc())).first()
         assert current.number == 1  # a refresh is within the round
-        assert current.model_version_id == project.serving_version_id
+        assert current.model_version_id == serving_id(session, project.id)
         assert newest is not None
     assert project.queue_version == current.queue_version == machine.label_studio.info.model_version
     assert machine.label_studio.stream() == list(ranked)

@@ -17,7 +17,8 @@ import pytest
 import torch
 from flask.testing import FlaskClient
 from PIL import Image
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.packing import pack
 from cdal.backend.config import ServerConfig
@@ -142,11 +143,25 @@ def add_version(
         )
         session.add(version)
         session.flush()
-        session.get_one(Project, project.id).serving_version_id = version.id
+        serve(session, version.id, project.id)
         for task_id, label in (said or {}).items():
             finding = pack(Classification(version.classes.index(label), 0.75), (30, 40))
             session.add(Prediction(model_version_id=version.id, task_id=task_id, finding=finding))
     return version
+
+
+def serve(session: Session, version_id: int | None, project_id: int = 1) -> None:
+    """Let a version, or none, serve a project's only control."""
+    of_project = ModelVersion.project_id == project_id
+    is_it = ModelVersion.id == (version_id or 0)
+    session.execute(update(ModelVersion).where(of_project).values(serves=is_it))
+
+
+def serving_id(session: Session, project_id: int = 1) -> int | None:
+    """The version that serves a project's only control."""
+    return session.scalars(
+        select(ModelVersion.id).filter_by(project_id=project_id, serves=True)
+    ).one_or_none()
 
 
 def write_network(
@@ -431,6 +446,7 @@ def make_work(
         job=job,
         project=current,
         settings=config.settings,
+        controls=config.controls,
         control=config.control,
         client=client,  # type: ignore[arg-type]
         stop=stop,

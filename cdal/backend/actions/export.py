@@ -12,7 +12,8 @@ from sqlalchemy import select
 from cdal.backend.actions.done import Done
 from cdal.backend.annotations.rectangles import SCORE_THRESHOLD
 from cdal.backend.errors import ActionError, ConfigError
-from cdal.backend.project_config import ProjectConfig
+from cdal.backend.loop.serving import main_version
+from cdal.backend.project_config import ProjectConfig, paired
 from cdal.backend.services import Services
 from cdal.backend.store.queries import find_project
 from cdal.backend.store.tables import ModelVersion, Project
@@ -31,7 +32,7 @@ def export(
     Args:
         services: where the version is.
         project_id: its project.
-        number: its number; None: the version that serves.
+        number: its number; None: the version that serves, for the main control.
         file_format: a key of ``cdal.export.FORMATS``.
         folder: a folder that does not exist yet.
 
@@ -45,7 +46,8 @@ def export(
 
     if file_format not in FORMATS:
         raise ActionError(f"The format must be one of {', '.join(FORMATS)}.", 400)
-    project, number = _which(services, project_id, number)
+    project, version = _which(services, project_id, number)
+    number = version.number
     if not _exporting.acquire(blocking=False):
         raise ActionError("Another model is being exported; try again in a minute.", 503)
     try:
@@ -54,7 +56,7 @@ def export(
             torch.device("cpu"),
             sources=replace(services.weight_sources, downloads=False),
         )
-        difference = write(network, folder, file_format, _score_threshold(project))
+        difference = write(network, folder, file_format, _score_threshold(project, version))
     except (ModelError, ExportError, CheckError) as error:
         reason = str(error).replace(str(services.config.data_folder), "the data folder")
         raise ActionError(f"Model version {number} cannot be exported: {reason}") from None
@@ -66,27 +68,27 @@ def export(
     )
 
 
-def _which(services: Services, project_id: int, number: int | None) -> tuple[Project, int]:
+def _which(services: Services, project_id: int, number: int | None) -> tuple[Project, ModelVersion]:
     with services.store.reading() as session:
         project = find_project(session, project_id)
-        versions = select(ModelVersion).filter_by(project_id=project.id)
         if number is None:
-            wanted = versions.where(ModelVersion.id == project.serving_version_id)
+            version = main_version(session, project)
         else:
-            wanted = versions.filter_by(number=number)
-        version = session.scalars(wanted).one_or_none()
+            wanted = select(ModelVersion).filter_by(project_id=project.id, number=number)
+            version = session.scalars(wanted).one_or_none()
     if version is None:
         what = "serving model version" if number is None else f"model version {number}"
         raise ActionError(f"There is no {what} of project {project_id}.", 404)
-    return project, version.number
+    return project, version
 
 
-def _score_threshold(project: Project) -> float:
+def _score_threshold(project: Project, version: ModelVersion) -> float:
     """From which confidence the project's people are shown what a model finds."""
     try:
-        control = ProjectConfig.parse(project.labeling_config, project.extra_params).control
+        controls = ProjectConfig.parse(project.labeling_config, project.extra_params).controls
     except ConfigError:  # the project's config has changed, the model has not
         return 0.0
+    control = paired([version.control], controls)[version.control]
     if control.score_threshold is not None:
         return control.score_threshold
     return {"detection": SCORE_THRESHOLD, "multilabel": CHOSEN}.get(control.task, 0.0)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from sqlalchemy import select
 
 from cdal.backend.actions.done import Done, active_jobs, doing, start_round
+from cdal.backend.annotations.control import Control
 from cdal.backend.errors import ActionError, ConfigError
 from cdal.backend.jobs.kinds import KINDS
 from cdal.backend.loop.rounds import MADE_BY, unfinished_round
-from cdal.backend.project_config import ProjectConfig
+from cdal.backend.loop.serving import serve
+from cdal.backend.project_config import ProjectConfig, paired
 from cdal.backend.services import Services
 from cdal.backend.store.events import note
 from cdal.backend.store.forgetting import forget_files, forget_rows
@@ -85,12 +88,14 @@ def roll_back(services: Services, project_id: int, number: int, by: str) -> Done
         ).one_or_none()
     if version is None:
         raise ActionError(f"There is no model version {number} of project {project_id}.", 404)
-    _check_network(services, project, version)
+    controls = _check_network(services, project, version)
+    control = paired([version.control], controls)[version.control]
     with services.store.transaction() as session:
         project = find_project(session, project_id)
-        if version.id == project.serving_version_id:
+        version = session.get_one(ModelVersion, version.id)
+        if version.serves:
             raise ActionError(f"Model version {number} already serves.")
-        project.serving_version_id = version.id
+        serve(session, version, control, controls)
         said = f"Model version {number} serves, by {requester(by)}"
         done = start_round(
             services, session, project, lambda name: f"{said}; {name} starts with it"
@@ -162,19 +167,27 @@ def forget(services: Services, project_id: int, by: str) -> Done:
     )
 
 
-def _check_network(services: Services, project: Project, version: ModelVersion) -> None:
-    """Refuse a version that cannot be loaded or was trained for another task."""
+def _check_network(
+    services: Services, project: Project, version: ModelVersion
+) -> Sequence[Control]:
+    """Refuse a version that cannot be loaded or was trained for another task.
+
+    Returns:
+        The project's controls.
+    """
     folder = services.config.version_folder(project.id, version.number)
     try:
         network = load_network(
             folder, torch.device("cpu"), sources=replace(services.weight_sources, downloads=False)
         )
-        task = ProjectConfig.parse(project.labeling_config, project.extra_params).control.task
+        controls = ProjectConfig.parse(project.labeling_config, project.extra_params).controls
     except (ModelError, ConfigError) as error:
         reason = str(error).replace(str(services.config.data_folder), "the data folder")
         raise ActionError(f"Model version {version.number} cannot serve: {reason}") from None
+    task = paired([version.control], controls)[version.control].task
     if network.task != task:
         raise ActionError(
             f"Model version {version.number} cannot serve: it was trained for {network.task}, and "
             f"the project's labels are now for {task}."
         )
+    return controls

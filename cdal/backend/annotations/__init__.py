@@ -22,6 +22,7 @@ from cdal.backend.annotations.format import (
     Region,
     Truth,
     counting_annotations,
+    is_of_others,
     mark_of,
 )
 from cdal.backend.settings import ProjectSettings
@@ -37,6 +38,7 @@ __all__ = [
     "read_annotations",
     "read_result",
     "to_result",
+    "truths_of",
 ]
 
 FORMATS: Mapping[str, Format] = {
@@ -82,8 +84,21 @@ def read_annotations(
     )
 
 
+def truths_of(
+    controls: Iterable[Control], result: object, settings: ProjectSettings
+) -> dict[str, Truth]:
+    """What the regions of an annotation or of a prediction say, by the names of the controls."""
+    truths = {c.from_name: read_result(c, result, settings).truth for c in controls}
+    return {name: truth for name, truth in truths.items() if truth is not None}
+
+
 def read_result(control: Control, result: object, settings: ProjectSettings) -> Reading:
-    """What the regions of an annotation or of a prediction say about the image."""
+    """What the regions of an annotation or of a prediction say about the image.
+
+    If all are of other controls that are served, they say nothing about this one's labels.
+    """
     if not isinstance(result, list | tuple):  # not even an empty one, which says that there is none
         return Reading(None, (DAMAGED,))
+    if is_of_others(control, result):
+        return Reading(None)
     return format_of(control).read(control, result, settings)

@@ -11,6 +11,9 @@ Two annotations that both say that there is nothing agree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from statistics import mean
+
 import numpy as np
 import torch
 from torchvision.ops import box_iou
@@ -46,6 +49,15 @@ def agreement(one: Truth, other: Truth) -> float:
         case ((MaskTruth() | MajorityTruth()), (MaskTruth() | MajorityTruth())):
             return _of_masks(one, other)
     raise TypeError(f"a {type(one).__name__} is not comparable with a {type(other).__name__}")
+
+
+def agreement_over(one: Mapping[str, Truth], other: Mapping[str, Truth]) -> float | None:
+    """The mean agreement over the controls that both say something about, by their names.
+
+    None if there is no such control.
+    """
+    found = [agreement(one[name], other[name]) for name in one if name in other]
+    return mean(found) if found else None
 
 
 def pairs(

@@ -1,4 +1,4 @@
-"""The control that is served: the tag whose labels a model learns and predicts."""
+"""A control that is served: a tag whose labels a model learns and predicts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERVED: Mapping[str, ControlTask] = {
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The control that is served: predictions go from it to its image.
+    """A control that is served: predictions go from it to its image.
 
     Attributes:
         tag: its tag, for example ``Choices``.
@@ -36,6 +36,7 @@ class Control:
             ``predicted_values``, and its ``value`` where an ``alias`` stands for it.
         controls: the names of all controls of the labeling config.
         multiple: whether an image may have several labels, or none (``choice="multiple"``).
+        beside: the names of the other controls that are served.
     """
 
     tag: str
@@ -49,6 +50,7 @@ class Control:
     )
     controls: frozenset[str] = field(default=frozenset(), compare=False)
     multiple: bool = False
+    beside: frozenset[str] = field(default=frozenset(), compare=False)
     _exact: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _folded: Mapping[str, str] = field(init=False, repr=False, compare=False)
 

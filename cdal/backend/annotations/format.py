@@ -153,6 +153,22 @@ def _labelled(control: Control, region: object) -> Labelled | None:
     return Labelled(region, value, labels[0])
 
 
+def is_of_others(control: Control, result: Iterable[object]) -> bool:
+    """Whether there are regions of other controls that are served, and none of this one.
+
+    Somebody labelled those, and said nothing about this one.
+    """
+    names = {region.get("from_name") for region in _named(result)}
+    return not control.beside.isdisjoint(names) and control.from_name not in names
+
+
+def _named(result: Iterable[object]) -> Iterator[Mapping[str, Any]]:
+    """The regions that name their control."""
+    for region in result:
+        if isinstance(region, Mapping) and isinstance(region.get("from_name"), str):
+            yield region
+
+
 def labels_of(control: Control, value: Mapping[str, Any]) -> frozenset[str] | None:
     """The labels that a region names, all of which must be known; None if one is not, or none."""
     given = value.get(control.tag.lower())
@@ -209,8 +225,12 @@ def mark_of(control: Control, annotations: Iterable[Mapping[str, Any]]) -> str |
     """A hash of what a task's annotations say about its image; None if they say nothing.
 
     It changes if a label is corrected, if another opinion comes, or if another annotation becomes
-    the ground truth. Ids of regions, other controls' regions and whatever else models do not learn
-    from are left out.
+    the ground truth. Ids of regions, regions of controls that are not served and whatever else
+    models do not learn from are left out.
+
+    Args:
+        control: any of those that are served.
+        annotations: of the task.
     """
     counting = counting_annotations(annotations)
     if not counting:
@@ -228,8 +248,12 @@ def _said(control: Control, result: object) -> list[object]:
     return [
         {key: region.get(key) for key in SAYING} if isinstance(region, Mapping) else region
         for region in (result if isinstance(result, list | tuple) else ())
-        if _labelled(control, region) is not None
+        if _labelled(control, region) is not None or _is_beside(control, region)
     ]
+
+
+def _is_beside(control: Control, region: object) -> bool:
+    return any(each["from_name"] in control.beside for each in _named([region]))
 
 
 SAYING = ("from_name", "type", "value", "original_width", "original_height")

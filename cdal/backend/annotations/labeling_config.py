@@ -1,9 +1,10 @@
-"""Reading labeling configs: which image and which control this backend serves, and why not."""
+"""Reading labeling configs: which image and which controls this backend serves, and why not."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -27,17 +28,20 @@ MOST_LABELS: Mapping[ControlTask, int] = {
     "segmentation": IGNORED - 1,
 }
 
+MOST_CONTROLS = 20
+"""Each has a network of its own."""
+
 MOST_CHARACTERS = 500
 """Per label or name: they occur in messages, predictions and the metadata of weights."""
 
 
 @lru_cache(maxsize=32)  # of up to a megabyte each
-def served_control(config: str, name: str | None = None) -> Control:
-    """Find the image and the control to serve.
+def served_controls(config: str, name: str | None = None) -> tuple[Control, ...]:
+    """Find the image and the controls to serve, in the config's order.
 
     Args:
         config: the labeling config.
-        name: the control's name, if several could be served.
+        name: of the only control to serve; None for all that can be.
 
     Raises:
         LabelingError: the config cannot be served; the message says why and what to do.
@@ -47,7 +51,23 @@ def served_control(config: str, name: str | None = None) -> Control:
     image = _only_image([tag for tag in interface.objects if tag.tag == "Image"])
     image_key = _image_key(image)
     controls = [tag for tag in interface.controls if image.name in _to_names(tag)]
-    control = _choose(controls, name)
+    names = frozenset(str(tag.name) for tag in interface.controls)
+    found = [_control(tag, image.name, image_key, names) for tag in _choose(controls, name)]
+    served = frozenset(control.from_name for control in found)
+    return tuple(replace(control, beside=served - {control.from_name}) for control in found)
+
+
+def served_control(config: str, name: str | None = None) -> Control:
+    """The first of the controls to serve, see `served_controls`."""
+    return served_controls(config, name)[0]
+
+
+def _control(control: ControlTag, image: str, image_key: str, names: frozenset[str]) -> Control:
+    """A control that is served.
+
+    Raises:
+        LabelingError: it cannot be.
+    """
     if control.tag == "Choices":
         _check_choices(control)
     else:
@@ -57,12 +77,12 @@ def served_control(config: str, name: str | None = None) -> Control:
     return Control(
         tag=control.tag,
         from_name=control.name,
-        to_name=image.name,
+        to_name=image,
         image_key=image_key,
         labels=tuple(control.labels),
         score_threshold=_score_threshold(control),
         known_as=_known_as(control),
-        controls=frozenset(str(tag.name) for tag in interface.controls),
+        controls=names,
         multiple=_is_multiple(control),
     )
 
@@ -96,7 +116,7 @@ def _only_image(images: Sequence[ObjectTag]) -> ObjectTag:
     return images[0]
 
 
-def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
+def _choose(controls: Sequence[ControlTag], name: str | None) -> list[ControlTag]:
     served = [tag for tag in controls if tag.tag in SERVED]
     if not served:
         found = ", ".join(sorted({f"<{tag.tag}>" for tag in controls})) or "none"
@@ -114,7 +134,7 @@ def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
     if name is not None:
         for tag in served:
             if tag.name == name:
-                return tag
+                return [tag]
         raise LabelingError(
             f'The image has no control "{one_line(name)}" that this backend serves (setting '
             f'"control"); there {"is" if len(served) == 1 else "are"} {_names(served)}.',
@@ -122,14 +142,14 @@ def _choose(controls: Sequence[ControlTag], name: str | None) -> ControlTag:
         )
     # A control that is asked for each region belongs to the one that draws the regions.
     served = [tag for tag in served if not _is_per_region(tag)] or served
-    if len(served) > 1:
+    if len(served) > MOST_CONTROLS:
         raise LabelingError(
             f"The image has {len(served)} controls that this backend could serve "
-            f"({_names(served)}); "
+            f"({_names(served)}), and it serves at most {MOST_CONTROLS} together; "
             f'name one in the setting "control", such as {{"control": "{served[0].name}"}}.',
             advice=CHANGE_SETTINGS,
         )
-    return served[0]
+    return served
 
 
 def _parse(config: str) -> LabelInterface:

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from cdal.backend.annotations import Truth, read_annotations, read_result
-from cdal.backend.annotations.agreement import agreement
+from cdal.backend.annotations import Truth, read_annotations, truths_of
+from cdal.backend.annotations.agreement import agreement_over
 from cdal.backend.annotations.format import counting_annotations, person_of
 from cdal.backend.loop import pre_annotations
 from cdal.backend.loop.context import Context
@@ -56,7 +56,7 @@ def compare(
     truths = {
         one["id"]: truth
         for one in submitted
-        if (truth := read_result(work.control, one.get("result"), work.settings).truth) is not None
+        if (truth := truths_of(work.controls, one.get("result"), work.settings))
     }
     rows = []
     for one in submitted:
@@ -92,7 +92,7 @@ def _row(work: Context, task_id: int, given: Given, before: Annotation | None) -
 def _compare_people(
     work: Context,
     submitted: Sequence[Given],
-    truths: Mapping[int, Truth],
+    truths: Mapping[int, Mapping[str, Truth]],
     rows: Iterable[Annotation],
 ) -> None:
     """Compare each person's latest annotation with the others', and with what models learn."""
@@ -100,16 +100,22 @@ def _compare_people(
     latest = [one["id"] for one in counting_annotations(people) if one["id"] in truths]
     if len(latest) < 2:
         return
-    learnt = read_annotations(work.control, submitted, work.settings).truth
+    learnt = {
+        control.from_name: truth
+        for control in work.controls
+        if (truth := read_annotations(control, submitted, work.settings).truth) is not None
+    }
     counting = {one["id"] for one in counting_annotations(submitted)}
     for row in rows:
         if row.annotation_id not in latest:
             continue
         own = truths[row.annotation_id]
         others = [truths[number] for number in latest if number != row.annotation_id]
-        row.others = mean(agreement(own, other) for other in others)
-        if learnt is not None and counting != {row.annotation_id}:  # it agrees with itself
-            row.consensus = agreement(own, learnt)
+        agreed = [agreement_over(own, other) for other in others]
+        known = [share for share in agreed if share is not None]
+        row.others = mean(known) if known else None
+        if counting != {row.annotation_id}:  # it agrees with itself
+            row.consensus = agreement_over(own, learnt)
 
 
 def record(

@@ -13,6 +13,7 @@ from cdal.backend.loop.context import Context
 from cdal.backend.loop.deletions import catch_up
 from cdal.backend.loop.queue import watch_queue
 from cdal.backend.loop.saved_tasks import read_labels, save_tasks
+from cdal.backend.loop.serving import adopt
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.store.tables import Project
 
@@ -54,19 +55,20 @@ def read_changes(work: Context) -> int:
     begun = time.monotonic()
     info = work.client.read_project()
     # Refuses a labeling config that can no longer be served.
-    control = ProjectConfig.parse(info.labeling_config, work.project.extra_params).control
+    config = ProjectConfig.parse(info.labeling_config, work.project.extra_params)
     with work.services.store.transaction() as session:
         project = session.get_one(Project, work.project.id)
         project.title = info.title
         project.labeling_config = info.labeling_config
         project.skip_queue = info.skip_queue
-        if control.image_key != work.control.image_key:
+        adopt(session, project.id, config.controls)
+        if config.control.image_key != work.control.image_key:
             project.changes_seen = None  # the images are now in another field of the tasks
             project.read_up_to = None
         if work.job.kind == "sync":  # a training may read this while a queue is being written
             watch_queue(work, session, project, info)
         since = first_to_read(project.changes_seen)
-    work.control = control
+    work.controls, work.control = config.controls, config.control
     read = _read_all(work) if since is None else _read_since(work, since)
     if not is_reading_all(work):
         read += catch_up(work)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from sqlalchemy.orm import Session
@@ -64,15 +64,25 @@ class Hiccups:
 
 @dataclass(slots=True)
 class Context:
-    """What a running job needs; the project is as it was when the job began."""
+    """What a running job needs; the project is as it was when the job began.
+
+    Attributes:
+        controls: those that are served, the main one first.
+        control: the one that is worked for: the main one, or that of the part.
+        part: which part of the job this is, from 0.
+        of_parts: how many parts it has.
+    """
 
     services: Services
     job: Job
     project: Project
     settings: ProjectSettings
+    controls: tuple[Control, ...]
     control: Control
     client: LabelStudioClient
     stop: Callable[[], bool]
+    part: int = 0
+    of_parts: int = 1
     _reported: float = field(default=0.0)
     _hiccups: Hiccups = field(default_factory=Hiccups)
 
@@ -86,10 +96,22 @@ class Context:
             job=job,
             project=project,
             settings=config.settings,
+            controls=config.controls,
             control=config.control,
             client=services.client(project),
             stop=stop,
         )
+
+    def parts(self, controls: Sequence[Control]) -> list[Context]:
+        """The job as one part for each of these controls, which share its progress."""
+        return [
+            replace(self, control=control, part=number, of_parts=len(controls))
+            for number, control in enumerate(controls)
+        ]
+
+    def about(self, why: str) -> str:
+        """Words about the control that is worked for, which they name if others are served, too."""
+        return f'"{self.control.from_name}": {why}' if self.control.beside else why
 
     def report(self, share: float, message: str) -> None:
         """Report the job's progress, seldom enough to cost nothing.
@@ -102,7 +124,8 @@ class Context:
         if clock - self._reported >= REPORT_SECONDS:
             self._reported = clock
             with self._hiccups:
-                self.services.jobs.report(self.job.id, share, message)
+                whole = (self.part + share) / self.of_parts
+                self.services.jobs.report(self.job.id, whole, message)
 
     def check_stop(self) -> None:
         """Raise `Stopped` if the worker is to end or somebody cancelled the job."""

@@ -25,7 +25,14 @@ from cdal.backend.loop.rounds import (
     waits_for_typical,
 )
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.queries import changed_labels, count_labelled, count_tasks, waiting
+from cdal.backend.store.queries import (
+    changed_labels,
+    count_labelled,
+    count_tasks,
+    of_control,
+    serving_versions,
+    waiting,
+)
 from cdal.backend.store.tables import (
     Job,
     ModelVersion,
@@ -305,7 +312,7 @@ def read_facts(
         learnt=project.training_labels,
         changed=_count(session, changed_labels(project_id)),
         label_just_came=_label_just_came(session, project_id),
-        serving=project.serving_version_id is not None,
+        serving=bool(serving_versions(session, project_id)),
         training=Jobs.is_active(session, project_id, "train"),
         round_just_failed=_round_just_failed(session, project_id),
         open=None if current is None else OpenRound.of(session, current),
@@ -379,18 +386,28 @@ def full_training_is_due(
     if settings.tile is not None:
         return False  # a network that is trained in full sees images as a whole
     project = session.get_one(Project, project_id)
-    serving = session.get(ModelVersion, project.serving_version_id or 0)
-    if project.paused_at is not None or serving is None:
+    if project.paused_at is not None:
         return False
     labels = count_labelled(session, project_id)
-    if is_backbone(serving.architecture) and (device != "cuda" or labels < FULL_TRAINING_LABELS):
-        return False
-    rows = session.execute(
-        select(ModelVersion.architecture, ModelVersion.labels).filter_by(project_id=project_id)
+    given_up = _labels_when_given_up(session, project_id)
+    return any(
+        (
+            not is_backbone(serving.architecture)
+            or (device == "cuda" and labels >= FULL_TRAINING_LABELS)
+        )
+        and labels > max(given_up, _labels_in_full(session, serving)) * (1 + FULL_TRAINING_GROWTH)
+        for serving in serving_versions(session, project_id)
     )
-    last = max((learnt for name, learnt in rows if not is_backbone(name)), default=0)
-    last = max(last, _labels_when_given_up(session, project_id))
-    return labels > last * (1 + FULL_TRAINING_GROWTH)
+
+
+def _labels_in_full(session: Session, serving: ModelVersion) -> int:
+    """Labels that were known when all weights were last trained for a version's control."""
+    rows = session.execute(
+        select(ModelVersion.architecture, ModelVersion.labels)
+        .filter_by(project_id=serving.project_id)
+        .where(of_control(serving.control))
+    )
+    return max((learnt for name, learnt in rows if not is_backbone(name)), default=0)
 
 
 def _labels_when_given_up(session: Session, project_id: int) -> int:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
 from cdal.backend.jobs.kinds import KINDS
+from cdal.backend.label_studio.remembered import Submitted
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.labelled_set import read_labels
+from cdal.backend.loop.labelled_set import read_labels, read_submitted
+from cdal.backend.loop.serving import serving_of
 from cdal.backend.loop.train import compare, learn, serving_model
 from cdal.backend.loop.versions import save
 from cdal.backend.services import Services
 from cdal.backend.store.failures import STORAGE
-from cdal.backend.store.tables import Job, Project
+from cdal.backend.store.tables import Job
 
 LOOK_SECONDS = 0.5
 
@@ -25,11 +27,19 @@ BEFORE_IT = tuple(kind for kind, known in KINDS.items() if known.lane in ("train
 
 def run(work: Context) -> str:
     """Train all weights on all labels; if the result is no worse than what serves, it serves."""
+    submitted = read_submitted(work)
+    said = [_train(part, submitted) for part in work.parts(work.controls)]
+    return "; ".join(said)
+
+
+def _train(work: Context, submitted: Mapping[int, Submitted]) -> str:
+    """Train a network for the work's control, and save it."""
     started = time.monotonic()
     give_way = GiveWay(work.services, work.stop)
-    trained = learn(work, read_labels(work), full=True, stop=give_way, started=started)
+    labels = read_labels(work, submitted)
+    trained = learn(work, labels, full=True, stop=give_way, started=started)
     if isinstance(trained, str):
-        return f"not trained: {trained}"
+        return f"not trained: {work.about(trained)}"
     while True:
         # Heads may have been trained meanwhile, and one of them may serve.
         serving_id, serving = serving_model(work, trained.network.device)
@@ -38,20 +48,15 @@ def run(work: Context) -> str:
             serving_id = trained.serving_id
         elif serving_id != _serving_id(work):
             continue
-        return save(
-            work,
-            trained.network,
-            version,
-            trained.report.metrics,
-            images,
-            serving_id,
-            background=True,
-        )
+        made = trained.saved_as(work, version, images, serving_id)
+        return save(work, [made], background=True)
 
 
 def _serving_id(work: Context) -> int | None:
     with work.services.store.reading() as session:
-        return session.get_one(Project, work.project.id).serving_version_id
+        serving = serving_of(session, work.project.id, work.controls)
+    version = serving.get(work.control.from_name)
+    return None if version is None else version.id
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import select, update
@@ -25,36 +25,37 @@ from cdal.backend.store.tables import Event, Project, Task, now
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What was submitted in a project, by task id.
+    """What was submitted in a project about one control, by task id.
 
     Attributes:
         truths: of each task that can be learnt from.
         left_out: what is wrong with the regions that cannot be read.
         sizes: heights and widths of the image as the annotation's regions name them.
-        marks: hashes of what was submitted, see `mark_of`.
     """
 
     truths: dict[int, Truth]
     left_out: dict[int, tuple[str, ...]]
     sizes: dict[int, frozenset[tuple[int, int]]]
-    marks: dict[int, str] = field(default_factory=dict)
 
 
-def read_labels(work: Context) -> Labels:
-    """Read the annotation that counts of every labelled task."""
+def read_labels(work: Context, submitted: Mapping[int, Submitted]) -> Labels:
+    """What the annotations that count of every labelled task say about the work's control."""
     labels = Labels({}, {}, {})
-    for task_id, submitted in _submitted(work).items():
+    for task_id, given in submitted.items():
         work.check_stop()
-        reading = read_annotations(work.control, submitted, work.settings)
+        reading = read_annotations(work.control, given, work.settings)
         if reading.truth is not None:
             labels.truths[task_id] = reading.truth
         if reading.left_out:
             labels.left_out[task_id] = reading.left_out
         labels.sizes[task_id] = reading.sizes
-        mark = mark_of(work.control, submitted)
-        if mark is not None:
-            labels.marks[task_id] = mark
     return labels
+
+
+def marks_of(work: Context, submitted: Mapping[int, Submitted]) -> dict[int, str]:
+    """The hashes of what was submitted, see `mark_of`."""
+    marks = {task_id: mark_of(work.control, every) for task_id, every in submitted.items()}
+    return {task_id: mark for task_id, mark in marks.items() if mark is not None}
 
 
 ALL_AGAIN_S = 600.0
@@ -62,7 +63,7 @@ ALL_AGAIN_S = 600.0
 giving their tasks a newer time."""
 
 
-def _submitted(work: Context) -> dict[int, Submitted]:
+def read_submitted(work: Context) -> dict[int, Submitted]:
     """The annotations of every labelled task; of those that this process remembers, changes only.
 
     Label Studio takes milliseconds per labelled task, and head training comes back every few
@@ -220,7 +221,7 @@ def note_unread(work: Context, labels: Labels, read: ReadImages | None = None) -
 
 def _warn(work: Context, texts: Sequence[str]) -> None:
     """Record an event, unless it was recorded already today: trainings may be minutes apart."""
-    text = "; ".join(texts)
+    text = work.about("; ".join(texts)) if texts else ""
     with work.services.store.transaction() as session:
         said = select(Event.id).where(
             Event.project_id == work.project.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,20 @@ class Scores:
         return cls(
             **{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)}
         )
+
+    @classmethod
+    def of_the_same(cls, parts: Sequence[Scores]) -> list[Scores]:
+        """The scores of the images that all of several models have scored, in the same order."""
+        ids = [part.task_ids.numpy() for part in parts]
+        if all(np.array_equal(each, ids[0]) for each in ids):
+            return list(parts)
+        common = reduce(np.intersect1d, ids)
+        orders = [np.argsort(each) for each in ids]
+        places = [
+            order[np.searchsorted(each, common, sorter=order)]
+            for each, order in zip(ids, orders, strict=True)
+        ]
+        return [part.rows(torch.from_numpy(rows)) for part, rows in zip(parts, places, strict=True)]
 
     def rows(self, rows: Tensor) -> Scores:
         """The scores in these M rows, (M,) int64, in that order."""

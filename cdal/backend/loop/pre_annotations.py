@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, Self
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cdal.backend.annotations import Truth, read_result
-from cdal.backend.annotations.agreement import agreement
+from cdal.backend.annotations import Truth, truths_of
+from cdal.backend.annotations.agreement import agreement_over
 from cdal.backend.annotations.format import number
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.predictions import classes_of, result_of, stored_findings
+from cdal.backend.loop.predictions import joined, parts_of
 from cdal.backend.loop.rounds import round_of_queue
 from cdal.backend.store.queries import is_id
 from cdal.backend.store.tables import Annotation, Pick, Round
@@ -44,7 +44,7 @@ class Shown(NamedTuple):
     """A prediction that a round has queued."""
 
     round: int
-    truth: Truth
+    truths: Mapping[str, Truth]
     confidence: float | None
 
 
@@ -59,7 +59,9 @@ def shown_tasks(session: Session, project_id: int) -> set[int]:
     return set(session.scalars(queued.union(compared)))
 
 
-def kept(work: Context, task_id: int, annotation: Mapping[str, Any], truth: Truth) -> Kept | None:
+def kept(
+    work: Context, task_id: int, annotation: Mapping[str, Any], truths: Mapping[str, Truth]
+) -> Kept | None:
     """Compare an annotation with its pre-annotation; None if there was none.
 
     An annotation names the prediction that it began with. Where that is gone, or none is named, it
@@ -69,14 +71,15 @@ def kept(work: Context, task_id: int, annotation: Mapping[str, Any], truth: Trut
         work: the running job.
         task_id: of the task.
         annotation: as Label Studio has it.
-        truth: what it says.
+        truths: what it says, by the names of the controls.
     """
     parent = annotation.get("parent_prediction")
     shown = _named(work, parent) if is_id(parent) else None
     shown = shown or _queued(work, task_id)
     if shown is None:
         return None
-    return Kept(shown.round, agreement(shown.truth, truth), shown.confidence)
+    agreed = agreement_over(shown.truths, truths)
+    return None if agreed is None else Kept(shown.round, agreed, shown.confidence)
 
 
 def _named(work: Context, parent: int) -> Shown | None:
@@ -112,16 +115,17 @@ def _queued(work: Context, task_id: int) -> Shown | None:
             )
             .order_by(Round.ranking.desc())
         ).first()
-        packed = {} if newest is None else stored_findings(session, newest, [task_id])
-        if newest is None or not packed:
+        if newest is None:
             return None
-        classes = classes_of(session, newest)
-    result = result_of(work.control, work.settings, classes, packed[task_id])
+        parts = parts_of(session, newest, work.controls, [task_id])
+    if not any(part.findings for part in parts):
+        return None
+    result = joined([part.result(work.settings, task_id) for part in parts])
     return _shown(work, newest.number, result)
 
 
 def _shown(work: Context, of_round: int, result: Sequence[Any]) -> Shown | None:
-    truth = read_result(work.control, result, work.settings).truth
+    truths = truths_of(work.controls, result, work.settings)
     given = [number(one.get("score")) for one in result if isinstance(one, Mapping)]
     scores = [score for score in given if score is not None]
-    return None if truth is None else Shown(of_round, truth, mean(scores) if scores else None)
+    return Shown(of_round, truths, mean(scores) if scores else None) if truths else None

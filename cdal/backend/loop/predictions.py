@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
@@ -11,6 +12,8 @@ from sqlalchemy.orm import Session
 from cdal.backend.annotations import Region, to_result
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.packing import unpack
+from cdal.backend.loop.rounds import versions_of
+from cdal.backend.project_config import paired
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Pick, Prediction, Round
@@ -54,29 +57,72 @@ def queue_scores(session: Session, current: Round, task_ids: Sequence[int]) -> d
     return found
 
 
-def stored_findings(
-    session: Session, current: Round, task_ids: Sequence[int]
-) -> dict[int, dict[str, Any]]:
-    """The packed findings for those of the tasks that the round's model has scored, by task id."""
-    if current.model_version_id is None:
-        return {}
-    found: dict[int, dict[str, Any]] = {}
+Findings = dict[int, dict[str, Any]]
+"""Packed findings on images, by task id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a round predicts for one control.
+
+    Attributes:
+        control: of the labeling config as it is now.
+        version: the model version that found it.
+        findings: what it found.
+    """
+
+    control: Control
+    version: ModelVersion
+    findings: Findings
+
+    def result(self, settings: ProjectSettings, task_id: int) -> list[Region]:
+        """The regions on an image; none where there is no finding."""
+        packed = self.findings.get(task_id)
+        if packed is None:
+            return []
+        return result_of(self.control, settings, self.version.classes, packed)
+
+
+def parts_of(
+    session: Session, current: Round, controls: Sequence[Control], task_ids: Sequence[int]
+) -> list[Part]:
+    """What a round predicts for some tasks, by control: the main one first.
+
+    Args:
+        session: to read with.
+        current: the round.
+        controls: those that are served now.
+        task_ids: of the tasks.
+    """
+    versions = versions_of(session, current)
+    pairs = paired([version.control for version in versions], controls)
+    return [
+        Part(pairs[v.control], v, stored_findings(session, v, task_ids))
+        for v in versions
+        if v.control in pairs
+    ]
+
+
+def joined(results: Sequence[list[Region]]) -> list[Region]:
+    """Regions of several controls as one result, with ids that are unique in it."""
+    return [
+        {**region, "id": f"{region['from_name']}-{region['id']}"} if "id" in region else region
+        for result in results
+        for region in result
+    ]
+
+
+def stored_findings(session: Session, version: ModelVersion, task_ids: Sequence[int]) -> Findings:
+    """What a model version found on those of the tasks that it has scored."""
+    found: Findings = {}
     for ids in chunks(task_ids, IDS_PER_QUERY):
         rows = session.execute(
             select(Prediction.task_id, Prediction.finding).where(
-                Prediction.model_version_id == current.model_version_id,
-                Prediction.task_id.in_(ids),
+                Prediction.model_version_id == version.id, Prediction.task_id.in_(ids)
             )
         )
         found.update((task_id, finding) for task_id, finding in rows)
     return found
-
-
-def classes_of(session: Session, current: Round) -> list[str]:
-    """The classes of the round's model in order; empty without a model."""
-    if current.model_version_id is None:
-        return []
-    return list(session.get_one(ModelVersion, current.model_version_id).classes)
 
 
 def result_of(

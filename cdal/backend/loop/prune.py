@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.manager import was_requested
@@ -68,17 +69,21 @@ def forget_old_scores(work: Context, current: Round) -> None:
 def _superseded(work: Context, session: Session, current: Round) -> Select[ModelVersion]:
     """The model versions whose scores are no longer needed."""
     # An older version may serve again, and a newer round may be using it right now.
-    needed = select(Round.model_version_id).where(
-        Round.project_id == work.project.id,
-        Round.ranking >= current.ranking,
-        Round.model_version_id.is_not(None),
-    )
-    serving = session.get_one(Project, work.project.id).serving_version_id
+    needed = _versions_of(session, work, Round.ranking >= current.ranking)
     return select(ModelVersion).where(
         ModelVersion.project_id == work.project.id,
         ModelVersion.id.not_in(needed),
-        ModelVersion.id != serving,
+        ~ModelVersion.serves,
     )
+
+
+def _versions_of(session: Session, work: Context, condition: ColumnElement[bool]) -> set[int]:
+    """The ids of the model versions of the project's rounds that meet a condition."""
+    of_project = Round.project_id == work.project.id
+    rows = session.execute(
+        select(Round.model_version_id, Round.beside).where(of_project, condition)
+    )
+    return {number for first, beside in rows for number in (first, *beside) if number is not None}
 
 
 def _forget_some(work: Context, current: Round, version: ModelVersion) -> int | None:
@@ -97,23 +102,26 @@ def _forget_some(work: Context, current: Round, version: ModelVersion) -> int | 
 
 
 def forget_old_weights(work: Context) -> int:
-    """Remove all weights except the newest, those in use and those that rounds began with.
+    """Remove all weights except each control's newest, those in use and those that rounds began
+    with.
 
     Returns:
         How many.
     """
     config = work.services.config
     with work.services.store.reading() as session:
-        serving = session.get_one(Project, work.project.id).serving_version_id
-        in_use = select(Round.model_version_id).where(
-            Round.project_id == work.project.id, Round.state != "closed"
-        )
-        old = session.execute(
-            select(ModelVersion.id, ModelVersion.number)
+        in_use = _versions_of(session, work, Round.state != "closed")
+        versions = session.execute(
+            select(ModelVersion.id, ModelVersion.number, ModelVersion.control, ModelVersion.serves)
             .filter_by(project_id=work.project.id)
             .order_by(ModelVersion.number.desc())
-            .offset(config.keep_versions)
         ).all()
+        newer: Counter[str] = Counter()
+        old: list[tuple[int, int]] = []
+        for id_, number, control, serves in versions:
+            newer[control] += 1
+            if newer[control] > config.keep_versions and not serves:
+                old.append((id_, number))
         # Refreshed orders make many versions; those that rounds began with tell more.
         began = (
             select(Round.number, func.min(Round.model_version_id))
@@ -123,7 +131,7 @@ def forget_old_weights(work: Context) -> int:
             .limit(config.keep_versions)
         )
         rounds = [version_id for _, version_id in session.execute(began)]
-        kept = {serving, *session.scalars(in_use), *rounds}
+        kept = in_use.union(rounds)
     folders = [
         config.version_folder(work.project.id, number) for id_, number in old if id_ not in kept
     ]

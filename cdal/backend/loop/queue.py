@@ -20,13 +20,7 @@ from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
 from cdal.backend.label_studio.data import ProjectInfo
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import decide, read_facts
-from cdal.backend.loop.predictions import (
-    classes_of,
-    count_ranked,
-    rank_score,
-    result_of,
-    stored_findings,
-)
+from cdal.backend.loop.predictions import count_ranked, joined, parts_of, rank_score
 from cdal.backend.loop.prune import forget_old_scores
 from cdal.backend.loop.rounds import (
     close_older,
@@ -166,18 +160,15 @@ def _send(work: Context, current: Round, version: str, picks: Sequence[Pick]) ->
     """Import predictions for these picks and record them as queued."""
     with work.services.store.reading() as session:
         ranked = count_ranked(session, current)
-        findings = stored_findings(session, current, [pick.task_id for pick in picks])
-        classes = classes_of(session, current)
+        parts = parts_of(session, current, work.controls, [pick.task_id for pick in picks])
     done = 0
     chunk: list[dict[str, Any]] = []
     characters = 0
     for pick in picks:
         work.report(done / len(picks), f"{done} of {len(picks)} images queued")
-        packed = findings.get(pick.task_id)
-        result = result_of(work.control, work.settings, classes, packed) if packed else []
         prediction = {
             "task": pick.task_id,
-            "result": result,
+            "result": joined([part.result(work.settings, pick.task_id) for part in parts]),
             "score": rank_score(pick.rank, ranked),
             "model_version": version,
         }

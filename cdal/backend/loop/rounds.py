@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.manager import Jobs
+from cdal.backend.loop.serving import serving_of
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.events import note
@@ -149,8 +150,10 @@ def begin_round(
         ConfigError: the project cannot be served as it is configured.
     """
     project = session.get_one(Project, project_id)
-    settings = ProjectConfig.parse(project.labeling_config, project.extra_params).settings
-    serving = project.serving_version_id
+    config = ProjectConfig.parse(project.labeling_config, project.extra_params)
+    settings = config.settings
+    versions = [v.id for v in serving_of(session, project.id, config.controls).values()]
+    serving = versions[0] if versions else None
     give_up_unfinished(session, project.id)
     before = open_round(session, project)
     typical = serving is None and before is not None and settings.begins_typical
@@ -166,6 +169,7 @@ def begin_round(
         number=(rounds or 0) + 1,
         ranking=(rankings or 0) + 1,
         model_version_id=serving,
+        beside=versions[1:],
         state="selecting" if serving is None and not typical else "scoring",
         selector=settings.selector if serving is not None else TYPICAL if typical else "random",
         cold_start=cold_start if serving is None else None,
@@ -211,8 +215,15 @@ def waits_for_typical(session: Session, current: Round) -> bool:
     return session.scalars(jobs.order_by(Job.id.desc())).first() == "failed"
 
 
+def versions_of(session: Session, current: Round) -> list[ModelVersion]:
+    """The model versions of a round, one per control that had one: the main one's first."""
+    ids = [current.model_version_id, *current.beside]
+    found = [session.get(ModelVersion, number) for number in ids if number is not None]
+    return [version for version in found if version is not None]
+
+
 def scored_by(session: Session, current: Round) -> int | None:
-    """The number of the model version that scored the pool for a round.
+    """The number of the main model version that scored the pool for a round.
 
     It is `UNTRAINED` where a backbone alone has seen it, and None where the order is random.
     """

@@ -16,6 +16,7 @@ from cdal.backend.loop.labelled_set import (
     labelled_images,
     least_classes,
     read_labels,
+    read_submitted,
     too_few,
 )
 from cdal.backend.loop.labels_saved import (
@@ -32,6 +33,7 @@ from cdal.backend.loop.train import network_to_train, recipe_of
 from cdal.backend.loop.training_images import LabelledImage, TrainingImages
 from cdal.backend.loop.version_images import VersionImages
 from cdal.backend.project_config import network_classes
+from cdal.backend.store.queries import of_control
 from cdal.backend.store.tables import (
     ModelVersion,
     Pick,
@@ -58,7 +60,7 @@ MOST_VERSIONS = 20
 
 def run(work: Context) -> str:
     """Measure the random labels' worth, and record it; or record why that is not possible yet."""
-    truths = read_labels(work).truths
+    truths = read_labels(work, read_submitted(work)).truths
     drawn = record_random_labels(work)
     images = labelled_images(work, {t: truth for t, truth in truths.items() if t in drawn})
     needed = least_classes(work.control)
@@ -171,7 +173,10 @@ def _comparable(work: Context, network: TaskNetwork) -> list[tuple[ModelVersion,
     """The model versions that are compared, by number, with what they have learnt from."""
     with work.services.store.reading() as session:
         rows = session.scalars(
-            select(ModelVersion).filter_by(project_id=work.project.id).order_by(ModelVersion.number)
+            select(ModelVersion)
+            .filter_by(project_id=work.project.id)
+            .where(of_control(work.control.from_name))
+            .order_by(ModelVersion.number)
         ).all()
         # What was kept but did not serve belongs to no curve that anybody got; and one that did
         # not know all current classes, or knew others, was made for another question.

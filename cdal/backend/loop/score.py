@@ -1,4 +1,4 @@
-"""Score: let the serving model see every image, for selection and for predictions."""
+"""Score: let the serving models see every image, for selection and for predictions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from cdal.backend.loop.embed import embed
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.inference import PredictedBatch, infer
 from cdal.backend.loop.pool_scores import Scores
-from cdal.backend.loop.rounds import UNFINISHED, begin_round
+from cdal.backend.loop.rounds import UNFINISHED, begin_round, versions_of
 from cdal.backend.loop.versions import serve_last_good
+from cdal.backend.project_config import paired
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round, Task
@@ -45,7 +46,7 @@ Scored = tuple[Scores, list[dict[str, Any]]]
 
 
 def run(work: Context) -> str:
-    """Score what the round's model has not scored yet, then request the selection.
+    """Score what each of the round's models has not scored yet, then request the selection.
 
     Before there is a model, a backbone alone looks at the pool.
     """
@@ -56,25 +57,20 @@ def run(work: Context) -> str:
             return "no round waits for scores"
         if current.model_version_id is None:
             return embed(work, current)
-        version = session.get_one(ModelVersion, current.model_version_id)
-        known = set(
-            session.scalars(select(Prediction.task_id).filter_by(model_version_id=version.id))
-        )
+        versions = versions_of(session, current)
         tasks = session.execute(
             select(Task.task_id, Task.image)
             .where(Task.project_id == work.project.id)
             .order_by(Task.task_id)
         ).all()
-    folder = work.services.config.scores_folder(work.project.id, version.number)
-    removed = Scores.remove_damaged(folder)
-    if removed:
-        log.warning("%d damaged files of scores were removed; they are made again", removed)
-    _keep_one_kind(folder, mixture_kind_of(work, version))
-    # An image needs both: files may be lost, as when a data folder is restored without its scores.
-    known &= Scores.scored(folder)
-    todo = [(task_id, image) for task_id, image in tasks if task_id not in known]
+    pairs = paired([version.control for version in versions], work.controls)
+    found = [version for version in versions if version.control in pairs]
+    parts = work.parts([pairs[version.control] for version in found])
     try:
-        problems = _score(work, version, todo, len(tasks))
+        counts = [
+            _score_by(part, version, [(task_id, image) for task_id, image in tasks])
+            for part, version in zip(parts, found, strict=True)
+        ]
     except ModelError:
         if not serve_last_good(work.services, work.project.id):
             raise
@@ -88,8 +84,33 @@ def run(work: Context) -> str:
             begun.state = "selecting"
             begun.seconds = {**begun.seconds, "score": time.monotonic() - started}
             work.request(session, "select", f"round {begun.number}")
+    scored, problems = (max(counted) for counted in zip((0, 0), *counts, strict=True))
     left_out = f", {problems} left out since they could not be used" if problems else ""
-    return f"{len(todo) - problems} images scored{left_out}"
+    return f"{scored} images scored{left_out}"
+
+
+def _score_by(
+    work: Context, version: ModelVersion, tasks: Sequence[tuple[int, object]]
+) -> tuple[int, int]:
+    """Score what a version has not scored yet.
+
+    Returns:
+        How many images were scored, and how many had a problem.
+    """
+    with work.services.store.reading() as session:
+        known = set(
+            session.scalars(select(Prediction.task_id).filter_by(model_version_id=version.id))
+        )
+    folder = work.services.config.scores_folder(work.project.id, version.number)
+    removed = Scores.remove_damaged(folder)
+    if removed:
+        log.warning("%d damaged files of scores were removed; they are made again", removed)
+    _keep_one_kind(folder, mixture_kind_of(work, version))
+    # An image needs both: files may be lost, as when a data folder is restored without its scores.
+    known &= Scores.scored(folder)
+    todo = [(task_id, image) for task_id, image in tasks if task_id not in known]
+    problems = _score(work, version, todo, len(tasks))
+    return len(todo) - problems, problems
 
 
 def score_again(work: Context, damage: DamagedScoresError) -> str:

@@ -20,12 +20,12 @@ from cdal.backend.loop.near_duplicates import originals_of
 from cdal.backend.loop.opinions import with_opinions
 from cdal.backend.loop.policy import select_by_policy
 from cdal.backend.loop.pool_scores import Scores
-from cdal.backend.loop.rounds import scored_by, served_picks
+from cdal.backend.loop.rounds import scored_by, served_picks, versions_of
 from cdal.backend.loop.score_files import ARRAYS
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled, still_served, waiting
+from cdal.backend.store.tables import ModelVersion, Round, Task
 from cdal.backend.store.tables import Pick as PickRow
-from cdal.backend.store.tables import Round, Task
 from cdal.models import choose_device, free_memory
 from cdal.selectors import (
     Pick,
@@ -126,8 +126,30 @@ def candidates_of(
     scores = Scores.load(folder, arrays_for(selectors), among=labelled)
     if scores is None:
         return _unseen(labelled)
+    beside = []
+    for version in _counted_beside(work, session, current):
+        folder = work.services.config.scores_folder(work.project.id, version.number)
+        beside.append(Scores.load(folder, arrays_for(selectors), among=labelled))
+    scores, *others = Scores.of_the_same([scores, *(each for each in beside if each is not None)])
     task_ids = scores.task_ids.tolist()
-    return Candidates(scores.pool([labelled[task_id] for task_id in task_ids]), task_ids)
+    flags = [labelled[task_id] for task_id in task_ids]
+    pool = _together(scores.pool(flags), [each.pool(flags) for each in others])
+    return Candidates(pool, task_ids)
+
+
+def _counted_beside(work: Context, session: Session, current: Round) -> Sequence[ModelVersion]:
+    """The round's model versions by which images are chosen, too, beside the main one."""
+    return versions_of(session, current)[1:] if work.settings.select_by is None else ()
+
+
+def _together(pool: Pool, others: Sequence[Pool]) -> Pool:
+    """The pool as several models see it; what is uncertain to each of them is summed."""
+    if pool.uncertainties is None or not others:
+        return replace(pool, beside=tuple(others))
+    more = [other.uncertainties for other in others if other.uncertainties is not None]
+    return replace(
+        pool, uncertainties=torch.stack([pool.uncertainties, *more]).sum(0), beside=tuple(others)
+    )
 
 
 def arrays_for(selectors: Collection[str]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Train: read the labels, fit a new model version, and let it serve if it is no worse."""
+"""Train: read the labels, fit new model versions, and let each serve if it is no worse."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ from cdal.backend.loop.labelled_set import (
     labelled_as,
     labelled_images,
     least_classes,
+    marks_of,
     note_changed,
     note_learnt,
     note_unread,
     read_labels,
+    read_submitted,
     too_few,
 )
 from cdal.backend.loop.rounds import begin_round
+from cdal.backend.loop.serving import serving_of
 from cdal.backend.loop.split import split, without
 from cdal.backend.loop.training_images import TrainingImages
 from cdal.backend.loop.version_images import VersionImages
-from cdal.backend.loop.versions import save, serve_last_good
-from cdal.backend.project_config import network_classes
+from cdal.backend.loop.versions import New, save, serve_last_good
+from cdal.backend.project_config import IN_TILES, network_classes
 from cdal.backend.settings import ProjectSettings
-from cdal.backend.store.queries import count_labelled
+from cdal.backend.store.queries import count_labelled, of_control
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.models import (
     FitProgress,
@@ -92,6 +95,15 @@ class Trained:
     started_from: int | None
     started: float
 
+    def saved_as(
+        self, work: Context, version: ModelVersion, images: VersionImages, compared_with: int | None
+    ) -> New:
+        """What is to be saved of it; see `New`."""
+        metrics = self.report.metrics
+        return New(
+            work.control, self.network, version, metrics, images, compared_with, self.committee
+        )
+
 
 def run(work: Context) -> str:
     """Train on all labels, then begin the next round."""
@@ -101,24 +113,23 @@ def run(work: Context) -> str:
         # What comes while the labels are read may be too late for them, and counts as new.
         labelled = count_labelled(session, work.project.id)
         known = labelled_as(session, work.project.id)
-    labels = read_labels(work)
+    submitted = read_submitted(work)
     with work.services.store.transaction() as session:
         session.get_one(Project, work.project.id).training_labels = labelled
-        note_learnt(session, work.project.id, labels.marks, known)
-    full = not work.settings.trains_head
-    trained = learn(work, labels, full, work.stop, started)
-    if isinstance(trained, str):
-        return _begin_without(work, trained)
-    version, images = compare(work, trained, trained.serving)
-    return save(
-        work,
-        trained.network,
-        version,
-        trained.report.metrics,
-        images,
-        trained.serving_id,
-        committee=trained.committee,
-    )
+        note_learnt(session, work.project.id, marks_of(work, submitted), known)
+    made, without = [], []
+    for part in work.parts(work.controls):
+        full = not work.settings.trains_head
+        trained = learn(part, read_labels(part, submitted), full, part.stop, started)
+        if isinstance(trained, str):
+            without.append(part.about(trained))
+        else:
+            version, images = compare(part, trained, trained.serving)
+            made.append(trained.saved_as(part, version, images, trained.serving_id))
+        started = time.monotonic()
+    if not made:
+        return _begin_without(work, "; ".join(without))
+    return "; ".join([save(work, made), *(f"not trained: {why}" for why in without)])
 
 
 def learn(
@@ -301,6 +312,7 @@ def _is_newest(work: Context, mark: str, started_from: int | None) -> bool:
         newest = session.scalars(
             select(ModelVersion)
             .filter_by(project_id=work.project.id)
+            .where(of_control(work.control.from_name))
             .order_by(ModelVersion.number.desc())
         ).first()
     if newest is None or newest.fingerprint != mark:
@@ -311,10 +323,10 @@ def _is_newest(work: Context, mark: str, started_from: int | None) -> bool:
 def serving_model(work: Context, device: torch.device) -> tuple[int | None, Serving | None]:
     """The serving version's id, and its model with the current classes if it is for this task."""
     with work.services.store.reading() as session:
-        serving = session.get_one(Project, work.project.id).serving_version_id
-        if serving is None:
+        served = serving_of(session, work.project.id, work.controls).get(work.control.from_name)
+        if served is None:
             return None, None
-        number = session.get_one(ModelVersion, serving).number
+        serving, number = served.id, served.number
         images = VersionImages.read(session, serving)
     try:
         folder = work.services.config.version_folder(work.project.id, number)
@@ -377,7 +389,7 @@ def new_network(
         pretrained=settings.pretrained,
         sources=work.services.weight_sources,
         weights_file=work.services.config.weights_file(settings.weights),
-        tile=settings.tile,
+        tile=settings.tile if work.control.task in IN_TILES else None,
     )
 
 

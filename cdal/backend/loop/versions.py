@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.annotations.control import Control
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import full_training_is_due
 from cdal.backend.loop.prune import forget_old_weights
 from cdal.backend.loop.rounds import begin_round
+from cdal.backend.loop.serving import serve, serving_of
 from cdal.backend.loop.version_images import VersionImages
 from cdal.backend.services import Services
 from cdal.backend.store.events import note
-from cdal.backend.store.tables import ClassMetrics, ModelVersion, Project
+from cdal.backend.store.queries import of_control, serving_versions
+from cdal.backend.store.tables import ClassMetrics, ModelVersion
 from cdal.models import Metrics, ModelError, TaskNetwork, check_weights, choose_device
 from cdal.models.classification.stochastic import Committee
 
@@ -26,78 +30,92 @@ _saving = threading.Lock()
 """Held while a version gets its number: a head and a whole network may be trained together."""
 
 
-def save(
-    work: Context,
-    network: TaskNetwork,
-    version: ModelVersion,
-    metrics: Metrics | None,
-    images: VersionImages,
-    compared_with: int | None,
-    background: bool = False,
-    committee: Committee | None = None,
-) -> str:
-    """Write the weights, then record them: a kill in between leaves the old state.
+@dataclass(frozen=True, slots=True)
+class New:
+    """A new model version.
 
-    Args:
-        work: the running job.
+    Attributes:
+        control: what it is for.
         network: what was trained.
         version: its record.
         metrics: on the held-out images.
         images: what it has learnt from and judged.
         compared_with: id of the version that it was compared with.
-        background: whether only a version that serves begins a round.
         committee: heads that learnt from the same images, for the selector of that name.
+    """
+
+    control: Control
+    network: TaskNetwork
+    version: ModelVersion
+    metrics: Metrics | None
+    images: VersionImages
+    compared_with: int | None
+    committee: Committee | None = None
+
+
+def save(work: Context, made: Sequence[New], background: bool = False) -> str:
+    """Write the weights, then record them: a kill in between leaves the old state.
+
+    Args:
+        work: the running job.
+        made: what it has trained: at most one version per control.
+        background: whether only a version that serves begins a round.
 
     Returns:
-        What has become of it, in words.
+        What has become of them, in words.
     """
     with _saving:
-        version.number = _next_number(work)
-        folder = work.services.config.version_folder(work.project.id, version.number)
-        shutil.rmtree(folder, ignore_errors=True)  # left by a training that was killed right here
-        network.save(folder, version.fingerprint)
-        if committee is not None:
-            committee.save(folder)
+        for number, new in enumerate(made, start=_next_number(work)):
+            new.version.number, new.version.control = number, new.control.from_name
+            folder = work.services.config.version_folder(work.project.id, number)
+            # Left by a training that was killed right here.
+            shutil.rmtree(folder, ignore_errors=True)
+            new.network.save(folder, new.version.fingerprint)
+            if new.committee is not None:
+                new.committee.save(folder)
         with work.services.store.transaction() as session:
             work.check_cancelled(session)
-            _record(work, session, version, compared_with)
-            session.add(images.row(version.id))
-            if metrics is not None:
-                session.add(_class_metrics(version.id, metrics))
+            for new in made:
+                _record(work, session, new)
             if not background:
-                _go_on(work, session, version)
-            elif version.promoted:
+                _go_on(work, session, [new.version for new in made])
+            elif any(new.version.promoted for new in made):
                 begin_round(session, work.services.jobs, work.project.id)
         forget_old_weights(work)  # a refreshed order makes a version per few labels
-    return f"model version {version.number} {version.verdict}"
+    return "; ".join(f"model version {new.version.number} {new.version.verdict}" for new in made)
 
 
-def _record(
-    work: Context, session: Session, version: ModelVersion, compared_with: int | None
-) -> None:
+def _record(work: Context, session: Session, new: New) -> None:
     """Record a version, and let it serve if it may."""
-    project = session.get_one(Project, work.project.id)
-    if project.serving_version_id not in (compared_with, None):
+    version = new.version
+    before = serving_of(session, work.project.id, work.controls).get(new.control.from_name)
+    serving_id = None if before is None else before.id
+    if serving_id not in (new.compared_with, None):
         # Another was chosen meanwhile, which this one was not compared with.
         version.promoted, version.verdict = False, OVERTAKEN
-    elif project.serving_version_id is None and not version.promoted:
+    elif serving_id is None and not version.promoted:
         version.promoted, version.verdict = True, "serves, since no other version can"
     session.add(version)
     session.flush()
     if version.promoted:
-        project.serving_version_id = version.id
-    note(session, project.id, f"Model version {version.number} {version.verdict}")
+        serve(session, version, new.control, work.controls)
+    session.add(new.images.row(version.id))
+    if new.metrics is not None:
+        session.add(_class_metrics(version.id, new.metrics))
+    of_control = f' for "{new.control.from_name}"' * bool(new.control.beside)
+    note(session, work.project.id, f"Model version {version.number}{of_control} {version.verdict}")
 
 
-def _go_on(work: Context, session: Session, version: ModelVersion) -> None:
+def _go_on(work: Context, session: Session, versions: Sequence[ModelVersion]) -> None:
     """Begin the next round, and request what else follows a training."""
     device = choose_device(work.services.config.device)
+    asked_by = f"model version {versions[0].number}"
     if full_training_is_due(session, work.project.id, work.settings, device.type):
-        work.request(session, "full_training", f"model version {version.number}")
+        work.request(session, "full_training", asked_by)
     begun = begin_round(session, work.services.jobs, work.project.id, trained=True)
     if work.settings.random_share and not begun.is_refresh:
-        work.request(session, "savings", f"model version {version.number}")
-    begun.round.seconds = {"train": version.seconds}
+        work.request(session, "savings", asked_by)
+    begun.round.seconds = {"train": sum(version.seconds for version in versions)}
 
 
 def _class_metrics(version_id: int, metrics: Metrics) -> ClassMetrics:
@@ -121,36 +139,42 @@ def _next_number(work: Context) -> int:
 
 
 def serve_last_good(services: Services, project_id: int) -> bool:
-    """If the serving version's weights are damaged, let the last version with good ones serve.
+    """If a serving version's weights are damaged, let the last version with good ones serve.
 
     Returns:
-        Whether the serving version was replaced, or none serves now.
+        Whether a serving version was replaced, or none serves its control now.
     """
     with services.store.reading() as session:
-        project = session.get_one(Project, project_id)
-        if project.serving_version_id is None:
-            return False
-        serving = session.get_one(ModelVersion, project.serving_version_id)
-        earlier = session.scalars(
-            select(ModelVersion)
-            .filter_by(project_id=project_id, promoted=True)
-            .where(ModelVersion.number < serving.number)
-            .order_by(ModelVersion.number.desc())
-        ).all()
+        serving = serving_versions(session, project_id)
+    # Every one is looked at, whatever was found before.
+    replaced = [_replace_damaged(services, version) for version in serving]
+    return any(replaced)
+
+
+def _replace_damaged(services: Services, serving: ModelVersion) -> bool:
     problem = _problem(services, serving)
     if problem is None:
         return False
+    with services.store.reading() as session:
+        earlier = session.scalars(
+            select(ModelVersion)
+            .filter_by(project_id=serving.project_id, promoted=True)
+            .where(ModelVersion.number < serving.number, of_control(serving.control))
+            .order_by(ModelVersion.number.desc())
+        ).all()
     good = next((version for version in earlier if _problem(services, version) is None), None)
     goes_on = f"model version {good.number} serves again" if good else "no model serves now"
     with services.store.transaction() as session:
-        project = session.get_one(Project, project_id)
-        project.serving_version_id = good.id if good else None
         broken = session.get_one(ModelVersion, serving.id)
         broken.promoted, broken.verdict = False, "does not serve, since its weights are damaged"
         # So that the next training does not count as a repetition of the one that made it.
         broken.fingerprint = ""
+        broken.serves = False
+        if good is not None:
+            again = session.get_one(ModelVersion, good.id)
+            again.serves, again.control = True, serving.control
         text = f"Model version {serving.number} cannot be loaded, so {goes_on}: {problem}"
-        note(session, project_id, text, "error")
+        note(session, serving.project_id, text, "error")
     return True
 
 

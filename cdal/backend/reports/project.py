@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.loop.rounds import labels_in, open_round
+from cdal.backend.loop.serving import main_version
 from cdal.backend.reports.jobs import JobView, job_view
 from cdal.backend.reports.pre_annotations import PreAnnotationsView, pre_annotations_by_round
 from cdal.backend.reports.state import StateView, state_view
@@ -37,6 +38,10 @@ class VersionView(View):
     """A model version."""
 
     number: int
+    control: str = Field(
+        description='Name of the control that it is for; "" for a version of an earlier release.'
+    )
+    serves: bool = Field(description="Whether it serves its control now.")
     architecture: str
     origin: OriginView | None = Field(
         description="Null for a version of an earlier release of the backend."
@@ -62,7 +67,8 @@ class RoundView(View):
     )
     refreshes: int = Field(description="How often its order was refreshed.")
     version: int | None = Field(
-        description="The model version of its newest order; null where that went by none."
+        description="The model version of its newest order, for the main control; null where that "
+        "went by none."
     )
     selector: str
     cold_start: str | None = Field(description="Why its newest order went by no model.")
@@ -111,7 +117,9 @@ class ProjectView(View):
     tasks: int
     labelled: int
     queue_version: str | None
-    serving_version: int | None
+    serving_version: int | None = Field(
+        description="The version that serves the main control; see `serves` of each version."
+    )
     paused_at: Time | None
     problem: str | None = Field(description="What needs an admin's attention.")
     problem_advice: str | None = Field(description="What can be done about the problem.")
@@ -161,6 +169,7 @@ def project_view(session: Session, project: Project) -> ProjectView:
         select(Job).filter_by(project_id=project.id).order_by(Job.id.desc()).limit(NEWEST_JOBS)
     ).all()
     numbers = {version.id: version.number for version in versions}
+    serving = main_version(session, project)
     kept = pre_annotations_by_round(session, project.id)
     return ProjectView(
         id=project.id,
@@ -171,13 +180,13 @@ def project_view(session: Session, project: Project) -> ProjectView:
         tasks=count_tasks(session, project.id),
         labelled=count_labelled(session, project.id),
         queue_version=project.queue_version,
-        serving_version=numbers.get(project.serving_version_id or -1),
+        serving_version=None if serving is None else serving.number,
         paused_at=project.paused_at,
         problem=project.problem,
         problem_advice=project.problem_advice,
         state=state_view(session, project),
         progress=_progress(session, project),
-        metric=_metric(versions, project.serving_version_id),
+        metric=_metric(serving),
         versions=[_version(version, numbers) for version in versions],
         rounds=[
             _round(list(orders), numbers, kept.get(number))
@@ -196,9 +205,8 @@ def _progress(session: Session, project: Project) -> ProgressView | None:
     )
 
 
-def _metric(versions: Sequence[ModelVersion], serving: int | None) -> MetricView | None:
+def _metric(version: ModelVersion | None) -> MetricView | None:
     """The serving version's metric, and the previous version's on the same images."""
-    version = next((v for v in versions if v.id == serving), None)
     if version is None or not version.metrics:
         return None
     name = version.metrics["main_name"]
@@ -217,6 +225,8 @@ def _version(version: ModelVersion, numbers: Mapping[int, int]) -> VersionView:
     metrics = version.metrics
     return VersionView(
         number=version.number,
+        control=version.control,
+        serves=version.serves,
         architecture=version.architecture,
         origin=None if version.origin is None else OriginView(**version.origin),
         started_from=numbers.get(version.started_from or -1),

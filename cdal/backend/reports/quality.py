@@ -41,6 +41,7 @@ class QualityView(View):
     """What was measured of a model version on the held-out images."""
 
     version: int
+    control: str = Field(description="Name of the control that it is for.")
     metric: str | None
     images: int
     values: dict[str, float]
@@ -70,6 +71,7 @@ def quality_view(
     matrix = _matrix(measured) if measured is not None and is_shown else []
     return QualityView(
         version=version.number,
+        control=version.control,
         metric=metrics.get("main_name"),
         images=metrics.get("images", 0),
         values=metrics.get("values", {}),

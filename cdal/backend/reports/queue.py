@@ -125,6 +125,7 @@ def why_picked(
     classes: Sequence[str],
     reasons: Mapping[int, Mapping[str, Any]],
     independent: bool = False,
+    beside: Sequence[str] = (),
 ) -> dict[int, Why]:
     """Why each of some images was picked.
 
@@ -134,6 +135,7 @@ def why_picked(
         reasons: of the selector, by task.
         independent: whether an image may have several classes; then the bars are the probabilities
             of each.
+        beside: the classes of the round's other models, which a reason counts behind these.
     """
     near = {r["nearest"] for r in reasons.values() if isinstance(r.get("nearest"), int)}
     scores = Scores.of_tasks(folder, {*reasons, *near})
@@ -141,7 +143,7 @@ def why_picked(
         return {}
     rows = {task: row for row, task in enumerate(scores.task_ids.tolist())}
     return {
-        task: _why(scores, rows, classes, task, reason, independent)
+        task: _why(scores, rows, classes, task, reason, independent, beside)
         for task, reason in reasons.items()
         if task in rows
     }
@@ -154,6 +156,7 @@ def _why(
     task: int,
     reason: Mapping[str, Any],
     independent: bool,
+    beside: Sequence[str],
 ) -> Why:
     row = rows[task]
     shares = {int(index): share for index, share in (reason.get("classes") or {}).items()}
@@ -175,7 +178,7 @@ def _why(
     )
     return Why(
         nearest=nearest if isinstance(nearest, int) else None,
-        shares={classes[index]: share for index, share in shares.items()},
+        shares={(*classes, *beside)[index]: share for index, share in shares.items()},
         region=classes[region] if by_class else None,
         bars=bars,
     )
@@ -192,7 +195,8 @@ def _bars(scores: Scores, row: int, region: int, independent: bool) -> Tensor:
 def _region(scores: Scores, row: int, shares: Mapping[int, float]) -> int:
     """The class that made most of the distance among those present in the image."""
     present = scores.present[row]
-    made = [index for index in sorted(shares, key=lambda i: -shares[i]) if present[index]]
+    by_share = sorted(shares, key=lambda index: -shares[index])
+    made = [index for index in by_share if index < len(present) and present[index]]
     if made:
         return made[0]
     return int(torch.where(present, scores.region_counts[row], -1).argmax())

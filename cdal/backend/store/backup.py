@@ -14,7 +14,7 @@ from cdal.backend.errors import BackupError
 from cdal.backend.store.database import Store
 from cdal.backend.store.folder import check_database
 from cdal.backend.store.sqlite_file import copy_database
-from cdal.backend.store.tables import ModelVersion, Project
+from cdal.backend.store.tables import ModelVersion
 from cdal.models import ModelError, check_weights
 
 DATABASE = "cdal.sqlite"
@@ -82,9 +82,8 @@ def _copy(config: ServerConfig, folder: Path) -> int:
 def _versions(store: Store) -> Iterator[tuple[int, int, bool]]:
     """Project id, number, and whether it serves, for every model version."""
     with store.reading() as session:
-        serving = set(session.scalars(select(Project.serving_version_id)))
         for version in session.scalars(select(ModelVersion)):
-            yield version.project_id, version.number, version.id in serving
+            yield version.project_id, version.number, version.serves
 
 
 def _copy_folder(source: Path, target: Path) -> None:

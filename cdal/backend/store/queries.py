@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from cdal.backend.errors import ActionError
-from cdal.backend.store.tables import IGNORE_SKIPPED, Job, Project, Task
+from cdal.backend.store.tables import IGNORE_SKIPPED, Job, ModelVersion, Project, Task
 
 
 def count_tasks(session: Session, project_id: int) -> int:
@@ -40,6 +40,20 @@ def count_labelled(session: Session, project_id: int) -> int:
     """Images with a submitted annotation."""
     query = select(func.count()).where(Task.project_id == project_id, Task.annotations > 0)
     return session.scalar(query) or 0
+
+
+def serving_versions(session: Session, project_id: int) -> list[ModelVersion]:
+    """The model versions that serve, one per control."""
+    query = select(ModelVersion).filter_by(project_id=project_id, serves=True)
+    return list(session.scalars(query.order_by(ModelVersion.number)))
+
+
+def of_control(name: str) -> ColumnElement[bool]:
+    """The condition on model versions that they are for this control.
+
+    Those of earlier releases count for every control: they do not say which they are for.
+    """
+    return ModelVersion.control.in_(("", name))
 
 
 def changed_labels(project_id: int) -> ColumnElement[bool]:

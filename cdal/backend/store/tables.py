@@ -75,7 +75,6 @@ class Project(Base):
     title: Mapped[str] = mapped_column(Text, default="")
     labeling_config: Mapped[str] = mapped_column(Text)
     extra_params: Mapped[Any] = mapped_column(JSON)
-    serving_version_id: Mapped[int | None]
     queue_version: Mapped[str | None] = mapped_column(String(120))
     view_id: Mapped[int | None]
     skip_queue: Mapped[str | None] = mapped_column(String(40))  # Label Studio's, for skipped tasks
@@ -176,7 +175,7 @@ class Annotator(Base):
 
 
 class ModelVersion(Base):
-    """One trained set of weights."""
+    """One trained set of weights, for one control."""
 
     __tablename__ = "model_versions"
     __table_args__ = (UniqueConstraint("project_id", "number"),)
@@ -184,6 +183,9 @@ class ModelVersion(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
     number: Mapped[int]
+    # The name of its control; "" for versions of earlier releases, which served one per project.
+    control: Mapped[str] = mapped_column(Text, default="")
+    serves: Mapped[bool] = mapped_column(default=False)  # one per control does
     architecture: Mapped[str] = mapped_column(String(80))
     classes: Mapped[list[Any]]
     fingerprint: Mapped[str] = mapped_column(String(80))
@@ -192,7 +194,7 @@ class ModelVersion(Base):
     serving_metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # of the version before
     origin: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # what its first version began from
     started_from: Mapped[int | None]  # id of the version whose weights it began with
-    promoted: Mapped[bool]
+    promoted: Mapped[bool]  # it served when its training ended
     verdict: Mapped[str] = mapped_column(Text)  # why it was promoted or not, in words
     seconds: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -241,7 +243,9 @@ class Round(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
     ranking: Mapped[int]  # counts the project's rankings
     number: Mapped[int]  # of the round
+    # The main control's, or else the first there is; None before there is a model.
     model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
+    beside: Mapped[list[Any]] = mapped_column(default=list)  # ids of other controls' versions
     state: Mapped[str] = mapped_column(String(20))  # scoring, selecting, queueing, open, closed
     selector: Mapped[str] = mapped_column(String(40))
     cold_start: Mapped[str | None] = mapped_column(Text)  # why it has no model, in words

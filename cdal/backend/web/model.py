@@ -19,7 +19,14 @@ from sqlalchemy.orm import Session
 from cdal.backend.annotations.control import Control
 from cdal.backend.errors import ImageError
 from cdal.backend.loop.inference import PredictedBatch, infer
-from cdal.backend.loop.predictions import NOT_QUEUED_SCORE, queue_scores, result_of, stored_findings
+from cdal.backend.loop.predictions import (
+    NOT_QUEUED_SCORE,
+    Part,
+    joined,
+    parts_of,
+    queue_scores,
+    result_of,
+)
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
 from cdal.backend.store.events import note
@@ -101,29 +108,31 @@ class CDALModel:
                 return [[] for _ in tasks]
             ids = [task["id"] if is_id(task.get("id")) else NO_TASK for task in tasks]
             scores = queue_scores(session, current, ids)
-            findings = stored_findings(session, current, ids)
-            version = (
-                session.get_one(ModelVersion, current.model_version_id)
-                if current.model_version_id is not None
-                else None
-            )
-        # By row: a task that is only tried out has no id.
-        found = {row: findings[task_id] for row, task_id in enumerate(ids) if task_id in findings}
-        config = ProjectConfig.parse(self.project.labeling_config, self.project.extra_params)
-        control, settings = config.control, config.settings
+            config = ProjectConfig.parse(self.project.labeling_config, self.project.extra_params)
+            parts = parts_of(session, current, config.controls, ids)
+        deadline = time.monotonic() + ANSWER_WITHIN_S
+        found: set[int] = set()
         late: set[int] = set()
-        if version is not None and len(found) < len(tasks):
-            unseen = {row: task for row, task in enumerate(tasks) if row not in found}
-            predicted, late = self._predict_in_time(version, control, unseen)
-            found.update(predicted)
-        classes = version.classes if version is not None else []
+        results: list[list[Result]] = [[] for _ in tasks]
+        for part in parts:
+            # By row: a task that is only tried out has no id.
+            stored = dict(enumerate(map(part.findings.get, ids)))
+            seen = {row: finding for row, finding in stored.items() if finding is not None}
+            unseen = {row: task for row, task in enumerate(tasks) if row not in seen}
+            if unseen:
+                predicted, overdue = self._predict_in_time(part, unseen, deadline)
+                seen.update(predicted)
+                late |= overdue
+            found |= seen.keys()
+            classes = part.version.classes
+            for row, finding in seen.items():
+                results[row].append(result_of(part.control, config.settings, classes, finding))
 
         def answer(row: int, task_id: int) -> dict[str, Any] | Result:
             if row in late or (row not in found and task_id not in scores):
                 return []
-            finding = found.get(row)
             return {
-                "result": [] if finding is None else result_of(control, settings, classes, finding),
+                "result": joined(results[row]),
                 "score": scores.get(task_id, NOT_QUEUED_SCORE),
                 "model_version": self.model_version,
             }
@@ -153,19 +162,24 @@ class CDALModel:
         ).first()
 
     def _predict_in_time(
-        self, version: ModelVersion, control: Control, tasks: Mapping[int, Task]
+        self, part: Part, tasks: Mapping[int, Task], deadline: float
     ) -> tuple[dict[int, dict[str, Any]], set[int]]:
         """Predict images that were not scored, as many as there is time for.
+
+        Args:
+            part: the control, and the model version that predicts it.
+            tasks: by row.
+            deadline: by ``time.monotonic``.
 
         Returns:
             The findings by row, and the rows that there was no time for.
         """
-        work = _Prediction(dict(tasks), time.monotonic() + ANSWER_WITHIN_S)
+        work = _Prediction(dict(tasks), deadline)
         ended: Future[None] = Future()
 
         def predict() -> None:
             try:
-                self._predict_unseen(version, control, work)
+                self._predict_unseen(part.version, part.control, work)
             except Exception as error:  # noqa: BLE001 — the caller raises it
                 ended.set_exception(error)
             else:
@@ -174,7 +188,7 @@ class CDALModel:
         # In a thread of its own, so that nothing that it waits for can hold up the answer.
         Thread(target=copy_context().run, args=(predict,), daemon=True).start()
         with suppress(TimeoutError):
-            ended.result(ANSWER_WITHIN_S)
+            ended.result(work.seconds_left)
         found, late = work.end()
         if late:
             self._tell_late(len(late), len(tasks))

@@ -20,6 +20,7 @@ from support.offline import (
     jobs_of,
     make_services,
     make_work,
+    serving_id,
     write_network,
 )
 from support.processes import PATIENCE
@@ -177,7 +178,7 @@ def test_versions_that_cannot_serve(services: Services, project: Project) -> Non
             actions.roll_back(services, project.id, number, "ann")
         assert str(caught.value) == sentence
     with services.store.reading() as session:
-        serving = session.get_one(Project, project.id).serving_version_id
+        serving = serving_id(session, project.id)
         assert session.get_one(ModelVersion, serving).number == 3
     assert rounds(services) == []
 

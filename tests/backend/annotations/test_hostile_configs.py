@@ -111,8 +111,8 @@ HOSTILE = {
     "thousands of controls": (
         config(IMAGE, *(CHOICES.replace("pet", f"pet{n}") for n in range(5000))),
         'The image has 5000 controls that this backend could serve ("pet0", "pet1", "pet2", '
-        '"pet3", "pet4" and 4995 more); name one in the setting "control", such as '
-        '{"control": "pet0"}.',
+        '"pet3", "pet4" and 4995 more), and it serves at most 20 together; name one in the '
+        'setting "control", such as {"control": "pet0"}.',
     ),
     "thousands of images": (
         config(*(IMAGE.replace('"image"', f'"i{n}"') for n in range(10_000))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cdal.backend.annotations.control import Control
-from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.annotations.labeling_config import served_control, served_controls
 from cdal.backend.errors import LabelingError
 from cdal.models.predictions import BACKGROUND
 
@@ -81,11 +81,6 @@ def test_a_value_that_does_not_name_one_field_is_refused(value: str) -> None:
             config('<Image name="image" value="http://x/$photo"/>', CHOICES),
             'The <Image> "image" has value="http://x/$photo"; it must name one field of the '
             'task\'s data, such as value="$image".',
-        ),
-        (
-            config(IMAGE, CHOICES, CHOICES.replace('"pet"', '"mood"')),
-            'The image has 2 controls that this backend could serve ("pet", "mood"); name one in '
-            'the setting "control", such as {"control": "pet"}.',
         ),
         (
             config(IMAGE, '<Choices name="pet" toName="image"/>'),
@@ -177,13 +172,23 @@ def test_a_pixels_class_is_a_byte() -> None:
 BOTH = config(IMAGE, CHOICES, labels("BrushLabels", "cat"))
 
 
-def test_of_several_controls_a_setting_chooses() -> None:
-    assert served_control(BOTH, "pet").tag == "Choices"
-    assert served_control(BOTH, "what").tag == "BrushLabels"
-    assert refusal(BOTH) == (
-        'The image has 2 controls that this backend could serve ("pet", "what"); name one in the '
-        'setting "control", such as {"control": "pet"}.'
-    )
+def test_several_controls_are_served_unless_a_setting_names_one() -> None:
+    assert [control.tag for control in served_controls(BOTH)] == ["Choices", "BrushLabels"]
+    assert [control.beside for control in served_controls(BOTH)] == [{"what"}, {"pet"}]
+    for name, tag in (("pet", "Choices"), ("what", "BrushLabels")):
+        (alone,) = served_controls(BOTH, name)
+        assert (alone.tag, alone.beside) == (tag, frozenset())
+
+
+def test_two_controls_of_a_kind_are_served() -> None:
+    both = served_controls(config(IMAGE, CHOICES, CHOICES.replace('"pet"', '"mood"')))
+    assert [control.from_name for control in both] == ["pet", "mood"]
+
+
+def test_each_of_several_controls_must_be_one_that_can_be_served() -> None:
+    broken = config(IMAGE, CHOICES, labels("BrushLabels"))
+    assert '"what" has no labels' in refusal(broken)
+    assert served_control(broken, "pet").tag == "Choices"
 
 
 def test_a_control_that_does_not_exist_cannot_be_chosen() -> None:

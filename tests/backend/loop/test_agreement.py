@@ -18,7 +18,7 @@ from support.offline import (
 
 from cdal.backend.label_studio.data import PredictionInfo
 from cdal.backend.loop import sync
-from cdal.backend.loop.labelled_set import read_labels
+from cdal.backend.loop.labelled_set import read_labels, read_submitted
 from cdal.backend.reports.agreement import AgreementView, agreement_view
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Project
@@ -92,7 +92,8 @@ def test_people_are_compared_with_each_other_and_with_the_consensus(people: Peop
         ("annotator 3", 1, 0.0, 0.0),
     ]
     assert people.second_look() == [(4, pytest.approx(1 / 3), None)]
-    truths = read_labels(make_work(people.services, people.project, people.client, "train")).truths
+    work = make_work(people.services, people.project, people.client, "train")
+    truths = read_labels(work, read_submitted(work)).truths
     assert truths[4].target(1, 1).tolist() == pytest.approx([2 / 3, 1 / 3])
     assert truths[5].target(1, 1).tolist() == 1
 

@@ -22,7 +22,7 @@ from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.label_studio.data import moment_of
 from cdal.backend.loop import sync
 from cdal.backend.loop.due import read_facts
-from cdal.backend.loop.labelled_set import labelled_as, note_learnt, read_labels
+from cdal.backend.loop.labelled_set import labelled_as, marks_of, note_learnt, read_submitted
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.tables import Project, Task
@@ -67,7 +67,7 @@ class Reviewed:
         work = make_work(self.services, self.project, self.client, "train")
         with self.services.store.transaction() as session:
             known = labelled_as(session, self.project.id)
-            note_learnt(session, self.project.id, read_labels(work).marks, known)
+            note_learnt(session, self.project.id, marks_of(work, read_submitted(work)), known)
             session.get_one(Project, self.project.id).training_labels = 90
         self.services.jobs.finish(work.job.id, "done")
         with self.services.store.reading() as session:
@@ -221,7 +221,7 @@ def test_a_change_while_a_training_reads_the_labels_is_learnt_later(reviewed: Re
         known = labelled_as(session, number)
     work = make_work(services, reviewed.project, reviewed.client, "train")
     reviewed.annotate(8, annotation("dog"))
-    marks = read_labels(work).marks
+    marks = marks_of(work, read_submitted(work))
     services.jobs.finish(work.job.id, "failed", error="Only labels are of interest here.")
     reviewed.annotate(7, annotation("dog"))
     with services.store.transaction() as session:

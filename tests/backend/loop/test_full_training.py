@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from PIL import Image
 from sqlalchemy import select
-from support.offline import FakeLabelStudio, add_project, add_version, make_services, make_work
+from support.offline import (
+    FakeLabelStudio,
+    add_project,
+    add_version,
+    make_services,
+    make_work,
+    serve,
+    serving_id,
+)
 
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.label_studio.data import TaskInfo
@@ -128,7 +136,7 @@ def state(services: Services) -> tuple[list[ModelVersion], int | None, int]:
     """Versions, the number of the serving one, and how many rounds have begun."""
     with services.store.reading() as session:
         versions = list(session.scalars(select(ModelVersion).order_by(ModelVersion.number)))
-        serving = session.scalars(select(Project)).one().serving_version_id
+        serving = serving_id(session)
         rounds = len(session.scalars(select(Round)).all())
     return versions, next((v.number for v in versions if v.id == serving), None), rounds
 
@@ -192,7 +200,7 @@ def test_a_rollback_meanwhile_keeps_it_from_serving(
         trained = learn(*arguments, **named)
         with services.store.transaction() as session:
             first = session.scalars(select(ModelVersion).filter_by(number=1)).one()
-            session.get_one(Project, project.id).serving_version_id = first.id
+            serve(session, first.id)
         return trained
 
     monkeypatch.setattr(full_training, "learn", meanwhile)

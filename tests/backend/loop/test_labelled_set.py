@@ -30,6 +30,7 @@ from cdal.backend.loop.labelled_set import (
     note_changed,
     note_unread,
     read_labels,
+    read_submitted,
     too_few,
 )
 from cdal.backend.loop.training_images import LabelledImage, ReadImages, TrainingImages
@@ -103,7 +104,7 @@ def test_the_labels_that_annotations_give(tmp_path: Path) -> None:
         6: [],
     }
     work = make_work(services, add_project(services), label_studio, "train")
-    found = read_labels(work)
+    found = read_labels(work, read_submitted(work))
     assert found.left_out == {5: ('with the unknown label "wolf"',)}
     assert found.truths == {1: truth("dog"), 2: truth("cat"), 4: truth("cat")}
 
@@ -124,7 +125,7 @@ def test_an_image_that_was_submitted_with_no_box_is_learnt_from(tmp_path: Path) 
     project = add_project(services, labeling_config=boxes)
     add_tasks(services, project, [1, 2, 3, 4])
     work = make_work(services, project, label_studio, "train")
-    learnt = labelled_images(work, read_labels(work).truths)
+    learnt = labelled_images(work, read_labels(work, read_submitted(work)).truths)
     found = {item.task_id: item.truth.target(100, 100).shape[0] for item in learnt.items}
     assert found == {1: 1, 2: 0}
 
@@ -213,7 +214,7 @@ def test_one_bad_box_among_twenty_leaves_its_image_out_and_an_event_names_it(
     label_studio.given = {1: [{"result": good}], 2: [{"result": [*good, box(None)]}]}
     project = add_project(services, labeling_config=boxes)
     work = make_work(services, project, label_studio, "train")
-    labels = read_labels(work)
+    labels = read_labels(work, read_submitted(work))
     assert list(labels.truths) == [1]
     note_unread(work, labels)
     (said,) = events_of(work)

@@ -71,7 +71,7 @@ def test_it_is_learnt_ranked_and_queued(tmp_path: Path) -> None:
         version = session.scalars(select(ModelVersion)).one()
         project = session.get_one(Project, project.id)
     assert version.metrics["main_name"] == "macro_f1"
-    assert project.serving_version_id == version.id
+    assert version.serves
     predictions = [one for chunk in client.imports for one in chunk]
     assert len(predictions) == 6
     interface = LabelInterface(CONFIG)

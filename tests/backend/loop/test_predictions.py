@@ -6,13 +6,13 @@ from pathlib import Path
 
 from support.offline import CONFIG, add_project, add_round, add_version, choice, make_services
 
-from cdal.backend.annotations.labeling_config import served_control
+from cdal.backend.annotations.labeling_config import served_control, served_controls
 from cdal.backend.annotations.packing import pack
 from cdal.backend.loop.predictions import (
     NOT_QUEUED_SCORE,
     QUEUED_SHARE,
-    classes_of,
     count_ranked,
+    parts_of,
     queue_scores,
     rank_score,
     result_of,
@@ -38,23 +38,24 @@ def test_what_the_store_knows_of_tasks(tmp_path: Path) -> None:
     project = add_project(services)
     version = add_version(services, project, {5: "cat", 6: "dog"})
     made = add_round(services, project, [6, 5], model_version_id=version.id)
+    controls = served_controls(CONFIG)
     with services.store.reading() as session:
         assert count_ranked(session, made) == 2
         assert queue_scores(session, made, [5, 6, 7]) == {5: 0.9 * 2 / 3, 6: 0.9 * 1 / 3}
-        found = stored_findings(session, made, [5, 6, 7, 5])
-        assert {task_id: packed["label"] for task_id, packed in found.items()} == {5: 0, 6: 1}
-        assert classes_of(session, made) == ["cat", "dog"]
+        (part,) = parts_of(session, made, controls, [5, 6, 7, 5])
+        labels = {task_id: packed["label"] for task_id, packed in part.findings.items()}
+        assert labels == {5: 0, 6: 1}
+        assert part.version.classes == ["cat", "dog"]
         many = list(range(2000))  # more than one query may name
         assert set(queue_scores(session, made, many)) == {5, 6}
-        assert set(stored_findings(session, made, many)) == {5, 6}
+        assert set(stored_findings(session, version, many)) == {5, 6}
 
 
 def test_a_random_round_has_nothing_to_say(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     made = add_round(services, add_project(services), [1])
     with services.store.reading() as session:
-        assert stored_findings(session, made, [1]) == {}
-        assert classes_of(session, made) == []
+        assert parts_of(session, made, served_controls(CONFIG), [1]) == []
 
 
 BOXES = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")

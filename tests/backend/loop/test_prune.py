@@ -15,6 +15,7 @@ from support.offline import (
     jobs_of,
     make_services,
     make_work,
+    serve,
 )
 
 from cdal.backend.loop import prune
@@ -72,7 +73,7 @@ def test_the_newest_weights_and_those_in_use_are_kept(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     add_round(services, project, [7], model_version_id=versions[2].id)
     with services.store.transaction() as session:  # rolled back to the first
-        session.get_one(Project, project.id).serving_version_id = versions[0].id
+        serve(session, versions[0].id)
         for version in versions:
             session.add(VersionImages(frozenset({b"x" * 16})).row(version.id))
     work = prune_work(services, project, FakeLabelStudio())

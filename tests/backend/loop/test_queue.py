@@ -26,7 +26,7 @@ from support.offline import (
 )
 
 from cdal.backend.errors import LabelStudioError
-from cdal.backend.loop import queue
+from cdal.backend.loop import predictions, queue
 from cdal.backend.loop.predictions import rank_score, result_of
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Pick, Project, Round, Task
@@ -322,7 +322,7 @@ def test_predictions_that_were_left_out_are_queued_without_their_result(
             for r in result_of(*arguments)
         ]
 
-    monkeypatch.setattr(queue, "result_of", mistaken)
+    monkeypatch.setattr(predictions, "result_of", mistaken)
     version = add_version(services, project, {13: "cat", 15: "dog"})
     add_round(services, project, RANKING, state="queueing", model_version_id=version.id)
     label_studio.refuses = lambda p: "wolf" in str(p["result"])

@@ -13,7 +13,7 @@ from cdal.backend.label_studio.client import ALL_IDS
 from cdal.backend.label_studio.data import ProjectInfo
 from cdal.backend.loop import labelled_set
 from cdal.backend.loop.changes import read_changes
-from cdal.backend.loop.labelled_set import read_labels
+from cdal.backend.loop.labelled_set import read_labels, read_submitted
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Project
 
@@ -66,7 +66,7 @@ def labels(services: Services, project: Project, label_studio: LabelStudio) -> d
     work = make_work(services, project, label_studio, "train")
     read_changes(work)
     label_studio.since.clear()
-    found = read_labels(work)
+    found = read_labels(work, read_submitted(work))
     return {task: next(iter(truth.classes)) for task, truth in found.truths.items()}
 
 

@@ -14,13 +14,21 @@ import pytest
 import torch
 from PIL import Image
 from sqlalchemy import delete, select
-from support.offline import FakeLabelStudio, add_project, add_version, make_services, make_work
+from support.offline import (
+    FakeLabelStudio,
+    add_project,
+    add_version,
+    make_services,
+    make_work,
+    serve,
+    serving_id,
+)
 from support.patterned import as_address, patterned
 
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.errors import ImagesAwayError
 from cdal.backend.label_studio.data import TaskInfo
-from cdal.backend.loop import score, train, versions
+from cdal.backend.loop import score, train
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.split import position
 from cdal.backend.loop.train import (
@@ -28,6 +36,7 @@ from cdal.backend.loop.train import (
     serving_model,
 )
 from cdal.backend.loop.version_images import VersionImages
+from cdal.backend.loop.versions import OVERTAKEN, New, save
 from cdal.backend.project_config import network_classes
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
@@ -151,12 +160,13 @@ def test_one_that_is_trained_after_all_weights_were_lost_serves(tmp_path: Path) 
     add_version(services, project)
     work = make_work(services, project, FakeLabelStudio(), "train")
     with services.store.transaction() as session:
-        session.get_one(Project, project.id).serving_version_id = None
+        serve(session, None)
     network, new = new_version(project)
-    versions.save(work, network, new, None, VersionImages(frozenset()), None)
+    made = New(work.control, network, new, None, VersionImages(frozenset()), None)
+    save(work, [made])
     assert (new.promoted, new.verdict) == (True, "serves")
     with services.store.reading() as session:
-        assert session.get_one(Project, project.id).serving_version_id == new.id
+        assert serving_id(session) == new.id
 
 
 def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> None:
@@ -165,12 +175,13 @@ def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> 
     first, second = (add_version(services, project, number=number) for number in (1, 2))
     work = make_work(services, project, FakeLabelStudio(), "train")
     with services.store.transaction() as session:  # while it trains
-        session.get_one(Project, project.id).serving_version_id = first.id
+        serve(session, first.id)
     network, new = new_version(project)
-    versions.save(work, network, new, None, VersionImages(frozenset()), second.id)
-    assert (new.promoted, new.verdict) == (False, versions.OVERTAKEN)
+    made = New(work.control, network, new, None, VersionImages(frozenset()), second.id)
+    save(work, [made])
+    assert (new.promoted, new.verdict) == (False, OVERTAKEN)
     with services.store.reading() as session:
-        assert session.get_one(Project, project.id).serving_version_id == first.id
+        assert serving_id(session) == first.id
         begun = session.scalars(select(Round)).one()
     assert begun.model_version_id == first.id != second.id
 
@@ -205,7 +216,7 @@ def test_a_training_is_repeated_only_where_it_would_come_to_something_else(tmp_p
     def roll_back() -> None:
         with services.store.transaction() as session:
             first = session.scalars(select(ModelVersion).filter_by(number=1)).one()
-            session.get_one(Project, project.id).serving_version_id = first.id
+            serve(session, first.id)
 
     assert outcome() == "model version 1"
     assert outcome() == "not trained: no"
@@ -363,7 +374,7 @@ def test_after_held_out_was_raised_versions_are_compared_on_what_neither_has_lea
     # The old one, trained further, has learnt from them itself.
     with pets.services.store.transaction() as session:
         first = session.scalars(select(ModelVersion).filter_by(number=1)).one()
-        session.get_one(Project, pets.project.id).serving_version_id = first.id
+        serve(session, first.id)
     pets.train(held_out=0.6)
     version = found_version(pets.services, 3)
     assert version.started_from == first.id

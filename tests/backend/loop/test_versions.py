@@ -15,6 +15,7 @@ from support.offline import (
     jobs_of,
     make_services,
     make_work,
+    serving_id,
 )
 
 from cdal.backend.loop import score, train
@@ -34,7 +35,7 @@ def save(services: Services, number: int, damaged: bool = False) -> None:
 
 def serving(services: Services) -> int | None:
     with services.store.reading() as session:
-        return session.get_one(Project, 1).serving_version_id
+        return serving_id(session)
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def test_every_row_is_kept_under_todays_names(services: Services) -> None:
         assert (settings.budget, settings.reserve, settings.random_share) == (3, 2, 0.2)
         versions = session.scalars(select(ModelVersion).order_by(ModelVersion.number)).all()
         assert [(v.number, v.labels, v.promoted) for v in versions] == [(1, 2, True), (2, 4, True)]
-        assert project.serving_version_id == versions[1].id
+        assert [(v.control, v.serves) for v in versions] == [("", False), ("", True)]
         assert versions[1].started_from == versions[0].id
         rounds = session.scalars(select(Round).order_by(Round.number)).all()
         assert [(r.number, r.state, r.selector, r.labels) for r in rounds] == [

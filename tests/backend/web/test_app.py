@@ -109,11 +109,6 @@ BAD_CONFIGS: list[tuple[str, str]] = [
         f"The image has no control that this backend serves (found: none); {SERVES}",
     ),
     (
-        f"<View>{IMAGE}{CHOICES}{CHOICES.replace('label', 'mood')}</View>",
-        'The image has 2 controls that this backend could serve ("label", "mood"); name one in '
-        'the setting "control", such as {"control": "label"}.',
-    ),
-    (
         "<View>" + IMAGE + CHOICES.replace(" toName", ' perRegion="true" toName') + "</View>",
         'The <Choices> "label" is asked for each region (perRegion); this backend serves one label '
         "per image: remove perRegion.",

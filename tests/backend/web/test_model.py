@@ -15,7 +15,14 @@ import torch
 from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
-from support.offline import add_project, add_round, add_version, choice, make_services
+from support.offline import (
+    add_project,
+    add_round,
+    add_version,
+    choice,
+    make_services,
+    serve,
+)
 
 from cdal.backend.images.store import ImageFile, ImageSource, ImageStore
 from cdal.backend.services import Services
@@ -137,7 +144,7 @@ def test_the_rounds_own_version_predicts_not_a_later_one(
         )  # fmt: skip
         session.add(later)
         session.flush()
-        session.get_one(Project, 1).serving_version_id = later.id
+        serve(session, later.id)
     assert labels(predict(model, [task(None)]))[0] in ("cat", "dog")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -94,6 +94,19 @@ def drawing_of(
     shapes = [_of_box(region, classes, width, height) for region in result]
     counts = Counter(shape.name for shape in shapes)
     return _of_shapes(width, height, shapes, [f"{n} {name}" for name, n in counts.items()])
+
+
+def together(drawings: Sequence[Drawing]) -> Drawing | None:
+    """The predictions of several controls as one drawing; None without any."""
+    if not drawings:
+        return None
+    first = next((drawing for drawing in drawings if drawing.label is not None), drawings[0])
+    shapes = sorted((s for d in drawings for s in d.shapes), key=lambda shape: -shape.area)
+    return replace(
+        first,
+        shapes=tuple(shapes[:MOST_SHAPES]),
+        words="; ".join(drawing.words for drawing in drawings),
+    )
 
 
 def _of_shapes(width: int, height: int, shapes: Sequence[Shape], words: Sequence[str]) -> Drawing:

@@ -12,7 +12,7 @@ from cdal.backend.reports.project import VersionView, project_view, projects_vie
 from cdal.backend.reports.quality import quality_view
 from cdal.backend.reports.savings import SavingsView, savings_view
 from cdal.backend.reports.throughput import BarView, throughput_view
-from cdal.backend.store.tables import ModelVersion
+from cdal.backend.store.queries import serving_versions
 from cdal.backend.web.pages.charts import Bar, Curve, Point, columns, learning_curve
 from cdal.backend.web.pages.site import page, project_or_404, site
 from cdal.backend.web.request import ID, services
@@ -35,16 +35,11 @@ def project(number: int) -> str:
     with services().store.reading() as session:
         found = project_or_404(session, number)
         view = project_view(session, found)
-        serving = (
-            session.get(ModelVersion, found.serving_version_id)
-            if found.serving_version_id is not None
-            else None
-        )
-        quality = (
+        qualities = [
             quality_view(session, serving, MATRIX)
-            if serving is not None and serving.metrics
-            else None
-        )
+            for serving in serving_versions(session, found.id)
+            if serving.metrics
+        ]
         throughput = throughput_view(session, found)
         agreement = agreement_view(session, found)
         savings = savings_view(session, found)
@@ -53,11 +48,11 @@ def project(number: int) -> str:
     return page(
         "project.html",
         project=view,
-        curve=_learning_curve(view.versions),
+        curves=_learning_curves(view.versions),
         savings=savings,
         savings_curve=_savings_curve(savings),
         random_share=parameters.get("random_share", 0.0),
-        quality=quality,
+        qualities=qualities,
         matrix_classes=MATRIX,
         throughput=throughput,
         agreement=agreement,
@@ -70,6 +65,13 @@ def project(number: int) -> str:
         steps_words={kind: known.name for kind, known in KINDS.items()},
         long_kinds=[kind for kind, known in KINDS.items() if known.is_long],
     )
+
+
+def _learning_curves(versions: Sequence[VersionView]) -> dict[str, Curve]:
+    """A curve per control that has one, by its name."""
+    names = dict.fromkeys(version.control for version in versions)
+    curves = {name: _learning_curve([v for v in versions if v.control == name]) for name in names}
+    return {name: curve for name, curve in curves.items() if curve is not None}
 
 
 def _learning_curve(versions: Sequence[VersionView]) -> Curve | None:

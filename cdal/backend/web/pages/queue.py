@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flask import request
 from sqlalchemy import select
@@ -12,15 +11,15 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.errors import ConfigError
 from cdal.backend.loop.comparison import QUICK, made, want
-from cdal.backend.loop.predictions import classes_of, stored_findings
-from cdal.backend.loop.rounds import open_round, scored_by
+from cdal.backend.loop.predictions import Part, parts_of
+from cdal.backend.loop.rounds import open_round, scored_by, versions_of
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.reports.comparison import ranks_of
 from cdal.backend.reports.project import project_view
 from cdal.backend.reports.queue import PickView, Why, queue_view, why_picked
 from cdal.backend.reports.view import LARGEST_ID
 from cdal.backend.store.tables import ModelVersion, Pick, Project, Round, Task
-from cdal.backend.web.pages.drawing import Drawing, drawing_of
+from cdal.backend.web.pages.drawing import Drawing, drawing_of, together
 from cdal.backend.web.pages.site import page, project_or_404, site
 from cdal.backend.web.request import ID, services
 
@@ -104,7 +103,8 @@ def _shown(
         version = session.get_one(ModelVersion, current.model_version_id)
         folder = services().config.scores_folder(project.id, version.number)
         independent = draw.config is not None and draw.config.control.multiple
-        why = why_picked(folder, version.classes, reasons, independent)
+        beside = [name for other in versions_of(session, current)[1:] for name in other.classes]
+        why = why_picked(folder, version.classes, reasons, independent, beside)
     ranks = ranks_of(made(session, current), list(reasons))
     known = _what_they_are(session, current, near)
     return [
@@ -139,8 +139,7 @@ class Drawings:
     """Draws the predictions that a round's model made for some images."""
 
     config: ProjectConfig | None
-    classes: Sequence[str]
-    findings: Mapping[int, dict[str, Any]]
+    parts: Sequence[Part]
 
     @classmethod
     def of(
@@ -149,12 +148,16 @@ class Drawings:
         try:
             config = ProjectConfig.parse(project.labeling_config, project.extra_params)
         except ConfigError:  # the project's page reports it
-            return cls(None, (), {})
-        findings = stored_findings(session, current, list(task_ids))
-        return cls(config, classes_of(session, current), findings)
+            return cls(None, ())
+        return cls(config, parts_of(session, current, config.controls, task_ids))
 
     def __call__(self, task: int | None) -> Drawing | None:
         config = self.config
-        if task is None or task not in self.findings or config is None:
+        if task is None or config is None:
             return None
-        return drawing_of(config.control, config.settings, self.classes, self.findings[task])
+        drawings = [
+            drawing_of(part.control, config.settings, part.version.classes, part.findings[task])
+            for part in self.parts
+            if task in part.findings
+        ]
+        return together([drawing for drawing in drawings if drawing is not None])
