@@ -17,6 +17,7 @@ from torch import Tensor
 from cdal.backend.annotations import Region, to_result
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.labeling_config import served_controls
+from cdal.backend.annotations.rectangles import corners_of
 from cdal.backend.errors import ImageError, LabelingError
 from cdal.backend.images.decode import decode, inspect
 from cdal.backend.settings import ProjectSettings
@@ -234,7 +235,8 @@ def _coco(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse
 def _yolo(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse.Namespace) -> None:
     """YOLO's folder: a text per image in labels/, and the classes' names in classes.txt.
 
-    A line is the class, the box's centre and sides or the polygon's points, and the confidence.
+    A line is the class, the box's centre and sides or the polygon's points, and the confidence. Of
+    a rotated box, it has the hull.
     """
     folder = arguments.out / "labels"
     for image in found:
@@ -244,8 +246,9 @@ def _yolo(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse
             if "points" in value:
                 shape = [share for point in value["points"] for share in point]
             else:
-                width, height = value["width"], value["height"]
-                shape = [value["x"] + width / 2, value["y"] + height / 2, width, height]
+                xs, ys = zip(*corners_of(value, image.size[0] / image.size[1]), strict=True)
+                left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+                shape = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
             numbers = " ".join(f"{share / 100:.6f}" for share in shape)
             lines.append(f"{labels.index(_label(region))} {numbers} {region['score']:.4f}\n")
         file = folder / PurePosixPath(image.name).with_suffix(".txt")
@@ -272,9 +275,7 @@ def _points(region: Region, size: tuple[int, int]) -> list[tuple[float, float]]:
     height, width = size
     points = value.get("points")
     if points is None:
-        left, top = value["x"], value["y"]
-        right, bottom = left + value["width"], top + value["height"]
-        points = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        points = corners_of(value, height / width)
     return [(x * width / 100, y * height / 100) for x, y in points]
 
 

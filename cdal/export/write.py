@@ -20,6 +20,7 @@ from cdal.export.check import Run, check
 from cdal.export.description import INPUT, describe
 from cdal.export.layers import Exported, layers_of, named
 from cdal.models import ModelError, TaskNetwork, WeightSources, load_network
+from cdal.models.detection.head import DetectionHead
 from cdal.models.head import HeadNetwork
 
 DESCRIPTION = "model.json"
@@ -49,11 +50,14 @@ def export(
         The largest difference of a probability between the network and what was written.
 
     Raises:
-        ExportError: the folder exists, a library is missing, or the format does not suit it.
+        ExportError: the folder exists, a library is missing, the format does not suit the network,
+            or the network finds rotated boxes.
         CheckError: what was written does not say what the network says.
     """
     if folder.exists():
         raise ExportError(f"{folder} already exists; name a new folder.")
+    if isinstance(network, DetectionHead) and network.is_turning:
+        raise ExportError("This model finds rotated boxes, which no export format has.")
     if network.manifest.tile is not None and file_format != "safetensors":
         raise ExportError(
             f"A model that sees images in tiles cannot be exported as {file_format}; use "

@@ -164,6 +164,9 @@ class TaskNetwork(ABC):
         self._halved += 1
         free_memory()
 
+    learns_turns: ClassVar[bool] = False
+    """Whether it learns rotated boxes as such."""
+
     def seen_size(self, height: int, width: int) -> tuple[int, int]:  # noqa: ARG002
         """The rows and columns at which the network sees an image of this height and width."""
         return self.image_size, self.image_size

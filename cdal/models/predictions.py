@@ -8,7 +8,8 @@ is kept per image, on the CPU. A *target* is the correct answer for one image, a
 - Multi-label classification: whether the image has each class, from 0 to 1, (C,) float32.
 - Segmentation: the index of each pixel's class, (H, W) uint8; ``IGNORED`` pixels do not count.
 - Detection: one row per box, (K, 5) float32: left, top, right and bottom in pixels, and the index
-  of its class. An image without boxes, K = 0, is a negative example.
+  of its class. An image without boxes, K = 0, is a negative example. Where boxes are rotated,
+  (K, 7): these are of the hull, and the two numbers of its turn follow, see detection/turned.py.
 """
 
 from __future__ import annotations
@@ -60,14 +61,17 @@ class Detections:
 
     Attributes:
         boxes: left, top, right and bottom as shares of the image's width and height, (K, 4)
-            float32 in [0, 1].
+            float32 in [0, 1]; of a rotated box, its hull.
         labels: class indices, (K,) int64.
         confidences: (K,) float32.
+        turns: how the boxes lie in their hulls, (K, 2) float32, see detection/turned.py; None if
+            none is rotated.
     """
 
     boxes: Tensor
     labels: Tensor
     confidences: Tensor
+    turns: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -69,7 +69,8 @@ def finding(tag: str) -> Finding:
         return Multilabel(torch.tensor([0.7, 0.6, 0.1]))
     if tag == "RectangleLabels":
         boxes = torch.tensor([[0.0, 0.1, 0.5, 0.7], [0.31, 0.22, 1.0, 1.0]])
-        return Detections(boxes, torch.tensor([0, 1]), torch.tensor([0.9, 0.8]))
+        turns = torch.tensor([[0.0, 0.0], [0.2, 0.0606]])  # of a rotated box with right angles
+        return Detections(boxes, torch.tensor([0, 1]), torch.tensor([0.9, 0.8]), turns)
     return Segmentation(label_map(), torch.full((8, 8), 0.9))
 
 
@@ -117,7 +118,8 @@ def test_nothing_is_lost(
         assert control.multiple
         assert target.tolist() == [1, 1]
     elif tag == "RectangleLabels":
-        expected = torch.tensor([[0, 30.1, 101.5, 210.7, 0], [62.93, 66.22, 203, 301, 1]])
+        boxes = torch.tensor([[0, 30.1, 101.5, 210.7, 0], [62.93, 66.22, 203, 301, 1]])
+        expected = torch.cat((boxes, torch.tensor([[0.0, 0.0], [0.2, 0.0606]])), 1)
         torch.testing.assert_close(target, expected, atol=0.02, rtol=0)
     elif tag in ("BrushLabels", "BitmaskLabels"):
         assert (target.numpy() == enlarge(label_map().numpy(), size)).all()

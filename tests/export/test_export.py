@@ -128,6 +128,14 @@ def test_an_export_does_not_overwrite(tmp_path: Path) -> None:
         export(network("classification", head=True), tmp_path, "onnx")
 
 
+def test_rotated_boxes_are_not_exported(tmp_path: Path) -> None:
+    made = network("detection", head=True)
+    made.module.begin_turning()  # type: ignore[operator]
+    with pytest.raises(ExportError, match="rotated"):
+        export(made, tmp_path / "new", "onnx")
+    assert not (tmp_path / "new").exists()
+
+
 def test_only_what_cdal_can_load_is_opened(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="--format safetensors"):
         open_export(tmp_path, torch.device("cpu"))

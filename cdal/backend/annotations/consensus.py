@@ -57,10 +57,17 @@ def _votes(control: Control, truths: Sequence[ChoiceTruth]) -> Truth:
 
 @dataclass(slots=True)
 class _Object:
-    """An object, and what each of its annotators has drawn and called it, the latest last."""
+    """An object, what each of its annotators has drawn and called it, and how the latest turned it.
+
+    Attributes:
+        boxes: the latest last.
+        indices: the latest last.
+        turn: see `BoxesTruth.turns`; that of a mean of turns would mean nothing.
+    """
 
     boxes: list[npt.NDArray[np.float32]]
     indices: list[int]
+    turn: npt.NDArray[np.float32]
 
     @property
     def box(self) -> npt.NDArray[np.float32]:
@@ -79,14 +86,16 @@ def _objects(truths: Sequence[BoxesTruth]) -> BoxesTruth:
     found: list[_Object] = []
     for truth in truths:
         same = {column: row for row, column, _ in pairs(_truth_of(found, truth), truth, True)}
-        for column, (box, index) in enumerate(
-            zip(truth.boxes, truth.indices.tolist(), strict=True)
+        turns = np.zeros((len(truth.boxes), 2), np.float32) if truth.turns is None else truth.turns
+        for column, (box, index, turn) in enumerate(
+            zip(truth.boxes, truth.indices.tolist(), turns, strict=True)
         ):
             if column in same:
                 found[same[column]].boxes.append(box)
                 found[same[column]].indices.append(index)
+                found[same[column]].turn = turn
             else:
-                found.append(_Object([box], [index]))
+                found.append(_Object([box], [index], turn))
     agreed = [one for one in found if 2 * len(one.boxes) >= len(truths)]
     warnings = dict.fromkeys(text for truth in truths for text in truth.warnings)
     return _truth_of(agreed, truths[-1], tuple(warnings))
@@ -95,9 +104,11 @@ def _objects(truths: Sequence[BoxesTruth]) -> BoxesTruth:
 def _truth_of(
     objects: Sequence[_Object], like: BoxesTruth, warnings: tuple[str, ...] = ()
 ) -> BoxesTruth:
+    turns = np.array([one.turn for one in objects], np.float32).reshape(-1, 2)
     return BoxesTruth(
         labels=like.labels,
         boxes=np.array([one.box for one in objects], np.float32).reshape(-1, 4),
         indices=np.array([one.index for one in objects], np.int64),
+        turns=turns if turns.any() else None,
         warnings=warnings,
     )

@@ -33,6 +33,8 @@ def pack(finding: Finding, size: Size) -> dict[str, Any]:
                 "labels": finding.labels.tolist(),
                 "confidences": _rounded(finding.confidences),
             }
+            if finding.turns is not None:
+                packed["turns"] = _rounded(finding.turns)
         case Segmentation():
             confidences = (finding.confidences.clamp(0, 1) * 255).round().to(torch.uint8)
             packed |= {
@@ -60,6 +62,11 @@ def unpack(packed: dict[str, Any]) -> tuple[Finding, Size]:
             boxes=torch.tensor(packed["boxes"], dtype=torch.float32).reshape(-1, 4),
             labels=torch.tensor(packed["labels"], dtype=torch.int64),
             confidences=torch.tensor(packed["confidences"], dtype=torch.float32),
+            turns=(
+                torch.tensor(packed["turns"], dtype=torch.float32).reshape(-1, 2)
+                if "turns" in packed
+                else None
+            ),
         )
     else:
         finding = Classification(packed["label"], packed["confidence"])

@@ -1,7 +1,8 @@
 """Object detection in Label Studio's format: `RectangleLabels`.
 
 A rectangle is given in percent of the image; a rotated one is turned clockwise about its top left
-corner, and is read as its upright hull, the smallest upright box around it.
+corner. It is read as its hull, the smallest upright box around it, and how it lies in it: its turn,
+see cdal/models/detection/turned.py. Only some networks learn the latter.
 
 A detector learns that there is no object where an image has no box. So an image on which a box
 cannot be read teaches nothing, however many others it has: the object would be learnt as
@@ -14,6 +15,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,13 @@ SMALLEST_SIDE = 1.0
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of the image's sides."""
 
+Turn = tuple[float, float]
+"""How a box lies in its hull; (0, 0) if it is upright."""
+
+UPRIGHT = 0.0, 0.0
+
+Point = tuple[float, float]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxesTruth:
@@ -57,13 +66,15 @@ class BoxesTruth:
 
     Attributes:
         labels: the control's.
-        boxes: as shares of the image's sides, (K, 4) float32.
+        boxes: their hulls as shares of the image's sides, (K, 4) float32.
         indices: among the labels, (K,) int64.
+        turns: how they lie in their hulls, (K, 2) float32; None if none is rotated.
     """
 
     labels: tuple[str, ...]
     boxes: npt.NDArray[np.float32]
     indices: npt.NDArray[np.int64]
+    turns: npt.NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -77,9 +88,10 @@ class BoxesTruth:
         return int((sides < MIN_SIDE).any(1).sum())
 
     def target(self, height: int, width: int) -> Tensor:
-        """Boxes in pixels and their classes, (K, 5) float32."""
+        """Boxes in pixels and their classes, (K, 5) float32; also turns if any is rotated."""
         scale = np.array([width, height, width, height], np.float32)
-        rows = np.column_stack((self.boxes * scale, self.indices))
+        columns = [self.boxes * scale, self.indices]
+        rows = np.column_stack(columns if self.turns is None else [*columns, self.turns])
         return torch.from_numpy(rows.astype(np.float32))
 
     def fit(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
@@ -89,7 +101,9 @@ class BoxesTruth:
     def digest(self) -> str:
         """A hash of boxes and labels."""
         names = [self.labels[index] for index in self.indices]
-        return hashlib.sha256(self.boxes.tobytes() + repr(names).encode()).hexdigest()[:32]
+        turns = b"" if self.turns is None else self.turns.tobytes()
+        said = self.boxes.tobytes() + turns + repr(names).encode()
+        return hashlib.sha256(said).hexdigest()[:32]
 
 
 def to_result(
@@ -102,24 +116,22 @@ def to_result(
     """A rectangle for each box that is confident enough."""
     threshold = SCORE_THRESHOLD if control.score_threshold is None else control.score_threshold
     height, width = size
+    turns = [UPRIGHT] * len(finding.boxes) if finding.turns is None else finding.turns.tolist()
     rows = zip(
         finding.boxes.tolist(),
+        turns,
         finding.labels.tolist(),
         finding.confidences.tolist(),
         strict=True,
     )
     result: list[Region] = []
-    for (left, top, right, bottom), index, confidence in rows:
+    for (left, top, right, bottom), turn, index, confidence in rows:
         if confidence < threshold or classes[index] not in control.labels:
             continue
         if not _is_visible((left, top, right, bottom), size):
             continue
         value = {
-            "x": round(left * 100, 4),
-            "y": round(top * 100, 4),
-            "width": round((right - left) * 100, 4),
-            "height": round((bottom - top) * 100, 4),
-            "rotation": 0,
+            **_rectangle((left, top, right, bottom), turn, height / width),
             "rectanglelabels": [classes[index]],
         }
         result.append(
@@ -148,7 +160,7 @@ def read(
     The image teaches nothing if a box could not be read, or if none is left of those drawn. A box
     that is there twice, as after copying and pasting, is one object.
     """
-    boxes: dict[tuple[Box, int], None] = {}
+    boxes: dict[tuple[Box, Turn, int], None] = {}
     left_out: list[str] = []
     turned = 0
     found = list(regions_of(control, result))
@@ -157,8 +169,8 @@ def read(
         if isinstance(box, str) or each.label is None:
             left_out.append(str(box))
             continue
-        boxes[box, control.labels.index(each.label)] = None
-        turned += bool((number(each.value.get("rotation")) or 0) % 90)
+        boxes[(*box, control.labels.index(each.label))] = None
+        turned += box[1] != UPRIGHT
     sizes = sizes_of(found)
     if len(boxes) > MOST_BOXES:
         left_out += [f"among more than {MOST_BOXES:,} of one image"] * len(boxes)
@@ -166,8 +178,9 @@ def read(
         return Reading(None, tuple(left_out), sizes)
     truth = BoxesTruth(
         labels=control.labels,
-        boxes=np.array([box for box, _ in boxes], np.float32).reshape(-1, 4),
-        indices=np.array([index for _, index in boxes], np.int64),
+        boxes=np.array([box for box, _, _ in boxes], np.float32).reshape(-1, 4),
+        indices=np.array([index for _, _, index in boxes], np.int64),
+        turns=np.array([turn for _, turn, _ in boxes], np.float32) if turned else None,
         warnings=(_turned(turned),) if turned else (),
     )
     return Reading(truth, tuple(left_out), sizes)
@@ -179,8 +192,8 @@ def _turned(count: int) -> str:
     return f"{count} rotated boxes were taken as their upright hulls."
 
 
-def _box(value: Mapping[str, Any], size: tuple[int, int] | None) -> Box | str:
-    """The box, or its hull, clipped to the image; or what is wrong with it.
+def _box(value: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[Box, Turn] | str:
+    """The hull, clipped to the image, and the turn; or what is wrong with the box.
 
     A negative width or height is that of a box drawn towards the left or upwards.
     """
@@ -190,23 +203,64 @@ def _box(value: Mapping[str, Any], size: tuple[int, int] | None) -> Box | str:
         return DAMAGED
     if angle % 360 and size is None:
         return "that is rotated, without the image's size"
-    ratio = 1.0 if size is None else size[0] / size[1]
-    hull = _hull(x, y, width, height, math.radians(angle % 360), ratio)
-    if not all(map(math.isfinite, hull)):
+    corners = corners_of(value, 1.0 if size is None else size[0] / size[1])
+    if not all(math.isfinite(side) for point in corners for side in point):
         return DAMAGED
-    left, top, right, bottom = (min(max(side, 0.0), 100.0) / 100 for side in hull)
-    clipped = left, top, right, bottom
-    return clipped if _is_visible(clipped, size) else TOO_SMALL
+    inside = [(min(max(x, 0.0), 100.0) / 100, min(max(y, 0.0), 100.0) / 100) for x, y in corners]
+    left, right = (which(x for x, _ in inside) for which in (min, max))
+    top, bottom = (which(y for _, y in inside) for which in (min, max))
+    hull = left, top, right, bottom
+    if not _is_visible(hull, size):
+        return TOO_SMALL
+    if angle % 90 == 0:
+        return hull, UPRIGHT
+    across, _ = min(inside, key=itemgetter(1))
+    _, down = max(inside, key=itemgetter(0))
+    return hull, ((across - left) / (right - left), (down - top) / (bottom - top))
 
 
-def _hull(x: float, y: float, width: float, height: float, angle: float, ratio: float) -> Box:
-    """The hull of a turned rectangle in percent; the ratio is the image's height by its width."""
+def corners_of(value: Mapping[str, Any], ratio: float) -> tuple[Point, Point, Point, Point]:
+    """The corners of a rectangle in percent, around it from the one that it is turned about.
+
+    Args:
+        value: has numbers as "x", "y", "width" and "height", and degrees as "rotation", if any.
+        ratio: the image's height, divided by its width.
+    """
+    x, y, width, height = (float(value[name]) for name in ("x", "y", "width", "height"))
+    angle = math.radians(float(value.get("rotation", 0) or 0) % 360)
     cosine, sine = math.cos(angle), math.sin(angle)
-    across = (0.0, width * cosine, -height * ratio * sine)
-    down = (0.0, width / ratio * sine, height * cosine)
-    xs = (*across, across[1] + across[2])
-    ys = (*down, down[1] + down[2])
-    return x + min(xs), y + min(ys), x + max(xs), y + max(ys)
+    along = width * cosine, width / ratio * sine
+    beside = -height * ratio * sine, height * cosine
+    return (
+        (x, y),
+        (x + along[0], y + along[1]),
+        (x + along[0] + beside[0], y + along[1] + beside[1]),
+        (x + beside[0], y + beside[1]),
+    )
+
+
+def _rectangle(hull: Box, turn: Turn, ratio: float) -> dict[str, float]:
+    """A rectangle as Label Studio has it, given its hull and turn; see `corners_of`.
+
+    It is turned by -45 to 45 degrees, so that an upright one has its usual corner and sides.
+    """
+    left, top, right, bottom = (100 * side for side in hull)
+    wide, high = right - left, (bottom - top) * ratio
+    across, down = turn[0] * wide, turn[1] * high
+    # In percent of the width: from the topmost corner to the rightmost, and to the leftmost.
+    along, beside = math.hypot(wide - across, down), math.hypot(across, high - down)
+    angle = math.degrees(math.atan2(down, wide - across))
+    if angle <= 45:
+        x, y, width, height = left + across, top, along, beside
+    else:
+        x, y, width, height, angle = left, bottom - down / ratio, beside, along, angle - 90
+    return {
+        "x": round(x, 4),
+        "y": round(y, 4),
+        "width": round(width, 4),
+        "height": round(height / ratio, 4),
+        "rotation": round(angle % 360, 4) % 360,
+    }
 
 
 def _is_visible(box: Box, size: tuple[int, int] | None) -> bool:

@@ -277,7 +277,10 @@ def _contradictions(labels: Labels, read: ReadImages) -> list[str]:
 
 
 def note_changed(
-    work: Context, read: ReadImages, seen_size: Callable[[int, int], tuple[int, int]]
+    work: Context,
+    read: ReadImages,
+    seen_size: Callable[[int, int], tuple[int, int]],
+    learns_turns: bool = False,
 ) -> None:
     """Record an event that says which submitted regions are not learnt as they are.
 
@@ -285,9 +288,12 @@ def note_changed(
         work: the training job.
         read: the images that it learns from.
         seen_size: the height and width at which the network sees an image, given its own.
+        learns_turns: whether it learns rotated boxes as such.
     """
     items = read.images.items
     said = [f"task {i.task_id}: {text}" for i in items for text in i.truth.warnings]
+    if learns_turns:  # rotated boxes are all that truths warn of
+        said = []
     texts = []
     unseen = sum(i.truth.unseen(*seen_size(*read.sizes[i.task_id])) for i in items)
     if unseen:

@@ -164,7 +164,7 @@ def learn(
     refuse_if_away(work, read.problems, len(truths), needs_one=False)
     record_problems(work, read.problems)
     note_unread(work, labels, read)
-    note_changed(work, read, network.seen_size)
+    note_changed(work, read, network.seen_size, network.learns_turns)
     short = too_few((item.truth for item in images.items), needed, needed)
     if short is not None:
         return f"{len(read.problems)} images could not be read. {short}"

@@ -40,6 +40,8 @@ class Detected:
         boxes: left, top, right, bottom in pixels after non-maximum suppression, (K, 4) per image.
         labels: class indices, (K,) int64 per image.
         scores: (K,) float32 per image, descending.
+        tilts: (K,) float32 per image if boxes may be rotated, which are given by their spreads
+            then, see turned.py; otherwise None.
     """
 
     candidates: BoxCandidates
@@ -47,6 +49,7 @@ class Detected:
     boxes: list[Tensor]
     labels: list[Tensor]
     scores: list[Tensor]
+    tilts: list[Tensor] | None = None
 
     @classmethod
     def of(

@@ -1,10 +1,14 @@
-"""Object detection on a frozen backbone: an anchor-free head at strides 8, 16 and 32."""
+"""Object detection on a frozen backbone: an anchor-free head at strides 8, 16 and 32.
+
+It has a tilt for each box if it has learnt from rotated ones, see turned.py.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +28,21 @@ from cdal.models.detection.family import MAX_BOXES, MIN_SCORE, Detected
 from cdal.models.detection.network import DetectionNetwork, DetectionPrediction
 from cdal.models.detection.places import STRIDES, Places, assigned
 from cdal.models.detection.regions import BoxCandidates
+from cdal.models.detection.turned import (
+    MOST_TILT,
+    corners_of,
+    hulls_of,
+    rectangles_of,
+    spreads_of,
+    turned_nms,
+)
 from cdal.models.errors import ModelError
 from cdal.models.features import ImageFeatures
+from cdal.models.head import Tell
 from cdal.models.letterbox import on_grid
 from cdal.models.manifest import Manifest
 from cdal.models.predictions import Detections, Finding
-from cdal.models.recipe import Recipe
+from cdal.models.recipe import Plan, Recipe
 from cdal.models.tiling import MOST_TILES, Tile
 
 WIDTH = 64
@@ -50,11 +63,20 @@ SHOWN = 0.5
 BEFORE_NMS = 1000
 """The most confident boxes of an image among which non-maximum suppression chooses."""
 
+BEFORE_TURNED_NMS = 300
+"""The same if boxes may be rotated: their overlaps take longer to compute."""
+
 
 class DetectionLayers(DenseLayers):
-    """Standardised maps to class logits and distances for the places of three levels."""
+    """Standardised maps to class logits and distances for the places of three levels.
 
-    def __init__(self, channels: Sequence[int], classes: int) -> None:
+    Args:
+        channels: the channels of the backbone's maps.
+        classes: C.
+        turning: whether boxes have tilts.
+    """
+
+    def __init__(self, channels: Sequence[int], classes: int, turning: bool = False) -> None:
         super().__init__(channels, WIDTH)
         self.drop = nn.Dropout2d(DROPPED)
         self.coarser = nn.ModuleList(
@@ -69,10 +91,20 @@ class DetectionLayers(DenseLayers):
         nn.init.normal_(self.classify.weight, std=0.01)
         with torch.no_grad():
             self.get_parameter("classify.bias").fill_(math.log(PRIOR / (1 - PRIOR)))
+        self.turn: nn.Conv2d | None = None
+        if turning:
+            self.begin_turning()
+
+    def begin_turning(self) -> None:
+        """Add tilts, all of which are 0 at first."""
+        self.turn = nn.Conv2d(WIDTH, 1, 1).to(self.get_parameter("measure.bias").device)
+        nn.init.zeros_(self.turn.weight)
+        nn.init.zeros_(self.get_parameter("turn.bias"))
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Maps (B, channels, h, w) to the logits (B, A, C) of A places, and the logarithms of
-        their distances to the sides of a box in strides, (B, A, 4).
+        their distances to the sides of a box in strides, (B, A, 4), and its tilt where there are
+        tilts, (B, A, 5).
         """
         level = self.drop(self.merge(maps, size))
         levels = [level]
@@ -81,8 +113,12 @@ class DetectionLayers(DenseLayers):
             levels.append(level)
         blocks = [self.blocks(level) for level in levels]
         logits = torch.cat([self.classify(block).flatten(2) for block in blocks], 2)
-        distances = torch.cat([self.measure(block).flatten(2) for block in blocks], 2)
+        distances = torch.cat([self._measured(block).flatten(2) for block in blocks], 2)
         return logits.transpose(1, 2), distances.transpose(1, 2)
+
+    def _measured(self, block: Tensor) -> Tensor:
+        distances: Tensor = self.measure(block)
+        return distances if self.turn is None else torch.cat((distances, self.turn(block)), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,34 +133,37 @@ class DetectionHeadPrediction(DetectionPrediction):
 
     def findings(self) -> list[Finding]:
         """The boxes found in each image, as shares of its width and height."""
-        return [
-            Detections(
-                boxes=(boxes.cpu() / torch.tensor([columns, rows, columns, rows])).clamp(0, 1),
-                labels=labels.cpu(),
-                confidences=scores.cpu(),
-            )
-            for boxes, labels, scores, (rows, columns) in zip(
-                self.detected.boxes,
-                self.detected.labels,
-                self.detected.scores,
-                self.contents,
-                strict=True,
-            )
-        ]
+        return [self._finding(number) for number in range(len(self.contents))]
+
+    def _finding(self, number: int) -> Detections:
+        rows, columns = self.contents[number]
+        boxes, turns = self.detected.boxes[number].cpu(), None
+        if self.detected.tilts is not None:
+            corners = rectangles_of(boxes, self.detected.tilts[number].cpu())
+            boxes, turns = hulls_of(corners)
+        return Detections(
+            boxes=(boxes / torch.tensor([columns, rows, columns, rows])).clamp(0, 1),
+            labels=self.detected.labels[number].cpu(),
+            confidences=self.detected.scores[number].cpu(),
+            turns=turns,
+        )
 
 
 class DetectionHead(DenseHeadNetwork, DetectionNetwork):
     """A convolutional head, trained on the feature maps of labelled images."""
 
     defaults = DENSE_DEFAULTS
+    learns_turns = True
 
     @classmethod
-    def build(
-        cls,
-        manifest: Manifest,
-        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG003 — the same layers for all
-    ) -> nn.Module:
-        return DetectionLayers(cls.record(manifest).channels, len(manifest.classes))
+    def build(cls, manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+        turning = weights is not None and "turn.weight" in weights
+        return DetectionLayers(cls.record(manifest).channels, len(manifest.classes), turning)
+
+    @property
+    def is_turning(self) -> bool:
+        """Whether it has learnt from rotated boxes, and finds such."""
+        return cast(DetectionLayers, self.module).turn is not None
 
     def class_rows(self) -> Mapping[str, ClassRows]:
         return {"classify.weight": ClassRows(), "classify.bias": ClassRows()}
@@ -132,14 +171,19 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
     def prepare_target(self, target: Tensor, height: int, width: int) -> Tensor:
         """Rescale boxes to pixels of the prepared image and clip them to it.
 
-        Boxes with a side shorter than ``MIN_SIDE`` there are dropped.
+        Boxes with a side shorter than ``MIN_SIDE`` there are dropped. Of rotated boxes, the rows
+        become spread, class and tilt, (K, 6).
         """
         self.check_boxes(target)
         rows, columns = self.seen_size(height, width)
         scale = torch.tensor([columns / width, rows / height] * 2)
-        corners = within(target[:, :4].float() * scale, (rows, columns))
-        kept = (corners[:, 2:] - corners[:, :2] >= MIN_SIDE).all(1)
-        return torch.cat([corners, target[:, 4:].float()], 1)[kept]
+        boxes, more = target[:, :4].float() * scale, target[:, 4:5].float()
+        if target.shape[1] > 5:
+            boxes, tilts = spreads_of(corners_of(boxes, target[:, 5:].float()))
+            more = torch.cat((more, tilts[:, None]), 1)
+        boxes = within(boxes, (rows, columns))
+        kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(1)
+        return torch.cat([boxes, more], 1)[kept]
 
     def within(self, target: Tensor, tile: Tile) -> Tensor:
         """Rows in pixels of a tile, clipped to it, of boxes of which it shows at least half."""
@@ -165,7 +209,7 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
 
     @torch.inference_mode()
     def judge(self, features: Sequence[ImageFeatures]) -> DetectionHeadPrediction:
-        found: dict[int, tuple[Tensor, Tensor]] = {}
+        found: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
         for rows, levels in self.alike(features):
             size = self.merged_size([features[row] for row in rows])
             with self.autocast():
@@ -174,24 +218,44 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
             for number, row in enumerate(rows):
                 content = features[row].content
                 shown = places.inside(content)
-                boxes = within(places.boxes(distances[number].float()), content)
-                found[row] = logits[number][shown].float().sigmoid(), boxes[shown]
+                boxes = within(places.boxes(distances[number, :, :4].float()), content)
+                tilts = tilts_in(distances[number])
+                found[row] = (
+                    logits[number][shown].float().sigmoid(),
+                    boxes[shown],
+                    None if tilts is None else tilts[shown],
+                )
         order = range(len(features))
         tiles = [self._tiles(image) for image in features]
         candidates = BoxCandidates.of([found[row][0] for row in order], background=0, tiles=tiles)
-        kept = [suppressed(*found[row], tiles[row]) for row in order]
+        kept = [suppressed(*found[row], tiles=tiles[row]) for row in order]
         pooled = self.vectors(features)
         detected = Detected(
             candidates=candidates,
             features=pooled,
-            boxes=[boxes for boxes, _, _ in kept],
-            labels=[labels for _, labels, _ in kept],
-            scores=[scores for _, _, scores in kept],
+            boxes=[each.boxes for each in kept],
+            labels=[each.labels for each in kept],
+            scores=[each.scores for each in kept],
+            tilts=[each.tilts for each in kept if each.tilts is not None] or None,
         )
         contents = [image.content for image in features]
         return DetectionHeadPrediction(
             candidates.regions(), pooled, detected, self.image_size, contents
         )
+
+    def learn(
+        self,
+        features: Sequence[ImageFeatures],
+        targets: Sequence[Tensor],
+        recipe: Recipe,
+        plan: Plan,
+        tell: Tell,
+        stop: Callable[[], bool],
+    ) -> list[float]:
+        """As for every dense head; tilts are added if there are rotated boxes."""
+        if not self.is_turning and any(target.shape[1] > 5 for target in targets):
+            cast(DetectionLayers, self.module).begin_turning()
+        return super().learn(features, targets, recipe, plan, tell, stop)
 
     def head_objective(
         self,
@@ -203,7 +267,8 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
         generalized intersection over union (Rezatofighi et al., CVPR 2019) of the boxes.
 
         So a place learns how well the box that it finds will fit, and the best box of an object is
-        the most confident one.
+        the most confident one. If boxes may be rotated, these are their spreads, and the distance
+        of the tilts is added.
         """
         if not any(len(target) for target in targets):
             raise ModelError("There are no boxes to learn from.")
@@ -226,14 +291,19 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
             weights = torch.stack([each.weights for each in wanted])
             shown = classes.amax(2) > 0
             true = torch.stack([each.boxes for each in wanted])[shown]
-            found = places.boxes(distances.float())[shown]
-            classes[shown] *= overlaps(found.detach(), true)[:, None]
+            found = places.boxes(distances[..., :4].float())[shown]
+            quality, cost = overlaps(found.detach(), true), generalized_box_iou_loss(found, true)
+            tilts = tilts_in(distances)
+            if tilts is not None:
+                away = (tilts - torch.stack([each.tilts for each in wanted]))[shown].abs()
+                quality, cost = quality * (-away.detach()).exp(), cost + away
+            classes[shown] *= quality[:, None]
             inside = torch.stack(
                 [places.inside(*mirrored_content(features[row], flip)) for row, flip in flipped]
             )
             losses = quality_focal_loss(logits.float(), classes).sum(2) * weights
             total = losses[inside].sum()
-            total = total + (generalized_box_iou_loss(found, true) * weights[shown]).sum()
+            total = total + (cost * weights[shown]).sum()
             mean: Tensor = total / weights[shown].sum().clamp(min=1)
             return mean
 
@@ -244,23 +314,52 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
         return self.judge(self.features(batch)).detected
 
 
+class Kept(NamedTuple):
+    """The K boxes that are left of an image's, the most confident first.
+
+    Attributes:
+        boxes: (K, 4).
+        labels: (K,).
+        scores: (K,).
+        tilts: (K,); None if no box is rotated.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    tilts: Tensor | None
+
+
 def suppressed(
-    probabilities: Tensor, boxes: Tensor, tiles: int = 1
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (K, 4), labels (K,) and scores (K,) that are left of the A boxes of an image.
+    probabilities: Tensor, boxes: Tensor, tilts: Tensor | None = None, tiles: int = 1
+) -> Kept:
+    """What non-maximum suppression leaves of the A boxes of an image.
 
     Args:
         probabilities: of each class at each place, (A, C).
-        boxes: (A, 4).
+        boxes: (A, 4); if there are tilts, spreads.
+        tilts: (A,).
         tiles: the number of tiles of the image, each of which may have ``MAX_BOXES``.
     """
+    considered = BEFORE_NMS if tilts is None else BEFORE_TURNED_NMS
     scores, labels = probabilities.flatten().sort(descending=True)
-    most = int((scores[: BEFORE_NMS * tiles] > MIN_SCORE).sum())
+    most = int((scores[: considered * tiles] > MIN_SCORE).sum())
     scores, flat = scores[:most], labels[:most]
     classes = probabilities.shape[1]
     rows, labels = flat // classes, flat % classes
-    kept = batched_nms(boxes[rows], scores, labels, OVERLAP)[: MAX_BOXES * tiles]
-    return boxes[rows[kept]], labels[kept], scores[kept]
+    if tilts is None:
+        kept = batched_nms(boxes[rows], scores, labels, OVERLAP)[: MAX_BOXES * tiles]
+        return Kept(boxes[rows[kept]], labels[kept], scores[kept], None)
+    kept = turned_nms(rectangles_of(boxes[rows], tilts[rows]), labels, OVERLAP)
+    kept = kept[: MAX_BOXES * tiles]
+    return Kept(boxes[rows[kept]], labels[kept], scores[kept], tilts[rows[kept]])
+
+
+def tilts_in(distances: Tensor) -> Tensor | None:
+    """The tilts of what the layers measure, (..., A, 4) or (..., A, 5): (..., A)."""
+    if distances.shape[-1] == 4:
+        return None
+    return distances[..., 4].float().clamp(-MOST_TILT, MOST_TILT)
 
 
 def quality_focal_loss(logits: Tensor, quality: Tensor) -> Tensor:
@@ -295,6 +394,5 @@ def mirrored_boxes(target: Tensor, image: ImageFeatures, flip: bool) -> Tensor:
     if not flip:
         return target
     width = on_grid(image.content)[1]
-    return torch.cat(
-        [width - target[:, 2:3], target[:, 1:2], width - target[:, :1], target[:, 3:]], 1
-    )
+    left, right = width - target[:, 2:3], width - target[:, :1]
+    return torch.cat([left, target[:, 1:2], right, target[:, 3:5], -target[:, 5:]], 1)

@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from cdal.models.detection.turned import rectangles_of, turned_overlaps
 from cdal.models.errors import ModelError, Stopped
 
 OVERLAP = 0.5
@@ -117,11 +119,9 @@ def resampled_precision(
     Raises:
         Stopped: ``stop`` returned True.
     """
-    from pycocotools.cocoeval import COCOeval
-
     # It prints what it does.
     with contextlib.redirect_stdout(io.StringIO()):
-        judge = COCOeval(*_coco(found, targets, classes), "bbox")
+        judge = _judge(found, targets, classes)
         wanted = judge.params
         wanted.iouThrs, wanted.recThrs = np.array([OVERLAP]), np.array(RECALLS)
         wanted.areaRng, wanted.areaRngLbl = [[0, 1e10]], ["all"]
@@ -143,19 +143,99 @@ def resampled_precision(
     return values
 
 
+def may_be_turned(found: Sequence[Mapping[str, Tensor]], targets: Sequence[Tensor]) -> bool:
+    """Whether some boxes of images have tilts, in which case the rotated boxes are compared."""
+    return any("tilts" in image for image in found) or any(rows.shape[1] > 5 for rows in targets)
+
+
+def turned_precision(
+    found: Sequence[Mapping[str, Tensor]],
+    targets: Sequence[Tensor],
+    classes: int,
+    most: int = MOST_BOXES,
+) -> AveragePrecision:
+    """The average precision of boxes that may be rotated; arguments as `resampled_precision`."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge = _judge(found, targets, classes)
+        judge.params.recThrs = np.array(RECALLS)
+        judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
+        judge.params.maxDets = [most]
+        judge.evaluate()
+        judge.accumulate()
+    # Thresholds × 101 recalls × classes; -1 for a class without objects.
+    precision = judge.eval["precision"][:, :, :, 0, 0]
+    known = [(precision[:, :, label] >= 0).all() for label in range(classes)]
+    return AveragePrecision(
+        tuple(
+            float(precision[0, :, label].mean()) if known[label] else None
+            for label in range(classes)
+        ),
+        tuple(
+            float(precision[:, :, label].mean()) if known[label] else None
+            for label in range(classes)
+        ),
+    )
+
+
+def _judge(found: Sequence[Mapping[str, Tensor]], targets: Sequence[Tensor], classes: int) -> Any:
+    """The evaluation of pycocotools, by the overlaps of the rotated boxes if there are such."""
+    from pycocotools.cocoeval import COCOeval
+
+    judge = COCOeval(*_coco(found, targets, classes), "bbox")
+    if may_be_turned(found, targets):
+        judge.computeIoU = partial(_turned_overlaps, judge)
+    return judge
+
+
+def _turned_overlaps(judge: Any, image: int, label: int) -> Any:
+    """As `COCOeval.computeIoU`: those of the most confident boxes with the objects, (K, M)."""
+    objects = judge._gts[image, label]
+    boxes = sorted(judge._dts[image, label], key=lambda box: -box["score"])
+    boxes = boxes[: judge.params.maxDets[-1]]
+    if not objects or not boxes:
+        return []
+    one, other = (
+        rectangles_of(
+            torch.tensor([row["spread"] for row in rows]),
+            torch.tensor([row["tilt"] for row in rows]),
+        )
+        for rows in (boxes, objects)
+    )
+    pairs = turned_overlaps(one.repeat_interleave(len(other), 0), other.repeat(len(one), 1, 1))
+    return pairs.view(len(one), len(other)).numpy()
+
+
 def _coco(
     found: Sequence[Mapping[str, Tensor]], targets: Sequence[Tensor], classes: int
 ) -> tuple[Any, Any]:
     """Objects and found boxes of images, as pycocotools takes them."""
     from pycocotools.coco import COCO
 
-    objects = [(row[:, :4], row[:, 4], torch.ones(len(row))) for row in targets]
-    boxes = [(image["boxes"], image["labels"], image["scores"]) for image in found]
+    objects = [
+        (
+            row[:, :4],
+            row[:, 4],
+            torch.ones(len(row)),
+            row[:, 5] if row.shape[1] > 5 else torch.zeros(len(row)),
+        )
+        for row in targets
+    ]
+    boxes = [
+        (
+            image["boxes"],
+            image["labels"],
+            image["scores"],
+            image.get("tilts", torch.zeros(len(image["scores"]))),
+        )
+        for image in found
+    ]
     made = []
     for images in (objects, boxes):
         rows: list[dict[str, Any]] = []
         for image, columns in enumerate(images):
-            for corners, label, score in zip(*(each.tolist() for each in columns), strict=True):
+            for corners, label, score, tilt in zip(
+                *(each.tolist() for each in columns), strict=True
+            ):
                 left, top, right, bottom = corners
                 width, height = right - left, bottom - top
                 rows.append(
@@ -167,6 +247,8 @@ def _coco(
                         "area": width * height,
                         "score": score,
                         "iscrowd": 0,
+                        "spread": corners,
+                        "tilt": tilt,
                     }
                 )
         table = COCO()

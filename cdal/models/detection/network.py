@@ -20,7 +20,9 @@ from cdal.models.detection.metrics import (
     MOST_BOXES,
     PrecisionMeter,
     box_confusion,
+    may_be_turned,
     mean_over_classes,
+    turned_precision,
 )
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.manifest import Manifest
@@ -110,7 +112,7 @@ class DetectionNetwork(TaskNetwork):
         Boxes with a side shorter than ``MIN_SIDE`` there are dropped.
         """
         self.check_boxes(target)
-        return rescaled(target, height, width, self.image_size)
+        return rescaled(target[:, :5], height, width, self.image_size)
 
     def check_boxes(self, target: Tensor) -> None:
         """Check that rows are boxes with a class of the network.
@@ -118,9 +120,10 @@ class DetectionNetwork(TaskNetwork):
         Raises:
             ModelError: they are not.
         """
-        if target.ndim != 2 or target.shape[1] != 5 or not target.isfinite().all():
+        if target.ndim != 2 or target.shape[1] not in (5, 7) or not target.isfinite().all():
             raise ModelError(
-                "The boxes of an image must be finite rows of left, top, right, bottom and class; "
+                "The boxes of an image must be finite rows of left, top, right, bottom and class, "
+                "and of a turn if they are rotated; "
                 f"this target has the shape {tuple(target.shape)}."
             )
         classes = target[:, 4]
@@ -156,8 +159,9 @@ class DetectionNetwork(TaskNetwork):
 
         Returns:
             For each image, on the CPU: "boxes", (K, 4) float32 in pixels of the prepared image,
-            "labels", (K,) int64, and "scores", (K,) float32, descending. And the target of each
-            image, (M, 5).
+            "labels", (K,) int64, and "scores", (K,) float32, descending; of a head that finds
+            rotated boxes, these are spreads, and there are "tilts", (K,) float32. And the prepared
+            target of each image, (M, 5) or (M, 6).
 
         Raises:
             Stopped: ``stop`` returned True.
@@ -169,10 +173,13 @@ class DetectionNetwork(TaskNetwork):
             if stop():
                 raise Stopped
             found = self._infer(batch)
-            each += [
+            of_batch = [
                 {"boxes": b.cpu(), "labels": c.cpu(), "scores": s.cpu()}
                 for b, c, s in zip(found.boxes, found.labels, found.scores, strict=True)
             ]
+            for image, tilts in zip(of_batch, found.tilts or (), strict=False):
+                image["tilts"] = tilts.cpu()
+            each += of_batch
             true += targets
         return each, true
 
@@ -186,10 +193,13 @@ class DetectionNetwork(TaskNetwork):
 
     def metrics_of(self, found: Sequence[dict[str, Tensor]], targets: Sequence[Tensor]) -> Metrics:
         """The metrics of ``measure``, given what ``find`` returns."""
-        meter = PrecisionMeter(len(self.classes), most=self.most_boxes)
-        meter.update(found, targets)
-        counts = self.count_classes(torch.cat(list(targets)))
-        precision = meter.compute()
+        counts = self.count_classes(torch.cat([rows[:, :5] for rows in targets]))
+        if may_be_turned(found, targets):
+            precision = turned_precision(found, targets, len(self.classes), self.most_boxes)
+        else:
+            meter = PrecisionMeter(len(self.classes), most=self.most_boxes)
+            meter.update(found, targets)
+            precision = meter.compute()
         confusion = box_confusion(found, targets, len(self.classes))
         return Metrics(
             main_name=self.main_metric,

@@ -89,11 +89,13 @@ class Assignment:
     Attributes:
         classes: 1 for the class of the place's box, otherwise 0, (A, C) float32.
         boxes: the place's box, (A, 4) float32, which means nothing for a place without one.
+        tilts: its tilt, (A,) float32, 0 unless boxes are rotated.
         weights: how much the place counts in the loss, (A,) float32: 1 without a box.
     """
 
     classes: Tensor
     boxes: Tensor
+    tilts: Tensor
     weights: Tensor
 
 
@@ -105,13 +107,14 @@ def assigned(places: Places, target: Tensor, classes: int) -> Assignment:
 
     Args:
         places: A places.
-        target: rows of left, top, right, bottom and class, (M, 5).
+        target: rows of left, top, right, bottom and class, (M, 5), or of rotated boxes, (M, 6).
         classes: C.
     """
     found = places.centres.new_zeros((len(places.centres), classes))
     weights = torch.ones_like(places.strides)
     if len(target) == 0:
-        return Assignment(found, places.centres.new_zeros((len(places.centres), 4)), weights)
+        none = places.centres.new_zeros((len(places.centres), 4))
+        return Assignment(found, none, none[:, 0], weights)
     boxes, labels = target[:, :4], target[:, 4].long()
     lengths = boxes[:, 2:] - boxes[:, :2]
     areas = lengths.prod(1)
@@ -128,4 +131,5 @@ def assigned(places: Places, target: Tensor, classes: int) -> Assignment:
     own = which[shown]
     found[shown.nonzero().flatten(), labels[own]] = 1
     weights[shown] = (MOST_PLACES / own.bincount(minlength=len(target))[own]).clamp(max=1)
-    return Assignment(found, boxes[which], weights)
+    tilts = target[:, 5] if target.shape[1] > 5 else torch.zeros_like(areas)
+    return Assignment(found, boxes[which], tilts[which], weights)

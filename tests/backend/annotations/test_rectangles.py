@@ -11,6 +11,7 @@ from support.annotated import LABELS, config_of, control_of, read, reading, refu
 from torch import Tensor
 
 from cdal.backend.annotations import Reading, read_annotations, rectangles
+from cdal.backend.annotations.packing import pack, unpack
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import BACKGROUND, Detections
 
@@ -34,7 +35,7 @@ def detections(*boxes: tuple[float, ...]) -> Detections:
     return Detections(rows[:, :4], rows[:, 4].long(), rows[:, 5])
 
 
-def predicted(finding: Detections, attributes: str = "", **more: Any) -> list[Any]:
+def predicted(finding: Any, attributes: str = "", **more: Any) -> list[Any]:
     control = control_of(TAG, attributes=attributes)
     result = rectangles.to_result(control, more.get("classes", LABELS), finding, SIZE, SETTINGS)
     assert refusals(config_of(TAG), result) == []
@@ -219,17 +220,46 @@ def test_a_quarter_turn_is_about_the_top_left_corner() -> None:
     assert truth.warnings == ()
 
 
-def test_a_rotated_box_is_its_upright_hull() -> None:
+def test_a_rotated_box_is_its_hull_and_its_turn() -> None:
     """A square of 40√2 pixels, turned by 45° about (200, 40), is a diamond of 80 by 80."""
     side = 40 * math.sqrt(2)
     turned = box(50, 20, side / 4, side / 2, rotation=45)
     truth = read(TAG, [turned])
     torch.testing.assert_close(
-        truth.target(*SIZE), torch.tensor([[160.0, 40, 240, 120, 2]]), atol=1e-3, rtol=0
+        truth.target(*SIZE), torch.tensor([[160.0, 40, 240, 120, 2, 0.5, 0.5]]), atol=1e-3, rtol=0
     )
+    both = read(TAG, [turned, box(10, 10, 10, 10)])
+    assert both.target(*SIZE)[1].tolist() == [40, 20, 80, 40, 2, 0, 0]
+    assert len({truth.digest(), both.digest(), read(TAG, [box(40, 20, 20, 40)]).digest()}) == 3
     assert truth.warnings == ("A rotated box was taken as its upright hull.",)
     again = read(TAG, [turned, turned, box(10, 10, 10, 10)])
     assert again.warnings == ("2 rotated boxes were taken as their upright hulls.",)
+
+
+@pytest.mark.parametrize("angle", [1, 30, 45, 60, 89, 91, 135, 200, 300, 359, -30])
+@pytest.mark.parametrize("sides", [(12, 40), (20, 10)])
+def test_a_rotated_box_comes_back_as_it_went(angle: float, sides: tuple[int, int]) -> None:
+    """The same rectangle, turned by at most 45 degrees."""
+    drawn = box(50, 50, *sides, rotation=angle)
+    truth = read(TAG, [drawn, box(10, 10, 10, 10)]).target(*SIZE)
+    hulls = truth[:, :4] / torch.tensor([400, 200, 400, 200])
+    finding = Detections(hulls, truth[:, 4].long(), torch.ones(2), truth[:, 5:])
+    said, upright = predicted(unpack(pack(finding, SIZE))[0])
+    torch.testing.assert_close(read(TAG, [said]).target(*SIZE), truth[:1], atol=0.02, rtol=0)
+    corners, others = (rectangles.corners_of(item["value"], 0.5) for item in (drawn, said))
+    for x, y in corners:
+        assert min(math.hypot(x - a, y - b) for a, b in others) < 0.01
+    assert min(said["value"]["rotation"], 360 - said["value"]["rotation"]) <= 45
+    assert upright["value"]["rotation"] == 0
+
+
+def test_a_rotated_box_that_leaves_the_image_is_cut_off() -> None:
+    found = target(box(90, 80, 20, 20, rotation=30))
+    left, top, right, bottom = found[0, :4].tolist()
+    assert (right, bottom) == (400, 200)
+    assert 300 < left < 400
+    assert top == pytest.approx(160)
+    assert ((found[:, 5:] >= 0) & (found[:, 5:] <= 1)).all()
 
 
 def test_an_angle_means_nothing_without_the_images_proportions() -> None:

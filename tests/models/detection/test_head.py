@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from cdal.models import Detections, ModelError, Recipe, make_network
+from cdal.models import Detections, ModelError, Recipe, load_network, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.detection.head import (
     DetectionHead,
@@ -19,6 +20,13 @@ from cdal.models.detection.head import (
     overlaps,
 )
 from cdal.models.detection.places import Places, assigned
+from cdal.models.detection.turned import (
+    corners_of,
+    hulls_of,
+    rectangles_of,
+    spreads_of,
+    turned_overlaps,
+)
 from cdal.models.features import ImageFeatures
 
 CPU = torch.device("cpu")
@@ -190,6 +198,92 @@ class TestObjective:
         torch.autograd.backward(objective([0, 1], torch.tensor([False, True])))
         still = [name for name, p in made.module.named_parameters() if p.grad is None]
         assert not still
+
+
+class TestRotated:
+    """The prepared rows of rotated boxes are spread, class and tilt."""
+
+    def test_what_is_right_costs_nothing(self) -> None:
+        wanted = torch.tensor([[*LARGE, 0, 0.7]])
+        truth = assigned(Places.of((16, 16), CPU), wanted, 1)
+        right = torch.cat((exact(truth.boxes), torch.full((PLACES, 1), 0.7)), 1)
+        made = given(40 * truth.classes - 20, right)
+        assert loss(made, image(), wanted) == pytest.approx(0, abs=1e-5)
+        right[:, 4] = 0.4
+        assert loss(made, image(), wanted) > 0.3  # besides, the class is too sure
+        # Mirrored, it is tilted the other way.
+        (row,) = mirrored_boxes(wanted, image(), flip=True).tolist()
+        assert row == pytest.approx([4, 4, 124, 124, 0, -0.7])
+
+    def test_boxes_are_prepared_as_spreads(self) -> None:
+        """A diamond whose sides have the ratio 3, at half the size."""
+        corners = torch.tensor([[[100.0, 20], [160, 80], [140, 100], [80, 40]]])
+        rows = torch.cat((*hulls_of(corners),), 1)
+        rows = torch.cat((rows[:, :4], torch.zeros(1, 1), rows[:, 4:]), 1)
+        (row,) = head().prepare_target(rows, 256, 256).tolist()
+        assert row[5] == pytest.approx(math.log(3), rel=1e-4)
+        found = rectangles_of(torch.tensor([row[:4]]), torch.tensor([row[5]]))
+        assert turned_overlaps(found, corners / 2).item() > 0.9999
+        upright = head().prepare_target(rows[:, :5], 256, 256)
+        assert upright.tolist() == [[40, 10, 80, 50, 0]]
+
+    def test_it_finds_rotated_boxes(self) -> None:
+        corners = torch.tensor([[[40.0, 30], [80, 70], [70, 80], [30, 40]]])
+        spreads, tilts = spreads_of(corners)
+        wanted = torch.cat((spreads, torch.zeros(1, 1), tilts[:, None]), 1)
+        truth = assigned(Places.of((16, 16), CPU), wanted, 1)
+        answers = torch.cat((exact(truth.boxes), truth.tilts[:, None]), 1)
+        predicted = given(8 * truth.classes - 6, answers).judge([image((128, 100))])
+        (found,) = predicted.findings()
+        assert isinstance(found, Detections)
+        assert found.turns is not None
+        again = corners_of(found.boxes, found.turns) * torch.tensor([100, 128])
+        assert turned_overlaps(again, corners).tolist() == pytest.approx([1], abs=1e-3)
+
+    def test_layers_are_added_for_rotated_boxes_only(self, tmp_path: Path) -> None:
+        features, boxes = zip(*(scene(number) for number in range(2)), strict=True)
+        tilted = [torch.cat((rows, torch.zeros(len(rows), 1)), 1) for rows in boxes]
+        made = head(2)
+        plan = made.plan(Recipe(epochs=1), 2)
+        for rows, turning in ((boxes, False), (tilted, True), (boxes, True)):
+            made.learn(features, rows, Recipe(), plan, lambda _epoch, _loss: None, lambda: False)
+            assert made.is_turning == turning
+            assert len(made.judge([features[0]]).findings()) == 1
+            weights = made.module.state_dict()
+            assert ("turn.weight" in weights) == turning
+        network = make_network("detection", DEFAULT_BACKBONE, ("A",), SIDE, CPU)
+        for turning in (False, True):
+            if turning:
+                network.module.begin_turning()  # type: ignore[operator]
+            network.save(tmp_path / str(turning))
+            loaded = load_network(tmp_path / str(turning), CPU, classes=("B", "A"))
+            assert isinstance(loaded, DetectionHead)
+            assert loaded.is_turning == turning
+
+    @pytest.mark.slow
+    def test_the_direction_is_learnt(self) -> None:
+        """From eight images in which a channel shows how objects are tilted."""
+        made = head(2)
+        images, targets = [], []
+        for number in range(10):
+            features, boxes = scene(number)
+            tilts = torch.tensor([1.0, -1.0]) * (-1) ** number
+            for level, stride in zip(features.maps, (8, 16), strict=True):
+                for row, tilt in zip(boxes.int().tolist(), tilts.tolist(), strict=True):
+                    left, top, right, bottom = (side // stride for side in row[:4])
+                    level[2, top:bottom, left:right] += 2 * tilt
+            images.append(features)
+            targets.append(torch.cat((boxes, tilts[:, None]), 1))
+        plan = made.plan(Recipe(epochs=60), 8)
+        recipe = Recipe(augmentation=False)  # a mirrored channel would show the opposite
+        made.learn(images[:8], targets[:8], recipe, plan, lambda _epoch, _loss: None, lambda: False)
+        for number in (8, 9):
+            found = made.judge([images[number]]).detected
+            assert found.tilts is not None
+            for row in targets[number]:
+                same = found.labels[0] == row[4]
+                best = int(torch.where(same, found.scores[0], 0).argmax())
+                assert float(found.tilts[0][best]) == pytest.approx(float(row[5]), abs=0.5)
 
 
 class TestTraining:

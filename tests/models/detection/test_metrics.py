@@ -12,6 +12,7 @@ from cdal.models.detection.metrics import (
     box_confusion,
     mean_over_classes,
     resampled_precision,
+    turned_precision,
 )
 from cdal.models.errors import ModelError, Stopped
 
@@ -20,6 +21,29 @@ def found(rows: list[list[float]]) -> dict[str, Tensor]:
     """The found boxes of an image, from rows of left, top, right, bottom, class and score."""
     table = torch.tensor(rows).view(-1, 6)
     return {"boxes": table[:, :4], "labels": table[:, 4].long(), "scores": table[:, 5]}
+
+
+def test_rotated_boxes_are_compared_as_such() -> None:
+    """One bar is found in its direction, and one in the other, whose spread is the same."""
+    bars = torch.tensor([[0.0, 0, 40, 40, 0, 1.5], [50.0, 50, 90, 90, 0, 1.5]])
+    found = {
+        "boxes": bars[:, :4],
+        "labels": torch.tensor([0, 0]),
+        "scores": torch.tensor([0.9, 0.8]),
+        "tilts": torch.tensor([1.5, -1.5]),
+    }
+    precision = turned_precision([found], [bars], 1)
+    # Found at recalls up to a half: 51 of 101.
+    assert precision.at_50 == pytest.approx((51 / 101,))
+    assert precision.at_all == pytest.approx((51 / 101,))
+    assert resampled_precision([found], [bars], 1, [[1]]) == pytest.approx([51 / 101])
+    right = {**found, "tilts": bars[:, 5]}
+    assert turned_precision([right], [bars], 1).at_all == pytest.approx((1.0,))
+    # A class without objects has no precision.
+    assert turned_precision([right], [bars], 2).at_50 == (pytest.approx(1.0), None)
+    # A detector of upright boxes finds neither.
+    upright = {name: value for name, value in right.items() if name != "tilts"}
+    assert turned_precision([upright], [bars], 1).at_50 == (0.0,)
 
 
 def test_one_box_found_and_one_missed() -> None:

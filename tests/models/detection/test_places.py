@@ -120,7 +120,7 @@ def test_boxes_end_at_the_image() -> None:
 def test_boxes_that_overlap_are_suppressed_within_a_class() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [0.0, 0, 10, 9]])
     probabilities = torch.tensor([[0.9, 0.0], [0.8, 0.0], [0.0, 0.7]])
-    kept, labels, scores = suppressed(probabilities, boxes)
+    kept, labels, scores, _ = suppressed(probabilities, boxes)
     assert kept.tolist() == [[0, 0, 10, 10], [0, 0, 10, 9]]
     assert labels.tolist() == [0, 1]
     assert scores.tolist() == pytest.approx([0.9, 0.7])

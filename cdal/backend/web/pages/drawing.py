@@ -14,6 +14,7 @@ from cdal.backend.annotations import to_result
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.packing import unpack
 from cdal.backend.annotations.parts import Part, parts_of
+from cdal.backend.annotations.rectangles import corners_of
 from cdal.backend.loop.predictions import FINDINGS
 from cdal.backend.settings import ProjectSettings
 from cdal.models import Multilabel, Segmentation
@@ -125,18 +126,17 @@ def _shares(shapes: Sequence[Shape], area: float) -> list[str]:
 
 def _of_box(region: dict[str, Any], classes: Sequence[str], width: int, height: int) -> Shape:
     value = region["value"]
-    left, top = value["x"] * width / 100, value["y"] * height / 100
-    wide, high = value["width"] * width / 100, value["height"] * height / 100
+    corners = [(x * width / 100, y * height / 100) for x, y in corners_of(value, height / width)]
     name = value["rectanglelabels"][0]
-    path = f"M{left:.1f} {top:.1f}h{wide:.1f}v{high:.1f}h{-wide:.1f}z"
+    path = f"M{'L'.join(f'{x:.1f} {y:.1f}' for x, y in corners)}z"
     return Shape(
         name=name,
         index=classes.index(name),
         confidence=region["score"],
         path=path,
-        x=left + wide / 2,
-        y=top,
-        area=wide * high,
+        x=(min(x for x, _ in corners) + max(x for x, _ in corners)) / 2,
+        y=min(y for _, y in corners),
+        area=value["width"] * width / 100 * value["height"] * height / 100,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import torch
 
 from cdal.backend.annotations.control import Control
@@ -42,8 +43,21 @@ def test_boxes_in_pixels_of_the_image() -> None:
     drawn = drawing_of(control("RectangleLabels"), settings, CLASSES, pack(found, (100, 200)))
     assert drawn is not None
     assert [shape.name for shape in drawn.shapes] == ["dog", "cat"]  # the largest first
-    assert drawn.shapes[1].path == "M20.0 20.0h80.0v40.0h-80.0z"
+    assert drawn.shapes[1].path == "M20.0 20.0L100.0 20.0L100.0 60.0L20.0 60.0z"
     assert drawn.words == "1 cat, 1 dog"
+
+
+def test_a_rotated_box() -> None:
+    """It is drawn as it lies in its hull of 80 by 80 pixels."""
+    boxes, turns = torch.tensor([[0.1, 0.2, 0.5, 0.6]]), torch.tensor([[0.25, 0.25]])
+    found = Detections(boxes, torch.tensor([0]), torch.tensor([0.9]), turns)
+    settings = ProjectSettings()
+    drawn = drawing_of(control("RectangleLabels"), settings, CLASSES, pack(found, (200, 200)))
+    assert drawn is not None
+    (shape,) = drawn.shapes
+    assert shape.path == "M40.0 40.0L100.0 60.0L80.0 120.0L20.0 100.0z"
+    assert (shape.x, shape.y) == pytest.approx((60, 40), abs=0.01)
+    assert shape.area == pytest.approx(60**2 + 20**2, rel=1e-3)
 
 
 def test_regions_with_their_holes() -> None:
