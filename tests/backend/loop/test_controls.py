@@ -15,6 +15,8 @@ from support.offline import FakeLabelStudio, add_project, make_browser, make_wor
 from support.patterned import as_address, patterned
 
 from cdal.backend.actions import roll_back
+from cdal.backend.annotations import truths_of
+from cdal.backend.annotations.agreement import agreement_over
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.label_studio.data import ProjectInfo, TaskInfo
 from cdal.backend.loop import queue, score, train
@@ -75,7 +77,8 @@ class Things:
     """The project, its stand-in for Label Studio, and its jobs."""
 
     def __init__(self, folder: Path) -> None:
-        self.services: Services = services_of(make_browser(folder))
+        self.browser = make_browser(folder)
+        self.services: Services = services_of(self.browser)
         self.project = add_project(self.services, labeling_config=CONFIG)
         self.client = FakeLabelStudio(info=ProjectInfo("Things", CONFIG, "", ""))
         for number in (*BOTH, *ONLY_BOX, *ONLY_CHOICE, *WAITING):
@@ -146,7 +149,8 @@ def test_both_are_learnt_queued_and_served(things: Things) -> None:
             index for pick in session.scalars(select(Pick)) for index in pick.reason["classes"]
         }
     assert (made.model_version_id, made.beside) == (serving["thing"].id, [serving["light"].id])
-    assert reasons == {"0", "1", "2", "3"}  # of the boxes' classes, and of the choice's
+    assert reasons & {"0", "1"}  # classes of the boxes
+    assert reasons & {"2", "3"}  # and of the choice
     predictions = [one for chunk in things.client.imports for one in chunk]
     assert len(predictions) == 6
     interface = LabelInterface(CONFIG)
@@ -156,6 +160,7 @@ def test_both_are_learnt_queued_and_served(things: Things) -> None:
         ids = [region["id"] for region in one["result"] if "id" in region]
         assert len(set(ids)) == len(ids)
     _predicts_the_same(things, predictions)
+    _pages_show_both(things)
     _each_rolls_back_alone(things)
 
 
@@ -184,6 +189,21 @@ def _predicts_the_same(things: Things, queued: list[dict[str, Any]]) -> None:
     assert json.dumps(places[0]) == json.dumps(places[1])
 
 
+def _pages_show_both(things: Things) -> None:
+    page = things.browser.get(f"/projects/{things.project.id}").get_data(as_text=True)
+    assert page.count("Learning curve:") == 2
+    assert [f"For {name}:" in page for name in ("thing", "light")] == [True, True]
+    assert [f", for {name}," in page for name in ("thing", "light")] == [True, True]
+    queued = things.browser.get(f"/projects/{things.project.id}/queue").get_data(as_text=True)
+    assert "% sure" in queued  # the choice, among what the models say
+    (view,) = things.browser.get("/api/v1/projects").json["projects"]  # type: ignore[index]
+    assert view["serving_version"] == 1
+    assert [(v["control"], v["serves"]) for v in view["versions"]] == [
+        ("thing", True),
+        ("light", True),
+    ]
+
+
 def _each_rolls_back_alone(things: Things) -> None:
     for number in WAITING[:4]:
         things.label(number, box(number), choice(number), at="02T00:00:00Z")
@@ -208,6 +228,34 @@ def test_a_control_without_enough_labels_waits_for_its_model(things: Things) -> 
     assert made.model_version_id == things.serving()["thing"].id
     results = [one["result"] for chunk in things.client.imports for one in chunk]
     assert all(not regions_by_control(result)["light"] for result in results)
+
+
+def test_what_is_said_of_other_controls_alone_says_nothing_here() -> None:
+    config = ProjectConfig.parse(CONFIG, SETTINGS)
+    boxes, choices = config.controls
+
+    def said(*regions: dict[str, Any]) -> list[frozenset[str] | None]:
+        truths = truths_of(config.controls, list(regions), config.settings)
+        found = [truths.get(control.from_name) for control in (boxes, choices)]
+        return [None if truth is None else truth.classes for truth in found]
+
+    assert said(box(1), choice(1)) == [{"white"}, {"red"}]
+    assert said(box(1)) == [{"white"}, None]
+    assert said(choice(1)) == [None, {"red"}]  # and not an image without objects
+    assert said() == [frozenset(), None]  # as where boxes alone are served
+    note = {"from_name": "note", "to_name": "image", "type": "textarea", "value": {"text": ["?"]}}
+    assert said(note) == [frozenset(), None]
+
+
+def test_agreement_is_the_mean_over_the_controls_that_both_label() -> None:
+    config = ProjectConfig.parse(CONFIG, SETTINGS)
+    one, same_box, alone = (
+        truths_of(config.controls, regions, config.settings)
+        for regions in ([box(1), choice(1)], [box(1), choice(2)], [choice(2)])
+    )
+    assert agreement_over(one, same_box) == pytest.approx(0.5)
+    assert agreement_over(one, alone) == 0.0
+    assert agreement_over({"thing": one["thing"]}, alone) is None
 
 
 def test_a_change_of_either_control_is_news(things: Things) -> None:
