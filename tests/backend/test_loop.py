@@ -105,6 +105,15 @@ def test_two_annotators_get_the_selectors_order_through_round_after_round(
     assert [one["others"] for one in told["annotators"]] == [0.0, 0.0]
     assert (told["second_look"][0]["task"], told["second_look"][0]["agreement"]) == (disputed, 0)
 
+    def shown(_: Any) -> bool:
+        """Whether the Data Manager's tab has the task."""
+        views = scenario.project.sdk.views.list(project=scenario.number)
+        tabs = [view for view in views if view.data["title"] == "Worth a second look"]
+        tasks = scenario.project.sdk.tasks.list(view=tabs[0].id, include="id") if tabs else ()
+        return disputed in [task.id for task in tasks]
+
+    scenario.wait("a second look in the Data Manager", shown)
+
 
 def test_the_data_manager_tab_shows_the_queue_in_order(make_scenario: Make) -> None:
     scenario = make_scenario(20)

@@ -275,6 +275,7 @@ class FakeLabelStudio:
     failures: list[LabelStudioError | None] = field(default_factory=list)
     imports: list[list[dict[str, Any]]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    second_look: list[int] | None = None
     project: int = 12
     url: str = URL
     backends: list[MLBackendInfo] = field(default_factory=lambda: [MLBackendInfo(BACKEND, None)])
@@ -387,6 +388,11 @@ class FakeLabelStudio:
     def show_queue(self, queue_version: str, view_id: int | None) -> int:
         self.calls.append("show")
         return view_id or 7
+
+    def show_second_look(self, tasks: Sequence[int], view_id: int | None) -> int:
+        self.calls.append("show second look")
+        self.second_look = list(tasks)
+        return view_id or 8
 
     def stream(self) -> list[int]:
         """The task ids that the label stream serves, in order: Label Studio's own rule."""

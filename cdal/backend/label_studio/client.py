@@ -46,6 +46,10 @@ UNCERTAINTY_SAMPLING = "Uncertainty sampling"
 
 VIEW_TITLE = "CDAL queue"
 ALL_TASKS_TITLE = "All tasks"
+SECOND_LOOK_TITLE = "Worth a second look"
+
+NO_TASK = 0
+"""No task has this id."""
 
 _HIDDEN = [
     f"tasks:{column}"
@@ -376,23 +380,38 @@ class LabelStudioClient:
             )
 
     def show_queue(self, queue_version: str, view_id: int | None) -> int:
-        """Create or update the Data Manager tab of the queue; returns its id.
+        """Create or update the Data Manager tab of the queue; returns its id."""
+        shown = [
+            condition("predictions_model_versions", "contains", "List", [queue_version]),
+            condition("total_annotations", "equal", "Number", 0),
+        ]
+        tab = {
+            "title": VIEW_TITLE,
+            "ordering": ["tasks:predictions_score"],
+            "filters": {"conjunction": "and", "items": shown},
+        }
+        return self._show_tab(tab, _COLUMNS, view_id)
+
+    def show_second_look(self, tasks: Sequence[int], view_id: int | None) -> int:
+        """Create or update the Data Manager tab of tasks worth a second look; returns its id."""
+        shown = [condition("id", "equal", "Number", task) for task in tasks or (NO_TASK,)]
+        tab = {"title": SECOND_LOOK_TITLE, "filters": {"conjunction": "or", "items": shown}}
+        return self._show_tab(tab, None, view_id)
+
+    def _show_tab(
+        self, data: Mapping[str, object], hidden: object | None, view_id: int | None
+    ) -> int:
+        """Create or update a tab; returns its id.
 
         What people have changed in the tab stays, except for its title, filters and order. Where
         there is no tab at all, Label Studio would show this one as the project, so it gets another
         one of all tasks.
+
+        Args:
+            data: what the tab shows.
+            hidden: the columns that a new tab hides; None: those that Label Studio hides.
+            view_id: the tab, if there is one.
         """
-        data = {
-            "title": VIEW_TITLE,
-            "ordering": ["tasks:predictions_score"],
-            "filters": {
-                "conjunction": "and",
-                "items": [
-                    condition("predictions_model_versions", "contains", "List", [queue_version]),
-                    condition("total_annotations", "equal", "Number", 0),
-                ],
-            },
-        }
         with asking_to("write the Data Manager tab"):
             if view_id is not None:
                 try:
@@ -405,8 +424,8 @@ class LabelStudioClient:
                 # Without "hiddenColumns", the tab would show every column.
                 everything = {"title": ALL_TASKS_TITLE, "hiddenColumns": None}
                 self._sdk.views.create(project=self.project, data=everything)
-            data["hiddenColumns"] = _COLUMNS
-            return int(self._sdk.views.create(project=self.project, data=data).id)
+            created = {**data, "hiddenColumns": hidden}
+            return int(self._sdk.views.create(project=self.project, data=created).id)
 
     def task_ids(self, among: tuple[int, int] = ALL_IDS) -> set[int]:
         """Ids of all tasks, or of those from one id to another."""

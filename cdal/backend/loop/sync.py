@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from cdal.backend.loop import prune, recheck
+from cdal.backend.loop import prune, recheck, second_look
 from cdal.backend.loop.changes import is_reading_all, read_changes
 from cdal.backend.loop.connection import POLL, is_connected
 from cdal.backend.loop.context import Context
@@ -28,6 +28,8 @@ def run(work: Context) -> str:
         if work.job.asked_by == POLL:
             recheck.request_if_due(work, session)
             prune.request_if_due(work, session)
+    if read:
+        second_look.show(work)
     topped_up = top_up(work)
     if topped_up is not None:
         decisions.append(topped_up)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from statistics import mean
+from dataclasses import asdict
 
 from pydantic import Field
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.agreement import SAME_OBJECT
+from cdal.backend.loop.second_look import CONFIDENT, MOST_TASKS, second_looks
 from cdal.backend.reports.view import View
 from cdal.backend.store.tables import Annotation, Annotator, Project
-
-CONFIDENT = 0.8
-"""A prediction with this confidence or more speaks against a label that contradicts it."""
-
-MOST_TASKS = 100
-"""Tasks listed as worth a second look."""
 
 
 class AgreeingView(View):
@@ -75,7 +68,7 @@ def agreement_view(session: Session, project: Project) -> AgreementView:
         tasks=tasks,
         agreement=agreement,
         annotators=_annotators(session, project.id),
-        second_look=_second_look(session, project.id),
+        second_look=[SecondLookView(**asdict(one)) for one in second_looks(session, project.id)],
     )
 
 
@@ -107,55 +100,3 @@ def _annotators(session: Session, project_id: int) -> list[AgreeingView]:
         for number, count, others, consensus in rows
     ]
     return sorted(found, key=lambda one: (-one.annotations, one.name))
-
-
-def _second_look(session: Session, project_id: int) -> list[SecondLookView]:
-    settled = select(Annotation.task_id).where(
-        Annotation.project_id == project_id, Annotation.is_truth
-    )
-    contradicts = (Annotation.kept <= SAME_OBJECT) & (Annotation.confidence >= CONFIDENT)
-    rows = session.scalars(
-        select(Annotation).where(
-            Annotation.project_id == project_id,
-            or_(Annotation.others.is_not(None), contradicts & ~Annotation.is_changed),
-            Annotation.task_id.not_in(settled),
-        )
-    )
-    by_task: dict[int, list[Annotation]] = defaultdict(list)
-    for row in rows:
-        by_task[row.task_id].append(row)
-    found = [_look_at(task, of_task) for task, of_task in by_task.items()]
-    worth = [one for one in found if one.agreement is not None or one.confidence is not None]
-    return sorted(worth, key=_order)[:MOST_TASKS]
-
-
-def _look_at(task: int, rows: Sequence[Annotation]) -> SecondLookView:
-    agreement = _mean(row.others for row in rows)
-    confidences = [
-        row.confidence
-        for row in rows
-        if row.kept is not None
-        and row.confidence is not None
-        and not row.is_changed
-        and row.kept <= SAME_OBJECT
-        and row.confidence >= CONFIDENT
-    ]
-    return SecondLookView(
-        task=task,
-        agreement=agreement if agreement is not None and agreement <= SAME_OBJECT else None,
-        confidence=max(confidences, default=None),
-    )
-
-
-def _order(one: SecondLookView) -> tuple[float, float, int]:
-    """People who disagree come before a model that contradicts, and the clearest cases first."""
-    return (
-        2.0 if one.agreement is None else one.agreement,
-        -(one.confidence or 0.0),
-        one.task,
-    )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None

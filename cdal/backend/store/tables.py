@@ -77,6 +77,8 @@ class Project(Base):
     extra_params: Mapped[Any] = mapped_column(JSON)
     queue_version: Mapped[str | None] = mapped_column(String(120))
     view_id: Mapped[int | None]
+    second_look_view_id: Mapped[int | None]
+    second_look: Mapped[list[int]] = mapped_column(JSON, default=list)  # tasks that this tab shows
     skip_queue: Mapped[str | None] = mapped_column(String(40))  # Label Studio's, for skipped tasks
     changes_seen: Mapped[str | None] = mapped_column(String(40))  # newest task change known
     read_up_to: Mapped[int | None]  # the last id saved by a reading of all tasks; None: no such

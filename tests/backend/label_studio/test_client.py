@@ -211,3 +211,10 @@ def test_the_queue_is_served_and_shown_and_its_tab_is_recreated(
     project.sdk.views.delete(id=str(view))
     assert client.show_queue("queue 3", view) != view
     assert len(project.sdk.views.list(project=project.number)) == 2
+    # Tasks that are worth a second look have another.
+    second, *_ = project.import_images(["/data/upload/1.png", "/data/upload/2.png"])
+    looks = client.show_second_look([second], None)
+    for tasks in ([second], [task, second], []):
+        assert client.show_second_look(tasks, looks) == looks
+        found = project.sdk.tasks.list(view=looks, page_size=100, include="id")
+        assert [one.id for one in found] == tasks

@@ -16,6 +16,7 @@ from support.offline import (
     make_work,
 )
 
+from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio.data import PredictionInfo
 from cdal.backend.loop import sync
 from cdal.backend.loop.labelled_set import read_labels, read_submitted
@@ -96,6 +97,36 @@ def test_people_are_compared_with_each_other_and_with_the_consensus(people: Peop
     truths = read_labels(work, read_submitted(work)).truths
     assert truths[4].target(1, 1).tolist() == pytest.approx([2 / 3, 1 / 3])
     assert truths[5].target(1, 1).tolist() == 1
+
+
+def test_the_data_managers_tab_shows_them(people: People, caplog: pytest.LogCaptureFixture) -> None:
+    def shown() -> list[int] | None:
+        return people.client.second_look
+
+    people.annotate(6, ada="dog", bob="dog")
+    assert shown() is None  # nobody needs an empty tab
+    people.annotate(5, ada="cat", bob="dog")
+    given = people.annotate(4, ada="cat", bob="dog")
+    assert shown() == [4, 5]
+    writes = people.client.calls.count("show second look")
+    people.annotate(7, ada="dog", bob="dog")
+    assert people.client.calls.count("show second look") == writes
+    given[1]["ground_truth"] = True
+    # A failure waits for the next change.
+    works = people.client.show_second_look
+    people.client.show_second_look = away  # type: ignore[method-assign]
+    people.annotate(8, ada="dog", bob="dog")
+    assert shown() == [4, 5]
+    assert "second look" in caplog.text
+    people.client.show_second_look = works  # type: ignore[method-assign]
+    people.annotate(8, ada="cat", bob="cat")
+    assert shown() == [5]
+    people.annotate(5, ada="dog", bob="dog")
+    assert shown() == []
+
+
+def away(*_: object) -> int:
+    raise LabelStudioError("Label Studio is away.")
 
 
 def test_a_ground_truth_settles_it(people: People) -> None:
