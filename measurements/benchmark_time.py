@@ -37,6 +37,7 @@ def seconds_of(part: Callable[[], Result]) -> tuple[float, Result]:
 
 def main() -> None:
     parser = curve_parser(__doc__, image_size=96, seeds=10)
+    parser.add_argument("--step", type=int, default=100)
     parser.add_argument("--pool", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()

@@ -17,7 +17,7 @@ from functools import lru_cache
 from statistics import fmean
 
 import torch
-from rewards import Features, chooser, curve, curve_parser, embedded, entropy
+from rewards import Course, Features, chooser, curve, curve_parser, embedded, entropy
 from torch import Tensor
 
 from cdal.benchmark.report.statistics import area, paired_test
@@ -152,13 +152,13 @@ def areas(
     tail: bool,
     seeds: int,
     choose: Callable[[Pool, int, int], list[int]],
-    step: int,
+    course: Course,
 ) -> tuple[list[float], list[float]]:
     """The area under each seed's curve, and its end."""
     found, ends = [], []
     for seed in range(seeds):
-        accuracies, _ = curve(features, tail, seed, choose, step)
-        height = area({100 + step * at: value for at, value in enumerate(accuracies)})
+        accuracies, _ = curve(features, tail, seed, choose, course)
+        height = area(dict(zip(course.budgets, accuracies, strict=True)))
         assert height is not None
         found.append(height)
         ends.append(accuracies[-1])
@@ -176,22 +176,23 @@ def against(values: list[float], other: list[float]) -> str:
 
 def main() -> None:
     parser = curve_parser(__doc__, image_size=96, seeds=10)
+    parser.add_argument("--step", type=int, default=100)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     features = embedded(options.data, options.image_size, options.features)
+    course = Course(options.step)
     began = time.process_time()
     chosen = {f"`{name}`": chooser(name) for name in RIVALS} | dict(VARIANTS)
     for tail in (True, False):
         print(f"\n{'long tail' if tail else 'balanced'}\n")
         print("| | area | − random's | p | − CDAL-CS's | p | end |\n" + "|---" * 7 + "|")
         known = {
-            name: areas(features, tail, options.seeds, chooser(name), options.step)
-            for name in RIVALS
+            name: areas(features, tail, options.seeds, chooser(name), course) for name in RIVALS
         }
         for name, choose in chosen.items():
             heights, ends = known.get(name.strip("`")) or areas(
-                features, tail, options.seeds, choose, options.step
+                features, tail, options.seeds, choose, course
             )
             columns = [against(heights, known[rival][0]) for rival in ("random", "cdal-cs")]
             print(

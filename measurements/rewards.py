@@ -37,11 +37,57 @@ from cdal.models.recipe import class_weights
 from cdal.selectors import Pool, make_selector
 from cdal.selectors.diversity import DiversityEmbedding
 from cdal.selectors.mixtures import mixtures_of_vectors
+from cdal.selectors.typiclust import TypiClust
 
 MOST, RAREST, BALANCED = 800, 16, 220
 KEPT = (MOST, 518, 400)  # images of the first classes; 400 of the others
 TEST_IMAGES = 100  # per class
-START, END = 100, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a simulated project goes.
+
+    Attributes:
+        step: labels between two models.
+        start: labels that the first model learns.
+        end: labels that the last one learns.
+        pool: the number of images in the pool; None: all.
+        typical: whether the first images are typical ones, by TypiClust, and not random ones.
+    """
+
+    step: int = 100
+    start: int = 100
+    end: int = 500
+    pool: int | None = None
+    typical: bool = False
+
+    @property
+    def budgets(self) -> range:
+        """The labels of each model."""
+        return range(self.start, self.end + 1, self.step)
+
+    def first(self, features: Tensor, seed: int) -> Tensor:
+        """Which images are labelled first, of a pool with these features (N, D): (N,) bool."""
+        labelled = torch.zeros(len(features), dtype=torch.bool)
+        if self.typical:
+            rows = TypiClust().select(unseen_pool(features), self.start, seed).indices
+        else:
+            draws = np.random.default_rng(1000 + seed).permutation(len(features))
+            rows = draws[: self.start].tolist()
+        labelled[rows] = True
+        return labelled
+
+
+def unseen_pool(features: Tensor) -> Pool:
+    """A pool that no model has scored: nothing but features, (N, D)."""
+    count = len(features)
+    return Pool(
+        mixtures=torch.zeros(count, 1, 1),
+        present=torch.zeros(count, 1, dtype=torch.bool),
+        labelled=torch.zeros(count, dtype=torch.bool),
+        features=features,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +151,23 @@ def curve(
     tail: bool,
     seed: int,
     choose: Callable[[Pool, int, int], list[int]],
-    step: int,
+    course: Course,
 ) -> tuple[list[float], float]:
     """Accuracy in percent at each number of labels, and processor seconds per selection."""
-    rows = rows_of(features.train[1], tail, seed)
+    rows = rows_of(features.train[1], tail, seed)[: course.pool]
     x, y = features.train[0][rows], features.train[1][rows]
     test, truth = features.test
-    labelled = torch.zeros(len(y), dtype=torch.bool)
-    labelled[torch.from_numpy(np.random.default_rng(1000 + seed).permutation(len(y))[:START])] = (
-        True
-    )
+    labelled = course.first(x, seed)
     accuracies, seconds = [], []
-    for labels in range(START, END + 1, step):
+    for labels in course.budgets:
         counts = torch.bincount(y[labelled], minlength=int(y.max()) + 1)
         head = fit_logistic(x[labelled], y[labelled], class_weights(counts))
         right = (test @ head.weight.T + head.bias).argmax(1) == truth
         accuracies.append(100 * float(right.float().mean()))
-        if labels < END:
+        if labels < course.end:
             pool = pool_of((x @ head.weight.T + head.bias).softmax(1), x, labelled)
             began = time.process_time()
-            labelled[choose(pool, step, seed)] = True
+            labelled[choose(pool, course.step, seed)] = True
             seconds.append(time.process_time() - began)
     return accuracies, mean(seconds)
 
@@ -207,12 +250,12 @@ def curve_parser(description: str | None, image_size: int, seeds: int) -> argpar
     parser.add_argument("--features", type=Path, help="a file in which they are kept")
     parser.add_argument("--image-size", type=int, default=image_size)
     parser.add_argument("--seeds", type=int, default=seeds)
-    parser.add_argument("--step", type=int, default=100)
     return parser
 
 
 def main() -> None:
     parser = curve_parser(__doc__, image_size=112, seeds=5)
+    parser.add_argument("--step", type=int, default=100)
     parser.add_argument("--selectors", nargs="+", default=["random", "cdal-cs", "cdal-rl"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
@@ -224,7 +267,7 @@ def main() -> None:
         print("|---" * 5 + "|")
         for name in options.selectors:
             curves = [
-                curve(features, tail, seed, chooser(name), options.step)
+                curve(features, tail, seed, chooser(name), Course(options.step))
                 for seed in range(options.seeds)
             ]
             areas = [mean(accuracies[1:]) for accuracies, _ in curves]
