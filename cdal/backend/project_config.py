@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cdal.backend.annotations.control import Control
@@ -82,19 +82,24 @@ def selected_by(settings: ProjectSettings, controls: Sequence[Control]) -> Seque
     return controls if settings.select_by is None else controls[:1]
 
 
-def paired(names: Iterable[str], controls: Sequence[Control]) -> dict[str, Control]:
+def paired(known: Mapping[str, Collection[str]], controls: Sequence[Control]) -> dict[str, Control]:
     """The control that each of some names stands for, among those that are served now.
 
     A name that none of them has is that of a control that was renamed or replaced, or "", the only
-    one that earlier releases served: such names stand for the other controls, in order. One that no
-    control is left for is left out.
+    one that earlier releases served: it stands for one of the other controls, the one that has most
+    of its classes, and the first of these. A name that no control is left for is left out.
+
+    Args:
+        known: the names, each with the classes of its model.
+        controls: the project's.
     """
-    by_name = {control.from_name: control for control in controls}
-    known = dict.fromkeys(names)
-    found = {name: by_name[name] for name in known if name in by_name}
-    others = [name for name in known if name not in found]
-    rest = [control for control in controls if control.from_name not in found]
-    return found | dict(zip(others, rest, strict=False))
+    found = {c.from_name: c for c in controls if c.from_name in known}
+    rest = [control for control in controls if control.from_name not in known]
+    for name, classes in known.items():
+        if name not in found and rest:
+            found[name] = max(rest, key=lambda one: sum(map(bool, map(one.label_of, classes))))
+            rest.remove(found[name])
+    return found
 
 
 def _main_first(settings: ProjectSettings, controls: tuple[Control, ...]) -> tuple[Control, ...]:

@@ -80,13 +80,14 @@ def test_what_a_setting_is_for_may_be_one_of_the_controls() -> None:
 
 def test_names_of_earlier_controls_stand_for_those_that_are_left() -> None:
     controls = ProjectConfig.parse(TWO_CONTROLS, None).controls
-    found = paired(["old", "box"], controls)
+    pets = ["cat", "dog"]
+    found = paired({"old": pets, "box": pets}, controls)
     assert {name: control.from_name for name, control in found.items()} == {
         "old": "label",
         "box": "box",
     }
-    assert paired([""], controls)[""].from_name == "label"
-    assert "gone" not in paired(["label", "box", "gone"], controls)
+    assert paired({"": []}, controls)[""].from_name == "label"
+    assert "gone" not in paired({"label": pets, "box": pets, "gone": pets}, controls)
 
 
 def test_the_settings_and_the_control() -> None:

@@ -88,7 +88,7 @@ def _score_threshold(project: Project, version: ModelVersion) -> float:
         controls = ProjectConfig.parse(project.labeling_config, project.extra_params).controls
     except ConfigError:  # the project's config has changed, the model has not
         return 0.0
-    control = paired([version.control], controls)[version.control]
+    control = paired({version.control: version.classes}, controls)[version.control]
     if control.score_threshold is not None:
         return control.score_threshold
     return {"detection": SCORE_THRESHOLD, "multilabel": CHOSEN}.get(control.task, 0.0)

@@ -89,7 +89,7 @@ def roll_back(services: Services, project_id: int, number: int, by: str) -> Done
     if version is None:
         raise ActionError(f"There is no model version {number} of project {project_id}.", 404)
     controls = _check_network(services, project, version)
-    control = paired([version.control], controls)[version.control]
+    control = paired({version.control: version.classes}, controls)[version.control]
     with services.store.transaction() as session:
         project = find_project(session, project_id)
         version = session.get_one(ModelVersion, version.id)
@@ -184,7 +184,7 @@ def _check_network(
     except (ModelError, ConfigError) as error:
         reason = str(error).replace(str(services.config.data_folder), "the data folder")
         raise ActionError(f"Model version {version.number} cannot serve: {reason}") from None
-    task = paired([version.control], controls)[version.control].task
+    task = paired({version.control: version.classes}, controls)[version.control].task
     if network.task != task:
         raise ActionError(
             f"Model version {version.number} cannot serve: it was trained for {network.task}, and "

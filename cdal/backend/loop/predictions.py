@@ -95,7 +95,7 @@ def parts_of(
         task_ids: of the tasks.
     """
     versions = versions_of(session, current)
-    pairs = paired([version.control for version in versions], controls)
+    pairs = paired({version.control: version.classes for version in versions}, controls)
     return [
         Part(pairs[v.control], v, stored_findings(session, v, task_ids))
         for v in versions

@@ -63,7 +63,7 @@ def run(work: Context) -> str:
             .where(Task.project_id == work.project.id)
             .order_by(Task.task_id)
         ).all()
-    pairs = paired([version.control for version in versions], work.controls)
+    pairs = paired({version.control: version.classes for version in versions}, work.controls)
     found = [version for version in versions if version.control in pairs]
     parts = work.parts([pairs[version.control] for version in found])
     try:

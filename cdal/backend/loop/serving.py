@@ -19,7 +19,7 @@ def serving_of(
 ) -> dict[str, ModelVersion]:
     """The versions that serve by the name of their control, in the order of the controls."""
     versions = serving_versions(session, project_id)
-    pairs = paired([version.control for version in versions], controls)
+    pairs = paired({version.control: version.classes for version in versions}, controls)
     found = {pairs[v.control].from_name: v for v in versions if v.control in pairs}
     return {c.from_name: found[c.from_name] for c in controls if c.from_name in found}
 
@@ -36,8 +36,8 @@ def serve(
 
 def adopt(session: Session, project_id: int, controls: Sequence[Control]) -> None:
     """Let versions bear the current name of their control, which people may have renamed."""
-    names = [version.control for version in serving_versions(session, project_id)]
-    for name, control in paired(names, controls).items():
+    known = {v.control: v.classes for v in serving_versions(session, project_id)}
+    for name, control in paired(known, controls).items():
         if name != control.from_name:
             of_name = ModelVersion.control == name
             session.execute(
