@@ -94,6 +94,8 @@ ALLOWED = {
         "spectree",
         "pydantic",
         "pydantic_settings",
+        # An extra; only the engine that is chosen is imported.
+        "ray",
         "sklearn",
         "sqlalchemy",
         "urllib3",

@@ -125,6 +125,16 @@ class ServerConfig(BaseSettings):
         "`redis://host:6379/0`; by default a file in the data folder.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="Where pools are scored and networks are trained in full: in the workers "
+        '("local"), or on a Ray cluster; see [scaling](scaling.md).',
+    )
+    ray_address: str = Field(
+        "auto",
+        description='The Ray cluster, as `host:port`; the worker runs on one of its nodes. "auto" '
+        "is the cluster that this machine belongs to.",
+    )
     weights_folder: Path | None = Field(
         None,
         description="Folder with pretrained weights, which come before those found elsewhere: "
@@ -219,6 +229,23 @@ class ServerConfig(BaseSettings):
     @classmethod
     def _check_database(cls, url: SecretStr | None) -> SecretStr | None:
         return _checked(url, DATABASES)
+
+    @field_validator("engine")
+    @classmethod
+    def _check_engine(cls, engine: str) -> str:
+        if engine == "ray" and find_spec("ray") is None:
+            raise ValueError("it needs a library: pip install 'label-studio-cdal[ray]'")
+        return engine
+
+    @field_validator("ray_address")
+    @classmethod
+    def _check_ray_address(cls, address: str) -> str:
+        if "://" in address:
+            raise ValueError(
+                'it is "auto" or host:port; Ray\'s own client (ray://) is not supported, so the '
+                "worker must run on a node of the cluster"
+            )
+        return address
 
     @field_validator("redis_url")
     @classmethod

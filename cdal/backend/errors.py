@@ -10,6 +10,7 @@ BackendError
     ImageError              an image cannot be fetched or decoded
         LargerError         because its file is larger than allowed
     ImagesAwayError         so many images are unavailable that the job waits for them
+    ClusterError            the Ray cluster does not answer; the job waits for it
     DamagedScoresError      kept scores are damaged; their images are scored again
     DataFolderError         the data folder or the database cannot be used
     BackupError             a backup cannot be made or checked
@@ -171,6 +172,15 @@ class ImagesAwayError(BackendError):
         super().__init__(
             f"{len(problems)} of {asked} images are unavailable now; task {task_id}: {first.reason}"
         )
+
+
+class ClusterError(BackendError):
+    """The Ray cluster does not answer, or has lost what a job computed on it."""
+
+    advice = (
+        "check that the Ray cluster runs and that the worker's machine is one of its nodes "
+        "(CDAL_RAY_ADDRESS); the backend tries again by itself."
+    )
 
 
 class DamagedScoresError(BackendError):

@@ -23,6 +23,7 @@ from cdal.models.errors import ModelError, Stopped
 from cdal.models.features import LabelledFeatures
 from cdal.models.head import HeadNetwork, fit_head
 from cdal.models.network import TaskNetwork
+from cdal.models.peers import Peers, average_gradients, total_of
 from cdal.models.recipe import Plan, Recipe, learning_rate_share
 from cdal.models.reports import FitProgress, FitReport, Metrics
 
@@ -56,6 +57,7 @@ def fit(
     progress: Callable[[FitProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
     companion: Companion | None = None,
+    peers: Peers | None = None,
 ) -> FitReport:
     """Train a network, starting from its current weights; only its head if its backbone is frozen.
 
@@ -68,6 +70,8 @@ def fit(
         progress: called after each epoch, and about once per second.
         stop: called before each step; True stops the training.
         companion: what learns beside the network, if all of its weights are trained.
+        peers: those that train copies of the network, on other images, at the same time. The batch
+            size is that of all together. Only the one that is given held-out images measures.
 
     Raises:
         ModelError: there are no images to learn from, they are features that the network does not
@@ -80,7 +84,7 @@ def fit(
         return fit_head(network, train, held_out, recipe, progress, stop)
     if isinstance(train, LabelledFeatures) or isinstance(held_out, LabelledFeatures):
         raise ModelError(f"{network.manifest.architecture} learns from images, not from features.")
-    return _fit_all(network, train, held_out, recipe, progress, stop, companion)
+    return _fit_all(network, train, held_out, recipe, progress, stop, companion, peers)
 
 
 def _fit_all(
@@ -91,6 +95,7 @@ def _fit_all(
     progress: Callable[[FitProgress], None],
     stop: Callable[[], bool],
     companion: Companion | None,
+    peers: Peers | None,
 ) -> FitReport:
     """Train all weights, see ``fit``."""
     rate = network.entry.learning_rate
@@ -98,7 +103,7 @@ def _fit_all(
         recipe = replace(recipe, learning_rate=rate)
     started = time.monotonic()
     plan = recipe.plan(
-        len(train),
+        len(train) if peers is None else total_of(peers, len(train)),
         network.device,
         network.image_size,
         network.manifest.pretrained,
@@ -107,12 +112,17 @@ def _fit_all(
     reporter = _ProgressReporter(plan, progress)
     images = network.read(train, stop, reporter.reading)
     measured = network.read(held_out, stop) if held_out is not None and len(held_out) else None
-    step = _Stepper(network, images.class_counts, recipe, plan, companion)
-    draws = Generator().manual_seed(recipe.seed)
+    counts = images.class_counts
+    step = _Stepper(
+        network, counts if peers is None else peers.sum(counts), recipe, plan, companion, peers
+    )
+    # Peers draw differently, since each has images of its own.
+    seed = recipe.seed if peers is None else recipe.seed + peers.rank
+    draws = Generator().manual_seed(seed)
     losses: list[float] = []
     history: list[Metrics] = []
     try:
-        with seeded(recipe.seed, network.device):
+        with seeded(seed, network.device):
             for epoch in range(1, plan.epochs + 1):
                 network.module.train()
                 order = batch_order(len(images), plan.steps_per_epoch, draws)
@@ -168,8 +178,10 @@ class _Stepper:
         recipe: Recipe,
         plan: Plan,
         companion: Companion | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self._network = network
+        self._peers = peers
         self._companion = companion
         self._steps = plan.steps
         self._objective = network.objective(counts, recipe)
@@ -204,6 +216,20 @@ class _Stepper:
         return loss
 
     def _gradients(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor | None:
+        """Compute the loss and, in place, everybody's mean gradients.
+
+        None if they do not fit into somebody's memory: one who split its batches alone would wait
+        for the others for ever.
+        """
+        loss = self._own_gradients(images, targets)
+        if self._peers is None:
+            return loss
+        if total_of(self._peers, loss is not None) < self._peers.count:
+            return None
+        average_gradients(self._peers, self._network.module.parameters())
+        return loss
+
+    def _own_gradients(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor | None:
         """Compute the loss and, in place, its gradients; None if they do not fit into memory."""
         self._optimiser.zero_grad(set_to_none=True)
         # Batch normalisation cannot train on a single image.

@@ -15,7 +15,7 @@ from support.offline import add_project, add_round, add_version, make_services, 
 from torch import Tensor, nn
 
 from cdal.backend.images.inputs import Inputs
-from cdal.backend.loop.score import score_images
+from cdal.backend.loop.inference import score_images
 from cdal.backend.services import LoadedNetworks, Services
 from cdal.backend.store.tables import Project
 from cdal.backend.web.model import CDALModel

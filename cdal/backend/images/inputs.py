@@ -126,21 +126,39 @@ class InputReader:
         self, network: HeadNetwork, items: Items, on_problem: OnProblem
     ) -> Iterator[Inputs]:
         unknown: list[tuple[int, object]] = []
-        left = iter(items)
+        yield from self.kept(network, items, unknown)
         try:
-            while some := list(islice(left, network.judged_at_once)):
-                addresses = [address_key(self._source, *item) for item in some]
-                contents = self._features.contents_at(addresses)
-                kept = self._features.get(network.extraction, contents)
-                if kept.rows:
-                    ids = [some[row][0] for row in kept.rows]
-                    of_them = [contents[row] for row in kept.rows]
-                    yield Inputs(ids, of_them, kept.sizes, kept.features)
-                known = set(kept.rows)
-                unknown += [item for row, item in enumerate(some) if row not in known]
             yield from self._first_look(network, unknown, on_problem)
         finally:
             self._features.flush()
+
+    def kept(
+        self, network: HeadNetwork, items: Items, unknown: list[tuple[int, object]]
+    ) -> Iterator[Inputs]:
+        """The images whose features are kept, in batches; the others are added to `unknown`."""
+        left = iter(items)
+        while some := list(islice(left, network.judged_at_once)):
+            addresses = [address_key(self._source, *item) for item in some]
+            contents = self._features.contents_at(addresses)
+            kept = self._features.get(network.extraction, contents)
+            if kept.rows:
+                ids = [some[row][0] for row in kept.rows]
+                of_them = [contents[row] for row in kept.rows]
+                yield Inputs(ids, of_them, kept.sizes, kept.features)
+            known = set(kept.rows)
+            unknown += [item for row, item in enumerate(some) if row not in known]
+
+    def keep(self, network: HeadNetwork, items: Items, seen: Inputs) -> None:
+        """Keep features that were computed elsewhere; `items` are the images of `seen`."""
+        of_images = zip(items, seen.contents, seen.sizes, seen.images, strict=True)
+        for item, content, size, features in of_images:
+            assert isinstance(features, ImageFeatures)  # noqa: S101 — a head's inputs
+            self._features.note(address_key(self._source, *item), content)
+            self._features.put(network.extraction, content, SeenImage(features, size))
+
+    def flush(self) -> None:
+        """Write the features that are new."""
+        self._features.flush()
 
     def _first_look(
         self, network: HeadNetwork, items: Sequence[tuple[int, object]], on_problem: OnProblem

@@ -9,6 +9,7 @@ import torch
 from cdal.backend.errors import (
     START_AGAIN,
     BackendError,
+    ClusterError,
     ImageError,
     ImagesAwayError,
     LabelStudioError,
@@ -66,7 +67,8 @@ def fault_of(error: Exception) -> Fault:
         # The next attempt leaves out an image that is gone for good, and says why.
         return Fault(error.reason, error.advice, passes=error.passes, again=not error.passes)
     if isinstance(error, BackendError):
-        return Fault(str(error), error.advice, passes=isinstance(error, ImagesAwayError))
+        passes = isinstance(error, (ClusterError, ImagesAwayError))
+        return Fault(str(error), error.advice, passes=passes)
     if isinstance(error, (ModelError, PoolError)):
         return Fault(str(error))
     if isinstance(error, torch.OutOfMemoryError):

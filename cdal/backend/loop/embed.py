@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cdal.backend.errors import ImageError
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.engines.choice import engine_of
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import NO_MODEL, UNTRAINED
@@ -90,7 +91,8 @@ def _embedded(
     ids: list[int] = []
     vectors: list[Tensor] = []
     enough = _Enough(work, current)
-    for batch in work.services.input_reader(work.project).batches(network, todo, problem):
+    reader = work.services.input_reader(work.project)
+    for batch in engine_of(work).inputs(reader, network, todo, problem):
         assert not isinstance(batch.images, Tensor)  # noqa: S101 — a head is given features
         ids += batch.ids
         vectors.append(network.vectors(batch.images).cpu())

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from cdal.backend.annotations.packing import pack
 from cdal.backend.images.inputs import Inputs
+from cdal.backend.loop.pool_scores import Scores
+from cdal.mixture_kind import MixtureKind
 from cdal.models import TaskNetwork, inference
 from cdal.models.predictions import Prediction
 
@@ -33,6 +35,9 @@ class PredictedBatch:
 
 Kept = TypeVar("Kept")
 
+Scored = tuple[Scores, list[dict[str, Any]]]
+"""The scores of some images, and their packed findings in the same order."""
+
 
 def infer(
     network: TaskNetwork, batches: Iterable[Inputs], keep: Callable[[PredictedBatch], Kept]
@@ -43,3 +48,20 @@ def infer(
         return keep(PredictedBatch(batch.ids, batch.sizes, prediction))
 
     return inference.infer(network, batches, keep_of)
+
+
+def score_images(
+    network: TaskNetwork, batches: Iterable[Inputs], kind: MixtureKind
+) -> Iterator[Scored]:
+    """Scores of images, a batch at a time; little of what a network says leaves the device.
+
+    Args:
+        network: the model.
+        batches: see `infer`.
+        kind: of the class mixtures.
+    """
+
+    def keep(batch: PredictedBatch) -> Scored:
+        return Scores.of(batch.ids, batch.prediction, kind), batch.findings()
+
+    return infer(network, batches, keep)

@@ -6,19 +6,18 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
 from cdal.backend.errors import DamagedScoresError, ImageError
-from cdal.backend.images.inputs import Inputs
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.embed import embed
+from cdal.backend.loop.engines.choice import engine_of
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
-from cdal.backend.loop.inference import PredictedBatch, infer
+from cdal.backend.loop.inference import Scored
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import UNFINISHED, begin_round, versions_of
 from cdal.backend.loop.versions import serve_last_good
@@ -27,7 +26,7 @@ from cdal.backend.store.events import note
 from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round, Task
 from cdal.mixture_kind import MixtureKind
-from cdal.models import ModelError, TaskNetwork, choose_device, load_network
+from cdal.models import ModelError, choose_device, load_network
 from cdal.models.detection.regions import MIN_CONFIDENCE
 
 log = logging.getLogger(__name__)
@@ -40,9 +39,6 @@ CHUNK_BYTES = 256 * 2**20
 
 AWAY_AFTER = 200
 """If this many images are away and none was scored before, the others are away as well."""
-
-Scored = tuple[Scores, list[dict[str, Any]]]
-"""The scores of some images, and their packed findings in the same order."""
 
 
 def run(work: Context) -> str:
@@ -132,23 +128,6 @@ def score_again(work: Context, damage: DamagedScoresError) -> str:
     return f"{damage} Its images are scored again"
 
 
-def score_images(
-    network: TaskNetwork, batches: Iterable[Inputs], kind: MixtureKind
-) -> Iterator[Scored]:
-    """Scores of images, a batch at a time; little of what a network says leaves the device.
-
-    Args:
-        network: the model.
-        batches: see `infer`.
-        kind: of the class mixtures.
-    """
-
-    def keep(batch: PredictedBatch) -> Scored:
-        return Scores.of(batch.ids, batch.prediction, kind), batch.findings()
-
-    return infer(network, batches, keep)
-
-
 def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]], total: int) -> int:
     """Score these images, and save scores and findings chunk by chunk.
 
@@ -172,8 +151,8 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
         if len(problems) == AWAY_AFTER and not done and len(todo) == total:
             refuse_if_away(work, problems, len(problems))
 
-    batches = reader.batches(network, todo, problem)
-    for scored in score_images(network, batches, mixture_kind_of(work, version)):
+    engine = engine_of(work)
+    for scored in engine.scored(reader, network, todo, mixture_kind_of(work, version), problem):
         chunk.append(scored)
         done += len(scored[0])
         if _is_full(chunk):

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import decide, read_facts
+from cdal.backend.loop.engines.choice import engine_of
 from cdal.backend.loop.gate import Serving, compare_with_serving, judge, judge_images
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.labelled_set import (
@@ -48,7 +49,6 @@ from cdal.models import (
     choose_device,
     choose_network,
     fingerprint,
-    fit,
     load_network,
     make_network,
 )
@@ -175,7 +175,7 @@ def learn(
     begun_with = _begun_with(serving, images) if continues else frozenset()
     train, held_out = split(images, work.settings.held_out, begun_with)
     recipe = recipe_of(work.settings)
-    report = fit(
+    report = engine_of(work).fit(
         network,
         train.prepared_for(network),
         held_out.prepared_for(network),

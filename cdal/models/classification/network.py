@@ -143,7 +143,9 @@ class ClassificationNetwork(ImageNetwork):
         # It brings scipy, which takes seconds, and few processes measure.
         from torchmetrics.classification import MulticlassConfusionMatrix
 
-        confusion = MulticlassConfusionMatrix(len(self.classes), validate_args=False)
+        confusion = MulticlassConfusionMatrix(
+            len(self.classes), validate_args=False, sync_on_compute=False
+        )
         loss = 0.0
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
         for batch, listed in images.batches(order):

@@ -60,6 +60,7 @@ class PrecisionMeter:
             from torchmetrics.detection import MeanAveragePrecision
 
             self._metric = MeanAveragePrecision(
+                sync_on_compute=False,
                 iou_thresholds=thresholds,
                 max_detection_thresholds=[1, 10, most],
                 extended_summary=True,

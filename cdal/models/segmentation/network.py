@@ -140,7 +140,7 @@ class SegmentationNetwork(TaskNetwork):
         from torchmetrics.classification import MulticlassConfusionMatrix
 
         confusion = MulticlassConfusionMatrix(
-            len(self.classes), ignore_index=IGNORED, validate_args=False
+            len(self.classes), ignore_index=IGNORED, validate_args=False, sync_on_compute=False
         ).to(self.device)
         loss = torch.zeros((), device=self.device)
         order = torch.split(torch.arange(len(images)), self.prediction_batch_size)
