@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -24,8 +25,8 @@ SOURCES = ("cdal", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, since a build leaves files behind."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the sdist, built from a copy, since a build leaves files."""
     copy = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -33,17 +34,35 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, copy / name, ignore=ignored)
         else:
             shutil.copy(ROOT / name, copy)
-    build = "import setuptools.build_meta as build; build.build_wheel('out')"
-    subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, capture_output=True)
-    (made,) = (copy / "out").glob("*.whl")
+    subprocess.run([sys.executable, "-c", BUILD], cwd=copy, check=True, capture_output=True)
+    return copy / "out"
+
+
+BUILD = "import setuptools.build_meta as b; b.build_wheel('out'); b.build_sdist('out')"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (made,) = built.glob("*.whl")
     return made
+
+
+def sources() -> set[str]:
+    files = (f for f in (ROOT / "cdal").rglob("*") if f.is_file() and f.suffix != ".pyc")
+    return {file.relative_to(ROOT).as_posix() for file in files}
 
 
 def test_the_wheel_holds_every_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as opened:
         packed = {name for name in opened.namelist() if ".dist-info/" not in name}
-    files = (f for f in (ROOT / "cdal").rglob("*") if f.is_file() and f.suffix != ".pyc")
-    assert packed == {file.relative_to(ROOT).as_posix() for file in files}
+    assert packed == sources()
+
+
+def test_a_wheel_can_be_built_from_the_sdist(built: Path) -> None:
+    (made,) = built.glob("*.tar.gz")
+    with tarfile.open(made) as opened:
+        packed = {name.partition("/")[2] for name in opened.getnames()}
+    assert packed >= {*sources(), "pyproject.toml", "README.md", "LICENSE"}
 
 
 @pytest.fixture

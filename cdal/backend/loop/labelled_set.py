@@ -299,7 +299,7 @@ def note_changed(
     if unseen:
         texts.append(
             f"{unseen} boxes are less than a pixel wide or high at the size that the network sees, "
-            "and were left out; a larger image_size would show them"
+            "and were left out; a larger image_size, or tile, would show them"
         )
     if said:
         more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
