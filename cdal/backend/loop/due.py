@@ -388,26 +388,30 @@ def full_training_is_due(
     project = session.get_one(Project, project_id)
     if project.paused_at is not None:
         return False
-    labels = count_labelled(session, project_id)
     given_up = _labels_when_given_up(session, project_id)
-    return any(
-        (
-            not is_backbone(serving.architecture)
-            or (device == "cuda" and labels >= FULL_TRAINING_LABELS)
-        )
-        and labels > max(given_up, _labels_in_full(session, serving)) * (1 + FULL_TRAINING_GROWTH)
-        for serving in serving_versions(session, project_id)
-    )
+    serving = serving_versions(session, project_id)
+    # With several controls, an image may be labelled for others alone.
+    labelled = count_labelled(session, project_id) if len(serving) == 1 else None
+    return any(_is_due_in_full(session, one, labelled, given_up, device) for one in serving)
 
 
-def _labels_in_full(session: Session, serving: ModelVersion) -> int:
-    """Labels that were known when all weights were last trained for a version's control."""
+def _is_due_in_full(
+    session: Session, serving: ModelVersion, labelled: int | None, given_up: int, device: str
+) -> bool:
+    """The same for the control of a serving version; its newest version knows how many labels there
+    are, unless `labelled` does.
+    """
     rows = session.execute(
         select(ModelVersion.architecture, ModelVersion.labels)
         .filter_by(project_id=serving.project_id)
         .where(of_control(serving.control))
-    )
-    return max((learnt for name, learnt in rows if not is_backbone(name)), default=0)
+        .order_by(ModelVersion.number)
+    ).all()
+    labels = rows[-1].labels if labelled is None else labelled
+    if is_backbone(serving.architecture) and (device != "cuda" or labels < FULL_TRAINING_LABELS):
+        return False
+    last = max((row.labels for row in rows if not is_backbone(row.architecture)), default=0)
+    return labels > max(last, given_up) * (1 + FULL_TRAINING_GROWTH)
 
 
 def _labels_when_given_up(session: Session, project_id: int) -> int:

@@ -90,6 +90,24 @@ def test_a_fully_trained_model_that_serves_goes_on_learning(
     assert is_due(services, project, "cpu") is due
 
 
+@pytest.mark.parametrize(("known", "due"), [(100, False), (111, True)])
+def test_labels_of_another_control_alone_are_none_to_go_on_learning_from(
+    services: Services, known: int, due: bool
+) -> None:
+    project = served_by(services, "mobilenet_v3_small", 300, 100)
+    for number in (2, 3):
+        add_version(services, project, number=number)
+    rows = [
+        ("pet", "mobilenet_v3_small", 100, True), ("boxes", HEAD, 300, True),
+        ("pet", HEAD, known, False),
+    ]  # fmt: skip
+    with services.store.transaction() as session:
+        for number, row in enumerate(rows, start=1):
+            found = session.get_one(ModelVersion, number)
+            found.control, found.architecture, found.labels, found.serves = row
+    assert is_due(services, project, "cpu") is due
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"training": "head"}, {"training": "full"}, {"network": HEAD}, {"pretrained": False}],

@@ -76,6 +76,15 @@ def test_rows() -> None:
     assert {len(getattr(some, field.name)) for field in fields(Scores)} == {2}
 
 
+def test_several_models_scores_of_the_same_images() -> None:
+    first, second = scores([7, 8, 9]), scores([9, 5, 7])
+    ours, theirs = Scores.of_the_same([first, second])
+    assert ours.task_ids.tolist() == theirs.task_ids.tolist() == [7, 9]
+    assert ours.features[:, 0].tolist() == [0, 6]
+    assert theirs.features[:, 0].tolist() == [6, 0]
+    assert Scores.of_the_same([first, first])[1] is first
+
+
 def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-20])
 
