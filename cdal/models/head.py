@@ -88,7 +88,7 @@ class HeadNetwork(TaskNetwork):
         if not isinstance(batch, Tensor):
             return batch
         kept = self.backbone.kept
-        keys = [image_key(image, self.use) for image in batch]
+        keys = [image_key(image, self.extraction) for image in batch]
         found = [kept.get(key) for key in keys]
         new = [row for row, features in enumerate(found) if features is None]
         if new:

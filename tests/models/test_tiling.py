@@ -230,6 +230,14 @@ class TestNetworks:
         names = [network("detection", tile).extraction for tile in (None, 128, 160)]
         assert len(set(names)) == 3
 
+    def test_features_that_are_kept_in_memory_are_those_of_its_tiles(self) -> None:
+        first, other = network("detection", 128), network("detection", 192)
+        image = first.prepare(noise(310, 500))[None]
+        assert torch.equal(image, other.prepare(noise(310, 500))[None])
+        first.features(image)
+        (kept,), (computed,) = other.features(image), other.look(image)
+        assert all(torch.equal(a, b) for a, b in zip(kept.maps, computed.maps, strict=True))
+
     def test_a_batch_has_fewer_images_if_each_may_have_many_tiles(self) -> None:
         assert network("detection").prediction_batch_size == 1
         assert network("detection", None).prediction_batch_size > 1
