@@ -11,7 +11,10 @@ from cdal.models.detection.regions import MIN_CONFIDENCE
 from cdal.selectors import (
     ClassMixtures,
     Region,
+    RegionMeans,
     Weights,
+    means_of_independent,
+    means_of_regions,
     mixtures_of_boxes,
     mixtures_of_independent,
     mixtures_of_logits,
@@ -49,3 +52,10 @@ class MixtureKind:
         if regions.ndim == 2:
             return mixtures_of_vectors(regions, self.weights, self.region, self.classes)
         return mixtures_of_logits(regions, self.weights, self.region, self.classes)
+
+
+def means_of(predicted: Prediction) -> RegionMeans:
+    """The means over the regions of each image of a batch."""
+    if isinstance(predicted, MultilabelPrediction):
+        return means_of_independent(predicted.probabilities)
+    return means_of_regions(predicted.regions)

@@ -47,7 +47,7 @@ class DataSet:
     """The data of a simulation.
 
     Attributes:
-        task: "classification", "segmentation" or "detection".
+        task: "classification", "segmentation", "detection" or "multilabel".
         classes: of the network; targets are indices into them.
         pool: training images, whose labels are hidden at first.
         test: images to measure on.

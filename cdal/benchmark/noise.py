@@ -16,10 +16,11 @@ class Noise:
 
     The class of an image, the class of a box, or all pixels of one class in a mask is wrong with
     probability ``share``, independently of the others; another class of its super-class takes its
-    place, as in the paper, or any other class if there are no super-classes.
+    place, as in the paper, or any other class if there are no super-classes. In multi-label
+    classification, an annotator is wrong about each class with this probability.
 
     Args:
-        task: "classification", "segmentation" or "detection".
+        task: of the network.
         classes: number of classes an annotator can choose from: the first ones.
         share: in [0, 1].
         seed: fixes which labels are wrong.
@@ -59,6 +60,9 @@ class Noise:
         if self._task == "detection":
             labels = self._mistaken(target[:, 4].long(), draws).to(target.dtype)
             return torch.cat([target[:, :4], labels[:, None]], 1)
+        if self._task == "multilabel":
+            wrong = torch.from_numpy(draws.random(len(target)) < self._share).to(target.device)
+            return torch.where(wrong, 1 - target, target)
         # For each class of the image, the class that its pixels are given.
         meant = self._mistaken(torch.arange(self._classes), draws)
         table = torch.arange(256, dtype=torch.uint8)

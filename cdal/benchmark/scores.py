@@ -18,12 +18,12 @@ from torch.nn import functional
 from cdal.benchmark.errors import BenchmarkError
 from cdal.benchmark.folder import SimulationFolder, read_json
 from cdal.benchmark.loaded_data import Loaded, LoadedFeatures
-from cdal.mixture_kind import MixtureKind
+from cdal.mixture_kind import MixtureKind, means_of
 from cdal.models import Prediction, TaskNetwork
 from cdal.models.features import ImageFeatures
 from cdal.models.head import HeadNetwork
 from cdal.models.inference import infer
-from cdal.selectors import ClassMixtures, Pool, means_of_regions
+from cdal.selectors import ClassMixtures, Pool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,7 @@ class Scores:
         """The pool a selector gets when these rows are labelled."""
         mixtures = self.mixtures[kind]
         # If background is a class of the mixtures, the images' means lack it.
-        more = mixtures.mixtures.shape[2] - self.probabilities.shape[1]
+        more = max(0, mixtures.mixtures.shape[2] - self.probabilities.shape[1])
         return Pool(
             mixtures=mixtures.mixtures,
             present=mixtures.present,
@@ -109,7 +109,7 @@ def score(
     """Score all images batch by batch; maps and boxes are not kept."""
 
     def keep(predicted: Prediction) -> Scores:
-        means = means_of_regions(predicted.regions)
+        means = means_of(predicted)
         return Scores(
             predicted.features,
             means.probabilities,

@@ -81,7 +81,7 @@ def _add_simulation(add: Callable[..., Any]) -> None:
     add("--out", type=Path, metavar="DIR", help="where to write results; run again to resume")
     add(
         "--task",
-        choices=("classification", "segmentation", "detection"),
+        choices=("classification", "segmentation", "detection", "multilabel"),
         help="default: the task the images are labelled for",
     )
     add(

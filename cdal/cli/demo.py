@@ -12,7 +12,7 @@ def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     demo = add_parser("demo", help="start a Label Studio with this backend, to try it out")
     demo.add_argument(
         "--task",
-        choices=("classification", "segmentation", "detection"),
+        choices=("classification", "segmentation", "detection", "multilabel"),
         help="what to label; default: the task the images are labelled for, or classification",
     )
     demo.add_argument(

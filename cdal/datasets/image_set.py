@@ -70,7 +70,7 @@ class ImageSet:
     """Labelled images for one task.
 
     Attributes:
-        task: "classification", "segmentation" or "detection".
+        task: "classification", "segmentation", "detection" or "multilabel".
         classes: the class names; targets are indices into them.
         examples: sorted by name.
     """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import torch
+from torch import Tensor
+
 from cdal.datasets import class_folders, coco, image_masks, voc, yolo
 from cdal.datasets.errors import DatasetError
-from cdal.datasets.image_set import ImageSet
+from cdal.datasets.image_set import Example, ImageSet
 from cdal.datasets.sources import Source, open_source
 
 Read = Callable[[Source, int], ImageSet]
@@ -33,14 +36,37 @@ class Layout:
     read: dict[str, Read]
 
 
+def _of_boxes(read: Read) -> dict[str, Read]:
+    """What reads boxes, or only which classes an image has boxes of."""
+    return {"detection": read, "multilabel": partial(_only_classes, read)}
+
+
 def _either(read: Callable[..., ImageSet]) -> dict[str, Read]:
     """What reads boxes, and masks where they are wanted."""
-    return {task: partial(read, task=task) for task in ("detection", "segmentation")}
+    boxes, masks = (partial(read, task=task) for task in ("detection", "segmentation"))
+    return {**_of_boxes(boxes), "segmentation": masks}
+
+
+def _only_classes(read: Read, source: Source, seed: int) -> ImageSet:
+    images = read(source, seed)
+    count = len(images.classes)
+    examples = [
+        replace(example, read_target=partial(_classes_in, example.read_target, count))
+        for example in images.examples
+    ]
+    return ImageSet("multilabel", images.classes, tuple(examples))
+
+
+def _classes_in(read_boxes: Callable[[Example], Tensor], count: int, example: Example) -> Tensor:
+    """Whether an image has boxes of each class, (C,) float32."""
+    found = torch.zeros(count)
+    found[read_boxes(example)[:, 4].long()] = 1
+    return found
 
 
 # Class folders come last, because the images of the other layouts are in folders too.
 LAYOUTS = (
-    Layout("VOC's layout", voc.NEEDED, voc.fits, {"detection": voc.read}),
+    Layout("VOC's layout", voc.NEEDED, voc.fits, _of_boxes(voc.read)),
     Layout("COCO's layout", coco.NEEDED, coco.fits, _either(coco.read)),
     Layout(
         "images with masks",

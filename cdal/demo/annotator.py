@@ -68,15 +68,17 @@ def truth(images: ImageSet, example: Example) -> list[Region]:
     target = example.target()
     if images.task == "classification":
         return choice(images.classes[int(target)])
+    if images.task == "multilabel":
+        return choice(*(images.classes[index] for index in target.nonzero().flatten().tolist()))
     if images.task == "segmentation":
         return painted(target, images.classes)
     return rectangles(target, images.classes, example.size())
 
 
-def choice(name: str) -> list[Region]:
-    """The result for an image of this class."""
+def choice(*names: str) -> list[Region]:
+    """The result for an image of these classes."""
     control = {"from_name": CONTROL, "to_name": IMAGE, "type": "choices"}
-    return [{**control, "value": {"choices": [name]}}]
+    return [{**control, "value": {"choices": list(names)}}] if names else []
 
 
 def painted(mask: Tensor, classes: Sequence[str]) -> list[Region]:

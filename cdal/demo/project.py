@@ -110,6 +110,11 @@ def choices_config(classes: Sequence[str]) -> str:
     return _config("Choices", "Choice", classes, ' choice="single" showInline="true"')
 
 
+def several_choices_config(classes: Sequence[str]) -> str:
+    """The labeling config for multi-label classification."""
+    return _config("Choices", "Choice", classes, ' choice="multiple" showInline="true"')
+
+
 def brush_config(classes: Sequence[str]) -> str:
     """The labeling config for segmentation with a brush."""
     return _config("BrushLabels", "Label", classes)
@@ -124,6 +129,7 @@ LABELING_CONFIGS: Mapping[str, Callable[[Sequence[str]], str]] = {
     "classification": choices_config,
     "segmentation": brush_config,
     "detection": rectangle_config,
+    "multilabel": several_choices_config,
 }
 """The functions that create the labeling config of each task."""
 

@@ -28,7 +28,9 @@ from cdal.demo.unattended import Unattended
 
 FOLDER = Path(".demo")
 SEED = 0
-DRAWN: Mapping[str, int] = {"classification": 600, "segmentation": 300, "detection": 300}
+DRAWN: Mapping[str, int] = {
+    "classification": 600, "segmentation": 300, "detection": 300, "multilabel": 300,
+}  # fmt: skip
 """How many scenes the demo draws to label by default."""
 ROUND_SECONDS = 3600.0
 
@@ -38,6 +40,7 @@ LABEL: Mapping[str, str] = {
     'and press\n   "Submit". Leave everything else unpainted.',
     "detection": "Choose a class and draw a box around an object; repeat this for every object, "
     'and press\n   "Submit". Submit an image without objects as it is.',
+    "multilabel": 'Choose every class that an image shows, and press "Submit".',
 }
 """How to label an image of each task."""
 

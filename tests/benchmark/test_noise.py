@@ -33,6 +33,15 @@ def test_it_is_fixed_by_seed_and_row() -> None:
     assert first != [int(other(row, label)) for row in rows]
 
 
+def test_each_class_of_an_image_may_be_wrong() -> None:
+    labels = torch.tensor([1.0, 0, 0])
+    assert Noise("multilabel", 3, 1.0, seed=0)(0, labels).tolist() == [0, 1, 1]
+    noise = Noise("multilabel", 3, 0.3, seed=0)
+    found = torch.stack([noise(row, labels) for row in range(2000)])
+    # Four standard deviations of 2,000 draws are 0.041.
+    assert found.mean(0).tolist() == pytest.approx([0.7, 0.3, 0.3], abs=0.041)
+
+
 def test_a_box_keeps_its_place() -> None:
     boxes = torch.tensor([[1.0, 2, 3, 4, 0], [5, 6, 7, 8, 1]])
     changed = Noise("detection", 2, 1.0, seed=0)(0, boxes)

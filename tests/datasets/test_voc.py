@@ -32,6 +32,14 @@ def test_by_hand(tmp_path: Path) -> None:
     assert (negative.shape, negative.dtype) == ((0, 5), torch.float32)
 
 
+def test_only_the_classes_of_an_images_boxes(tmp_path: Path) -> None:
+    images = open_images(make_folder(tmp_path, FILES), "multilabel")
+    assert (images.task, images.classes) == ("multilabel", ("cat", "dog"))
+    targets = [example.target() for example in images.examples]
+    assert [target.tolist() for target in targets] == [[1, 1], [0, 0], [1, 0]]
+    assert targets[0].dtype == torch.float32
+
+
 def test_boxes_are_clipped_and_empty_ones_dropped(tmp_path: Path) -> None:
     odd = annotation(("cat", 0, -5, 99, 10), ("cat", 50, 1, 60, 9), ("dog", 9, 9, 8, 20))
     images = open_images(make_folder(tmp_path, {**FILES, "Annotations/a.xml": odd}))

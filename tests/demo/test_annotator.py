@@ -80,12 +80,14 @@ def test_boxes_are_percentages_of_the_image() -> None:
 def test_an_image_without_objects_is_an_empty_annotation() -> None:
     assert painted(torch.full((2, 2), 255, dtype=torch.uint8), CLASSES) == []
     assert rectangles(torch.empty(0, 5), CLASSES, (2, 2)) == []
+    assert choice() == []
 
 
 @pytest.mark.parametrize(
     ("task", "target", "key", "labels"),
     [
         ("classification", torch.tensor(2), "choices", [["tree"]]),
+        ("multilabel", torch.tensor([1.0, 0, 1]), "choices", [["road", "tree"]]),
         ("segmentation", torch.tensor([[0, 1]], dtype=torch.uint8), "brushlabels",
          [["road"], ["car"]]),
         ("detection", torch.tensor([[0.0, 0, 1, 1, 1]]), "rectanglelabels", [["car"]]),

@@ -17,6 +17,7 @@ TAGS = {
     "classification": "Choices",
     "segmentation": "BrushLabels",
     "detection": "RectangleLabels",
+    "multilabel": "Choices",
 }
 
 

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from cdal.backend.errors import DamagedScoresError
 from cdal.backend.loop.score_files import ARRAYS, ScoreFile
-from cdal.mixture_kind import MixtureKind
-from cdal.models import MultilabelPrediction
+from cdal.mixture_kind import MixtureKind, means_of
 from cdal.models.predictions import Prediction
-from cdal.selectors import Pool, means_of_independent, means_of_regions, sparse_mixtures
+from cdal.selectors import Pool, sparse_mixtures
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,7 @@ class Scores:
             kind: of the class mixtures.
         """
         mixtures = kind.mixtures(prediction)
-        means = (
-            means_of_independent(prediction.probabilities)
-            if isinstance(prediction, MultilabelPrediction)
-            else means_of_regions(prediction.regions)
-        )
+        means = means_of(prediction)
         return cls(
             task_ids=torch.tensor(task_ids),
             probabilities=means.probabilities.cpu(),

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cdal.datasets import TASKS
 from cdal.demo.scenes.scene import CLASSES, Scene, draw_scene
 from cdal.models.predictions import IGNORED
 
-SIZES: Mapping[str, int] = {"classification": 96, "segmentation": 160, "detection": 160}
+SIZES: Mapping[str, int] = {
+    "classification": 96, "segmentation": 160, "detection": 160, "multilabel": 160,
+}  # fmt: skip
 """The side of a scene in pixels, by task; objects to paint or frame should not be tiny."""
 
 
@@ -37,12 +38,17 @@ def write_scenes(
         size: their side in pixels; None: the task's.
         progress: called with the completed share, in [0, 1].
     """
-    write = dict(zip(TASKS, (_in_class_folder, _with_mask, _with_annotation), strict=True))[task]
+    write = {
+        "classification": _in_class_folder,
+        "segmentation": _with_mask,
+        "detection": _with_annotation,
+        "multilabel": _with_annotation,  # which classes an image shows is read from its boxes
+    }[task]
     first_test = count - round(count * test_share)
     folder.mkdir(parents=True, exist_ok=True)
     if task == "segmentation":
         (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    if task == "detection":
+    if write is _with_annotation:
         for split, rows in (("train", range(first_test)), ("test", range(first_test, count))):
             _write(folder / f"ImageSets/Main/{split}.txt", "".join(f"{row:04}\n" for row in rows))
     for index in range(count):

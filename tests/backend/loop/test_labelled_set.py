@@ -255,6 +255,19 @@ def test_boxes_that_the_network_cannot_see_are_counted(
     assert all(text.startswith(f"{unseen} boxes") and "image_size" in text for text in said)
 
 
+@pytest.mark.parametrize(("learns_turns", "warnings"), [(False, 1), (True, 0)])
+def test_rotated_boxes_are_told_unless_they_are_learnt_as_such(
+    tmp_path: Path, learns_turns: bool, warnings: int
+) -> None:
+    boxes, turns = np.array([[0.1, 0.1, 0.5, 0.5]], np.float32), np.full((1, 2), 0.5, np.float32)
+    truth = BoxesTruth(("cat",), boxes, np.zeros(1, np.int64), turns, ("a rotated box",))
+    services = make_services(tmp_path)
+    work = make_work(services, add_project(services), FakeLabelStudio(), "train")
+    read = read_images(tmp_path, {1: truth}, sizes={1: (300, 400)})
+    note_changed(work, read, lambda height, width: (height, width), learns_turns)
+    assert len(events_of(work)) == warnings
+
+
 @pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", DEFAULT_BACKBONE])
 @pytest.mark.parametrize("size", [(3000, 4000), (4000, 300)])
 def test_boxes_that_are_counted_are_those_left_out(name: str, size: tuple[int, int]) -> None:

@@ -46,9 +46,10 @@ def test_written_scenes_are_read_back(tmp_path: Path, task: str) -> None:
 
 
 def test_each_task_has_its_size(tmp_path: Path) -> None:
-    for task in TASKS:
+    tasks = (*TASKS, "multilabel")
+    for task in tasks:
         write_scenes(tmp_path / task, task, 2, test_share=0.5)
         (file, *_) = (tmp_path / task).rglob("0000.png")
         assert file.is_file()
-    assert set(SIZES) == set(TASKS)
+    assert set(SIZES) == set(tasks)
     assert (tmp_path / "segmentation" / "classes.txt").read_text().split() == list(CLASSES)
