@@ -96,6 +96,14 @@ class ProjectSettings(BaseModel):
         description="Share of each round's images that are drawn at random. With it, the pages can "
         "estimate how many labels selection saves.",
     )
+    pool_sample: int | None = Field(
+        None,
+        ge=100,
+        le=1_000_000,
+        description="Unlabelled images that a round's model looks at, at most: half of them the "
+        "first of the ranking before, the others drawn at random in each round. It is for large "
+        "pools whose images take long to look at; by default all.",
+    )
     region: Literal["auto", "class", "image"] = Field(
         "auto",
         description='Class mixtures: one per pseudo-label ("class") or one per image ("image"); '

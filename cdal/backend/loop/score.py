@@ -18,6 +18,7 @@ from cdal.backend.loop.embed import embed
 from cdal.backend.loop.engines.choice import engine_of
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.inference import Scored
+from cdal.backend.loop.pool_sample import sampled
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import UNFINISHED, begin_round, versions_of
 from cdal.backend.loop.versions import serve_last_good
@@ -54,11 +55,14 @@ def run(work: Context) -> str:
         if current.model_version_id is None:
             return embed(work, current)
         versions = versions_of(session, current)
+        wanted = sampled(session, current, work.settings)
         tasks = session.execute(
             select(Task.task_id, Task.image)
             .where(Task.project_id == work.project.id)
             .order_by(Task.task_id)
         ).all()
+    if wanted is not None:
+        tasks = [row for row in tasks if row.task_id in wanted]
     pairs = paired({version.control: version.classes for version in versions}, work.controls)
     found = [version for version in versions if version.control in pairs]
     parts = work.parts([pairs[version.control] for version in found])

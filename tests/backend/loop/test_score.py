@@ -80,6 +80,16 @@ def test_only_what_is_new_is_scored(services: Services) -> None:
     assert kept(services).task_ids.tolist() == [1, 2, 3]
 
 
+def test_only_the_sample_of_a_large_pool_is_scored(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task_id in (1, 2, 3):
+        add_image(services, task_id)
+    monkeypatch.setattr(score, "sampled", lambda *_: {1, 3})
+    assert run(services) == "2 images scored"
+    assert kept(services).task_ids.tolist() == [1, 3]
+
+
 def test_everything_is_scored_again_for_other_class_mixtures(services: Services) -> None:
     add_image(services, 1)
     add_image(services, 2)
