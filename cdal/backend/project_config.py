@@ -161,10 +161,11 @@ TOGETHER = ("cdal-cs", "random", "entropy", "margin", "least-confidence")
 
 def _check_together(settings: ProjectSettings, controls: Sequence[Control]) -> None:
     if len(controls) > 1 and settings.selector not in TOGETHER:
+        name = one_line(controls[0].from_name)
         raise SettingsError(
             f'Setting "selector": "{settings.selector}" chooses images by the model of one '
             f"control, and here are {len(controls)}; name one in the setting "
-            f'"select_by", such as {{"select_by": "{controls[0].from_name}"}}, or choose one of '
+            f'"select_by", such as {{"select_by": "{name}"}}, or choose one of '
             f"{', '.join(TOGETHER)}."
         )
 

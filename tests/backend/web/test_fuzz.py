@@ -150,6 +150,7 @@ NAMES = (
     "network",
     "weights",
     "control",
+    "select_by",
     "pretrained",
     "learning_rate",
 )
