@@ -11,7 +11,8 @@ down_revision = "0016"
 
 def upgrade() -> None:
     """Add the columns."""
-    view: sa.Column[int] = sa.Column("second_look_view_id", sa.Integer())
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    view: sa.Column[int] = sa.Column("second_look_view_id", number)
     op.add_column("projects", view)
     tasks: sa.Column[object] = sa.Column(
         "second_look", sa.JSON(), nullable=False, server_default="[]"
