@@ -245,6 +245,8 @@ class ServerConfig(BaseSettings):
                 'it is "auto" or host:port; Ray\'s own client (ray://) is not supported, so the '
                 "worker must run on a node of the cluster"
             )
+        if address != "auto" and not re.fullmatch(r".+:\d{1,5}", address):
+            raise ValueError('it is "auto" or host:port, such as head:6379')
         return address
 
     @field_validator("redis_url")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +22,7 @@ from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.store import ImageSource, ImageStore
 from cdal.backend.jobs.faults import fault_of
 from cdal.backend.loop.engines.choice import engine_of
-from cdal.backend.loop.engines.cluster import in_background, our_errors
+from cdal.backend.loop.engines.cluster import connect, in_background, our_errors
 from cdal.backend.loop.engines.local import LocalEngine
 from cdal.backend.loop.engines.stages import (
     Fetcher,
@@ -164,6 +165,20 @@ def test_the_local_engine_is_the_default(tmp_path: Path) -> None:
 def test_an_address_of_rays_own_client_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="node of the cluster"):
         make_config(tmp_path, ray_address="ray://head:10001")
+
+
+def test_an_address_without_a_port_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="head:6379"):
+        make_config(tmp_path, ray_address="head")
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=address) as caught:
+            connect(address)
+    assert fault_of(caught.value).passes
 
 
 def test_ray_must_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
@@ -20,6 +21,8 @@ KNOWN = (BackendError, ModelError, Stopped, torch.OutOfMemoryError)
 
 LOOK_SECONDS = 0.5
 
+ANSWER_SECONDS = 5.0
+
 _connecting = Lock()
 
 Item = TypeVar("Item")
@@ -35,12 +38,24 @@ def connect(address: str) -> None:
         if ray.is_initialized():
             return
         try:
+            _check_it_answers(address)
             ray.init(address=address, log_to_driver=False, logging_level="warning")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             ray.shutdown()
             raise ClusterError(
                 f"The Ray cluster at {address} cannot be used: {_first_line(error)}"
             ) from error
+
+
+def _check_it_answers(address: str) -> None:
+    """Raise an `OSError` if nothing answers at ``host:port``, for which Ray would wait for minutes.
+
+    "auto" needs no check: Ray looks for the processes of a cluster on this machine.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
 def count_of(resource: str) -> int:
