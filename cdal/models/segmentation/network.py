@@ -182,11 +182,11 @@ class SegmentationNetwork(TaskNetwork):
 
         return loss
 
-    @torch.inference_mode()
     def _infer(self, batch: Tensor) -> tuple[Tensor, Tensor | Sequence[Tensor]]:
         """Features (B, D), and the logits of each image, (C, h, w)."""
         return self._infer_all(batch)
 
+    @torch.inference_mode()
     def _infer_all(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         with self.autocast():
             features, logits = self.module(self.normalise(batch))
