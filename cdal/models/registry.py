@@ -200,7 +200,7 @@ def make_network(
         default, shortfall = default_backbone(device, sources)
         architecture = default.record.name
     architecture, image_size = choose_network(
-        task, device, (), architecture, image_size or tile, "full", sources
+        task, device, (), architecture, tile if image_size is None else image_size, "full", sources
     )
     if tile is not None and (not is_backbone(architecture) or task in OF_IMAGES):
         raise ModelError(
