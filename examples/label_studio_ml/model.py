@@ -6,6 +6,7 @@ jobs are done by `cdal worker`, on the same MODEL_DIR.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from flask import request
@@ -41,6 +42,14 @@ class CDALModel(LabelStudioMLBase):
                 found = namesakes(session, _uid(body))
             self.model = Model(SERVICES, found[0]) if found else None
         self.set("model_version", self.model.model_version if self.model else "")
+
+    def set_extra_params(self, extra_params: Any) -> None:
+        """Keep the project's settings as JSON text, as the base class reads them.
+
+        Label Studio sends an object, which the base class does not keep.
+        """
+        is_text = isinstance(extra_params, str)
+        super().set_extra_params(extra_params if is_text else json.dumps(extra_params))
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **_: Any

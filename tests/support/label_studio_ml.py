@@ -1,12 +1,13 @@
 """A stand-in for label-studio-ml, which is not on the package index, and its adapter.
 
 `Base` does what version 2.0.1.dev0's LabelStudioMLBase does when a request makes a model, and `app`
-what its server does with requests.
+what its server does with requests. The adapter was also tried by hand with the real one.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +34,16 @@ class Base:
         return KEPT.get((self.project_id, key))
 
     def set(self, key: str, value: Any) -> None:
+        if not isinstance(value, str):
+            raise ValueError("Value must be a string")  # noqa: TRY004 — as there
         KEPT[self.project_id, key] = value
+
+    def set_extra_params(self, extra_params: Any) -> None:
+        self.set("extra_params", extra_params)
+
+    @property
+    def extra_params(self) -> Any:
+        return json.loads(self.get("extra_params") or "{}")
 
 
 def load_adapter(monkeypatch: pytest.MonkeyPatch, folder: Path, url: str, key: str) -> ModuleType:
@@ -67,6 +77,8 @@ def app(model_class: Any) -> Flask:
     def setup() -> Response:
         sent = request.get_json()
         model = model_class(project_id=sent["project"].split(".")[0], label_config=sent["schema"])
+        if sent.get("extra_params"):
+            model.set_extra_params(sent["extra_params"])
         return jsonify({"model_version": model.get("model_version")})
 
     @server.post("/predict")
