@@ -52,10 +52,10 @@ FEW = 0.05
 """Fewer new labels than this share of all are not worth a training while others may follow."""
 
 FULL_TRAINING_LABELS = 1000
-"""Where there is a GPU, all weights are trained after a head from this many labels on. With so many,
-full training gains 9 points of accuracy over a head, and with 300 hardly any (docs/training.md,
-"Full training from the installed weights"; VTAB-1k's tasks of 1,000 images agree: Jia et al., ECCV
-2022, table 1)."""
+"""Where there is a GPU, all weights are trained after a head from this many labels on. With so
+many, full training gains 9 points of accuracy over a head, and with 300 hardly any
+(docs/training.md, "Full training from the installed weights"); the tasks of VTAB-1k, which have
+1,000 images each, agree (Jia et al., ECCV 2022, table 1)."""
 
 FULL_TRAINING_GROWTH = 0.1
 """All weights are trained again once there are more labels by this share."""
