@@ -56,20 +56,18 @@ def run(work: Context) -> str:
             return embed(work, current)
         versions = versions_of(session, current)
         wanted = sampled(session, current, work.settings)
-        tasks = session.execute(
+        rows = session.execute(
             select(Task.task_id, Task.image)
             .where(Task.project_id == work.project.id)
             .order_by(Task.task_id)
         ).all()
-    if wanted is not None:
-        tasks = [row for row in tasks if row.task_id in wanted]
+    tasks = [(task, image) for task, image in rows if wanted is None or task in wanted]
     pairs = paired({version.control: version.classes for version in versions}, work.controls)
     found = [version for version in versions if version.control in pairs]
     parts = work.parts([pairs[version.control] for version in found])
     try:
         counts = [
-            _score_by(part, version, [(task_id, image) for task_id, image in tasks])
-            for part, version in zip(parts, found, strict=True)
+            _score_by(part, version, tasks) for part, version in zip(parts, found, strict=True)
         ]
     except ModelError:
         if not serve_last_good(work.services, work.project.id):
