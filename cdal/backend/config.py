@@ -345,6 +345,10 @@ class ServerConfig(BaseSettings):
         """Folder of a model version's weights."""
         return self.project_folder(project_id) / "versions" / str(number)
 
+    def unfinished_versions(self, project_id: int, job_id: int, attempt: int) -> Path:
+        """Folder in which an attempt at a job writes versions before they have numbers."""
+        return self.project_folder(project_id) / "versions" / f".job-{job_id}-{attempt}"
+
     def scores_folder(self, project_id: int, number: int) -> Path:
         """Folder of a model version's scores of the pool, or of those of `UNTRAINED`."""
         return self.project_folder(project_id) / "scores" / str(number)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ from cdal.backend.services import Services
 from cdal.backend.store.events import note
 from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.backend.store.folder import check_data_folder, folder_id
-from cdal.backend.store.leftovers import remove_leftovers
+from cdal.backend.store.leftovers import remove_leftovers, remove_unfinished_versions
 from cdal.backend.store.tables import Project, Worker
 from cdal.backend.supervisor import WORKER_VARIABLE
 from cdal.models import ModelError, choose_device
@@ -73,7 +72,12 @@ def _work(services: Services, presence: Presence, was_killed: bool) -> None:
     def ends() -> bool:
         return presence.lost.is_set() or (consumer is not None and consumer.stop_flag.is_set())
 
-    services.jobs.work_as(presence.number, lambda job_id: run_job(services, job_id, ends))
+    def work(job_id: int) -> None:
+        with presence.at_work() as begins:
+            if begins:
+                run_job(services, job_id, ends)
+
+    services.jobs.work_as(presence.number, work)
     huey = services.jobs.huey
     _forget_messages(huey)
     log_less()
@@ -122,10 +126,10 @@ def _recover(services: Services, presence: Presence, was_killed: bool) -> None:
         presence.bury(session)
         is_alone = session.scalar(select(func.count(Worker.id))) == 1
     resumed = services.jobs.recover(at_start=True)
-    removed = 0
+    removed = remove_unfinished_versions(services.config, services.store)
     if is_alone:  # what is unfinished is not being written by another
         services.images.remove_leftovers()
-        removed = remove_leftovers(services.config, services.store)
+        removed += remove_leftovers(services.config, services.store)
     with services.store.reading() as session:
         projects = session.scalars(select(Project.id)).all()
     for project_id in projects:
@@ -138,17 +142,26 @@ def _recover(services: Services, presence: Presence, was_killed: bool) -> None:
 
 
 def _take_over(services: Services, presence: Presence) -> None:
-    """After each heartbeat: do the jobs of workers that have died."""
+    """After each heartbeat: do the jobs of workers that have died, if this one was not thought to
+    have.
+    """
     if presence.lost.is_set():
-        log.error("Another worker took this one for dead and does its jobs; this one ends.")
-        signal.raise_signal(signal.SIGTERM)
-    if services.store.has_one_worker or presence.lost.is_set():
+        if not presence.entered:
+            log.warning("Others took this worker for dead and do its jobs; it stops them.")
+            return
+        services.jobs.recover(at_start=True)
+        presence.lost.clear()
+        log.warning("This worker was taken for dead; its jobs have stopped, and it works again.")
+        services.jobs.send_pending()
+    if services.store.has_one_worker:
         return
     with services.store.transaction() as session:
         dead = presence.bury(session)
     for number in dead:
         services.jobs.forget_worker(number)
     resumed = services.jobs.recover()
+    if dead:
+        remove_unfinished_versions(services.config, services.store)
     if dead or resumed:
         jobs = ", ".join(resumed) or "no job"
         with services.store.transaction() as session:

@@ -31,7 +31,7 @@ SETTINGS = {"budget": 4, "reserve": 3, "min_labels": 4, "epochs": 1, "image_size
 
 # One of each kind; an undisturbed round passes many more.
 SOME = (
-    "after rename in versions.save of train",
+    "after rename in versions._put_in_place of train",
     "after commit in score._save of score",
     "before commit in queue._new_edition of queue",
     "after import_predictions in queue._import of queue",

@@ -17,6 +17,8 @@ from cdal.backend.store.sqlite_file import make_private
 
 NAME = "cdal"
 AGAIN_S = 60.0
+WAIT_S = 30.0
+"""How long a writer of the file waits for another."""
 
 
 class JSONSerializer(Serializer):  # type: ignore[misc]
@@ -41,7 +43,8 @@ def open_messages(config: ServerConfig, worker: int = ONLY) -> Huey:
     name, common = f"{NAME}-{worker}", {"serializer": JSONSerializer(), "results": False}
     if config.redis_url is None:
         make_private(config.jobs_file)
-        return SqliteHuey(name, filename=str(config.jobs_file), **common)
+        # As the store: on a busy machine, the writers of all workers wait for each other.
+        return SqliteHuey(name, filename=str(config.jobs_file), timeout=WAIT_S, **common)
     return RedisHuey(name, url=config.redis_url.get_secret_value(), **common)
 
 

@@ -40,7 +40,9 @@ class Presence:
 
     Attributes:
         number: by which jobs and messages name it. PostgreSQL never gives one twice.
-        lost: set once others take this worker for dead, and its jobs may run elsewhere.
+        lost: set once others take this worker for dead, and its jobs may run elsewhere, until it
+            has returned.
+        entered: whether the others know of it, as of the last heartbeat.
     """
 
     def __init__(self, store: Store, number: int, folder: str) -> None:
@@ -48,11 +50,31 @@ class Presence:
         self._folder = folder
         self._has_beaten = False
         self.lost = threading.Event()
+        self.entered = True
+        self._jobs = 0
+        self._lock = threading.Lock()
         self._store = store
         self._heard_from_store = self._since = time.monotonic()
 
+    @contextmanager
+    def at_work(self) -> Iterator[bool]:
+        """Held while a job runs; yields whether it may begin, which it may not while `lost`."""
+        with self._lock:
+            begins = not self.lost.is_set()
+            self._jobs += begins
+        try:
+            yield begins
+        finally:
+            with self._lock:
+                self._jobs -= begins
+
     def beat(self) -> None:
-        """Tell the others that this worker is alive."""
+        """Tell the others that this worker is alive.
+
+        If they took it for dead, since its machine was suspended or had no time for it, it enters
+        again once its jobs have stopped.
+        """
+        is_entered = True
         with self._store.transaction() as session:
             if self._store.has_one_worker and not self._has_beaten:
                 session.execute(delete(Worker))  # one that was killed
@@ -64,11 +86,23 @@ class Presence:
                     update(Worker).filter_by(id=self.number).values(seen_at=_clock(session))
                 )
                 if not known.rowcount:
-                    self.lost.set()
+                    is_entered = self._enter_again(session)
         self._has_beaten = True
         if time.monotonic() - self._heard_from_store > LATE_SECONDS:
             self._since = time.monotonic()  # the store was away, for the others most likely, too
         self._heard_from_store = time.monotonic()
+        self.entered = is_entered
+
+    def _enter_again(self, session: Session) -> bool:
+        """Enter this worker again unless it has jobs that must stop first; returns whether."""
+        with self._lock:
+            self.lost.set()
+            if self._jobs:
+                return False
+        entered = _this_worker(session, self._folder)
+        entered.id = self.number
+        session.add(entered)
+        return True
 
     def bury(self, session: Session) -> list[int]:
         """Forget the workers that have died; returns their numbers."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,13 +21,11 @@ from cdal.backend.services import Services
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import of_control, serving_versions
 from cdal.backend.store.tables import ClassMetrics, ModelVersion
+from cdal.durable import sync_folder
 from cdal.models import Metrics, ModelError, TaskNetwork, check_weights, choose_device
 from cdal.models.classification.stochastic import Committee
 
 OVERTAKEN = "is kept but does not serve, since another was chosen to serve while it was trained"
-
-_saving = threading.Lock()
-"""Held while a version gets its number: a head and a whole network may be trained together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +62,42 @@ def save(work: Context, made: Sequence[New], background: bool = False) -> str:
     Returns:
         What has become of them, in words.
     """
-    with _saving:
-        for number, new in enumerate(made, start=_next_number(work)):
-            new.version.number, new.version.control = number, new.control.from_name
-            folder = work.services.config.version_folder(work.project.id, number)
-            # Left by a training that was killed right here.
-            shutil.rmtree(folder, ignore_errors=True)
-            new.network.save(folder, new.version.fingerprint)
-            if new.committee is not None:
-                new.committee.save(folder)
+    config = work.services.config
+    unfinished = config.unfinished_versions(work.project.id, work.job.id, work.job.attempts)
+    try:
+        folders = [_write(new, unfinished / str(part)) for part, new in enumerate(made)]
+        # A head and a whole network may be saved together, by two workers. They get their numbers
+        # where there is one writer at a time.
         with work.services.store.transaction() as session:
             work.check_cancelled(session)
-            for new in made:
+            first = _next_number(session, work.project.id)
+            for number, (new, folder) in enumerate(zip(made, folders, strict=True), start=first):
+                new.version.number, new.version.control = number, new.control.from_name
+                _put_in_place(folder, config.version_folder(work.project.id, number))
                 _record(work, session, new)
             if not background:
                 _go_on(work, session, [new.version for new in made])
             elif any(new.version.promoted for new in made):
                 begin_round(session, work.services.jobs, work.project.id)
-        forget_old_weights(work)  # a refreshed order makes a version per few labels
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    forget_old_weights(work)  # a refreshed order makes a version per few labels
     return "; ".join(f"model version {new.version.number} {new.version.verdict}" for new in made)
+
+
+def _write(new: New, folder: Path) -> Path:
+    """Write what was trained to a new folder, and return it."""
+    new.network.save(folder, new.version.fingerprint)
+    if new.committee is not None:
+        new.committee.save(folder)
+    return folder
+
+
+def _put_in_place(folder: Path, place: Path) -> None:
+    """Rename a written folder; one that is there was left by a worker that was killed here."""
+    shutil.rmtree(place, ignore_errors=True)
+    folder.rename(place)
+    sync_folder(place.parent)
 
 
 def _record(work: Context, session: Session, new: New) -> None:
@@ -132,10 +147,9 @@ def _class_metrics(version_id: int, metrics: Metrics) -> ClassMetrics:
     )
 
 
-def _next_number(work: Context) -> int:
-    with work.services.store.reading() as session:
-        query = select(func.max(ModelVersion.number)).filter_by(project_id=work.project.id)
-        return (session.scalar(query) or 0) + 1
+def _next_number(session: Session, project_id: int) -> int:
+    newest = session.scalar(select(func.max(ModelVersion.number)).filter_by(project_id=project_id))
+    return (newest or 0) + 1
 
 
 def serve_last_good(services: Services, project_id: int) -> bool:

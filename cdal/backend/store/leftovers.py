@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import select
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.store.database import Store
-from cdal.backend.store.tables import ModelVersion, Project
+from cdal.backend.store.tables import Job, ModelVersion, Project
 
 
 def remove_leftovers(config: ServerConfig, store: Store) -> int:
@@ -18,7 +18,23 @@ def remove_leftovers(config: ServerConfig, store: Store) -> int:
 
     Call it while nothing is trained or scored: at the start of the only worker.
     """
-    found = list(_leftovers(config, store))
+    return _remove(list(_leftovers(config, store)))
+
+
+def remove_unfinished_versions(config: ServerConfig, store: Store) -> int:
+    """Remove the model versions that workers were writing when they died; returns how many.
+
+    Unlike `remove_leftovers`, it may be called while other workers train.
+    """
+    # Listed before the store is read: what is begun later is not in the list.
+    found = list((config.data_folder / "projects").glob("*/versions/.job-*"))
+    with store.reading() as session:
+        running = session.scalars(select(Job).filter_by(state="running")).all()
+    written = {config.unfinished_versions(j.project_id, j.id, j.attempts) for j in running}
+    return _remove([path for path in found if path not in written])
+
+
+def _remove(found: Sequence[Path]) -> int:
     for path in found:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -40,7 +56,7 @@ def _leftovers(config: ServerConfig, store: Store) -> Iterator[Path]:
         if project.name not in projects:  # it was being forgotten
             yield project
             continue
-        # Unfinished weights are in a folder whose name begins with a dot.
+        # Those with unfinished weights have names that begin with a dot.
         for folder in [*project.glob("versions/*"), *project.glob("scores/*")]:
             if (project.name, folder.name) not in known:
                 yield folder

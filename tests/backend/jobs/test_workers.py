@@ -151,9 +151,7 @@ def bury(services: Services, presence: Presence) -> list[int]:
         return presence.bury(session)
 
 
-def test_what_a_worker_does_that_was_taken_for_dead_has_no_effect(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_worker_does_that_was_taken_for_dead_has_no_effect(begin: Begin) -> None:
     (first, one), (second, two) = begin(), begin()
     project = add_project(first)
     job_id = first.jobs.ask(project.id, "train", "test")
@@ -175,14 +173,60 @@ def test_what_a_worker_does_that_was_taken_for_dead_has_no_effect(
     assert running(first) == {"train 1": one.number}
     with first.store.reading() as session:
         assert session.get_one(Job, job_id).progress == 0
-    signals = []
-    monkeypatch.setattr("signal.raise_signal", signals.append)
+    one.beat()
+    assert not one.lost.is_set()
+
+
+def test_one_that_was_taken_for_dead_stops_its_jobs_and_works_again(begin: Begin) -> None:
+    (first, one), (second, two) = begin(), begin()
+    add_project(first)
+    train, sync = (first.jobs.ask(1, kind, "test") for kind in ("train", "sync"))
+    with two.at_work() as begins:
+        assert begins
+        assert second.jobs.claim(train) is not None
+        assert second.jobs.claim(sync) is not None
+        make_late(first, two)
+        watch_for(one, LATE_SECONDS + 1)
+        _take_over(first, one)
+        assert first.jobs.claim(train) is not None
+        for _ in range(2):  # a step that takes long
+            two.beat()
+            _take_over(second, two)
+            assert two.lost.is_set()  # which the job is told at its next step
+            with two.at_work() as begins:
+                assert not begins
+    with first.store.reading() as session:
+        assert [worker.id for worker in living(session)] == [one.number]
+    messages(second)
     two.beat()
     assert two.lost.is_set()
     _take_over(second, two)
-    assert len(signals) == 1  # it ends
-    one.beat()
-    assert not one.lost.is_set()
+    assert not two.lost.is_set()
+    with first.store.reading() as session:
+        assert [worker.id for worker in living(session)] == [one.number, two.number]
+    assert running(first) == {"train 1": one.number}
+    assert messages(second) == [sync]
+    with two.at_work() as begins:
+        assert begins
+    assert second.jobs.claim(sync) is not None
+    two.beat()
+    _take_over(second, two)
+    assert running(first) == {"train 1": one.number, "sync 1": two.number}
+
+
+def test_a_job_that_could_not_be_put_back_runs_again_when_its_worker_returns(begin: Begin) -> None:
+    (first, one), (second, two) = begin(), begin()
+    add_project(first)
+    train = first.jobs.ask(1, "train", "test")
+    assert second.jobs.claim(train) is not None
+    make_late(first, two)
+    watch_for(one, LATE_SECONDS + 1)
+    assert bury(first, one) == [two.number]  # and was killed before it put back the job
+    messages(second)
+    two.beat()
+    _take_over(second, two)
+    assert running(first) == {}
+    assert messages(second) == [train]
 
 
 def test_workers_of_two_data_folders_do_not_share_a_database(begin: Begin, tmp_path: Path) -> None:
@@ -224,6 +268,24 @@ def test_unfinished_files_of_a_living_worker_are_left_alone(begin: Begin, tmp_pa
         session.query(Worker).filter(Worker.id != two.number).delete()
     _recover(second, two, was_killed=False)
     assert not unfinished.exists()
+
+
+def test_what_a_worker_was_writing_when_it_died_is_removed_by_another(begin: Begin) -> None:
+    (first, one), (second, two) = begin(), begin()
+    written = {}
+    for project, (services, _) in enumerate(((first, one), (second, two)), start=1):
+        add_project(first, uid=f"{project}.1", label_studio_id=project)
+        job = services.jobs.claim(first.jobs.ask(project, "train", "test"))
+        assert job is not None
+        written[project] = first.config.unfinished_versions(project, job.id, job.attempts)
+        (written[project] / "0").mkdir(parents=True)
+    _take_over(first, one)
+    assert all(folder.exists() for folder in written.values())
+    make_late(first, two)
+    watch_for(one, LATE_SECONDS + 1)
+    _take_over(first, one)
+    assert written[1].exists()
+    assert not written[2].exists()
 
 
 def test_the_pages_say_where_they_run(begin: Begin) -> None:

@@ -42,7 +42,7 @@ from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store import tables
 from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round
-from cdal.models import BACKGROUND, TaskNetwork, make_network
+from cdal.models import BACKGROUND, TaskNetwork, load_network, make_network
 
 # Settings.
 
@@ -184,6 +184,31 @@ def test_one_that_was_overtaken_by_a_rollback_does_not_serve(tmp_path: Path) -> 
         assert serving_id(session) == first.id
         begun = session.scalars(select(Round)).one()
     assert begun.model_version_id == first.id != second.id
+
+
+def test_two_that_are_saved_at_the_same_time_get_different_numbers(tmp_path: Path) -> None:
+    """As a head and a whole network may be, by two workers."""
+    services = make_services(tmp_path)
+    project = add_project(services)
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    network, new = new_version(project)
+
+    class Overtaken:
+        """Another worker saves a version while this one is written."""
+
+        def save(self, folder: Path, fingerprint: str) -> None:
+            network.save(folder, fingerprint)
+            add_version(services, project, number=1)
+            network.save(services.config.version_folder(project.id, 1), "the other's")
+
+    made = New(work.control, Overtaken(), new, None, VersionImages(frozenset()), None)  # type: ignore[arg-type]
+    save(work, [made])
+    assert new.number == 2
+    versions = services.config.version_folder(project.id, 1).parent
+    assert sorted(folder.name for folder in versions.iterdir()) == ["1", "2"]
+    networks = [load_network(versions / name, torch.device("cpu")) for name in ("1", "2")]
+    written = [saved.manifest.data_fingerprint for saved in networks]
+    assert written == ["the other's", new.fingerprint]
 
 
 def coloured(red: int) -> str:
