@@ -138,6 +138,7 @@ BACKEND_LAYERS = (
     {"reports"},
     {"loop"},
     {"services"},
+    {"loaded_networks"},
     {"jobs"},
     {"label_studio"},
     {"store"},

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-
-import torch
 
 from cdal.backend.addresses import AllowedHosts, server_address
 from cdal.backend.config import ServerConfig
@@ -22,10 +17,11 @@ from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.clients import Clients
 from cdal.backend.label_studio.remembered import Memory, Remembered
+from cdal.backend.loaded_networks import LoadedNetworks
 from cdal.backend.logs import never_show
 from cdal.backend.store.database import Store
 from cdal.backend.store.tables import Project
-from cdal.models import TaskNetwork, WeightSources, choose_device, free_memory, load_network
+from cdal.models import WeightSources
 from cdal.models.feature_store import FeatureStore
 
 THUMBNAIL_CACHE_BYTES = 256 << 20
@@ -121,56 +117,3 @@ def _no_token(url: str, home: str | None) -> LabelStudioError:
 
 def _sources(config: ServerConfig) -> WeightSources:
     return WeightSources(config.weights_folder, config.downloads, config.downloads_folder)
-
-
-log = logging.getLogger(__name__)
-
-CPU = torch.device("cpu")
-
-
-class LoadedNetworks:
-    """The networks that were requested last."""
-
-    KEPT = 2
-
-    def __init__(self, device: str, sources: WeightSources | None = None) -> None:
-        self._device = device
-        self._sources = sources
-        self._lock = threading.Lock()
-        self._loaded: dict[Path, TaskNetwork] = {}
-
-    def get(self, folder: Path) -> TaskNetwork:
-        """The network in a folder; on the CPU if the GPU's memory is full.
-
-        Raises:
-            ModelError: it cannot be loaded.
-        """
-        with self._lock:
-            network = self._loaded.pop(folder, None) or self._load(folder)
-            self._loaded[folder] = network  # the last one is the most recently used
-            while len(self._loaded) > self.KEPT:
-                self._loaded.pop(next(iter(self._loaded)))
-            return network
-
-    def move_to_cpu(self, folder: Path) -> TaskNetwork:
-        """The network in a folder, from now on on the CPU: a training needs the whole GPU.
-
-        Raises:
-            ModelError: it cannot be loaded.
-        """
-        with self._lock:
-            self._loaded.pop(folder, None)
-            free_memory()
-            network = self._on(folder, CPU)
-            self._loaded[folder] = network
-            return network
-
-    def _load(self, folder: Path) -> TaskNetwork:
-        try:
-            return self._on(folder, choose_device(self._device))
-        except torch.OutOfMemoryError:
-            log.warning("The GPU's memory is full; unseen images are predicted on the CPU.")
-        return self._on(folder, CPU)
-
-    def _on(self, folder: Path, device: torch.device) -> TaskNetwork:
-        return load_network(folder, device, sources=self._sources)

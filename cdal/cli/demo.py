@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
@@ -53,12 +54,24 @@ def _run(arguments: argparse.Namespace) -> int:
             once=arguments.once,
             budget=arguments.budget,
             selector=arguments.selector,
+            why_refused=_why_refused,
         )
     )
 
 
+def _why_refused(labeling_config: str, settings: Mapping[str, Any]) -> str | None:
+    """Ask the backend's own rules, before a server starts and the demo's folder remembers."""
+    from cdal.backend.errors import ConfigError
+    from cdal.backend.project_config import ProjectConfig
+
+    try:
+        ProjectConfig.parse(labeling_config, dict(settings))
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be a number from 1, not "{text[:40]}"')
+    return int(text)

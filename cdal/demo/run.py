@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from label_studio_sdk.core.api_error import ApiError
@@ -45,6 +46,10 @@ LABEL: Mapping[str, str] = {
 """How to label an image of each task."""
 
 
+WhyRefused = Callable[[str, Mapping[str, Any]], str | None]
+"""Why the backend would refuse a labeling config with these settings; None if it accepts them."""
+
+
 @dataclass(slots=True)
 class Options:
     """The options of `cdal demo`."""
@@ -57,6 +62,7 @@ class Options:
     budget: int | None
     selector: str | None = None
     folder: Path = FOLDER
+    why_refused: WhyRefused = lambda *_: None
 
 
 def run(options: Options) -> int:
@@ -92,6 +98,7 @@ def _run(options: Options, console: Console) -> None:
     images = open_images(options.images, options.task) if options.images else None
     if state is None:
         task = images.task if images else options.task or TASKS[0]
+        _check(options, task, images.classes if images else ("any",))
         state = State.fresh(source, task, options.budget, options.selector)
         state.save(folder)
     require_free(state.label_studio_port)
@@ -127,6 +134,13 @@ def _run(options: Options, console: Console) -> None:
         with _uninterrupted(), step(console, "Stopping the backend and Label Studio"):
             backend.stop()
             label_studio.stop()
+
+
+def _check(options: Options, task: str, classes: Sequence[str]) -> None:
+    settings = {} if options.selector is None else {"selector": options.selector}
+    why = options.why_refused(LABELING_CONFIGS[task](classes), settings)
+    if why is not None:
+        raise DemoError(why)
 
 
 def _drawn(folder: Path, task: str, limit: int | None, console: Console) -> ImageSet:

@@ -15,8 +15,9 @@ from support.offline import add_project, add_round, add_version, make_services, 
 from torch import Tensor, nn
 
 from cdal.backend.images.inputs import Inputs
+from cdal.backend.loaded_networks import LoadedNetworks
 from cdal.backend.loop.inference import score_images
-from cdal.backend.services import LoadedNetworks, Services
+from cdal.backend.services import Services
 from cdal.backend.store.tables import Project
 from cdal.backend.web.model import CDALModel
 from cdal.mixture_kind import MixtureKind
@@ -77,8 +78,8 @@ def test_an_unseen_image_is_predicted_on_the_cpu(
             raise FULL
         return load_network(folder, device)
 
-    monkeypatch.setattr("cdal.backend.services.load_network", full)
-    monkeypatch.setattr("cdal.backend.services.choose_device", torch.device)
+    monkeypatch.setattr("cdal.backend.loaded_networks.load_network", full)
+    monkeypatch.setattr("cdal.backend.loaded_networks.choose_device", torch.device)
     assert LoadedNetworks("cuda").get(folder).device == torch.device("cpu")
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cdal.cli import main
 from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer
-from cdal.demo.run import Options, run
+from cdal.demo.run import FOLDER, Options, run
 from cdal.demo.scenes.files import write_scenes
 from cdal.demo.state import State
 
@@ -59,3 +60,17 @@ def test_another_task_than_the_existing_demos(
         run(options(tmp_path, None, None))
     assert (tmp_path / "d/drawn/JPEGImages/0000.png").is_file()
     assert len(list((tmp_path / "d/images/pictures").iterdir())) == 8
+
+
+@pytest.mark.parametrize("given", [["--selector", "vaal"], ["--task", "detection"]])
+def test_a_selector_that_a_project_may_not_have(
+    given: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The folder would remember it, and Label Studio's refusal came a minute later."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--selector", "bald", *given]) == 1
+    assert 'Setting "selector"' in capsys.readouterr().out
+    assert not (tmp_path / FOLDER).exists()

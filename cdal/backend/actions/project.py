@@ -13,7 +13,7 @@ from cdal.backend.annotations.control import Control
 from cdal.backend.errors import ActionError, ConfigError
 from cdal.backend.jobs.kinds import KINDS
 from cdal.backend.loop.rounds import MADE_BY, unfinished_round
-from cdal.backend.loop.serving import serve
+from cdal.backend.loop.serving import serve, serving_of
 from cdal.backend.project_config import ProjectConfig, paired
 from cdal.backend.services import Services
 from cdal.backend.store.events import note
@@ -88,12 +88,11 @@ def roll_back(services: Services, project_id: int, number: int, by: str) -> Done
         ).one_or_none()
     if version is None:
         raise ActionError(f"There is no model version {number} of project {project_id}.", 404)
-    controls = _check_network(services, project, version)
-    control = paired({version.control: version.classes}, controls)[version.control]
+    control, controls = _control_of(services, project, version)
     with services.store.transaction() as session:
         project = find_project(session, project_id)
         version = session.get_one(ModelVersion, version.id)
-        if version.serves:
+        if serving_of(session, project.id, controls).get(control.from_name) is version:
             raise ActionError(f"Model version {number} already serves.")
         serve(session, version, control, controls)
         said = f"Model version {number} serves, by {requester(by)}"
@@ -167,13 +166,13 @@ def forget(services: Services, project_id: int, by: str) -> Done:
     )
 
 
-def _check_network(
+def _control_of(
     services: Services, project: Project, version: ModelVersion
-) -> Sequence[Control]:
-    """Refuse a version that cannot be loaded or was trained for another task.
+) -> tuple[Control, Sequence[Control]]:
+    """The control that a version would serve, and all of the project.
 
-    Returns:
-        The project's controls.
+    Raises:
+        ActionError: the version cannot be loaded, or was trained for another task.
     """
     folder = services.config.version_folder(project.id, version.number)
     try:
@@ -184,10 +183,10 @@ def _check_network(
     except (ModelError, ConfigError) as error:
         reason = str(error).replace(str(services.config.data_folder), "the data folder")
         raise ActionError(f"Model version {version.number} cannot serve: {reason}") from None
-    task = paired({version.control: version.classes}, controls)[version.control].task
-    if network.task != task:
+    control = paired({version.control: version.classes}, controls)[version.control]
+    if network.task != control.task:
         raise ActionError(
             f"Model version {version.number} cannot serve: it was trained for {network.task}, and "
-            f"the project's labels are now for {task}."
+            f"the project's labels are now for {control.task}."
         )
-    return controls
+    return control, controls

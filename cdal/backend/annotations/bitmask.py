@@ -1,8 +1,7 @@
 """Segmentation in Label Studio's format: `BitmaskLabels`, one PNG per region as a data: address.
 
 Label Studio's page stretches the PNG over the image and shows its alpha alone: black where the
-region is, transparent elsewhere. As with brushes, a pixel belongs to the region from half of the
-mask's largest alpha on.
+region is, transparent elsewhere. What a mask covers is decided as with brushes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from PIL import Image
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import DAMAGED, WITHOUT_PIXEL, Labelled, Reading, Region
-from cdal.backend.annotations.masks import LabelMap, Mask, read_shapes, resize
+from cdal.backend.annotations.masks import LabelMap, Mask, covered_by, read_shapes, resize
 from cdal.backend.annotations.painted import regions_of_masks
 from cdal.backend.images.embedded import embedded_bytes, is_embedded
 from cdal.backend.settings import ProjectSettings
@@ -60,10 +59,9 @@ class BitmaskShape:
                 alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         except Exception:  # noqa: BLE001 — what Pillow raises on damaged files is not documented
             return DAMAGED
-        most = int(alpha.max())
-        if most == 0:
+        mask = covered_by(alpha)
+        if mask is None:
             return WITHOUT_PIXEL
-        mask = (alpha >= (most + 1) // 2).view(np.uint8)
         covered = resize(mask, target.shape) > 0
         target[covered] = self.label
         return None if covered.any() else WITHOUT_PIXEL

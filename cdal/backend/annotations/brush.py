@@ -1,8 +1,7 @@
 """Segmentation in Label Studio's format: `BrushLabels`, one run-length encoded mask per region.
 
-The mask is an image of four channels, of which only the last, alpha, counts. Brushes have soft
-edges; a pixel belongs to the region from half of the mask's largest alpha on: Label Studio's page
-writes up to 255, the SDK's `contour2rle` 100.
+The mask is an image of four channels, of which only the last, alpha, counts; `masks.covered_by`
+says from which alpha on a pixel belongs to the region.
 """
 
 from __future__ import annotations

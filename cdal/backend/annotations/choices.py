@@ -12,12 +12,13 @@ from torch import Tensor
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Reading, Region, regions_of
+from cdal.backend.annotations.whole_image import WholeImage, choices_region
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import Classification
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceTruth:
+class ChoiceTruth(WholeImage):
     """The class of an image."""
 
     label: str
@@ -34,17 +35,9 @@ class ChoiceTruth:
         """The one label."""
         return frozenset({self.label})
 
-    def unseen(self, height: int, width: int) -> int:  # noqa: ARG002
-        """A class has no size, so nothing is too small."""
-        return 0
-
     def target(self, height: int, width: int) -> Tensor:  # noqa: ARG002 — at any size
         """Its index, () int64."""
         return torch.tensor(self.index)
-
-    def fit(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
-        """The target; nothing is left out."""
-        return self.target(height, width), ()
 
     def digest(self) -> str:
         """The label."""
@@ -52,7 +45,7 @@ class ChoiceTruth:
 
 
 @dataclass(frozen=True, slots=True)
-class VotedTruth:
+class VotedTruth(WholeImage):
     """The classes of an image about which annotators do not agree.
 
     Attributes:
@@ -79,18 +72,10 @@ class VotedTruth:
             label for label, votes in zip(self.labels, self.votes, strict=True) if votes == most
         )
 
-    def unseen(self, height: int, width: int) -> int:  # noqa: ARG002
-        """A class has no size, so nothing is too small."""
-        return 0
-
     def target(self, height: int, width: int) -> Tensor:  # noqa: ARG002 — at any size
         """The share of the votes of each label, (C,) float32."""
         votes = torch.tensor(self.votes, dtype=torch.float32)
         return votes / votes.sum()
-
-    def fit(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
-        """The target; nothing is left out."""
-        return self.target(height, width), ()
 
     def digest(self) -> str:
         """The labels and their votes."""
@@ -109,15 +94,7 @@ def to_result(
     label = classes[finding.label]
     if label not in control.labels or finding.confidence < (control.score_threshold or 0):
         return []
-    return [
-        {
-            "from_name": control.from_name,
-            "to_name": control.to_name,
-            "type": "choices",
-            "value": {"choices": [label]},
-            "score": round(finding.confidence, 4),
-        }
-    ]
+    return [choices_region(control, [label], finding.confidence)]
 
 
 def read(

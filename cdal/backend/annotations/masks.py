@@ -222,6 +222,15 @@ def read_shapes(
     return Reading(None if nothing else truth, tuple(left_out), sizes_of(found))
 
 
+def covered_by(alpha: npt.NDArray[np.uint8]) -> Mask | None:
+    """1 from half of the largest alpha on, 0 below it, in the same shape; None if every alpha is 0.
+
+    Brushes have soft edges. Label Studio's page writes up to 255, the SDK's `contour2rle` 100.
+    """
+    most = int(alpha.max(initial=0))
+    return None if most == 0 else (alpha >= (most + 1) // 2).view(np.uint8)
+
+
 def enlarge(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
     """A label map at another size: each pixel gets the class that covers most of its surroundings.
 

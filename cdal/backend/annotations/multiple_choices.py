@@ -15,12 +15,13 @@ from torch import Tensor
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.format import Reading, Region, labels_of, regions_of
+from cdal.backend.annotations.whole_image import WholeImage, choices_region
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import CHOSEN, Multilabel
 
 
 @dataclass(frozen=True, slots=True)
-class ChoicesTruth:
+class ChoicesTruth(WholeImage):
     """Which classes an image has.
 
     Attributes:
@@ -38,17 +39,9 @@ class ChoicesTruth:
         said = zip(self.labels, self.shares, strict=True)
         return frozenset(label for label, share in said if share >= CHOSEN)
 
-    def unseen(self, height: int, width: int) -> int:  # noqa: ARG002
-        """A class has no size, so nothing is too small."""
-        return 0
-
     def target(self, height: int, width: int) -> Tensor:  # noqa: ARG002 — at any size
         """The shares, (C,) float32."""
         return torch.tensor(self.shares, dtype=torch.float32)
-
-    def fit(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
-        """The target; nothing is left out."""
-        return self.target(height, width), ()
 
     def digest(self) -> str:
         """The labels that somebody chose, and their shares."""
@@ -72,15 +65,7 @@ def to_result(
     }
     if not found:
         return []
-    return [
-        {
-            "from_name": control.from_name,
-            "to_name": control.to_name,
-            "type": "choices",
-            "value": {"choices": list(found)},
-            "score": round(sum(found.values()) / len(found), 4),
-        }
-    ]
+    return [choices_region(control, list(found), sum(found.values()) / len(found))]
 
 
 def read(

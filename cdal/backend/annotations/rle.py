@@ -16,6 +16,8 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
+from cdal.backend.annotations.masks import covered_by
+
 CHANNELS = 4
 
 HEADER_BITS = 53
@@ -35,7 +37,7 @@ def has_bytes(rle: bytes) -> bool:
 
 
 def decode_mask(rle: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8] | None:
-    """The pixels with at least half of the largest alpha: 1 inside and 0 outside, (H, W).
+    """The pixels that the mask covers, see `covered_by`: 1 inside and 0 outside, (H, W).
 
     Args:
         rle: the encoding, for which ``has_bytes`` is true.
@@ -50,11 +52,9 @@ def decode_mask(rle: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8] | No
     values, lengths = _runs(rle)
     ends = np.minimum(lengths.cumsum(), values_in(rle)) // CHANNELS
     counts = np.diff(ends, prepend=0)  # of each run, the alphas
-    most = int(values.max(initial=0, where=counts > 0))
-    if most == 0:
-        return None
-    inside = (values >= (most + 1) // 2).view(np.uint8)
-    return inside.repeat(counts).reshape(size)
+    some = counts > 0
+    inside = covered_by(values[some])
+    return None if inside is None else inside.repeat(counts[some]).reshape(size)
 
 
 def _runs(rle: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
