@@ -53,10 +53,7 @@ def check(network: TaskNetwork, exported: Exported, run: Run) -> float:
         CheckError: they differ.
     """
     worst = 0.0
-    tile = network.manifest.tile
-    # Exported layers see an image as a whole, so it must be no larger than a tile.
-    shapes = exported.fits and tile is None
-    for image in _images(tile or network.image_size, shapes):
+    for image in _images(network, exported):
         prepared = network.prepare(image)[None]
         prediction = network.predict(prepared)
         outputs = run(network_input(network, prepared, exported))
@@ -67,21 +64,29 @@ def check(network: TaskNetwork, exported: Exported, run: Run) -> float:
 
 
 def network_input(network: TaskNetwork, prepared: Tensor, exported: Exported) -> Tensor:
-    """A prepared image, (1, 3, S, S) uint8, as what was written takes it."""
+    """A prepared image, (1, 3, H, W) uint8, as what was written takes it."""
     normalised = network.normalise(prepared).contiguous()
     if not exported.fits:
         return normalised
     rows, columns = _shown(prepared, exported)
     height, width = on_grid((rows, columns))
-    normalised[:, :, rows:] = 0
-    normalised[:, :, :, columns:] = 0
-    return normalised[:, :, :height, :width].contiguous()
+    normalised = normalised[:, :, :rows, :columns]
+    return functional.pad(normalised, (0, width - columns, 0, height - rows))
 
 
-def _images(side: int, fits: bool) -> list[Tensor]:
-    """Smooth noise, since white noise is grey to a network: a square, and half a square."""
+def _images(network: TaskNetwork, exported: Exported) -> list[Tensor]:
+    """Smooth noise, since white noise is grey to a network.
+
+    A square, and half a square; of networks that see tiles, some beside each other, and some below.
+    """
     draws = torch.Generator().manual_seed(0)
-    shapes = [(side, side), (max(32, side // 64 * 32), side)] if fits else [(side, side)] * 2
+    side = network.image_size
+    shapes = [(side, side)] * 2
+    if exported.tiling is not None:
+        tile = exported.tiling.tile
+        shapes = [(tile // 2, 2 * tile), (3 * tile // 2, tile)]
+    elif exported.fits:
+        shapes = [(side, side), (max(32, side // 64 * 32), side)]
     coarse = torch.rand((2, 3, 8, 8), generator=draws) * 255
     return [
         functional.interpolate(one[None], shape, mode="bilinear")[0].to(torch.uint8)

@@ -38,8 +38,9 @@ def describe(
             "colours": "RGB",
             "size": manifest.image_size,
             # "fit": the longer side becomes `size`, and both are padded at the bottom and the right
-            # with 0, after the normalisation, to a multiple of `multiple`.
-            "resize": "fit" if exported.fits else "stretch",
+            # with 0, after the normalisation, to a multiple of `multiple`. "scale": the same, but
+            # both sides become `scale` times as long.
+            **_resizing(exported),
             "multiple": GRID if exported.fits else manifest.image_size,
             "mean": list(manifest.mean),
             "std": list(manifest.std),
@@ -47,3 +48,10 @@ def describe(
         "outputs": {name: list(axes) for name, axes in exported.outputs.items()},
         "thresholds": {"score": score_threshold},
     }
+
+
+def _resizing(exported: Exported) -> dict[str, Any]:
+    tiling = exported.tiling
+    if tiling is not None:
+        return {"resize": "scale", "scale": tiling.side / tiling.tile}
+    return {"resize": "fit" if exported.fits else "stretch"}

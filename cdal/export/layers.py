@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import batched_nms
 
+from cdal.export.tiles import Grid
 from cdal.models import DetectionNetwork, TaskNetwork
-from cdal.models.backbone import Backbone
 from cdal.models.classification.network import ImageNetwork
 from cdal.models.classification.pooled import PooledHead
 from cdal.models.dense_head import STRIDE, DenseHeadNetwork
@@ -25,6 +25,7 @@ from cdal.models.detection.head import BEFORE_NMS, OVERLAP, DetectionHead
 from cdal.models.detection.places import Places
 from cdal.models.segmentation.head import SegmentationHead
 from cdal.models.segmentation.network import Segmenter, enlarge
+from cdal.models.tiling import Tiling
 
 
 class Exported(nn.Module):
@@ -34,12 +35,14 @@ class Exported(nn.Module):
         outputs: their names, and the names of their axes.
         fits: whether images keep their aspect ratio, in which case it takes any height and width
             that are multiples of 32, instead of being resized to a square.
+        tiling: how it sees an image in tiles; None: as a whole.
         takes_several: whether it takes several images at once.
     """
 
     outputs: ClassVar[dict[str, tuple[str, ...]]]
     fits: ClassVar[bool] = False
-    takes_several: ClassVar[bool] = True
+    takes_several: bool = True
+    tiling: Tiling | None = None
 
 
 class Probabilities(Exported):
@@ -84,21 +87,34 @@ class PixelProbabilities(Exported):
 class Maps(nn.Module):
     """The standardised maps of a backbone, as a dense head takes them."""
 
-    def __init__(self, backbone: Backbone, standardise: nn.ModuleList) -> None:
+    def __init__(self, network: DenseHeadNetwork) -> None:
         super().__init__()
+        backbone, standardise = network.backbone, network.dense.standardise
+        self.tiling = network.tiling
         self.backbone = backbone.module
         self.standardise = standardise
         # Not as an attribute of its own, which would register the same layers again.
         self._look = backbone.maps
         self._averaged = [max(1, STRIDE // stride) for stride in backbone.strides]
+        self.strides = [max(STRIDE, stride) for stride in backbone.strides]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps (N, channels, H / stride, W / stride), whose strides are at least 8."""
-        levels = zip(self._look(images), self._averaged, self.standardise, strict=True)
-        return [
-            standardise(functional.avg_pool2d(level, side) if side > 1 else level)
-            for level, side, standardise in levels
-        ]
+        levels = zip(self.levels(images), self.standardise, strict=True)
+        return [standardise(level) for level, standardise in levels]
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """The maps as the backbone makes them, merged if it sees tiles."""
+        if self.tiling is None:
+            return self.of_squares(images)
+        grid = Grid.of(self.tiling, images)
+        seen = self.of_squares(grid.cut(images))
+        return [grid.merged(level, s) for level, s in zip(seen, self.strides, strict=True)]
+
+    def of_squares(self, images: Tensor) -> list[Tensor]:
+        """The maps of images that are seen as a whole."""
+        levels = zip(self._look(images), self._averaged, strict=True)
+        return [functional.avg_pool2d(lev, side) if side > 1 else lev for lev, side in levels]
 
 
 class HeadPixelProbabilities(Exported):
@@ -109,8 +125,10 @@ class HeadPixelProbabilities(Exported):
 
     def __init__(self, network: SegmentationHead) -> None:
         super().__init__()
-        self.maps = Maps(network.backbone, network.dense.standardise)
+        self.maps = Maps(network)
         self.head = network.module
+        self.tiling = network.tiling
+        self.takes_several = network.tiling is None
 
     def forward(self, images: Tensor) -> Tensor:
         """Probabilities (N, C, H, W) float32."""
@@ -123,12 +141,13 @@ class HeadBoxes(Exported):
 
     outputs: ClassVar = {"boxes": ("K", "4"), "labels": ("K",), "scores": ("K",)}
     fits: ClassVar = True
-    takes_several: ClassVar = False
+    takes_several = False
 
     def __init__(self, network: DetectionHead) -> None:
         super().__init__()
-        self.maps = Maps(network.backbone, network.dense.standardise)
+        self.maps = Maps(network)
         self.head = network.module
+        self.tiling = network.tiling
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (K, 4) in pixels, labels (K,) int64, scores (K,) float32."""
@@ -140,10 +159,11 @@ class HeadBoxes(Exported):
         boxes = places.boxes(distances[0]).clamp(min=0).minimum(limits)
         # Sorted, not "the best 1,000": a small image has fewer.
         scores, order = logits[0].sigmoid().flatten().sort(descending=True)
-        scores, order = scores[:BEFORE_NMS], order[:BEFORE_NMS]
+        tiles = 1 if self.tiling is None else Grid.of(self.tiling, images).count()
+        scores, order = scores[: BEFORE_NMS * tiles], order[: BEFORE_NMS * tiles]
         classes = logits.shape[2]
         boxes, labels = boxes[order // classes], order % classes
-        kept = batched_nms(boxes, scores, labels, OVERLAP)[:MAX_BOXES]
+        kept = batched_nms(boxes, scores, labels, OVERLAP)[: MAX_BOXES * tiles]
         kept = kept[scores[kept] > MIN_SCORE]
         return boxes[kept], labels[kept], scores[kept]
 
@@ -152,7 +172,7 @@ class Boxes(Exported):
     """An image (1, 3, S, S) to its K boxes, the most confident first."""
 
     outputs: ClassVar = HeadBoxes.outputs
-    takes_several: ClassVar = False
+    takes_several = False
 
     def __init__(self, network: DetectionNetwork) -> None:
         super().__init__()

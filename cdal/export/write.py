@@ -50,19 +50,13 @@ def export(
         The largest difference of a probability between the network and what was written.
 
     Raises:
-        ExportError: the folder exists, a library is missing, the format does not suit the network,
-            or the network finds rotated boxes.
+        ExportError: the folder exists, a library is missing, or the network finds rotated boxes.
         CheckError: what was written does not say what the network says.
     """
     if folder.exists():
         raise ExportError(f"{folder} already exists; name a new folder.")
     if isinstance(network, DetectionHead) and network.is_turning:
         raise ExportError("This model finds rotated boxes, which no export format has.")
-    if network.manifest.tile is not None and file_format != "safetensors":
-        raise ExportError(
-            f"A model that sees images in tiles cannot be exported as {file_format}; use "
-            "safetensors."
-        )
     exported = layers_of(network)
     description = describe(network, exported, file_format, score_threshold)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -136,11 +136,15 @@ class Tiling:
             square[:, : part.shape[1], : part.shape[2]] = part
         return squares
 
+    @property
+    def step(self) -> int:
+        """The most pixels from a tile to the next one."""
+        return self.side - GRID * max(2, round(OVERLAP * self.side / GRID))
+
     def _count(self, length: int) -> int:
         """The number of tiles along an axis."""
         grid = GRID * math.ceil(length / GRID)
-        step = self.side - GRID * max(2, round(OVERLAP * self.side / GRID))
-        return 1 + max(0, math.ceil((grid - self.side) / step))
+        return 1 + max(0, math.ceil((grid - self.side) / self.step))
 
     def _spans(self, length: int) -> list[Span]:
         """The tiles along an axis, spread evenly, with their edges on the grid."""

@@ -11,12 +11,16 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cdal.cli import main
 from cdal.export import CheckError, ExportError, export, open_export
-from cdal.export.check import check
+from cdal.export.check import check, network_input
 from cdal.export.layers import layers_of, named
+from cdal.export.tiles import Axis
 from cdal.models import ModelError, TaskNetwork, make_network
+from cdal.models.dense_head import DenseHeadNetwork
+from cdal.models.tiling import Tiling
 
 pytestmark = pytest.mark.slow
 
@@ -40,10 +44,15 @@ BODY = {
 }
 
 
-def network(task: str, head: bool) -> TaskNetwork:
+def network(task: str, head: bool, tile: int | None = None) -> TaskNetwork:
     """An untrained network that nevertheless finds something."""
     made = make_network(
-        task, None if head else NETWORKS[task], CLASSES, SIDE, pretrained="auto" if head else False
+        task,
+        None if head else NETWORKS[task],
+        CLASSES,
+        tile or SIDE,
+        pretrained="auto" if head else False,
+        tile=tile,
     )
     draws = torch.Generator().manual_seed(1)
     for name, weights in made.module.named_parameters():
@@ -109,10 +118,47 @@ def test_what_says_something_else_is_not_kept(tmp_path: Path) -> None:
         check(made, exported, moved)
 
 
-def test_a_model_that_sees_tiles_is_exported_for_cdal_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", DENSE)
+def test_a_model_that_sees_tiles_is_exported_with_them(task: str, tmp_path: Path) -> None:
+    """The export is traced with one tile, and checks itself on images of several."""
+    made = network(task, head=True, tile=128)
+    assert export(made, tmp_path / "out", "onnx") < 0.02
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert (about["input"]["resize"], about["input"]["scale"]) == ("scale", 1.0)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    outputs = session.run(None, {"images": np.zeros((1, 3, 288, 416), np.float32)})
+    assert outputs[0].shape[-2:] == (288, 416) if task == "segmentation" else outputs[0].size
+
+
+@pytest.mark.parametrize("size", [(64, 96), (160, 96), (290, 410)])
+def test_the_maps_of_tiles_are_merged_as_by_the_network(size: tuple[int, int]) -> None:
+    made = network("segmentation", head=True, tile=128)
+    assert isinstance(made, DenseHeadNetwork)
+    noise = torch.rand((1, 3, 8, 8), generator=torch.Generator().manual_seed(0)) * 255
+    image = functional.interpolate(noise, size, mode="bilinear")[0].to(torch.uint8)
+    prepared = made.prepare(image)[None]
+    exported = layers_of(made)
+    with torch.inference_mode():
+        maps = exported.maps.levels(network_input(made, prepared, exported))  # type: ignore[operator, union-attr]
+    for merged, wanted in zip(maps, made.look(prepared)[0].maps, strict=True):
+        # The network keeps features in half precision.
+        torch.testing.assert_close(merged[0], wanted.float(), rtol=0.01, atol=0.01)
+
+
+def test_where_tiles_lie_is_the_same_by_tensors() -> None:
+    """For 80 lengths each, with several sizes and sides of a tile."""
+    for side, tile in ((96, 96), (128, 100), (256, 640), (480, 480)):
+        tiling = Tiling(tile, side)
+        for length in range(32, 400 * 32, 160):
+            axis = Axis.of(tiling, torch.tensor(length))
+            spans = tiling._spans(length)
+            assert axis.starts.tolist() == [span.start for span in spans]
+            assert axis.borders.tolist() == [span.first for span in spans]
+            assert int(axis.places[-1, -1]) + 1 == length
+
+
+def test_a_model_that_sees_tiles_predicts_files(tmp_path: Path) -> None:
     made = make_network("detection", None, CLASSES, tile=128)
-    with pytest.raises(ExportError, match="tiles"):
-        export(made, tmp_path / "out", "onnx")
     export(made, tmp_path / "out", "safetensors")
     for number, size in enumerate(((60, 40), (300, 200))):
         Image.new("RGB", size, "red").save(tmp_path / f"{number}.png")
