@@ -159,7 +159,7 @@ class HeadBoxes(Exported):
         boxes = places.boxes(distances[0]).clamp(min=0).minimum(limits)
         # Sorted, not "the best 1,000": a small image has fewer.
         scores, order = logits[0].sigmoid().flatten().sort(descending=True)
-        tiles = 1 if self.tiling is None else Grid.of(self.tiling, images).count()
+        tiles = 1 if self.tiling is None else Grid.of(self.tiling, images).number()
         scores, order = scores[: BEFORE_NMS * tiles], order[: BEFORE_NMS * tiles]
         classes = logits.shape[2]
         boxes, labels = boxes[order // classes], order % classes

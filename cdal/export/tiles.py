@@ -5,7 +5,7 @@ All tiles of an image have the same size, and are seen at once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -32,11 +32,11 @@ class Axis(NamedTuple):
         """The tiles of an axis of this length, () int64, a multiple of ``GRID``."""
         over = (length - tiling.side).clamp(min=0)
         gaps = (over + tiling.step - 1).div(tiling.step, rounding_mode="floor")
-        numbers = torch.arange(gaps + 1, dtype=torch.float64, device=length.device)
+        numbers = up_to(gaps + 1).double()
         starts = GRID * (numbers * over / gaps.clamp(min=1) / GRID).round().long()
         middles = (starts[:-1] + tiling.side + starts[1:]).div(2 * GRID, rounding_mode="floor")
         side = length.clamp(max=tiling.side)
-        places = starts[:, None] + torch.arange(side, device=length.device)
+        places = starts[:, None] + up_to(side)
         return cls(starts, places, torch.cat([starts[:1], GRID * middles]))
 
     def sources(self, stride: int) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ class Axis(NamedTuple):
             stride: of the map.
         """
         count = (self.places[-1, -1] + 1).div(stride, rounding_mode="floor")
-        places = torch.arange(count, device=self.starts.device)
+        places = up_to(count)
         tiles = (stride * places[:, None] >= self.borders).long().sum(1) - 1
         return tiles, places - self.starts[tiles].div(stride, rounding_mode="floor")
 
@@ -63,7 +63,7 @@ class Grid(NamedTuple):
         size = torch._shape_as_tensor(image)
         return cls(Axis.of(tiling, size[2]), Axis.of(tiling, size[3]))
 
-    def count(self) -> Tensor:
+    def number(self) -> Tensor:
         """The number of tiles, () int64."""
         return (
             torch._shape_as_tensor(self.down.starts)[0]
@@ -89,3 +89,8 @@ class Grid(NamedTuple):
         at = (tiles * maps.shape[2] + rows[1][:, None]) * maps.shape[3] + columns[1]
         taken = maps.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, at.flatten())
         return taken.reshape(1, at.shape[0], at.shape[1], maps.shape[1]).permute(0, 3, 1, 2)
+
+
+def up_to(count: Tensor) -> Tensor:
+    """The numbers below a count, () int64: (count,) int64."""
+    return torch.arange(cast(int, count))  # of the tensor itself, which a trace follows
