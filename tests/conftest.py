@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import os
+import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests reach nothing outside this machine, nor do the servers that they start.
 os.environ["CDAL_DOWNLOADS"] = "false"
 
-# How long an example takes to make or to check decides nothing.
-settings.register_profile("cdal", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes to make or to check decides nothing, and neither does chance: the
+# examples are the same in every run.
+settings.register_profile(
+    "cdal", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("cdal")
 
 # Fixtures that start servers or a browser, or train for seconds: a test that uses one is slow.
@@ -55,6 +60,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Processes take whole files, in order: the long ones first, so that all end at the same time.
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What a test draws without a generator of its own depends on no test before it."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_collection_finish() -> None:

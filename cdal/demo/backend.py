@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,8 @@ class BackendServer(ServerProcess):
         """Wait until a project's status meets a condition, and return that status.
 
         Raises:
-            DemoError: a job failed, the backend stopped, or the time ran out.
+            DemoError: a job failed and none of its kind has succeeded since, the backend stopped,
+                or the time ran out.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -93,12 +94,27 @@ class BackendServer(ServerProcess):
             if status is not None:
                 if reached(status):
                     return status
-                failed = next((job for job in status["jobs"] if job["state"] == "failed"), None)
+                failed = _failed(status["jobs"])
                 if failed is not None:
                     raise DemoError(f'The job "{failed["kind"]}" failed: {failed["error"]}')
                 watch(status)
             time.sleep(0.2)
         raise DemoError(f"Timed out after {seconds:.0f} s waiting for: {what}. See {self.log}.")
+
+
+def _failed(jobs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The newest job that failed and that no later one of its kind made good.
+
+    Args:
+        jobs: the newest first.
+    """
+    made_good: set[str] = set()
+    for job in jobs:
+        if job["state"] == "failed" and job["kind"] not in made_good:
+            return job
+        if job["state"] == "done":
+            made_good.add(job["kind"])
+    return None
 
 
 def round_is_open(number: int) -> Callable[[dict[str, Any]], bool]:

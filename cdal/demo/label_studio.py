@@ -77,7 +77,7 @@ class LabelStudioServer(ServerProcess):
     def sign_up(self, email: str, password: str) -> str:
         """Create another user, as a person would in the browser; returns the user's token."""
         with httpx.Client(
-            base_url=self.url, follow_redirects=True, timeout=30.0, verify=NO_TLS
+            base_url=self.url, follow_redirects=True, timeout=120.0, verify=NO_TLS
         ) as browser:
             page = browser.get("/user/signup/")
             found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)

@@ -98,7 +98,7 @@ def test_two_rounds_on_servers(
     # Both web processes give the same answers, and predict with the weights that the worker wrote.
     scenario.wait_for_round(3)
     scenario.settle()
-    assert second.status(scenario.number) == first.status(scenario.number)
+    scenario.wait("the same answers", lambda status: second.status(scenario.number) == status)
     tasks = [
         {"id": None, "data": {"image": task.data["image"]}}
         for task in scenario.project.sdk.tasks.list(project=scenario.number, page_size=3).items

@@ -12,6 +12,7 @@ from cdal.demo.backend import BackendServer
 from support.processes import PATIENCE
 
 PATIENCE_MS = 1000 * PATIENCE
+expect.set_options(timeout=PATIENCE_MS)
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 
@@ -41,7 +42,7 @@ class Admin:
 
     def sees(self, text: str, where: str = "main") -> None:
         """Wait until a text appears on the page without reloading it."""
-        expect(self.page.locator(where)).to_contain_text(text, timeout=PATIENCE_MS)
+        expect(self.page.locator(where)).to_contain_text(text)
 
     def press(self, name: str, sure: str | None = None) -> None:
         """Press a button, and confirm if it asks."""

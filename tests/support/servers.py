@@ -16,7 +16,7 @@ import redis
 
 from cdal.backend.store.database import Store
 from cdal.demo.process import free_port
-from support.processes import PATIENCE
+from support.processes import PATIENCE, children, is_alive, wait_until
 
 UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
 
@@ -59,9 +59,12 @@ class DatabaseServer:
     def kill(self) -> None:
         """End it at once, as a power cut would."""
         if self._process is not None:
+            # PostgreSQL does not start again before all of its processes are gone.
+            others = children(self._process.pid)
             self._process.kill()
             self._process.wait()
             self._process = None
+            wait_until("end", lambda: not any(map(is_alive, others)))
 
     def close(self) -> None:
         """Stop it and remove its folder."""

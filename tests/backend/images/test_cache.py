@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from support.processes import PATIENCE
 
 from cdal.backend.images.cache import DiskCache
 
@@ -161,7 +162,7 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", PROCESS, tmp_path, str(first)]) for first in (0, 1)
     ]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(PATIENCE) for process in processes] == [0, 0]
     left = entries(tmp_path)
     assert 0 < sum(path.stat().st_size for path in left) <= 100_000
     assert not [path for path in left if path.name.startswith("tmp-")]

@@ -47,7 +47,7 @@ def project() -> bytes:
 
 
 def read(url: str) -> Any:
-    with closing(LabelStudioClient(url, "a-token", 12, timeout_s=2.0, retries=0)) as client:
+    with closing(LabelStudioClient(url, "a-token", 12, timeout_s=60.0, retries=0)) as client:
         return client.read_project()
 
 
@@ -99,7 +99,7 @@ def test_redirects_to_other_hosts_are_not(
     )
     server.routes["/api/projects/12/import/predictions"] = reply(status=status, Location=target)
     with (
-        closing(LabelStudioClient(server.url, "a-token", 12, timeout_s=2.0, retries=0)) as client,
+        closing(LabelStudioClient(server.url, "a-token", 12, timeout_s=60.0, retries=0)) as client,
         pytest.raises(LabelStudioError, match=ELSEWHERE),
     ):
         client.import_predictions([{"task": 1, "result": [], "score": 0.5, "model_version": "v"}])
@@ -234,7 +234,7 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_token_that_cannot_be_sent(server: Loopback) -> None:
     """As an earlier version may have stored it."""
-    client = LabelStudioClient(server.url, "a-token\n", 12, timeout_s=2.0, retries=0)
+    client = LabelStudioClient(server.url, "a-token\n", 12, timeout_s=60.0, retries=0)
     with closing(client), pytest.raises(LabelStudioError, match="characters that no token") as told:
         client.read_project()
     assert "LABEL_STUDIO_API_KEY" in told.value.advice

@@ -155,21 +155,30 @@ def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
     )
     assert heard.status_code == 200
 
+    def begun(asked_by: str) -> int:
+        """How many jobs have begun for this; those of the record may be few."""
+        return server.log.read_text().count(f"begins, {asked_by}")
+
     # Label Studio's own events are heard.
     scenario.label(scenario.queue()[:3])
-    status = scenario.wait("3 labels", lambda status: status["labelled"] == 3)
-    assert "ANNOTATION_CREATED" in {job["asked_by"] for job in status["jobs"]}
-
-    # Somebody takes the header away: the next event is refused, and has it set again.
-    webhooks.update(id=webhook.id, url=webhook.url, headers={"X-Other": "kept"})
+    scenario.wait("3 labels", lambda status: status["labelled"] == 3)
+    assert begun("ANNOTATION_CREATED")
 
     def is_set_again(_: dict[str, Any]) -> bool:
         (now,) = webhooks.list(project=str(scenario.number))
         return bool(now.headers == {"X-Other": "kept", HEADER: secret})
 
-    scenario.label(scenario.queue()[3:4])
-    status = scenario.wait("the header", is_set_again)
-    assert REFUSED in {job["asked_by"] for job in status["jobs"]}
+    # Somebody takes the header away: the next event is refused, and has it set again. It is done
+    # again where the minute's poll came before the event.
+    for task in scenario.queue()[3:]:
+        before = begun(REFUSED)
+        webhooks.update(id=webhook.id, url=webhook.url, headers={"X-Other": "kept"})
+        scenario.label([task])
+        scenario.wait("the header", is_set_again)
+        if begun(REFUSED) > before:
+            break
+    else:
+        pytest.fail("no event was refused")
 
     # What was logged meanwhile, at its most talkative: an object a line, and none of the secrets.
     assert server.get("/ready")["ready"]
