@@ -76,7 +76,11 @@ class LabelStudioPage:
         return found
 
     def _image(self) -> Pixels:
-        """The image with all that is drawn on it, once it no longer changes, (h, w, 3)."""
+        """The image with all that is drawn on it, once it no longer changes, (h, w, 3).
+
+        There is a prediction to draw, and on a busy machine the image may be there long before.
+        """
+        self._page.wait_for_function("window.Htx?.annotationStore?.selected?.results?.length > 0")
         self._page.wait_for_function(
             "[...document.images].every(image => image.complete)"
             " && [...document.images].some(image => image.width > 50)"
