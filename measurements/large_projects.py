@@ -2,12 +2,14 @@
 
     python measurements/large_projects.py --tasks 100000
     python measurements/large_projects.py --tasks 1000000 --stand-in
+    python measurements/large_projects.py --tasks 1000000 --stand-in --known
 
 Starts Label Studio, with its default SQLite, and imports tasks without images; with --stand-in, a
 server that answers as it does (`stand_in.py`), in a process of its own. The backend's jobs are run
 here one after another, as its worker would, so that their processor time can be told from that of
 the server: the sync that reads the tasks with the first random queue in between, then the sync
-after a label and after a deletion.
+after a label and after a deletion. With --known, the tasks are in the store from the beginning, so
+that only the latter is measured.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from pathlib import Path
 
 import httpx
 from shared import report, say
-from sqlalchemy import select
-from stand_in import CHANGED, StandIn, served
+from sqlalchemy import insert, select
+from stand_in import CHANGED, StandIn, created, image_of, served
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.loop import queue, sync
@@ -34,7 +36,7 @@ from cdal.backend.loop import select as selecting
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Job, Project, now
+from cdal.backend.store.tables import Job, Project, Task, now
 from cdal.demo.annotator import Annotator
 from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
 from cdal.demo.process import free_port
@@ -161,6 +163,18 @@ class Worker:
             session.add(project)
         self.project = project.id
 
+    def know(self, tasks: int) -> None:
+        """Write the stand-in's tasks to the store, as if they had been read."""
+        with self.services.store.transaction() as session:
+            for first in range(1, tasks + 1, IMPORT):
+                some = range(first, min(tasks + 1, first + IMPORT))
+                rows = [
+                    {"project_id": self.project, "task_id": task_id, "image": image_of(task_id)}
+                    for task_id in some
+                ]
+                session.execute(insert(Task), rows)
+            session.get_one(Project, self.project).changes_seen = created(tasks)
+
     def ask(self) -> None:
         self.services.jobs.ask(self.project, "sync", "a label")
 
@@ -193,9 +207,12 @@ def main() -> None:
     )
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--stand-in", action="store_true")
+    parser.add_argument("--known", action="store_true", help="with --stand-in")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, server_of(arguments, Path(name)) as server:
         worker = Worker(server, Path(name) / "backend")
+        if arguments.known:
+            worker.know(arguments.tasks)
         before = _peak()
         wall, processor = time.monotonic(), time.process_time()
         worker.ask()

@@ -23,8 +23,12 @@ CHANGED = "2026-01-02T00:00:00.000000Z"
 LAST_ID = 2**31 - 1
 
 
-def _created(task_id: int) -> str:
+def created(task_id: int) -> str:
     return f"{CREATED + timedelta(microseconds=APART_US * task_id):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def image_of(task_id: int) -> str:
+    return f"https://images.example.com/large/{task_id:08}.jpg"
 
 
 def _first_since(time: str) -> int:
@@ -54,7 +58,7 @@ class StandIn:
             "model_version": "",
             "sampling": "Sequential sampling",
             "skip_queue": "REQUEUE_FOR_OTHERS",
-            "created_at": _created(0),
+            "created_at": created(0),
         }
 
     def answer(self, method: str, path: str, query: Mapping[str, list[str]], body: Any) -> Any:
@@ -102,10 +106,10 @@ class StandIn:
         changed = self.labelled.get(task_id)
         return {
             "id": task_id,
-            "data": {"image": f"https://images.example.com/large/{task_id:08}.jpg"},
+            "data": {"image": image_of(task_id)},
             "total_annotations": int(changed is not None),
             "cancelled_annotations": 0,
-            "updated_at": changed or _created(task_id),
+            "updated_at": changed or created(task_id),
             "completed_at": changed,
             "annotators": [1] if changed else [],
             "avg_lead_time": 3.0 if changed else None,

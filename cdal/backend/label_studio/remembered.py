@@ -42,11 +42,13 @@ class Remembered:
 
     Attributes:
         changes_read: when its changes were last read, by ``time.monotonic``.
+        tasks: how many it had when the store was last found to have as many.
         queue_versions: names of queue versions that Label Studio knows.
         annotations: what was submitted.
     """
 
     changes_read: float | None = None
+    tasks: int | None = None
     queue_versions: set[str] | None = None
     annotations: Annotations | None = None
 

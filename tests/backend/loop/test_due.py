@@ -32,10 +32,10 @@ from cdal.backend.store.tables import IGNORE_SKIPPED, Project, Round, Submission
 
 # The table.
 
-NEW = Facts(budget=10, min_labels=5, tasks=100, waiting=True)
+NEW = Facts(budget=10, min_labels=5, has_tasks=True, waiting=True)
 """A project in which nobody has labelled yet."""
 
-EXHAUSTED = Facts(budget=10, min_labels=5, tasks=100, labelled=100, learnt=90, serving=True)
+EXHAUSTED = Facts(budget=10, min_labels=5, has_tasks=True, labelled=100, learnt=90, serving=True)
 
 OPEN = replace(NEW, serving=True, waiting=True, labelled=20, learnt=20, open=OpenRound(3, 10, 20))
 """Round 3 is open; it began at 20 labels and asks for 10."""
@@ -78,7 +78,7 @@ CASES: list[tuple[Facts, Step | None, str | None]] = [
     (replace(NEW, unfinished=MAKING), "resume the round", "round 4 goes on"),
     (opened(30, unfinished=MAKING), "resume the round", "round 4 goes on"),
     # No round is open.
-    (replace(NEW, tasks=0, waiting=False), None, "the project has no tasks yet"),
+    (replace(NEW, has_tasks=False, waiting=False), None, "the project has no tasks yet"),
     (NEW, "begin a round", "a round is due"),
     (replace(NEW, labelled=4), "begin a round", "a round is due"),
     (replace(NEW, labelled=5), "train", "a training is due"),
@@ -250,7 +250,7 @@ def test_of_a_project_at_work(services: Services, project: Project) -> None:
         min_labels=3,
         train_every=7,
         paused=True,
-        tasks=6,
+        has_tasks=True,
         waiting=True,  # others are served what one has skipped
         labelled=1,
         learnt=1,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from support.offline import FakeLabelStudio, add_project, jobs_of, make_services, make_work
 
 from cdal.backend.label_studio.client import ALL_IDS, LAST_ID
 from cdal.backend.label_studio.data import TaskInfo
 from cdal.backend.loop import changes, deletions, queue, sync
 from cdal.backend.loop import select as selecting
+from cdal.backend.loop.connection import POLL
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Project, Round, Task
 
 TASKS = 42
+
+COUNT = "SELECT count(*) AS count_1 FROM tasks WHERE tasks.project_id = ?"
 
 
 class Paged(FakeLabelStudio):
@@ -48,6 +52,18 @@ def services(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Services:
     monkeypatch.setattr(changes, "PAGE", 4)
     monkeypatch.setattr(deletions, "PAGE", 4)
     return make_services(tmp_path)
+
+
+@pytest.fixture
+def statements(services: Services) -> list[str]:
+    """The statements that the store runs from now on."""
+    said: list[str] = []
+
+    @event.listens_for(services.store.engine, "before_cursor_execute")
+    def note(*given: Any) -> None:
+        said.append(" ".join(given[2].split()))
+
+    return said
 
 
 @pytest.fixture
@@ -155,3 +171,25 @@ def test_a_task_that_was_missed_is_read(
     label_studio.add_tasks([100])  # with an old time of change
     run(services, project, label_studio)
     assert 100 in known(services)
+
+
+def test_tasks_are_counted_only_when_their_number_changed_and_every_minute(
+    services: Services,
+    project: Project,
+    label_studio: Paged,
+    statements: list[str],
+) -> None:
+    run(services, project, label_studio)
+    statements.clear()
+    label_studio.label(2)
+    run(services, project, label_studio)
+    assert statements
+    assert not [said for said in statements if said.endswith(COUNT)]
+    label_studio.add_tasks([100])  # and as many are deleted before it is read
+    label_studio.known[100] = replace(label_studio.known[100], updated_at="2026-02-01T00:00:00Z")
+    del label_studio.known[9]
+    run(services, project, label_studio)
+    assert {9, 100} <= set(known(services))
+    run(services, project, label_studio, asked_by=POLL)
+    assert set(known(services)) == set(label_studio.known)
+    assert [said for said in statements if said.endswith(COUNT)]
