@@ -155,18 +155,28 @@ def _check_selector(settings: ProjectSettings, control: Control) -> None:
         )
 
 
-TOGETHER = ("cdal-cs", "random", "entropy", "margin", "least-confidence")
-"""Selectors that choose images by the models of several controls."""
+OF_ONE_MODEL = (
+    "badge", "bald", "mc-dropout", "committee", "suggestive-annotation", "dropquery",
+)  # fmt: skip
+"""Selectors that look into a model, or compare opinions of one: those of several do not add up."""
 
 
 def _check_together(settings: ProjectSettings, controls: Sequence[Control]) -> None:
-    if len(controls) > 1 and settings.selector not in TOGETHER:
-        name = one_line(controls[0].from_name)
+    if len(controls) == 1:
+        return
+    name = one_line(controls[0].from_name)
+    if "classes" in settings.selector_options:
+        raise SettingsError(
+            'Setting "selector_options": option "classes" numbers the classes of one control, and '
+            f"here are {len(controls)}; list their names in the setting "
+            f'"classes", or name one control in "select_by", such as {{"select_by": "{name}"}}.'
+        )
+    if settings.selector in OF_ONE_MODEL:
         raise SettingsError(
             f'Setting "selector": "{settings.selector}" chooses images by the model of one '
             f"control, and here are {len(controls)}; name one in the setting "
-            f'"select_by", such as {{"select_by": "{name}"}}, or choose one of '
-            f"{', '.join(TOGETHER)}."
+            f'"select_by", such as {{"select_by": "{name}"}}, or choose another selector, such as '
+            '"cdal-cs", "entropy" or "core-set".'
         )
 
 

@@ -164,7 +164,8 @@ class ProjectSettings(BaseModel):
         None,
         max_length=200,
         description="Name of the control by whose model images are chosen, if several are served. "
-        "By default all count: Contextual Diversity, or uncertainty, is summed over them.",
+        "By default all count: Contextual Diversity, or uncertainty, is summed over them, and "
+        "features are joined.",
     )
     unlabelled: Literal["background", "ignore"] = Field(
         "background",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdal.selectors.pool import Pool
+from cdal.selectors.pool import Pool, PoolError
 from cdal.selectors.selection import Pick, Progress, Selection, picks_possible
 
 
@@ -30,6 +30,8 @@ class BADGE:
     def select(
         self, pool: Pool, budget: int, seed: int = 0, progress: Progress | None = None
     ) -> Selection:
+        if pool.beside:
+            raise PoolError("badge compares gradients of one model, and here are several")
         features = pool.need("features", self.name)
         probabilities = pool.need("probabilities", self.name)
         count = picks_possible(pool, budget)

@@ -13,6 +13,7 @@ from torch import Tensor
 from cdal.selectors.diversity import DiversityEmbedding, Missing, class_shares, factors
 from cdal.selectors.pool import Pool
 from cdal.selectors.selection import Pick, Progress, Selection, Told, picks_possible
+from cdal.selectors.summed import Diversity, diversity_of, parts_of
 from cdal.selectors.ties import round_off
 
 _ROWS = 1000
@@ -25,7 +26,8 @@ class CDGreedy:
     This maximises CDAL-RL's main reward greedily. The first pick is the image with the largest
     summed distance to the labelled set, or a random one with score 0 if nothing is labelled; the
     labelled images play no part after that. The score is the sum of a pick's distances to the
-    earlier ones, in nats; the reason names the classes that contributed most.
+    earlier ones, in nats; the reason names the classes that contributed most; those of the pools
+    beside it are counted on.
 
     Attributes:
         missing: how to treat a class that only one of two images has.
@@ -44,7 +46,7 @@ class CDGreedy:
             return Selection(self.name, ())
         pool = pool.dense()  # it looks at every image for each pick
         told = Told(progress)
-        embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing, told.tick)
+        embedding = diversity_of(pool, self.missing, told.tick)
         against = pool.labelled.nonzero()[:, 0]
         if len(against):
             first = _best(_gains(embedding, against), pool.labelled)
@@ -55,7 +57,8 @@ class CDGreedy:
         taken[first] = True
         gains = torch.zeros(len(pool), dtype=torch.float64, device=pool.device)
         while len(picks) < count:
-            gains += embedding.x @ embedding.right(embedding.x[picks[-1]])
+            newest = embedding.left(against.new_tensor(picks[-1:]))[0]
+            gains += embedding.to_all(embedding.right(newest))
             picks.append(_best(gains, taken))
             taken[picks[-1]] = True
             told(len(picks) / count)
@@ -68,10 +71,10 @@ class CDGreedy:
         )
 
 
-def _gains(embedding: DiversityEmbedding, selected: Tensor) -> Tensor:
+def _gains(embedding: Diversity, selected: Tensor) -> Tensor:
     """Sum each image's distances to the selected ones, (N,) float64."""
-    total = embedding.x[selected].sum(0, dtype=torch.float64).float()
-    return (embedding.x @ embedding.right(total)).double()
+    total = embedding.left(selected).sum(0, dtype=torch.float64).float()
+    return embedding.to_all(embedding.right(total)).double()
 
 
 def _best(gains: Tensor, taken: Tensor) -> int:
@@ -80,8 +83,14 @@ def _best(gains: Tensor, taken: Tensor) -> int:
     return int(round_off(gains.float().clamp(min=0)).masked_fill(taken, -1).argmax())
 
 
-def _gains_by_class(embedding: DiversityEmbedding, picks: Sequence[int], against: Tensor) -> Tensor:
+def _gains_by_class(embedding: Diversity, picks: Sequence[int], against: Tensor) -> Tensor:
     """Split each pick's gain by class, (B, C) float64; the first one's is against ``against``."""
+    return torch.cat([_gains_by_a_model(part, picks, against) for part in parts_of(embedding)], 1)
+
+
+def _gains_by_a_model(
+    embedding: DiversityEmbedding, picks: Sequence[int], against: Tensor
+) -> Tensor:
     labelled, earlier = _FactorSums(embedding), _FactorSums(embedding)
     for rows in torch.split(against, _ROWS):
         labelled.add(rows)

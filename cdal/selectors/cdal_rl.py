@@ -14,11 +14,11 @@ from torch import Tensor
 from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
 from cdal.selectors.core_set import EuclideanEmbedding
-from cdal.selectors.diversity import DiversityEmbedding, Missing, class_shares
+from cdal.selectors.diversity import Missing, class_shares
 from cdal.selectors.draws import Distance, most_probable
 from cdal.selectors.metric import ProductMetric
 from cdal.selectors.policy import BiLSTMPolicy
-from cdal.selectors.pool import Pool
+from cdal.selectors.pool import Pool, PoolError
 from cdal.selectors.reinforce import (
     BernoulliLearner,
     Learner,
@@ -29,6 +29,7 @@ from cdal.selectors.reinforce import (
 )
 from cdal.selectors.rewards import PARTS, Part, Reward, Sums
 from cdal.selectors.selection import Pick, Progress, Selection, Selector, Told, picks_possible
+from cdal.selectors.summed import Diversity, diversity_of
 
 _EPOCHS: dict[PolicyKind, int] = {"plackett-luce": 100, "paper": 60}
 # The paper's LSTM reads the whole pool at once, and so does "paper" up to this length.
@@ -48,7 +49,8 @@ class CDALRL:
     The score is the policy's logarithm of the image's weight when it was picked. The reason names
     the nearest labelled or earlier picked image and the classes that contributed most to that
     distance. The report compares the reward of the picks with those of CDAL-CS, of cd-greedy, and
-    of random selections, on average.
+    of random selections, on average. With pools beside it, the policy reads the mixtures of all,
+    and contextual diversities are summed.
 
     Attributes:
         policy: "plackett-luce" picks image by image, knowing the labelled and the earlier ones, and
@@ -113,15 +115,18 @@ class CDALRL:
 
         Raises:
             BudgetError: the budget is negative.
-            PoolError: the pool lacks what a part of the reward needs, or one of ``classes``.
+            PoolError: the pool lacks what a part of the reward needs, or one of ``classes``, or
+                there are ``classes`` and pools beside it.
             PolicyFileError: ``weights`` exists, but is not a policy for this pool and options.
         """
         count = picks_possible(pool, budget)
         if count == 0:
             return Selection(self.name, ())
+        if self.classes is not None and pool.beside:
+            raise PoolError('the option "classes" of cdal-rl is for the classes of one model')
         pool = pool.dense()  # so that the policy learns from vectors that are made once
         told = Told(progress)
-        embedding = DiversityEmbedding.of(pool.mixtures, pool.present, self.missing, told.tick)
+        embedding = diversity_of(pool, self.missing, told.tick)
         rewarded = pool if self.classes is None else pool.of_classes(self.classes)
         reward = self._reward(rewarded, embedding)
         distances = self._distances(pool, embedding)
@@ -129,7 +134,7 @@ class CDALRL:
         images = pool.unlabelled
         order = images if self.policy == "paper" else shuffled(images, _generator(seed))
         with torch.no_grad():
-            logits = policy.logits(pool.mixtures, order, self._window, told.tick)
+            logits = policy.logits(_inputs(pool), order, self._window, told.tick)
             if self.policy == "paper":
                 scores, places = logits.topk(count)
             else:
@@ -147,12 +152,10 @@ class CDALRL:
         told(1.0)
         return Selection(self.name, explained, report={"trained_epochs": epochs, "reward": rewards})
 
-    def _reward(self, pool: Pool, embedding: DiversityEmbedding) -> Reward:
+    def _reward(self, pool: Pool, embedding: Diversity) -> Reward:
         """The reward in a pool of some classes, or of all, which ``embedding`` has."""
         if self.classes is not None:
-            embedding = DiversityEmbedding.of(
-                pool.mixtures, pool.present, self.missing, embedding.tick
-            )
+            embedding = diversity_of(pool, self.missing, embedding.tick)
         return Reward(pool, self._parts(pool), self.alpha, embedding, self.scale, self.sums)
 
     @property
@@ -163,7 +166,7 @@ class CDALRL:
         usual = "paper" if self.policy == "paper" else "spread"
         return _parse_rewards(self.rewards or usual, features=pool.features is not None)
 
-    def _distances(self, pool: Pool, embedding: DiversityEmbedding) -> tuple[Distance, ...]:
+    def _distances(self, pool: Pool, embedding: Diversity) -> tuple[Distance, ...]:
         """What a draw depends on beside the logits; nothing with the paper's policy."""
         if self.policy == "paper":
             return ()
@@ -182,9 +185,10 @@ class CDALRL:
         told: Told,
     ) -> tuple[BiLSTMPolicy, int]:
         """Load or train the policy; also return for how many epochs it was trained now."""
-        rows, classes = pool.mixtures.shape[1:]
+        classes = max(each.mixtures.shape[2] for each in (pool, *pool.beside))
         cells = self.cells or _CELLS[self.policy][classes >= _MANY_CLASSES]
-        inputs, kinds = rows * classes, len(distances)
+        mixtures, kinds = _inputs(pool), len(distances)
+        inputs = mixtures[0].numel()
         policy = BiLSTMPolicy.seeded(inputs, cells, seed, pool.device, kinds)
         if self.weights is not None and self.weights.exists():
             policy.load(self.weights)
@@ -192,13 +196,13 @@ class CDALRL:
         learner: Learner = BernoulliLearner(reward, self.episodes)
         if distances:
             images = len(pool.unlabelled)
-            policy.standardise(pool.mixtures, pool.unlabelled, told.tick)
+            policy.standardise(mixtures, pool.unlabelled, told.tick)
             learner = PlackettLuceLearner(reward, distances, images, budget, self.episodes)
         epochs = self.epochs or _EPOCHS[self.policy]
         rewards = train(
             policy,
             learner,
-            pool.mixtures,
+            mixtures,
             pool.unlabelled,
             epochs=epochs,
             window=self._window,
@@ -228,8 +232,15 @@ class CDALRL:
         return rewards
 
 
+def _inputs(pool: Pool) -> Tensor:
+    """What the policy reads of each image: its mixtures by all models, (N, R, C) or (N, 1, K)."""
+    if not pool.beside:
+        return pool.mixtures
+    return torch.cat([each.mixtures.flatten(1) for each in (pool, *pool.beside)], 1)[:, None]
+
+
 def _explained(
-    picks: Tensor, logits: Tensor, embedding: DiversityEmbedding, labelled: Tensor
+    picks: Tensor, logits: Tensor, embedding: Diversity, labelled: Tensor
 ) -> tuple[Pick, ...]:
     """Give each pick its reason: the nearest labelled or earlier pick, and the classes' shares."""
     between = embedding.distances(picks, picks)

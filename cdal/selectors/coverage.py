@@ -25,7 +25,7 @@ def distance_to_labelled(metric: ProductMetric, labelled: Tensor) -> Tensor:
     if len(centres):
         return metric.nearest(None, centres)[0].masked_fill(labelled, 0)
     mean = metric.right(metric.x.sum(0, dtype=torch.float64).float()) / max(1, len(metric))
-    return (metric.x @ mean).clamp(min=0)
+    return metric.to_all(mean).clamp(min=0)
 
 
 def block(metric: ProductMetric, rows: Tensor, cols: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def block(metric: ProductMetric, rows: Tensor, cols: Tensor) -> Tensor:
 
     Good enough to learn from, and differentiably cheaper than ``metric.distances``.
     """
-    left, right = metric.x.index_select(0, rows), metric.x.index_select(0, cols)
+    left, right = metric.left(rows), metric.left(cols)
     return (left @ metric.right(right).T).clamp_(min=0)
 
 

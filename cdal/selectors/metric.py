@@ -59,6 +59,10 @@ class ProductMetric(ABC):
         This copies its argument: select rows first, ``right(x[rows])``.
         """
 
+    def to_all(self, right: Tensor) -> Tensor:
+        """The products of all images with a right factor, (K,): (N,) float32."""
+        return self.x @ right
+
     @abstractmethod
     def pairwise(self, rows: Tensor, cols: Tensor) -> Tensor:
         """Compute the distance of each (row, column) pair, (A,) float32, from differences."""

@@ -125,7 +125,10 @@ class Pool:
 
     def dense(self) -> Pool:
         """The same pool with dense mixtures, for what needs all of them at once."""
-        return replace(self, mixtures=self.mixtures.to_dense()) if self.mixtures.is_sparse else self
+        if not any(pool.mixtures.is_sparse for pool in (self, *self.beside)):
+            return self
+        beside = tuple(other.dense() for other in self.beside)
+        return replace(self, mixtures=self.mixtures.to_dense(), beside=beside)
 
     def of_classes(self, classes: Collection[int]) -> Pool:
         """The pool without the mixtures of other classes: only these count in CD.

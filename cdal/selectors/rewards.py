@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from cdal.selectors.coverage import Coverage, Spread
-from cdal.selectors.diversity import DiversityEmbedding
 from cdal.selectors.metric import Tick, go_on, mean_of
 from cdal.selectors.pool import Pool, PoolError
+from cdal.selectors.summed import Diversity
 
 Sums = Literal["normalised", "raw"]
 """Whether the parts of a reward have a common scale, or are as in the paper."""
@@ -72,11 +72,11 @@ class ContextualDiversityReward:
     1.
     """
 
-    def __init__(self, embedding: DiversityEmbedding, sums: Sums = "normalised") -> None:
+    def __init__(self, embedding: Diversity, sums: Sums = "normalised") -> None:
         self._embedding = embedding
         self._raw = sums == "raw"
         n = len(embedding)
-        everything = torch.arange(n, device=embedding.x.device)
+        everything = torch.arange(n, device=embedding.scale.device)
         mean = embedding.aggregate(everything) / (n * (n - 1)) if n > 1 else 0.0
         self._unit = mean if mean > 0 else 1.0
 
@@ -84,7 +84,7 @@ class ContextualDiversityReward:
         return self._embedding.aggregate(picks) / self._pairs(len(picks))
 
     def credit(self, picks: Tensor, sample: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        x = self._embedding.x[picks].double()
+        x = self._embedding.left(picks).double()
         # Each pick's sum includes its distance to itself, which is 0.
         return 2 * (x @ self._embedding.right(x.sum(0))) / self._pairs(len(picks))
 
@@ -205,7 +205,7 @@ class Reward:
         pool: Pool,
         parts: Collection[Part],
         alpha: float,
-        embedding: DiversityEmbedding,
+        embedding: Diversity,
         scale: float | None = None,
         sums: Sums = "normalised",
     ) -> None:
@@ -223,7 +223,13 @@ class Reward:
                 VisualReward(features, pool.labelled, sums, embedding.tick),
             )
         if "sr" in parts:
-            counts = _required(pool.region_counts, "region_counts", "sr")
+            counts = torch.cat(
+                [
+                    _required(each.region_counts, "region_counts", "sr")
+                    for each in (pool, *pool.beside)
+                ],
+                1,
+            )
             self._parts["sr"] = 1 - alpha, SemanticReward(counts, pool.labelled, scale, sums)
 
     def values(self, picks: Tensor) -> dict[str, float]:

@@ -37,6 +37,11 @@ class SummedDiversity(ProductMetric):
         pairs = zip(self.parts, factors, strict=True)
         return torch.cat([part.right(factor) for part, factor in pairs], -1)
 
+    def to_all(self, right: Tensor) -> Tensor:
+        factors = torch.split(right, [part.width for part in self.parts])
+        pairs = zip(self.parts, factors, strict=True)
+        return torch.stack([part.to_all(factor) for part, factor in pairs]).sum(0)
+
     def comparable(self, rows: Tensor, cols: Tensor) -> Tensor:
         return torch.stack([part.comparable(rows, cols) for part in self.parts]).any(0)
 
@@ -48,12 +53,19 @@ class SummedDiversity(ProductMetric):
         return torch.cat([part.by_class(rows, cols) for part in self.parts], 1)
 
 
-def diversity_of(
-    pool: Pool, missing: Missing, tick: Tick = go_on
-) -> DiversityEmbedding | SummedDiversity:
+Diversity = DiversityEmbedding | SummedDiversity
+"""Contextual diversities by one model, or by several."""
+
+
+def diversity_of(pool: Pool, missing: Missing, tick: Tick = go_on) -> Diversity:
     """Embed a pool's images, by all of its models."""
     parts = [
         DiversityEmbedding.of(each.mixtures, each.present, missing, tick)
         for each in (pool, *pool.beside)
     ]
     return SummedDiversity(parts, tick) if pool.beside else parts[0]
+
+
+def parts_of(diversity: Diversity) -> Sequence[DiversityEmbedding]:
+    """The embeddings by each model."""
+    return diversity.parts if isinstance(diversity, SummedDiversity) else (diversity,)

@@ -104,7 +104,12 @@ def test_the_settings_and_the_control() -> None:
         ("<View/>", None, ["no <Image>"]),
         (CONFIG, {"control": "nothing"}, ['"control"', '"nothing"', '"label"']),
         (TWO_CONTROLS, {"select_by": "nothing"}, ['"select_by"', '"nothing"', "label, box"]),
-        (TWO_CONTROLS, {"selector": "cdal-rl"}, ["cdal-rl", '{"select_by": "label"}']),
+        (TWO_CONTROLS, {"selector": "badge"}, ["badge", '{"select_by": "label"}', "cdal-cs"]),
+        (
+            TWO_CONTROLS,
+            {"selector": "cdal-rl", "selector_options": {"classes": [0]}},
+            ['"selector_options"', '"classes"', '{"select_by": "label"}'],
+        ),
         (TWO_CONTROLS, {"network": "resnet18"}, ['"network"', *ARCHITECTURES["detection"]]),
         (CONFIG, {"tile": 256}, ['"tile"', "classification"]),
         (TWO_CONTROLS, {"classes": ["bird"]}, ['no class "bird"', "cat, dog, cat, dog"]),

@@ -16,9 +16,11 @@ def with_opinions(work: Context, current: Round, pool: Pool, selector: str) -> P
     """The pool with the opinions that a selector compares; as it is if that needs none.
 
     Raises:
-        PoolError: the round's model cannot give them.
+        PoolError: the round's model cannot give them, or there are several.
     """
     wanted = opinions_of(selector)
+    if wanted is not None and pool.beside:
+        raise PoolError(f'"{selector}" compares opinions of one model, and here are several')
     if wanted is None or pool.features is None or current.model_version_id is None:
         return pool
     with work.services.store.reading() as session:

@@ -42,7 +42,13 @@ def select_by_policy(
 def policy_file(work: Context, pool: Pool, options: Mapping[str, Any]) -> Path:
     """Where the policy for these options, classes and kinds of scores is kept."""
     kind = [tuple(pool.mixtures.shape[1:]), pool.features is not None, work.settings.region]
-    what = json.dumps([options, work.control.labels, kind], sort_keys=True)
+    read: list[object] = [options, work.control.labels, kind]
+    if pool.beside:
+        read += [
+            [each.mixtures.shape[1:] for each in pool.beside],
+            [c.labels for c in work.controls],
+        ]
+    what = json.dumps(read, sort_keys=True)
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     folder = work.services.config.project_folder(work.project.id) / "policies"
     return folder / f"{name}.safetensors"

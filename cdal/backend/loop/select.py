@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
+from torch.nn.functional import normalize
 
 from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
@@ -143,12 +144,20 @@ def _counted_beside(work: Context, session: Session, current: Round) -> Sequence
 
 
 def _together(pool: Pool, others: Sequence[Pool]) -> Pool:
-    """The pool as several models see it; what is uncertain to each of them is summed."""
-    if pool.uncertainties is None or not others:
-        return replace(pool, beside=tuple(others))
-    more = [other.uncertainties for other in others if other.uncertainties is not None]
+    """The pool as several models see it.
+
+    What is uncertain to each of them is summed, and features are joined, those of each model scaled
+    to length 1, so that each counts as much.
+    """
+    if not others:
+        return pool
+    uncertainties = [p.uncertainties for p in (pool, *others) if p.uncertainties is not None]
+    features = [normalize(p.features) for p in (pool, *others) if p.features is not None]
     return replace(
-        pool, uncertainties=torch.stack([pool.uncertainties, *more]).sum(0), beside=tuple(others)
+        pool,
+        uncertainties=torch.stack(uncertainties).sum(0) if uncertainties else None,
+        features=torch.cat(features, 1) if features else None,
+        beside=tuple(replace(other, features=None) for other in others),
     )
 
 

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import select
-from support.offline import FakeLabelStudio, make_services, make_work
-from support.pooled import pooled_project
+from support.offline import FakeLabelStudio, add_version, make_services, make_work
+from support.pooled import add_scores, pooled_project
 
 from cdal.backend.loop import select as selecting
+from cdal.backend.loop.opinions import with_opinions
 from cdal.backend.loop.policy import policy_file, select_by_policy
-from cdal.backend.loop.select import parts_of
+from cdal.backend.loop.select import candidates_of, parts_of
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Pick, Round
-from cdal.selectors import Pool
+from cdal.selectors import Pool, PoolError
 from cdal.selectors.synthetic import confused_pool
 
 
@@ -73,6 +74,38 @@ def test_every_selector_ranks_the_whole_pool(
         picks = session.scalars(select(Pick).filter_by(round_id=made.id).order_by(Pick.rank)).all()
     assert sorted(pick.task_id for pick in picks) == [2, 3, 4, 5, 6]
     assert [set(pick.reason) - {"near_duplicate_of"} for pick in picks] == [reason] * 5
+
+
+@pytest.mark.parametrize(
+    "selector", ["cdal-cs", "cd-greedy", "cdal-rl", "core-set", "typiclust", "prob-cover"]
+)
+def test_what_a_second_model_tells_apart_counts(services: Services, selector: str) -> None:
+    """To the first model all images are the same, to the second one task 5 is like no other."""
+    project, made = pooled_project(services)
+    same = dict.fromkeys(range(1, 7), (0.5, 0.5))
+    add_scores(services, project, same, number=2)
+    add_scores(services, project, same | {5: (0.01, 0.99)}, number=3)
+    first, second = (add_version(services, project, number=number) for number in (2, 3))
+    with services.store.transaction() as session:
+        begun = session.get_one(Round, made.id)
+        begun.state, begun.selector = "selecting", selector
+        begun.model_version_id, begun.beside = first.id, [second.id]
+    client = FakeLabelStudio()
+    client.add_tasks(range(1, 7))
+    client.label(1)
+    options = {"delta": 0.1} if selector == "prob-cover" else {}
+    options = {"epochs": 2} if selector == "cdal-rl" else options
+    chosen = {"selector": selector, "selector_options": options, "budget": 2, "reserve": 1}
+    work = make_work(services, project, client, "select", **chosen)
+    selecting.run(work)
+    with services.store.reading() as session:
+        picks = session.scalars(select(Pick).filter_by(round_id=made.id).order_by(Pick.rank)).all()
+        pool = candidates_of(work, session, session.get_one(Round, made.id), ["bald"]).pool
+    assert picks[0].task_id == 5
+    assert pool.features is not None
+    assert pool.features.norm(dim=1).tolist() == pytest.approx([2**0.5] * 6)
+    with pytest.raises(PoolError, match=r'"bald".* several'):
+        with_opinions(work, made, pool, "bald")
 
 
 def order_of(services: Services, selector: str = "cdal-cs") -> list[int]:

@@ -16,6 +16,7 @@ from support.offline import (
     add_project,
     add_round,
     add_tasks,
+    add_version,
     basic,
     jobs_of,
     make_browser,
@@ -41,6 +42,13 @@ from cdal.backend.store.tables import (
     now,
 )
 from cdal.version import VERSION
+
+POINT = {"labels": 40, "value": 0.5}
+ESTIMATE = {
+    "known": True, "why": None, "random": POINT, "curve": [POINT], "saved": 12.0,
+    "metric": "accuracy", "images": 20, "needed": 28.0, "low": -3.0, "high": 30.0,
+    "at_least": False, "at_most": False,
+}  # fmt: skip
 
 PAGES = ["", "/queue", "/pool-map", "/comparison", "/settings", "/confirm/rescore"]
 
@@ -192,6 +200,25 @@ def test_the_pool_is_drawn_by_the_worker_and_then_shown(pooled: FlaskClient) -> 
         assert legend in text(answer)
         assert answer.get_data(as_text=True).count("<g data-task=") == len(told["points"]) == 6
     assert "queued (3) labelled (1) unlabelled (2)" in text(pooled.get("/projects/1/pool-map"))
+
+
+@pytest.mark.parametrize("path", ["", "/queue", "/pool-map", "/comparison"])
+def test_of_several_controls_a_page_names_the_one_that_it_goes_by(
+    pooled: FlaskClient, path: str
+) -> None:
+    services = services_of(pooled)
+    said = "By the model for thing , one of 2 controls"
+    with services.store.reading() as session:
+        project = session.scalars(select(Project)).one()
+    pool_map.run(make_work(services, project, FakeLabelStudio(), "pool_map"))
+    assert said not in text(pooled.get(f"/projects/1{path}"))
+    second = add_version(services, project, number=2)
+    with services.store.transaction() as session:
+        session.add(Savings(project_id=1, version=2, result=ESTIMATE))
+        for version in session.scalars(select(ModelVersion)):
+            version.control = "light" if version.id == second.id else "thing"
+            version.serves = True
+    assert said in text(pooled.get(f"/projects/1{path}"))
 
 
 def test_what_others_wrote_is_only_text(pooled: FlaskClient) -> None:
@@ -362,11 +389,7 @@ def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
         session.add(
             Submission(project_id=1, task_id=1, labelled_at=now(), annotators=[3], seconds=4.0)
         )
-        point = {"labels": 40, "value": 0.5}
-        known = {"known": True, "why": None, "random": point, "curve": [point], "saved": 12.0}
-        measured = {"metric": "accuracy", "images": 20, "needed": 28.0, "low": -3.0, "high": 30.0}
-        bounds = {"at_least": False, "at_most": False}
-        session.add(Savings(project_id=1, version=1, result={**known, **measured, **bounds}))
+        session.add(Savings(project_id=1, version=1, result=ESTIMATE))
         session.get_one(Project, 1).extra_params = {"random_share": 0.25}
         session.add_all(
             Annotation(project_id=1, annotation_id=n, task_id=n, annotator=3, round=2, kept=kept)
