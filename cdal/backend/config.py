@@ -345,6 +345,11 @@ class ServerConfig(BaseSettings):
         """Folder of a model version's weights."""
         return self.project_folder(project_id) / "versions" / str(number)
 
+    def export_file(self, project_id: int, number: int, file_format: str) -> Path:
+        """A model version for other programs, as a zip."""
+        folder = self.project_folder(project_id) / "exports"
+        return folder / f"version-{number}-{file_format}.zip"
+
     def unfinished_versions(self, project_id: int, job_id: int, attempt: int) -> Path:
         """Folder in which an attempt at a job writes versions before they have numbers."""
         return self.project_folder(project_id) / "versions" / f".job-{job_id}-{attempt}"

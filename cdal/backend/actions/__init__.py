@@ -5,7 +5,7 @@ the jobs that follow. The worker, another process, picks them up within a second
 """
 
 from cdal.backend.actions.done import Done
-from cdal.backend.actions.export import export
+from cdal.backend.actions.export import export, request_export
 from cdal.backend.actions.jobs import cancel, retry
 from cdal.backend.actions.project import forget, pause, rescore, resume, retrain, roll_back
 from cdal.backend.actions.queue import MOST, queue_next
@@ -21,6 +21,7 @@ __all__ = [
     "known_settings",
     "pause",
     "queue_next",
+    "request_export",
     "rescore",
     "resume",
     "retrain",

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from cdal.backend.jobs.manager import was_requested
 from cdal.backend.label_studio.data import stamp
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.export import forget_old as forget_old_exports
 from cdal.backend.loop.rounds import UNTRAINED, round_of_queue
 from cdal.backend.store.tables import (
     Event,
@@ -38,6 +39,7 @@ answers annotators with errors while it deletes predictions, at 4 ms each or mor
 def run(work: Context) -> str:
     """Remove weights, records and predictions that are older than the policy keeps."""
     weights = forget_old_weights(work)
+    forget_old_exports(work)
     _forget_records(work)
     queues = _forget_old_queues(work)
     return f"{weights} old weights and the predictions of {queues} old queues removed"

@@ -15,6 +15,7 @@ from cdal.backend.jobs.manager import LONGEST_WAIT_S, MAX_ATTEMPTS
 from cdal.backend.logs import log_context
 from cdal.backend.loop import (
     comparison,
+    export,
     full_training,
     pool_map,
     prune,
@@ -45,6 +46,7 @@ HANDLERS: Mapping[str, Callable[[Context], str]] = {
     "comparison": comparison.run,
     "pool_map": pool_map.run,
     "savings": savings.run,
+    "export": export.run,
     "full_training": full_training.run,
     "recheck": recheck.run,
     "prune": prune.run,

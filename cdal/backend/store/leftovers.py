@@ -60,6 +60,7 @@ def _leftovers(config: ServerConfig, store: Store) -> Iterator[Path]:
         for folder in [*project.glob("versions/*"), *project.glob("scores/*")]:
             if (project.name, folder.name) not in known:
                 yield folder
+        yield from project.glob("exports/.*")
         yield from (project / name for name in RENAMED if (project / name).exists())
         for scores in project.glob("scores/*/*.unfinished"):
             if (project.name, scores.parent.name) in known:

@@ -312,6 +312,17 @@ class Comparison(Base):
     problem: Mapped[str | None] = mapped_column(Text)  # why there are none, in words
 
 
+class Export(Base):
+    """A model version as a file for other programs; requested on a page, made by the worker."""
+
+    __tablename__ = "exports"
+
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    file_format: Mapped[str] = mapped_column(String(20), primary_key=True)
+    made_at: Mapped[datetime | None]  # None until it is made
+    problem: Mapped[str | None] = mapped_column(Text)  # why it cannot be made, in words
+
+
 class Prediction(Base):
     """A model version's finding on a task's image, packed; see annotations/packing.py."""
 

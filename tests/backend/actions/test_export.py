@@ -8,11 +8,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 from support.offline import (
+    FakeLabelStudio,
     add_project,
     add_version,
+    jobs_of,
     make_browser,
     make_services,
+    make_work,
     services_of,
     write_network,
 )
@@ -20,6 +24,8 @@ from support.offline import (
 from cdal.backend import actions
 from cdal.backend.config import server_config
 from cdal.backend.errors import ActionError
+from cdal.backend.loop import export
+from cdal.backend.store.tables import Export, now
 from cdal.cli import main
 
 
@@ -65,20 +71,67 @@ def test_the_threshold_is_that_of_the_labeling_config(threshold: str, tmp_path: 
     assert about["thresholds"]["score"] == (0.6 if threshold else 0.3)
 
 
-def test_the_page_offers_a_version_as_a_zip(tmp_path: Path) -> None:
+def test_the_page_offers_a_version_as_a_zip_that_the_worker_has_made(tmp_path: Path) -> None:
     browser = make_browser(tmp_path)
     services = services_of(browser)
     project = add_project(services)
     add_version(services, project)
     write_network(services, project, 1)
-    address = f"/projects/{project.id}/versions/1/export"
-    assert address in browser.get(f"/projects/{project.id}").get_data(as_text=True)
-    with browser.post(address, data={"format": "safetensors"}) as answer:
+    page, version = f"/projects/{project.id}", f"/projects/{project.id}/versions/1"
+    assert f"{version}/export" in browser.get(page).get_data(as_text=True)
+    assert browser.get(f"{version}/exports/safetensors").status_code == 404
+    assert browser.get(f"{version}/export").status_code == 404
+    assert browser.post(f"{version}/export", data={}).status_code == 400
+    assert browser.post(f"{version}/export", data={"format": "safetensors"}).status_code == 303
+    assert jobs_of(services) == [("export", "pending")]
+    assert "safetensors: being written" in browser.get(page).get_data(as_text=True)
+    assert browser.get(f"{version}/exports/safetensors").status_code == 404
+
+    export.run(make_work(services, project, FakeLabelStudio(), "export"))
+    assert f"{version}/exports/safetensors" in browser.get(page).get_data(as_text=True)
+    with browser.get(f"{version}/exports/safetensors") as answer:
         assert answer.headers["Content-Disposition"].endswith("project-1-version-1-safetensors.zip")
         with zipfile.ZipFile(io.BytesIO(answer.data)) as packed:
             assert {"model.json", "manifest.json", "weights.safetensors"} <= set(packed.namelist())
-    assert browser.post(address, data={}).status_code == 400
-    assert browser.get(address).status_code == 404
+
+    services.config.export_file(project.id, 1, "safetensors").unlink()  # as after a restored backup
+    assert browser.get(f"{version}/exports/safetensors").status_code == 404
+    assert "Write version 1 as safetensors" in browser.get(page).get_data(as_text=True)
+
+
+def test_why_there_is_no_file_and_another_try(tmp_path: Path) -> None:
+    browser = make_browser(tmp_path)
+    services = services_of(browser)
+    project = add_project(services)
+    add_version(services, project)  # without weights
+    page = f"/projects/{project.id}"
+    for _ in range(2):
+        actions.request_export(services, project.id, 1, "safetensors", "ann")
+        export.run(make_work(services, project, FakeLabelStudio(), "export"))
+        assert "cannot be exported" in browser.get(page).get_data(as_text=True)
+    write_network(services, project, 1)
+    actions.request_export(services, project.id, 1, "safetensors", "ann")
+    export.run(make_work(services, project, FakeLabelStudio(), "export"))
+    assert f"{page}/versions/1/exports/safetensors" in browser.get(page).get_data(as_text=True)
+
+
+def test_files_are_removed_a_day_later(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    add_version(services, project)
+    write_network(services, project, 1)
+    work = make_work(services, project, FakeLabelStudio(), "export")
+    file = services.config.export_file(project.id, 1, "safetensors")
+    actions.request_export(services, project.id, 1, "safetensors", "ann")
+    export.run(work)
+    export.forget_old(work)
+    assert file.exists()
+    with services.store.transaction() as session:
+        session.execute(update(Export).values(made_at=now() - 2 * export.KEPT_FOR))
+    export.forget_old(work)
+    assert not file.exists()
+    with services.store.reading() as session:
+        assert session.scalars(select(Export)).all() == []
 
 
 def test_the_command_writes_a_folder(

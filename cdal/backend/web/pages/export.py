@@ -1,29 +1,31 @@
-"""A model version as a zip, for other programs."""
+"""A model version as a zip, for other programs: its request, and its download."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
-from flask import Response, request, send_file
+from flask import abort, request, send_file, url_for
+from werkzeug.wrappers import Response
 
 from cdal.backend import actions
-from cdal.backend.web.pages.site import site
-from cdal.backend.web.request import ID, services
+from cdal.backend.loop.export import exports_of
+from cdal.backend.web.pages.actions import back
+from cdal.backend.web.pages.site import project_or_404, site
+from cdal.backend.web.request import ID, asked_by, services
 
 
 @site.post(f"/projects/<{ID}:number>/versions/<{ID}:version>/export")
 def export(number: int, version: int) -> Response:
-    """Not a GET, which another site's page could request: an export takes seconds."""
     file_format = request.form.get("format", "")
-    name = f"project-{number}-version-{version}-{file_format}"
-    with tempfile.TemporaryDirectory(prefix="cdal-export-") as folder:
-        made = Path(folder) / "model"
-        actions.export(services(), number, version, file_format, made)
-        packed = shutil.make_archive(str(Path(folder) / "packed"), "zip", made)
-        # Still open when its folder is gone.
-        file = Path(packed).open("rb")  # noqa: SIM115
-    return send_file(
-        file, mimetype="application/zip", as_attachment=True, download_name=f"{name}.zip"
-    )
+    done = actions.request_export(services(), number, version, file_format, asked_by())
+    return back(url_for("pages.project", number=number), done)
+
+
+@site.get(f"/projects/<{ID}:number>/versions/<{ID}:version>/exports/<file_format>")
+def download(number: int, version: int, file_format: str) -> Response:
+    with services().store.reading() as session:
+        found = exports_of(session, services().config, project_or_404(session, number))
+    made = found.get(version, {}).get(file_format)
+    if made is None or made.made_at is None:
+        abort(404, "There is no such file. Request it on the project's page.")
+    file = services().config.export_file(number, version, file_format)
+    name = f"project-{number}-{file.name}"
+    return send_file(file, "application/zip", as_attachment=True, download_name=name)

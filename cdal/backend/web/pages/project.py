@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cdal.backend.actions import known_settings
 from cdal.backend.jobs.kinds import KINDS, STEPS
+from cdal.backend.loop.export import exports_of
 from cdal.backend.reports.agreement import agreement_view
 from cdal.backend.reports.events import events_view
 from cdal.backend.reports.project import VersionView, project_view, projects_view
@@ -44,6 +45,7 @@ def project(number: int) -> str:
         agreement = agreement_view(session, found)
         savings = savings_view(session, found)
         parameters = known_settings(found.extra_params)
+        exports = exports_of(session, services().config, found)
         events = events_view(session, number, limit=EVENTS).events
     return page(
         "project.html",
@@ -60,6 +62,7 @@ def project(number: int) -> str:
         bars=_bars(throughput.over_time.bars),
         events=events,
         formats=FORMATS,
+        exports=exports,
         failed=next((job for job in view.jobs if job.state == "failed"), None),
         steps=STEPS,
         steps_words={kind: known.name for kind, known in KINDS.items()},
