@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from cdal.demo.label_studio import LabelStudioServer
+from support.processes import PATIENCE
 
 Pixels = npt.NDArray[np.int16]
 Mask = npt.NDArray[np.bool_]
@@ -40,6 +42,17 @@ class LabelStudioPage:
         self._page.goto(address, wait_until="commit")
         self._page.wait_for_selector(".konvajs-content canvas")
         self._image()
+
+    def sees_in_tab(self, project: int, title: str, tasks: Collection[int]) -> None:
+        """Choose a tab of the Data Manager, and wait until it shows these tasks and no other."""
+        self._page.goto(f"{self._url}/projects/{project}/data", wait_until="commit")
+        tab = self._page.get_by_role("tab", name=title, exact=True)
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true")
+        rows = self._page.get_by_test_id("table-row")
+        expect(rows).to_have_count(len(tasks), timeout=1000 * PATIENCE)
+        for task in tasks:
+            expect(rows.get_by_label(f"Select Task {task}", exact=True)).to_be_attached()
 
     def submit_next(self, project: int) -> None:
         """Label the next task of the stream by submitting what it begins with."""
