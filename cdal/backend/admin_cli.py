@@ -27,6 +27,9 @@ from cdal.text import one_line
 
 WATCH_SECONDS = 2.0
 
+NOT_FOUND = 404
+NUMBERS = "See cdal projects, cdal status or cdal jobs for the numbers."
+
 CLEAR = "\x1b[H\x1b[2J"
 
 Steer = Callable[[Services, argparse.Namespace, str], actions.Done]
@@ -80,7 +83,7 @@ def run(config: ServerConfig, arguments: argparse.Namespace) -> int:
             done = steer(services, arguments, f"{_user()} on the command line")
             _write(json.dumps(done.model_dump()) if arguments.json else done.text)
     except ActionError as error:
-        return _refuse(str(error))
+        return _refuse(f"{error} {NUMBERS}" if error.status == NOT_FOUND else str(error))
     finally:
         services.store.close()
     return 0

@@ -8,11 +8,13 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cdal.backend.addresses import AllowedHosts
 from cdal.backend.errors import SettingsError
 from cdal.backend.text import is_token
 from cdal.text import one_line
@@ -210,6 +212,27 @@ class ServerConfig(BaseSettings):
     def _strip_line_end(cls, value: object) -> object:
         return value.removeprefix("\ufeff").rstrip("\r\n") if isinstance(value, str) else value
 
+    @field_validator("label_studio_url")
+    @classmethod
+    def _check_address(cls, url: str | None) -> str | None:
+        if url is not None:
+            try:
+                parts = urlsplit(url)
+                known = parts.scheme in ("http", "https") and bool(parts.hostname)
+            except ValueError:  # of a bracket that is not closed, for example
+                known = False
+            if not known:
+                raise ValueError(
+                    "it must be an http(s) address, such as https://label-studio.example.com"
+                )
+        return url
+
+    @field_validator("image_hosts")
+    @classmethod
+    def _check_image_hosts(cls, text: str) -> str:
+        AllowedHosts.parse(text)
+        return text
+
     @field_validator("label_studio_api_key")
     @classmethod
     def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
@@ -376,7 +399,7 @@ def _checked(url: SecretStr | None, known: Mapping[str, tuple[str, str]]) -> Sec
         return None
     begin = next((name for name in known if url.get_secret_value().startswith(name)), None)
     if begin is None:
-        raise ValueError(f"it must begin with {', '.join(known)}")
+        raise ValueError(f"it must begin with one of {', '.join(known)}")
     library, extra = known[begin]
     if find_spec(library) is None:
         raise ValueError(f"it needs a library: pip install 'label-studio-cdal[{extra}]'")

@@ -23,6 +23,7 @@ from support.offline import (
 )
 from support.processes import environment, wait_until
 
+from cdal.backend.admin_cli import NUMBERS
 from cdal.backend.config import server_config
 from cdal.backend.jobs.workers import present
 from cdal.backend.services import Services
@@ -161,11 +162,11 @@ def test_steering(services: Services, cdal: object) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["cancel", 9], "cdal: There is no job 9.\n"),
-        (["retrain", 9], "cdal: There is no project 9.\n"),
-        (["status", "--project", 9], "cdal: There is no project 9.\n"),
-        (["jobs", "--project", 9], "cdal: There is no project 9.\n"),
-        (["rollback", 1, 7], "cdal: There is no model version 7 of project 1.\n"),
+        (["cancel", 9], f"cdal: There is no job 9. {NUMBERS}\n"),
+        (["retrain", 9], f"cdal: There is no project 9. {NUMBERS}\n"),
+        (["status", "--project", 9], f"cdal: There is no project 9. {NUMBERS}\n"),
+        (["jobs", "--project", 9], f"cdal: There is no project 9. {NUMBERS}\n"),
+        (["rollback", 1, 7], f"cdal: There is no model version 7 of project 1. {NUMBERS}\n"),
         (["resume", 1], "cdal: Project 1 is not paused.\n"),
     ],
 )

@@ -220,3 +220,18 @@ class TestWeightsFile:
     def test_without_a_folder(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="set CDAL_WEIGHTS_FOLDER"):
             make_config(tmp_path).weights_file("drn.pth")
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "ls.example.com", "ftp://ls", "http://", "http://[x"]
+)
+def test_an_address_of_label_studio_that_is_none(tmp_path: Path, url: str) -> None:
+    """The backend used to start, and every job of every project failed."""
+    with pytest.raises(ValidationError, match="must be an http"):
+        make_config(tmp_path, LABEL_STUDIO_URL=url)
+
+
+def test_image_hosts_that_are_none(tmp_path: Path) -> None:
+    """The web process used to end with a traceback, again and again."""
+    with pytest.raises(ValidationError, match="'http://x/y' is not a host name"):
+        make_config(tmp_path, image_hosts="public, http://x/y")

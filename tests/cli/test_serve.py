@@ -43,12 +43,12 @@ from cdal.demo.process import free_port
         ),
         (
             {"CDAL_DATABASE_URL": "postgres://ann:hush@host/name"},
-            "cdal: the environment variable CDAL_DATABASE_URL is wrong: it must begin with "
+            "cdal: the environment variable CDAL_DATABASE_URL is wrong: it must begin with one of "
             "postgresql://, postgresql+psycopg://, sqlite:///.\n",
         ),
         (
             {"CDAL_REDIS_URL": "host:6379"},
-            "cdal: the environment variable CDAL_REDIS_URL is wrong: it must begin with "
+            "cdal: the environment variable CDAL_REDIS_URL is wrong: it must begin with one of "
             "redis://, rediss://, unix://.\n",
         ),
         (
