@@ -123,3 +123,36 @@ def test_the_version_is_the_same_everywhere() -> None:
     images = {service.get("image") for service in compose["services"].values()}
     assert citation["version"] == VERSION
     assert f"label-studio-cdal:{VERSION}" in images
+
+
+COMPILE = """
+import pathlib, sys
+for name in sys.argv[1:]:
+    for file in sorted(pathlib.Path(name).rglob("*.py")):
+        compile(file.read_bytes(), str(file), "exec")
+"""
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of this version, of the system or of pyenv; None if this machine has none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    known = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"{version}.*/bin/python"))]
+    for command in filter(None, known):
+        # A shim of pyenv may stand for a version that is not chosen.
+        if subprocess.run([command, "--version"], capture_output=True).returncode == 0:
+            return str(command)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_newer_pythons_read_every_source(version: str) -> None:
+    """Without a warning. What the package needs is installed for one version only, so nothing is
+    imported; `make test PYTHON=python3.13` runs everything.
+    """
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"this machine has no Python {version}")
+    command = [python, "-W", "error", "-c", COMPILE, "cdal", "examples", "measurements", "tests"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
