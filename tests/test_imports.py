@@ -146,6 +146,7 @@ BACKEND_LAYERS = (
     {"annotations"},
     {"images"},
     {"settings"},
+    {"extra_params"},
     {"config", "addresses", "connections"},
     {"logs", "text", "errors"},
 )
