@@ -201,7 +201,9 @@ class TestLessons:
 class TestLearning:
     def test_objects_on_borders_are_found_once(self) -> None:
         made = network("detection", 192)
-        fit(made, Scenes("detection", 6), None, Recipe(epochs=20))
+        # After 20 epochs it is 0.82 with a standard deviation of 0.13 where the last bits of the
+        # features differ, as between processors; after 35 it has been 1.
+        fit(made, Scenes("detection", 6), None, Recipe(epochs=40))
         cut = Scenes("detection", 4, first=20, on_borders=True)
         assert made.evaluate(cut).main > 0.6
         (found,) = made.predict(made.prepare(cut[0][0])[None]).findings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +15,7 @@ from cdal.datasets import Example, ImageSet
 from cdal.demo.annotator import Annotator, truth
 from cdal.demo.backend import BackendServer, round_is_open
 from cdal.demo.label_studio import LabelStudioServer
+from cdal.demo.process import DemoError
 from cdal.demo.project import LabelStudioProject
 from support.processes import PATIENCE
 
@@ -61,9 +63,19 @@ class Scenario:
         return self.project.number
 
     def connect(self) -> None:
-        self.connection = self.project.connect(
-            self.backend.url, self.settings, self.backend.password
-        )
+        """Connect the backend, again where Label Studio was too busy to answer it in time.
+
+        For the backend's call it has a second or two, since it waits no longer itself.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while not self.connection:
+            try:
+                self.connection = self.project.connect(
+                    self.backend.url, self.settings, self.backend.password
+                )
+            except DemoError as error:
+                if "did not answer in time" not in str(error) or time.monotonic() > deadline:
+                    raise
 
     def annotator(self, token: str | None = None) -> Annotator:
         return Annotator(self.label_studio.url, token or self.label_studio.token, self.number)

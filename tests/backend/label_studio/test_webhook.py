@@ -12,7 +12,7 @@ import httpx
 import pytest
 from flask.testing import FlaskClient
 from support.offline import add_project, basic, jobs_of, make_browser, services_of
-from support.processes import PATIENCE
+from support.processes import PATIENCE, wait_until
 
 from cdal.backend.label_studio.webhook import HEADER, REFUSED, make_secret
 from cdal.backend.services import Services
@@ -181,7 +181,8 @@ def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
         pytest.fail("no event was refused")
 
     # What was logged meanwhile, at its most talkative: an object a line, and none of the secrets.
-    assert server.get("/ready")["ready"]
+    ready = f"{server.url}/ready"  # Label Studio has two seconds to answer it
+    wait_until("readiness", lambda: httpx.get(ready, auth=server.password).status_code == 200)
     text = server.log.read_text()
     for hidden in (secret, "pass-word", scenario.label_studio.token):
         assert hidden not in text
