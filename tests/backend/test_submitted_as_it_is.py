@@ -7,6 +7,7 @@ from contextlib import closing
 from io import BytesIO
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.label_studio
 
 LABELS = ("cat", "dog")
 SETTINGS = ProjectSettings(smallest_region=0.0)
+SPLIT = ProjectSettings(smallest_region=0.0, split_regions="touching")
 CONFIGS = {
     "BrushLabels": brush_config(LABELS),
     "BitmaskLabels": brush_config(LABELS).replace("BrushLabels", "BitmaskLabels"),
@@ -55,13 +57,20 @@ def lying_down() -> bytes:
 
 
 def label_map() -> torch.Tensor:
-    """A square with a hole, a thin line across it, and another class in a corner."""
+    """A square with a hole, a thin line across it, and two discs that touch, in a corner."""
     labels = np.full((64, 64), 2, np.uint8)
     labels[8:40, 8:40] = 0
     labels[16:24, 20:30] = 2
     labels[np.arange(10, 60), np.arange(10, 60)] = 1
-    labels[50:, :20] = 1
+    rows, columns = np.ogrid[:64, :64]
+    for at in (6, 18):
+        labels[(rows - 55) ** 2 + (columns - at) ** 2 <= 6**2] = 1
     return torch.from_numpy(labels)
+
+
+def parts_in(mask: torch.Tensor) -> int:
+    """How many connected parts a mask has."""
+    return cv2.connectedComponents(mask.numpy().astype(np.uint8), connectivity=4)[0] - 1
 
 
 def finding(tag: str) -> Finding:
@@ -104,13 +113,18 @@ def test_nothing_is_lost(
     size = image.shape[1], image.shape[2]
     assert size == (301, 203)
     control = served_control(CONFIGS[tag])
-    said = to_result(control, (*LABELS, BACKGROUND), finding(tag), size, SETTINGS)
+    settings = SPLIT if tag == "BitmaskLabels" else SETTINGS
+    said = to_result(control, (*LABELS, BACKGROUND), finding(tag), size, settings)
     annotations = exported(said, CONFIGS[tag], label_studio, label_studio_page)
-    found = read_annotations(control, annotations, SETTINGS)
+    (annotation,) = annotations
+    assert len(annotation["result"]) == len(said)
+    if settings is SPLIT:  # the discs are one connected part
+        assert len(said) > sum(parts_in(label_map() == index) for index in range(2))
+    found = read_annotations(control, annotations, settings)
     truth = found.truth
     assert truth is not None
     assert found.left_out == ()
-    predicted = read_result(control, said, SETTINGS).truth
+    predicted = read_result(control, said, settings).truth
     assert predicted is not None
     assert agreement(predicted, truth) >= UNCHANGED
     target = truth.target(*size)

@@ -371,7 +371,7 @@ def test_the_queue_says_what_an_image_stands_for(pooled: FlaskClient) -> None:
     reasons = [
         {"cluster": 214, "covered": 0},
         {"cluster": 214, "covered": 1},
-        {"covers": 31, "cover": 1},
+        {"covers": 31, "cover": 1, "near_duplicate_of": 1},
     ]
     with services_of(pooled).store.transaction() as session:
         picks = session.scalars(select(Pick).order_by(Pick.rank).limit(3))
@@ -381,6 +381,7 @@ def test_the_queue_says_what_an_image_stands_for(pooled: FlaskClient) -> None:
     assert "The most typical of 214 similar images, none of which is labelled." in said
     assert "after 1 that is labelled or earlier in the queue." in said
     assert "It stands for 31 similar images" in said
+    assert "It comes last, since it looks nearly the same as task 1 ." in said
 
 
 def test_the_api_has_what_the_pages_show(pooled: FlaskClient) -> None:
