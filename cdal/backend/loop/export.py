@@ -37,15 +37,17 @@ def run(work: Context) -> str:
             .where(Export.made_at.is_(None), Export.problem.is_(None))
             .order_by(ModelVersion.number, Export.file_format)
         ).all()
+    written = 0
     for done, (file_format, version) in enumerate(wanted):
         work.check_stop()
         work.report(done / len(wanted), f"writing version {version.number} as {file_format}")
         problem = _make(work, version, file_format)
+        written += problem is None
         with work.services.store.transaction() as session:
             row = session.get(Export, (version.id, file_format))
             if row is not None:  # else its project is forgotten
                 row.made_at, row.problem = (now() if problem is None else None), problem
-    return f"{len(wanted)} written"
+    return f"{written} of {len(wanted)} requested exports written"
 
 
 def _make(work: Context, version: ModelVersion, file_format: str) -> str | None:

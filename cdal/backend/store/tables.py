@@ -187,7 +187,9 @@ class ModelVersion(Base):
     number: Mapped[int]
     # The name of its control; "" for versions of earlier releases, which served one per project.
     control: Mapped[str] = mapped_column(Text, default="")
-    serves: Mapped[bool] = mapped_column(default=False)  # one per control does
+    # One per control does, also while its control is removed from the labeling config: when the
+    # control comes back, so does its model.
+    serves: Mapped[bool] = mapped_column(default=False)
     architecture: Mapped[str] = mapped_column(String(80))
     classes: Mapped[list[Any]]
     fingerprint: Mapped[str] = mapped_column(String(80))
