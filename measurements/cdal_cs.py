@@ -17,7 +17,17 @@ from functools import lru_cache
 from statistics import fmean
 
 import torch
-from rewards import Course, Features, chooser, curve, curve_parser, embedded, entropy
+from rewards import (
+    OWN_HEAD,
+    Course,
+    Features,
+    Head,
+    chooser,
+    curve,
+    curve_parser,
+    embedded,
+    entropy,
+)
 from torch import Tensor
 
 from cdal.benchmark.report.statistics import area, paired_test
@@ -126,6 +136,17 @@ def rarity(pool: Pool) -> Tensor:
     return (counts[predicted] + 1.0).rsqrt()
 
 
+def expected_rarity(pool: Pool) -> Tensor:
+    """The mean, by the model's probabilities, of 1 / (1 + labelled images of the class), (N,)."""
+    found = probabilities(pool)
+    return found @ (1 / (1 + found[pool.labelled].sum(0)))
+
+
+def nothing(pool: Pool) -> Columns:
+    """The same distance between all images: only the candidates' weights count."""
+    return lambda columns: torch.ones(len(pool), len(columns))
+
+
 def probabilities(pool: Pool) -> Tensor:
     assert pool.probabilities is not None
     return pool.probabilities
@@ -144,6 +165,9 @@ VARIANTS: Mapping[str, Variant] = {
     "distance + features": Variant(sum_with_features),
     "candidates: the more uncertain half": Variant(diversity(), best_half(uncertainty)),
     "distance × features × (1 − margin)": Variant(product_with_features, uncertainty),
+    "distance × expected rarity": Variant(diversity(), expected_rarity),
+    "distance × features × expected rarity": Variant(product_with_features, expected_rarity),
+    "expected rarity alone": Variant(nothing, expected_rarity),
 }
 
 
@@ -153,11 +177,12 @@ def areas(
     seeds: int,
     choose: Callable[[Pool, int, int], list[int]],
     course: Course,
+    head: Head = OWN_HEAD,
 ) -> tuple[list[float], list[float]]:
     """The area under each seed's curve, and its end."""
     found, ends = [], []
     for seed in range(seeds):
-        accuracies, _ = curve(features, tail, seed, choose, course)
+        accuracies, _ = curve(features, tail, seed, choose, course, head)
         height = area(dict(zip(course.budgets, accuracies, strict=True)))
         assert height is not None
         found.append(height)
@@ -177,14 +202,17 @@ def against(values: list[float], other: list[float]) -> str:
 def main() -> None:
     parser = curve_parser(__doc__, image_size=96, seeds=10)
     parser.add_argument("--step", type=int, default=100)
+    parser.add_argument("--only", nargs="*", choices=VARIANTS, metavar="NAME", default=VARIANTS)
+    parser.add_argument("--tail", action="store_true", help="no pools of equally frequent classes")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     features = embedded(options.data, options.image_size, options.features)
     course = Course(options.step)
     began = time.process_time()
-    chosen = {f"`{name}`": chooser(name) for name in RIVALS} | dict(VARIANTS)
-    for tail in (True, False):
+    chosen = {f"`{name}`": chooser(name) for name in RIVALS}
+    chosen |= {name: VARIANTS[name] for name in options.only}
+    for tail in (True,) if options.tail else (True, False):
         print(f"\n{'long tail' if tail else 'balanced'}\n")
         print("| | area | − random's | p | − CDAL-CS's | p | end |\n" + "|---" * 7 + "|")
         known = {

@@ -34,11 +34,11 @@ COURSES = {
 }
 
 
-def evenly(features: Features) -> Callable[[Pool, int, int], list[int]]:
+def evenly(features: Features, tail: bool) -> Callable[[Pool, int, int], list[int]]:
     """What could be gained: knows the classes, and labels random images of the rarest one."""
 
     def choose(pool: Pool, budget: int, seed: int) -> list[int]:
-        classes = features.train[1][rows_of(features.train[1], True, seed)][: len(pool)]
+        classes = features.train[1][rows_of(features.train[1], tail, seed)][: len(pool)]
         counts = classes[pool.labelled].bincount(minlength=int(classes.max()) + 1)
         order = np.random.default_rng(seed).permutation(pool.unlabelled.numpy()).tolist()
         picks: list[int] = []
@@ -55,14 +55,16 @@ def evenly(features: Features) -> Callable[[Pool, int, int], list[int]]:
 def main() -> None:
     parser = curve_parser(__doc__, image_size=96, seeds=10)
     parser.add_argument("--only", nargs="*", choices=COURSES, metavar="NAME", default=COURSES)
+    parser.add_argument("--balanced", action="store_true", help="classes are equally frequent")
     parser.add_argument("--known", action="store_true", help="also choose by the true classes")
     options = parser.parse_args()
     torch.set_num_threads(1)
     features = embedded(options.data, options.image_size, options.features)
+    tail = not options.balanced
     print("| | random | CDAL-CS | difference | p | of each seed |\n" + "|---" * 6 + "|")
     for name in options.only:
         chance, chosen = (
-            areas(features, True, options.seeds, chooser(selector), COURSES[name])[0]
+            areas(features, tail, options.seeds, chooser(selector), COURSES[name])[0]
             for selector in ("random", "cdal-cs")
         )
         each = ", ".join(f"{b - a:+.1f}" for a, b in zip(chance, chosen, strict=True))
@@ -72,8 +74,8 @@ def main() -> None:
             flush=True,
         )
     if options.known:
-        best, _ = areas(features, True, options.seeds, evenly(features), BENCHMARK)
-        chance, _ = areas(features, True, options.seeds, chooser("random"), BENCHMARK)
+        best, _ = areas(features, tail, options.seeds, evenly(features, tail), BENCHMARK)
+        chance, _ = areas(features, tail, options.seeds, chooser("random"), BENCHMARK)
         print(f"with known classes: {fmean(best):.1f}, − random's: {against(best, chance)}")
 
 

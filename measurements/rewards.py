@@ -32,7 +32,7 @@ from cdal.datasets import Example, LabelledImages, open_images
 from cdal.models import choose_device, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.classification.head import ClassificationHead
-from cdal.models.classification.logistic import fit_logistic
+from cdal.models.classification.logistic import Logistic, fit_logistic
 from cdal.models.recipe import class_weights
 from cdal.selectors import Pool, make_selector
 from cdal.selectors.diversity import DiversityEmbedding
@@ -88,6 +88,28 @@ def unseen_pool(features: Tensor) -> Pool:
         labelled=torch.zeros(count, dtype=torch.bool),
         features=features,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A logistic regression; the defaults are those of the backend.
+
+    Attributes:
+        class_power: of a class's frequency in its weight, negated; 0: all images count the same.
+        penalty: of the weights; None: the backend's.
+        bias_share: the penalty of a bias as a share of that of a weight.
+    """
+
+    class_power: float = 0.5
+    penalty: float | None = None
+    bias_share: float = 1.0
+
+    def learnt(self, x: Tensor, y: Tensor, classes: int) -> Logistic:
+        weights = class_weights(torch.bincount(y, minlength=classes), self.class_power)
+        return fit_logistic(x, y, weights, self.penalty, bias_share=self.bias_share)
+
+
+OWN_HEAD = Head()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +174,7 @@ def curve(
     seed: int,
     choose: Callable[[Pool, int, int], list[int]],
     course: Course,
+    kind: Head = OWN_HEAD,
 ) -> tuple[list[float], float]:
     """Accuracy in percent at each number of labels, and processor seconds per selection."""
     rows = rows_of(features.train[1], tail, seed)[: course.pool]
@@ -160,8 +183,7 @@ def curve(
     labelled = course.first(x, seed)
     accuracies, seconds = [], []
     for labels in course.budgets:
-        counts = torch.bincount(y[labelled], minlength=int(y.max()) + 1)
-        head = fit_logistic(x[labelled], y[labelled], class_weights(counts))
+        head = kind.learnt(x[labelled], y[labelled], int(y.max()) + 1)
         right = (test @ head.weight.T + head.bias).argmax(1) == truth
         accuracies.append(100 * float(right.float().mean()))
         if labels < course.end:

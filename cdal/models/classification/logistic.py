@@ -47,6 +47,7 @@ def fit_logistic(
     class_weights: Tensor,
     penalty: float | None = None,
     stop: Callable[[], bool] = lambda: False,
+    bias_share: float = 1.0,
 ) -> Logistic:
     """Learn classes from features, which are standardised first, by L-BFGS from zero.
 
@@ -56,6 +57,8 @@ def fit_logistic(
         class_weights: how much an image of each class counts, (C,); 0 for classes without images.
         penalty: of standardised features; None: ``PENALTY``, or more where images are few.
         stop: asked before each evaluation of the loss.
+        bias_share: the penalty of a bias as a share of that of a weight. Unless the biases are
+            penalised, rare classes are hardly ever predicted.
 
     Raises:
         ModelError: the features are not all finite.
@@ -69,7 +72,7 @@ def fit_logistic(
         each = functional.cross_entropy(logits, labels, reduction="none")
         return (each * image_weights).sum()
 
-    return _fit(features, len(class_weights), loss, 1.0, penalty, stop)
+    return _fit(features, len(class_weights), loss, bias_share, penalty, stop)
 
 
 def fit_independent(

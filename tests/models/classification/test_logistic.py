@@ -45,6 +45,21 @@ def test_a_class_without_images_is_improbable() -> None:
     assert float(logits.softmax(1)[:, 3].mean()) < 0.1
 
 
+def test_biases_that_are_not_penalised_follow_the_frequencies() -> None:
+    features, labels = clusters()
+    labels = (torch.arange(len(labels)) % 10 == 0).long()  # unrelated to the features
+    usual, free = (
+        fit_logistic(features, labels, torch.ones(2), penalty=1.0, bias_share=share)
+        for share in (1.0, 1e-6)
+    )
+    rare = [
+        float((features @ found.weight.T + found.bias).softmax(1)[:, 1].mean())
+        for found in (usual, free)
+    ]
+    assert rare[1] == pytest.approx(0.1, abs=1e-3)
+    assert rare[0] > 0.2
+
+
 def test_a_feature_that_never_changes_does_no_harm() -> None:
     features, labels = clusters()
     features[:, 0] = 4.0
