@@ -1,4 +1,4 @@
-"""How much selection gains with each head: from the first prototype's to the backend's, in steps.
+"""How much selection gains with each head: from a prototype's to the backend's, in steps.
 
 python measurements/head_gain.py --data ../shared/data/cifar10.zip --features features.safetensors
 
@@ -18,7 +18,7 @@ from rewards import OWN_HEAD, Course, Head, chooser, curve_parser, embedded
 SELECTORS = ("random", "core-set", "cdal-cs")
 
 HEADS = {
-    "the prototype's": Head(class_power=0, penalty=1.0, bias_share=1e-3),
+    "as the prototype's": Head(class_power=0, penalty=1.0, bias_share=1e-3),
     "and L2 of 0.1": Head(class_power=0, bias_share=1e-3),
     "and a penalised bias": Head(class_power=0),
     "and class weights: the backend's": OWN_HEAD,
