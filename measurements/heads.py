@@ -3,6 +3,7 @@
 python measurements/heads.py --data ../shared/data/cifar10.zip --images 100 300 --seeds 0 1 2 3 4
 python measurements/heads.py --data ../shared/data/camvid.zip --images 16 80 --seeds 0 1 2 3 4
 python measurements/heads.py --data ../shared/data/bccd.zip --images 8 24 52 --seeds 0 1 2 3 4
+python measurements/heads.py --data ../shared/data/bccd.zip --task multilabel --images 24 100
 python measurements/heads.py --data ../shared/data/cifar10.zip --penalties 0.01 0.03 0.1 0.3 1
 
 The last command compares L2 penalties of the classifier, and their choice by cross-validation.
@@ -29,6 +30,7 @@ from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.classification.head import ClassificationHead
 from cdal.models.classification.logistic import fit_logistic
 from cdal.models.data import PreparedImages
+from cdal.models.predictions import CHOSEN
 from cdal.models.recipe import class_weights
 from cdal.models.segmentation.head import SegmentationHead, class_shares
 
@@ -45,7 +47,8 @@ def regions(network: TaskNetwork, images: PreparedImages) -> Iterator[tuple[Tens
 
     A region is an image, a place of 8×8 pixels with labelled ones, of which the most frequent
     class is right, or a box that is found, which is right if it overlaps an object of its class by
-    half that no more confident box overlaps.
+    half that no more confident box overlaps. In multi-label classification it is a class of an
+    image, which is right if the image has it.
     """
     if isinstance(network, DetectionNetwork):
         for found, target in zip(*network.find(images), strict=True):
@@ -56,6 +59,9 @@ def regions(network: TaskNetwork, images: PreparedImages) -> Iterator[tuple[Tens
         for vectors, target, content in zip(
             predicted.regions, targets, getattr(predicted, "contents", [None] * 16), strict=False
         ):
+            if network.task == "multilabel":
+                yield vectors.cpu().float(), target >= CHOSEN
+                continue
             confidence, best = vectors.cpu().float().max(-1)
             if isinstance(network, SegmentationHead):
                 shares = class_shares(target, content, len(network.classes))
