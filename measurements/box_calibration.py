@@ -210,6 +210,7 @@ def main() -> None:
             confidence, right = held_out.found()
             scalings = {
                 "as they are": AS_THEY_ARE,
+                "temperature 1/2": (2.0, 0.0),
                 "temperature": scaling(confidence, right, shifted=False),
                 "temperature and shift": scaling(confidence, right, shifted=True),
                 "temperature of the class": class_scaling(*held_out.on_objects()),

@@ -5,8 +5,9 @@ python measurements/heads.py --data ../shared/data/camvid.zip --images 16 80 --s
 python measurements/heads.py --data ../shared/data/bccd.zip --images 8 24 52 --seeds 0 1 2 3 4
 python measurements/heads.py --data ../shared/data/bccd.zip --task multilabel --images 24 100
 python measurements/heads.py --data ../shared/data/cifar10.zip --penalties 0.01 0.03 0.1 0.3 1
+python measurements/heads.py --data ../shared/data/bccd.zip --task multilabel --penalties 0.1 1 3
 
-The last command compares L2 penalties of the classifier, and their choice by cross-validation.
+The last two commands compare L2 penalties of the classifier, and their choice by cross-validation.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,16 +29,16 @@ from torchvision.ops import box_iou
 from cdal.datasets import LabelledImages, open_images
 from cdal.models import DetectionNetwork, Recipe, TaskNetwork, choose_device, fit, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
-from cdal.models.classification.head import ClassificationHead
-from cdal.models.classification.logistic import fit_logistic
+from cdal.models.classification.logistic import Logistic, fit_independent, fit_logistic
+from cdal.models.classification.pooled import PooledHead
 from cdal.models.data import PreparedImages
 from cdal.models.predictions import CHOSEN
 from cdal.models.recipe import class_weights
 from cdal.models.segmentation.head import SegmentationHead, class_shares
 
 COLUMNS = (
-    "labels", "seed", "quality", "by class", "calibration error", "confidence - accuracy",
-    "head: seconds", "head: CPU seconds",
+    "labels", "seed", "quality", "by class", "calibration error", "of a calibrated head",
+    "confidence - accuracy", "head: seconds", "head: CPU seconds",
 )  # fmt: skip
 BINS = 15
 FOLDS = 5
@@ -93,6 +95,13 @@ def calibration(confidence: Tensor, right: Tensor) -> tuple[float, float]:
     return float(gaps.abs().sum() / len(right)), float(excess.mean())
 
 
+def error_by_chance(confidence: Tensor) -> float:
+    """The calibration error of as many regions if each is right as often as its confidence says."""
+    draws = torch.Generator().manual_seed(0)
+    drawn = (torch.rand(len(confidence), generator=draws) < confidence for _ in range(20))
+    return mean(calibration(confidence, right)[0] for right in drawn)
+
+
 def measure(
     arguments: argparse.Namespace, network: TaskNetwork, test: PreparedImages, count: int, seed: int
 ) -> tuple[str, ...]:
@@ -114,11 +123,13 @@ def measure(
     processor = time.process_time() - processor
     metrics = network.evaluate(test)
     found = list(regions(network, test))
-    error, excess = calibration(*(torch.cat(each) for each in zip(*found, strict=True)))
+    confidence, right = (torch.cat(each) for each in zip(*found, strict=True))
+    error, excess = calibration(confidence, right)
     scores = (f"{c.score:.2f}" for c in metrics.per_class.values() if c.score is not None)
     return (
         str(count), str(seed), f"{metrics.main:.3f}", ", ".join(scores), f"{error:.3f}",
-        f"{excess:+.3f}", f"{report.seconds:.1f}", f"{processor:.1f}",
+        f"{error_by_chance(confidence):.3f}", f"{excess:+.3f}", f"{report.seconds:.1f}",
+        f"{processor:.1f}",
     )  # fmt: skip
 
 
@@ -138,35 +149,37 @@ def compare_penalties(
     """Print accuracy and calibration error of each penalty, and of the one that has the lowest
     cross entropy in a five-fold cross-validation.
     """
-    assert isinstance(network, ClassificationHead)
+    assert isinstance(network, PooledHead)
+    judge = judge_each if network.task == "multilabel" else judge_one
     x, y = vectors(network, test)
 
-    def learn(features: Tensor, labels: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    def learn(features: Tensor, labels: Tensor, penalty: float) -> Logistic:
+        if network.task == "multilabel":
+            return fit_independent(features, labels, penalty)
         weights = class_weights(torch.bincount(labels, minlength=len(network.classes)))
-        found = fit_logistic(features, labels, weights, penalty)
-        return found.weight, found.bias
+        return fit_logistic(features, labels, weights, penalty)
 
-    print("| labels | penalty | accuracy | calibration error | confidence - accuracy |")
-    print("|---" * 5 + "|")
+    print("| labels | penalty | accuracy | calibration error | confidence - accuracy | loss |")
+    print("|---" * 6 + "|")
     for count in arguments.images:
-        rows: dict[str, list[tuple[float, float, float]]] = {}
+        rows: dict[str, list[tuple[float, ...]]] = {}
         for seed in arguments.seeds:
             features, labels = vectors(network, labelled(arguments, network, count, seed))
             fold = torch.randperm(count, generator=torch.Generator().manual_seed(seed)) % FOLDS
             losses = {}
             for penalty in arguments.penalties:
-                weight, bias = learn(features, labels, penalty)
-                confidence, best = (x @ weight.T + bias).softmax(1).max(1)
-                accuracy = float((best == y).float().mean())
-                result = accuracy, *calibration(confidence, best == y)
-                rows.setdefault(f"{penalty:g}", []).append(result)
-                loss = 0.0
-                for number in range(FOLDS):
-                    out = fold == number
-                    weight, bias = learn(features[~out], labels[~out], penalty)
-                    logits = features[out] @ weight.T + bias
-                    loss += float(functional.cross_entropy(logits, labels[out], reduction="sum"))
-                losses[f"{penalty:g}"] = loss
+                name = f"{penalty:g}"
+                found = judge(learn(features, labels, penalty), x, y)
+                error = calibration(found.confidence, found.right)
+                row = found.accuracy, *error, found.loss / len(y)
+                rows.setdefault(name, []).append(row)
+                outs = [fold == number for number in range(FOLDS)]
+                losses[name] = sum(
+                    judge(
+                        learn(features[~out], labels[~out], penalty), features[out], labels[out]
+                    ).loss
+                    for out in outs
+                )
             chosen = min(losses, key=lambda penalty: losses[penalty])
             rows.setdefault("cross-validated", []).append(rows[chosen][-1])
         for name, results in rows.items():
@@ -174,7 +187,34 @@ def compare_penalties(
             print(f"| {count} | {name} | " + " | ".join(f"{value:.3f}" for value in means) + " |")
 
 
-def vectors(network: ClassificationHead, images: PreparedImages) -> tuple[Tensor, Tensor]:
+class Answers(NamedTuple):
+    """What a classifier says about images, and the sum of their cross entropies."""
+
+    confidence: Tensor
+    right: Tensor
+    accuracy: float
+    loss: float
+
+
+def judge_one(head: Logistic, x: Tensor, y: Tensor) -> Answers:
+    """One answer per image: its most probable class."""
+    logits = x @ head.weight.T + head.bias
+    confidence, best = logits.softmax(1).max(1)
+    right = best == y
+    loss = functional.cross_entropy(logits, y, reduction="sum")
+    return Answers(confidence, right, float(right.float().mean()), float(loss))
+
+
+def judge_each(head: Logistic, x: Tensor, y: Tensor) -> Answers:
+    """One answer per image and class: the probability that the image has it."""
+    logits, there = x @ head.weight.T + head.bias, y >= CHOSEN
+    right = (logits >= 0) == there
+    loss = functional.binary_cross_entropy_with_logits(logits, y, reduction="sum")
+    confidence = logits.sigmoid().flatten()
+    return Answers(confidence, there.flatten(), float(right.float().mean()), float(loss))
+
+
+def vectors(network: PooledHead, images: PreparedImages) -> tuple[Tensor, Tensor]:
     """The pooled features (N, D) and the labels (N,) of images."""
     features, targets = network.seen(images, lambda: False)
     return torch.stack([each.maps[0] for each in features]).float(), torch.stack(list(targets))

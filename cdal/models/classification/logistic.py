@@ -16,12 +16,15 @@ PENALTY = 0.1
 """The weight of half the squared norm beside a mean cross entropy. Accuracy hardly depends on it;
 the probabilities do, and with this one they are calibrated: see docs/training.md."""
 
+PENALTY_OF_EACH = 1.0
+"""The same where classes are independent: with ``PENALTY``, their probabilities are too extreme."""
+
 FEW = 100
 """Below this many images the penalty rises as their number falls."""
 
 ITERATIONS = 100
 
-BIAS_SHARE = 0.01
+BIAS_SHARE = 0.001
 """The penalty of a bias where classes are independent, as a share of that of a weight: enough to
 keep the bias of a class that no image has finite."""
 
@@ -55,7 +58,7 @@ def fit_logistic(
         features: (N, D) float32.
         labels: (N,) int64, or the share of each class, (N, C) float32.
         class_weights: how much an image of each class counts, (C,); 0 for classes without images.
-        penalty: of standardised features; None: ``PENALTY``, or more where images are few.
+        penalty: of standardised features; None: the usual one, or more where images are few.
         stop: asked before each evaluation of the loss.
         bias_share: the penalty of a bias as a share of that of a weight. Unless the biases are
             penalised, rare classes are hardly ever predicted.
@@ -72,7 +75,9 @@ def fit_logistic(
         each = functional.cross_entropy(logits, labels, reduction="none")
         return (each * image_weights).sum()
 
-    return _fit(features, len(class_weights), loss, bias_share, penalty, stop)
+    if penalty is None:
+        penalty = _with_few(PENALTY, len(features))
+    return _fit(features, len(class_weights), loss, penalty, bias_share * penalty, stop)
 
 
 def fit_independent(
@@ -101,27 +106,31 @@ def fit_independent(
         each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return each.mean(0).sum()
 
-    return _fit(features, targets.shape[1], loss, BIAS_SHARE, penalty, stop)
+    if penalty is None:
+        penalty = _with_few(PENALTY_OF_EACH, len(features))
+    return _fit(features, targets.shape[1], loss, penalty, BIAS_SHARE * penalty, stop)
+
+
+def _with_few(penalty: float, images: int) -> float:
+    return penalty * max(1.0, FEW / images)
 
 
 def _fit(
     features: Tensor,
     classes: int,
     loss_of: Callable[[Tensor], Tensor],
-    bias_share: float,
-    penalty: float | None,
+    penalty: float,
+    bias_penalty: float,
     stop: Callable[[], bool],
 ) -> Logistic:
-    """Minimise a loss of logits (N, C); the penalty of the biases is this share of the weights'."""
+    """Minimise a loss of logits (N, C) with these penalties of the weights and of the biases."""
     if not features.isfinite().all():
         raise ModelError("The backbone's features are not all finite numbers.")
-    if penalty is None:
-        penalty = PENALTY * max(1.0, FEW / len(features))
     mean = features.mean(0)
     std = features.std(0, correction=0).clamp(min=1e-3)
     x = functional.pad((features - mean) / std, (0, 1), value=1.0)
     penalties = torch.full((x.shape[1],), penalty)
-    penalties[-1] *= bias_share
+    penalties[-1] = bias_penalty
     solution = torch.zeros(classes, x.shape[1], requires_grad=True)
     optimiser = LBFGS(
         [solution],
