@@ -6,6 +6,7 @@ The tests share one project and go through it in order, as an admin would.
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -165,6 +166,16 @@ def test_a_second_version_and_rolling_back(ann: Admin, loop: Scenario) -> None:
     ann.sees("Model version 1 serves, by somebody at 127.0.0.1", "#events-part")
     assert loop.status()["serving_version"] == 1
     loop.settle()
+
+
+def test_a_version_is_exported_and_downloaded(ann: Admin) -> None:
+    ann.open()
+    ann.page.get_by_title("Write version 1 as safetensors").click()
+    ann.sees("the download appears beside it")
+    with ann.page.expect_download() as download:  # the link appears without a reload
+        ann.page.get_by_title("Download version 1 as safetensors").click()
+    with zipfile.ZipFile(download.value.path()) as packed:
+        assert {"model.json", "weights.safetensors"} <= set(packed.namelist())
 
 
 def test_rescoring_asks_for_confirmation(ann: Admin, loop: Scenario) -> None:
