@@ -31,6 +31,17 @@ def image_of(task_id: int) -> str:
     return f"https://images.example.com/large/{task_id:08}.jpg"
 
 
+def class_of(task_id: int) -> str:
+    """What people say of a task's image; the labeling config has the classes "cat" and "dog"."""
+    return "cat" if task_id % 2 else "dog"
+
+
+def _annotation(task_id: int, at: str) -> dict[str, Any]:
+    choice = {"from_name": "label", "to_name": "image", "type": "choices"}
+    result = [{**choice, "value": {"choices": [class_of(task_id)]}}]
+    return {"id": task_id, "result": result, "was_cancelled": False, "updated_at": at}
+
+
 def _first_since(time: str) -> int:
     """The first task that was imported then or later."""
     if not time:
@@ -65,9 +76,9 @@ class StandIn:
         """The answer to a request, as JSON data."""
         if path.startswith("/api/tasks"):
             wanted = json.loads(query["query"][0]) if "query" in query else {}
-            if int(query.get("page", ["1"])[0]) > 1:  # only annotations are read in this way
-                return {"tasks": [], "total": 0, "total_annotations": 0, "total_predictions": 0}
-            return self._list(wanted, int(query["page_size"][0]))
+            # Only annotations are read page by page, other tasks by their ids.
+            page = int(query.get("page", ["1"])[0])
+            return self._list(wanted, page, int(query["page_size"][0]))
         if path.endswith("/import/predictions"):
             return {"created": len(body)}
         if "/model-versions" in path:
@@ -77,10 +88,12 @@ class StandIn:
                 self.project.update(body)
             return self.project
         if path.startswith("/api/dm/views"):
-            return [] if method == "GET" else {"id": 1, "data": body.get("data"), "project": 1}
+            if path.strip("/").endswith("views") and method == "GET":
+                return []
+            return {"id": 1, "data": (body or {}).get("data", {}), "project": 1}
         return []
 
-    def _list(self, wanted: Mapping[str, Any], size: int) -> dict[str, Any]:
+    def _list(self, wanted: Mapping[str, Any], page: int, size: int) -> dict[str, Any]:
         first, last, since, annotated = 1, LAST_ID, "", False
         for item in wanted.get("filters", {}).get("items", ()):
             if item["filter"].endswith(":id"):
@@ -98,8 +111,8 @@ class StandIn:
         rest = range(0) if annotated else range(imported, max(imported, last + 1))
         some = [n for n in some if n not in rest and self.labelled[n] >= since]
         total = len(some) + len(rest) - sum(n in rest or n in some for n in self.deleted)
-        page = list(islice((n for n in chain(some, rest) if n not in self.deleted), size))
-        tasks = [self._task(task_id) for task_id in page]
+        there = (n for n in chain(some, rest) if n not in self.deleted)
+        tasks = [self._task(n) for n in islice(there, (page - 1) * size, page * size)]
         return {"tasks": tasks, "total": total, "total_annotations": 0, "total_predictions": 0}
 
     def _task(self, task_id: int) -> dict[str, Any]:
@@ -113,7 +126,7 @@ class StandIn:
             "completed_at": changed,
             "annotators": [1] if changed else [],
             "avg_lead_time": 3.0 if changed else None,
-            "annotations": [],
+            "annotations": [] if changed is None else [_annotation(task_id, changed)],
         }
 
 

@@ -1,7 +1,6 @@
 """The Ray engine on a cluster of this machine's, one of whose nodes is killed.
 
 Ray's processes talk to each other on loopback addresses only, with a token, and end with the tests.
-Its processes talk to each other on loopback addresses only, with a token, and end with the tests.
 `make endurance` runs these tests; tests/backend/loop/test_engines.py and tests/models/test_peers.py
 have what needs no cluster.
 """
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import pytest
@@ -24,6 +23,8 @@ import torch
 from PIL import Image
 from support.loopback import Answer, Loopback, reply
 from support.offline import make_config
+from support.processes import PATIENCE, wait_until
+from torch import Tensor
 
 from cdal.backend.addresses import AllowedHosts
 from cdal.backend.errors import ImageError
@@ -32,7 +33,7 @@ from cdal.backend.images.store import ImageSource, ImageStore
 from cdal.backend.loop.engines.local import LocalEngine
 from cdal.backend.loop.inference import Scored
 from cdal.mixture_kind import MixtureKind
-from cdal.models import Recipe, TaskNetwork, WeightSources, make_network
+from cdal.models import Recipe, Stopped, TaskNetwork, WeightSources, make_network
 from cdal.models.feature_store import FeatureStore
 
 pytestmark = [
@@ -192,12 +193,76 @@ def test_a_node_that_dies_loses_nothing_and_changes_no_bit(
     assert tokens - {None} == {"Token the-token"}
 
 
-def test_two_processes_train_one_network(engine: Any) -> None:
+def wait_until_free() -> None:
+    """Wait until nothing runs on the cluster."""
+    import ray
+
+    def is_free() -> bool:
+        free: float = ray.available_resources().get("CPU", 0.0)
+        return free == ray.cluster_resources()["CPU"]
+
+    wait_until("cluster on which nothing runs", is_free)
+
+
+def test_a_cancelled_scoring_leaves_the_cluster(engine: Any, tmp_path: Path) -> None:
+    cancelled = Event()
+
+    def held(answer: Answer) -> Answer:
+        def write(handler: Any) -> None:
+            cancelled.wait(PATIENCE)
+            answer(handler)
+
+        return write
+
+    def check_stop() -> None:
+        if cancelled.is_set():
+            raise Stopped
+
+    items: list[tuple[int, object]] = [(n, f"/data/upload/{n}.png") for n in range(1, 401)]
+    with Loopback() as server:
+        for number in range(1, 401):
+            answer = reply(png(number), Content_Type="image/png")
+            server.routes[f"/data/upload/{number}.png"] = held(answer) if number > 200 else answer
+        reader = InputReader(
+            ImageStore(tmp_path / "images", 0, AllowedHosts()),
+            FeatureStore(tmp_path / "features", 0),
+            ImageSource(server.url, dict),
+        )
+        engine = replace(engine, url=server.url, check_stop=check_stop)
+        scored = engine.scored(reader, untrained(), items, MixtureKind("image"), lambda *_: None)
+        assert len(next(scored)[0])
+        cancelled.set()
+        with pytest.raises(Stopped):
+            list(scored)
+        wait_until_free()
+
+
+def two_classes() -> list[tuple[Tensor, Tensor]]:
+    """Dark and bright images, which are easy to tell apart."""
     generator = torch.Generator().manual_seed(0)
     images = [
         (torch.randint(0, 100, (3, 32, 32), generator=generator) + 100 * (n % 2)) for n in range(32)
     ]
-    data = [(image.to(torch.uint8), torch.tensor(n % 2)) for n, image in enumerate(images)]
+    return [(image.to(torch.uint8), torch.tensor(n % 2)) for n, image in enumerate(images)]
+
+
+def test_a_cancelled_training_leaves_the_cluster(engine: Any) -> None:
+    data = two_classes()
+    told: list[object] = []
+    with pytest.raises(Stopped):
+        engine.fit(
+            untrained(),
+            data,
+            [],
+            Recipe(epochs=10**6, batch_size=32),
+            told.append,
+            lambda: bool(told),
+        )
+    wait_until_free()
+
+
+def test_two_processes_train_one_network(engine: Any) -> None:
+    data = two_classes()
     model = untrained()
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     told = []

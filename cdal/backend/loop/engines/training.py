@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
 import ray
 import ray.train
 import torch
 import torch.distributed
+from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    remove_placement_group,
+)
 from torch import Tensor
 
 from cdal.backend.loop.engines.cluster import LOOK_SECONDS, count_of, device_for, our_errors
@@ -79,10 +87,16 @@ def fit_on_cluster(
             "held_out": _parts(network, held_out, 1, stop)[0] if held_out is not None else [],
         }
         run = ray.remote(num_cpus=0, max_concurrency=4)(Run).remote()
+        ended = run.train.remote(job, workers)
         try:
-            report, learnt = _await(run, run.train.remote(job, workers), progress, stop)
-        finally:
+            report, learnt = _await(run, ended, progress, stop)
+        except Stopped:
+            Thread(target=_cancel, args=(run, ended), name="cdal-ray-cancel", daemon=True).start()
+            raise
+        except BaseException:
             ray.kill(run)  # which ends what it has started
+            raise
+        ray.kill(run)
     weights = learnt.load(network.device).module.state_dict()
     network.module.load_state_dict(weights)
     return replace(report, images=len(train))
@@ -116,10 +130,26 @@ def _await(
             return outcome
 
 
+def _cancel(run: Any, ended: Any) -> None:
+    """End a training and free its processors.
+
+    What Ray Train has reserved outlives it: on a cluster without Ray's dashboard, until this
+    process ends. One that still waits for free processors is ended as soon as it has them.
+    """
+    with suppress(RayError):
+        group = None
+        while group is None and not ray.wait([ended], timeout=LOOK_SECONDS)[0]:
+            group = ray.get(run.reserved.remote())
+        ray.kill(run)  # which ends what it has started
+        if group is not None:
+            remove_placement_group(group)
+
+
 class Run:
-    """An actor that starts a training and lives as long as it: to kill it is to cancel it."""
+    """An actor that starts a training and lives as long as it: to kill it is to end it."""
 
     def __init__(self) -> None:
+        self._reserved: PlacementGroup | None = None
         self._told: FitProgress | None = None
         self._outcome: tuple[FitReport, PackedNetwork] | None = None
 
@@ -141,6 +171,14 @@ class Run:
         assert self._outcome is not None  # noqa: S101 — fit raises if a worker fails
         return self._outcome
 
+    def begin(self, reserved: PlacementGroup | None) -> None:
+        """Called by the first worker with what Ray Train has reserved for all."""
+        self._reserved = reserved
+
+    def reserved(self) -> PlacementGroup | None:
+        """What is reserved; None before the workers have begun."""
+        return self._reserved
+
     def tell(self, progress: FitProgress) -> None:
         """Called by the first worker."""
         self._told = progress
@@ -158,6 +196,8 @@ def learn(job: Mapping[str, Any]) -> None:
     """What each worker does; Ray Train has connected them."""
     context = ray.train.get_context()
     rank, run = context.get_world_rank(), job["run"]
+    if rank == 0:
+        ray.get(run.begin.remote(get_current_placement_group()))
     packed: PackedNetwork = ray.get(job["network"])
     network = packed.load(choose_device(job["device"]))
     peers = Workers(rank, context.get_world_size(), network.device)
