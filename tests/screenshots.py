@@ -37,6 +37,8 @@ from cdal.demo.scenes.files import write_scenes
 CHROMIUM = "/usr/bin/chromium"
 PATIENCE_S = 3600.0
 LABELLED, SCENES = 30, 90
+SECOND_OPINIONS = 5
+"""Images that a second person labels, the first of them otherwise."""
 WIDTH = 1180
 COLOURS = 192
 
@@ -164,17 +166,31 @@ def pages(
 ) -> None:
     """The backend's pages for a project that is labelled for two more rounds."""
     annotator = Annotator(label_studio.url, label_studio.token, shown.project.number)
+    served: list[int] = []
     for number in (2, 3):
         say(f"labelling round {number - 1}")
         for _ in range(15):
             task = annotator.next_task()
             assert task is not None
             annotator.submit(task, shown.labels[task])
+            served.append(task)
         backend.wait_for(shown.project.number, "round", round_is_open(number), PATIENCE_S)
+    second = Annotator(
+        label_studio.url,
+        label_studio.sign_up("bob@example.com", "a-long-password"),
+        shown.project.number,
+    )
+    first, *others = served[:SECOND_OPINIONS]
+    wrong = (said for said in shown.labels.values() if said != shown.labels[first])
+    second.submit(first, next(wrong))
+    for task in others:
+        second.submit(task, shown.labels[task])
     say("the pages")
     with page(browser, backend, shown.number, 1330) as one:
         one.open()
         keep(one, folder / "pages-project.png")
+        one.sees(f"on {SECOND_OPINIONS} images of several people", "#agree-part")
+        keep(one, folder / "pages-people.png", ["kept", "agree"])
     with page(browser, backend, shown.number, 620) as one:
         one.page.goto(f"{backend.url}/projects")
         keep(one, folder / "pages-projects.png")
@@ -207,10 +223,19 @@ def page(
         yield one
 
 
-def keep(one: Admin, file: Path) -> None:
-    """Keep a picture of the window."""
+def keep(one: Admin, file: Path, parts: Sequence[str] = ()) -> None:
+    """Keep a picture of the window, or of some parts of the page, by their headings."""
     one.page.wait_for_load_state("networkidle")
-    one.page.screenshot(path=file)
+    if not parts:
+        one.page.screenshot(path=file)
+    else:
+        sections = [one.page.locator(f"section[aria-labelledby={part}]") for part in parts]
+        boxes = [box for section in sections if (box := section.bounding_box()) is not None]
+        left, top = (min(box[side] for box in boxes) for side in ("x", "y"))
+        right = max(box["x"] + box["width"] for box in boxes)
+        bottom = max(box["y"] + box["height"] for box in boxes)
+        clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+        one.page.screenshot(path=file, full_page=True, clip=clip)  # type: ignore[arg-type]
     shrink(file)
 
 
