@@ -157,6 +157,22 @@ def test_another_version_serves_and_the_order_is_refreshed_with_it(
     assert jobs_of(services) == [("score", "pending")]
 
 
+def test_the_version_of_a_removed_control_may_serve_the_remaining_one(
+    services: Services, project: Project
+) -> None:
+    """It still serves its own, in case that comes back, but not this one."""
+    versions = [add_version(services, project, number=number) for number in (1, 2)]
+    write_network(services, project, 1)
+    with services.store.transaction() as session:
+        for version, control in zip(versions, ("removed", "label"), strict=True):
+            row = session.get_one(ModelVersion, version.id)
+            row.serves, row.control = True, control
+    actions.roll_back(services, project.id, 1, "ann")
+    with services.store.reading() as session:
+        rows = [session.get_one(ModelVersion, version.id) for version in versions]
+        assert [(row.serves, row.control) for row in rows] == [(True, "label"), (False, "label")]
+
+
 def test_versions_that_cannot_serve(services: Services, project: Project) -> None:
     for number in (1, 2, 3):
         add_version(services, project, number=number)
