@@ -305,6 +305,12 @@ def test_an_unknown_project_has_no_page(browser: FlaskClient) -> None:
     assert "There is no project 7 here." in html.unescape(answer.get_data(as_text=True))
 
 
+def test_what_is_to_be_typed_is_set_apart_in_a_settings_help(pooled: FlaskClient) -> None:
+    text = pooled.get("/projects/1/settings").text
+    assert "<code>image_size</code>" in text
+    assert "`" not in text
+
+
 def test_wrong_settings_are_explained_beside_their_fields(pooled: FlaskClient) -> None:
     answer = pooled.post("/projects/1/settings", data={"budget": "0", "seed": "3"})
     assert answer.status_code == 400
