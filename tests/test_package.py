@@ -147,9 +147,7 @@ def interpreter(version: str) -> str | None:
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
 def test_newer_pythons_read_every_source(version: str) -> None:
-    """Without a warning. What the package needs is installed for one version only, so nothing is
-    imported; `make test PYTHON=python3.13` runs everything.
-    """
+    """Without a warning. What the package needs is installed for one version, so nothing is run."""
     python = interpreter(version)
     if python is None:
         pytest.skip(f"this machine has no Python {version}")
