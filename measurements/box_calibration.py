@@ -40,6 +40,9 @@ VALIDATION = 0.3
 MOST_LABELS = 52
 """Labels are drawn from as many images, and picks from the others."""
 
+MOST_PLACES = 600
+"""Of an image's places, the most confident ones count."""
+
 PICKS = 16
 
 Scaling = tuple[float, float]
@@ -104,8 +107,10 @@ def judged(network: DetectionHead, images: LabelledFeatures) -> Judged:
         places = Places.of(size, network.device)
         shown = places.inside(image.content)
         said, distances = network.module(maps, size)
-        logits.append(said[0][shown].float())
-        boxes.append(within(places.boxes(distances[0].float()), image.content)[shown])
+        said, found = said[0][shown].float(), places.boxes(distances[0].float())[shown]
+        best = said.amax(1).topk(min(MOST_PLACES, len(said))).indices
+        logits.append(said[best])
+        boxes.append(within(found[best], image.content))
     return Judged(logits, boxes, images.targets)
 
 
