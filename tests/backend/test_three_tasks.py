@@ -25,14 +25,15 @@ pytestmark = pytest.mark.label_studio
 
 # Small enough for a training of seconds. Heads that learn 16 and 48 labels of 240 scenes differ by
 # 0.13 in accuracy, and in each of 200 draws of the first labels the second was better; with fewer
-# labels or rounds it is not.
+# labels or rounds it is not. For segmentation, heads that learn 8 and 24 labels differ by 0.10 in
+# mIoU, with a standard deviation of 0.01 over six seeds; with 16 and 32 it is 0.14 and 0.06.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "classification": {"image_size": 96, "budget": 16},
-    "segmentation": {"image_size": 64, "epochs": 25, "budget": 20},
+    "segmentation": {"image_size": 64, "epochs": 25, "budget": 10},
     "detection": {"image_size": 160, "epochs": 25, "budget": 20},
 }
 IMAGES = {"classification": 240, "segmentation": 120, "detection": 120}
-ROUNDS = {"classification": 3, "segmentation": 2, "detection": 2}
+ROUNDS = {"classification": 3, "segmentation": 3, "detection": 2}
 RESERVE = 6
 
 
