@@ -64,6 +64,9 @@ def worker() -> int:
     except (WorkerError, DataFolderError) as error:
         sys.stderr.write(f"cdal: {error}\n")
         return 1
+    except STORAGE as error:  # while it starts; later, its jobs wait
+        sys.stderr.write(f"cdal: The worker cannot start. {storage_problem(error)}\n")
+        return 1
     return _end_at_once()
 
 

@@ -25,7 +25,11 @@ from cdal.models import make_network
 
 pytestmark = pytest.mark.slow
 
-ATTEMPTED = "SELECT count(*) FROM jobs WHERE kind = 'sync' AND error LIKE '%Label Studio%'"
+ATTEMPTED = """
+SELECT coalesce(max(started_at), '') FROM jobs
+WHERE project_id = ? AND kind = 'sync' AND error LIKE '%Label Studio%'
+"""
+"""When the worker last found that there is no Label Studio, which jobs wait for."""
 
 
 @pytest.fixture
@@ -60,12 +64,22 @@ def test_it_goes_on_serving_and_takes_up_work_when_there_is_room(small_disk: Pat
         services.config.version_folder(1, 1)
     )
     add_round(services, project, [7], queue_version="CDAL round 1.1", model_version_id=version.id)
+    other = add_project(services, uid="another", label_studio_id=13)
     services.store.close()
     services.jobs.huey.storage.close()
     with (
         serving(small_disk) as (process, url),
         httpx.Client(base_url=url, timeout=PATIENCE) as client,
+        closing(sqlite3.connect(small_disk / "cdal.sqlite", timeout=PATIENCE)) as store,
     ):
+
+        def attempted(project_id: int) -> str:
+            return str(store.execute(ATTEMPTED, (project_id,)).fetchone()[0])
+
+        hint = {"action": "ANNOTATION_CREATED", "project": {"id": 13}}
+        assert client.post("/webhook", json=hint).status_code == 200
+        # Until then the worker starts, which it cannot do on a full disk.
+        wait_until("the worker's first job", lambda: attempted(other.id) > "")
         ballast = fill(small_disk)
         hint = {"action": "ANNOTATION_CREATED", "project": {"id": 12}}
         answers = [client.post("/webhook", json=hint) for _ in range(3)]
@@ -81,13 +95,11 @@ def test_it_goes_on_serving_and_takes_up_work_when_there_is_room(small_disk: Pat
         time.sleep(3)  # so that the worker meets it, too
         assert process.poll() is None
 
+        before = attempted(project.id)
         ballast.unlink()
         assert client.post("/webhook", json=hint).status_code == 200
-        # There is no Label Studio: the job runs, and waits for it. There may be a second one, if
-        # the event came while the first was still to be recorded.
-        with closing(sqlite3.connect(small_disk / "cdal.sqlite", timeout=PATIENCE)) as store:
-            wait_until("an attempt", lambda: store.execute(ATTEMPTED).fetchone()[0] > 0)
-            assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        wait_until("an attempt", lambda: attempted(project.id) > before)
+        assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         process.terminate()
         output = process.communicate(timeout=PATIENCE)[0]
     assert "Traceback" not in output

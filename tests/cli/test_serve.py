@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sqlite3
 import subprocess
 import sys
 from importlib.metadata import version
@@ -116,6 +117,21 @@ def test_a_queue_that_is_away_is_told_in_a_sentence(
     said = capsys.readouterr().err
     assert said.startswith("cdal: The queue of messages cannot be used: Error ")
     assert "hush" not in said
+    assert said.count("\n") == 1
+
+
+def test_a_full_disk_at_the_start_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run_on_a_full_disk(_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.setattr("cdal.backend.worker.run_worker", run_on_a_full_disk)
+    server_config.cache_clear()
+    assert commands.worker() == 1
+    said = capsys.readouterr().err
+    assert said.startswith("cdal: The worker cannot start. The disk of the data folder is full")
     assert said.count("\n") == 1
 
 

@@ -91,8 +91,8 @@ def test_images_chosen_on_the_map_come_next(ann: Admin, loop: Scenario) -> None:
     expect(ann.page.locator("#map-said")).to_contain_text("Task")
     ann.page.keyboard.press("Escape")
     ann.sees("Selected: 0 images")
-    # Clicking a point low on the map has scrolled the page.
-    field.evaluate("map => map.scrollIntoView({ block: 'center' })")
+    # Clicking a point low on the map has scrolled the page, which else scrolls back smoothly.
+    field.evaluate("map => map.scrollIntoView({ block: 'center', behavior: 'instant' })")
     box = field.bounding_box()
     assert box is not None
     ann.page.mouse.move(box["x"] + 2, box["y"] + 2)
@@ -104,6 +104,7 @@ def test_images_chosen_on_the_map_come_next(ann: Admin, loop: Scenario) -> None:
     ann.press("Queue them next")
     ann.sees("come first once the queue is rewritten")
     loop.wait("the new queue", lambda _: set(loop.queue()[: len(chosen)]) == set(chosen))
+    loop.settle()  # by now Label Studio follows it
     assert loop.annotator().next_task() == loop.queue()[0]
 
 
