@@ -18,7 +18,7 @@ _BLOCK_BYTES = {"cpu": 2**25, "cuda": 2**28}
 
 
 def unit_vectors(features: Tensor) -> Tensor:
-    """Scale feature vectors, (N, D) float32, to length 1; zero vectors stay zero."""
+    """Scale feature vectors, (N, D) floating point, to length 1; zero vectors stay zero."""
     return functional.normalize(features, dim=1)
 
 

@@ -56,7 +56,7 @@ class SuggestiveAnnotation:
             return Selection(self.name, ())
         rows = pool.unlabelled
         variance = samples[rows].double().var(1, correction=0).sum(1).float()
-        points = unit_vectors(features[rows])
+        points = features[rows]
         drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_COVERED])
         cover = _Cover(points[torch.from_numpy(drawn).to(points.device)])
         left = round_off(variance)
@@ -65,6 +65,8 @@ class SuggestiveAnnotation:
             wanted = min(BATCH, count - len(picks))
             open_rows = int((left >= 0).sum())
             uncertain = highest(left, min(open_rows, CANDIDATES * wanted)).sort().values
+            # Two images that nothing else represents add the same: the most uncertain comes first.
+            uncertain = uncertain[left[uncertain].argsort(descending=True, stable=True)]
             for place, gain in cover.add(points[uncertain], wanted):
                 row = int(uncertain[place])
                 left[row] = -1.0
@@ -75,10 +77,14 @@ class SuggestiveAnnotation:
 
 
 class _Cover:
-    """How similar each of M images is to the most similar pick, given unit vectors (M, D)."""
+    """How similar each of M images is to the most similar pick, by their features (M, D).
+
+    A late pick adds little to large similarities, so these are float64, and what is added is
+    rounded to float32: it does not depend on the order of summation.
+    """
 
     def __init__(self, points: Tensor) -> None:
-        self._points = points.double()
+        self._points = unit_vectors(points.double())
         self._best = self._points.new_zeros(len(points))
 
     def add(self, candidates: Tensor, count: int) -> Iterator[tuple[int, float]]:
@@ -88,14 +94,13 @@ class _Cover:
         only the highest are computed again.
         """
         # Relative to the least similarity there is, so that the first pick adds something, too.
-        similar = (candidates.double() @ self._points.T + 1).clamp(min=0)
-        bound = round_off((similar - self._best).clamp(min=0).mean(1).float())
+        similar = (unit_vectors(candidates.double()) @ self._points.T + 1).clamp(min=0)
+        bound = (similar - self._best).clamp(min=0).mean(1).float()
         exact = torch.ones_like(bound, dtype=torch.bool)
         for _ in range(count):
             row = int(bound.argmax())
             while not exact[row]:
-                gain = (similar[row] - self._best).clamp(min=0).mean()
-                bound[row] = round_off(gain.float()[None])[0]
+                bound[row] = (similar[row] - self._best).clamp(min=0).mean().float()
                 exact[row] = True
                 row = int(bound.argmax())
             yield row, float(bound[row])
