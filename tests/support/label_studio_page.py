@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -76,20 +77,25 @@ class LabelStudioPage:
         self._page.evaluate(
             "window.Htx.annotationStore.selected.regions.forEach(region => region.toggleHidden())"
         )
-        different: Mask = np.abs(shown - self._image()).max(2) > 2
+        # A busy machine may take longer to draw them anew than to take two equal pictures.
+        different: Mask = np.abs(shown - self._image(unlike=shown)).max(2) > 2
         return different
 
     def chosen(self) -> list[str]:
-        """The choices that are ticked."""
-        found: list[str] = self._page.evaluate(
+        """The choices that are ticked, once there are any."""
+        ticked = (
             "[...document.querySelectorAll('input:checked')]"
             ".map(input => input.closest('label')?.innerText.replace(/\\[.*\\]/, '').trim())"
             ".filter(text => text)"
         )
+        self._page.wait_for_function(f"{ticked}.length > 0")
+        found: list[str] = self._page.evaluate(ticked)
         return found
 
-    def _image(self) -> Pixels:
+    def _image(self, unlike: Pixels | None = None) -> Pixels:
         """The image with all that is drawn on it, once it no longer changes, (h, w, 3).
+
+        If ``unlike`` is given, it is not that picture.
 
         There is a prediction to draw, and on a busy machine the image may be there long before.
         """
@@ -99,12 +105,15 @@ class LabelStudioPage:
             " && [...document.images].some(image => image.width > 50)"
         )
         before = self._picture()
-        while True:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             self._page.wait_for_timeout(STEP_MS)
             now = self._picture()
-            if np.array_equal(before, now):
+            is_new = unlike is None or not np.array_equal(now, unlike)
+            if is_new and np.array_equal(before, now):
                 return now
             before = now
+        raise AssertionError("Label Studio's page goes on changing, or shows what it did before.")
 
     def _picture(self) -> Pixels:
         clip: dict[str, Any] = self._page.evaluate(
