@@ -38,6 +38,7 @@ class SuggestiveAnnotation:
     networks, so ``samples`` has one vector per image and the variance is that of the image's
     probabilities, where the paper averages it over the pixels. Of a pool of more than 10,000
     images, a random sample is to be represented. Candidates are chosen for 1,000 picks at a time.
+    Of two candidates that add the same, the more uncertain is picked.
 
     The score is what a pick adds to the sum, per image to be represented. The reason has the
     uncertainty: ``{"variance": 0.04}``.
