@@ -6,19 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
 from cdal.benchmark.companions import companion_scores
 from cdal.benchmark.curve import Curve
 from cdal.benchmark.folder import SimulationFolder, finite
 from cdal.benchmark.loaded_data import LoadedData, LoadedFeatures
+from cdal.benchmark.opinions import opinions_about
 from cdal.benchmark.regions import LoadedRegions, score_regions
 from cdal.benchmark.scores import Scores, score, unseen_pool
 from cdal.benchmark.stopwatch import Stopwatch
 from cdal.benchmark.trainer import Trainer
 from cdal.models import TaskNetwork
-from cdal.models.classification.head import ClassificationHead
-from cdal.models.classification.stochastic import Committee, dropout_passes
 from cdal.models.head import HeadNetwork
 from cdal.selectors.typiclust import TypiClust
 
@@ -111,13 +108,22 @@ class Chooser:
         drawn = seed * 1_000_003 + len(rows)
         with watch.part("select"):
             if used is not None and curve.opinions is not None:
-                pool = replace(pool, samples=self._opinions(curve, used, rows, drawn))
+                found = opinions_about(
+                    curve,
+                    used.network,
+                    used.scores,
+                    self._trainer,
+                    self._loaded,
+                    rows,
+                    drawn,
+                    progress,
+                )
+                pool = pool.with_arrays(found)
             if curve.companion is not None:
                 added = companion_scores(
                     selector, self._trainer, self._loaded, rows, seed, progress
                 )
-                more = {name: array.to(pool.device) for name, array in added.items()}
-                pool = replace(pool, beside=pool.beside, **more)
+                pool = pool.with_arrays(added)
             selection = selector.select(pool, count, drawn, progress)
         seconds = watch.seconds("select")
         if used is not None:
@@ -130,15 +136,3 @@ class Chooser:
             "warnings": list(selection.warnings),
             "report": finite(dict(selection.report)),
         }
-
-    def _opinions(self, curve: Curve, scored: Scored, rows: Sequence[int], seed: int) -> Tensor:
-        """Several opinions about each image of the pool, (N, S, C) float32."""
-        network, vectors = scored.network, scored.scores.features
-        if vectors is None or not isinstance(network, ClassificationHead):
-            raise TypeError("the plan lets only heads for classification have several opinions")
-        if curve.opinions == "dropout":
-            found = dropout_passes(network, vectors, seed)
-        else:
-            labelled = self._loaded.pool.take(rows)
-            found = Committee.train(network, labelled, seed).opinions(vectors)
-        return found.to(vectors.device)

@@ -31,6 +31,8 @@ OF_MIXTURES = ("weights", "classes", "region", *OF_BOXES)
 """Options of the class mixtures, for all selectors that use them."""
 OF_POLICY = ("reward", "alpha", "policy", "scale", "sums")
 """Options of CDAL-RL's policy."""
+OF_ONE_REGION = ("dropquery",)
+"""Selectors that compare opinions about the class of an image, and not of its regions."""
 OPTIONS = (*OF_POLICY, *OF_MIXTURES, "missing")
 """Options that the command has as well, for all selectors."""
 
@@ -149,11 +151,7 @@ def _read(
         if not equals or not key:
             raise BenchmarkError(f"An option of {label} must be name=value, not {option!r}.")
         own[key.strip()] = value.strip()
-    if name in SELECTORS and opinions_of(name) is not None and task != "classification":
-        raise BenchmarkError(
-            f"{name} compares several opinions of a head about an image, which only heads for "
-            f"classification give, and the task is {task}."
-        )
+    _check_opinions(name, task)
     taken = _taken(name)
     given = {key: value for key, value in {**base, **shared}.items() if key in taken}
     options = given | own
@@ -171,6 +169,21 @@ def _read(
     curve = Curve(label, name, chosen, kind, policy)
     curve.selector("unused")  # raises if the options are wrong
     return curve
+
+
+def _check_opinions(name: str, task: str) -> None:
+    if name not in SELECTORS or opinions_of(name) is None:
+        return
+    if task == "multilabel":
+        raise BenchmarkError(
+            f"{name} compares opinions about classes that exclude each other, and the task is "
+            f"{task}."
+        )
+    if name in OF_ONE_REGION and task != "classification":
+        raise BenchmarkError(
+            f"{name} asks which passes take an image for another class, and in {task} an image has "
+            "many."
+        )
 
 
 def _taken(name: str) -> set[str]:

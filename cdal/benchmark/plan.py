@@ -24,13 +24,15 @@ from cdal.benchmark.regions import Grid, by_region
 from cdal.benchmark.settings import Settings
 from cdal.benchmark.shape import shape_for
 from cdal.benchmark.trainer import new_network, recipe
-from cdal.models import choose_device, choose_network
+from cdal.models import TaskNetwork, choose_device, choose_network
 from cdal.models.backbone import is_backbone
+from cdal.models.classification.head import ClassificationHead
 from cdal.models.detection.architectures import DETECTORS
 from cdal.models.detection.network import DetectionNetwork
 from cdal.models.detection.ssd import Ssd
 from cdal.models.feature_store import FeatureStore
 from cdal.models.head import HeadNetwork
+from cdal.models.opinions import dropping_layers
 from cdal.models.tiling import LEAST_SIDE
 
 DEFAULTS: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "seeds": 3}
@@ -66,10 +68,11 @@ class Plan:
             features: the folder where features for heads are kept.
 
         Raises:
-            BenchmarkError: they do not fit into memory.
+            BenchmarkError: they do not fit into memory, or a selector does not suit the network.
             DatasetError: a file cannot be read.
         """
         network = new_network(self.settings, self.data.classes, self.device, seed=0)
+        _check_dropping(self.curves, network)
         store = FeatureStore(features, FEATURE_BYTES)
         progress = Progress(float(len(self.data.pool) + len(self.data.test)))
 
@@ -136,7 +139,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         )
     if kept is not None and (is_backbone(network) or not DETECTORS[network].family.background):
         raise BenchmarkError(f"{network} has no background class, which {kept} would keep.")
-    _check_opinions(curves, network, arguments.noise or 0.0)
+    _check_opinions(curves, network, data.task)
     _check_companions(curves, network)
     _check_first_round(arguments, network)
     grid = _grid(arguments, curves, data, protocol, network, side)
@@ -292,6 +295,9 @@ def _grid(
     without = next((c.label for c in curves if c.name in OF_FEATURES or c.companion), None)
     if without is not None:
         raise BenchmarkError(f"{without} needs features of whole images; leave out --regions.")
+    compared = next((curve.label for curve in curves if curve.opinions), None)
+    if compared is not None:
+        raise BenchmarkError(f"{compared} compares whole images; leave out --regions.")
     for name in ("bias", "noise", "keep_scores"):
         if getattr(arguments, name):
             raise BenchmarkError(
@@ -319,16 +325,25 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
         raise BenchmarkError(f"--noise must be from 0 to 1, not {arguments.noise}.")
 
 
-def _check_opinions(curves: Sequence[Curve], network: str, noise: float) -> None:
+def _check_opinions(curves: Sequence[Curve], network: str, task: str) -> None:
     wanting = next((curve for curve in curves if curve.opinions is not None), None)
-    if wanting is not None and not is_backbone(network):
+    if wanting is not None and task == "detection" and not is_backbone(network):
         raise BenchmarkError(
-            f"{wanting.label} compares several opinions of a head about an image, and {network} is "
-            "trained in full; use --training head."
+            f"{wanting.label} compares several opinions about the same boxes, which a head gives, "
+            f"and {network} is trained in full; use --training head."
         )
-    committee = next((curve for curve in curves if curve.opinions == "committee"), None)
-    if committee is not None and noise:
-        raise BenchmarkError(f"{committee.label} learns from true labels; leave out --noise.")
+
+
+def _check_dropping(curves: Sequence[Curve], network: TaskNetwork) -> None:
+    """A head for classification drops its input; others have layers that drop features."""
+    wanting = next((curve for curve in curves if curve.opinions == "dropout"), None)
+    if wanting is None or isinstance(network, ClassificationHead) or dropping_layers(network):
+        return
+    raise BenchmarkError(
+        f"{wanting.label} compares passes in which features drop out, and "
+        f"{network.manifest.architecture} drops none; choose another selector, such as committee, "
+        "or another --network."
+    )
 
 
 def _check_companions(curves: Sequence[Curve], network: str) -> None:

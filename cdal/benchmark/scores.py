@@ -136,7 +136,7 @@ def infer_scores(
         progress(done / len(images))
         return found
 
-    return Scores.concatenate(list(infer(network, _batches(network, images), kept)))
+    return Scores.concatenate(list(infer(network, batches_of(network, images), kept)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +153,8 @@ class _Batch:
         return _Batch(self.images[:half]), _Batch(self.images[half:])
 
 
-def _batches(network: TaskNetwork, images: Loaded) -> Iterator[_Batch]:
+def batches_of(network: TaskNetwork, images: Loaded) -> Iterator[_Batch]:
+    """All images, as many at once as a network predicts."""
     size = network.prediction_batch_size
     if isinstance(images, LoadedFeatures) and isinstance(network, HeadNetwork):
         size = network.judged_at_once

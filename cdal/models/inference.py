@@ -53,7 +53,7 @@ def _infer_batch(
     network: TaskNetwork, batch: SomeBatch, keep: Callable[[SomeBatch, Prediction], Kept]
 ) -> Iterator[Kept]:
     try:
-        kept = keep(batch, _predict(network, batch.images))
+        kept = keep(batch, predict(network, batch.images))
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise
@@ -66,7 +66,8 @@ def _infer_batch(
         yield from _infer_batch(network, half, keep)
 
 
-def _predict(network: TaskNetwork, images: Tensor | Sequence[ImageFeatures]) -> Prediction:
+def predict(network: TaskNetwork, images: Tensor | Sequence[ImageFeatures]) -> Prediction:
+    """What a network says about images: see ``Batch``."""
     if isinstance(images, Tensor):
         return network.predict(images)
     assert isinstance(network, HeadNetwork)  # noqa: S101 — others are given no features

@@ -1,17 +1,20 @@
-"""Selectors by several opinions about an image: BALD, MC dropout, and query by committee."""
+"""Selectors by several opinions about an image: BALD, MC dropout, and query by committee.
+
+Opinions are a pool's ``samples``, or, where an image has many regions, their measures' means over
+the regions, its ``disagreements``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
+from cdal.selectors.disagreement import disagreement_in, probabilities_in
 from cdal.selectors.pool import Pool
 from cdal.selectors.ranking import RankingSelector
 from cdal.selectors.selection import Opinions
-from cdal.selectors.uncertainty import entropy_bits
 
 Disagreement = Literal["kl", "vote"]
 """How members of a committee disagree: by what they find probable, or by their votes."""
@@ -19,7 +22,7 @@ Disagreement = Literal["kl", "vote"]
 
 @dataclass(frozen=True, slots=True)
 class BALD(RankingSelector):
-    """The images on which the passes of ``samples`` disagree most, features dropping out.
+    """The images on which passes disagree most, features dropping out.
 
     The score is the mutual information of prediction and weights, in bits: the entropy of the mean
     pass minus the mean of the entropies (Houlsby et al., 2011, equation 2), with Monte Carlo
@@ -31,13 +34,13 @@ class BALD(RankingSelector):
     opinions: ClassVar[Opinions] = "dropout"
 
     def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        samples = pool.need("samples", self.name)
-        return disagreement(samples), samples.double().mean(1)
+        information = disagreement_in(pool, "information", self.name)
+        return information, probabilities_in(pool, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class MCDropout(RankingSelector):
-    """The images whose mean pass of ``samples`` has the highest entropy, features dropping out.
+    """The images whose mean pass has the highest entropy, features dropping out.
 
     Maximum entropy with Monte Carlo dropout (Gal, Islam and Ghahramani, ICML 2017, section 4); the
     score is in bits. BALD subtracts what each pass is unsure about by itself.
@@ -47,16 +50,16 @@ class MCDropout(RankingSelector):
     opinions: ClassVar[Opinions] = "dropout"
 
     def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        mean = pool.need("samples", self.name).double().mean(1)
-        return entropy_bits(mean).clamp(min=0), mean
+        entropy = disagreement_in(pool, "entropy", self.name)
+        return entropy, probabilities_in(pool, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Committee(RankingSelector):
-    """The images on which the members of a committee, in ``samples``, disagree most.
+    """The images on which the members of a committee disagree most.
 
-    Query by committee (Seung, Opper and Sompolinsky, COLT 1992). The members are heads that have
-    each learnt from as many labelled images drawn with replacement. Scores are in bits.
+    Query by committee (Seung, Opper and Sompolinsky, COLT 1992). The members are heads or networks
+    that have each learnt from as many labelled images drawn with replacement. Scores are in bits.
 
     Attributes:
         disagreement: "kl" is the mean divergence of a member from the consensus (McCallum and
@@ -77,16 +80,5 @@ class Committee(RankingSelector):
             raise ValueError(f"disagreement must be kl or vote, not {self.disagreement!r}")
 
     def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        samples = pool.need("samples", self.name)
-        mean = samples.double().mean(1)
-        if self.disagreement == "kl":
-            return disagreement(samples), mean
-        votes = torch.zeros_like(mean)
-        ones = torch.ones_like(samples[:, :, 0], dtype=votes.dtype)
-        votes.scatter_add_(1, samples.argmax(2), ones / samples.shape[1])
-        return entropy_bits(votes).clamp(min=0), mean
-
-
-def disagreement(samples: Tensor) -> Tensor:
-    """The entropy of the mean of (N, S, C) minus the mean of the entropies, in bits, (N,)."""
-    return (entropy_bits(samples.double().mean(1)) - entropy_bits(samples).mean(1)).clamp(min=0)
+        measure = "information" if self.disagreement == "kl" else "votes"
+        return disagreement_in(pool, measure, self.name), probabilities_in(pool, self.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 _SUM_TOLERANCE = 1e-3
 _DISTRIBUTIONS = ("probabilities", "samples")
-_NOT_NEGATIVE = ("uncertainties", "region_counts", "costs")
+_NOT_NEGATIVE = ("uncertainties", "region_counts", "costs", "disagreements")
 
 
 class PoolError(ValueError):
@@ -37,7 +37,9 @@ class Pool:
             float32 in [0, 1].
         costs: of labelling the image or region, in any unit, (N,) float32, at least 0.
         image_of: the image that each region belongs to, (N,) int64, where regions are picked.
-        samples: S stochastic forward passes (MC dropout), (N, S, C) float32.
+        samples: what S passes with dropout, or S models, say of the image, (N, S, C) float32.
+        disagreements: how far such opinions differ about an image's regions, on average, as
+            ``disagreements_of`` measures it, (N, 4) float32.
         beside: the same images as other models see them, for other labels: their contextual
             diversities are added by selectors that can.
 
@@ -53,6 +55,7 @@ class Pool:
     uncertainties: Tensor | None = None
     region_counts: Tensor | None = None
     samples: Tensor | None = None
+    disagreements: Tensor | None = None
     predicted_losses: Tensor | None = None
     likely_labelled: Tensor | None = None
     costs: Tensor | None = None
@@ -115,6 +118,11 @@ class Pool:
         beside = tuple(other.to(device) for other in self.beside)
         arrays = {name: array.to(device) for name, array in self.arrays().items()}
         return Pool(**arrays, beside=beside)
+
+    def with_arrays(self, more: Mapping[str, Tensor]) -> Pool:
+        """The same pool with more arrays, by name, from any device."""
+        arrays = self.arrays() | {name: array.to(self.device) for name, array in more.items()}
+        return Pool(**arrays, beside=self.beside)
 
     def take(self, rows: Tensor) -> Pool:
         """The pool of these rows, in this order."""
@@ -195,6 +203,7 @@ class Pool:
             "uncertainties": (n, 3),
             "region_counts": (n, c),
             "samples": (n, "S", c),
+            "disagreements": (n, 4),
             "predicted_losses": (n,),
             "likely_labelled": (n,),
             "costs": (n,),

@@ -19,6 +19,7 @@ _FLOAT_ARRAYS = (
     "probabilities",
     "uncertainties",
     "samples",
+    "disagreements",
     "predicted_losses",
     "likely_labelled",
     "costs",

@@ -57,7 +57,7 @@ SELECTORS: Mapping[str, type[Selector]] = types.MappingProxyType(
 
 
 def opinions_of(name: str) -> Opinions | None:
-    """Whose opinions a selector needs as a pool's ``samples``; None if it needs none."""
+    """Whose opinions about the images a selector compares; None if it compares none."""
     found: Opinions | None = getattr(SELECTORS[name], "opinions", None)
     return found
 

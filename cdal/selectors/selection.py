@@ -35,7 +35,7 @@ class Told:
 
 
 Opinions = Literal["dropout", "committee"]
-"""Whose opinions a pool's ``samples`` are: passes in which features drop out, or several heads."""
+"""Whose opinions are compared: passes in which features drop out, or several models."""
 
 
 Companion = Literal["loss-predictor", "adversary"]

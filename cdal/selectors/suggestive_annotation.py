@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cdal.selectors.disagreement import disagreement_in
 from cdal.selectors.k_means import unit_vectors
 from cdal.selectors.pool import Pool
 from cdal.selectors.selection import Opinions, Pick, Progress, Selection, picks_possible
@@ -28,17 +29,16 @@ class SuggestiveAnnotation:
     """Of the images on which a committee is the least sure, those that represent the pool best.
 
     "Suggestive Annotation: A Deep Active Learning Framework for Biomedical Image Segmentation",
-    section 2.2. The uncertainty of an image is the variance of the members' probabilities in
-    ``samples``; the members have learnt from labelled images drawn with replacement. Of the twice
-    as many most uncertain images as are to be picked, a greedy search for the maximum set cover
-    picks those that add most to Σ max cos(f_i, f_j): the similarity of each unlabelled image j to
-    the most similar pick i, by ``features``.
+    section 2.2. The uncertainty of an image is the variance of the members' probabilities, on
+    average over its regions; the members have learnt from labelled images drawn with replacement.
+    Of the twice as many most uncertain images as are to be picked, a greedy search for the maximum
+    set cover picks those that add most to Σ max cos(f_i, f_j): the similarity of each unlabelled
+    image j to the most similar pick i, by ``features``.
 
-    It departs from the paper in three ways. The members are heads on one backbone instead of whole
-    networks, so ``samples`` has one vector per image and the variance is that of the image's
-    probabilities, where the paper averages it over the pixels. Of a pool of more than 10,000
-    images, a random sample is to be represented. Candidates are chosen for 1,000 picks at a time.
-    Of two candidates that add the same, the more uncertain is picked.
+    It departs from the paper in four ways. With head training, the members are heads on one
+    backbone instead of whole networks. Of a pool of more than 10,000 images, a random sample is to
+    be represented. Candidates are chosen for 1,000 picks at a time. Of two candidates that add the
+    same, the more uncertain is picked.
 
     The score is what a pick adds to the sum, per image to be represented. The reason has the
     uncertainty: ``{"variance": 0.04}``.
@@ -51,12 +51,12 @@ class SuggestiveAnnotation:
         self, pool: Pool, budget: int, seed: int = 0, progress: Progress | None = None
     ) -> Selection:
         features = pool.need("features", self.name)
-        samples = pool.need("samples", self.name)
+        variances = disagreement_in(pool, "variance", self.name)
         count = picks_possible(pool, budget)
         if count == 0:
             return Selection(self.name, ())
         rows = pool.unlabelled
-        variance = samples[rows].double().var(1, correction=0).sum(1).float()
+        variance = variances[rows].float()
         points = features[rows]
         drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_COVERED])
         cover = _Cover(points[torch.from_numpy(drawn).to(points.device)])

@@ -100,14 +100,18 @@ def test_shared_options_reach_those_that_have_them_and_say_nothing() -> None:
         ("cdal-cs:missing", {}, "must be name=value, not 'missing'"),
         ("cdal-cs:weights=no", {}, "weights of cdal-cs:weights=no must be entropy or uniform"),
         ("cdal-cs:classes=car+boat", {}, "'boat' is not one of them"),
-        ("bald", {}, "only heads for classification"),
-        ("dropquery", {}, "only heads for classification"),
+        ("dropquery", {}, "an image has many"),
         ("cdal-cs:confidence=0.5", {}, "confidence of cdal-cs:confidence=0.5 applies to boxes"),
     ],
 )
 def test_wrong_curves_are_refused(text: str, shared: dict[str, str], message: str) -> None:
     with pytest.raises(BenchmarkError, match=message):
         read_curves(text, shared, "segmentation", CLASSES)
+
+
+def test_opinions_of_classes_that_do_not_exclude_each_other_are_refused() -> None:
+    with pytest.raises(BenchmarkError, match="bald compares opinions"):
+        read_curves("bald", {}, "multilabel", CLASSES)
 
 
 @pytest.mark.parametrize(

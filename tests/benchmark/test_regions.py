@@ -107,6 +107,11 @@ def test_regions_are_labelled_by_every_kind_of_selector(
         ),
         (
             "segmentation",
+            ["--regions", "32", "--training", "full", "--selectors", "committee"],
+            "committee compares whole images",
+        ),
+        (
+            "segmentation",
             ["--regions", "32", "--training", "full", "--selectors", "random", "--bias", "1"],
             "--bias is for whole images",
         ),

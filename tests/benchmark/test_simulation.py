@@ -31,6 +31,7 @@ HEADS = (
     "suggestive-annotation",
     "dropquery",
 )
+DENSE = ("bald", "committee", "suggestive-annotation")
 CURVES = "random,cdal-cs,cdal-rl:epochs=2,policy=once"
 
 
@@ -342,14 +343,28 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
     assert [row.split(" | ")[0] for row in rows] == ["| 0", "| 1", "| 2"]
 
 
-def test_selectors_that_need_several_opinions_of_a_head_get_them(
-    scenes: Scenes, tmp_path: Path
+@pytest.mark.parametrize(
+    ("task", "curves"),
+    [("classification", HEADS), ("segmentation", DENSE), ("detection", DENSE)],
+)
+def test_selectors_that_compare_opinions_of_a_head_get_them(
+    scenes: Scenes, tmp_path: Path, task: str, curves: tuple[str, ...]
 ) -> None:
-    heads = ("--network", "timm:tf_efficientnet_lite0", "--selectors", ",".join(HEADS))
-    assert simulate(scenes("classification"), tmp_path, *heads) == 0
+    heads = ("--network", "timm:tf_efficientnet_lite0", "--selectors", ",".join(curves))
+    assert simulate(scenes(task), tmp_path, *heads, "--noise", "0.1") == 0
     found = picked(results(tmp_path))
     assert {name: [len(step) for step in steps] for name, steps in found.items()} == {
-        name: [6, 3, 3] for name in HEADS
+        name: [6, 3, 3] for name in curves
+    }
+
+
+def test_networks_that_are_trained_in_full_have_opinions(scenes: Scenes, tmp_path: Path) -> None:
+    curves = ("mc-dropout", "committee", "dropquery")
+    few = ("--selectors", ",".join(curves), "--until", "9")
+    assert simulate(scenes("classification"), tmp_path, *few) == 0
+    found = picked(results(tmp_path))
+    assert {name: [len(step) for step in steps] for name, steps in found.items()} == {
+        name: [6, 3] for name in curves
     }
 
 
@@ -376,20 +391,16 @@ def test_the_first_labels_may_be_typical_images(scenes: Scenes, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--selectors", "bald"), "use --training head"),
+        (("--selectors", "bald", "--network", "resnet18"), "resnet18 drops none"),
         (("--first-round", "typical"), "use --training head"),
         (("--network", "timm:tf_efficientnet_lite0", "--selectors", "vaal"), "--training full"),
-        (
-            ("--network", "timm:tf_efficientnet_lite0", "--selectors", "committee", "--noise", "1"),
-            "leave out --noise",
-        ),
         (
             ("--network", "timm:tf_efficientnet_lite0", "--first-round", "typical", "--bias", "1"),
             "random first round only",
         ),
     ],
 )
-def test_what_only_heads_do_is_refused_of_others(
+def test_what_does_not_suit_a_network_is_refused(
     scenes: Scenes,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -398,3 +409,11 @@ def test_what_only_heads_do_is_refused_of_others(
 ) -> None:
     assert simulate(scenes("classification"), tmp_path, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_detectors_that_are_trained_in_full_have_no_opinions(
+    scenes: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector = ("--network", "ssdlite320_mobilenet_v3_large", "--selectors", "committee")
+    assert simulate(scenes("detection"), tmp_path, *detector) == 2
+    assert "use --training head" in capsys.readouterr().err

@@ -127,9 +127,11 @@ class DetectionHeadPrediction(DetectionPrediction):
 
     Attributes:
         contents: the rows and columns that each image fills in its square.
+        places: the probability of each class at each place of each image, (A, C) float32.
     """
 
     contents: Sequence[tuple[int, int]]
+    places: Sequence[Tensor]
 
     def findings(self) -> list[Finding]:
         """The boxes found in each image, as shares of its width and height."""
@@ -227,7 +229,8 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
                 )
         order = range(len(features))
         tiles = [self._tiles(image) for image in features]
-        candidates = BoxCandidates.of([found[row][0] for row in order], background=0, tiles=tiles)
+        vectors = [found[row][0] for row in order]
+        candidates = BoxCandidates.of(vectors, background=0, tiles=tiles)
         kept = [suppressed(*found[row], tiles=tiles[row]) for row in order]
         pooled = self.vectors(features)
         detected = Detected(
@@ -240,7 +243,7 @@ class DetectionHead(DenseHeadNetwork, DetectionNetwork):
         )
         contents = [image.content for image in features]
         return DetectionHeadPrediction(
-            candidates.regions(), pooled, detected, self.image_size, contents
+            candidates.regions(), pooled, detected, self.image_size, contents, vectors
         )
 
     def learn(
