@@ -138,7 +138,7 @@ def _check_tile(settings: ProjectSettings, controls: Sequence[Control]) -> None:
 
 
 def _check_selector(settings: ProjectSettings, control: Control) -> None:
-    """Only heads for classification give several opinions about an image."""
+    """In projects, only heads for classification give several opinions about an image."""
     if control.task == "multilabel" and settings.selector == "badge":
         raise SettingsError(
             'Setting "selector": "badge" compares gradients of classes that exclude each other, '
@@ -150,7 +150,7 @@ def _check_selector(settings: ProjectSettings, control: Control) -> None:
         given = control.task if control.task != "classification" else "full training"
         raise SettingsError(
             f'Setting "selector": "{settings.selector}" compares several opinions of a head about '
-            f"an image, which only classification with head training has, and this is {given}; "
+            f"an image, which are for classification with head training, and this is {given}; "
             'choose another, such as "cdal-cs" or "margin".'
         )
 
