@@ -18,8 +18,8 @@ from rewards import OWN_HEAD, Course, Head, chooser, curve_parser, embedded
 SELECTORS = ("random", "core-set", "cdal-cs")
 
 HEADS = {
-    "as the prototype's": Head(class_power=0, penalty=1.0, bias_share=1e-3),
-    "and L2 of 0.1": Head(class_power=0, bias_share=1e-3),
+    "as the prototype's": Head(class_power=0, penalty=1.0, free_bias=True),
+    "and L2 of 0.1": Head(class_power=0, free_bias=True),
     "and a penalised bias": Head(class_power=0),
     "and class weights: the backend's": OWN_HEAD,
 }

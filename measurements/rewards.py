@@ -27,12 +27,13 @@ import torch
 from heads import vectors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional
 
 from cdal.datasets import Example, LabelledImages, open_images
 from cdal.models import choose_device, make_network
 from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.classification.head import ClassificationHead
-from cdal.models.classification.logistic import Logistic, fit_logistic
+from cdal.models.classification.logistic import PENALTY, Logistic, fit_logistic, minimise
 from cdal.models.recipe import class_weights
 from cdal.selectors import Pool, make_selector
 from cdal.selectors.diversity import DiversityEmbedding
@@ -97,16 +98,24 @@ class Head:
     Attributes:
         class_power: of a class's frequency in its weight, negated; 0: all images count the same.
         penalty: of the weights; None: the backend's.
-        bias_share: the penalty of a bias as a share of that of a weight.
+        free_bias: whether the biases are hardly penalised, and not as much as the weights.
     """
 
     class_power: float = 0.5
     penalty: float | None = None
-    bias_share: float = 1.0
+    free_bias: bool = False
 
     def learnt(self, x: Tensor, y: Tensor, classes: int) -> Logistic:
         weights = class_weights(torch.bincount(y, minlength=classes), self.class_power)
-        return fit_logistic(x, y, weights, self.penalty, bias_share=self.bias_share)
+        if not self.free_bias:
+            return fit_logistic(x, y, weights, self.penalty)
+        penalty = PENALTY if self.penalty is None else self.penalty
+        of_images = weights[y] / weights[y].sum()
+
+        def loss(logits: Tensor) -> Tensor:
+            return (functional.cross_entropy(logits, y, reduction="none") * of_images).sum()
+
+        return minimise(x, classes, loss, penalty, 1e-3 * penalty)
 
 
 OWN_HEAD = Head()

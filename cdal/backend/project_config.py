@@ -11,6 +11,7 @@ from cdal.backend.config import ServerConfig
 from cdal.backend.errors import SettingsError
 from cdal.backend.settings import ProjectSettings
 from cdal.models import ARCHITECTURES, BACKGROUND, ModelError, check_backbone, is_backbone
+from cdal.models.detection.architectures import has_background
 from cdal.selectors import opinions_of
 from cdal.text import one_line
 
@@ -50,6 +51,7 @@ class ProjectConfig:
         for control in chosen_by:
             _check_selector(settings, control)
         _check_together(settings, chosen_by)
+        _check_background(settings, chosen_by)
         _check_mixtures(settings, controls)
         _check_tile(settings, controls)
         return cls(settings, controls)
@@ -200,6 +202,27 @@ def _check_mixtures(settings: ProjectSettings, controls: Sequence[Control]) -> N
             f'Setting "box_confidence" is for detection, and this is {controls[0].task}; leave it '
             "out."
         )
+
+
+def _check_background(settings: ProjectSettings, controls: Sequence[Control]) -> None:
+    """Background can be kept only where a single model chooses, one that has it as a class."""
+    if settings.box_background == "drop":
+        return
+    if controls[0].task != "detection":
+        problem = f"is for detection, and this is {controls[0].task}; leave it out"
+    elif len(controls) > 1:
+        name = one_line(controls[0].from_name)
+        problem = (
+            f"is for one control, and here are {len(controls)}; name the one with the boxes in the "
+            f'setting "select_by", such as {{"select_by": "{name}"}}'
+        )
+    elif settings.trains_head:
+        problem = 'is for full training, and this is head training; set "training" to "full"'
+    elif settings.network is not None and not has_background(settings.network):
+        problem = f"is for networks with a background class, and {settings.network} has none"
+    else:
+        return
+    raise SettingsError(f'Setting "box_background": "keep" {problem}.')
 
 
 def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, ...]:

@@ -125,6 +125,12 @@ class ProjectSettings(BaseModel):
         description="Detection: the confidence from which a box is a region of class mixtures; by "
         "default 0.05.",
     )
+    box_background: Literal["drop", "keep"] = Field(
+        "drop",
+        description="Detection with full training: whether the background, which a network weighs "
+        'against the classes of each box, is a class in class mixtures ("keep") or left out '
+        '("drop").',
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Makes every random choice reproducible.")
     min_labels: int = Field(
         10,

@@ -27,7 +27,7 @@ from cdal.benchmark.trainer import new_network, recipe
 from cdal.models import TaskNetwork, choose_device, choose_network
 from cdal.models.backbone import is_backbone
 from cdal.models.classification.head import ClassificationHead
-from cdal.models.detection.architectures import DETECTORS
+from cdal.models.detection.architectures import DETECTORS, has_background
 from cdal.models.detection.network import DetectionNetwork
 from cdal.models.detection.ssd import Ssd
 from cdal.models.feature_store import FeatureStore
@@ -137,7 +137,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
             f"--training {arguments.training} does not suit the network {network}: a head needs a "
             "backbone, timm:NAME, and any other network is trained in full."
         )
-    if kept is not None and (is_backbone(network) or not DETECTORS[network].family.background):
+    if kept is not None and not has_background(network):
         raise BenchmarkError(f"{network} has no background class, which {kept} would keep.")
     _check_opinions(curves, network, data.task)
     _check_companions(curves, network)

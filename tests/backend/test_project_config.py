@@ -57,6 +57,18 @@ def test_only_heads_for_classification_have_several_opinions(
         (CONFIG, {"classes": "cat"}, "must be a list"),
         (MASKS, {"box_confidence": 0.5}, '"box_confidence" is for detection'),
         (CONFIG, {"tile": 480}, '"tile" is for detection and segmentation'),
+        (MASKS, {"box_background": "keep"}, '"box_background": "keep" is for detection'),
+        (BOXES, {"box_background": "keep"}, 'set "training" to "full"'),
+        (
+            BOXES,
+            {"box_background": "keep", "network": "retinanet_resnet50_fpn_v2"},
+            "retinanet_resnet50_fpn_v2 has none",
+        ),
+        (
+            BOXES.replace("</View>", CONFIG.partition("/>")[2].replace('"label"', '"kind"')),
+            {"box_background": "keep", "training": "full"},
+            '"select_by": "label"',
+        ),
     ],
 )
 def test_what_does_not_suit_the_control_is_refused(
@@ -64,6 +76,12 @@ def test_what_does_not_suit_the_control_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         ProjectConfig.parse(labeling_config, settings)
+
+
+def test_background_is_kept_where_a_network_that_chooses_alone_has_it() -> None:
+    keeps = {"box_background": "keep", "training": "full"}
+    for config, settings in ((BOXES, keeps), (TWO_CONTROLS, {**keeps, "select_by": "box"})):
+        assert ProjectConfig.parse(config, settings).settings.box_background == "keep"
 
 
 def test_the_control_that_a_setting_names_is_the_main_one() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from cdal.backend.errors import DamagedScoresError
 from cdal.backend.loop.score_files import ARRAYS, ScoreFile
@@ -53,9 +54,11 @@ class Scores:
         """
         mixtures = kind.mixtures(prediction)
         means = means_of(prediction)
+        # If background is a class of the mixtures, the images' means lack it.
+        more = mixtures.mixtures.shape[2] - means.probabilities.shape[1]
         return cls(
             task_ids=torch.tensor(task_ids),
-            probabilities=means.probabilities.cpu(),
+            probabilities=pad(means.probabilities, (0, more)).cpu(),
             uncertainties=means.uncertainties.cpu(),
             features=prediction.features.cpu(),
             mixtures=mixtures.mixtures.cpu(),

@@ -28,6 +28,7 @@ from cdal.backend.store.queries import IDS_PER_QUERY, chunks
 from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round, Task
 from cdal.mixture_kind import MixtureKind
 from cdal.models import ModelError, choose_device, load_network
+from cdal.models.detection.architectures import has_background
 from cdal.models.detection.regions import MIN_CONFIDENCE
 
 log = logging.getLogger(__name__)
@@ -192,6 +193,8 @@ def mixture_kind_of(work: Context, version: ModelVersion) -> MixtureKind:
         weights=settings.mixture_weights,
         classes=classes or None,
         confidence=MIN_CONFIDENCE if confidence is None else confidence,
+        # A head of an earlier round has none.
+        background=settings.box_background == "keep" and has_background(version.architecture),
     )
 
 

@@ -17,6 +17,7 @@ from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.rounds import open_round
 from cdal.backend.reports.view import View
 from cdal.backend.store.tables import Pick, Project, Task
+from cdal.models import BACKGROUND
 
 BARS = 5
 """Classes of a mixture that are shown, the most probable in either image."""
@@ -141,6 +142,8 @@ def why_picked(
     scores = Scores.of_tasks(folder, {*reasons, *near})
     if scores is None:
         return {}
+    if scores.mixtures.shape[2] > len(classes):
+        classes = (*classes, BACKGROUND)  # of boxes
     rows = {task: row for row, task in enumerate(scores.task_ids.tolist())}
     return {
         task: _why(scores, rows, classes, task, reason, independent, beside)

@@ -50,9 +50,10 @@ def fit_logistic(
     class_weights: Tensor,
     penalty: float | None = None,
     stop: Callable[[], bool] = lambda: False,
-    bias_share: float = 1.0,
 ) -> Logistic:
     """Learn classes from features, which are standardised first, by L-BFGS from zero.
+
+    Biases are penalised as the weights are: otherwise, rare classes are hardly ever predicted.
 
     Args:
         features: (N, D) float32.
@@ -60,8 +61,6 @@ def fit_logistic(
         class_weights: how much an image of each class counts, (C,); 0 for classes without images.
         penalty: of standardised features; None: the usual one, or more where images are few.
         stop: asked before each evaluation of the loss.
-        bias_share: the penalty of a bias as a share of that of a weight. Unless the biases are
-            penalised, rare classes are hardly ever predicted.
 
     Raises:
         ModelError: the features are not all finite.
@@ -77,7 +76,7 @@ def fit_logistic(
 
     if penalty is None:
         penalty = _with_few(PENALTY, len(features))
-    return _fit(features, len(class_weights), loss, penalty, bias_share * penalty, stop)
+    return minimise(features, len(class_weights), loss, penalty, penalty, stop)
 
 
 def fit_independent(
@@ -108,22 +107,35 @@ def fit_independent(
 
     if penalty is None:
         penalty = _with_few(PENALTY_OF_EACH, len(features))
-    return _fit(features, targets.shape[1], loss, penalty, BIAS_SHARE * penalty, stop)
+    return minimise(features, targets.shape[1], loss, penalty, BIAS_SHARE * penalty, stop)
 
 
 def _with_few(penalty: float, images: int) -> float:
     return penalty * max(1.0, FEW / images)
 
 
-def _fit(
+def minimise(
     features: Tensor,
     classes: int,
     loss_of: Callable[[Tensor], Tensor],
     penalty: float,
     bias_penalty: float,
-    stop: Callable[[], bool],
+    stop: Callable[[], bool] = lambda: False,
 ) -> Logistic:
-    """Minimise a loss of logits (N, C) with these penalties of the weights and of the biases."""
+    """Find the weights and biases of the least loss, as both functions above do.
+
+    Args:
+        features: (N, D) float32.
+        classes: C.
+        loss_of: of logits (N, C), differentiable.
+        penalty: of half the squared weights of standardised features.
+        bias_penalty: of half the squared biases.
+        stop: asked before each evaluation of the loss.
+
+    Raises:
+        ModelError: the features are not all finite.
+        Stopped: ``stop`` said so.
+    """
     if not features.isfinite().all():
         raise ModelError("The backbone's features are not all finite numbers.")
     mean = features.mean(0)

@@ -39,6 +39,11 @@ DETECTORS: Mapping[str, DetectorEntry] = {
 }
 
 
+def has_background(name: str) -> bool:
+    """Whether a network, of whatever task, weighs background against the classes of each box."""
+    return name in DETECTORS and DETECTORS[name].family.background > 0
+
+
 def build_detector(manifest: Manifest, weights: Mapping[str, Tensor] | None = None) -> Model:
     """Build a randomly initialised detector for prepared images.
 

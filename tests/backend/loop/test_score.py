@@ -26,7 +26,7 @@ from cdal.backend.loop import select as selecting
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.runner import run_job
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Job, Project, Round, Task, now
+from cdal.backend.store.tables import Job, ModelVersion, Project, Round, Task, now
 from cdal.models import TaskNetwork, make_network
 
 CLASSES = ("cat", "dog")
@@ -212,3 +212,25 @@ def test_scores_of_an_earlier_version_are_kept(services: Services) -> None:
     assert run(services) == "0 images scored"
     (services.config.scores_folder(1, 1) / "mixtures.json").unlink()
     assert run(services, mixture_weights="uniform") == "1 images scored"
+
+
+def test_the_background_of_boxes_is_a_class_if_the_setting_keeps_it(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    boxes = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
+    project = add_project(services, labeling_config=boxes)
+    version = add_version(services, project)
+    name = "ssdlite320_mobilenet_v3_large"
+    make_network("detection", name, CLASSES, 64).save(services.config.version_folder(1, 1))
+    add_round(services, project, [], state="scoring", model_version_id=version.id)
+    add_image(services, 1)
+    for background, columns in (("drop", 2), ("keep", 3)):
+        with services.store.transaction() as session:
+            session.get_one(ModelVersion, version.id).architecture = name
+            settings = {"training": "full", "box_background": background}
+            session.get_one(Project, 1).extra_params = settings
+            session.get_one(Round, 1).state = "scoring"
+        outcome = score.run(make_work(services, project, FakeLabelStudio(), "score"))
+        services.jobs.finish(1, "done")
+        assert outcome == "1 images scored"
+        pool = kept(services).pool([False])
+        assert pool.mixtures.shape[2] == columns

@@ -75,5 +75,13 @@ def test_one_mixture_of_the_whole_image(tmp_path: Path) -> None:
     assert [(bar.name, round(bar.here, 3)) for bar in why.bars] == [("dog", 0.9), ("cat", 0.1)]
 
 
+def test_the_background_of_boxes_has_a_name(tmp_path: Path) -> None:
+    by_class(tmp_path)
+    reason = {"nearest": 2, "classes": {"2": 1.0}}
+    why = why_picked(tmp_path, CLASSES[:2], {1: reason})[1]
+    assert why.shares == {"(background)": 1.0}
+    assert [bar.name for bar in why.bars] == ["dog", "cat", "(background)"]
+
+
 def test_nothing_was_scored(tmp_path: Path) -> None:
     assert why_picked(tmp_path, CLASSES, {1: {}}) == {}
