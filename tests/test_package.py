@@ -65,6 +65,13 @@ def test_a_wheel_can_be_built_from_the_sdist(built: Path) -> None:
     assert packed >= {*sources(), "pyproject.toml", "README.md", "LICENSE"}
 
 
+def test_an_index_would_take_the_wheel_and_the_sdist(built: Path) -> None:
+    command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built.iterdir())]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
+    assert ended.stdout.count("PASSED") == 2
+
+
 @pytest.fixture
 def installed(wheel: Path, tmp_path: Path) -> Path:
     """A virtual environment into which pip has installed the wheel, which finds its dependencies in
