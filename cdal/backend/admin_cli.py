@@ -14,7 +14,7 @@ from pathlib import Path
 from cdal.backend import actions
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import ActionError
-from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.reports.health import WorkerView, worker_view
 from cdal.backend.reports.jobs import JobsView, JobView, jobs_view
 from cdal.backend.reports.project import ProjectsView, ProjectView, projects_view

@@ -109,7 +109,9 @@ def _torchscript(network: TaskNetwork, exported: Exported, folder: Path) -> Run:
     file = folder / "model.pt"
     with _traced():
         trace, load = (cast(Any, one) for one in (torch.jit.trace, torch.jit.load))
-        trace(exported, _example(network), check_trace=False).save(file)
+        traced = trace(exported, _example(network), check_trace=False)
+        # Not by its own writer, which ends the process if the disk is full.
+        file.write_bytes(traced.save_to_buffer())
         module = load(file)
 
     def run(images: Tensor) -> Mapping[str, Tensor]:

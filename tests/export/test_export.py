@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
+import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +120,37 @@ def test_what_says_something_else_is_not_kept(tmp_path: Path) -> None:
 
     with torch.inference_mode(), pytest.raises(CheckError):
         check(made, exported, moved)
+
+
+def test_what_is_no_number_is_refused() -> None:
+    made = network("classification", head=False)
+    exported = layers_of(made)
+
+    def broken(images: Tensor) -> dict[str, Tensor]:
+        return {"probabilities": torch.full((len(images), len(CLASSES)), torch.nan)}
+
+    with torch.inference_mode(), pytest.raises(CheckError):
+        check(made, exported, broken)
+
+
+def test_a_full_disk_is_an_error_and_ends_no_process(tmp_path: Path) -> None:
+    """Torch's own writer of TorchScript aborts; so it is tried in another process."""
+    made = network("classification", head=False)
+
+    def export_to_a_full_disk() -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            export(made, tmp_path / "out", "torchscript")
+        except OSError as error:
+            os._exit(0 if error.errno == errno.EFBIG else 1)
+        finally:
+            os._exit(2)
+
+    process = multiprocessing.get_context("fork").Process(target=export_to_a_full_disk)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("task", DENSE)

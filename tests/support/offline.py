@@ -33,7 +33,7 @@ from cdal.backend.label_studio.data import (
     WebhookInfo,
 )
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
 from cdal.backend.store.database import Store

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.rectangles import SCORE_THRESHOLD
@@ -19,7 +19,7 @@ from cdal.backend.jobs.manager import Jobs
 from cdal.backend.loop.context import Context
 from cdal.backend.project_config import ProjectConfig, paired
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Export, ModelVersion, Project, now
+from cdal.backend.store.tables import Export, Job, ModelVersion, Project, now
 from cdal.models import ModelError, load_network
 from cdal.models.predictions import CHOSEN
 
@@ -96,6 +96,23 @@ def want(session: Session, jobs: Jobs, version: ModelVersion, file_format: str, 
         Export(model_version_id=version.id, file_format=file_format, made_at=None, problem=None)
     )
     return jobs.request(session, version.project_id, "export", by)
+
+
+def give_up_exports_of(session: Session, job: Job) -> None:
+    """Record why files are missing whose job failed for good or was cancelled.
+
+    Otherwise people would wait for them, and one that cannot be written would end every later job
+    as well. If another such job is waiting or running, it writes them.
+    """
+    if job.kind != "export" or Jobs.is_active(session, job.project_id, "export"):
+        return
+    versions = select(ModelVersion.id).filter_by(project_id=job.project_id)
+    awaited = Export.made_at.is_(None) & Export.problem.is_(None)
+    session.execute(
+        update(Export)
+        .where(Export.model_version_id.in_(versions), awaited)
+        .values(problem=(job.error if job.state == "failed" else job.outcome) or "Not written.")
+    )
 
 
 def exports_of(

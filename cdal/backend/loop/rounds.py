@@ -292,7 +292,7 @@ def give_up_unfinished(session: Session, project_id: int) -> None:
         given_up.state, given_up.closed_at = "closed", now()
 
 
-def on_job_given_up(session: Session, job: Job) -> None:
+def give_up_round_of(session: Session, job: Job) -> None:
     """Give up the round that a job was making when the job fails for good or is cancelled.
 
     The open round goes on. If another such job is waiting or running, it makes a newer round, which

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from cdal.backend.config import ServerConfig, server_config
 from cdal.backend.errors import ActionError, RefusedError
 from cdal.backend.logs import never_show, set_up_logging
-from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.reports.health import Readiness
 from cdal.backend.services import Services
 from cdal.backend.store.failures import storage_problem

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import select, update
@@ -25,6 +26,7 @@ from cdal.backend import actions
 from cdal.backend.config import server_config
 from cdal.backend.errors import ActionError
 from cdal.backend.loop import export
+from cdal.backend.loop.runner import run_job
 from cdal.backend.store.tables import Export, now
 from cdal.cli import main
 
@@ -113,6 +115,43 @@ def test_why_there_is_no_file_and_another_try(tmp_path: Path) -> None:
     actions.request_export(services, project.id, 1, "safetensors", "ann")
     export.run(make_work(services, project, FakeLabelStudio(), "export"))
     assert f"{page}/versions/1/exports/safetensors" in browser.get(page).get_data(as_text=True)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+def test_nobody_waits_for_a_file_whose_job_was_given_up(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = make_browser(tmp_path)
+    services = services_of(browser)
+    project = add_project(services)
+    add_version(services, project)
+    write_network(services, project, 1)
+    page = f"/projects/{project.id}"
+    actions.request_export(services, project.id, 1, "onnx", "ann")
+    if end == "cancelled":
+        actions.cancel(services, 1, "bob")
+    else:
+        with monkeypatch.context() as broken:
+            broken.setattr(export, "load_network", Mock(side_effect=ZeroDivisionError))
+            run_job(services, 1, lambda: False)
+    assert jobs_of(services) == [("export", end)]
+    text = browser.get(page).get_data(as_text=True)
+    assert "being written" not in text
+    assert ("Cancelled by bob" if end == "cancelled" else "ZeroDivisionError") in text
+    # Nor does it stand in the way of the next one.
+    actions.request_export(services, project.id, 1, "safetensors", "ann")
+    assert export.run(make_work(services, project, FakeLabelStudio(), "export")).startswith("1 of 1")
+
+
+def test_a_file_that_another_job_will_write_is_still_awaited(tmp_path: Path) -> None:
+    browser = make_browser(tmp_path)
+    services = services_of(browser)
+    project = add_project(services)
+    add_version(services, project)
+    actions.request_export(services, project.id, 1, "onnx", "ann")
+    make_work(services, project, FakeLabelStudio(), "export")
+    actions.cancel(services, 1, "bob")
+    assert "being written" in browser.get(f"/projects/{project.id}").get_data(as_text=True)
 
 
 def test_files_are_removed_a_day_later(tmp_path: Path) -> None:

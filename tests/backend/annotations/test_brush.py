@@ -98,6 +98,11 @@ def test_an_empty_mask_has_no_effect() -> None:
     assert read(TAG, [empty]).fit(1, 3) == (None, ("covering no pixel",))
 
 
+def test_a_mask_that_covers_nothing_once_it_is_resized_makes_no_background() -> None:
+    one_pixel = painted([[255, 0, 0], [0, 0, 0], [0, 0, 0]])
+    assert read(TAG, [one_pixel]).fit(1, 1) == (None, ("covering no pixel",))
+
+
 def test_a_mask_without_a_size_has_the_images_size() -> None:
     """As the SDK's own examples write regions; the encoding says how many values it holds."""
     item = painted([[255, 0], [0, 0]])
