@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from cdal.backend.settings import ProjectSettings
 from cdal.export import open_export
 from cdal.models import BACKGROUND, ModelError, Prediction, TaskNetwork, choose_device
 from cdal.models.head import HeadNetwork
+from cdal.text import one_line
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 """Files of a folder that are images."""
@@ -69,11 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
         images = find_images(arguments.images)
         control = _control(network, arguments)
         _check_new(arguments.out)
+        if arguments.to == "yolo":
+            _check_texts(images)
         unreadable: list[str] = []
         found = list(predict(network, control, images, unreadable.append))
         WRITERS[arguments.to](found, control.labels, arguments)
     except (ModelError, LabelingError, PredictError) as error:
         return _complain(str(error))
+    except OSError as error:  # images that cannot be read do not raise it
+        return _complain(f"{arguments.out} cannot be written: {error.strerror}.")
     for sentence in unreadable:
         _complain(sentence)
     regions = sum(len(image.regions) for image in found)
@@ -90,23 +97,52 @@ def find_images(paths: Sequence[Path]) -> dict[str, Path]:
     """Image files, and those of folders and their subfolders, by their names in the results.
 
     Raises:
-        PredictError: a path does not exist, two files have the same name, or there are none.
+        PredictError: a path does not exist, two files have the same name or one has a name that is
+            not text, or there are none.
     """
     found: dict[str, Path] = {}
     for path in paths:
         if path.is_dir():
-            files = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES)
+            files = sorted(filter(_is_image, path.rglob("*")))
         elif path.is_file():
             files = [path]
         else:
             raise PredictError(f"{path} does not exist.")
         for file in files:
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+            if not _is_text(name):
+                shown = one_line(os.fsencode(name).decode(errors="replace"))
+                raise PredictError(f"The file {shown} has a name that is not UTF-8; rename it.")
             if found.setdefault(name, file) != file:
                 raise PredictError(f"{found[name]} and {file} would both be called {name}.")
     if not found:
         raise PredictError("There are no images; name image files, or folders with some.")
     return found
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_texts(images: Iterable[str]) -> None:
+    """Refuse images of which YOLO's texts would have the same name.
+
+    Raises:
+        PredictError: there are two.
+    """
+    texts: dict[PurePosixPath, str] = {}
+    for name in images:
+        text = PurePosixPath(name).with_suffix(".txt")
+        if texts.setdefault(text, name) != name:
+            raise PredictError(f"{texts[text]} and {name} would both be described in {text}.")
 
 
 def predict(
@@ -170,7 +206,7 @@ def _control(network: TaskNetwork, arguments: argparse.Namespace) -> Control:
             raise PredictError(
                 f"The labeling config is for {tasks}, and the model for {network.task}."
             )
-        control = max(fitting, key=lambda one: len({*one.labels} & {*network.classes}))
+        control = max(fitting, key=lambda one: sum(map(bool, map(one.label_of, network.classes))))
     else:
         labels = tuple(name for name in network.classes if name != BACKGROUND)
         tag, multiple = TAGS[network.task], network.task == "multilabel"
@@ -199,10 +235,15 @@ def _label_studio(
         }
         if scores:
             prediction["score"] = min(scores)
-        tasks.append(
-            {"data": {"image": arguments.prefix + image.name}, "predictions": [prediction]}
-        )
+        address = _address(arguments.prefix, image.name)
+        tasks.append({"data": {"image": address}, "predictions": [prediction]})
     _write(arguments.out, tasks)
+
+
+def _address(prefix: str, name: str) -> str:
+    """An image's address; in those of storages, such as s3://, nothing is percent-encoded."""
+    is_encoded = prefix.lower().startswith(("/", "http://", "https://"))
+    return prefix + (quote(name) if is_encoded else name)
 
 
 def _coco(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse.Namespace) -> None:

@@ -46,7 +46,7 @@ def read(source: Source, seed: int, task: str = "detection") -> ImageSet:
     """
     shapes: dict[str, list[Shape]] = {}
     splits: dict[str, str | None] = {}
-    names: dict[str, tuple[int, int]] = {}
+    names: dict[str, tuple[int, bool, Any]] = {}
     by_name: dict[str, list[str]] = {}
     for name in images_of(source):
         by_name.setdefault(PurePosixPath(name).name, []).append(name)
@@ -65,9 +65,9 @@ def read(source: Source, seed: int, task: str = "detection") -> ImageSet:
                 shown = found[one["image_id"]]
                 if shown is not None and not one.get("iscrowd"):
                     shape = _shape(one, categories[one["category_id"]])
-                    names.setdefault(shape.name, (number, one["category_id"]))
+                    names.setdefault(shape.name, (number, *_order(one["category_id"])))
                     shapes[shown].append(shape)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise DatasetError(f"{source.where(file)} is not COCO's JSON: {reason}.") from error
     if not names:
@@ -140,6 +140,13 @@ def _shape(annotation: Mapping[str, Any], name: str) -> Shape:
     else:
         raise KeyError("bbox")
     return Shape(name, corners, polygons, runs)
+
+
+def _order(category: object) -> tuple[bool, Any]:
+    """What categories are sorted by: their ids, of which some tools write some as text."""
+    if not isinstance(category, int | float | str):
+        raise TypeError(f"the id of a category is {category}")
+    return isinstance(category, str), category
 
 
 def _numbers(given: Sequence[Any]) -> list[float]:

@@ -84,7 +84,7 @@ class Zip(Source):
     def __init__(self, path: Path) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # as in read
             raise DatasetError(f"{path} is a damaged zip or cannot be read: {error}.") from error
         self._members = {m.filename: m for m in self._archive.infolist() if not m.is_dir()}
         self._lock = threading.Lock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -88,20 +88,28 @@ def _classes(source: Source) -> tuple[str, ...]:
     return ()
 
 
+class _Texts(yaml.SafeLoader):
+    """Reads every value as text: a class may be called "no" or 2024-02-30."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}
+
+
 def _names_in(source: Source, file: str) -> tuple[str, ...]:
     """The names in a YAML, a list or a mapping from 0 on; empty if it has none."""
     try:
-        content: Any = yaml.safe_load(source.text(file))
-    except (yaml.YAMLError, RecursionError) as error:
+        content: Any = yaml.load(source.text(file), _Texts)  # noqa: S506 — it is a SafeLoader
+    except DatasetError:
+        raise
+    except Exception as error:  # for wrong values, PyYAML raises whatever comes of them
         raise DatasetError(f"{source.where(file)} is not YAML.") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
-        names = [names.get(number) for number in range(len(names))]
+        names = [names.get(str(number), "") for number in range(len(names))]
     if not isinstance(names, list):
         return ()
-    if any(name is None for name in names):
+    if not all(isinstance(name, str) and name for name in names):
         raise DatasetError(f"{source.where(file)} must name the classes 0, 1, 2, … without a gap.")
-    return tuple(map(str, names))
+    return tuple(names)
 
 
 def _read(source: Source, file: str, classes: tuple[str, ...]) -> list[Shape]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,76 @@ def test_what_cannot_be_predicted(
     assert "coco has no classes" in refused("classification", photos, "--to", "coco", "--out", out)
     assert "already exists" in refused("detection", photos, "--out", photos)
     assert not out.exists()
+
+
+def test_no_text_of_yolo_replaces_another(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (photos / "a.jpg").write_bytes((photos / "b" / "a.jpg").read_bytes())
+    out = tmp_path / "yolo"
+    assert run("detection", monkeypatch, photos, "--to", "yolo", "--out", out) == 1
+    assert "a.jpg and a.png would both be described in a.txt" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_name_that_is_not_text_is_refused_before_all_are_predicted(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (photos / os.fsdecode(b"caf\xe9.png")).write_bytes((photos / "a.png").read_bytes())
+    assert run("detection", monkeypatch, photos, "--out", tmp_path / "tasks.json") == 1
+    assert "caf\N{REPLACEMENT CHARACTER}.png" in capsys.readouterr().err
+
+
+def test_what_is_no_file_is_not_read(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe would be waited for without end."""
+    (photos / "folder.png").mkdir()
+    os.mkfifo(photos / "pipe.png")
+    out = tmp_path / "tasks.json"
+    assert run("detection", monkeypatch, photos, "--out", out) == 0
+    assert len(json.loads(out.read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    ("prefix", "address"),
+    [
+        ("https://files.test/", "https://files.test/50%25%20%231.png"),
+        ("/data/local-files/?d=p/", "/data/local-files/?d=p/50%25%20%231.png"),
+        ("s3://bucket/", "s3://bucket/50% #1.png"),
+        ("", "50% #1.png"),
+    ],
+)
+def test_addresses_are_encoded_where_they_are_decoded(
+    prefix: str,
+    address: str,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = (photos / "a.png").rename(photos / "50% #1.png")
+    out = tmp_path / "tasks.json"
+    assert run("detection", monkeypatch, file, "--out", out, "--prefix", prefix) == 0
+    (task,) = json.loads(out.read_text())
+    assert task["data"]["image"] == address
+
+
+def test_an_output_that_cannot_be_written_is_said(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "tasks.json"
+    assert run("detection", monkeypatch, photos, "--out", out) == 1
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_a_saved_network_predicts(photos: Path, tmp_path: Path) -> None:

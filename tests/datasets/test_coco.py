@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,28 @@ def test_where_images_may_be(tmp_path: Path, json_file: str, named: str, image: 
             content("a.png", annotations=[{"image_id": 0, "category_id": 3, "bbox": [0, 0, 1]}]),
             "is not COCO's JSON",
         ),
+        *(
+            (content("a.png", annotations=[{"image_id": 0, "category_id": 3, **odd}]), "COCO's")
+            for odd in (
+                {"bbox": [0, 0, 10**400, 1]},
+                {"bbox": [0, 0, 1, 1], "segmentation": {"counts": [math.inf]}},
+            )
+        ),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, given: bytes, message: str) -> None:
     folder = make_folder(tmp_path, {"coco.json": given, "a.png": picture(8, 4)})
     with pytest.raises(DatasetError, match=message):
         open_images(folder)
+
+
+def test_ids_of_categories_may_be_numbers_and_texts(tmp_path: Path) -> None:
+    categories = [{"id": "7", "name": "dog"}, {"id": 3, "name": "cat"}]
+    box = {"image_id": 0, "bbox": [0, 0, 1, 1]}
+    annotations = [{**box, "category_id": "7"}, {**box, "category_id": 3}]
+    given = content("a.png", categories=categories, annotations=annotations)
+    images = open_images(make_folder(tmp_path, {"coco.json": given, "a.png": picture(8, 4)}))
+    assert images.classes == ("cat", "dog")
 
 
 def test_a_name_of_several_images_is_refused(tmp_path: Path) -> None:

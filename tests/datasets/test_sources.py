@@ -65,6 +65,17 @@ def test_neither_folder_nor_zip(tmp_path: Path) -> None:
             open_source(path)
 
 
+def test_a_zip_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "source.zip", {"a.txt": b"hello"})
+    whole, entry = path.read_bytes(), path.read_bytes().index(b"PK\1\2")
+    for place, value in ((entry + 6, b"\xff"), (entry + 9, b"\x08")):  # its version; UTF-8 names
+        damaged = bytearray(whole).replace(b"a.txt", b"\xff.txt")
+        damaged[place : place + 1] = value
+        path.write_bytes(damaged)
+        with pytest.raises(DatasetError, match="damaged zip"):
+            open_source(path)
+
+
 def test_the_error_names_a_damaged_member(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "source.zip", {"a.txt": b"hello"})
     path.write_bytes(path.read_bytes().replace(b"hello", b"hallo"))

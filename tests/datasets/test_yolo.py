@@ -48,6 +48,7 @@ def test_masks_by_hand(tmp_path: Path) -> None:
     ("names", "classes"),
     [
         ({"data.yaml": b"names: [cat, dog]"}, ("cat", "dog")),
+        ({"data.yaml": b"day: 2024-02-30\nnames: {0: yes, 1: no}"}, ("yes", "no")),
         ({"classes.txt": b"cat\ndog\n"}, ("cat", "dog")),
         ({"notes.yaml": b"a: 1"}, ("0", "1")),
         ({}, ("0", "1")),
@@ -94,6 +95,9 @@ def test_what_cannot_be_read(tmp_path: Path, text: bytes, message: str) -> None:
         (b"names: {0: cat, 2: dog}", "without a gap"),
         (b"names: [", "is not YAML"),
         (b"!!python/object/apply:os.system [echo]", "is not YAML"),
+        (b"date: !!timestamp never", "is not YAML"),
+        (b"names: {0: cat, 1: }", "without a gap"),
+        (b"a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b]", "without a gap"),
     ],
 )
 def test_names_that_cannot_be_read(tmp_path: Path, text: bytes, message: str) -> None:

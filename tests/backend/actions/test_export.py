@@ -140,7 +140,9 @@ def test_nobody_waits_for_a_file_whose_job_was_given_up(
     assert ("Cancelled by bob" if end == "cancelled" else "ZeroDivisionError") in text
     # Nor does it stand in the way of the next one.
     actions.request_export(services, project.id, 1, "safetensors", "ann")
-    assert export.run(make_work(services, project, FakeLabelStudio(), "export")).startswith("1 of 1")
+    assert export.run(make_work(services, project, FakeLabelStudio(), "export")).startswith(
+        "1 of 1"
+    )
 
 
 def test_a_file_that_another_job_will_write_is_still_awaited(tmp_path: Path) -> None:

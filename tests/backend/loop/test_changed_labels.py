@@ -105,6 +105,7 @@ def test_corrections_after_the_last_label_are_learnt(reviewed: Reviewed) -> None
     [
         [annotation("dog")],
         [annotation("cat"), annotation("dog", updated_at="2026-01-02")],  # a second opinion
+        [annotation("dog", updated_at="2025-12-31", completed_by=2), annotation("cat")],
         [annotation("dog", ground_truth=True), annotation("cat", updated_at="2026-01-03")],
     ],
 )
