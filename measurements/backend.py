@@ -30,8 +30,8 @@ from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.config import ServerConfig
 from cdal.backend.images.decode import decode
 from cdal.backend.jobs.kinds import JobKind
+from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.loop.predictions import result_of
-from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.loop.runner import run_job
 from cdal.backend.services import Services
 from cdal.backend.settings import ProjectSettings

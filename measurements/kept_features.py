@@ -54,8 +54,8 @@ from cdal.backend.loop import select as selecting_job
 from cdal.backend.loop import train as training_job
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
+from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.loop.inference import score_images
-from cdal.backend.loop.rounds import on_job_given_up
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, Round

@@ -34,7 +34,7 @@ from cdal.backend.config import ServerConfig
 from cdal.backend.loop import queue, sync
 from cdal.backend.loop import select as selecting
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, Task, now
 from cdal.demo.annotator import Annotator

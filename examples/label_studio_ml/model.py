@@ -14,7 +14,7 @@ from label_studio_ml.model import LabelStudioMLBase
 
 from cdal.backend.config import server_config
 from cdal.backend.label_studio.webhook import HEADER, may_hint
-from cdal.backend.loop.rounds import on_job_given_up
+from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.services import Services
 from cdal.backend.store.queries import namesakes
 from cdal.backend.web.model import CDALModel as Model
