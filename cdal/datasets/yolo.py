@@ -88,7 +88,7 @@ def _classes(source: Source) -> tuple[str, ...]:
     return ()
 
 
-class _Texts(yaml.SafeLoader):
+class _Texts(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Reads every value as text: a class may be called "no" or 2024-02-30."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}

@@ -258,7 +258,9 @@ class Jobs:
             full = lane == "queue" and several > 1 and short >= self._per_server
             return None if full else 0
         wait = away.wait_s
-        if not wait and running:  # one job is enough to find out whether it answers
+        # One job is enough to find out whether it answers. Many servers that hang must leave a
+        # thread for the others, too.
+        if not wait and (running or self._count_asking_away(session) >= self._per_server):
             wait = FIRST_WAIT_S
         if wait:
             job.not_before = now() + timedelta(seconds=wait)
@@ -266,6 +268,16 @@ class Jobs:
                 project.set_problem(away.reason, CHECK_LABEL_STUDIO)
             job.error = away.reason
         return wait
+
+    def _count_asking_away(self, session: Session) -> int:
+        """How many jobs are finding out whether their servers answer again."""
+        query = (
+            select(func.count())
+            .select_from(Job)
+            .join(Project, Project.id == Job.project_id)
+            .where(Job.state == "running", Project.url.in_(self.servers.all_away()))
+        )
+        return session.scalar(query) or 0
 
     def _lane_is_busy(self, session: Session, job: Job) -> bool:
         lane = KINDS[job.kind].lane

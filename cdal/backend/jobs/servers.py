@@ -45,6 +45,11 @@ class Servers:
         with self._lock:
             return self._away.get(url)
 
+    def all_away(self) -> set[str]:
+        """The addresses of all that did not answer last."""
+        with self._lock:
+            return set(self._away)
+
     def note_failure(self, url: str, reason: str) -> None:
         """Note that a server did not answer a job."""
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -75,6 +75,8 @@ _HIDDEN = [
 _COLUMNS = {"explore": _HIDDEN, "labeling": [*_HIDDEN, "tasks:predictions_model_versions"]}
 """Columns that the tab hides, in its table and beside an open task: all but the task's data and
 number, its place in the queue, and the round that it comes from."""
+
+ENDLESS = "Label Studio returned the same tasks again instead of the next page."
 
 # A bulk import that is sent twice is done twice, so the SDK must not retry it by itself.
 _ONCE = RequestOptions(max_retries=0)
@@ -235,6 +237,8 @@ class LabelStudioClient:
                 yield tasks
             if len(tasks) < PAGE:
                 return
+            if int(tasks[-1].id) <= after:
+                raise LabelStudioError(ENDLESS)
             after = int(tasks[-1].id)
 
     def annotations(
@@ -257,13 +261,14 @@ class LabelStudioClient:
             "parent_prediction,completed_by"
         )
         with asking_to("read the annotations"):
-            for task in self._sdk.tasks.list(
+            pages = self._sdk.tasks.list(
                 project=self.project,
                 page_size=ANNOTATED_PAGE,
                 fields="all",
                 include=include,
                 query=query_of(conditions),
-            ):
+            )
+            for task in ending(pages, ANNOTATED_PAGE):
                 yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
 
     def prediction(self, number: int) -> PredictionInfo | None:
@@ -360,12 +365,13 @@ class LabelStudioClient:
         query = query_of([condition("predictions_model_versions", "contains", "List", [version])])
         found = set()
         with asking_to("list the predicted tasks"):
-            for task in self._sdk.tasks.list(
+            pages = self._sdk.tasks.list(
                 project=self.project,
                 page_size=PAGE,
                 include="id,predictions_model_versions",
                 query=query,
-            ):
+            )
+            for task in ending(pages, PAGE):
                 versions = task.predictions_model_versions or ""
                 names = versions.split(",") if isinstance(versions, str) else versions
                 if version in names:
@@ -432,6 +438,23 @@ class LabelStudioClient:
         first, last = among
         pages = self._pages("id", [], first - 1, last)
         return {int(task.id) for page in pages for task in page}
+
+
+def ending(tasks: Iterable[RoleBasedTask], page: int) -> Iterator[RoleBasedTask]:
+    """The tasks of several pages, of which a few come twice if some are added meanwhile.
+
+    Raises:
+        LabelStudioError: as many came twice as a page has, one after another: a proxy or a broken
+            server gives the same page without end.
+    """
+    known: set[int] = set()
+    repeated = 0
+    for task in tasks:
+        repeated = repeated + 1 if task.id in known else 0
+        if repeated >= page:
+            raise LabelStudioError(ENDLESS)
+        known.add(task.id)
+        yield task
 
 
 def _changed_since(time: str) -> dict[str, object]:

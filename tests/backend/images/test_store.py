@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from cdal.backend.images import store as module
 from cdal.backend.images.decode import memory_to_decode
 from cdal.backend.images.in_flight import InFlight
 from cdal.backend.images.kept_file import FRESH_S, KeptFile
+from cdal.backend.images.memory import Memory
 from cdal.backend.images.store import AllowedHosts, ImageError, ImageFile, ImageSource, ImageStore
 
 
@@ -380,6 +382,29 @@ def test_an_image_that_killed_processes_is_refused_and_the_others_are_read(
     assert images.read(source, 1, path(1)).tolist() == [[[3]]] * 3
     images.close()
     assert [file.suffix for file in folder.iterdir() if file.suffix] == [".guilty"]
+
+
+def test_what_may_have_killed_a_process_is_decoded_alone(
+    tmp_path: Path,
+    label_studio: Loopback,
+    source: ImageSource,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    label_studio.routes |= {path(number): reply(png(number)) for number in (1, 2)}
+    (tmp_path / "decoding").mkdir()
+    (tmp_path / "decoding" / f"{InFlight.digest(png(1)).hex()}.suspect").touch()
+    images = ImageStore(tmp_path / "images", 0, AllowedHosts())
+    taken: list[int | None] = []
+
+    def taking(_: Memory, wanted: int | None) -> AbstractContextManager[None]:
+        taken.append(wanted)
+        return nullcontext()
+
+    monkeypatch.setattr(Memory, "taking", taking)
+    for task in (1, 2, 1):  # the first time, nothing died of it
+        images.read(source, task, path(task))
+    images.close()
+    assert taken == [None, memory_to_decode(png(2)), memory_to_decode(png(1))]
 
 
 @pytest.fixture

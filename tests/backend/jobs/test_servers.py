@@ -116,6 +116,25 @@ def test_jobs_for_a_server_that_hung_wait_without_a_thread(
         assert "did not answer" in (session.get_one(Project, 3).problem or "")
 
 
+@pytest.mark.usefixtures("answers")
+def test_many_servers_that_hang_leave_a_thread_for_the_others(
+    services: Services, clock: Clock
+) -> None:
+    """With six threads, one finds out whether servers answer again."""
+    other = add_project(services, uid="9.1", url="http://other.test", access_token="t")
+    first, second = sync(services, 1), sync(services, other.id)
+    assert (first.state, second.state) == ("pending", "pending")
+    clock.time += FIRST_WAIT_S
+    for job in (first, second):
+        let_wait_pass(services, job)
+    assert services.jobs.claim(first.id) is not None
+    assert services.jobs.claim(second.id) is None
+    assert sync(services, 4).state == "done"
+    services.jobs.put_back(first.id, delay_s=60.0)
+    let_wait_pass(services, second)
+    assert services.jobs.claim(second.id) is not None
+
+
 def test_a_server_that_answers_again_is_asked_at_once(
     services: Services, clock: Clock, answers: set[str]
 ) -> None:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -77,6 +77,34 @@ def test_a_list_ends_with_a_page_that_is_not_full(
     with closing(LabelStudioClient(server.url, "a-token", 12, retries=0)) as client:
         assert [task.task_id for task in client.tasks()] == [7]
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        lambda client: list(client.tasks()),
+        lambda client: list(client.annotations()),
+        lambda client: client.tasks_with("CDAL round 1.1"),
+    ],
+)
+def test_the_same_page_without_end_is_refused(
+    server: Loopback,
+    monkeypatch: pytest.MonkeyPatch,
+    listing: Callable[[LabelStudioClient], object],
+) -> None:
+    """As a proxy's cache may return it that ignores what is asked."""
+    for name in ("PAGE", "ANNOTATED_PAGE"):
+        monkeypatch.setattr(client_module, name, 2)
+    tasks = [{"id": number, "data": {}} for number in (7, 8)]
+    page = json.dumps({"tasks": tasks, "total": 2, "total_annotations": 0}).encode()
+    server.routes["/api/tasks/"] = in_turn(
+        *[reply(page, Content_Type="application/json")] * 3, reply(status=500)
+    )
+    with (
+        closing(LabelStudioClient(server.url, "a-token", 12, retries=0)) as client,
+        pytest.raises(LabelStudioError, match="same tasks again"),
+    ):
+        listing(client)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
