@@ -370,8 +370,11 @@ class ServerConfig(BaseSettings):
 
     def export_file(self, project_id: int, number: int, file_format: str) -> Path:
         """A model version for other programs, as a zip."""
-        folder = self.project_folder(project_id) / "exports"
-        return folder / f"version-{number}-{file_format}.zip"
+        return self.exports_folder(project_id) / f"version-{number}-{file_format}.zip"
+
+    def exports_folder(self, project_id: int) -> Path:
+        """Folder of a project's model versions for other programs."""
+        return self.project_folder(project_id) / "exports"
 
     def unfinished_versions(self, project_id: int, job_id: int, attempt: int) -> Path:
         """Folder in which an attempt at a job writes versions before they have numbers."""

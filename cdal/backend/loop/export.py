@@ -23,12 +23,18 @@ from cdal.backend.store.tables import Export, Job, ModelVersion, Project, now
 from cdal.models import ModelError, load_network
 from cdal.models.predictions import CHOSEN
 
+UNFINISHED = ".unfinished-"
+"""Begins the names of folders in which files are made."""
+
 KEPT_FOR = timedelta(days=1)
 """Files are removed after this time: they can be made again."""
 
 
 def run(work: Context) -> str:
     """Make the files that were requested and are not made yet."""
+    # Of a project, one such job runs at a time: what is unfinished is of one that was killed.
+    for left in work.services.config.exports_folder(work.project.id).glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
     with work.services.store.reading() as session:
         wanted = session.execute(
             select(Export.file_format, ModelVersion)
@@ -54,7 +60,7 @@ def _make(work: Context, version: ModelVersion, file_format: str) -> str | None:
     """Write the file, completely or not at all; returns why it cannot be written, if so."""
     target = work.services.config.export_file(work.project.id, version.number, file_format)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=UNFINISHED) as folder:
         model = Path(folder) / "model"
         try:
             write_version(work.services, work.project, version, file_format, model)

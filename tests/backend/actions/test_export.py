@@ -145,6 +145,16 @@ def test_nobody_waits_for_a_file_whose_job_was_given_up(
     )
 
 
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """With several workers, none may be alone at its start."""
+    services = make_services(tmp_path)
+    project = add_project(services)
+    left = services.config.exports_folder(project.id) / f"{export.UNFINISHED}a"
+    (left / "model").mkdir(parents=True)
+    export.run(make_work(services, project, FakeLabelStudio(), "export"))
+    assert not left.exists()
+
+
 def test_a_file_that_another_job_will_write_is_still_awaited(tmp_path: Path) -> None:
     browser = make_browser(tmp_path)
     services = services_of(browser)
