@@ -174,6 +174,7 @@ def test_an_answer_comes_in_time_whatever_the_images_take(
     monkeypatch.setattr(ImageStore, "opened", hang)
     monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 1)
     answers = predict(model, [task(6), {"id": 1}, task(7), task(8, "blue")])
+    assert predict(model, [task(7)]) == [[]]  # nor if it hangs before time is up
     release.set()
     assert labels([answers[1]]) == ["dog"]
     assert answers[2] == []
