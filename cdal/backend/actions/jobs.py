@@ -7,6 +7,7 @@ from typing import cast
 from cdal.backend.actions.done import Done, start_round
 from cdal.backend.errors import ActionError
 from cdal.backend.jobs.kinds import JobKind
+from cdal.backend.loop.export import want_again
 from cdal.backend.loop.rounds import MADE_BY, unfinished_round
 from cdal.backend.reports.health import worker_view
 from cdal.backend.services import Services
@@ -61,6 +62,8 @@ def retry(services: Services, job_id: int, by: str) -> Done:
             done = start_round(services, session, project, lambda name: f"{said}, as {name}")
         else:
             kind = MADE_BY[making.state] if job.kind in MADE_BY.values() and making else job.kind
+            if kind == "export":
+                want_again(session, project.id)
             again = services.jobs.request(session, project.id, cast(JobKind, kind), requester(by))
             note(session, project.id, f"{said}, as job {again}")
             done = Done(text=f"Job {again} repeats job {job_id} ({job.kind}).", job=again)

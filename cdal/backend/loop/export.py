@@ -121,6 +121,14 @@ def give_up_exports_of(session: Session, job: Job) -> None:
     )
 
 
+def want_again(session: Session, project_id: int) -> None:
+    """Have the files of a project made that could not be made before."""
+    versions = select(ModelVersion.id).filter_by(project_id=project_id)
+    session.execute(
+        update(Export).where(Export.model_version_id.in_(versions)).values(problem=None)
+    )
+
+
 def exports_of(
     session: Session, config: ServerConfig, project: Project
 ) -> dict[int, dict[str, Export]]:

@@ -140,9 +140,10 @@ def test_nobody_waits_for_a_file_whose_job_was_given_up(
     assert ("Cancelled by bob" if end == "cancelled" else "ZeroDivisionError") in text
     # Nor does it stand in the way of the next one.
     actions.request_export(services, project.id, 1, "safetensors", "ann")
-    assert export.run(make_work(services, project, FakeLabelStudio(), "export")).startswith(
-        "1 of 1"
-    )
+    work = make_work(services, project, FakeLabelStudio(), "export")
+    assert export.run(work).startswith("1 of 1")
+    actions.retry(services, 1, "ann")
+    assert "ONNX: being written" in browser.get(page).get_data(as_text=True)
 
 
 def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path) -> None:
