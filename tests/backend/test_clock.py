@@ -19,7 +19,7 @@ from support.offline import (
 )
 
 from cdal.backend.errors import ImageError, ImagesAwayError, LabelStudioError
-from cdal.backend.jobs.manager import LONGEST_WAIT_S, must_wait_s
+from cdal.backend.jobs.waits import LONGEST_WAIT_S, must_wait_s
 from cdal.backend.loop import prune, recheck, runner
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context

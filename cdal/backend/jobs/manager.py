@@ -16,14 +16,16 @@ from datetime import timedelta
 
 from huey import Huey
 from huey.api import TaskWrapper
-from sqlalchemy import ColumnElement, Select, delete, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cdal.backend.errors import CHECK_LABEL_STUDIO
-from cdal.backend.jobs.kinds import KINDS, SHARED_LANES, JobKind, Lane
+from cdal.backend.jobs import lanes
+from cdal.backend.jobs.kinds import KINDS, SHARED_LANES, JobKind
 from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.jobs.servers import FIRST_WAIT_S, Servers
+from cdal.backend.jobs.waits import in_turn, may_run_now, must_wait_s
 from cdal.backend.jobs.workers import ONLY, living
 from cdal.backend.store.database import Store
 from cdal.backend.store.events import note
@@ -35,20 +37,6 @@ MAX_ATTEMPTS = 3
 MAX_DEATHS = 10
 """After so many deaths of a worker during the same job, the job is to blame."""
 CHECK_MEMORY = "check whether the machine ran out of memory; then start the step again below."
-SHARE_S = 60.0
-"""For so long a project's scoring or selection has the lane to itself. If it takes longer, as a
-large pool or the training of a policy may, those of other projects run beside it; the minute's poll
-finds them."""
-
-THREADS_FOR_ONE = 9
-"""Threads with which one project is scored at a time; each of two more allows another."""
-
-LONGEST_WAIT_S = 300.0
-"""A job that waits for something else, such as Label Studio, is tried at least this often."""
-
-
-_MOST_WAIT_S = 2 * LONGEST_WAIT_S
-"""A job that is to wait longer was put off with a clock that was ahead."""
 
 GivenUp = Callable[[Session, Job], None]
 """Called, in the same transaction, for a job that fails for good or is cancelled."""
@@ -76,7 +64,7 @@ class Jobs:
         """The number of the worker that this process is."""
         self.servers = Servers()
         # A thread is left for the other servers, besides one for each shared lane.
-        self._scoring_at_once = 1 + min(2, max(0, threads - THREADS_FOR_ONE))
+        self._scoring_at_once = lanes.scored_at_once(threads)
         shared = len(SHARED_LANES) - 1 + self._scoring_at_once
         self._per_server = max(1, threads - shared - 1)
         self._open_queue = open_queue
@@ -170,18 +158,18 @@ class Jobs:
         the number of projects.
         """
         with self.store.reading() as session:
-            is_due = (Job.state == "pending") & _may_run_now()
+            is_due = (Job.state == "pending") & may_run_now()
             own = select(Job.id).where(is_due, Job.project_id == ended.project_id)
             waiting = list(session.scalars(own.order_by(Job.id)))
             lane = KINDS[ended.kind].lane
             others = select(Job.id).where(
-                is_due, Job.project_id != ended.project_id, Job.kind.in_(_kinds_of(lane))
+                is_due, Job.project_id != ended.project_id, Job.kind.in_(lanes.kinds_of(lane))
             )
             if lane not in SHARED_LANES:
                 url = select(Project.url).filter_by(id=ended.project_id).scalar_subquery()
                 others = others.join(Project, Project.id == Job.project_id)
                 others = others.where(Project.url == url)
-            next_one = session.scalars(others.order_by(Job.id)).first()
+            next_one = session.scalars(others.order_by(*in_turn())).first()
         for job_id in waiting if next_one is None else [*waiting, next_one]:
             self._send(job_id)
 
@@ -190,7 +178,7 @@ class Jobs:
 
         It is for a worker's start, the minute's poll, and, with a project, for requests.
         """
-        query = select(Job.id).filter_by(state="pending").order_by(Job.id)
+        query = select(Job.id).filter_by(state="pending").order_by(*in_turn())
         if project_id is not None:
             query = query.filter_by(project_id=project_id)
         with self.store.reading() as session:
@@ -224,9 +212,9 @@ class Jobs:
         """Claim a waiting job; None if it may not run yet or somebody else has claimed it."""
         with self.store.transaction() as session:
             job = session.get(Job, job_id, with_for_update=True)
-            if job is None or job.state != "pending" or self._lane_is_busy(session, job):
+            if job is None or job.state != "pending" or must_wait_s(job):
                 return None
-            if must_wait_s(job):
+            if lanes.is_busy(session, job, self.worker, self._scoring_at_once):
                 return None
             put_off_s = self._put_off(session, job)
             if put_off_s == 0:
@@ -279,20 +267,10 @@ class Jobs:
         )
         return session.scalar(query) or 0
 
-    def _lane_is_busy(self, session: Session, job: Job) -> bool:
-        lane = KINDS[job.kind].lane
-        running = (Job.state == "running") & Job.kind.in_(_kinds_of(lane))
-        own = select(Job.id).where(running, Job.project_id == job.project_id)
-        if session.scalars(own).first() is not None:
-            return True
-        if lane not in SHARED_LANES:
-            return False
-        here = Job.worker_id.is_not_distinct_from(self.worker)
-        begun = session.scalars(select(Job.started_at).where(running, here)).all()
-        if lane != "score":
-            return bool(begun)
-        in_its_share = any(at is not None and seconds_since(at) < SHARE_S for at in begun)
-        return in_its_share or len(begun) >= self._scoring_at_once
+    def must_give_way(self, job_id: int) -> bool:
+        """Whether a scoring of this worker is to let another project's run first."""
+        with self.store.reading() as session:
+            return lanes.must_give_way(session, session.get_one(Job, job_id), self._scoring_at_once)
 
     def cancel(self, session: Session, job_id: int, asked_by: str) -> bool:
         """End a waiting job, or mark a running one, which its worker notices within a second.
@@ -420,30 +398,11 @@ class Jobs:
         self._on_given_up(session, job)
 
 
-def must_wait_s(job: Job) -> float:
-    """Seconds until a waiting job may run; 0 if it may now."""
-    if job.not_before is None:
-        return 0.0
-    wait = (job.not_before - now()).total_seconds()
-    return wait if 0 < wait <= _MOST_WAIT_S else 0.0
-
-
-def _may_run_now() -> ColumnElement[bool]:
-    """The condition on jobs that says the same."""
-    at = now()
-    ahead = at + timedelta(seconds=_MOST_WAIT_S)
-    return Job.not_before.is_(None) | (Job.not_before <= at) | (Job.not_before > ahead)
-
-
 def was_requested(session: Session, project_id: int, kind: JobKind) -> timedelta:
     """How long ago a job of this kind was last requested; the longest time if never."""
     newest = select(Job.created_at).filter_by(project_id=project_id, kind=kind)
     last = session.scalars(newest.order_by(Job.id.desc())).first()
     return timedelta.max if last is None else timedelta(seconds=seconds_since(last))
-
-
-def _kinds_of(lane: Lane) -> list[str]:
-    return [kind for kind, known in KINDS.items() if known.lane == lane]
 
 
 def _running_on(session: Session, url: str) -> dict[str, int]:

@@ -62,6 +62,10 @@ class Hiccups:
         return clock - self._since < LONGEST_S
 
 
+class GaveWay(Stopped):
+    """A job stopped to let another project's run first; it goes on where it was."""
+
+
 @dataclass(slots=True)
 class Context:
     """What a running job needs; the project is as it was when the job began.
@@ -131,6 +135,14 @@ class Context:
         """Raise `Stopped` if the worker is to end or somebody cancelled the job."""
         if self.stop():
             raise Stopped
+
+    def give_way(self) -> None:
+        """Raise `GaveWay` if this scoring has had its share and another project waits.
+
+        To be called where what was done so far is saved.
+        """
+        if self.services.jobs.must_give_way(self.job.id):
+            raise GaveWay
 
     def check_cancelled(self, session: Session) -> None:
         """Raise `Stopped` before what the job came to takes effect, if that is no longer wanted.

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from cdal.backend.errors import DamagedScoresError
 from cdal.backend.jobs.faults import Fault, fault_of
 from cdal.backend.jobs.kinds import KINDS
-from cdal.backend.jobs.manager import LONGEST_WAIT_S, MAX_ATTEMPTS
+from cdal.backend.jobs.manager import MAX_ATTEMPTS
+from cdal.backend.jobs.waits import LONGEST_WAIT_S
 from cdal.backend.logs import log_context
 from cdal.backend.loop import (
     comparison,
@@ -27,7 +28,7 @@ from cdal.backend.loop import (
     train,
 )
 from cdal.backend.loop import select as selecting
-from cdal.backend.loop.context import Context, Watch
+from cdal.backend.loop.context import Context, GaveWay, Watch
 from cdal.backend.loop.rounds import UNFINISHED, newest_round
 from cdal.backend.services import Services
 from cdal.backend.store.events import note
@@ -86,6 +87,10 @@ def _run(services: Services, job: Job, stop: Callable[[], bool]) -> bool:
     try:
         watch = Watch(services.jobs, job.id, stop)
         outcome = _do(Context.of(services, job, watch))
+    except GaveWay:
+        log.info("project %d: %s (job %d) gives way", job.project_id, job.kind, job.id)
+        # Not at once, or it might take its place again.
+        _record(lambda: services.jobs.put_back(job.id, delay_s=FIRST_WAIT_S, counts=False), stop)
     except Stopped:
         _record(lambda: services.jobs.put_back(job.id, counts=False), stop)
         if stop():

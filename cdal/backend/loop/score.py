@@ -161,6 +161,7 @@ def _score(work: Context, version: ModelVersion, todo: list[tuple[int, object]],
         if _is_full(chunk):
             _save(work, version, chunk)
             chunk = []
+            work.give_way()
         share = (done + len(problems)) / len(todo)
         work.report(share, f"{done + len(problems)} of {len(todo)} images scored")
     if chunk:

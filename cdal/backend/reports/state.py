@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.kinds import KINDS, STEPS
-from cdal.backend.jobs.manager import must_wait_s
+from cdal.backend.jobs.waits import must_wait_s
 from cdal.backend.loop.rounds import labels_in, open_round
 from cdal.backend.reports.jobs import seconds_left
 from cdal.backend.reports.view import View

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -23,6 +24,10 @@ from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.backend.store.sqlite_file import OTHERS, is_sound, make_private
 
 log = logging.getLogger(__name__)
+
+
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of file systems that have no hard links."""
 
 
 def check_data_folder(config: ServerConfig) -> None:
@@ -54,14 +59,27 @@ def check_data_folder(config: ServerConfig) -> None:
 
 
 def folder_id(folder: Path) -> str:
-    """What tells this data folder from others, on whatever machine it is mounted."""
+    """What tells this data folder from others, on whatever machine it is mounted.
+
+    Raises:
+        DataFolderError: the folder's file system lacks what workers need; the message says what.
+    """
     file = folder / "folder-id"
     if not file.exists():
         new = folder / f"folder-id-{uuid.uuid4().hex}"
         new.write_text(uuid.uuid4().hex)
-        with suppress(FileExistsError):
-            os.link(new, file)  # whole or not at all, and the first one counts
-        new.unlink()
+        try:
+            with suppress(FileExistsError):
+                os.link(new, file)  # whole or not at all, and the first one counts
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            raise DataFolderError(
+                f"The file system of the data folder {folder} has no hard links, as that of a "
+                "mounted bucket; set MODEL_DIR to a folder on another one."
+            ) from None
+        finally:
+            new.unlink()
     return file.read_text()
 
 

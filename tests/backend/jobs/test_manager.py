@@ -13,7 +13,8 @@ from support.offline import add_project, job_of, jobs_of, make_services
 from support.servers import PostgreSQL, RedisServer
 
 from cdal.backend.jobs.kinds import JobKind
-from cdal.backend.jobs.manager import MAX_DEATHS, SHARE_S
+from cdal.backend.jobs.lanes import SHARE_S
+from cdal.backend.jobs.manager import MAX_DEATHS
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, Round, now
 

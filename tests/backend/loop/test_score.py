@@ -115,6 +115,28 @@ def test_scores_are_saved_once_they_take_much_memory(
     assert kept(services).task_ids.tolist() == [1, 2, 3, 4, 5]
 
 
+def test_a_scoring_that_gives_way_goes_on_where_it_was(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "CHUNK", 2)
+    monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 2)
+    for task_id in range(1, 6):
+        add_image(services, task_id)
+    job_id = services.jobs.ask(1, "score", "test")
+    answers = iter([True, False, False])
+    monkeypatch.setattr(services.jobs, "must_give_way", lambda _: next(answers))
+    run_job(services, job_id, lambda: False)
+    assert kept(services).task_ids.tolist() == [1, 2]
+    with services.store.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.state, job.attempts, job.error) == ("pending", 0, None)
+        job.not_before = None
+    run_job(services, job_id, lambda: False)
+    with services.store.reading() as session:
+        assert session.get_one(Job, job_id).outcome == "3 images scored"
+    assert kept(services).task_ids.tolist() == [1, 2, 3, 4, 5]
+
+
 def damage(services: Services) -> None:
     file = services.config.scores_folder(1, 1) / "00000000.safetensors"
     content = bytearray(file.read_bytes())

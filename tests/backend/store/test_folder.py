@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -18,7 +19,7 @@ from support.processes import environment
 
 from cdal.backend.errors import DataFolderError
 from cdal.backend.services import Services
-from cdal.backend.store.folder import check_data_folder
+from cdal.backend.store.folder import check_data_folder, folder_id
 
 
 def damage(file: Path) -> None:
@@ -167,3 +168,27 @@ def test_a_folder_that_cannot_be_written_is_reported_in_a_sentence(
         f"cdal: The data folder {locked_away} cannot be written: Permission denied."
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(DataFolderError, match=r"no hard links.*MODEL_DIR"):
+        folder_id(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fails_is_not_taken_for_one_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        folder_id(tmp_path)
