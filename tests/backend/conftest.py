@@ -53,7 +53,11 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
         server.stop()
 
 
-@pytest.fixture(scope="session")
+# A backend ends with its module: it would go on asking Label Studio about each of its projects once
+# per minute. To start another by forking costs a second of processor time.
+
+
+@pytest.fixture(scope="module")
 def start_backend(
     label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., BackendServer]]:
@@ -72,22 +76,16 @@ def start_backend(
         server.stop()
 
 
-@pytest.fixture(scope="session")
-def backend(
-    label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[BackendServer]:
-    """A backend as `cdal serve` starts it."""
-    yield from _served(tmp_path_factory.mktemp("backend"), label_studio)
+@pytest.fixture(scope="module")
+def backend(start_backend: Callable[..., BackendServer]) -> BackendServer:
+    """A backend of default settings."""
+    return start_backend()
 
 
 @pytest.fixture
 def new_backend(label_studio: LabelStudioServer, tmp_path: Path) -> Iterator[BackendServer]:
-    """Another one, which nothing else uses."""
-    yield from _served(tmp_path, label_studio)
-
-
-def _served(folder: Path, label_studio: LabelStudioServer) -> Iterator[BackendServer]:
-    server = BackendServer(folder, free_port(), label_studio.url, label_studio.token)
+    """One that nothing else uses, as `cdal serve` starts it."""
+    server = BackendServer(tmp_path, free_port(), label_studio.url, label_studio.token)
     server.start()
     try:
         server.wait_until_up(f"{server.url}/health", BACKEND_SECONDS)
@@ -96,7 +94,7 @@ def _served(folder: Path, label_studio: LabelStudioServer) -> Iterator[BackendSe
         server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def held_backend(
     label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HeldBackend]:
@@ -137,11 +135,18 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def label_studio_page(chromium: Browser, label_studio: LabelStudioServer) -> LabelStudioPage:
+def signed_in(chromium: Browser, label_studio: LabelStudioServer) -> LabelStudioPage:
     """Label Studio's page, with its admin signed in."""
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     page.set_default_timeout(1000 * PATIENCE)
     return LabelStudioPage(page, label_studio)
+
+
+@pytest.fixture
+def label_studio_page(signed_in: LabelStudioPage) -> Iterator[LabelStudioPage]:
+    """The same, which is left after the test."""
+    yield signed_in
+    signed_in.leave()
 
 
 @pytest.fixture(scope="session")
@@ -186,7 +191,7 @@ def _started(kind: type[Server], program: str, package: str) -> Iterator[Server]
     server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def projects(label_studio: LabelStudioServer) -> Iterator[Projects]:
     made = Projects(label_studio)
     yield made
@@ -194,14 +199,19 @@ def projects(label_studio: LabelStudioServer) -> Iterator[Projects]:
 
 
 @pytest.fixture(scope="session")
+def cifar10_images(cifar10: Path) -> ImageSet:
+    return open_images(cifar10)
+
+
+@pytest.fixture(scope="module")
 def make_scenario(
-    request: pytest.FixtureRequest, projects: Projects, cifar10: Path
+    request: pytest.FixtureRequest, projects: Projects, cifar10_images: ImageSet
 ) -> Callable[..., Scenario]:
     """Makes projects of CIFAR-10 images, connected unless asked otherwise.
 
     Where no backend is given, the shared one is started.
     """
-    every = open_images(cifar10)
+    every = cifar10_images
 
     def make(
         images: int,
@@ -231,7 +241,7 @@ def make_scenario(
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_drawn_scenario(
     projects: Projects, backend: BackendServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., tuple[Scenario, ImageSet]]:

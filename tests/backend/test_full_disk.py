@@ -13,13 +13,14 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from support.offline import UID, add_project, add_round, add_version, make_services
-from support.processes import PATIENCE, serving, wait_until
+from support.forked import ForkedBackend
+from support.offline import UID, URL, add_project, add_round, add_version, make_services
+from support.processes import PATIENCE, wait_until
 
 from cdal.models import make_network
 
@@ -56,7 +57,18 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
-def test_it_goes_on_serving_and_takes_up_work_when_there_is_room(small_disk: Path) -> None:
+@contextmanager
+def started(backend: ForkedBackend) -> Iterator[None]:
+    try:
+        backend.start()
+        yield
+    finally:
+        backend.stop()
+
+
+def test_it_goes_on_serving_and_takes_up_work_when_there_is_room(
+    small_disk: Path, tmp_path: Path
+) -> None:
     services = make_services(small_disk)
     project = add_project(services)
     version = add_version(services, project, {7: "cat"})
@@ -67,9 +79,10 @@ def test_it_goes_on_serving_and_takes_up_work_when_there_is_room(small_disk: Pat
     other = add_project(services, uid="another", label_studio_id=13)
     services.store.close()
     services.jobs.huey.storage.close()
+    backend = ForkedBackend(tmp_path / "logs", URL, "no-token", {"MODEL_DIR": str(small_disk)})
     with (
-        serving(small_disk) as (process, url),
-        httpx.Client(base_url=url, timeout=PATIENCE) as client,
+        started(backend),
+        httpx.Client(base_url=backend.url, timeout=PATIENCE) as client,
         closing(sqlite3.connect(small_disk / "cdal.sqlite", timeout=PATIENCE)) as store,
     ):
 
@@ -93,13 +106,12 @@ def test_it_goes_on_serving_and_takes_up_work_when_there_is_room(small_disk: Pat
         assert client.get("/health").status_code == 200
         assert client.get("/api/v1/projects").status_code == 200
         time.sleep(3)  # so that the worker meets it, too
-        assert process.poll() is None
+        backend.check_alive()
 
         before = attempted(project.id)
         ballast.unlink()
         assert client.post("/webhook", json=hint).status_code == 200
         wait_until("an attempt", lambda: attempted(project.id) > before)
         assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        process.terminate()
-        output = process.communicate(timeout=PATIENCE)[0]
-    assert "Traceback" not in output
+        backend.check_alive()
+    assert "Traceback" not in backend.log.read_text()

@@ -17,6 +17,7 @@ from support.processes import PATIENCE
 
 from cdal.backend.loop.pool_scores import Scores
 from cdal.datasets import open_images
+from cdal.demo.backend import BackendServer
 from cdal.demo.unattended import measure, version_folder
 from cdal.selectors import Pool, make_selector
 
@@ -268,8 +269,11 @@ def test_a_changed_label_is_trained_on_as_changed(make_scenario: Make) -> None:
     scenario.wait("model", lambda s: len(s["versions"]) == 1)
 
 
-def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(make_scenario: Make) -> None:
-    scenario = make_scenario(30, budget=8, reserve=4, min_labels=4)
+def test_predictions_are_stored_with_the_queue_and_retrieved_at_once(
+    make_scenario: Make, new_backend: BackendServer
+) -> None:
+    """On the real command."""
+    scenario = make_scenario(30, server=new_backend, budget=8, reserve=4, min_labels=4)
     scenario.wait_for_round(1)
     scenario.label_stream(8)
     status = scenario.wait_for_round(2)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.forked import ended
 from support.offline import make_config
 from support.processes import (
     PATIENCE,
@@ -33,12 +34,7 @@ def test_it_stops_both_on_a_signal_and_leaves_nothing(tmp_path: Path) -> None:
         started = children(process.pid)
         assert len(started) == 3  # gunicorn, the web process that it keeps, and the worker
         # While it runs, no other worker may take its data folder.
-        other = subprocess.run(
-            [sys.executable, "-m", "cdal", "worker"],
-            env=environment(tmp_path),
-            capture_output=True,
-            text=True,
-        )
+        other = ended(environment(tmp_path), "worker")
         assert other.returncode == 1
         assert other.stderr.endswith(
             f"cdal: Another worker runs on the data folder {tmp_path}; stop it, or set MODEL_DIR.\n"
@@ -153,5 +149,5 @@ def test_the_web_process_listens_where_it_was_told_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["supervisor", "commands"])
 def test_what_only_starts_others_loads_no_libraries_for_it(module: str) -> None:
     program = f"import sys, cdal.backend.{module}; print({{'torch', 'flask'}} & set(sys.modules))"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert ended.stdout == "set()\n"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout
+    assert said == "set()\n"

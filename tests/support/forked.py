@@ -1,8 +1,8 @@
 """The backend's processes, forked from one that has their imports.
 
 The imports take most of a start's time, eight seconds for each process. Otherwise the processes are
-those of `cdal web` and `cdal worker`; the real commands are tested with the fixture `backend` and
-in test_supervisor.py.
+those of `cdal web` and `cdal worker`; the real commands are tested with the fixture `new_backend`,
+in test_supervisor.py and in test_package.py.
 """
 
 from __future__ import annotations

@@ -67,6 +67,10 @@ class LabelStudioPage:
             self._page.get_by_role("button", name="submit").first.click()
         assert submitted.value.ok
 
+    def leave(self) -> None:
+        """Open an empty page: Label Studio's own go on asking it for what is new."""
+        self._page.goto("about:blank")
+
     def keep(self, file: Path) -> None:
         """Keep a picture of the whole page."""
         self._page.screenshot(path=file)

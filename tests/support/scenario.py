@@ -17,6 +17,7 @@ from cdal.demo.backend import BackendServer, round_is_open
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import DemoError
 from cdal.demo.project import LabelStudioProject
+from support.commits import commits
 from support.processes import PATIENCE
 
 FIRST = 4
@@ -88,7 +89,11 @@ class Scenario:
     def wait(
         self, what: str, reached: Callable[[dict[str, Any]], bool], seconds: float = PATIENCE
     ) -> dict[str, Any]:
-        return self.backend.wait_for(self.number, what, reached, seconds)
+        """Wait until the project's status, looked at after each commit, meets a condition."""
+        with commits(self.backend.data_folder) as wait_for_commit:
+            return self.backend.wait_for(
+                self.number, what, reached, seconds, watch=lambda _: wait_for_commit()
+            )
 
     def wait_for_round(self, number: int, seconds: float = PATIENCE) -> dict[str, Any]:
         return self.wait(f"round {number}", round_is_open(number), seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -184,9 +184,8 @@ class LabelStudioClient:
             "completed_at,annotators,avg_lead_time"
         )
         conditions = [] if changed_since is None else [_changed_since(changed_since)]
-        for page in self._pages(include, conditions, after, until):
-            for task in page:
-                yield _task_info(task)
+        for task in self._listed("list the tasks", include, conditions, after, until):
+            yield _task_info(task)
 
     def newest_change(self) -> str | None:
         """The newest time of change of a task, as Label Studio gave it; None without tasks."""
@@ -216,26 +215,32 @@ class LabelStudioClient:
             )
         return int(pager.response.total)
 
-    def _pages(
-        self, include: str, conditions: Sequence[dict[str, object]], after: int, until: int
-    ) -> Iterator[Sequence[RoleBasedTask]]:
-        """Pages of tasks in the order of their ids."""
+    def _listed(
+        self,
+        what: str,
+        include: str,
+        conditions: Sequence[dict[str, object]],
+        after: int = 0,
+        until: int = LAST_ID,
+        page_size: int | None = None,
+    ) -> Iterator[RoleBasedTask]:
+        """Tasks in the order of their ids; see `tasks`."""
+        page_size = page_size or PAGE
         while after < until:
             some = [*conditions]
             if (after, until) != (0, LAST_ID):
                 some.append(_among(after + 1, until))
-            with asking_to("list the tasks"):
+            with asking_to(what):
                 page = self._sdk.tasks.list(
                     project=self.project,
-                    page_size=PAGE,
+                    page_size=page_size,
                     include=include,
                     resolve_uri=False,
                     query=query_of(some),
                 )
             tasks = page.items or []
-            if tasks:
-                yield tasks
-            if len(tasks) < PAGE:
+            yield from tasks
+            if len(tasks) < page_size:
                 return
             if int(tasks[-1].id) <= after:
                 raise LabelStudioError(ENDLESS)
@@ -253,23 +258,16 @@ class LabelStudioClient:
         conditions = [_HAS_ANNOTATION]
         if changed_since is not None:
             conditions.append(_changed_since(changed_since))
-        if among != ALL_IDS:
-            conditions.append(_among(*among))
         # Task and annotation fields together: Label Studio filters both levels by one list.
         include = (
             "id,annotations,result,was_cancelled,ground_truth,updated_at,"
             "parent_prediction,completed_by"
         )
-        with asking_to("read the annotations"):
-            pages = self._sdk.tasks.list(
-                project=self.project,
-                page_size=ANNOTATED_PAGE,
-                fields="all",
-                include=include,
-                query=query_of(conditions),
-            )
-            for task in ending(pages, ANNOTATED_PAGE):
-                yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
+        first, last = among
+        for task in self._listed(
+            "read the annotations", include, conditions, first - 1, last, ANNOTATED_PAGE
+        ):
+            yield int(task.id), [dict(annotation) for annotation in task.annotations or ()]
 
     def prediction(self, number: int) -> PredictionInfo | None:
         """A prediction by its number; None if there is none, as after it was deleted."""
@@ -362,20 +360,14 @@ class LabelStudioClient:
     def tasks_with(self, version: str) -> set[int]:
         """Ids of the tasks that have a prediction of a version."""
         # The filter also matches parts of versions: 1.1 finds 1.10.
-        query = query_of([condition("predictions_model_versions", "contains", "List", [version])])
+        having = condition("predictions_model_versions", "contains", "List", [version])
         found = set()
-        with asking_to("list the predicted tasks"):
-            pages = self._sdk.tasks.list(
-                project=self.project,
-                page_size=PAGE,
-                include="id,predictions_model_versions",
-                query=query,
-            )
-            for task in ending(pages, PAGE):
-                versions = task.predictions_model_versions or ""
-                names = versions.split(",") if isinstance(versions, str) else versions
-                if version in names:
-                    found.add(int(task.id))
+        include = "id,predictions_model_versions"
+        for task in self._listed("list the predicted tasks", include, [having]):
+            versions = task.predictions_model_versions or ""
+            names = versions.split(",") if isinstance(versions, str) else versions
+            if version in names:
+                found.add(int(task.id))
         return found
 
     def serve(self, queue_version: str) -> None:
@@ -436,25 +428,8 @@ class LabelStudioClient:
     def task_ids(self, among: tuple[int, int] = ALL_IDS) -> set[int]:
         """Ids of all tasks, or of those from one id to another."""
         first, last = among
-        pages = self._pages("id", [], first - 1, last)
-        return {int(task.id) for page in pages for task in page}
-
-
-def ending(tasks: Iterable[RoleBasedTask], page: int) -> Iterator[RoleBasedTask]:
-    """The tasks of several pages, of which a few come twice if some are added meanwhile.
-
-    Raises:
-        LabelStudioError: as many came twice as a page has, one after another: a proxy or a broken
-            server gives the same page without end.
-    """
-    known: set[int] = set()
-    repeated = 0
-    for task in tasks:
-        repeated = repeated + 1 if task.id in known else 0
-        if repeated >= page:
-            raise LabelStudioError(ENDLESS)
-        known.add(task.id)
-        yield task
+        tasks = self._listed("list the tasks", "id", [], first - 1, last)
+        return {int(task.id) for task in tasks}
 
 
 def _changed_since(time: str) -> dict[str, object]:
