@@ -2,6 +2,7 @@
 
 python measurements/instances.py
 python measurements/instances.py --necks 0.6 0.7 0.75 0.8 0.9 --only-true --seed 1
+python measurements/instances.py --mask-rcnn --device cuda
 """
 
 from __future__ import annotations
@@ -27,7 +28,17 @@ from cdal.backend.settings import ProjectSettings
 from cdal.demo.scenes.brush import Brush
 from cdal.demo.scenes.objects import OBJECTS, paint_colour
 from cdal.demo.scenes.surroundings import SURROUNDINGS, Ground
-from cdal.models import BACKGROUND, Recipe, Segmentation, SegmentationNetwork, fit, make_network
+from cdal.models import (
+    BACKGROUND,
+    Recipe,
+    Segmentation,
+    SegmentationNetwork,
+    TaskNetwork,
+    choose_device,
+    fit,
+    make_network,
+)
+from cdal.models.segmentation.architectures import MASK_RCNN
 
 CELL = "cell"
 CLASSES = (CELL, *OBJECTS)
@@ -55,6 +66,14 @@ class Crowd:
     image: Tensor
     labels: list[int]
     masks: npt.NDArray[np.bool_]
+
+    @property
+    def objects(self) -> Tensor:
+        """The target of a network that learns objects, (2, S, S) int16."""
+        target = np.stack((self.label_map, np.zeros_like(self.label_map))).astype(np.int16)
+        for number, mask in enumerate(self.masks, start=1):
+            target[1][mask] = number
+        return torch.from_numpy(target)
 
     @property
     def label_map(self) -> LabelMap:
@@ -150,7 +169,9 @@ def _regions(
     """The mask, the class and the confidence of each region that would be written."""
     parts = list(parts_of(found, CONTROL, NAMES, settings))
     groups: list[list[Part]] = [[part] for part in parts]
-    if not settings.split_regions:
+    if found.objects is not None:
+        groups = [[p for p in parts if p.number == n] for n in {p.number for p in parts}]
+    elif not settings.split_regions:
         groups = [[p for p in parts if p.value == value] for value in {p.value for p in parts}]
     for group in groups:
         mask = np.zeros(found.labels.shape, np.bool_)
@@ -160,21 +181,26 @@ def _regions(
         yield mask, group[0].value, sum(part.confidence * part.area for part in group) / area
 
 
-def report(maps: Sequence[Segmentation], crowds: Sequence[Crowd], what: str) -> None:
-    for way, settings in WAYS.items():
+def report(
+    maps: Sequence[Segmentation],
+    crowds: Sequence[Crowd],
+    what: str,
+    ways: Mapping[str, ProjectSettings] = WAYS,
+) -> None:
+    for way, settings in ways.items():
         whole, at_50, classes, count = judged(maps, crowds, settings)
         cells = (what, way, str(count), f"{whole:.3f}", f"{at_50:.3f}")
         print_row([*cells, *(f"{classes.get(name, 0):.2f}" for name in CLASSES)])
 
 
-def predicted(crowds: Sequence[Crowd], network: SegmentationNetwork) -> list[Segmentation]:
+def predicted(crowds: Sequence[Crowd], network: TaskNetwork) -> list[Segmentation]:
     """A network's label maps, at the images' size."""
     found = []
     for crowd in crowds:
         (finding,) = network.predict(network.prepare(crowd.image)[None]).findings()
         assert isinstance(finding, Segmentation)
         labels = enlarge(finding.labels.numpy(), (SIZE, SIZE))
-        found.append(Segmentation(torch.from_numpy(labels), finding.confidences))
+        found.append(Segmentation(torch.from_numpy(labels), finding.confidences, finding.objects))
     return found
 
 
@@ -185,6 +211,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--necks", type=float, nargs="+", default=[touching.NECK])
     parser.add_argument("--only-true", action="store_true", help="only the true class maps")
+    parser.add_argument("--mask-rcnn", action="store_true", help="Mask R-CNN instead of a head")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -198,6 +226,13 @@ def main() -> None:
         report(true, crowds, "true" if len(arguments.necks) == 1 else f"true, neck {neck:g}")
     if arguments.only_true:
         return
+    learnt = [draw(arguments.seed + 1000, index) for index in range(arguments.train)]
+    if arguments.mask_rcnn:
+        device = choose_device(arguments.device)
+        masks = make_network("segmentation", MASK_RCNN, NAMES, SIZE, device)
+        fit(masks, [(crowd.image, crowd.objects) for crowd in learnt], None, Recipe())
+        report(predicted(crowds, masks), crowds, "of Mask R-CNN", {"its objects": WAYS["touching"]})
+        return
     network = make_network(
         task="segmentation",
         architecture="timm:tf_efficientnet_lite0",
@@ -206,7 +241,6 @@ def main() -> None:
         pretrained=True,
     )
     assert isinstance(network, SegmentationNetwork)
-    learnt = [draw(arguments.seed + 1000, index) for index in range(arguments.train)]
     examples = [(crowd.image, torch.from_numpy(crowd.label_map)) for crowd in learnt]
     fit(network, examples, None, Recipe())
     report(predicted(crowds, network), crowds, "of a head")

@@ -12,6 +12,7 @@ from cdal.backend.errors import SettingsError
 from cdal.backend.settings import ProjectSettings
 from cdal.models import ARCHITECTURES, BACKGROUND, ModelError, check_backbone, is_backbone
 from cdal.models.detection.architectures import has_background
+from cdal.models.segmentation.architectures import MASK_RCNN
 from cdal.selectors import opinions_of
 from cdal.text import one_line
 
@@ -125,6 +126,11 @@ def _check_network(settings: ProjectSettings, control: Control) -> None:
             f'Setting "network": "{settings.network}" is not a network for {control.task}; choose '
             f"one of {', '.join(ARCHITECTURES[control.task])}, or timm:NAME."
         )
+    if settings.network == MASK_RCNN and settings.unlabelled == "ignore":
+        raise SettingsError(
+            f'Setting "network": "{MASK_RCNN}" finds objects on a background, so "unlabelled" must '
+            'be "background"; leave that out, or choose another network.'
+        )
 
 
 IN_TILES = ("detection", "segmentation")
@@ -230,6 +236,17 @@ def network_classes(control: Control, settings: ProjectSettings) -> tuple[str, .
     if control.task == "segmentation" and settings.unlabelled == "background":
         return (*control.labels, BACKGROUND)
     return control.labels
+
+
+def tells_objects_apart(control: Control, settings: ProjectSettings) -> bool:
+    """Whether a network trained in full should be one that tells objects of a class apart."""
+    begins_as_published = settings.pretrained is not False and settings.weights is None
+    return (
+        control.task == "segmentation"
+        and settings.split_regions == "touching"
+        and settings.unlabelled == "background"
+        and begins_as_published
+    )
 
 
 def _check_unlabelled(settings: ProjectSettings, control: Control) -> None:

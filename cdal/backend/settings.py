@@ -180,7 +180,8 @@ class ProjectSettings(BaseModel):
         False,
         description="Segmentation: predict one region per connected part of a class, instead of "
         'one per class; "touching" also splits a part where it is narrow, so that objects that '
-        "touch each other are regions of their own (polygons, too).",
+        "touch each other are regions of their own (polygons, too), and lets full training on a "
+        "GPU choose Mask R-CNN, if its COCO weights are available.",
     )
     smallest_region: float = Field(
         0.0005,
@@ -210,7 +211,8 @@ class ProjectSettings(BaseModel):
         description="Name of the network; by default chosen by training, task and device. "
         "`timm:NAME` is the backbone for head training; the weights of "
         "`timm:tf_efficientnet_lite0` are installed. Any other is trained in full; "
-        "`efficientnet_lite0` and `lraspp_efficientnet_lite0` start from the installed weights.",
+        "`efficientnet_lite0` and `lraspp_efficientnet_lite0` start from the installed weights. "
+        "`maskrcnn_resnet50_fpn` tells objects of a class apart, and needs a GPU to be of use.",
     )
     pretrained: bool | Literal["auto"] = Field(
         "auto",

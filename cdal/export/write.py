@@ -50,13 +50,18 @@ def export(
         The largest difference of a probability between the network and what was written.
 
     Raises:
-        ExportError: the folder exists, a library is missing, or the network finds rotated boxes.
+        ExportError: the folder exists, a library is missing, or the network finds rotated boxes or
+            objects with masks.
         CheckError: what was written does not say what the network says.
     """
     if folder.exists():
         raise ExportError(f"{folder} already exists; name a new folder.")
     if isinstance(network, DetectionHead) and network.is_turning:
         raise ExportError("This model finds rotated boxes, which no export format has.")
+    if network.learns_objects:
+        raise ExportError(
+            f"No export format has the masks of {network.manifest.architecture}'s objects."
+        )
     exported = layers_of(network)
     description = describe(network, exported, file_format, score_threshold)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,9 @@ class Preparer(Protocol):
     @property
     def image_size(self) -> int: ...
 
+    @property
+    def learns_objects(self) -> bool: ...
+
     def prepare_example(self, image: Tensor, target: Tensor) -> Example: ...
 
     def count_classes(self, target: Tensor) -> Tensor: ...
@@ -80,6 +83,11 @@ class PreparedImages:
     def image_size(self) -> int:
         """The side S of the images."""
         return self._network.image_size
+
+    @property
+    def with_objects(self) -> bool:
+        """Whether the targets of a segmentation say which pixels are of the same object."""
+        return self._network.learns_objects
 
     def __len__(self) -> int:
         return len(self._rows)

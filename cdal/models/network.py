@@ -167,6 +167,9 @@ class TaskNetwork(ABC):
     learns_turns: ClassVar[bool] = False
     """Whether it learns rotated boxes as such."""
 
+    learns_objects: ClassVar[bool] = False
+    """Whether it learns which pixels are of the same object, and not only of the same class."""
+
     def seen_size(self, height: int, width: int) -> tuple[int, int]:  # noqa: ARG002
         """The rows and columns at which the network sees an image of this height and width."""
         return self.image_size, self.image_size

@@ -6,7 +6,9 @@ is kept per image, on the CPU. A *target* is the correct answer for one image, a
 - Classification: the index of its class, () int64; or the share of each class, (C,) float32, where
   people do not agree.
 - Multi-label classification: whether the image has each class, from 0 to 1, (C,) float32.
-- Segmentation: the index of each pixel's class, (H, W) uint8; ``IGNORED`` pixels do not count.
+- Segmentation: the index of each pixel's class, (H, W) uint8; ``IGNORED`` pixels do not count. For
+  a network that learns objects, (2, H, W) int16: the class of each pixel, and the number of the
+  object that it belongs to, counted from 1; 0 outside of objects.
 - Detection: one row per box, (K, 5) float32: left, top, right and bottom in pixels, and the index
   of its class. An image without boxes, K = 0, is a negative example. Where boxes are rotated,
   (K, 7): these are of the hull, and the two numbers of its turn follow, see detection/turned.py.
@@ -83,10 +85,13 @@ class Segmentation:
             network saw the image: a finer map would only be smoother.
         confidences: the probability of the most probable class, (h, w) float32, at the network's
             own stride.
+        objects: the number of the object that each pixel belongs to, (S, S) uint8, counted from 1;
+            0 outside of objects. None if the network does not tell objects of a class apart.
     """
 
     labels: Tensor
     confidences: Tensor
+    objects: Tensor | None = None
 
 
 Finding = Classification | Multilabel | Detections | Segmentation

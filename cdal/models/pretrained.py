@@ -77,6 +77,15 @@ def pretrained_weights(
     return None, Origin(RANDOM, shortfall=" ".join(reasons))
 
 
+def has_weights_of(architecture: str, sources: WeightSources) -> bool:
+    """Whether torchvision's weights of a whole network are on this machine, or could be fetched."""
+    try:
+        _find(published_weights(architecture, None)[0], sources)
+    except ModelError:
+        return False
+    return True
+
+
 def published_weights(architecture: str, backbone: str | None) -> list[Weights]:
     """Torchvision's weights of a network and of its backbone, the most wanted first."""
     names = dict.fromkeys((architecture, backbone))

@@ -29,9 +29,15 @@ from cdal.models.manifest import IMAGENET_MEAN, IMAGENET_STD, Manifest
 from cdal.models.multilabel.head import MultilabelHead
 from cdal.models.multilabel.network import MultilabelNetwork
 from cdal.models.network import TaskNetwork
-from cdal.models.pretrained import Pretrained, pretrained_weights, read_weights_file
-from cdal.models.segmentation.architectures import SEGMENTERS
+from cdal.models.pretrained import (
+    Pretrained,
+    has_weights_of,
+    pretrained_weights,
+    read_weights_file,
+)
+from cdal.models.segmentation.architectures import MASK_RCNN, SEGMENTERS
 from cdal.models.segmentation.head import SegmentationHead
+from cdal.models.segmentation.instances import InstanceNetwork
 from cdal.models.segmentation.network import SegmentationNetwork
 from cdal.models.weight_sources import RANDOM, Origin, WeightSources, file_digest
 
@@ -75,6 +81,8 @@ def network_class(task: str, architecture: str) -> type[TaskNetwork]:
         ModelError: there is no such task.
     """
     _known_task(task)
+    if task == "segmentation" and architecture in SEGMENTERS:
+        return InstanceNetwork if SEGMENTERS[architecture].finds_objects else SegmentationNetwork
     return (HEADS if is_backbone(architecture) else NETWORKS)[task]
 
 
@@ -116,6 +124,7 @@ def choose_network(
     image_size: int | None = None,
     training: Training = "head",
     sources: WeightSources | None = None,
+    objects: bool = False,
 ) -> tuple[str, int]:
     """The architecture and image side to use; each is chosen automatically unless given.
 
@@ -126,8 +135,9 @@ def choose_network(
         architecture: the requested architecture; None: the default.
         image_size: the requested side; None: one that suits the images and the device.
         training: what learns, if no architecture is requested, which decides it.
-        sources: where the weights of the default backbone may come from; None: what lies on this
-            machine.
+        sources: where published weights may come from; None: what lies on this machine.
+        objects: whether objects of a class are to be told apart, which takes a Mask R-CNN. That is
+            the default for full training on CUDA if its COCO weights are available.
 
     Raises:
         ModelError: the task or architecture is unknown, or does not accept images of this size.
@@ -138,8 +148,11 @@ def choose_network(
         architecture = default_backbone(device, sources)[0].record.name
     if architecture is not None and is_backbone(architecture):
         return _choose_head(task, device, architecture, side)
+    if architecture is None and objects and device.type != "cpu":
+        architecture = MASK_RCNN if has_weights_of(MASK_RCNN, sources or WeightSources()) else None
     if side is None:
-        side = choose_image_size(sizes, device, NETWORKS[task].defaults)
+        kind = NETWORKS[task] if architecture is None else network_class(task, architecture)
+        side = choose_image_size(sizes, device, kind.defaults)
     name = architecture or default_architecture(task, device, side)
     only = known_architecture(task, name).image_size
     if only is not None and image_size not in (None, only):
@@ -237,7 +250,7 @@ def make_network(
         std=std,
         origin=origin,
     )
-    return NETWORKS[task].make(manifest, device, weights)
+    return network_class(task, architecture).make(manifest, device, weights)
 
 
 def _weights_of(

@@ -132,6 +132,11 @@ def test_the_settings_and_the_control() -> None:
         (CONFIG, {"tile": 256}, ['"tile"', "classification"]),
         (TWO_CONTROLS, {"classes": ["bird"]}, ['no class "bird"', "cat, dog, cat, dog"]),
         (BOXES, {"network": "resnet18"}, ['"network"', "resnet18", *ARCHITECTURES["detection"]]),
+        (
+            MASKS,
+            {"network": "maskrcnn_resnet50_fpn", "unlabelled": "ignore"},
+            ['"network"', "maskrcnn_resnet50_fpn", '"background"'],
+        ),
         (ONE_MASK, {"unlabelled": "ignore"}, ['"unlabelled"', '"background"', "<BrushLabels>"]),
     ],
 )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, TypeVar
 
 import cv2
 import numpy as np
@@ -34,6 +34,10 @@ Pixel = TypeVar("Pixel", np.uint8, np.float32)
 MOST_WORK = 10_000_000_000
 """Pixels, see `Shape.cost`: regions that would take longer to paint are not read. A short
 annotation may contain thousands of regions, each as large as the largest image."""
+
+NOT_COVERED = IGNORED - 1
+"""Of pixels outside of the shape that is being painted; the most labels that a control has are
+fewer."""
 
 TOO_MUCH = "in an annotation with too many large regions"
 
@@ -67,6 +71,8 @@ class MaskTruth:
         shapes: the regions, from the bottom to the top.
         uncovered: value of pixels that no region covers: the index of background, or `IGNORED`.
         lacking: whether a region is missing of which it is not known what it covers.
+        numbered: whether targets also say to which object each pixel belongs, that is to which
+            region.
     """
 
     labels: tuple[str, ...]
@@ -74,6 +80,7 @@ class MaskTruth:
     uncovered: int
     lacking: bool = False
     warnings: tuple[str, ...] = ()
+    numbered: bool = False
 
     @property
     def classes(self) -> frozenset[str]:
@@ -89,26 +96,42 @@ class MaskTruth:
         return 0
 
     def target(self, height: int, width: int) -> Tensor:
-        """The label map, (H, W) uint8."""
+        """The label map, (H, W) uint8; (2, H, W) int16 with the numbers of objects."""
         return self._paint(height, width)[0]
 
     def fit(self, height: int, width: int) -> tuple[Tensor | None, tuple[str, ...]]:
         """The label map unless all of it is ignored, and what is wrong with regions it lacks."""
         target, wrong = self._paint(height, width)
-        return (None if (target == IGNORED).all() else target), wrong
+        return (None if _is_ignored(target) else target), wrong
+
+    def with_objects(self, numbered: bool) -> Self:
+        """The same, with or without the numbers of objects in its targets."""
+        return replace(self, numbered=numbered)
 
     def _paint(self, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
         """If a region is missing, uncovered pixels are ignored, since they may belong to it."""
         painted = np.full((height, width), self.uncovered, np.uint8)
+        objects = np.zeros((height, width), np.int16)
         tried: list[str | None] = []
         left = MOST_WORK
-        for shape in self.shapes:
-            left -= shape.cost(height, width)
-            tried.append(TOO_MUCH if left < 0 else shape.paint(painted))
+        for number, shape in enumerate(self.shapes, start=1):
+            left -= shape.cost(height, width) + (height * width if self.numbered else 0)
+            if left < 0:
+                tried.append(TOO_MUCH)
+            elif self.numbered:
+                own = np.full((height, width), NOT_COVERED, np.uint8)
+                tried.append(shape.paint(own))
+                covered = own != NOT_COVERED
+                np.copyto(painted, own, where=covered)
+                objects[covered] = 0 if shape.label == IGNORED else number
+            else:
+                tried.append(shape.paint(painted))
         wrong = tuple(why for why in tried if why is not None)
         if self.lacking or wrong:
             painted[painted == self.uncovered] = IGNORED
-        return torch.from_numpy(painted), wrong
+        if not self.numbered:
+            return torch.from_numpy(painted), wrong
+        return torch.from_numpy(np.stack((painted.astype(np.int16), objects))), wrong
 
     def digest(self) -> str:
         """A hash of all regions and of the value of uncovered pixels."""
@@ -141,6 +164,11 @@ class MajorityTruth:
         return self.truths[-1].uncovered
 
     @property
+    def numbered(self) -> bool:
+        """See `MaskTruth`."""
+        return self.truths[-1].numbered
+
+    @property
     def classes(self) -> frozenset[str]:
         """The labels that somebody has used."""
         return frozenset[str]().union(*(truth.classes for truth in self.truths))
@@ -155,24 +183,47 @@ class MajorityTruth:
         return 0
 
     def target(self, height: int, width: int) -> Tensor:
-        """The label map, (H, W) uint8."""
-        return _majority([truth.target(height, width).numpy() for truth in self.truths])
+        """The label map, (H, W) uint8; (2, H, W) int16 with the numbers of objects."""
+        return self._agreed([truth.target(height, width).numpy() for truth in self.truths])
 
     def fit(self, height: int, width: int) -> tuple[Tensor | None, tuple[str, ...]]:
         """The label map unless all of it is ignored, and what is wrong with regions it lacks."""
         fitted = [truth.fit(height, width) for truth in self.truths]
         maps = [found.numpy() for found, _ in fitted if found is not None]
         wrong = tuple(why for _, said in fitted for why in said)
-        target = _majority(maps) if maps else None
-        return (None if target is None or (target == IGNORED).all() else target), wrong
+        target = self._agreed(maps) if maps else None
+        return (None if target is None or _is_ignored(target) else target), wrong
+
+    def with_objects(self, numbered: bool) -> Self:
+        """The same, with or without the numbers of objects in its targets."""
+        return replace(self, truths=tuple(one.with_objects(numbered) for one in self.truths))
 
     def digest(self) -> str:
         """A hash of what each annotator says."""
         said = "\n".join(truth.digest() for truth in self.truths)
         return hashlib.sha256(said.encode()).hexdigest()[:32]
 
+    def _agreed(self, maps: Sequence[npt.NDArray[Any]]) -> Tensor:
+        """The class that most annotators give each pixel.
 
-def _majority(maps: Sequence[LabelMap]) -> Tensor:
+        Objects are those of the latest annotator. What most of the others call an object where this
+        one has none, or one of another class, is ignored: nobody says which object it belongs to.
+        """
+        if maps[0].ndim == 2:
+            return torch.from_numpy(_majority(maps))
+        winner = _majority([of_pixels[0].astype(np.uint8) for of_pixels in maps])
+        latest, numbers = maps[-1]
+        objects = np.where(winner == latest, numbers, 0)
+        winner[(objects == 0) & (winner != self.uncovered)] = IGNORED
+        return torch.from_numpy(np.stack((winner.astype(np.int16), objects)))
+
+
+def _is_ignored(target: Tensor) -> bool:
+    """Whether a target says nothing about any pixel."""
+    return bool(((target[0] if target.ndim == 3 else target) == IGNORED).all())
+
+
+def _majority(maps: Sequence[LabelMap]) -> LabelMap:
     """Of each pixel, the value that more maps have than any other; `IGNORED` does not count."""
     winner = np.full(maps[0].shape, IGNORED, np.uint8)
     most = np.zeros(maps[0].shape, np.uint16)
@@ -185,7 +236,7 @@ def _majority(maps: Sequence[LabelMap]) -> Tensor:
         winner[votes > most] = value
         winner[(votes == most) & (votes > 0)] = IGNORED
         np.maximum(most, votes, out=most)
-    return torch.from_numpy(winner)
+    return winner
 
 
 def read_shapes(

@@ -19,7 +19,8 @@ Size = tuple[int, int]
 def pack(finding: Finding, size: Size) -> dict[str, Any]:
     """A finding and the size of its image, as JSON.
 
-    Label maps are exact; their confidences are rounded to 1/255, other numbers to 5 digits.
+    Label maps and objects are exact; confidences of pixels are rounded to 1/255, other numbers to
+    5 digits.
     """
     packed: dict[str, Any] = {"size": list(size)}
     match finding:
@@ -41,6 +42,8 @@ def pack(finding: Finding, size: Size) -> dict[str, Any]:
                 "map": _compressed(finding.labels),
                 "confidence_map": _compressed(confidences),
             }
+            if finding.objects is not None:
+                packed["objects"] = _compressed(finding.objects)
     return packed
 
 
@@ -54,7 +57,8 @@ def unpack(packed: dict[str, Any]) -> tuple[Finding, Size]:
     finding: Finding
     if "map" in packed:
         confidences = _decompressed(packed["confidence_map"]).float() / 255
-        finding = Segmentation(_decompressed(packed["map"]), confidences)
+        objects = _decompressed(packed["objects"]) if "objects" in packed else None
+        finding = Segmentation(_decompressed(packed["map"]), confidences, objects)
     elif "probabilities" in packed:
         finding = Multilabel(torch.tensor(packed["probabilities"], dtype=torch.float32))
     elif "boxes" in packed:

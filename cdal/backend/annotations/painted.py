@@ -27,7 +27,8 @@ def regions_of_masks(
     kind: str,
     value_of: Callable[[Mask], dict[str, Any]],
 ) -> list[Region]:
-    """A region for each class, or for each of its connected parts, the largest first.
+    """A region for each class, for each of its connected parts, or for each object, where the
+    network tells objects apart; the largest first.
 
     Args:
         control: see `Format.to_result`, as are the next four.
@@ -65,15 +66,17 @@ def _masks_of(
 ) -> Iterator[tuple[str, Mask, float]]:
     """The class, the mask and the confidence of each region."""
     parts = list(parts_of(finding, control, classes, settings))
+    told_apart = finding.objects is not None
     groups = (
         [[part] for part in parts]
-        if settings.split_regions
-        else [list(group) for _, group in groupby(parts, attrgetter("value"))]
+        if settings.split_regions and not told_apart
+        else [list(group) for _, group in groupby(parts, attrgetter("value", "number"))]
     )
     groups.sort(key=lambda group: -sum(part.area for part in group))
     shape = finding.labels.shape[0], finding.labels.shape[1]
     large = enlarge(_painted(parts, shape), size)
-    owners = _owners(groups, shape, large, size) if settings.split_regions else None
+    several = settings.split_regions or told_apart
+    owners = _owners(groups, shape, large, size) if several else None
     for number, group in enumerate(groups):
         area = sum(part.area for part in group)
         confidence = sum(part.confidence * part.area for part in group) / area

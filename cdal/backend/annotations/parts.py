@@ -27,6 +27,7 @@ class Part:
         top: its topmost row.
         mask: its pixels in its bounding box, (h, w).
         confidence: the mean over its pixels.
+        number: of the object that it belongs to; 0 if the network tells no objects apart.
     """
 
     value: int
@@ -35,6 +36,7 @@ class Part:
     top: int
     mask: Mask
     confidence: float
+    number: int = 0
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -51,7 +53,8 @@ def parts_of(
 ) -> Iterator[Part]:
     """The 4-connected parts of the control's labels, without those that are too small.
 
-    With the setting `split_regions` "touching", a part is one of the touching objects in it.
+    With the setting `split_regions` "touching", a part is one of the touching objects in it. Where
+    the network itself tells objects apart, a part is one of its object.
 
     Args:
         finding: the label map and its confidences.
@@ -62,15 +65,30 @@ def parts_of(
     labels: LabelMap = finding.labels.numpy()
     confidences: npt.NDArray[np.float32] = resize(finding.confidences.numpy(), labels.shape)
     smallest = settings.smallest_region * labels.size
-    for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=len(classes))).tolist():
+    told_apart = finding.objects is not None
+    for value, number, pixels in _pixels_of(finding):
         if value >= len(classes) or classes[value] not in control.labels:
             continue
-        for left, top, mask in _connected((labels == value).view(np.uint8), smallest):
-            if settings.split_regions == "touching":
+        for left, top, mask in _connected(pixels, smallest):
+            if settings.split_regions == "touching" and not told_apart:
                 pieces = [_cut(piece, left, top) for piece in objects_in(mask, smallest)]
             else:
                 pieces = [(left, top, mask)]
-            yield from (_part(value, *piece, confidences) for piece in pieces)
+            yield from (_part(value, number, *piece, confidences) for piece in pieces)
+
+
+def _pixels_of(finding: Segmentation) -> Iterator[tuple[int, int, Mask]]:
+    """The class, the number and the pixels of each object; without objects, of each class."""
+    labels: LabelMap = finding.labels.numpy()
+    if finding.objects is None:
+        for value in np.flatnonzero(np.bincount(labels.ravel())).tolist():
+            yield value, 0, (labels == value).view(np.uint8)
+        return
+    objects: LabelMap = finding.objects.numpy()
+    for number in np.flatnonzero(np.bincount(objects.ravel())).tolist():
+        if number > 0:
+            pixels = objects == number
+            yield int(labels[pixels][0]), number, pixels.view(np.uint8)
 
 
 def _connected(mask: Mask, smallest: float) -> Iterator[tuple[int, int, Mask]]:
@@ -93,9 +111,15 @@ def _cut(mask: Mask, left: int, top: int) -> tuple[int, int, Mask]:
 
 
 def _part(
-    value: int, left: int, top: int, mask: Mask, confidences: npt.NDArray[np.float32]
+    value: int,
+    number: int,
+    left: int,
+    top: int,
+    mask: Mask,
+    confidences: npt.NDArray[np.float32],
 ) -> Part:
     height, width = mask.shape
     area = int(mask.sum(dtype=np.int64))
     window = np.ascontiguousarray(confidences[top : top + height, left : left + width])
-    return Part(value, area, left, top, mask, min(float(np.vdot(window, mask)) / area, 1.0))
+    confidence = min(float(np.vdot(window, mask)) / area, 1.0)
+    return Part(value, area, left, top, mask, confidence, number)

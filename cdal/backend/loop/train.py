@@ -35,7 +35,7 @@ from cdal.backend.loop.split import split, without
 from cdal.backend.loop.training_images import TrainingImages
 from cdal.backend.loop.version_images import VersionImages
 from cdal.backend.loop.versions import New, save, serve_last_good
-from cdal.backend.project_config import IN_TILES, network_classes
+from cdal.backend.project_config import IN_TILES, network_classes, tells_objects_apart
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import count_labelled, of_control
 from cdal.backend.store.tables import ModelVersion, Project
@@ -358,7 +358,16 @@ def network_to_train(
     if full:
         architecture, size = settings.network, settings.image_size
         sizes = images.sizes(SIZES_LOOKED_AT) if size is None else []
-        architecture, size = choose_network(task, device, sizes, architecture, size, "full")
+        architecture, size = choose_network(
+            task,
+            device,
+            sizes,
+            architecture,
+            size,
+            "full",
+            work.services.weight_sources,
+            objects=tells_objects_apart(work.control, settings),
+        )
         if serving is not None and settings.warm_start:
             manifest = serving.manifest
             if (manifest.architecture, manifest.image_size) == (architecture, size):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from cdal.backend.annotations import Truth
+from cdal.backend.annotations.masks import MajorityTruth, MaskTruth
 from cdal.backend.errors import ImageError
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.retry import Patience
@@ -19,6 +20,10 @@ from cdal.models.head import HeadNetwork
 
 MOST_COMPARED = 5000
 """Labelled images among which near-duplicates are looked for; with more, it takes seconds."""
+
+
+PIXELS = (MaskTruth, MajorityTruth)
+"""What annotations say about pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,9 @@ class TrainingImages:
 
         For a head, images whose features are kept are not even fetched.
         """
+        return self._labelled_for(network)._read(network, progress)
+
+    def _read(self, network: TaskNetwork, progress: Callable[[float], None]) -> ReadImages:
         index_of = {item.task_id: index for index, item in enumerate(self.items)}
         prepared = _Prepared(self, network)
         readable: list[int] = []
@@ -163,9 +171,30 @@ class TrainingImages:
         if isinstance(network, HeadNetwork):
             if isinstance(prepared, LabelledFeatures) and prepared.extraction == network.extraction:
                 return prepared
-        elif isinstance(prepared, PreparedImages) and prepared.image_size == network.image_size:
+        elif isinstance(prepared, PreparedImages) and (
+            prepared.image_size,
+            prepared.with_objects,
+        ) == (network.image_size, network.learns_objects):
             return prepared
-        return self
+        return self._labelled_for(network)
+
+    @property
+    def _with_objects(self) -> bool:
+        """Whether the labels say which pixels are of the same object."""
+        return any(isinstance(i.truth, PIXELS) and i.truth.numbered for i in self.items)
+
+    def _labelled_for(self, network: TaskNetwork) -> TrainingImages:
+        """The images as they are, with labels that say what this network learns."""
+        numbered = network.learns_objects
+        if self._with_objects == numbered:
+            return self
+        items = [
+            replace(item, truth=item.truth.with_objects(numbered))
+            if isinstance(item.truth, PIXELS)
+            else item
+            for item in self.items
+        ]
+        return TrainingImages(self._reader, items, self._patience)
 
 
 class _Prepared:

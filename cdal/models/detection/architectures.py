@@ -51,7 +51,11 @@ def build_detector(manifest: Manifest, weights: Mapping[str, Tensor] | None = No
         manifest: the description of the detector.
         weights: the weights that will be loaded, if any; see ``TaskNetwork.build``.
     """
-    family = DETECTORS[manifest.architecture].family
+    return assembled(DETECTORS[manifest.architecture].family, manifest, weights)
+
+
+def assembled(family: Family, manifest: Manifest, weights: Mapping[str, Tensor] | None) -> Model:
+    """A detector of a family, for prepared images; see ``build_detector``."""
     model = family.build(manifest, weights)
     model.transform = AsPrepared()
     in_float32(model.backbone, *family.heads(model))
@@ -72,7 +76,13 @@ def adopt(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
     Raises:
         ModelError: the weights fit neither.
     """
-    family = DETECTORS[name].family
+    adopt_weights(model, weights, name, DETECTORS[name].family)
+
+
+def adopt_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], name: str, family: Family
+) -> None:
+    """Load weights into a detector of a family; see ``adopt``."""
     own = model.state_dict()
     fitting = {}
     for theirs, tensor in weights.items():

@@ -47,19 +47,25 @@ class PrecisionMeter:
         classes: C.
         thresholds: of the intersection over union, ascending from 0.5; None: COCO's ten.
         most: so many boxes per image and class count.
+        of_masks: whether objects have masks, and not only boxes.
 
     Raises:
         ModelError: pycocotools is not installed.
     """
 
     def __init__(
-        self, classes: int, thresholds: list[float] | None = None, most: int = MOST_BOXES
+        self,
+        classes: int,
+        thresholds: list[float] | None = None,
+        most: int = MOST_BOXES,
+        of_masks: bool = False,
     ) -> None:
         try:
             # Imported here, because only detection needs pycocotools.
             from torchmetrics.detection import MeanAveragePrecision
 
             self._metric = MeanAveragePrecision(
+                iou_type="segm" if of_masks else "bbox",
                 sync_on_compute=False,
                 iou_thresholds=thresholds,
                 max_detection_thresholds=[1, 10, most],
@@ -81,6 +87,18 @@ class PrecisionMeter:
         """
         true = [{"boxes": rows[:, :4], "labels": rows[:, 4].long()} for rows in targets]
         self._metric.update(list(found), true)
+
+    def update_masks(
+        self, found: Sequence[dict[str, Tensor]], true: Sequence[dict[str, Tensor]]
+    ) -> None:
+        """Add images whose objects have masks.
+
+        Args:
+            found: "masks" (K, S, S) bool, "scores" (K,) and "labels" (K,) of each image, on the
+                CPU.
+            true: "masks" and "labels" of each image.
+        """
+        self._metric.update(list(found), list(true))
 
     def compute(self) -> AveragePrecision:
         """The average precision over all images added so far."""

@@ -109,8 +109,14 @@ class FasterRcnn(Family):
         return [model.rpn.head, model.roi_heads.box_predictor]
 
     def detect(self, model: Model, images: Tensor) -> Detected:
+        return self.detect_with_maps(model, images)[0]
+
+    def detect_with_maps(
+        self, model: Model, images: Tensor
+    ) -> tuple[Detected, Mapping[str, Tensor]]:
+        """Run the detector, and return the maps of its pyramid, too."""
         listed = image_list(images)
-        maps = model.backbone(images)
+        maps: Mapping[str, Tensor] = model.backbone(images)
         proposals, _ = model.rpn(listed, maps)
         heads = model.roi_heads
         pooled = heads.box_head(heads.box_roi_pool(maps, proposals, listed.image_sizes))
@@ -124,7 +130,8 @@ class FasterRcnn(Family):
             {"boxes": b, "scores": s, "labels": n}
             for b, s, n in zip(boxes, scores, labels, strict=True)
         ]
-        return Detected.of(candidates, deepest(model, list(maps.values())), found, self.background)
+        last = deepest(model, list(maps.values()))
+        return Detected.of(candidates, last, found, self.background), maps
 
     def backbone_name(self, name: str) -> str:
         return f"backbone.body.{name.removeprefix('features.')}"

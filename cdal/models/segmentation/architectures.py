@@ -15,6 +15,8 @@ from cdal.models.segmentation.drn import drn_d_22
 from cdal.models.segmentation.fcn8s import Fcn8s
 from cdal.models.segmentation.icnet import IcNet
 
+MASK_RCNN = "maskrcnn_resnet50_fpn"
+
 LRASPP_HEADS = ("classifier.low_classifier", "classifier.high_classifier")
 
 
@@ -29,10 +31,13 @@ class SegmenterEntry(Architecture):
     Attributes:
         heads: the names of the layers with one output per class.
         make: creates the network for a number of classes; None: torchvision does.
+        finds_objects: whether it is a Mask R-CNN, which tells objects of a class apart; see
+            instances.py. The other attributes do not apply to it.
     """
 
     heads: tuple[str, ...] = ("classifier.4",)
     make: Callable[[int], nn.Module] | None = None
+    finds_objects: bool = False
 
 
 SEGMENTERS: Mapping[str, SegmenterEntry] = {
@@ -49,6 +54,7 @@ SEGMENTERS: Mapping[str, SegmenterEntry] = {
     "lraspp_efficientnet_lite0": SegmenterEntry(
         DEFAULT_BACKBONE, heads=LRASPP_HEADS, make=lraspp_efficientnet_lite0
     ),
+    MASK_RCNN: SegmenterEntry("resnet50", heads=(), finds_objects=True),
 }
 
 

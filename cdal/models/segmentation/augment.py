@@ -30,13 +30,28 @@ def augment_masks(images: Tensor, masks: Tensor, draws: Generator) -> tuple[Tens
     Returns:
         Images (B, 3, S, S) float32 in [0, 255], and masks (B, S, S) uint8.
     """
+    images, maps = _augment_maps(images, masks[:, None], (IGNORED,), draws)
+    return images, maps[:, 0].to(torch.uint8)
+
+
+def augment_objects(images: Tensor, targets: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+    """As ``augment_masks``, with targets that also number the objects, (B, 2, S, S) int16."""
+    images, maps = _augment_maps(images, targets, (IGNORED, 0), draws)
+    return images, maps.to(torch.int16)
+
+
+def _augment_maps(
+    images: Tensor, maps: Tensor, beyond: tuple[int, ...], draws: Generator
+) -> tuple[Tensor, Tensor]:
+    """Change images and their maps (B, L, S, S), whose values beyond the border are given."""
     grid = functional.affine_grid(
         random_windows(len(images), draws).to(images.device), list(images.shape), False
     )
     shown = _sample(images.float() - GREY, grid, "bilinear") + GREY
-    # grid_sample returns 0 beyond the border, so IGNORED has to be 0 for the moment.
-    classes = _sample(masks[:, None].float() - IGNORED, grid, "nearest") + IGNORED
-    return recolour(shown, draws), classes[:, 0].round().to(torch.uint8)
+    # grid_sample returns 0 beyond the border, so these values have to be 0 for the moment.
+    empty = torch.tensor(beyond, dtype=torch.float32, device=images.device).view(1, -1, 1, 1)
+    moved = _sample(maps.float() - empty, grid, "nearest") + empty
+    return recolour(shown, draws), moved.round()
 
 
 def random_windows(count: int, draws: Generator) -> Tensor:

@@ -151,7 +151,10 @@ class SegmentationNetwork(TaskNetwork):
                 mask = listed_mask.to(self.device).long()
                 loss += summed_cross_entropy(logits, mask)
                 confusion.update(label_map(logits, (mask.shape[0], mask.shape[1])).long(), mask)
-        return self._metrics(confusion.compute().cpu(), float(loss), len(images))
+        found = confusion.compute().cpu()
+        return pixel_metrics(
+            self.classes, found, len(images), {"loss": float(loss) / max(1, int(found.sum()))}
+        )
 
     def objective(self, class_counts: Tensor, recipe: Recipe) -> Objective:
         """Cross entropy at full size with label smoothing and class weights, as the recipe says."""
@@ -192,28 +195,43 @@ class SegmentationNetwork(TaskNetwork):
             features, logits = self.module(self.normalise(batch))
         return features.float(), logits.float()
 
-    def _metrics(self, confusion: Tensor, loss: float, images: int) -> Metrics:
-        counts = confusion.sum(1)
-        known = counts > 0
-        if not known.any():
-            raise UnlabelledError("There are no labelled pixels to measure the network on.")
-        right = confusion.diagonal()
-        overlap = right / (counts + confusion.sum(0) - right)
-        return Metrics(
-            main_name=self.main_metric,
-            values={
-                "miou": float(overlap[known].mean()),
-                "accuracy": float(right.sum() / counts.sum()),
-                "macro_accuracy": float((right / counts)[known].mean()),
-                "loss": loss / int(counts.sum()),
-            },
-            per_class={
-                name: ClassScore(int(counts[i]), float(overlap[i]) if known[i] else None)
-                for i, name in enumerate(self.classes)
-            },
-            confusion=tuple(tuple(row) for row in confusion.tolist()),
-            images=images,
-        )
+
+def pixel_metrics(
+    classes: Sequence[str], confusion: Tensor, images: int, more: Mapping[str, float]
+) -> Metrics:
+    """The metrics of a segmentation.
+
+    Args:
+        classes: C names.
+        confusion: the number of pixels of the row's class that were predicted as the column's,
+            (C, C).
+        images: how many were measured.
+        more: further values by name.
+
+    Raises:
+        UnlabelledError: no pixel has a class.
+    """
+    counts = confusion.sum(1)
+    known = counts > 0
+    if not known.any():
+        raise UnlabelledError("There are no labelled pixels to measure the network on.")
+    right = confusion.diagonal()
+    overlap = right / (counts + confusion.sum(0) - right)
+    return Metrics(
+        main_name=SegmentationNetwork.main_metric,
+        values={
+            "miou": float(overlap[known].mean()),
+            "accuracy": float(right.sum() / counts.sum()),
+            "macro_accuracy": float((right / counts)[known].mean()),
+            **more,
+        },
+        per_class={
+            name: ClassScore(int(counts[i]), float(overlap[i]) if known[i] else None)
+            for i, name in enumerate(classes)
+        },
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        images=images,
+    )
 
 
 def check_classes(classes: Sequence[str]) -> None:

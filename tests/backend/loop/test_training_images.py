@@ -53,6 +53,7 @@ class FirstPixel:
     """Keeps one pixel of an image, and of a target only the size of its image."""
 
     image_size = 1
+    learns_objects = False
     prediction_batch_size = 2
 
     def prepare(self, image: Tensor) -> Tensor:

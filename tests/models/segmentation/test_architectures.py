@@ -30,7 +30,11 @@ def layout(architecture: str, classes: int) -> nn.Module:
         return Segmenter(build_segmenter(architecture, classes))
 
 
-@pytest.mark.parametrize("architecture", SEGMENTERS)
+def test_all_networks_that_learn_classes_alone_are_here() -> None:
+    assert set(STRIDES) == {n for n, entry in SEGMENTERS.items() if not entry.finds_objects}
+
+
+@pytest.mark.parametrize("architecture", STRIDES)
 class TestEveryNetwork:
     def test_learns_and_predicts_at_its_own_stride(self, architecture: str) -> None:
         network = shapes_network(architecture=architecture)
