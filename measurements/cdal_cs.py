@@ -29,6 +29,7 @@ from rewards import (
     entropy,
 )
 from torch import Tensor
+from torch.nn.functional import normalize, one_hot
 
 from cdal.benchmark.report.statistics import area, paired_test
 from cdal.selectors import Pool
@@ -129,6 +130,27 @@ def uncertainty(pool: Pool) -> Tensor:
     return 1 - (best[:, 0] - best[:, 1])
 
 
+def neighbours(pool: Pool) -> Tensor:
+    """The probability of each class by the labelled images around, as if all were as frequent.
+
+    A class's share is the mean over its labelled images of exp(cosine / 0.1), by features that
+    are standardised.
+    """
+    assert pool.features is not None
+    x = pool.features - pool.features.mean(0)
+    x = normalize(x / pool.features.std(0).clamp(min=1e-3))
+    near = ((x @ x[pool.labelled].T) / 0.1).exp()
+    found = probabilities(pool)
+    classes = one_hot(found[pool.labelled].argmax(1), found.shape[1]).float()
+    shares = near @ classes / classes.sum(0).clamp(min=1)
+    return shares / shares.sum(1, keepdim=True)
+
+
+def rarity_around(pool: Pool) -> Tensor:
+    """As the expected rarity, by ``neighbours`` and not by the model, (N,)."""
+    return neighbours(pool) @ (1 / (1 + probabilities(pool)[pool.labelled].sum(0)))
+
+
 def rarity(pool: Pool) -> Tensor:
     """The inverse root of how many labelled images the model takes for the same class, (N,)."""
     predicted = probabilities(pool).argmax(1)
@@ -140,6 +162,16 @@ def expected_rarity(pool: Pool) -> Tensor:
     """The mean, by the model's probabilities, of 1 / (1 + labelled images of the class), (N,)."""
     found = probabilities(pool)
     return found @ (1 / (1 + found[pool.labelled].sum(0)))
+
+
+def product_of_powers(of_diversity: float, of_features: float) -> Callable[[Pool], Columns]:
+    """Powers of Eq. 2 and of the distance of features, multiplied."""
+
+    def distance(pool: Pool) -> Columns:
+        first, second = diversity()(pool), visual(pool)
+        return lambda columns: first(columns) ** of_diversity * second[:, columns] ** of_features
+
+    return distance
 
 
 def nothing(pool: Pool) -> Columns:
@@ -168,6 +200,16 @@ VARIANTS: Mapping[str, Variant] = {
     "distance × expected rarity": Variant(diversity(), expected_rarity),
     "distance × features × expected rarity": Variant(product_with_features, expected_rarity),
     "expected rarity alone": Variant(nothing, expected_rarity),
+    "√distance × features × expected rarity": Variant(product_of_powers(0.5, 1), expected_rarity),
+    "distance × features⁴ × expected rarity": Variant(product_of_powers(1, 4), expected_rarity),
+    "features × expected rarity": Variant(product_of_powers(0, 1), expected_rarity),
+    "distance × features × neighbours' rarity": Variant(product_with_features, rarity_around),
+    "features × neighbours' rarity": Variant(product_of_powers(0, 1), rarity_around),
+    "distance × neighbours' rarity": Variant(diversity(), rarity_around),
+    "distance × Gini × expected rarity": Variant(
+        diversity(),
+        lambda pool: (1 - probabilities(pool).square().sum(1)) * expected_rarity(pool),
+    ),
 }
 
 
@@ -178,10 +220,11 @@ def areas(
     choose: Callable[[Pool, int, int], list[int]],
     course: Course,
     head: Head = OWN_HEAD,
+    first_seed: int = 0,
 ) -> tuple[list[float], list[float]]:
     """The area under each seed's curve, and its end."""
     found, ends = [], []
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         accuracies, _ = curve(features, tail, seed, choose, course, head)
         height = area(dict(zip(course.budgets, accuracies, strict=True)))
         assert height is not None
@@ -203,6 +246,7 @@ def main() -> None:
     parser = curve_parser(__doc__, image_size=96, seeds=10)
     parser.add_argument("--step", type=int, default=100)
     parser.add_argument("--only", nargs="*", choices=VARIANTS, metavar="NAME", default=VARIANTS)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--tail", action="store_true", help="no pools of equally frequent classes")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
@@ -216,11 +260,19 @@ def main() -> None:
         print(f"\n{'long tail' if tail else 'balanced'}\n")
         print("| | area | − random's | p | − CDAL-CS's | p | end |\n" + "|---" * 7 + "|")
         known = {
-            name: areas(features, tail, options.seeds, chooser(name), course) for name in RIVALS
+            name: areas(
+                features,
+                tail,
+                options.seeds,
+                chooser(name),
+                course,
+                first_seed=options.first_seed,
+            )
+            for name in RIVALS
         }
         for name, choose in chosen.items():
             heights, ends = known.get(name.strip("`")) or areas(
-                features, tail, options.seeds, choose, course
+                features, tail, options.seeds, choose, course, first_seed=options.first_seed
             )
             columns = [against(heights, known[rival][0]) for rival in ("random", "cdal-cs")]
             print(
