@@ -56,6 +56,15 @@ def test_the_worst_confusions_come_first_by_their_share(session: Session) -> Non
     assert told.matrix == [[7, 3, 0], [1, 2, 1], [0, 0, 1]]
 
 
+def test_the_matrix_of_many_classes_is_left_out(session: Session) -> None:
+    """A page of 500 classes had a table of 250,000 cells."""
+    per_class = {name: {"count": 1, "score": 1.0} for name in ("cat", "dog")}
+    measured = version(session, {}, per_class, 2, [[0, 0, 1], [1, 1, 1]])
+    assert quality_view(session, measured, most_classes=2).matrix == [[1, 0], [0, 1]]
+    told = quality_view(session, measured, most_classes=1)
+    assert (told.matrix, len(told.classes)) == ([], 2)
+
+
 def test_a_detector_may_miss_what_is_there(session: Session) -> None:
     told = quality_view(
         session,
