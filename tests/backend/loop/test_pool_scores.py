@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cdal.backend.errors import DamagedScoresError
@@ -100,7 +101,9 @@ def flip_a_bit(file: Path) -> None:
 
 
 def of_another_format(file: Path) -> None:
-    save_file(load_file(file), file, {"format": "0"})
+    with safe_open(file, "pt") as opened:
+        written = opened.metadata()
+    save_file(load_file(file), file, {**written, "format": "0"})
 
 
 def without_a_tensor(file: Path) -> None:
