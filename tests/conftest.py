@@ -16,6 +16,9 @@ gc.disable()
 # Two processes run the tests, each with its own servers; more threads would only wait for each
 # other. It is set here because torch reads it when imported, also in the servers' processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nor does every process that tests start compile the whole code again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tests reach nothing outside this machine, nor do the servers that they start.
 os.environ["CDAL_DOWNLOADS"] = "false"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from support import forked
 from support.offline import (
     add_project,
     add_round,
@@ -214,12 +214,7 @@ def test_without_a_backends_data_nothing_is_made(
 def test_as_a_process_of_its_own(services: Services, tmp_path: Path) -> None:
     with services.store.transaction() as session:
         note(session, 1, "something")
-    ended = subprocess.run(
-        [sys.executable, "-m", "cdal", "retrain", "1"],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-    )
+    ended = forked.ended(environment(tmp_path), "retrain", 1)
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         0,
         "Job 1 trains on the current labels.\n",

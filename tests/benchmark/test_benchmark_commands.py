@@ -20,18 +20,25 @@ PARTS = {"train", "score", "select", "evaluate", "other"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(METRICS))
-def test_a_smoke_run(task: str, scenes: Scenes, tmp_path: Path) -> None:
+def test_a_smoke_run(
+    task: str, scenes: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = [
         "--dataset", str(scenes(task)), "--out", str(tmp_path / "out"), "--task", task,
         "--selectors", "random,cdal-cs", "--initial", "30%", "--step", "20%", "--until", "50%",
         "--seeds", "1", "--image-size", "64", "--epochs", "1", "--device", "cpu",
         "--keep-scores",
     ]  # fmt: skip
-    command = [sys.executable, "-W", "error", "-m", "cdal", "benchmark", *given]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == ""
-    assert "(100%, 0 s left)" in ended.stderr
+    if task == "classification":  # one as a process of its own, whose imports take half the time
+        command = [sys.executable, "-W", "error", "-m", "cdal", "benchmark", *given]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        status, said, progress = ended.returncode, ended.stdout, ended.stderr
+    else:
+        status = main(["benchmark", *given])
+        said, progress = capsys.readouterr()
+    assert status == 0, progress
+    assert said == ""
+    assert "(100%, 0 s left)" in progress
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert found["dataset"]["task"] == task
     assert (found["dataset"]["pool"], found["dataset"]["test"]) == (18, 6)

@@ -25,7 +25,13 @@ from cdal.cli import main
 from cdal.demo.backend import START_SECONDS, BackendServer
 from cdal.demo.process import free_port
 
-PRELOADED = ["cdal.backend.web.app", "cdal.backend.worker", "cdal.cli", "gunicorn.app.wsgiapp"]
+PRELOADED = [
+    "cdal.backend.web.app", "cdal.backend.worker", "cdal.cli", "gunicorn.app.wsgiapp",
+    # The first training of each worker would import these.
+    "timm", "torchmetrics.classification", "torchmetrics.detection",
+    # And its first map.
+    "sklearn.decomposition", "sklearn.manifold",
+]  # fmt: skip
 
 Target = Callable[[Mapping[str, str], Path], None]
 """Runs a process with these environment variables and this log, and never returns."""
