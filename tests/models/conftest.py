@@ -12,7 +12,7 @@ from cdal.models import ClassificationNetwork, FitReport, Recipe, fit
 Initialise = Callable[..., torch.Tensor]
 
 MANY = 2**22
-"""Weights of a layer: only VGG's two large ones have more, whose 120 million take seconds to draw."""
+"""Weights of a layer; only two of VGG's have more: to draw their 120 million takes seconds."""
 
 
 @pytest.fixture(autouse=True)
