@@ -295,13 +295,8 @@ def test_a_violation_is_found(file: str, text: str, found: list[str]) -> None:
 PROGRAM = """
 import sys
 
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {blocked!r}:
-            raise ImportError(f"{{name}} is blocked")
-
-sys.meta_path.insert(0, Blocked())
-import {module}
+sys.modules.update(dict.fromkeys({blocked!r}))
+import {modules}
 """
 SERVER_LIBRARIES = {
     "flask", "gunicorn", "httpx", "huey", "label_studio_sdk", "prometheus_client", "pydantic",
@@ -311,24 +306,24 @@ SERVER_LIBRARIES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "blocked"),
+    ("modules", "blocked"),
     [
         ("cdal.selectors", SERVER_LIBRARIES | {"torchvision", "torchmetrics", "sklearn"}),
-        ("cdal.models", SERVER_LIBRARIES | {"defusedxml", "pycocotools"}),
-        ("cdal.datasets", SERVER_LIBRARIES | {"defusedxml"}),
-        # Only a report needs more, and it is imported when it is drawn.
-        ("cdal.benchmark.command", SERVER_LIBRARIES | {"defusedxml", "jinja2"}),
-        ("cdal.cli", SERVER_LIBRARIES),
+        (
+            "cdal.models, cdal.datasets, cdal.benchmark.command, cdal.cli",
+            # Only a report needs jinja2 and sklearn, and it is imported when it is drawn.
+            SERVER_LIBRARIES | {"defusedxml", "pycocotools", "jinja2", "sklearn"},
+        ),
     ],
 )
-def test_it_imports_on_a_machine_without_the_others(module: str, blocked: set[str]) -> None:
-    program = PROGRAM.format(module=module, blocked=blocked)
+def test_they_import_on_a_machine_without_the_others(modules: str, blocked: set[str]) -> None:
+    program = PROGRAM.format(modules=modules, blocked=blocked)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.slow
 def test_blocking_works() -> None:
-    program = PROGRAM.format(module="flask", blocked={"flask"})
+    program = PROGRAM.format(modules="flask", blocked={"flask"})
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "flask is blocked" in ended.stderr
+    assert "import of flask halted" in ended.stderr
