@@ -271,13 +271,16 @@ def learns_from(services: Services, number: int, *images: bytes) -> None:
         session.merge(VersionImages(frozenset(images)).row(version.id))
 
 
-def drawn_at_random(services: Services, control: str, regions: Sequence[Region]) -> Context:
+def drawn_at_random(
+    services: Services, control: str, regions: Sequence[Region], **settings: Any
+) -> Context:
     """Sixty images drawn at random, of two colours; two versions that have not learnt anything.
 
     Args:
         services: of the backend.
         control: what the images are labelled with, as in a labeling config.
         regions: what is labelled in a blue and in a red image.
+        settings: of the project, other than those in `TRAINING`.
     """
     config = (
         f'<View><Image name="image" value="$image"/><{control} name="label" toName="image">'
@@ -310,9 +313,8 @@ def drawn_at_random(services: Services, control: str, regions: Sequence[Region])
                     seconds=1.0,
                 )
             )
-    return make_work(
-        services, project, client, "savings", held_out=0.3, image_size=32, **TRAINING[control]
-    )
+    given = {**TRAINING[control], "held_out": 0.3, "image_size": 32, **settings}
+    return make_work(services, project, client, "savings", **given)
 
 
 @pytest.mark.slow
@@ -392,7 +394,7 @@ def test_labels_in_another_order_are_the_same_labels(services: Services) -> None
 
 @pytest.mark.slow
 def test_a_label_that_was_added_waits_for_versions_that_know_it(services: Services) -> None:
-    work = drawn_at_random(services, "Choices", CLASSES)
+    work = drawn_at_random(services, "Choices", CLASSES, epochs=1)
     savings.run(work)
     again = relabelled(work, "owl", "cat", "dog")
     assert savings.run(again) == (
@@ -402,7 +404,7 @@ def test_a_label_that_was_added_waits_for_versions_that_know_it(services: Servic
 
 @pytest.mark.slow
 def test_versions_of_another_task_are_left_out(services: Services) -> None:
-    work = drawn_at_random(services, "Choices", CLASSES)
+    work = drawn_at_random(services, "Choices", CLASSES, epochs=1)
     shutil.rmtree(services.config.version_folder(work.project.id, 1))
     write_network(services, work.project, 1, "detection")  # with the same labels
     assert savings.run(work) == (
