@@ -1,14 +1,16 @@
 """Would a temperature make a detection head's boxes mean what they say, and which images change?
 
     python measurements/box_calibration.py --data ../shared/data/bccd.zip --threads 1
+    python measurements/box_calibration.py --data ../shared/data/bccd.zip --images 24 --curve 24
 
 Heads learn from four fifths of the labelled images. The other fifth teaches a temperature, and a
 temperature with a shift of the logits (Platt), by the cross entropy of whether found boxes are
 right; and a temperature by the cross entropy of the class of boxes before non-maximum suppression
 that lie on an object. Validation images are drawn from the training images and are in nobody's
 labels. A row has the calibration error of found boxes, that of the classes of boxes on an object,
-of which class mixtures are made, how many of 16 picks of CDAL-CS are the same, and with --curve the
-mAP@0.5 of a head that learns from the labels and these picks.
+of which class mixtures are made, the F1 of the boxes that are shown from each of the CUTS, and how
+many of 16 picks of CDAL-CS are the same. For the numbers of labels of --curve, it also has the
+mAP@0.5 of a head that learns from the labels and these picks; the fitted scalings are left out.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ MOST_PLACES = 600
 
 PICKS = 16
 
+CUTS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
+"""Confidences from which boxes are shown."""
+
 Scaling = tuple[float, float]
 """The factor and the shift of all logits; the temperature is one divided by the factor."""
 
@@ -80,6 +85,13 @@ class Judged:
             kept = suppressed(logits.sigmoid(), boxes)
             found.append({"boxes": kept.boxes, "labels": kept.labels, "scores": kept.scores})
         return network.metrics_of(found, self.targets).main
+
+    def f1(self) -> list[float]:
+        """The F1 of found boxes of all classes, from each of the ``CUTS``."""
+        confidence, right = self.found()
+        objects = sum(map(len, self.targets))
+        shown = [confidence >= cut for cut in CUTS]
+        return [2 * float(right[each].sum()) / (int(each.sum()) + objects) for each in shown]
 
     def on_objects(self) -> tuple[Tensor, Tensor]:
         """The logits (K, C) of regions that lie on an object, and its class, (K,)."""
@@ -170,7 +182,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--images", nargs="+", type=int, default=[8, 24, 52])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--curve", action="store_true", help="train on the picks, too")
+    parser.add_argument("--curve", nargs="+", type=int, default=[], help="train on the picks, too")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -200,10 +212,10 @@ def main() -> None:
 
     validation, others = some(range(apart)), range(apart, len(examples))
     print(
-        "| labels | seed | what | scaling | boxes | class of regions | mAP@0.5 | picks left "
-        "| mAP@0.5 with these |"
+        "| labels | seed | what | scaling | boxes | class of regions | mAP@0.5 "
+        f"| F1 from {', '.join(map(str, CUTS))} | picks left | mAP@0.5 with these |"
     )
-    print("|---" * 9 + "|")
+    print("|---" * 10 + "|")
     for seed in options.seeds:
         order = list(others)
         random.Random(seed).shuffle(order)
@@ -213,13 +225,13 @@ def main() -> None:
             network = trained(labels[held:], seed)
             held_out = judged(network, some(labels[:held]))
             confidence, right = held_out.found()
-            scalings = {
-                "as they are": AS_THEY_ARE,
-                "temperature 1/2": (2.0, 0.0),
-                "temperature": scaling(confidence, right, shifted=False),
-                "temperature and shift": scaling(confidence, right, shifted=True),
-                "temperature of the class": class_scaling(*held_out.on_objects()),
-            }
+            scalings = {"as they are": AS_THEY_ARE, "temperature 1/2": (2.0, 0.0)}
+            if count not in options.curve:
+                scalings |= {
+                    "temperature": scaling(confidence, right, shifted=False),
+                    "temperature and shift": scaling(confidence, right, shifted=True),
+                    "temperature of the class": class_scaling(*held_out.on_objects()),
+                }
             said = judged(network, validation)
             known, pool = judged(network, some(labels)), judged(network, some(rest))
             before = picks(known, pool, seed)
@@ -231,13 +243,14 @@ def main() -> None:
                 of_class = class_calibration(*scaled.on_objects())
                 now = picks(known.scaled(by), pool.scaled(by), seed)
                 quality = ""
-                if options.curve:
+                if count in options.curve:
                     learner = trained([*labels, *(rest[row] for row in now)], seed)
                     quality = f"{learner.evaluate(validation).main:.3f}"
                 row = (
                     f"{count} | {seed} | {what} | {factor:.2f}, {shift:+.2f} | "
                     f"{error:.3f}, {excess:+.3f} | {of_class[0]:.3f}, {of_class[1]:+.3f} | "
                     f"{scaled.precision(network):.3f} | "
+                    f"{', '.join(f'{f1:.3f}' for f1 in scaled.f1())} | "
                     f"{len(set(before) & set(now))} of {PICKS} | {quality}"
                 )
                 print(f"| {row} |", flush=True)

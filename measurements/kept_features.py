@@ -3,6 +3,7 @@
     python measurements/kept_features.py rescore
     python measurements/kept_features.py first-pass --images ../shared/data/camvid.zip --pool 300
     python measurements/kept_features.py backbone --images ../shared/data/camvid.zip --threads 1
+    python measurements/kept_features.py waiting --images ../shared/data/bccd.zip
     python measurements/kept_features.py order --images ../shared/data/cifar10.zip --pool 10000
 
 ``rescore`` fills a feature store with vectors and scores all of them with a new head, class
@@ -11,7 +12,9 @@ job ``score`` over images that the backbone has not seen with two loops that onl
 prepare and show the same files to it: one in a process of its own, as a script would do it, and one
 with the worker's allocator, see ``cdal/allocator.py``. The job's head has learnt from a few images
 before, so that its predictions are realistic. ``backbone`` shows images to the backbone, so many at
-once, first with the default allocator. ``order`` reads new labels as the job ``sync`` does and runs
+once, first with the default allocator. ``waiting`` does so alone in its process, and beside
+idle threads that have used torch, as in a worker: how often threads then go to sleep while they
+wait for each other. ``order`` reads new labels as the job ``sync`` does and runs
 the jobs ``train``, ``score`` and ``select`` over a pool whose features are kept; calls to Label
 Studio are left out, and the images are served by a local web server. Every figure is given in
 seconds, and in those of the processor.
@@ -22,6 +25,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import shutil
 import statistics
 import tempfile
@@ -33,6 +37,7 @@ from functools import partial
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Barrier, Event, Thread
 from typing import Any, cast
 
 import torch
@@ -43,7 +48,7 @@ from sqlalchemy import select
 from cdal.allocator import keep_freed_memory
 from cdal.backend.addresses import AllowedHosts
 from cdal.backend.images.decode import decode
-from cdal.backend.images.inputs import InputReader
+from cdal.backend.images.inputs import WORKERS, InputReader
 from cdal.backend.images.source import ImageSource
 from cdal.backend.images.store import ImageStore, address_key
 from cdal.backend.jobs.kinds import JobKind
@@ -79,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["rescore", "first-pass", "backbone", "order"])
+    parser.add_argument("what", choices=list(WHAT))
     parser.add_argument("--images", type=Path, help="labelled images, any layout")
     parser.add_argument("--task", help="where the layout does not say it")
     parser.add_argument("--pool", type=int, default=100_000, help="images, repeated if necessary")
@@ -97,9 +102,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as name:
-        {"rescore": rescore, "first-pass": first_pass, "backbone": backbone, "order": order}[
-            options.what
-        ](options, Path(name))
+        WHAT[options.what](options, Path(name))
 
 
 def clocked(call: Callable[[], object]) -> tuple[float, float]:
@@ -206,6 +209,45 @@ def backbone(options: argparse.Namespace, folder: Path) -> None:  # noqa: ARG001
                 f"{name} allocator, {size} images at once",
                 f"{processor} ms of the processor per image, {system} of them in the system",
             )
+
+
+def waiting(options: argparse.Namespace, folder: Path) -> None:  # noqa: ARG001
+    images = open_images(options.images, options.task)
+    network = head(options, images.task, images.classes)
+    some = [network.prepare(decode(e.image())) for e in images.examples[:4]]
+    batch = torch.stack(some)
+    keep_freed_memory()
+
+    def looks(beside: str) -> None:
+        network.extract(batch)
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        found = [clocked(partial(network.extract, batch)) for _ in range(options.repeats)]
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        times = (1000 * statistics.median(each) / len(batch) for each in zip(*found, strict=True))
+        wall, processor = (f"{value:.0f} ms" for value in times)
+        sleeps = (after.ru_nvcsw - before.ru_nvcsw) / options.repeats
+        report(
+            f"{len(batch)} images, {beside}",
+            f"{wall} per image, {processor} of the processor, sleeps {sleeps:.0f} times",
+        )
+
+    looks("alone")
+    end, ready = Event(), Barrier(WORKERS + 1)
+
+    def idle() -> None:
+        network.prepare(decode(images.examples[0].image()))
+        ready.wait()
+        end.wait()
+
+    threads = [Thread(target=idle) for _ in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    looks(f"beside {WORKERS} idle threads")
+    end.set()
+    for thread in threads:
+        thread.join()
+    looks("alone again")
 
 
 def taught(network: HeadNetwork, images: ImageSet) -> None:
@@ -388,6 +430,14 @@ def do(
 def shown(turn: dict[str, tuple[float, float]]) -> str:
     return ", ".join(f"{kind} {wall:.2f} s ({cpu:.2f})" for kind, (wall, cpu) in turn.items())
 
+
+WHAT = {
+    "rescore": rescore,
+    "first-pass": first_pass,
+    "backbone": backbone,
+    "waiting": waiting,
+    "order": order,
+}
 
 if __name__ == "__main__":
     main()

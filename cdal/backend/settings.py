@@ -211,7 +211,8 @@ class ProjectSettings(BaseModel):
         description="Name of the network; by default chosen by training, task and device. "
         "`timm:NAME` is the backbone for head training; the weights of "
         "`timm:tf_efficientnet_lite0` are installed. Any other is trained in full; "
-        "`efficientnet_lite0` and `lraspp_efficientnet_lite0` start from the installed weights. "
+        "`efficientnet_lite0`, `lraspp_efficientnet_lite0` and `ssdlite_efficientnet_lite0` start "
+        "from the installed weights. "
         "`maskrcnn_resnet50_fpn` tells objects of a class apart, and needs a GPU to be of use.",
     )
     pretrained: bool | Literal["auto"] = Field(

@@ -72,7 +72,7 @@ class Standardise(nn.Module):
         self.get_buffer("std").copy_((squares / count - mean.square()).clamp(min=1e-6).sqrt())
 
     def forward(self, level: Tensor) -> Tensor:
-        """Standardise a map, (D, h, w) float32."""
+        """Standardise a map, (D, h, w) float32, or a batch of maps."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         return (level - mean[:, None, None]) / std[:, None, None]
 
@@ -246,13 +246,16 @@ class DenseHeadNetwork(HeadNetwork):
 
         Those of smaller images are padded below and at the right with 0, the mean.
         """
+        stacked: list[Tensor] = []
         levels = zip(*(image.maps for image in features), strict=True)
-        return [
-            padded([standardise(each.to(self.device, torch.float32)) for each in level]).to(
-                memory_format=torch.channels_last
-            )
-            for level, standardise in zip(levels, self.dense.standardise, strict=True)
-        ]
+        for level, standardise in zip(levels, self.dense.standardise, strict=True):
+            if len({each.shape for each in level}) == 1:  # half the time of the general case
+                whole = torch.stack(level).to(self.device)
+                stacked.append(standardise(whole.to(memory_format=torch.channels_last).float()))
+            else:
+                single = [standardise(each.to(self.device, torch.float32)) for each in level]
+                stacked.append(padded(single).to(memory_format=torch.channels_last))
+        return stacked
 
     def alike(self, features: Sequence[ImageFeatures]) -> Iterator[tuple[list[int], list[Tensor]]]:
         """Which images have maps of the same shapes, and these in batches.

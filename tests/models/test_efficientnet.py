@@ -13,7 +13,11 @@ from cdal.models.backbone import DEFAULT_BACKBONE, open_backbone
 from cdal.models.weight_sources import RANDOM
 
 CPU = torch.device("cpu")
-NETWORKS = {"classification": "efficientnet_lite0", "segmentation": "lraspp_efficientnet_lite0"}
+NETWORKS = {
+    "classification": "efficientnet_lite0",
+    "segmentation": "lraspp_efficientnet_lite0",
+    "detection": "ssdlite_efficientnet_lite0",
+}
 
 
 def make(task: str, **changes: object) -> TaskNetwork:
@@ -43,6 +47,17 @@ def test_its_maps_are_those_of_the_frozen_backbone_up_to_the_dilated_layers() ->
     weights = network.module.backbone.layers.state_dict()
     published = backbone.weights()
     assert all(torch.equal(tensor, published[name]) for name, tensor in weights.items())
+
+
+def test_a_detector_begins_with_all_maps_of_the_frozen_backbone() -> None:
+    network = make("detection")
+    backbone = open_backbone(DEFAULT_BACKBONE, CPU)
+    seen = network.normalise(pictures())
+    with torch.inference_mode():
+        maps = network.module.backbone(seen)
+    assert [tuple(each.shape[2:]) for each in maps.values()] == [(4, 4), (2, 2), *[(1, 1)] * 4]
+    for number, expected in enumerate(backbone.maps(seen)[2:]):
+        assert torch.allclose(maps[str(number)], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", NETWORKS)

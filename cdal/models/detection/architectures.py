@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from cdal.models import pretrained
 from cdal.models.architecture import Architecture
+from cdal.models.backbone import DEFAULT_BACKBONE
 from cdal.models.detection.family import AsPrepared, Family, Model, in_float32
 from cdal.models.detection.pyramid import FasterRcnn, RetinaNet
-from cdal.models.detection.ssd import Ssd, SsdLite
+from cdal.models.detection.ssd import Ssd, SsdLite, SsdLiteOnEfficientNet
 from cdal.models.manifest import Manifest
 
 
@@ -28,6 +29,9 @@ class DetectorEntry(Architecture):
 
 DETECTORS: Mapping[str, DetectorEntry] = {
     "ssdlite320_mobilenet_v3_large": DetectorEntry(backbone="mobilenet_v3_large", family=SsdLite()),
+    "ssdlite_efficientnet_lite0": DetectorEntry(
+        backbone=DEFAULT_BACKBONE, family=SsdLiteOnEfficientNet()
+    ),
     # Without batch normalisation, it diverges at the default rate.
     "ssd300_vgg16": DetectorEntry(
         backbone="vgg16", image_size=300, family=Ssd(), learning_rate=2e-4

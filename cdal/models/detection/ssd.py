@@ -26,6 +26,7 @@ from cdal.models.detection.family import (
     torchvision_detector,
 )
 from cdal.models.detection.regions import BoxCandidates
+from cdal.models.efficientnet import SixMaps
 from cdal.models.manifest import Manifest
 
 
@@ -128,12 +129,21 @@ class SsdLite(Ssd):
         trunk = torchvision.models.mobilenet_v3_large(
             weights=None, norm_layer=norm, reduced_tail=not wide
         )
-        backbone = SSDLiteFeatureExtractorMobileNet(trunk.features, self.last_strided, norm)
+        return self.on(
+            SSDLiteFeatureExtractorMobileNet(trunk.features, self.last_strided, norm), manifest
+        )
+
+    @staticmethod
+    def on(backbone: nn.Module, manifest: Manifest) -> Model:
+        """The detector on a backbone with six maps."""
         anchors = DefaultBoxGenerator([[2, 3] for _ in range(6)], min_ratio=0.2, max_ratio=0.95)
         size = (manifest.image_size, manifest.image_size)
         channels = retrieve_out_channels(backbone, size)
         head = SSDLiteHead(
-            channels, anchors.num_anchors_per_location(), 1 + len(manifest.classes), norm
+            channels,
+            anchors.num_anchors_per_location(),
+            1 + len(manifest.classes),
+            partial(nn.BatchNorm2d, eps=0.001),
         )
         return SSD(
             backbone,
@@ -160,3 +170,18 @@ class SsdLite(Ssd):
         if rest.startswith("block.0."):
             return f"backbone.features.0.{cut}.{rest.removeprefix('block.0.')}"
         return f"backbone.features.1.0.{rest.removeprefix('block.')}"
+
+
+class SsdLiteOnEfficientNet(SsdLite):
+    """SSDlite on EfficientNet-Lite0, whose ImageNet weights are installed."""
+
+    def build(
+        self,
+        manifest: Manifest,
+        weights: Mapping[str, Tensor] | None = None,  # noqa: ARG002 — does not depend on them
+    ) -> Model:
+        return self.on(SixMaps(), manifest)
+
+    def backbone_name(self, name: str) -> str:
+        """Timm's layers are in one part."""
+        return f"backbone.layers.{name}"
