@@ -20,6 +20,7 @@ from support.offline import (
 
 from cdal.backend.errors import ImageError, ImagesAwayError, LabelStudioError
 from cdal.backend.jobs.waits import LONGEST_WAIT_S, must_wait_s
+from cdal.backend.jobs.workers import seconds_since_beat
 from cdal.backend.loop import prune, recheck, runner
 from cdal.backend.loop.changes import read_changes
 from cdal.backend.loop.context import Context
@@ -57,6 +58,7 @@ def test_a_heartbeat_from_the_future_says_nothing(
         )
         session.flush()
         assert worker_view(session).alive is alive
+        assert (seconds_since_beat(session) or 0) > 0
 
 
 def test_a_job_that_was_put_off_for_weeks_runs_and_swallows_no_webhook(

@@ -142,8 +142,8 @@ def test_another_version_serves_and_the_order_is_refreshed_with_it(
     for number in (1, 2):
         write_network(services, project, number)
     add_round(services, project, [1], model_version_id=second.id)
-    done = actions.roll_back(services, project.id, 1, "ann")
-    assert done.text == "Model version 1 serves, by ann; a new order of round 1 starts with it."
+    done = actions.roll_back(services, project.id, 1, "{ann}")
+    assert done.text == "Model version 1 serves, by {ann}; a new order of round 1 starts with it."
     assert rounds(services) == [(1, "open", second.id), (1, "scoring", first.id)]
     with pytest.raises(ActionError, match=r"^Model version 1 already serves\.$"):
         actions.roll_back(services, project.id, 1, "ann")
@@ -314,8 +314,8 @@ def test_a_job_whose_round_was_given_up_is_tried_again_with_a_new_round(
 ) -> None:
     add_round(services, project, [1], state="closed")
     services.jobs.finish(services.jobs.ask(project.id, "select", "test"), "failed", error="odd")
-    done = actions.retry(services, 1, "ann")
-    assert done.text == "Job 1 (select) tried again by ann, as round 2."
+    done = actions.retry(services, 1, "{ann}")
+    assert done.text == "Job 1 (select) tried again by {ann}, as round 2."
     assert rounds(services)[-1] == (2, "selecting", None)
 
 
