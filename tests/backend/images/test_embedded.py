@@ -29,6 +29,8 @@ LINES = "\n".join(ENCODED[at : at + 76] for at in range(0, len(ENCODED), 76))
         f"data:image/png;charset=utf-8;base64,{ENCODED}",
         f"data:image/png;name=a b.png;base64,{ENCODED}",
         f"data:image/png; base64,{ENCODED}",
+        f"data:image/png;ba\nse64,{ENCODED}",
+        "data:image/png," + quote_from_bytes(FILE, safe="").replace("%F", "%\nF"),
         "data:image/png;base64," + ENCODED.rstrip("="),
         "data:image/png;base64," + quote(ENCODED, safe=""),
         f"data:;base64,{ENCODED}",
