@@ -21,13 +21,15 @@ def disagreements_of(samples: Tensor) -> Tensor:
     variance, summed over the classes.
     """
     p = samples.double()
-    whole = entropy_bits(p.mean(-2))
+    mean = p.mean(-2, keepdim=True)
+    whole = entropy_bits(mean.squeeze(-2))
     votes = torch.zeros_like(p).scatter_(-1, samples.argmax(-1, keepdim=True), 1.0).mean(-2)
     measures = (
         whole - entropy_bits(p).mean(-1),
         whole,
         entropy_bits(votes),
-        p.var(-2, correction=0).sum(-1),
+        # Not `var`, which warns where there are no images.
+        (p - mean).square().mean(-2).sum(-1),
     )
     return torch.stack([measure.clamp(min=0) for measure in measures], -1)
 
