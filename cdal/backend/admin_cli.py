@@ -85,7 +85,7 @@ def run(config: ServerConfig, arguments: argparse.Namespace) -> int:
     except ActionError as error:
         return _refuse(f"{error} {NUMBERS}" if error.status == NOT_FOUND else str(error))
     finally:
-        services.store.close()
+        services.close()
     return 0
 
 

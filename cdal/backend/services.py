@@ -63,6 +63,11 @@ class Services:
             thumbnails=DiskCache(config.data_folder / "thumbnails", THUMBNAIL_CACHE_BYTES),
         )
 
+    def close(self) -> None:
+        """Close the databases."""
+        self.jobs.close()
+        self.store.close()
+
     @property
     def weight_sources(self) -> WeightSources:
         """Where published weights may come from."""

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 from support.forked import ForkedBackend
 from support.held import HeldBackend
 from support.label_studio_page import LabelStudioPage
-from support.offline import make_services
+from support.offline import close_services, make_services
 from support.processes import PATIENCE
 from support.scenario import Projects, Scenario
 from support.servers import DatabaseServer, PostgreSQL, RedisServer, find_program
@@ -36,6 +36,13 @@ Server = TypeVar("Server", bound=DatabaseServer)
 
 # Real trainings, but of seconds.
 QUICK = {"budget": 8, "reserve": 6, "epochs": 2, "network": "mobilenet_v3_small"}
+
+
+@pytest.fixture(autouse=True)
+def databases_are_closed() -> Iterator[None]:
+    """From Python 3.13 on, a database that is left open is a warning, and so an error."""
+    yield
+    close_services()
 
 
 @pytest.fixture(scope="session")

@@ -114,8 +114,7 @@ class Machine:
     def lose_power(self, transactions: int) -> None:
         """Restart on a database without its last transactions."""
         self.commits_left = self.fatal = None
-        self.services.store.close()
-        self.services.jobs.huey.storage.close()
+        self.services.close()
         kept = self.states[max(-len(self.states), -1 - transactions)]
         for file in self.folder.glob("cdal.sqlite*"):
             file.unlink()
@@ -127,8 +126,7 @@ class Machine:
 
     def close(self) -> None:
         event.remove(Session, "after_commit", self._committed)
-        self.services.store.close()
-        self.services.jobs.huey.storage.close()
+        self.services.close()
         for state in self.states:
             state.close()
 

@@ -65,13 +65,26 @@ def make_config(folder: Path, **changes: Any) -> ServerConfig:
     return ServerConfig(**{**values, "MODEL_DIR": folder, **changes})
 
 
+# What a test has opened, for `close_services` at its end.
+_opened: list[Services] = []
+
+
 def make_services(folder: Path, **changes: Any) -> Services:
-    return Services.open(_with_tables(make_config(folder, **changes)), on_job_given_up)
+    _opened.append(Services.open(_with_tables(make_config(folder, **changes)), on_job_given_up))
+    return _opened[-1]
 
 
 def make_browser(folder: Path, **changes: Any) -> FlaskClient:
     """A client of a new web application; `services_of` returns its services."""
-    return create_app(_with_tables(make_config(folder, **changes))).test_client()
+    browser = create_app(_with_tables(make_config(folder, **changes))).test_client()
+    _opened.append(services_of(browser))
+    return browser
+
+
+def close_services() -> None:
+    """Close the databases of the services made above; those still used open them again."""
+    while _opened:
+        _opened.pop().close()
 
 
 def _with_tables(config: ServerConfig) -> ServerConfig:

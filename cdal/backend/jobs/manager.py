@@ -90,6 +90,13 @@ class Jobs:
         with self._lock:
             self._tasks.pop(worker, None)
 
+    def close(self) -> None:
+        """Close the queues of messages that this thread has used."""
+        with self._lock:
+            for task in self._tasks.values():
+                task.huey.storage.close()
+            self._tasks.clear()
+
     def _task_of(self, worker: int) -> TaskWrapper:
         """Sends a job's number to a worker."""
         with self._lock:
