@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-import torch
+from support.colours import small_network
 
 from cdal.backend import loaded_networks
 from cdal.backend.loaded_networks import LoadedNetworks, weight_bytes
@@ -16,14 +16,7 @@ from cdal.models import ModelError, make_network
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     root = tmp_path_factory.mktemp("versions")
-    network = make_network(
-        architecture="mobilenet_v3_small",
-        classes=("cat", "dog"),
-        image_size=32,
-        device=torch.device("cpu"),
-        seed=0,
-        pretrained=False,
-    )
+    network = small_network(("cat", "dog"))
     for number in range(3):
         network.save(root / str(number), f"print-{number}")
     return [root / str(number) for number in range(3)]

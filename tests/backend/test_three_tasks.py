@@ -1,9 +1,17 @@
-"""The loop for every task and control, against a real Label Studio, on drawn scenes."""
+"""The loop for every task and control, against a real Label Studio, on drawn scenes.
+
+The loop with bitmasks is short, since it differs from that with brushes in its regions alone. Some
+of its images are there twice.
+"""
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +21,26 @@ import torch
 from label_studio_sdk.converter import brush
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image, ImageDraw
+from sqlalchemy import select
+from support.annotated import png_of
 from support.label_studio_page import LabelStudioPage
 from support.polygons import in_polygons, polygon_config
+from support.scenario import Projects, Scenario
 
+from cdal.backend.annotations import read_annotations
+from cdal.backend.annotations.agreement import agreement
+from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.loop.pool_scores import Scores
-from cdal.demo.project import rectangle_config
+from cdal.backend.loop.split import position
+from cdal.backend.loop.version_images import HASH_BYTES, VersionImages
+from cdal.backend.reports.pre_annotations import UNCHANGED
+from cdal.backend.settings import ProjectSettings
+from cdal.backend.store.database import Store
+from cdal.backend.store.tables import ModelVersion
+from cdal.datasets import open_images
+from cdal.demo.backend import BackendServer
+from cdal.demo.project import brush_config, rectangle_config
+from cdal.demo.scenes.files import write_scenes
 from cdal.demo.unattended import measure, version_folder
 from cdal.selectors import Pool, make_selector
 
@@ -180,6 +203,10 @@ def covered(result: Sequence[Mapping[str, Any]], side: int = 160) -> npt.NDArray
             mask = Image.fromarray(brush.decode_rle(value["rle"]).reshape(shape)[:, :, 3])
             mask = mask.resize((side, side), Image.Resampling.NEAREST)
             canvas.paste(255, mask=mask)
+        elif "imageDataURL" in value:
+            file = BytesIO(b64decode(value["imageDataURL"].partition(",")[2]))
+            mask = Image.open(file).getchannel("A").resize((side, side), Image.Resampling.NEAREST)
+            canvas.paste(255, mask=mask)
         elif "points" in value:
             draw.polygon([(x * share, y * share) for x, y in value["points"]], fill=255)
         elif "width" in value:
@@ -187,3 +214,161 @@ def covered(result: Sequence[Mapping[str, Any]], side: int = 160) -> npt.NDArray
             right, bottom = left + value["width"] * share, top + value["height"] * share
             draw.rectangle((left, top, right, bottom), fill=255)
     return np.asarray(canvas) > 127
+
+
+BITMASKS = {
+    "image_size": 64, "epochs": 25, "budget": 8, "reserve": 30, "min_labels": 8, "train_every": 8,
+    "held_out": 0.5,
+}  # fmt: skip
+PAIRS = 3
+"""Images that are there twice. At a side of 64 their features have a cosine similarity of at least
+0.996 with those of their copies, and of at most 0.87 with those of any other image."""
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A project with bitmasks, some of whose images are there twice, after its first training.
+
+    Attributes:
+        pairs: tasks of the same image. Both of the first pair are labelled, one of the second, and
+            none of the third.
+    """
+
+    scenario: Scenario
+    pairs: Sequence[tuple[int, int]]
+
+    def content(self, task: int) -> bytes:
+        """What the store knows a task's image by."""
+        return content_of(self.scenario.examples[task].image())
+
+
+def content_of(image: bytes) -> bytes:
+    return sha256(image).digest()[:HASH_BYTES]
+
+
+def write_copies(folder: Path) -> list[str]:
+    """Copy images at twice their size that would be held out if their copies were learnt from.
+
+    Returns:
+        The names of the images.
+    """
+    names: list[str] = []
+    for file in sorted((folder / "train/images").iterdir()):
+        with Image.open(file) as image:
+            large = image.resize((2 * image.width, 2 * image.height), Image.Resampling.LANCZOS)
+        copy = file.with_name(f"{file.stem}-copy.png")
+        large.save(copy)
+        sides = {position(content_of(one.read_bytes())) < 0.5 for one in (file, copy)}
+        if len(sides) == 1:
+            copy.unlink()
+            continue
+        masks = folder / "train/masks"
+        with Image.open(masks / file.name) as mask:
+            mask.resize(large.size, Image.Resampling.NEAREST).save(masks / copy.name)
+        names.append(file.stem)
+        if len(names) == PAIRS:
+            break
+    return names
+
+
+def as_bitmasks(result: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Brush regions as bitmasks."""
+    found = []
+    for region in result:
+        value = region["value"]
+        shape = region["original_height"], region["original_width"], 4
+        alpha = brush.decode_rle(value["rle"]).reshape(shape)[:, :, 3]
+        bitmask = {"imageDataURL": png_of(alpha), "bitmasklabels": value["brushlabels"]}
+        found.append({**region, "type": "bitmasklabels", "value": bitmask})
+    return found
+
+
+def bitmask_config(classes: Sequence[str]) -> str:
+    return brush_config(classes).replace("BrushLabels", "BitmaskLabels")
+
+
+@pytest.fixture(scope="module")
+def twice(
+    projects: Projects, backend: BackendServer, tmp_path_factory: pytest.TempPathFactory
+) -> Twice:
+    folder = tmp_path_factory.mktemp("twice")
+    write_scenes(folder, "segmentation", 40, seed=0, test_share=0.4)
+    names = write_copies(folder)
+    images = open_images(folder)
+    config = bitmask_config(images.classes)
+    scenario = projects.make(images, images.train, config, BITMASKS, backend)
+    scenario.truth.update({t: as_bitmasks(result) for t, result in scenario.truth.items()})
+    task_of = {Path(example.name).stem: task for task, example in scenario.examples.items()}
+    pairs = [(task_of[name], task_of[f"{name}-copy"]) for name in names]
+    scenario.connect()
+    scenario.wait_for_round(1)
+    scenario.settle()  # typical images have come first by now
+    others = [task for task in scenario.truth if not any(task in pair for pair in pairs)]
+    scenario.label([*pairs[0], pairs[1][0], *others[:5]])
+    scenario.wait("a model", lambda status: status["serving_version"] is not None)
+    scenario.settle()
+    return Twice(scenario, pairs)
+
+
+def test_near_duplicates_are_queued_once_and_held_out_together(twice: Twice) -> None:
+    picks = twice.scenario.backend.queue(twice.scenario.number)
+    same = {pick["task"]: pick["reason"].get("near_duplicate_of") for pick in picks}
+    last = [pick["task"] for pick in picks][-2:]
+    assert {task for task in same if same[task] is not None} == set(last)
+    labelled, copy = twice.pairs[1]
+    assert same[copy] == labelled
+    (second,) = set(last) - {copy}
+    assert {second, same[second]} == set(twice.pairs[2])
+
+    store = Store(f"sqlite:///{twice.scenario.backend.data_folder / 'cdal.sqlite'}")
+    try:
+        with store.reading() as session:
+            project = twice.scenario.status()["id"]
+            version = session.scalars(select(ModelVersion.id).filter_by(project_id=project)).first()
+            known = VersionImages.read(session, version)
+    finally:
+        store.close()
+    assert known is not None
+    assert known.learnt
+    assert known.learnt <= {twice.content(task) for task in twice.scenario.examples}
+    first, copy = (twice.content(task) in known.learnt for task in twice.pairs[0])
+    assert first == copy
+
+
+def test_a_predicted_bitmask_is_seen_and_submitted_as_it_is(
+    twice: Twice, label_studio_page: LabelStudioPage
+) -> None:
+    scenario = twice.scenario
+    version = scenario.status()["queue_version"]
+    stored = scenario.project.sdk.predictions.list(project=scenario.number)
+    predictions = {one.task: one for one in stored if one.model_version == version}
+    queue = scenario.queue()
+    # A model of four images finds nothing on one of sixteen others.
+    place = next(place for place, task in enumerate(queue) if predictions[task].result)
+    scenario.label(queue[:place])
+    task, said = queue[place], predictions[queue[place]]
+    assert {region["type"] for region in said.result} == {"bitmasklabels"}
+    label_studio_page.open_task(scenario.number, task)
+    seen = label_studio_page.drawn()
+    expected = covered(said.result, seen.shape[0])
+    assert expected.any()
+    assert (seen & expected).sum() / (seen | expected).sum() > 0.9
+
+    label_studio_page.open_task(scenario.number, task)  # again, with its regions shown
+    label_studio_page.submit()
+    control = served_control(bitmask_config(scenario.classes))
+    (annotation,) = scenario.project.sdk.annotations.list(id=task)
+    both = [
+        read_annotations(control, [{"result": result}], ProjectSettings()).truth
+        for result in (said.result, annotation.result)
+    ]
+    assert both[0] is not None
+    assert both[1] is not None
+    assert agreement(both[0], both[1]) >= UNCHANGED
+    scenario.wait("a prediction that was kept", lambda status: unchanged_in(status) == 1)
+
+
+def unchanged_in(status: Mapping[str, Any]) -> int:
+    """How many predictions were submitted unchanged."""
+    known = [one["pre_annotations"] for one in status["rounds"]]
+    return sum(one["unchanged"] for one in known if one)

@@ -61,6 +61,10 @@ class LabelStudioPage:
         self._page.goto(address, wait_until="commit")
         self._page.wait_for_selector(".konvajs-content canvas")
         self._image()
+        self.submit()
+
+    def submit(self) -> None:
+        """Submit the task that is open as it is shown."""
         with self._page.expect_response(
             lambda answer: answer.request.method == "POST" and "/annotations" in answer.url
         ) as submitted:

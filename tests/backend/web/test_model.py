@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from support.colours import small_network
 from support.offline import (
     add_project,
     add_round,
@@ -31,7 +32,7 @@ from cdal.backend.store.queries import is_id
 from cdal.backend.store.tables import ModelVersion, Project
 from cdal.backend.web import model as module
 from cdal.backend.web.model import CDALModel
-from cdal.models import TaskNetwork, make_network
+from cdal.models import TaskNetwork
 
 STORED = choice("dog")
 
@@ -52,14 +53,7 @@ def model(services: Services) -> CDALModel:
     """A project whose network has scored task 1, and whose queue is 2, 1."""
     project = add_project(services)
     version = add_version(services, project, {1: "dog"})
-    network = make_network(
-        architecture="mobilenet_v3_small",
-        classes=("cat", "dog"),
-        image_size=32,
-        device=torch.device("cpu"),
-        seed=0,
-        pretrained=False,
-    )
+    network = small_network(("cat", "dog"))
     network.save(services.config.version_folder(project.id, version.number), "f")
     add_round(services, project, [2, 1], queue_version="CDAL 1.1", model_version_id=version.id)
     with services.store.reading() as session:
