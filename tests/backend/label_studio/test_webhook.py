@@ -159,10 +159,14 @@ def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
         """How many jobs have begun for this; those of the record may be few."""
         return server.log.read_text().count(f"begins, {asked_by}")
 
-    # Label Studio's own events are heard.
-    scenario.label(scenario.queue()[:3])
+    # Label Studio's own events are heard, unless the minute's poll comes before.
+    tasks = iter(scenario.queue())
+    scenario.label([next(tasks) for _ in range(3)])
     scenario.wait("3 labels", lambda status: status["labelled"] == 3)
-    assert begun("ANNOTATION_CREATED")
+    scenario.settle()
+    while not begun("ANNOTATION_CREATED"):
+        scenario.label([next(tasks)])
+        scenario.settle()
 
     def is_set_again(_: dict[str, Any]) -> bool:
         (now,) = webhooks.list(project=str(scenario.number))
@@ -170,7 +174,7 @@ def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
 
     # Somebody takes the header away: the next event is refused, and has it set again. It is done
     # again where the minute's poll came before the event.
-    for task in scenario.queue()[3:]:
+    for task in tasks:
         before = begun(REFUSED)
         webhooks.update(id=webhook.id, url=webhook.url, headers={"X-Other": "kept"})
         scenario.label([task])
