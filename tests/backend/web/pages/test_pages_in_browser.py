@@ -65,11 +65,11 @@ def test_the_queue_shows_the_images_and_why_they_come(ann: Admin, loop: Scenario
     ann.page.wait_for_function(DRAWN)
     assert thumbnails
     assert set(thumbnails) == {200}
-    # The worker ranks the pool by the other selectors for who looks at it.
-    while not card.locator("details").count():
+    # The worker ranks the pool by the other selectors for who looks at it, one after another.
+    while not card.locator("details tr").filter(has_text="cdal-cs").count():
         ann.page.wait_for_timeout(500)
         ann.open("/queue")
-    card.locator("summary").press("Enter")  # a click may come while the page still scrolls
+    card.locator("summary").click()
     expect(card.get_by_role("row", name=re.compile("cdal-cs"))).to_contain_text("1")
 
 
