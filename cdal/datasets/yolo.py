@@ -97,7 +97,7 @@ class _Texts(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
 def _names_in(source: Source, file: str) -> tuple[str, ...]:
     """The names in a YAML, a list or a mapping from 0 on; empty if it has none."""
     try:
-        content: Any = yaml.load(source.text(file), _Texts)  # noqa: S506 — it is a SafeLoader
+        content: Any = _Texts(source.text(file)).get_single_data()
     except DatasetError:
         raise
     except Exception as error:  # for wrong values, PyYAML raises whatever comes of them

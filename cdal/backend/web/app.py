@@ -83,4 +83,4 @@ def _answer_errors(app: Flask) -> None:
 
 def status_text(message: str) -> str:
     """A message as the reason phrase of an HTTP status line: one short line in Latin-1."""
-    return one_line(message, 500).encode("latin-1", "replace").decode("latin-1")
+    return one_line(message, 1000).encode("latin-1", "replace").decode("latin-1")
