@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from support.offline import add_project, add_round, add_tasks, make_services
 
-from cdal.backend.jobs import manager
+from cdal.backend.jobs import waits
 from cdal.backend.reports import jobs
 from cdal.backend.reports.state import StateView, state_view
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, now
 
-NOW = now()
+NOW = now() - timedelta(days=1)
 
 
 @pytest.fixture(autouse=True)
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """No matter how long a test takes, its jobs began as long ago as it says."""
-    for module in (jobs, manager):
+    for module in (jobs, waits):
         monkeypatch.setattr(module, "now", lambda: NOW)
 
 
