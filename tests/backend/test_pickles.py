@@ -221,6 +221,7 @@ def test_in_the_file_of_messages(tmp_path: Path, bomb: bytes) -> None:
     messages.storage.put_data("result", bomb)
     messages.storage.add_to_schedule(bomb, LONG_AGO)
     check(messages)
+    messages.storage.close()
 
 
 def test_in_redis(tmp_path: Path, bomb: bytes, redis_server: RedisServer) -> None:

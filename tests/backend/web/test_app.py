@@ -142,8 +142,10 @@ def body(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
-    return make_browser(tmp_path_factory.mktemp("data"))
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+    made = make_browser(tmp_path_factory.mktemp("data"))
+    yield made
+    services_of(made).close()
 
 
 def assert_refused(browser: FlaskClient, sent: dict[str, Any], sentence: str) -> None:

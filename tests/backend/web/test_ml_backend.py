@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ def connected(browser: FlaskClient) -> FlaskClient:
 
 
 @pytest.fixture(scope="module")
-def unused(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+def unused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """For calls that change nothing."""
-    return make_browser(tmp_path_factory.mktemp("unused"))
+    made = make_browser(tmp_path_factory.mktemp("unused"))
+    yield made
+    services_of(made).close()
 
 
 @pytest.mark.parametrize(

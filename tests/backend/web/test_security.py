@@ -32,15 +32,19 @@ from cdal.backend.web.security import HEADERS
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
-    return make_browser(tmp_path_factory.mktemp("open"))
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+    made = make_browser(tmp_path_factory.mktemp("open"))
+    yield made
+    services_of(made).close()
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
-    return make_browser(
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+    made = make_browser(
         tmp_path_factory.mktemp("locked"), BASIC_AUTH_USER="ann", BASIC_AUTH_PASS="pass:wörd"
     )
+    yield made
+    services_of(made).close()
 
 
 def endpoints(browser: FlaskClient) -> Iterator[tuple[str, str]]:
