@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 
-from cdal.backend.store.sqlite_file import make_private
+from cdal.backend.store.sqlite_file import make_private, use_wal
 
 WRITING = 0x6364_616C_0001
 """Number of the writers' lock in a PostgreSQL database."""
@@ -39,10 +39,10 @@ def _set_up_sqlite(engine: Engine) -> None:
         # The driver's own BEGIN comes too late for SELECT, so SQLAlchemy's recipe takes over.
         connection.isolation_level = None
         cursor = connection.cursor()
-        # Readers go on while one writes; a commit survives a kill of the process.
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA busy_timeout=30000")
+        # Readers go on while one writes; a commit survives a kill of the process.
+        use_wal(cursor)
+        cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 

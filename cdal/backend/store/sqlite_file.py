@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -26,6 +28,25 @@ def make_private(file: Path) -> None:
             mode = path.stat().st_mode
             if mode & OTHERS:
                 path.chmod(mode & 0o7777 & ~OTHERS)
+
+
+def use_wal(cursor: sqlite3.Cursor) -> None:
+    """Make a database keep a write-ahead log, unless it does so already.
+
+    Where two connections switch at once, SQLite refuses one of them without waiting for
+    `busy_timeout`; so they take turns.
+    """
+    if cursor.execute("PRAGMA journal_mode").fetchall() == [("wal",)]:
+        return
+    ((_, _, file),) = cursor.execute("PRAGMA database_list").fetchall()
+    if not file:  # a database in memory has no log
+        return
+    folder = os.open(Path(file).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        cursor.execute("PRAGMA journal_mode=WAL").fetchall()
+    finally:
+        os.close(folder)
 
 
 def is_sound(file: Path) -> bool:
