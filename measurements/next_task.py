@@ -132,11 +132,21 @@ class People:
 
 
 def figures(seen: Seen) -> list[str]:
-    p50, p99, most = (f"{1000 * each:.0f} ms" for each in np.quantile(seen.next, (0.5, 0.99, 1)))
-    submit = [f"{1000 * each:.0f} ms" for each in np.quantile(seen.submit, (0.5, 0.99))]
-    per_task = f"{1000 * seen.processor / len(seen.next):.0f} ms"
+    next_p50, next_p99, next_most = quantiles(seen.next)
+    p50, p99, _ = quantiles(seen.submit)
+    per_task = f"{1000 * seen.processor / max(1, len(seen.next)):.0f} ms"
     counts = str(len(seen.next)), str(len(seen.submit))
-    return [counts[0], p50, p99, most, counts[1], *submit, str(seen.errors), per_task]
+    return [
+        *(counts[0], next_p50, next_p99, next_most),
+        *(counts[1], p50, p99, str(seen.errors), per_task),
+    ]
+
+
+def quantiles(seconds: Sequence[float]) -> list[str]:
+    """The median, the 99th percentile and the maximum; dashes if nobody requested anything."""
+    if not seconds:
+        return ["–"] * 3
+    return [f"{1000 * each:.0f} ms" for each in np.quantile(seconds, (0.5, 0.99, 1))]
 
 
 class Soak:

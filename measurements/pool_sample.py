@@ -2,9 +2,9 @@
 
     python measurements/pool_sample.py --seeds 5
 
-Heads on kept features of CIFAR-10 images, which stand for a pool whose images would have to be seen
-again in each round. The sample is that of the backend: half of it the best of the ranking before,
-the others at random. Every curve begins with the same typical images.
+Heads on kept features of labelled images, CIFAR-10 by default, which stand for a pool whose images
+would have to be seen again in each round. The sample is that of the backend: half of it the best of
+the ranking before, the others at random. Every curve begins with the same typical images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from cdal.models.features import ImageFeatures, LabelledFeatures
 from cdal.models.head import HeadNetwork
 from cdal.selectors import Pool, make_selector
 
-KIND = MixtureKind("image")
 RANKED = 1000
 """As many images as a round ranks, see loop/select.py."""
 
@@ -53,9 +52,10 @@ def main() -> None:
     )
     assert isinstance(network, HeadNetwork)
     draws = Random(0)  # the files are ordered by class
-    train = draws.sample(images.train, options.pool)
+    train = draws.sample(images.train, min(options.pool, len(images.train)))
     pool = seen(network, LabelledImages(images, train))
-    test = seen(network, LabelledImages(images, draws.sample(images.test, options.test)))
+    tested = draws.sample(images.test, min(options.test, len(images.test)))
+    test = seen(network, LabelledImages(images, tested))
     print_header(["selector", "scored", *map(str, options.labels), "mean", "against all"])
     everything = [
         curve(network, pool, test, "random", None, s, options.labels) for s in range(options.seeds)
@@ -110,7 +110,8 @@ def curve(
     seed: int,
     labels: Sequence[int],
 ) -> list[float]:
-    """The accuracy with so many labels."""
+    """The accuracy, mIoU or mAP with so many labels."""
+    untrained = {name: each.clone() for name, each in network.module.state_dict().items()}
     labelled = first_images(network, pool, labels[0], seed)
     ranked: list[int] = []
     found: list[float] = []
@@ -119,6 +120,7 @@ def curve(
             labelled += [row for row in ranked if row not in set(labelled)][
                 : budget - len(labelled)
             ]
+        network.module.load_state_dict(untrained)
         fit(network, pool.take(labelled), None, Recipe(seed=seed))
         found.append(network.evaluate(test).main)
         left = sorted(set(range(len(pool))) - set(labelled))
@@ -126,6 +128,7 @@ def curve(
         if share is not None:
             sample = sample_of(left, ranked, [], round(share * len(pool)), f"{seed} {number}")
         ranked = rank(network, pool, selector, sample, labelled, seed + number)
+    network.module.load_state_dict(untrained)
     return found
 
 
@@ -152,12 +155,16 @@ def rank(
     """The ranking of a sample; the labelled images are scored besides."""
     rows = [*sample, *labelled]
     some = pool.take(rows)
+    kind = MixtureKind("image" if network.manifest.task == "classification" else "class")
+    at_once = network.judged_at_once
     scores = Scores.concatenate(
         [
             Scores.of(
-                rows[start : start + 512], network.judge(some.features[start : start + 512]), KIND
+                rows[start : start + at_once],
+                network.judge(some.features[start : start + at_once]),
+                kind,
             )
-            for start in range(0, len(rows), 512)
+            for start in range(0, len(rows), at_once)
         ]
     )
     known = set(labelled)

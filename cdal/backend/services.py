@@ -11,6 +11,7 @@ from cdal.backend.errors import CALL_AGAIN, GRANT_ACCESS, LabelStudioError
 from cdal.backend.images.cache import DiskCache
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.store import ImageSource, ImageStore
+from cdal.backend.jobs.gathering import Gathering
 from cdal.backend.jobs.manager import GivenUp, Jobs
 from cdal.backend.jobs.messages import open_messages
 from cdal.backend.jobs.rate_limit import Spacing
@@ -40,6 +41,7 @@ class Services:
     thumbnails: DiskCache
     clients: Clients = field(default_factory=Clients)
     memory: Memory = field(default_factory=Memory)
+    gathering: Gathering = field(default_factory=Gathering)
     # Limits on what Label Studio's events cause, since anybody may send them.
     looks: Spacing = field(default_factory=lambda: Spacing(120, 0.5))
     trainings: Spacing = field(default_factory=lambda: Spacing(3, 60.0))

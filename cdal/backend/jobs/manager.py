@@ -71,6 +71,7 @@ class Jobs:
         self._on_given_up = on_given_up
         self._work: Callable[[int], object] | None = None
         self._tasks: dict[int, TaskWrapper] = {}
+        self._shared: dict[tuple[int, JobKind], int] = {}  # jobs that wait for others to share them
         self._lock = threading.Lock()
 
     @property
@@ -128,27 +129,49 @@ class Jobs:
         return job.id
 
     def ask(
-        self, project_id: int, kind: JobKind, asked_by: str, spacing: Spacing | None = None
+        self,
+        project_id: int,
+        kind: JobKind,
+        asked_by: str,
+        spacing: Spacing | None = None,
+        wait_s: float = 0.0,
     ) -> int:
         """Request a job and send it, unless one of its kind is waiting already.
+
+        One that waits for others to share it is sent at once if this request does not wait.
 
         Args:
             project_id: the project.
             kind: the kind of job.
             asked_by: who requested it, for the record.
             spacing: how often it may be requested; jobs requested too often wait.
+            wait_s: seconds for which it can wait for others to share it.
         """
         with self.store.reading() as session:
             waiting = session.scalar(_waiting(project_id, kind))
         if waiting is not None:  # a burst of webhooks writes nothing
+            if not wait_s and self._shared.pop((project_id, kind), None) == waiting:
+                self._hasten(waiting)
             return waiting
         with self.store.transaction() as session:
             job_id = self.request(session, project_id, kind, asked_by)
-            delay_s = 0.0 if spacing is None else spacing.delay(project_id)
+            spaced_s = 0.0 if spacing is None else spacing.delay(project_id)
+            delay_s = max(spaced_s, wait_s)
             if delay_s > 0:
                 session.get_one(Job, job_id).not_before = now() + timedelta(seconds=delay_s)
+        if delay_s > spaced_s:
+            self._shared[project_id, kind] = job_id
         self._send(job_id, delay_s or None)
         return job_id
+
+    def _hasten(self, job_id: int) -> None:
+        """Send a job that waits for others to share it now, unless it has begun or failed."""
+        with self.store.transaction() as session:
+            job = session.get_one(Job, job_id, with_for_update=True)
+            if job.state != "pending" or job.attempts or job.error is not None:
+                return
+            job.not_before = None
+        self._send(job_id)
 
     @staticmethod
     def is_active(session: Session, project_id: int, kind: JobKind) -> bool:

@@ -7,13 +7,14 @@ holds. Nothing here writes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.jobs.gathering import FAR
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.manager import Jobs
 from cdal.backend.loop.rounds import (
@@ -293,6 +294,19 @@ def decide(facts: Facts) -> Decision:
     rule = rule_for(facts)
     text = None if rule.text is None else rule.text.format(f=facts)
     return Decision(rule.step, text, rule.why.format(f=facts))
+
+
+def labels_missing(facts: Facts) -> int | None:
+    """How many more labels, new or changed, make something due; None if more than `FAR`."""
+    for more in range(1, FAR + 1):
+        current = facts.open
+        if current is not None:
+            current = replace(current, left=max(0, current.left - more))
+        new = replace(facts, labelled=facts.labelled + more, label_just_came=True, open=current)
+        changed = replace(facts, changed=facts.changed + more, label_just_came=True)
+        if rule_for(new).step is not None or rule_for(changed).step is not None:
+            return more
+    return None
 
 
 def read_facts(

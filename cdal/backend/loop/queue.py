@@ -19,7 +19,7 @@ from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
 from cdal.backend.label_studio.data import ProjectInfo
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.due import decide, read_facts
+from cdal.backend.loop.due import decide, labels_missing, read_facts
 from cdal.backend.loop.predictions import count_ranked, joined, parts_of, rank_score
 from cdal.backend.loop.prune import forget_old_scores
 from cdal.backend.loop.rounds import (
@@ -72,7 +72,9 @@ def run(work: Context) -> str:
         forget_older(session, begun)
         if not is_refresh(session, begun):
             note(session, project.id, f"Round {begun.number} is open: {len(picks)} images queued")
-        if decide(read_facts(session, project.id, work.settings)).step is not None:
+        facts = read_facts(session, project.id, work.settings)
+        project.labels_missing = labels_missing(facts)
+        if decide(facts).step is not None:
             work.request(session, "sync", "labels that came meanwhile")
     forget_old_scores(work, current)
     return f'{len(picks)} images queued as "{version}"'

@@ -8,15 +8,16 @@ from cdal.backend.loop import prune, recheck, second_look
 from cdal.backend.loop.changes import is_reading_all, read_changes
 from cdal.backend.loop.connection import POLL, is_connected
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.due import Decision, Facts, decide, read_facts
+from cdal.backend.loop.due import Decision, Facts, decide, labels_missing, read_facts
 from cdal.backend.loop.queue import top_up
 from cdal.backend.loop.rounds import begin_round, open_round
 from cdal.backend.store.queries import count_labelled, forget_changes
-from cdal.backend.store.tables import Project
+from cdal.backend.store.tables import Project, now
 
 
 def run(work: Context) -> str:
     """Read the changes, begin the training and the round that are due, and top up the queue."""
+    begun = now()
     read = read_changes(work)
     if not is_connected(work):
         return "Label Studio lists no ML backend for the project"
@@ -25,6 +26,7 @@ def run(work: Context) -> str:
     with work.services.store.transaction() as session:
         _forget_deleted_labels(work, session)
         decisions = _do_what_is_due(work, session)
+        session.get_one(Project, work.project.id).looked_at = begun
         if work.job.asked_by == POLL:
             recheck.request_if_due(work, session)
             prune.request_if_due(work, session)
@@ -69,12 +71,15 @@ def _forget_deleted_labels(work: Context, session: Session) -> None:
 def _do_what_is_due(work: Context, session: Session) -> list[str]:
     """Begin what is due, and say what that is, or else why nothing is."""
     texts: list[str] = []
+    project = session.get_one(Project, work.project.id)
+    project.labels_missing = 1
     for _ in range(2):  # at most a training, and a round for people to label meanwhile
         facts = read_facts(session, work.project.id, work.settings)
         decision = decide(facts)
         if decision.text is not None and (decision.step is not None or not texts):
             texts.append(decision.text)
         if decision.step is None:
+            project.labels_missing = labels_missing(facts)
             break
         _take_step(work, session, decision, facts)
     return texts

@@ -83,6 +83,8 @@ class Project(Base):
     changes_seen: Mapped[str | None] = mapped_column(String(40))  # newest task change known
     read_up_to: Mapped[int | None]  # the last id saved by a reading of all tasks; None: no such
     read_since: Mapped[str | None] = mapped_column(String(40))  # the newest change as it began
+    looked_at: Mapped[datetime | None]  # when the last sync began
+    labels_missing: Mapped[int | None]  # for what is due next, by then; None: many
     training_labels: Mapped[int] = mapped_column(default=0)  # labelled when a training last began
     problem: Mapped[str | None] = mapped_column(Text)  # what keeps the project from being served
     problem_advice: Mapped[str | None] = mapped_column(Text)  # what a person can do about it

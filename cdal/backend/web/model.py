@@ -149,7 +149,9 @@ class CDALModel:
         if event == "START_TRAINING" and project.connected_at is not None:
             asked_by = "Start training in Label Studio"
             return jobs.ask(project.id, "train", asked_by, self.services.trainings)
-        return jobs.ask(project.id, "sync", event, self.services.looks)
+        about_labels = event.startswith("ANNOTATION")
+        wait_s = self.services.gathering.wait_s(project) if about_labels else 0.0
+        return jobs.ask(project.id, "sync", event, self.services.looks, wait_s)
 
     def _queued_round(self, session: Session) -> Round | None:
         """The round that the label stream follows."""

@@ -15,6 +15,7 @@ from support.servers import PostgreSQL, RedisServer
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.lanes import SHARE_S
 from cdal.backend.jobs.manager import MAX_DEATHS
+from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, Round, now
 
@@ -65,6 +66,31 @@ def test_a_burst_from_many_threads_makes_one_job(services: Services) -> None:
         thread.join()
     assert len(numbers) == 8
     assert len(set(numbers)) == 1
+
+
+def test_a_job_that_waits_to_be_shared_is_sent_at_once_when_somebody_cannot_wait(
+    services: Services,
+) -> None:
+    shared = services.jobs.ask(1, "sync", "test", wait_s=60)
+    assert services.jobs.ask(1, "sync", "test", wait_s=50) == shared
+    assert services.jobs.claim(shared) is None
+    assert ask(services, "sync") == shared
+    job = services.jobs.claim(shared)
+    assert job is not None
+    assert job.id == shared
+    # What waits for another reason goes on waiting.
+    services.jobs.put_back(shared, "away", 60)
+    assert ask(services, "sync") == shared
+    assert services.jobs.claim(shared) is None
+
+
+def test_a_job_that_is_requested_too_often_waits_all_the_same(services: Services) -> None:
+    spacing = Spacing(1, 60.0)
+    first = services.jobs.ask(1, "sync", "test", spacing)
+    assert services.jobs.claim(first)
+    second = services.jobs.ask(1, "sync", "test", spacing, wait_s=1)
+    assert services.jobs.ask(1, "sync", "test", spacing) == second
+    assert services.jobs.claim(second) is None
 
 
 def test_what_comes_while_a_job_runs_makes_one_more(services: Services) -> None:

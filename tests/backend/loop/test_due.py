@@ -22,6 +22,7 @@ from cdal.backend.loop.due import (
     Step,
     UnfinishedRound,
     decide,
+    labels_missing,
     read_facts,
     rule_for,
 )
@@ -183,6 +184,26 @@ def test_a_step_says_why_it_is_taken() -> None:
     assert decide(opened(30)).why == "10 new labels in round 3"
     assert decide(replace(NEW, labelled=5)).why == "5 labels and no round to label"
     assert decide(replace(NEW, unfinished=MAKING)).why == "round 4, which had stopped here"
+
+
+@pytest.mark.parametrize(
+    ("facts", "missing"),
+    [
+        (opened(23, left=40), 7),
+        (opened(29, left=40), 1),
+        (opened(23, left=40, changed=2), 5),
+        (opened(23, left=40, train_every=5), 2),
+        (opened(learnt=20, left=40, changed=8), 2),
+        (opened(23, left=4), 4),  # its images are used up before
+        (replace(OPEN, open=OpenRound(3, 300, 20, left=400)), None),
+        (opened(30, left=40, training=True), None),
+        (opened(30, left=40, paused=True), None),
+        (replace(NEW, labelled=3, open=OpenRound(1, 10, left=40)), 7),
+    ],
+)
+def test_so_many_labels_are_missing_for_what_is_due_next(facts: Facts, missing: int | None) -> None:
+    assert labels_missing(facts) == missing
+    assert decide(facts).step is None
 
 
 # The facts.

@@ -29,6 +29,7 @@ from cdal.backend.loop import due, queue, rounds, saved_tasks, sync
 from cdal.backend.loop import select as select_job
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Job, Prediction, Project, Round, Task, now
+from cdal.backend.web.model import CDALModel
 
 
 @pytest.fixture
@@ -124,6 +125,23 @@ class TestAnOpenRound:
         label_studio.label(4)
         run(services, project, label_studio)
         assert requested(services) == [("train", "failed"), ("train", "pending")]
+
+    def test_labels_share_a_sync_until_the_last_that_is_due(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio
+    ) -> None:
+        run(services, project, label_studio)
+
+        def label(task_id: int) -> bool:
+            """Label a task; whether Label Studio's event has a sync begin at once."""
+            label_studio.label(task_id)
+            with services.store.reading() as session:
+                model = CDALModel(services, session.get_one(Project, project.id))
+            return services.jobs.claim(model.fit("ANNOTATION_CREATED")) is not None
+
+        assert not label(1)
+        assert label(2)
+        assert requested(services) == []
+        assert "a training is due" in run(services, project, label_studio)
 
     def test_a_deletion_that_left_no_newer_time_is_noticed(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
