@@ -12,6 +12,9 @@ from cdal.backend.loop.context import Context
 from cdal.selectors import Pool, Progress, Selection, make_selector
 from cdal.selectors.policy import PolicyFileError
 
+_OF_MIXTURES = ("region", "classes", "mixture_weights", "box_confidence", "box_background")
+"""The settings that say what class mixtures are: a policy has learnt from one kind of them."""
+
 
 def select_by_policy(
     work: Context,
@@ -24,7 +27,7 @@ def select_by_policy(
     """The picks of `cdal-rl`, on the pool's device.
 
     With the setting `policy` "once", its policy is read from the project's folder; if there is none
-    for these options and classes, or if it is damaged, it is trained now and kept there.
+    for these options, classes and mixtures, or if it is damaged, it is trained now and kept there.
     """
     if work.settings.policy == "each":
         return make_selector("cdal-rl", options).select(pool, count, seed, progress)
@@ -40,8 +43,9 @@ def select_by_policy(
 
 
 def policy_file(work: Context, pool: Pool, options: Mapping[str, Any]) -> Path:
-    """Where the policy for these options, classes and kinds of scores is kept."""
-    kind = [tuple(pool.mixtures.shape[1:]), pool.features is not None, work.settings.region]
+    """Where the policy for these options, classes and kinds of mixtures and scores is kept."""
+    settings = {name: getattr(work.settings, name) for name in _OF_MIXTURES}
+    kind = [tuple(pool.mixtures.shape[1:]), pool.features is not None, settings]
     read: list[object] = [options, work.control.labels, kind]
     if pool.beside:
         read += [

@@ -171,3 +171,26 @@ def test_a_policy_is_trained_for_each_order_or_once(
     assert epochs == trained
     kept = list(services.config.project_folder(project.id).glob("policies/*.safetensors"))
     assert kept == ([policy_file(work, full, options)] if policy == "once" else kept)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"region": "image"},
+        {"classes": ["car"]},
+        {"mixture_weights": "uniform"},
+        {"box_confidence": 0.5},
+        {"box_background": "keep"},
+    ],
+    ids=str,
+)
+def test_a_kept_policy_is_for_one_kind_of_mixtures(
+    services: Services, setting: dict[str, object]
+) -> None:
+    project, _ = pooled_project(services)
+    full = confused_pool(5)
+    work = make_work(services, project, FakeLabelStudio(), "select", policy="once")
+    before = policy_file(work, full, {})
+    assert policy_file(work, full, {}) == before
+    work.settings = work.settings.model_copy(update=setting)
+    assert policy_file(work, full, {}) != before
