@@ -251,14 +251,14 @@ def report(title: str, found: dict[str, float]) -> None:
         print(f"| {title}: {name} | {each:,.1f} | {each / first:.2f} |", flush=True)
 
 
-def million(device: str) -> None:
+def million(device: str, images: int) -> None:
     start = time.perf_counter()
-    pool = street_pool(1_000_000, device)
+    pool = street_pool(images, device)
     made = time.perf_counter()
     selection = CDALCS().select(pool, 1000)
     seconds = time.perf_counter() - made
     print(
-        f"1,000,000 images made in {made - start:.0f} s; {len(selection.picks)} picks in ", end=""
+        f"{images:,} images made in {made - start:.0f} s; {len(selection.picks)} picks in ", end=""
     )
     if device == "cpu":
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -274,11 +274,12 @@ def main() -> None:
     parser.add_argument("--million", action="store_true", help="only the million images")
     parser.add_argument("--coverage", action="store_true", help="only the classes covered")
     parser.add_argument("--device", default="cpu", help="of the million images")
+    parser.add_argument("--images", type=int, default=1_000_000, help="instead of the million")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"torch {torch.__version__}, {arguments.threads} threads")
     if arguments.million:
-        million(arguments.device)
+        million(arguments.device, arguments.images)
     elif arguments.coverage:
         compare_coverage()
     else:

@@ -56,15 +56,16 @@ class Ablation:
             BenchmarkError: there is none, one occurs twice, or one is of the wrong type.
         """
         values = tuple(value.strip() for value in text.split(",") if value.strip())
-        if not values or len(set(values)) < len(values):
-            raise BenchmarkError(f"--values must be different values of --{self.option}.")
+        read = set()
         for value in values:
             try:
-                self.read(value)
+                read.add(self.read(value))
             except ValueError:
                 raise BenchmarkError(
                     f"--values must be values of --{self.option}, not {value!r}."
                 ) from None
+        if not values or len(read) < len(values):
+            raise BenchmarkError(f"--values must be different values of --{self.option}.")
         return values
 
     def labels(self, classes: Sequence[str]) -> str:

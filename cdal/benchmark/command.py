@@ -37,6 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.benchmark_command == "figure":
             return _figure(arguments)
         return _simulate(arguments)
+    except KeyboardInterrupt:
+        _say("Stopped. Run the same command to resume.")
+        return INTERRUPTED
     except (BenchmarkError, DatasetError, ModelError, OptionError, PoolError) as error:
         sys.stderr.write(f"cdal benchmark: {error}\n")
         return 2
@@ -45,21 +48,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _simulate(arguments: argparse.Namespace) -> int:
     loaded: LoadedData | None = None
     read_for: tuple[str, int] | None = None
-    for asked in _runs(arguments):
-        plan = make_plan(asked)
+    # All plans first: what cannot be is refused before hours of other runs.
+    plans = [(make_plan(asked), asked.out) for asked in _runs(arguments)]
+    for plan, out in plans:
         network = plan.settings.network, plan.settings.image_size
-        folder = SimulationFolder(asked.out)
+        folder = SimulationFolder(out)
         folder.begin(plan.settings)
-        try:
-            if loaded is None or network != read_for:
-                loaded, read_for = None, network  # two sets of images may not fit into memory
-                _say(f"reading {len(plan.data.pool) + len(plan.data.test):,} images")
-                loaded = plan.read(arguments.features or arguments.out / "features")
-            folder.write_images(loaded.data.pool.names, loaded.data.test.names, loaded.occurring())
-            status = _run_plan(plan, loaded, folder)
-        except KeyboardInterrupt:
-            _say("Stopped. Run the same command to resume.")
-            return INTERRUPTED
+        if loaded is None or network != read_for:
+            loaded, read_for = None, network  # two sets of images may not fit into memory
+            _say(f"reading {len(plan.data.pool) + len(plan.data.test):,} images")
+            loaded = plan.read(arguments.features or arguments.out / "features")
+        folder.write_images(loaded.data.pool.names, loaded.data.test.names, loaded.occurring())
+        status = _run_plan(plan, loaded, folder)
         if status != 0:
             return status
         _report(folder.path, plan.data.pool)

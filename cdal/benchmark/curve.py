@@ -33,6 +33,8 @@ OF_POLICY = ("reward", "alpha", "policy", "scale", "sums")
 """Options of CDAL-RL's policy."""
 OF_ONE_REGION = ("dropquery",)
 """Selectors that compare opinions about the class of an image, and not of its regions."""
+NEEDED: Mapping[str, str] = {"scale": "sr", "sums": "cd+vr+sr"}
+"""Options of CDAL-RL that only concern these parts of its reward."""
 OPTIONS = (*OF_POLICY, *OF_MIXTURES, "missing")
 """Options that the command has as well, for all selectors."""
 
@@ -110,12 +112,23 @@ def read_curves(
     if twice is not None:
         raise BenchmarkError(f"The selector {twice} is named twice.")
     for option in shared:
-        if not any(option in _taken(curve.name) - _own(curve.label) for curve in curves):
+        if not any(_heeds(curve, option) for curve in curves):
+            example = NEEDED.get(option)
             raise BenchmarkError(
                 f"--{option} has no effect on {', '.join(labels)}: leave it out, or add a selector "
-                "that has it."
+                f"that has it{f', such as cdal-rl:reward={example}' if example else ''}."
             )
     return curves
+
+
+def _heeds(curve: Curve, option: str) -> bool:
+    """Whether an option of the command changes what this curve picks."""
+    if option not in _taken(curve.name) - _own(curve.label):
+        return False
+    usual = "paper" if curve.options.get("policy") == "paper" else "spread"
+    reward = str(curve.options.get("rewards", usual)).replace(" ", "").replace("paper", "cd+vr")
+    needed = NEEDED.get(option, reward)
+    return not {*reward.split("+")}.isdisjoint(needed.split("+"))
 
 
 def split_labels(text: str) -> list[str]:

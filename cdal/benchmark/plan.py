@@ -27,6 +27,7 @@ from cdal.benchmark.trainer import new_network, recipe
 from cdal.models import TaskNetwork, choose_device, choose_network
 from cdal.models.backbone import is_backbone
 from cdal.models.classification.head import ClassificationHead
+from cdal.models.classification.pooled import PooledHead
 from cdal.models.detection.architectures import DETECTORS, has_background
 from cdal.models.detection.network import DetectionNetwork
 from cdal.models.detection.ssd import Ssd
@@ -39,6 +40,8 @@ DEFAULTS: dict[str, Any] = {"initial": "10%", "step": "5%", "until": "40%", "see
 OF_PROTOCOL = (*DEFAULTS, "network", "image_size", "epochs")
 OF_FEATURES = ("core-set", "typiclust", "prob-cover", "badge")
 """Selectors that need features, which only whole images have."""
+NAMED_CLASSES = 3
+"""How many classes the ablation of classes adds, one after another."""
 SAMPLED = 20
 """Number of images whose size is read if no image size is given."""
 FEATURE_BYTES = 16 * 2**30
@@ -181,6 +184,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     recipe(settings, seed=0)  # raises if its numbers are wrong
     # Whether it starts from pretrained weights depends on those available on this machine.
     example = new_network(settings, data.classes, device, seed=0)
+    _check_recipe(arguments, example)
     settings = replace(settings, pretrained=example.manifest.pretrained)
     return Plan(settings, curves, data, device, grid)
 
@@ -251,7 +255,14 @@ def _selectors(arguments: argparse.Namespace, shared: dict[str, str], data: Data
     ablation = ABLATIONS[arguments.name]
     if "{" not in ablation.selectors:
         return str(arguments.selectors or ablation.selectors)
-    classes = shared.pop("classes").split("+") if "classes" in shared else data.classes
+    if "classes" not in shared:
+        return ablation.labels(data.classes)
+    text = shared.pop("classes")
+    classes = [name.strip() for name in text.split("+")]
+    if len(classes) != NAMED_CLASSES or len(set(classes)) < NAMED_CLASSES:
+        raise BenchmarkError(
+            f"--classes of this ablation must be three different classes joined by +, not {text!r}."
+        )
     return ablation.labels(classes)
 
 
@@ -323,6 +334,18 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
             raise BenchmarkError(f"--{option} must be at least {smallest}, not {value}.")
     if not 0 <= (arguments.noise or 0.0) <= 1:
         raise BenchmarkError(f"--noise must be from 0 to 1, not {arguments.noise}.")
+
+
+def _check_recipe(arguments: argparse.Namespace, network: TaskNetwork) -> None:
+    """A logistic regression depends neither on steps nor on where it starts."""
+    if not isinstance(network, PooledHead):
+        return
+    for name in ("epochs", "batch_size", "learning_rate", "warm_start"):
+        if getattr(arguments, name):
+            raise BenchmarkError(
+                f"--{name.replace('_', '-')} has no effect on a head for {network.manifest.task}, "
+                "which is a logistic regression; leave it out, or use --training full."
+            )
 
 
 def _check_opinions(curves: Sequence[Curve], network: str, task: str) -> None:

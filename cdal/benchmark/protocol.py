@@ -166,8 +166,11 @@ def open_for_protocol(path: Path, wanted: str, unlabelled: str) -> tuple[str, Da
             f"{path} is not one of the paper's data sets, which contain {needed}. To follow the "
             "protocol of one of them with other images, name it: --protocol paper:cifar-10."
         )
-    if found is not None and name in ("", found):
-        return found, open_standard_set(path, found)
-    if found is not None and PROTOCOLS[name].layout == found:
-        return name, open_standard_set(path, found)
+    if found is not None and (name in ("", found) or PROTOCOLS[name].layout == found):
+        if unlabelled == "background":
+            raise BenchmarkError(
+                f"--unlabelled has no effect: nothing is learnt from {found}'s pixels without a "
+                "class."
+            )
+        return name or found, open_standard_set(path, found)
     return name, open_data_set(path, PROTOCOLS[name].task, unlabelled)

@@ -11,6 +11,9 @@ from cdal.benchmark.ablations import ABLATIONS, DEFAULT_SELECTORS
 from cdal.benchmark.paper_figures import FIGURES
 from cdal.selectors import SELECTORS
 
+_VARYING = [name for name, entry in ABLATIONS.items() if entry.option is not None]
+"""Ablations of several runs, whose values and curves can be chosen."""
+
 
 def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command."""
@@ -28,7 +31,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments, and the subcommands ``ablation`` and ``report``."""
+    """Declare the arguments, and the subcommands ``ablation``, ``figure`` and ``report``."""
     _add_simulation(parser.add_argument)
     _add_method(parser.add_argument)
     commands = parser.add_subparsers(dest="benchmark_command", metavar="COMMAND")
@@ -41,11 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ablation.add_argument(
         "--values",
         metavar="LIST",
-        help="values of what varies, comma-separated: 0,10,20; default: those of the ablation",
+        help=f"{', '.join(_VARYING)}: values of what varies, comma-separated, such as 0,10,20; "
+        "default: those of the ablation",
     )
 
     def add(*names: str, **settings: Any) -> None:
         # No defaults: they would replace what is given before the subcommand.
+        if "--selectors" in names:
+            settings["help"] = (
+                f"{', '.join(_VARYING)}: the curves, as without an ablation; default: "
+                f"{ABLATIONS[_VARYING[0]].selectors}"
+            )
         ablation.add_argument(*names, **{**settings, "default": argparse.SUPPRESS})
 
     _add_simulation(add)
@@ -121,7 +130,13 @@ def _add_simulation(add: Callable[..., Any]) -> None:
         help="detection and segmentation with a head: the network sees images in overlapping tiles "
         "of this side, in pixels of the image, and not as a whole",
     )
-    add("--epochs", type=int, metavar="N", help="epochs per training; default: by number of images")
+    add(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="epochs per training; default: by number of images. Heads for classification have "
+        "neither epochs nor the following three",
+    )
     add("--batch-size", type=int, metavar="N", help="images per training step")
     add("--learning-rate", type=float, metavar="R", help="peak learning rate")
     add(
@@ -151,7 +166,8 @@ def _add_simulation(add: Callable[..., Any]) -> None:
         "--protocol",
         metavar="paper[:NAME]",
         help="use the paper's amounts, network and epochs, and its method to the letter; data in "
-        "their published layouts, or name the data set",
+        "their published layouts, or name the protocol: cifar-10, cifar-100, voc, cityscapes, "
+        "cityscapes-cereals, cityscapes-rbal, bdd100k or camvid",
     )
     add(
         "--repaired",
@@ -162,21 +178,51 @@ def _add_simulation(add: Callable[..., Any]) -> None:
 
 
 def _add_method(add: Callable[..., Any]) -> None:
-    add("--reward", metavar="PARTS", help="cdal-rl: cd, vr and sr joined by +")
-    add("--alpha", metavar="A", help="cdal-rl: the weight of cd")
-    add("--scale", metavar="L", help="cdal-rl: λ of Eq. 5, in regions of a class")
+    add(
+        "--reward",
+        metavar="PARTS",
+        help="cdal-rl: spread, coverage, cd, vr and sr joined by +, or paper; default: spread",
+    )
+    add(
+        "--alpha",
+        metavar="A",
+        help="cdal-rl: the weight of spread, coverage and cd against vr and sr; default: 0.75",
+    )
+    add(
+        "--scale",
+        metavar="L",
+        help="cdal-rl: λ of Eq. 5, in regions of a class; default: what an even distribution over "
+        "the classes would give",
+    )
     add(
         "--sums",
         metavar="KIND",
-        help="cdal-rl: parts of the reward on a common scale or as published: normalised or raw",
+        help="cdal-rl: parts of the reward on a common scale or as published: normalised or raw; "
+        "default: normalised",
     )
-    add("--policy", metavar="WHEN", help="cdal-rl: each (trained in every round) or once")
     add(
-        "--weights", metavar="KIND", help="weights of regions in class mixtures: entropy or uniform"
+        "--policy",
+        metavar="WHEN",
+        help="cdal-rl: each (trained in every round) or once; or its kind: plackett-luce or paper; "
+        "default: each, plackett-luce",
+    )
+    add(
+        "--weights",
+        metavar="KIND",
+        help="weights of regions in class mixtures: entropy or uniform; default: entropy",
     )
     add("--classes", metavar="NAMES", help="class mixtures of these classes only, joined by +")
-    add("--region", metavar="KIND", help="one mixture per class, or per image: class or image")
-    add("--missing", metavar="KIND", help="a class only one of two images has: uniform or skip")
+    add(
+        "--region",
+        metavar="KIND",
+        help="one mixture per class, or per image: class or image; default: image for "
+        "classification, otherwise class",
+    )
+    add(
+        "--missing",
+        metavar="KIND",
+        help="a class that only one of two images has: uniform or skip; default: uniform",
+    )
     add("--confidence", metavar="P", help="minimum confidence of a box; default: 0.05")
     add(
         "--background",
@@ -201,7 +247,7 @@ def _add_method(add: Callable[..., Any]) -> None:
         type=float,
         metavar="P",
         help="share of wrong labels: the class of an image or a box; in a mask, all pixels of a "
-        "class",
+        "class; with CIFAR-100's classes, another one of the same super-class",
     )
     add(
         "--unlabelled",

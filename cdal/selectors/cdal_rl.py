@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +100,8 @@ class CDALRL:
             raise ValueError(f"policy must be one of {', '.join(_EPOCHS)}, not {self.policy!r}")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must be from 0 to 1, not {self.alpha}")
-        if self.scale is not None and not self.scale > 0:
-            raise ValueError(f"scale must be positive, not {self.scale}")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ValueError(f"scale must be positive and finite, not {self.scale}")
         for option in ("cells", "epochs", "episodes", "window"):
             value = getattr(self, option)
             if value is not None and value < 1:

@@ -97,6 +97,8 @@ def test_shared_options_reach_those_that_have_them_and_say_nothing() -> None:
         ("", {}, "at least one selector"),
         ("random,random", {}, "random is named twice"),
         ("random", {"alpha": "0.5"}, "--alpha has no effect on random"),
+        ("cdal-rl:reward=cd+vr", {"scale": "9"}, "--scale has no effect .* cdal-rl:reward="),
+        ("cdal-rl", {"sums": "raw"}, "--sums has no effect on cdal-rl"),
         ("cdal-cs:missing", {}, "must be name=value, not 'missing'"),
         ("cdal-cs:weights=no", {}, "weights of cdal-cs:weights=no must be entropy or uniform"),
         ("cdal-cs:classes=car+boat", {}, "'boat' is not one of them"),
@@ -107,6 +109,23 @@ def test_shared_options_reach_those_that_have_them_and_say_nothing() -> None:
 def test_wrong_curves_are_refused(text: str, shared: dict[str, str], message: str) -> None:
     with pytest.raises(BenchmarkError, match=message):
         read_curves(text, shared, "segmentation", CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("cdal-rl:reward=cd+sr", "scale"),
+        ("cdal-rl:reward=cd", "sums"),
+        ("cdal-rl:policy=paper", "sums"),
+        ("cdal-rl:reward=paper", "sums"),
+    ],
+)
+def test_options_of_parts_of_the_reward_apply_to_those_that_have_them(
+    text: str, option: str
+) -> None:
+    value = {"scale": "9", "sums": "raw"}[option]
+    (read,) = read_curves(text, {option: value}, "segmentation", CLASSES)
+    assert read.options[option] == value
 
 
 def test_opinions_of_classes_that_do_not_exclude_each_other_are_refused() -> None:

@@ -324,7 +324,7 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
 
     monkeypatch.setattr(LoadedFeatures, "read", classmethod(watched))
     out, data = str(tmp_path), str(scenes("classification"))
-    size = ("--initial", "3", "--step", "1", "--until", "3", "--seeds", "1", "--epochs", "1")
+    size = ("--initial", "3", "--step", "1", "--until", "3", "--seeds", "1")
     network = ("--image-size", "32", "--device", "cpu")
     given = ["benchmark", "ablation", "biased-initial", "--dataset", data, "--out", out]
     assert main([*given, *size, *network]) == 0

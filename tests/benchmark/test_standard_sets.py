@@ -126,6 +126,8 @@ def test_a_protocol_is_found_by_the_layout_or_named(tmp_path: Path) -> None:
     one = tmp_path / "VOCdevkit" / "VOC2007"
     name, data = open_for_protocol(one, "paper:voc", "ignore")
     assert (name, len(data.pool), len(data.test)) == ("voc", 2, 1)
+    with pytest.raises(BenchmarkError, match="--unlabelled has no effect"):
+        open_for_protocol(tmp_path, "paper", "background")
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cdal.benchmark.protocol import PROTOCOLS, PUBLISHED
+
 # Derived from the other settings, or given in another form.
 _NOT_TYPED = (
     "images", "budgets", "pretrained", "options", "selectors", "protocol", "unlabelled",
@@ -35,11 +37,23 @@ def _options(settings: Mapping[str, Any]) -> Iterator[str]:
     if settings.get("first_round", "random") != "random":
         yield from ("--first-round", settings["first_round"])
     typed = {name: value for name, value in settings.items() if name not in _NOT_TYPED}
+    implied = _implied(settings)
     for name, value in {**typed, **settings.get("options", {})}.items():
+        if implied.get(name) == value:
+            continue
         if value is True:
             yield _option(name)
         elif value is not None and value is not False and value != 0:
             yield from (_option(name), str(value))
+
+
+def _implied(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a protocol implies, and what might have no effect if it were typed."""
+    protocol = PROTOCOLS.get(settings.get("protocol") or "")
+    if protocol is None:
+        return {}
+    method = {} if settings.get("repaired") else PUBLISHED[protocol.task]
+    return {**method, "epochs": protocol.epochs}
 
 
 def _option(name: str) -> str:
