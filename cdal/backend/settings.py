@@ -43,6 +43,11 @@ LEAST_RESERVE = 30
 """Even fast annotators do not label more images than this while the queue is being refilled."""
 
 
+MOST_OF_OPTION = {"cells": 2048, "episodes": 50, "epochs": 10_000, "window": 4096}
+"""The largest values of selectors' options in a project: more would take all memory, or days, from
+other projects. The command line and the benchmark have no such limits."""
+
+
 # As timm names its networks; whether there is one of this name is checked where it is stored.
 _BACKBONE = re.compile(r"timm:[a-z0-9_]{1,60}(\.[a-z0-9_]{1,60})?")
 
@@ -287,10 +292,16 @@ class ProjectSettings(BaseModel):
     @model_validator(mode="after")
     def _check_names(self) -> ProjectSettings:
         try:
-            make_selector(self.selector, self.selector_options)
+            selector = make_selector(self.selector, self.selector_options)
         except OptionError as error:
             problem = one_line(str(error), LONGEST_PROBLEM)
             raise ValueError(f'Setting "selector_options": {problem}.') from error
+        for option, most in MOST_OF_OPTION.items():
+            if (getattr(selector, option, None) or 0) > most:
+                raise ValueError(
+                    f'Setting "selector_options": option "{option}" of {self.selector} must be at '
+                    f"most {most}."
+                )
         # The selector reads and writes the policy at this path, wherever it is.
         if "weights" in self.selector_options:
             raise ValueError(
@@ -346,6 +357,15 @@ class ProjectSettings(BaseModel):
         Raises:
             SettingsError: a setting is unknown or has an impossible value.
         """
+        try:
+            return cls._parse(extra_params)
+        except RecursionError:
+            raise SettingsError(
+                'The extra params are nested too deeply; they must be such as {"budget": 50}.'
+            ) from None
+
+    @classmethod
+    def _parse(cls, extra_params: object) -> ProjectSettings:
         typed = read_typed(extra_params)
         try:
             return cls.model_validate(typed)

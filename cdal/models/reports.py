@@ -15,9 +15,9 @@ class ClassScore:
 
     Attributes:
         count: the number of images, pixels or boxes of that class.
-        score: for classification the share that is recognised, or, if classes are
-            independent, the F1 score; for segmentation the intersection
-            over union, for detection the average precision at 0.5; None if there are none.
+        score: for classification the share that is recognised, or, if classes are independent, the
+            F1 score; for segmentation the intersection over union; for detection the average
+            precision at 0.5. None if there are none.
     """
 
     count: int
@@ -32,10 +32,10 @@ class Metrics:
         main_name: the key in ``values`` by which networks are compared; higher is better.
         values: by name. For classification: "accuracy", "macro_accuracy" (the mean over the
             classes that have images) and "loss" (cross entropy, nats). For multi-label
-            classification: "macro_f1", "map" and "loss", means over the classes that images have,
-            and summed over the classes. For segmentation: the same
-            per pixel, and "miou", the mean intersection over union of the classes that have pixels.
-            For detection: "map_50" and "map", see ``AveragePrecision``.
+            classification: "macro_f1" and "map" (means over the classes that images have) and
+            "loss" (binary cross entropy, nats, summed over the classes). For segmentation: those
+            of classification, per pixel, and "miou", the mean intersection over union of the
+            classes that have pixels. For detection: "map_50" and "map", see ``AveragePrecision``.
         per_class: by class name.
         confusion: the number of images, pixels or boxes whose class is the row's and that were
             predicted as the column's; for detection, the last column counts missed objects. Empty

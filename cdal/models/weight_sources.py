@@ -162,7 +162,8 @@ def _download(address: str, file: Path, sources: WeightSources) -> None:
         if published is not None and not digest.hexdigest().startswith(published[1]):
             raise ValueError("its checksum is not the published one")
         unfinished.flush()
-        kept = Path(unfinished.name).with_suffix(".complete")
+        # A name of its own, or what a killed process left here would be in the way for ever.
+        kept = Path(f"{unfinished.name}.complete")
         os.link(unfinished.name, kept)
     put_in_place(kept, file)
 

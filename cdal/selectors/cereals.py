@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,7 +28,7 @@ class Cereals(RankingSelector):
         weight: the exponent of the cost; 0 leaves it out, as in the paper's mode without costs.
 
     Raises:
-        ValueError: ``weight`` is negative.
+        ValueError: ``weight`` is negative or infinite.
     """
 
     name: ClassVar[str] = "cereals"
@@ -35,8 +36,8 @@ class Cereals(RankingSelector):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0:
-            raise ValueError(f"weight must be at least 0, not {self.weight}")
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight must be at least 0 and finite, not {self.weight}")
 
     def scores(self, pool: Pool) -> tuple[Tensor, Tensor]:
         known = pool.need("uncertainties", self.name).double()

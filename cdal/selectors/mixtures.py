@@ -97,7 +97,8 @@ def mixtures_of_boxes(
 
     Args:
         boxes: for each of N images the class probabilities of its K boxes, (K, C), where K may be
-            0. Rows are normalised, so a background column may simply be dropped.
+            0. Rows are normalised, so a background column may simply be dropped; a row of zeros
+            counts as the uniform distribution.
         weights: the regions' weights.
         region: one mixture per pseudo-label, or one per image.
         classes: only regions of these pseudo-labels count; None for all.
@@ -197,8 +198,7 @@ def _of_vectors(
     """Compute Eq. 1 of N images from all their regions' vectors, (M, C), and their images, (M,)."""
     c = probabilities.shape[1]
     kept = _kept(classes, c, probabilities.device)
-    p = probabilities.double()
-    p = p / p.sum(1, keepdim=True)
+    p = distributions_of(probabilities.double())
     label = p.argmax(1)
     weight = _weight(torch.special.entr(p).sum(1), weights) * kept[label]
     rows = c if region == "class" else 1
@@ -206,6 +206,15 @@ def _of_vectors(
     sums.index_add_(0, images * rows + label % rows, p * weight[:, None])
     counts = torch.bincount(images * c + label, minlength=n * c).view(n, c)
     return _normalised(sums.view(n, rows, c), counts, kept, region)
+
+
+def distributions_of(vectors: Tensor) -> Tensor:
+    """Divide vectors (M, C) by their sums; the uniform distribution where the sum is 0.
+
+    A detector may be so sure that a box is background that nothing is left for the other classes.
+    """
+    total = vectors.sum(1, keepdim=True)
+    return torch.where(total > 0, vectors / total, 1 / vectors.shape[1])
 
 
 def _weight(nats: Tensor, weights: Weights) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from cdal.selectors.mixtures import (
     ClassMixtures,
     Region,
+    distributions_of,
     mixtures_of_boxes,
     mixtures_of_logits,
     mixtures_of_vectors,
@@ -88,7 +89,7 @@ def _of_boxes(boxes: Tensor) -> RegionMeans:
     if len(boxes) == 0:
         uniform = boxes.new_full((1, boxes.shape[1]), 1 / boxes.shape[1])
         return RegionMeans(uniform, boxes.new_zeros((1, 3)))
-    p = boxes / boxes.sum(1, keepdim=True)
+    p = distributions_of(boxes)
     return RegionMeans(p.mean(0, keepdim=True), uncertainties_of(p).mean(0, keepdim=True).float())
 
 

@@ -186,12 +186,12 @@ class SemanticReward:
 
 
 class Reward:
-    """R = α Rcd + (1 − α)(Rvr + Rsr), or the sum of the requested parts.
+    """R = α (spread + coverage + Rcd) + (1 − α)(Rvr + Rsr), of the requested parts.
 
     Args:
         pool: with ``features`` for "vr" and ``region_counts`` for "sr".
-        parts: any of "cd", "vr", "sr", at least one.
-        alpha: the weight of Rcd, in [0, 1]; 0.75 in the paper.
+        parts: any of ``PARTS``, at least one.
+        alpha: the weight of "spread", "coverage" and "cd", in [0, 1]; 0.75 in the paper.
         embedding: of the whole pool.
         scale: λ of "sr", in regions; None for the share of an even distribution.
         sums: whether "cd", "vr" and "sr" have a common scale, or are as published.

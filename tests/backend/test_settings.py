@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from typing import Any
 
 import pytest
@@ -144,6 +146,30 @@ def test_settings_that_contradict_the_training_are_refused(
 def test_what_cannot_see_tiles_is_refused(typed: dict[str, Any], other: str) -> None:
     with pytest.raises(SettingsError, match=other):
         ProjectSettings.parse({"tile": 480, **typed})
+
+
+@pytest.mark.parametrize("option", ["cells", "episodes", "epochs", "window"])
+def test_a_selector_option_may_not_take_all_memory_or_time(option: str) -> None:
+    for value in (10**9, "100000"):
+        typed = {"selector": "cdal-rl", "selector_options": {option: value}}
+        with pytest.raises(SettingsError, match=f'"{option}" of cdal-rl must be at most'):
+            ProjectSettings.parse(typed)
+
+
+def test_a_selector_option_is_a_number_that_json_can_hold() -> None:
+    text = '{"selector": "cdal-rl", "selector_options": {"scale": 1e999}}'
+    with pytest.raises(SettingsError, match="scale must be positive and finite"):
+        ProjectSettings.parse(text)
+
+
+def test_settings_of_any_depth_are_refused_in_a_sentence() -> None:
+    """Around the depth that Python can follow, any step may be the one too many."""
+    limit = sys.getrecursionlimit()
+    for depth in (*range(limit - 150, limit + 10, 3), 100 * limit):
+        nested = functools.reduce(lambda inner, _: {"a": inner}, range(depth), 1)
+        for typed in ({"selector_options": nested}, '{"budget": ' + "[" * depth):
+            with pytest.raises(SettingsError):
+                ProjectSettings.parse(typed)
 
 
 def test_a_selector_option_may_not_name_a_file() -> None:

@@ -75,6 +75,19 @@ def missing(request: BaseHTTPRequestHandler) -> None:
     request.send_error(404)
 
 
+def test_what_a_killed_download_left_is_not_in_the_way(host: Host, tmp_path: Path) -> None:
+    def killed(kept: Path, file: Path) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(weight_sources, "put_in_place", killed)
+        with pytest.raises(KeyboardInterrupt):
+            download(host.url, tmp_path / "a.safetensors", SOURCES)
+    assert list(tmp_path.iterdir())
+    download(host.url, tmp_path / "a.safetensors", SOURCES)
+    assert (tmp_path / "a.safetensors").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", f"resnet-{DIGEST}.pth"])
 def test_a_whole_file_is_kept(host: Host, tmp_path: Path, name: str) -> None:
     download(host.url, tmp_path / "folder" / name, SOURCES)

@@ -7,6 +7,7 @@ from support.equations import eq1
 
 from cdal.selectors import (
     ClassMixtures,
+    means_of_regions,
     mixtures_of_boxes,
     mixtures_of_logits,
     mixtures_of_probabilities,
@@ -117,6 +118,16 @@ def test_an_image_without_boxes_has_nothing():
 def test_boxes_without_their_background_column_are_normalised():
     found = mixtures_of_boxes([torch.tensor([[0.3, 0.1]])])
     np.testing.assert_allclose(found.mixtures[0, 0], [0.75, 0.25], atol=1e-6)
+
+
+def test_a_box_without_any_class_counts_as_the_uniform_distribution():
+    """Its background may take all of the probability that float32 can hold."""
+    boxes = [torch.tensor([[0.0, 0.0], [0.3, 0.1]])]
+    found = mixtures_of_boxes(boxes, weights="uniform", region="image")
+    np.testing.assert_allclose(found.mixtures[0, 0], [0.625, 0.375], atol=1e-6)
+    means = means_of_regions(boxes)
+    np.testing.assert_allclose(means.probabilities[0], [0.625, 0.375], atol=1e-6)
+    assert means.uncertainties.isfinite().all()
 
 
 def test_boxes_of_no_image_are_refused():

@@ -147,7 +147,7 @@ class LabelStudioClient:
             model_version=project.model_version or "",
             sampling=str(project.sampling or ""),
             skip_queue=project.skip_queue,
-            created_at=project.created_at,
+            created_at=moment_of(project.created_at),
         )
 
     def ml_backends(self) -> list[MLBackendInfo]:
@@ -320,8 +320,7 @@ class LabelStudioClient:
         if len(found) != 1:
             raise LabelStudioError(
                 "Label Studio lists no backend or several for this project, so it is not clear "
-                "which "
-                "one this is; change the settings on its Model page."
+                "which one this is; change the settings on its Model page."
             )
         backend = found[0]
         login: dict[str, Any] = {}

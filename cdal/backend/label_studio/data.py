@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ProjectInfo:
-    """A project in Label Studio."""
+    """A project in Label Studio; `created_at` is in UTC, as the store keeps times."""
 
     title: str
     labeling_config: str
@@ -96,6 +96,11 @@ def moment_of(time: object) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return moment if moment.year in _YEARS else None  # one can still be added to it
+
+
+def unix_second(moment: datetime) -> int:
+    """The second of a time in UTC, as Label Studio's "ID.createdAt" has it."""
+    return int(moment.replace(tzinfo=UTC).timestamp())
 
 
 def stamp(time: datetime) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException
 
 from cdal.backend.config import ServerConfig, server_config
-from cdal.backend.errors import ActionError, RefusedError
+from cdal.backend.errors import ActionError, ConfigError, RefusedError
 from cdal.backend.logs import never_show, set_up_logging
 from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.reports.health import Readiness
@@ -52,8 +52,10 @@ def create_app(config: ServerConfig | None = None) -> Flask:
 
 
 def _answer_errors(app: Flask) -> None:
+    # A configuration that an earlier version of the backend stored may be refused by this one.
+    @app.errorhandler(ConfigError)
     @app.errorhandler(RefusedError)
-    def refuse(error: RefusedError) -> Response:
+    def refuse(error: RefusedError | ConfigError) -> Response:
         answer = jsonify(error=str(error))
         # Label Studio shows the status line and ignores the body.
         answer.status = f"400 {status_text(str(error))}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Literal
 
 from flask import Blueprint, Response, g, jsonify, redirect, request, url_for
@@ -13,6 +12,7 @@ from sqlalchemy import select
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from cdal.backend.errors import ConfigError, RefusedError
+from cdal.backend.label_studio.data import moment_of, unix_second
 from cdal.backend.label_studio.webhook import HEADER, REFUSED, may_hint
 from cdal.backend.logs import set_log_context
 from cdal.backend.project_config import ProjectConfig
@@ -282,8 +282,5 @@ def _may_hint(project: Project, event: str) -> bool:
 
 def _uid(project: dict[str, Any]) -> str | None:
     """Label Studio's "ID.createdAt" of the project in an event."""
-    try:
-        created = datetime.fromisoformat(str(project.get("created_at")))
-    except ValueError:
-        return None
-    return f"{project['id']}.{int(created.timestamp())}"
+    created = moment_of(project.get("created_at"))
+    return None if created is None else f"{project['id']}.{unix_second(created)}"

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from cdal.backend.addresses import is_servers, resolve, server_address
 from cdal.backend.errors import ConfigError, LabelStudioError, RefusedError
 from cdal.backend.label_studio.client import LabelStudioClient
-from cdal.backend.label_studio.data import ProjectInfo
+from cdal.backend.label_studio.data import ProjectInfo, unix_second
 from cdal.backend.logs import never_show
 from cdal.backend.loop.connection import SET_UP
 from cdal.backend.project_config import ProjectConfig
@@ -237,7 +237,7 @@ def _check_host(url: str) -> None:
 def _check_age(uid: str, info: ProjectInfo) -> None:
     """Refuse a project whose time of creation is not the one in its name."""
     _, _, created = uid.partition(".")
-    if info.created_at is not None and int(created) != int(info.created_at.timestamp()):
+    if info.created_at is not None and int(created) != unix_second(info.created_at):
         raise RefusedError(
             f"Project {uid.partition('.')[0]} of Label Studio was not created at the time that the "
             'field "project" says.'

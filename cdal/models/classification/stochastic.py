@@ -90,8 +90,8 @@ class Committee:
             if stop():
                 raise Stopped
             drawn = torch.randint(len(labels), (len(labels),), generator=generator)
-            counts = torch.ones(len(network.classes))
-            heads.append(fit_logistic(vectors[drawn], labels[drawn], counts, stop=stop))
+            weights = torch.ones(len(network.classes))
+            heads.append(fit_logistic(vectors[drawn], labels[drawn], weights, stop=stop))
         return cls(
             torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])
         )

@@ -226,6 +226,24 @@ def test_a_webhook_of_a_namesake_on_another_server_is_ignored(connected: FlaskCl
     assert connected.post("/webhook", json=sent).get_json()["status"] == "accepted"
 
 
+@pytest.mark.parametrize("created", ["0001-01-01T00:00:00", "9999-12-31T23:59:59", "x", 5, []])
+def test_a_webhook_with_a_strange_time_is_only_a_hint(connected: FlaskClient, created: Any) -> None:
+    sent = {"action": "TASKS_CREATED", "project": {"id": 12, "created_at": created}}
+    assert connected.post("/webhook", json=sent).status_code == 200
+
+
+def test_a_stored_configuration_that_cannot_be_served_any_more_is_explained(
+    browser: FlaskClient,
+) -> None:
+    """As after an upgrade: a version may refuse what an earlier one has stored."""
+    services = services_of(browser)
+    project = add_project(services, extra_params={"gone": 1}, queue_version="CDAL 1.1")
+    add_round(services, project, [1], queue_version="CDAL 1.1")
+    answer = browser.post("/predict", json={"project": UID, "tasks": [{"id": 1}]})
+    assert answer.status_code == 400
+    assert '"gone"' in answer.get_json()["error"]
+
+
 def test_versions_are_the_queue_versions_newest_first(connected: FlaskClient) -> None:
     assert connected.get("/versions").get_json() == {"versions": []}
     services = services_of(connected)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -360,32 +362,39 @@ def test_where_it_calls_from_is_kept_without_another_look(
     assert jobs_of(services) == [("sync", "done")]
 
 
-@pytest.fixture
-def strange_server() -> Iterator[str]:
-    """A web server that is not Label Studio: it answers everything with a page."""
+@contextmanager
+def answering(headers: Mapping[str, str], body: bytes = b"", status: int = 200) -> Iterator[str]:
+    """A web server that answers everything with this."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(b"<html>hello</html>")
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
-def test_a_server_that_is_not_label_studio(strange_server: str) -> None:
-    with pytest.raises(LabelStudioError) as caught:
-        LabelStudioClient(strange_server, "token", 1, retries=0).read_project()
+def test_a_server_that_is_not_label_studio() -> None:
+    with (
+        answering({"Content-Type": "text/html"}, b"<html>hello</html>") as url,
+        closing(LabelStudioClient(url, "f" * 40, 1, retries=0)) as client,
+        pytest.raises(LabelStudioError) as caught,
+    ):
+        client.read_project()
     assert (
         str(caught.value)
         == "The server that answered the request to read the project is not Label Studio."
@@ -442,6 +451,14 @@ def test_a_project_of_another_age_is_refused(
     )
 
 
+def test_a_time_of_creation_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
+    """A caller may have named any server, and what that says must end in no internal error."""
+    services = make_services(tmp_path, LABEL_STUDIO_URL=None, LABEL_STUDIO_API_KEY=None)
+    body = json.dumps({"id": 12, "title": "x", "created_at": "0001-01-01T00:00:00"}).encode()
+    with answering({"Content-Type": "application/json"}, body) as url:
+        assert connect(services, request(hostname=url, access_token="f" * 40)).uid == UID
+
+
 @pytest.mark.parametrize(
     "hostname",
     [
@@ -484,31 +501,14 @@ def test_answers_of_a_server_named_by_a_caller_are_not_passed_on(
         connect(services, request(hostname="http://127.0.0.1:8080"))
 
 
-@pytest.fixture
-def redirecting_server(strange_server: str) -> Iterator[str]:
-    """A web server that redirects every request to another host."""
-
-    class Elsewhere(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(302)
-            self.send_header("Location", strange_server.replace("127.0.0.1", "localhost"))
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_redirects_to_another_server_are_not_followed(redirecting_server: str) -> None:
-    with pytest.raises(LabelStudioError) as caught:
-        LabelStudioClient(redirecting_server, "token", 1, retries=0).read_project()
+def test_redirects_to_another_server_are_not_followed() -> None:
+    with (
+        answering({"Content-Type": "text/html"}, b"<html>hello</html>") as elsewhere,
+        answering({"Location": elsewhere.replace("127.0.0.1", "localhost")}, status=302) as url,
+        closing(LabelStudioClient(url, "f" * 40, 1, retries=0)) as client,
+        pytest.raises(LabelStudioError) as caught,
+    ):
+        client.read_project()
     assert str(caught.value) == (
         "Label Studio did not answer the request to read the project: it redirects to "
         "an address that is not its own"

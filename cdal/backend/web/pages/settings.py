@@ -118,7 +118,7 @@ def _read(text: str, info: FieldInfo) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

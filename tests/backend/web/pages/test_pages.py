@@ -322,6 +322,12 @@ def test_wrong_settings_are_explained_beside_their_fields(pooled: FlaskClient) -
     assert body.count('aria-invalid="true"') == 1
 
 
+def test_settings_that_are_nested_too_deeply_are_refused(pooled: FlaskClient) -> None:
+    answer = pooled.post("/projects/1/settings", data={"classes": "[" * 5000})
+    assert answer.status_code == 400
+    assert "Nothing was changed" in answer.text
+
+
 def test_an_unavailable_thumbnail_is_a_drawing(pooled: FlaskClient) -> None:
     answer = pooled.get("/projects/1/tasks/99/thumbnail")
     assert (answer.status_code, answer.content_type) == (404, "image/svg+xml")
