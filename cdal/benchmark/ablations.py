@@ -86,8 +86,10 @@ DEFAULT_SELECTORS = "random,entropy,core-set,cdal-cs,cdal-rl"
 _RIVALS = "random,core-set,cdal-cs,cdal-rl"
 _MANY_CLASSES = 100
 """From so many on, as many classes are left out as in the paper, which has CIFAR-100."""
+_OF_IMAGES = ("vgg16_bn", "resnet18", "mobilenet_v3_small")
 _NETWORKS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("vgg16_bn", "resnet18", "mobilenet_v3_small"),
+    "classification": _OF_IMAGES,
+    "multilabel": _OF_IMAGES,
     "segmentation": ("drn_d_22", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"),
     "detection": ("ssd300_vgg16", "ssdlite320_mobilenet_v3_large"),
 }

@@ -56,8 +56,7 @@ class LoadedRegions(LoadedImages):
     Args:
         images: with masks.
         grid: of G cells.
-        annotated: number of classes that annotators label.
-        classes: of the network.
+        classes: number of the network's classes.
     """
 
     def __init__(self, images: LoadedImages, grid: Grid, classes: int) -> None:

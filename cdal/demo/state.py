@@ -79,8 +79,10 @@ class State:
             return None
         try:
             state = cls(**json.loads(file.read_text()))
-        except TypeError:
-            raise DemoError(f"{folder} contains a demo of another version. {CLEAN}") from None
+        except (TypeError, ValueError):
+            raise DemoError(
+                f"{folder} contains a demo of another version, or a damaged one. {CLEAN}"
+            ) from None
         if state.source != source:
             raise DemoError(f"{folder} contains a demo with other images ({state.source}). {CLEAN}")
         if task not in (None, state.task):

@@ -50,7 +50,7 @@ def test_as_many_classes_are_left_out_as_the_paper_does_where_there_are_a_hundre
     assert ABLATIONS["biased-initial"].values("classification", 10) == ("0", "1", "2")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", sorted({*TASKS, *ARCHITECTURES}))
 def test_networks_are_those_of_the_task(task: str) -> None:
     values = ABLATIONS["network"].values(task, 10)
     assert len(values) > 1

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from cdal.benchmark.report.formatting import duration, probability
+from cdal.benchmark.report.formatting import (
+    class_metric_name,
+    duration,
+    metric_name,
+    probability,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,3 +31,11 @@ def test_probability(p: float | None, text: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_names_of_metrics() -> None:
+    assert (metric_name("macro_f1"), class_metric_name("macro_f1")) == ("macro F1", "F1")
+    assert (metric_name("accuracy"), class_metric_name("accuracy")) == (
+        "accuracy",
+        "share recognised",
+    )

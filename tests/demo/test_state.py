@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,8 @@ def test_other_settings_than_the_existing_demos(tmp_path: Path) -> None:
         State.load(tmp_path, "drawn", None, selector="random")
 
 
-def test_the_state_of_another_version_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "state.json").write_text(json.dumps({"token": "t", "budget": 10}))
+@pytest.mark.parametrize("content", ['{"token": "t", "budget": 10}', '{"token": "t', "", "[]"])
+def test_a_state_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "state.json").write_text(content)
     with pytest.raises(DemoError, match="a demo of another version"):
         State.load(tmp_path, "drawn", None)

@@ -45,15 +45,24 @@ def duration(seconds: float) -> str:
 
 def metric_name(name: str) -> str:
     """A metric's usual name."""
-    known = {"miou": "mIoU", "map_50": "mAP at IoU 0.5", "map_voc2007": "VOC 2007 mAP"}
+    known = {
+        "miou": "mIoU",
+        "macro_f1": "macro F1",
+        "map_50": "mAP at IoU 0.5",
+        "map_voc2007": "VOC 2007 mAP",
+    }
     return known.get(name, name.replace("_", " "))
 
 
 def class_metric_name(name: str) -> str:
     """The usual name of the score of one class, by the name of the main metric."""
-    return {"miou": "IoU", "map_50": "AP at IoU 0.5", "map_voc2007": "VOC 2007 AP"}.get(
-        name, "share recognised"
-    )
+    known = {
+        "miou": "IoU",
+        "macro_f1": "F1",
+        "map_50": "AP at IoU 0.5",
+        "map_voc2007": "VOC 2007 AP",
+    }
+    return known.get(name, "share recognised")
 
 
 def seeds(count: int) -> str:
