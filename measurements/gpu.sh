@@ -64,10 +64,11 @@ if [ "$device" = cpu ]; then
 fi
 
 # The whole suite's fixtures need Label Studio, those of these folders do not; nor do they need
-# pytest-timeout, for which the project's settings have a value.
+# pytest-timeout, for which the project's settings have a value. Other files may need hypothesis.
 gpu_tests() {
+    files=$(grep -rl --include="test_*.py" "mark\.gpu" "$1")
     timeout 90 "$python" -m pytest -q -p no:cacheprovider -o addopts=--import-mode=importlib \
-        -W ignore::pytest.PytestConfigWarning --confcutdir="$1" -m gpu "$1"
+        -W ignore::pytest.PytestConfigWarning --confcutdir="$1" -m gpu $files
 }
 # The amounts are several words: unquoted.
 part tests gpu_tests tests/selectors
