@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scoring import copies
@@ -40,6 +40,9 @@ from cdal.datasets import open_images
 from cdal.mixture_kind import MixtureKind
 from cdal.models import TaskNetwork, WeightSources, make_network
 from cdal.models.feature_store import FeatureStore
+
+if TYPE_CHECKING:
+    from cdal.backend.loop.engines.ray import RayEngine
 
 KIND = MixtureKind("class")
 Items = list[tuple[int, object]]
@@ -148,6 +151,14 @@ def half(folder: Path, items: Items, url: str, results: Queue[Measured]) -> None
 
 
 def on_ray(network: TaskNetwork, items: Items, url: str, folder: Path, nodes: int) -> Measured:
+    with ray_engine(folder, url, nodes) as engine:
+        scored = engine.scored(reader_of(url, folder), network, items, KIND, problem)
+        return measured((len(scores) for scores, _ in scored), lambda: processor_of(os.getpid()))
+
+
+@contextmanager
+def ray_engine(folder: Path, url: str, nodes: int = 1) -> Iterator[RayEngine]:
+    """The engine on a cluster of nodes of this machine, each with two cores."""
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     import ray
     from ray.cluster_utils import Cluster
@@ -164,9 +175,7 @@ def on_ray(network: TaskNetwork, items: Items, url: str, folder: Path, nodes: in
         config = ServerConfig(
             MODEL_DIR=folder, engine="ray", ray_address=cluster.address, device="cpu"
         )
-        engine = RayEngine(config, WeightSources(), url, "none", None, lambda: None)
-        scored = engine.scored(reader_of(url, folder), network, items, KIND, problem)
-        return measured((len(scores) for scores, _ in scored), lambda: processor_of(os.getpid()))
+        yield RayEngine(config, WeightSources(), url, "none", None, lambda: None)
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--selectors", nargs="+", default=["cdal-cs", "margin"])
     parser.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.1, 0.05])
     parser.add_argument("--labels", nargs="+", type=int, default=[50, 100, 150, 200, 300, 400])
+    parser.add_argument("--epochs", type=int, help="of a head for masks or boxes")
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     images = open_images(options.data)
@@ -58,14 +59,14 @@ def main() -> None:
     test = seen(network, LabelledImages(images, tested))
     print_header(["selector", "scored", *map(str, options.labels), "mean", "against all"])
     everything = [
-        curve(network, pool, test, "random", None, s, options.labels) for s in range(options.seeds)
+        curve(network, pool, test, "random", None, s, options) for s in range(options.seeds)
     ]
     tell("random", "-", everything, everything)
     for selector in options.selectors:
         whole = None
         for share in (None, *options.shares):
             found = [
-                curve(network, pool, test, selector, share, seed, options.labels)
+                curve(network, pool, test, selector, share, seed, options)
                 for seed in range(options.seeds)
             ]
             whole = whole or found
@@ -95,8 +96,9 @@ def seen(network: HeadNetwork, data: LabelledImages) -> LabelledFeatures:
     features: list[ImageFeatures] = []
     targets: list[torch.Tensor] = []
     for start in range(0, len(data), 64):
-        some = [data[row] for row in range(start, min(start + 64, len(data)))]
-        features += network.look([network.prepare(image) for image, _ in some])
+        rows = range(start, min(start + 64, len(data)))
+        some = [network.prepare_example(*data[row]) for row in rows]
+        features += network.look([image for image, _ in some])
         targets += [target for _, target in some]
     return LabelledFeatures(network.extraction, features, targets)
 
@@ -108,20 +110,20 @@ def curve(
     selector: str,
     share: float | None,
     seed: int,
-    labels: Sequence[int],
+    options: argparse.Namespace,
 ) -> list[float]:
     """The accuracy, mIoU or mAP with so many labels."""
     untrained = {name: each.clone() for name, each in network.module.state_dict().items()}
-    labelled = first_images(network, pool, labels[0], seed)
+    labelled = first_images(network, pool, options.labels[0], seed)
     ranked: list[int] = []
     found: list[float] = []
-    for number, budget in enumerate(labels):
+    for number, budget in enumerate(options.labels):
         if number:
             labelled += [row for row in ranked if row not in set(labelled)][
                 : budget - len(labelled)
             ]
         network.module.load_state_dict(untrained)
-        fit(network, pool.take(labelled), None, Recipe(seed=seed))
+        fit(network, pool.take(labelled), None, Recipe(options.epochs, seed=seed))
         found.append(network.evaluate(test).main)
         left = sorted(set(range(len(pool))) - set(labelled))
         sample = left
