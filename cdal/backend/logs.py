@@ -64,7 +64,8 @@ def never_show(*secrets: str | None) -> None:
 
 def redact(text: str) -> str:
     """The text without known secrets and without anything that looks like one."""
-    for secret in _secrets:
+    # A copy, since other threads add to them; the longest first, since one may begin another.
+    for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     for pattern in _PATTERNS:
         text = pattern.sub(rf"\1{HIDDEN}", text)

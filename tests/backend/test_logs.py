@@ -132,6 +132,30 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
     assert redact(text) == text
 
 
+def test_secrets_may_be_added_while_lines_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Adding(str):
+        """A secret whose search takes so long that another thread adds one."""
+
+        __slots__ = ()
+
+        def replace(self, *_: object) -> Adding:
+            never_show(f"secret-{len(logs._secrets)}")
+            return self
+
+    monkeypatch.setattr(logs, "_secrets", {"one-secret", "another"})
+    monkeypatch.setattr(logs, "_PATTERNS", ())
+    assert redact(Adding("a line")) == "a line"
+    assert len(logs._secrets) == 4
+
+
+def test_a_secret_that_begins_another_leaves_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_secrets", set())
+    starts = [f"secret{number}" for number in range(20)]
+    never_show(*starts, *(f"{start}-and-more" for start in starts))
+    for start in starts:
+        assert redact(f"x {start}-and-more y") == "x *** y"
+
+
 def test_known_secrets_are_hidden_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_secrets", set())
     never_show("pass:wörd", None, "", "abc")

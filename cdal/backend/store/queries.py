@@ -139,4 +139,5 @@ def namesakes(session: Session, uid: str) -> list[Project]:
 
 def is_id(value: object) -> TypeGuard[int]:
     """Whether a value from outside is an integer that the database can look up."""
-    return isinstance(value, int) and 0 <= value < 2**63
+    # In Python true is a number, but PostgreSQL does not compare it with one.
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

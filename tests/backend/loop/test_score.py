@@ -102,26 +102,30 @@ def test_everything_is_scored_again_for_other_class_mixtures(services: Services)
     assert run(services, region="class") == "0 images scored"
 
 
+@pytest.fixture
+def in_pairs(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five images, of which two are predicted at a time."""
+    monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 2)
+    for task_id in range(1, 6):
+        add_image(services, task_id)
+
+
+@pytest.mark.usefixtures("in_pairs")
 def test_scores_are_saved_once_they_take_much_memory(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(score, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 2)
-    for task_id in range(1, 6):
-        add_image(services, task_id)
     assert run(services) == "5 images scored"
     folder = services.config.scores_folder(1, 1)
     assert len(list(folder.glob("*.safetensors"))) == 3
     assert kept(services).task_ids.tolist() == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.usefixtures("in_pairs")
 def test_a_scoring_that_gives_way_goes_on_where_it_was(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(score, "CHUNK", 2)
-    monkeypatch.setattr(TaskNetwork, "prediction_batch_size", 2)
-    for task_id in range(1, 6):
-        add_image(services, task_id)
     job_id = services.jobs.ask(1, "score", "test")
     answers = iter([True, False, False])
     monkeypatch.setattr(services.jobs, "must_give_way", lambda _: next(answers))

@@ -144,7 +144,16 @@ def test_the_rounds_own_version_predicts_not_a_later_one(
 
 @pytest.mark.parametrize(
     ("value", "answer"),
-    [(5, True), (0, True), (-1, False), (2**63, False), ("5", False), (5.0, False), (None, False)],
+    [
+        (5, True),
+        (0, True),
+        (-1, False),
+        (2**63, False),
+        ("5", False),
+        (5.0, False),
+        (True, False),
+        (None, False),
+    ],
 )
 def test_what_is_an_id(value: object, answer: bool) -> None:
     assert is_id(value) == answer
