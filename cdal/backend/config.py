@@ -114,7 +114,7 @@ class ServerConfig(BaseSettings):
         None,
         ge=1,
         description="CPU threads of torch in each worker; by default all workers together have one "
-        "per core.",
+        "per core. Heads for masks and boxes learn with one thread fewer.",
     )
     database_url: SecretStr | None = Field(
         None,

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from cdal.models.architecture import Defaults
 from cdal.models.data import Dataset, Examples
-from cdal.models.devices import seeded
+from cdal.models.devices import one_core_spared, seeded
 from cdal.models.errors import ModelError, Stopped
 from cdal.models.features import ImageFeatures, LabelledFeatures
 from cdal.models.head import HeadNetwork, Tell
@@ -296,7 +296,7 @@ class DenseHeadNetwork(HeadNetwork):
         losses: list[float] = []
         try:
             self.module.train()
-            with seeded(recipe.seed, self.device):
+            with one_core_spared(), seeded(recipe.seed, self.device):
                 for epoch in range(1, plan.epochs + 1):
                     total = 0.0
                     order = batch_order(len(features), plan.steps_per_epoch, draws)

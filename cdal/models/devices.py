@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
+from threading import Thread
 
 import torch
 
@@ -86,6 +87,30 @@ def free_memory() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
+
+
+@contextmanager
+def one_core_spared() -> Iterator[None]:
+    """Compute with one thread fewer within the block, if there are several.
+
+    The steps of a head are so short that its threads mostly wait for each other, and all of them
+    for the one whose core something else uses, such as Label Studio; docs/training.md has figures.
+    """
+    threads = torch.get_num_threads()
+    _use_threads(max(1, threads - 1), threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _use_threads(own: int, others: int) -> None:
+    """Compute with so many threads in this thread, and with so many in those that begin later."""
+    torch.set_num_threads(own)
+    # Torch remembers the number that was set last for threads that have not computed yet.
+    setting = Thread(target=torch.set_num_threads, args=(others,))
+    setting.start()
+    setting.join()
 
 
 @contextmanager

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from cdal.models import ClassificationNetwork, ModelError, choose_device
 from cdal.models.devices import (
     choose_image_size,
+    one_core_spared,
     prediction_batch_size,
     training_batch_size,
 )
@@ -62,3 +66,23 @@ def test_on_cuda_larger_images_mean_smaller_batches() -> None:
     sizes = [prediction_batch_size(CUDA, size, DEFAULTS) for size in (64, 512, 4096)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] >= 1
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("all_of_them", "fewer"), [(3, 2), (2, 1), (1, 1)])
+def test_spares_a_core_in_this_thread_alone(all_of_them: int, fewer: int) -> None:
+    torch.set_num_threads(all_of_them)
+    with ThreadPoolExecutor(1) as earlier:
+        assert earlier.submit(torch.get_num_threads).result() == all_of_them
+        with one_core_spared(), ThreadPoolExecutor(1) as later:
+            assert torch.get_num_threads() == fewer
+            assert earlier.submit(torch.get_num_threads).result() == all_of_them
+            assert later.submit(torch.get_num_threads).result() == all_of_them
+    assert torch.get_num_threads() == all_of_them

@@ -132,6 +132,24 @@ class TestTraining:
         assert told == sorted(told)
         assert told[-1] == pytest.approx(1)
 
+    @pytest.mark.parametrize("task", ["segmentation", "detection"])
+    def test_maps_are_learnt_with_a_core_to_spare(self, task: str) -> None:
+        seen: set[int] = set()
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            fit(
+                network(task),
+                Squares(task, 2),
+                None,
+                Recipe(epochs=1),
+                lambda progress: seen.add(torch.get_num_threads()) if progress.epoch else None,
+            )
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
+        assert seen == {1}
+
     def test_no_image(self) -> None:
         with pytest.raises(ModelError, match="no labelled images"):
             fit(network("detection"), Squares("detection", 0), None, Recipe())
