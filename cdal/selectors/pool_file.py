@@ -27,6 +27,10 @@ _FLOAT_ARRAYS = (
 _ARRAYS = (*_FLOAT_ARRAYS, "present", "labelled", "region_counts", "image_of")
 
 
+_DAMAGED = (EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What NumPy and zipfile raise; RuntimeError for what only other programs can unpack."""
+
+
 def load_pool(path: Path) -> Pool:
     """Read a pool.
 
@@ -54,7 +58,7 @@ def load_pool(path: Path) -> Pool:
 def _read_all(path: Path, file: BinaryIO) -> dict[str, Tensor]:
     try:
         archive = np.load(file, allow_pickle=False)
-    except (EOFError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise PoolError(f"{path} is not an .npz file") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise PoolError(f"{path} is a single array, not an .npz file of named arrays")
@@ -65,8 +69,10 @@ def _read_all(path: Path, file: BinaryIO) -> dict[str, Tensor]:
 def _read(archive: np.lib.npyio.NpzFile, name: str) -> Tensor:
     try:
         array = archive[name]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, *_DAMAGED) as error:
         raise PoolError(f"{name} cannot be read: it is damaged or not numeric") from error
+    except MemoryError as error:
+        raise PoolError(f"{name} is larger than the memory") from error
     if name in _FLOAT_ARRAYS or (name == "region_counts" and array.dtype.kind == "f"):
         wanted, kinds = "float32", "f"
     elif name in ("region_counts", "image_of"):

@@ -139,6 +139,36 @@ def test_an_array_that_is_damaged_is_named(pool_file, capsys):
     assert capsys.readouterr().err.startswith("cdal select: mixtures cannot be read")
 
 
+@pytest.mark.parametrize(
+    ("local", "central", "value"),
+    [
+        (8, 10, 99),  # a compression that zipfile does not know
+        (6, 8, 1),  # encrypted
+        (4, 6, 154),  # a version of the format that there is not
+    ],
+)
+def test_an_archive_that_cannot_be_unpacked_is_refused(pool_file, capsys, local, central, value):
+    path = pool_file()
+    data = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        start = data.find(mark)
+        while start >= 0:
+            data[start + place : start + place + 2] = value.to_bytes(2, "little")
+            start = data.find(mark, start + 1)
+    path.write_bytes(data)
+    assert select(path, "--budget", 1) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_array_that_no_memory_can_hold_is_named(pool_file, capsys, monkeypatch):
+    def load(self, name):
+        raise MemoryError
+
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", load)
+    assert select(pool_file(), "--budget", 1) == 2
+    assert "mixtures is larger than the memory" in capsys.readouterr().err
+
+
 def test_an_unknown_selector_gets_the_known_ones(pool_file, capsys):
     assert select(pool_file(), "--budget", 1, "--selector", "best") == 2
     assert (
