@@ -58,7 +58,9 @@ class Variant:
     weight: Callable[[Pool], Tensor] = lambda pool: torch.ones(len(pool))
 
     def __call__(self, pool: Pool, budget: int, seed: int) -> list[int]:  # noqa: ARG002
-        distance, weights = self.distance(pool), self.weight(pool)
+        return self.picks(pool, self.distance(pool), self.weight(pool), budget)
+
+    def picks(self, pool: Pool, distance: Columns, weights: Tensor, budget: int) -> list[int]:
         nearest = distance(pool.labelled.nonzero()[:, 0]).min(1).values
         taken, picks = pool.labelled.clone(), []
         for _ in range(budget):
@@ -67,6 +69,62 @@ class Variant:
             taken[pick] = True
             nearest = torch.minimum(nearest, distance(pick[None])[:, 0])
         return picks
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The selection worth most of greedy's and some drawn near it (active search, Bello, 2017).
+
+    Each image is drawn in turn by (weight · distance to the nearest) to the power of ``pull``, as
+    CDAL-RL draws. A selection is worth the sum over its images of their weight times the distance
+    to the nearest other or labelled image: the reward that greedy maximisation climbs.
+
+    Attributes:
+        variant: how distances and weights are measured.
+        pull: the larger, the nearer to greedy.
+        draws: the number of selections drawn.
+    """
+
+    variant: Variant
+    pull: float = 32
+    draws: int = 20
+
+    def __call__(self, pool: Pool, budget: int, seed: int) -> list[int]:
+        distance, weights = self.variant.distance(pool), self.variant.weight(pool)
+        before = distance(pool.labelled.nonzero()[:, 0]).min(1).values
+
+        def worth(picks: list[int]) -> float:
+            rows = torch.tensor(picks)
+            between = distance(rows)[rows].fill_diagonal_(torch.inf)
+            nearest = torch.minimum(between.min(1).values, before[rows])
+            return float((weights[rows] * nearest).sum())
+
+        found = self._draws(pool, distance, weights, before, budget, seed)
+        return max([self.variant.picks(pool, distance, weights, budget), *found], key=worth)
+
+    def _draws(
+        self,
+        pool: Pool,
+        distance: Columns,
+        weights: Tensor,
+        before: Tensor,
+        budget: int,
+        seed: int,
+    ) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        rest = pool.unlabelled
+        nearest = before[rest].repeat(self.draws, 1)
+        taken = torch.zeros(self.draws, len(rest), dtype=torch.bool)
+        turns = []
+        for _ in range(budget):
+            uniform = torch.rand(self.draws, len(rest), generator=generator)
+            gumbel = -(-uniform.clamp_(1e-9, 1 - 1e-7).log()).log()
+            logits = self.pull * (nearest.clamp(min=1e-12).log() + weights[rest].log())
+            places = (logits + gumbel).masked_fill_(taken, -torch.inf).argmax(1)
+            turns.append(rest[places])
+            taken[torch.arange(self.draws), places] = True
+            nearest = torch.minimum(nearest, distance(rest[places])[rest].T)
+        return torch.stack(turns, 1).tolist()
 
 
 def diversity(
@@ -184,7 +242,8 @@ def probabilities(pool: Pool) -> Tensor:
     return pool.probabilities
 
 
-VARIANTS: Mapping[str, Variant] = {
+BY_RARITY = Variant(product_of_powers(0.5, 1), expected_rarity)
+VARIANTS: Mapping[str, Variant | Drawn] = {
     "distance × features": Variant(product_with_features),
     "one mixture per class, `missing=skip`": Variant(diversity("class", "skip")),
     "temperature 2": Variant(diversity(temperature=2)),
@@ -200,7 +259,8 @@ VARIANTS: Mapping[str, Variant] = {
     "distance × expected rarity": Variant(diversity(), expected_rarity),
     "distance × features × expected rarity": Variant(product_with_features, expected_rarity),
     "expected rarity alone": Variant(nothing, expected_rarity),
-    "√distance × features × expected rarity": Variant(product_of_powers(0.5, 1), expected_rarity),
+    "√distance × features × expected rarity": BY_RARITY,
+    "the best of 20 draws near it": Drawn(BY_RARITY),
     "distance × features⁴ × expected rarity": Variant(product_of_powers(1, 4), expected_rarity),
     "features × expected rarity": Variant(product_of_powers(0, 1), expected_rarity),
     "distance × features × neighbours' rarity": Variant(product_with_features, rarity_around),
