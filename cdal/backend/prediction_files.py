@@ -280,6 +280,7 @@ def _yolo(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse
     a rotated box, it has the hull.
     """
     folder = arguments.out / "labels"
+    folder.mkdir(parents=True, exist_ok=True)  # also if no image can be read
     for image in found:
         lines = []
         for region in image.regions:

@@ -123,10 +123,16 @@ def _indices(given: str) -> list[int]:
     return [int(word) for word in words]
 
 
+def _is_file(given: str) -> bool:
+    try:
+        return Path(given).is_file()
+    except OSError:  # a list of rows that is longer than a file's name may be
+        return False
+
+
 def _with_labelled(pool: Pool, given: str) -> Pool:
     """Label more rows of a pool, given as a list of numbers or as a file of them."""
-    path = Path(given)
-    text = path.read_text(encoding="utf-8") if path.is_file() else given
+    text = Path(given).read_text(encoding="utf-8") if _is_file(given) else given
     labelled = pool.labelled.clone()
     for word in text.replace(",", " ").split():
         if not (word.isascii() and word.isdecimal()):

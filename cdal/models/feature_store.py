@@ -6,7 +6,7 @@ import fcntl
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -220,10 +220,13 @@ class FeatureStore:
     def _make_room(self, wanted: int) -> None:
         """Remove the oldest files until so many bytes more are within the limit."""
         files = sorted(self._folder.glob(f"*/*{SUFFIX}"), key=lambda file: file.name)
-        sizes = [file.stat().st_size for file in files]
+        sizes: dict[Path, int] = {}
+        for file in files:
+            with suppress(FileNotFoundError):  # another process found it damaged
+                sizes[file] = file.stat().st_size
         # For a moment, a merge needs its files twice.
-        too_many = sum(sizes) + wanted + self._most - self._limit
-        for file, size in zip(files, sizes, strict=True):
+        too_many = sum(sizes.values()) + wanted + self._most - self._limit
+        for file, size in sizes.items():
             if too_many <= 0:
                 break
             file.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import secrets
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,10 @@ class Shards:
             most_bytes: of a merged file; a quarter of it is small.
         """
         self._look()
-        sizes = {
-            shard: shard.file.stat().st_size
-            for _, shard in sorted(self._shards.items())
-            if shard.file.exists()
-        }
+        sizes = {}
+        for _, shard in sorted(self._shards.items()):
+            with suppress(FileNotFoundError):  # another process found it damaged
+                sizes[shard] = shard.file.stat().st_size
         small = [shard for shard, size in sizes.items() if size < most_bytes / 4]
         if len(small) < MERGED_AT:
             return

@@ -144,6 +144,17 @@ def test_an_unreadable_image_is_named_and_left_out(
     assert len(json.loads(out.read_text())) == 2
 
 
+@pytest.mark.parametrize("to", ["yolo", "coco"])
+def test_if_no_image_can_be_read_each_is_named(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.png").write_bytes(b"not an image")
+    out = tmp_path / "out"
+    assert run("detection", monkeypatch, tmp_path / "c.png", "--to", to, "--out", out) == 1
+    assert "c.png" in capsys.readouterr().err
+    assert out.exists()
+
+
 def test_the_threshold_leaves_out_what_is_less_sure(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

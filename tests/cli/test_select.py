@@ -61,6 +61,12 @@ def test_labelled_rows_add_to_those_of_the_file(pool_file, capsys, tmp_path):
     assert capsys.readouterr().out == "2\n"
 
 
+def test_a_list_of_labelled_rows_may_be_longer_than_the_name_of_a_file(pool_file, capsys):
+    rows = ",".join(["0", "1"] * 3000)
+    assert select(pool_file(labelled=None), "--budget", 1, "--labelled", rows) == 0
+    assert capsys.readouterr().out == "2\n"
+
+
 def test_other_types_and_other_arrays_are_taken(pool_file, capsys):
     path = pool_file(
         mixtures=EYE.astype(np.float16),

@@ -105,6 +105,16 @@ class TestKeeping:
         other.flush()
         assert list(store.get("one", [key(2), key(1)]).rows) == [1]
 
+    def test_a_file_that_another_process_removes_meanwhile_costs_nothing(
+        self, store: FeatureStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "pooled").mkdir()
+        # Listed, but gone when it is looked at.
+        (tmp_path / "pooled" / f"0{shards.SUFFIX}").symlink_to(tmp_path / "gone")
+        keep(store, range(1, 3))
+        assert found(store, range(1, 3)) == [1, 2]
+        assert caplog.records == []
+
     def test_an_extraction_knows_nothing_of_another(self, store: FeatureStore) -> None:
         keep(store, range(1, 3), "one")
         assert found(store, range(1, 3), "two") == []

@@ -26,6 +26,9 @@ MOST_QUEUED = 600
 
 MOST_LABELLED = 600
 
+LEAST_SPREAD = 1e-6
+"""Images whose features differ by no more than this are copies of each other."""
+
 COMPONENTS = 50
 """Principal components that t-SNE starts from: much faster, and distances hardly change."""
 
@@ -72,7 +75,9 @@ def run(work: Context) -> str:
 def lay_out(features: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
     """Places in the unit square for N images, (N, 2), by t-SNE of their features, (N, D)."""
     count = len(features)
-    if count < 5:  # too few for neighbours to mean anything
+    # Too few for neighbours to mean anything, or copies of one image, with which t-SNE ends the
+    # process.
+    if count < 5 or not np.ptp(features, axis=0).max() > LEAST_SPREAD:
         return np.column_stack((np.linspace(0.1, 0.9, count), np.full(count, 0.5)))
     # Takes seconds, and few processes draw a map.
     from sklearn.decomposition import PCA

@@ -113,3 +113,13 @@ def test_few_images(count: int) -> None:
     places = pool_map.lay_out(np.eye(count, 4, dtype=np.float32), seed=0)
     assert places.shape == (count, 2)
     assert np.isfinite(places).all()
+
+
+def test_copies_of_one_image_do_not_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object, **_named: object) -> None:
+        pytest.fail("t-SNE of equal rows divides by zero, and then accesses foreign memory")
+
+    monkeypatch.setattr("sklearn.manifold.TSNE", crash)
+    places = pool_map.lay_out(np.full((40, 16), 0.3, np.float32), seed=0)
+    assert places.shape == (40, 2)
+    assert np.isfinite(places).all()
