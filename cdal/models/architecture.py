@@ -14,11 +14,13 @@ class Architecture:
             "timm:NAME"; None if nobody publishes any.
         image_size: the only image side S it accepts; None if any multiple of 32 will do.
         learning_rate: AdamW's peak learning rate from scratch; None: the task's.
+        fine_tuning_rate: the same from pretrained weights.
     """
 
     backbone: str | None = None
     image_size: int | None = None
     learning_rate: float | None = None
+    fine_tuning_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

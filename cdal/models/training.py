@@ -98,8 +98,9 @@ def _fit_all(
     peers: Peers | None,
 ) -> FitReport:
     """Train all weights, see ``fit``."""
-    rate = network.entry.learning_rate
-    if recipe.learning_rate is None and rate is not None and not network.manifest.pretrained:
+    entry = network.entry
+    rate = entry.fine_tuning_rate if network.manifest.pretrained else entry.learning_rate
+    if recipe.learning_rate is None and rate is not None:
         recipe = replace(recipe, learning_rate=rate)
     started = time.monotonic()
     plan = recipe.plan(

@@ -29,8 +29,9 @@ class DetectorEntry(Architecture):
 
 DETECTORS: Mapping[str, DetectorEntry] = {
     "ssdlite320_mobilenet_v3_large": DetectorEntry(backbone="mobilenet_v3_large", family=SsdLite()),
+    # Only its backbone is pretrained, so its heads need a higher rate.
     "ssdlite_efficientnet_lite0": DetectorEntry(
-        backbone=DEFAULT_BACKBONE, family=SsdLiteOnEfficientNet()
+        backbone=DEFAULT_BACKBONE, family=SsdLiteOnEfficientNet(), fine_tuning_rate=1e-3
     ),
     # Without batch normalisation, it diverges at the default rate.
     "ssd300_vgg16": DetectorEntry(

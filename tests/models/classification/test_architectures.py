@@ -77,3 +77,17 @@ def test_an_architectures_learning_rate_is_for_training_from_scratch(
     network.manifest = replace(network.manifest, pretrained=True)
     tuned = fit(network, data, None, Recipe(epochs=1)).plan.learning_rate
     assert tuned == network.defaults.fine_tuning_rate
+
+
+def test_an_architectures_fine_tuning_rate_is_for_pretrained_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = replace(CLASSIFIERS["mobilenet_v3_small"], fine_tuning_rate=1e-5)
+    monkeypatch.setitem(CLASSIFIERS, "mobilenet_v3_small", entry)  # type: ignore[misc]
+    network, data = small_network(), Colours([0, 1, 2])
+    scratch = fit(network, data, None, Recipe(epochs=1)).plan.learning_rate
+    assert scratch == network.defaults.learning_rate
+    network.manifest = replace(network.manifest, pretrained=True)
+    assert fit(network, data, None, Recipe(epochs=1)).plan.learning_rate == 1e-5
+    given = Recipe(epochs=1, learning_rate=1e-3)
+    assert fit(network, data, None, given).plan.learning_rate == 1e-3
