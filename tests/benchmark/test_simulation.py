@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +39,15 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_report", lambda *_: True)
 
 
-def simulate(data: Path, out: Path, *more: str) -> int:
+FEW_EPOCHS = ("--epochs", "1")
+
+
+def simulate(data: Path, out: Path, *more: str, recipe: Sequence[str] = FEW_EPOCHS) -> int:
     usual = ("--selectors", CURVES, "--initial", "6", "--step", "3", "--until", "12")
-    size = (
-        "--seeds",
-        "1",
-        "--image-size",
-        "32",
-        "--epochs",
-        "1",
-        "--network",
-        "mobilenet_v3_small",
-    )
+    size = ("--seeds", "1", "--image-size", "32", "--network", "mobilenet_v3_small")
     return main(
         ["benchmark", "--dataset", str(data), "--out", str(out), *usual, *size, "--device", "cpu",
-         *more]
+         *recipe, *more]
     )  # fmt: skip
 
 
@@ -344,7 +338,7 @@ def test_an_ablation_of_an_option_has_a_folder_for_each_value(
 
 def test_selectors_that_compare_opinions_of_a_head_get_them(scenes: Scenes, tmp_path: Path) -> None:
     heads = ("--network", "timm:tf_efficientnet_lite0", "--selectors", ",".join(HEADS))
-    assert simulate(scenes("classification"), tmp_path, *heads, "--noise", "0.1") == 0
+    assert simulate(scenes("classification"), tmp_path, *heads, "--noise", "0.1", recipe=()) == 0
     found = picked(results(tmp_path))
     assert {name: [len(step) for step in steps] for name, steps in found.items()} == {
         name: [6, 3, 3] for name in HEADS
@@ -384,7 +378,8 @@ def test_the_first_labels_may_be_typical_images(scenes: Scenes, tmp_path: Path) 
     drawn = []
     for first in ("random", "typical"):
         out = tmp_path / first
-        assert simulate(scenes("classification"), out, *heads, "--first-round", first) == 0
+        given = (*heads, "--first-round", first)
+        assert simulate(scenes("classification"), out, *given, recipe=()) == 0
         drawn.append(results(out)["runs"][0]["steps"][0]["picked"])
     assert len(set(drawn[1])) == 6
     assert drawn[0] != drawn[1]
