@@ -36,7 +36,7 @@ from cdal.backend.images.decode import decode
 from cdal.backend.images.inputs import InputReader
 from cdal.backend.images.store import ImageSource, ImageStore
 from cdal.backend.loop.engines.local import LocalEngine
-from cdal.datasets import open_images
+from cdal.datasets import ImageSet, open_images
 from cdal.mixture_kind import MixtureKind
 from cdal.models import TaskNetwork, WeightSources, make_network
 from cdal.models.feature_store import FeatureStore
@@ -48,6 +48,19 @@ KIND = MixtureKind("class")
 Items = list[tuple[int, object]]
 
 
+def from_scratch(images: ImageSet, options: argparse.Namespace, seed: int = 0) -> TaskNetwork:
+    """A network with random weights on the CPU, as ``network`` and ``image_size`` say."""
+    return make_network(
+        images.task,
+        options.network,
+        images.classes,
+        options.image_size,
+        device=torch.device("cpu"),
+        pretrained=False,
+        seed=seed,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="labelled images, any layout")
@@ -56,14 +69,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=192)
     options = parser.parse_args()
     images = open_images(options.images)
-    network = make_network(
-        images.task,
-        options.network,
-        images.classes,
-        options.image_size,
-        device=torch.device("cpu"),
-        pretrained=False,
-    )
+    network = from_scratch(images, options)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

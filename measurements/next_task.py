@@ -215,6 +215,8 @@ def main() -> None:
     parser.add_argument("--periods", type=int, default=4, help="half of them with the backend")
     parser.add_argument("--pool-sample", type=int, default=2000)
     options = parser.parse_args()
+    if options.periods < 2 or options.periods % 2:
+        parser.error("--periods must be 2, 4, …: half of them are with the backend")
     images = open_images(options.images)
     with tempfile.TemporaryDirectory() as name, served(Path(name) / "web") as url:
         folder = Path(name)

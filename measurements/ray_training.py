@@ -17,13 +17,13 @@ from pathlib import Path
 from random import Random
 
 import torch
-from engines import ray_engine
+from engines import from_scratch, ray_engine
 from shared import DATA, print_header, print_row
 
 from cdal.backend.loop.engines.engine import Engine
 from cdal.backend.loop.engines.local import LocalEngine
 from cdal.datasets import Example, ImageSet, LabelledImages, open_images
-from cdal.models import Recipe, make_network
+from cdal.models import Recipe
 
 OTHER_CHOICES = 1000
 """Added to the seed."""
@@ -82,15 +82,7 @@ def trained(
     engine: Engine,
 ) -> float:
     """The test accuracy after a training; the first weights depend on `seed` alone."""
-    network = make_network(
-        images.task,
-        options.network,
-        images.classes,
-        options.image_size,
-        device=torch.device("cpu"),
-        pretrained=False,
-        seed=seed,
-    )
+    network = from_scratch(images, options, seed)
     recipe = Recipe(epochs=options.epochs, seed=choices)
     data = LabelledImages(images, train)
     engine.fit(network, data, None, recipe, lambda _: None, lambda: False)

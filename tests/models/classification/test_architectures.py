@@ -65,29 +65,21 @@ def test_vgg16_has_its_own_learning_rate() -> None:
     assert plan.learning_rate == 2e-4
 
 
-def test_an_architectures_learning_rate_is_for_training_from_scratch(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("rate", "pretrained", "other"),
+    [("learning_rate", False, "fine_tuning_rate"), ("fine_tuning_rate", True, "learning_rate")],
+)
+def test_an_architectures_rate_is_for_one_of_two_starts(
+    monkeypatch: pytest.MonkeyPatch, rate: str, pretrained: bool, other: str
 ) -> None:
-    entry = replace(CLASSIFIERS["mobilenet_v3_small"], learning_rate=1e-5)
+    entry = replace(CLASSIFIERS["mobilenet_v3_small"], **{rate: 1e-5})  # type: ignore[arg-type]
     monkeypatch.setitem(CLASSIFIERS, "mobilenet_v3_small", entry)  # type: ignore[misc]
     network, data = small_network(), Colours([0, 1, 2])
-    assert fit(network, data, None, Recipe(epochs=1)).plan.learning_rate == 1e-5
-    given = Recipe(epochs=1, learning_rate=1e-3)
-    assert fit(network, data, None, given).plan.learning_rate == 1e-3
-    network.manifest = replace(network.manifest, pretrained=True)
-    tuned = fit(network, data, None, Recipe(epochs=1)).plan.learning_rate
-    assert tuned == network.defaults.fine_tuning_rate
 
+    def used(start: bool, recipe: Recipe) -> float:
+        network.manifest = replace(network.manifest, pretrained=start)
+        return fit(network, data, None, recipe).plan.learning_rate
 
-def test_an_architectures_fine_tuning_rate_is_for_pretrained_weights(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    entry = replace(CLASSIFIERS["mobilenet_v3_small"], fine_tuning_rate=1e-5)
-    monkeypatch.setitem(CLASSIFIERS, "mobilenet_v3_small", entry)  # type: ignore[misc]
-    network, data = small_network(), Colours([0, 1, 2])
-    scratch = fit(network, data, None, Recipe(epochs=1)).plan.learning_rate
-    assert scratch == network.defaults.learning_rate
-    network.manifest = replace(network.manifest, pretrained=True)
-    assert fit(network, data, None, Recipe(epochs=1)).plan.learning_rate == 1e-5
-    given = Recipe(epochs=1, learning_rate=1e-3)
-    assert fit(network, data, None, given).plan.learning_rate == 1e-3
+    assert used(pretrained, Recipe(epochs=1)) == 1e-5
+    assert used(pretrained, Recipe(epochs=1, learning_rate=1e-3)) == 1e-3
+    assert used(not pretrained, Recipe(epochs=1)) == getattr(network.defaults, other)
