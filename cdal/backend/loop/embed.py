@@ -20,7 +20,7 @@ from cdal.backend.loop.rounds import NO_MODEL, UNTRAINED
 from cdal.backend.loop.select import draw_order
 from cdal.backend.loop.train import new_network
 from cdal.backend.store.events import note
-from cdal.backend.store.queries import count_labelled
+from cdal.backend.store.queries import count_labelled, rows_of
 from cdal.backend.store.tables import Round, Task, now
 from cdal.models import ModelError, choose_device
 from cdal.models.head import HeadNetwork
@@ -42,11 +42,10 @@ def embed(work: Context, current: Round) -> str:
     """
     started = time.monotonic()
     with work.services.store.reading() as session:
-        tasks = session.execute(
-            select(Task.task_id, Task.image).where(Task.project_id == work.project.id)
-        ).all()
-    images = {task_id: image for task_id, image in tasks}  # noqa: C416 — rows are no pairs
-    order = draw_order(list(images), work.settings.seed)
+        every = session.scalars(select(Task.task_id).where(Task.project_id == work.project.id))
+        order = draw_order(every.all(), work.settings.seed)
+        drawn = rows_of(session, work.project.id, order[:MOST], Task.task_id, Task.image)
+        images = {task_id: image for task_id, image in drawn}  # noqa: C416 — rows are no pairs
     try:
         network = new_network(work, choose_device(work.services.config.device))
     except ModelError as error:
@@ -70,12 +69,12 @@ def embed(work: Context, current: Round) -> str:
         else:
             begun.state = "selecting"
             begun.seconds = {**begun.seconds, "score": time.monotonic() - started}
-            part = f"{len(ids):,} of {len(images):,} images have been embedded"
-            if len(ids) < len(images):
+            part = f"{len(ids):,} of {len(order):,} images have been embedded"
+            if len(ids) < len(order):
                 begun.cold_start = f"{begun.cold_start} So far, {part}."
             note(session, work.project.id, f"Round {begun.number}: {part}, to find typical ones")
             work.request(session, "select", f"round {begun.number}")
-    return f"{len(ids)} of {len(images)} images embedded"
+    return f"{len(ids)} of {len(order)} images embedded"
 
 
 def _embedded(

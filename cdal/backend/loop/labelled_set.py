@@ -20,6 +20,7 @@ from cdal.backend.loop.changes import first_to_read
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.training_images import LabelledImage, ReadImages, TrainingImages
 from cdal.backend.store.events import note
+from cdal.backend.store.queries import rows_of
 from cdal.backend.store.tables import Event, Project, Task, now
 
 
@@ -101,19 +102,21 @@ def _read(work: Context, since: str | None) -> dict[int, Submitted]:
     return found
 
 
-def labelled_as(session: Session, project_id: int) -> dict[int, str | None]:
-    """What each task is labelled as, as far as the store knows."""
+def labelled_as(session: Session, project_id: int) -> dict[int, str]:
+    """What the labelled tasks are labelled as, as far as the store knows."""
     rows = session.execute(
-        select(Task.task_id, Task.labelled_as).where(Task.project_id == project_id)
+        select(Task.task_id, Task.labelled_as).where(
+            Task.project_id == project_id, Task.labelled_as.is_not(None)
+        )
     )
-    return dict(rows.all())
+    return {task_id: mark for task_id, mark in rows if mark is not None}
 
 
 def note_learnt(
     session: Session,
     project_id: int,
     marks: Mapping[int, str],
-    known: Mapping[int, str | None],
+    known: Mapping[int, str],
 ) -> None:
     """Note what a training that begins now has every task labelled as.
 
@@ -124,24 +127,23 @@ def note_learnt(
         known: what the store knew before they were read; what it has learnt of a task meanwhile is
             newer, and stays.
     """
-    rows = session.execute(
-        select(Task.task_id, Task.labelled_as, Task.learnt_as).where(Task.project_id == project_id)
-    ).all()
+    learnt_before = select(Task.task_id).where(
+        Task.project_id == project_id, Task.learnt_as.is_not(None)
+    )
     gone = [
         {"project_id": project_id, "task_id": task_id, "learnt_as": None}
-        for task_id, _, learnt in rows
-        if learnt is not None and task_id not in marks
+        for task_id in session.scalars(learnt_before)
+        if task_id not in marks
     ]
     if gone:  # their labels were deleted
         session.execute(update(Task), gone)
+    rows = list(rows_of(session, project_id, marks, Task.task_id, Task.labelled_as, Task.learnt_as))
     for is_newer in (False, True):
         names = ("learnt_as",) if is_newer else ("learnt_as", "labelled_as")
         new = [
             {"project_id": project_id, "task_id": task_id, **dict.fromkeys(names, mark)}
             for task_id, labelled, learnt in rows
-            if (mark := marks.get(task_id)) is not None
-            and mark != learnt
-            and (labelled != known.get(task_id)) == is_newer
+            if (mark := marks[task_id]) != learnt and (labelled != known.get(task_id)) == is_newer
         ]
         if new:
             session.execute(update(Task), new)
@@ -150,15 +152,12 @@ def note_learnt(
 def labelled_images(work: Context, truths: Mapping[int, Truth]) -> TrainingImages:
     """The images of these tasks, in the order of their ids."""
     with work.services.store.reading() as session:
-        known = session.execute(
-            select(Task.task_id, Task.image).where(Task.project_id == work.project.id)
-        )
         items = [
             LabelledImage(task_id, image, truths[task_id])
-            for task_id, image in known
-            if task_id in truths
+            for task_id, image in rows_of(
+                session, work.project.id, truths, Task.task_id, Task.image
+            )
         ]
-    items.sort(key=lambda item: item.task_id)
     reader = work.services.input_reader(work.project)
     return TrainingImages(reader, items, patience=Patience(work.stop))
 

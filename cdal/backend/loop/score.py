@@ -6,11 +6,12 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
 
 from cdal.backend.errors import DamagedScoresError, ImageError
 from cdal.backend.loop.context import Context
@@ -24,7 +25,7 @@ from cdal.backend.loop.rounds import UNFINISHED, begin_round, versions_of
 from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.project_config import paired
 from cdal.backend.store.events import note
-from cdal.backend.store.queries import IDS_PER_QUERY, chunks
+from cdal.backend.store.queries import IDS_PER_QUERY, chunks, rows_of
 from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round, Task
 from cdal.mixture_kind import MixtureKind
 from cdal.models import ModelError, choose_device, load_network
@@ -57,12 +58,7 @@ def run(work: Context) -> str:
             return embed(work, current)
         versions = versions_of(session, current)
         wanted = sampled(session, current, work.settings)
-        rows = session.execute(
-            select(Task.task_id, Task.image)
-            .where(Task.project_id == work.project.id)
-            .order_by(Task.task_id)
-        ).all()
-    tasks = [(task, image) for task, image in rows if wanted is None or task in wanted]
+        tasks = _tasks(session, work.project.id, wanted)
     pairs = paired({version.control: version.classes for version in versions}, work.controls)
     found = [version for version in versions if version.control in pairs]
     parts = work.parts([pairs[version.control] for version in found])
@@ -86,6 +82,17 @@ def run(work: Context) -> str:
     scored, problems = (max(counted) for counted in zip((0, 0), *counts, strict=True))
     left_out = f", {problems} left out since they could not be used" if problems else ""
     return f"{scored} images scored{left_out}"
+
+
+def _tasks(
+    session: Session, project_id: int, wanted: Collection[int] | None
+) -> list[tuple[int, object]]:
+    """These tasks of a project with their images, or all, by id."""
+    columns = (Task.task_id, Task.image)
+    if wanted is None:
+        every = select(*columns).where(Task.project_id == project_id).order_by(Task.task_id)
+        return [(task_id, image) for task_id, image in session.execute(every)]
+    return [(task_id, image) for task_id, image in rows_of(session, project_id, wanted, *columns)]
 
 
 def _score_by(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeGuard, TypeVar
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, TypeGuard, TypeVar
 
 from sqlalchemy import ColumnElement, delete, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from cdal.backend.errors import ActionError
 from cdal.backend.store.tables import IGNORE_SKIPPED, Job, ModelVersion, Project, Task
@@ -14,6 +14,21 @@ from cdal.backend.store.tables import IGNORE_SKIPPED, Job, ModelVersion, Project
 
 def count_tasks(session: Session, project_id: int) -> int:
     return session.scalar(select(func.count()).where(Task.project_id == project_id)) or 0
+
+
+def rows_of(
+    session: Session,
+    project_id: int,
+    task_ids: Collection[int],
+    *columns: InstrumentedAttribute[Any],
+) -> Iterator[tuple[Any, ...]]:
+    """These columns of some tasks, by id; the others of the project, maybe a million, are not read.
+
+    A task that is not known has no row.
+    """
+    for ids in chunks(sorted(task_ids), IDS_PER_QUERY):
+        some = (Task.project_id == project_id) & Task.task_id.in_(ids)
+        yield from session.execute(select(*columns).where(some).order_by(Task.task_id))
 
 
 def waiting(project_id: int) -> ColumnElement[bool]:

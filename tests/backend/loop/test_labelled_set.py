@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 from support.offline import (
     CONFIG,
     FakeLabelStudio,
@@ -26,8 +27,10 @@ from cdal.backend.loop import train
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.labelled_set import (
     Labels,
+    labelled_as,
     labelled_images,
     note_changed,
+    note_learnt,
     note_unread,
     read_labels,
     read_submitted,
@@ -69,6 +72,31 @@ def test_too_few(labels: list[str], why: str | None) -> None:
 
 def test_one_class_is_enough_where_there_is_something_else_to_see() -> None:
     assert too_few([truth("cat")] * 3, 3, classes=1) is None
+
+
+def test_a_training_reads_no_task_but_the_labelled_ones(tmp_path: Path) -> None:
+    """A million others would take seconds, and nobody could write meanwhile."""
+    services = make_services(tmp_path)
+    project = add_project(services)
+    add_tasks(services, project, [1, 3], annotations=1, labelled_as="a")
+    add_tasks(services, project, [2, 4])
+    with services.store.transaction() as session:
+        session.execute(text("UPDATE tasks SET image = 'unreadable' WHERE task_id IN (2, 4)"))
+    work = make_work(services, project, FakeLabelStudio(), "train")
+    items = labelled_images(work, {3: truth("dog"), 1: truth("cat"), 9: truth("cat")}).items
+    assert [(item.task_id, item.image) for item in items] == [
+        (1, "/data/upload/1.png"),
+        (3, "/data/upload/3.png"),
+    ]
+    with services.store.transaction() as session:
+        assert labelled_as(session, project.id) == {1: "a", 3: "a"}
+        # The second was labelled, and the third again, after the store was last brought up to date.
+        note_learnt(session, project.id, {1: "a", 2: "b", 3: "b"}, {1: "a", 3: "a"})
+        rows = session.execute(text("SELECT labelled_as, learnt_as FROM tasks ORDER BY task_id"))
+        assert [tuple(row) for row in rows] == [("a", "a"), ("b", "b"), ("b", "b"), (None, None)]
+        note_learnt(session, project.id, {1: "a"}, {})
+        learnt = session.execute(text("SELECT learnt_as FROM tasks ORDER BY task_id")).scalars()
+        assert list(learnt) == ["a", None, None, None]
 
 
 class Negative(ChoiceTruth):
