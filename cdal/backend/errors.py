@@ -11,7 +11,7 @@ BackendError
         LargerError         because its file is larger than allowed
     ImagesAwayError         so many images are unavailable that the job waits for them
     ClusterError            the Ray cluster does not answer; the job waits for it
-    DamagedScoresError      kept scores are damaged; their images are scored again
+    DamagedScoresError      kept scores are damaged or gone; their images are scored again
     DataFolderError         the data folder or the database cannot be used
     BackupError             a backup cannot be made or checked
     WorkerError             the worker cannot start
@@ -184,10 +184,17 @@ class ClusterError(BackendError):
 
 
 class DamagedScoresError(BackendError):
-    """A file of kept scores is damaged or of another format; its images must be scored again."""
+    """A file of kept scores is damaged, of another format or gone; its images must be scored again.
 
-    def __init__(self, file: str) -> None:
-        super().__init__(f"The file {file} of kept scores is damaged or of another format.")
+    Args:
+        file: its name; None if there is no file left.
+    """
+
+    def __init__(self, file: str | None) -> None:
+        if file is None:
+            super().__init__("The kept scores are gone.")
+        else:
+            super().__init__(f"The file {file} of kept scores is damaged or of another format.")
 
 
 class DataFolderError(BackendError):

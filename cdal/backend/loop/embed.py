@@ -16,12 +16,12 @@ from cdal.backend.loop.context import Context
 from cdal.backend.loop.engines.choice import engine_of
 from cdal.backend.loop.image_problems import record_problems, refuse_if_away
 from cdal.backend.loop.pool_scores import Scores
-from cdal.backend.loop.rounds import NO_MODEL, UNTRAINED
+from cdal.backend.loop.rounds import NO_MODEL
 from cdal.backend.loop.select import draw_order
 from cdal.backend.loop.train import new_network
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled, rows_of
-from cdal.backend.store.tables import Round, Task, now
+from cdal.backend.store.tables import UNTRAINED, Round, Task, now
 from cdal.models import ModelError, choose_device
 from cdal.models.head import HeadNetwork
 

@@ -14,8 +14,9 @@ from cdal.backend.jobs.manager import was_requested
 from cdal.backend.label_studio.data import stamp
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.export import forget_old as forget_old_exports
-from cdal.backend.loop.rounds import UNTRAINED, round_of_queue
+from cdal.backend.loop.rounds import round_of_queue
 from cdal.backend.store.tables import (
+    UNTRAINED,
     Event,
     Job,
     ModelVersion,

@@ -23,6 +23,7 @@ from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import count_labelled, still_served
 from cdal.backend.store.tables import (
+    UNTRAINED,
     Comparison,
     Job,
     ModelVersion,
@@ -43,9 +44,6 @@ TYPICAL = "typiclust"
 """The selector of an order that is made before there is a model, from the pool's features."""
 
 NO_MODEL = "There is no trained model yet."
-
-UNTRAINED = 0
-"""Stands for the number of a model version where a backbone alone has seen the pool."""
 
 _QUEUE_VERSION = re.compile(r"CDAL round ([0-9]{1,9})\.[0-9]{1,9}")
 

@@ -25,7 +25,7 @@ from cdal.backend.loop.rounds import UNFINISHED, begin_round, versions_of
 from cdal.backend.loop.versions import serve_last_good
 from cdal.backend.project_config import paired
 from cdal.backend.store.events import note
-from cdal.backend.store.queries import IDS_PER_QUERY, chunks, rows_of
+from cdal.backend.store.queries import IDS_PER_QUERY, chunks, rows_of, serving_versions
 from cdal.backend.store.tables import ModelVersion, Prediction, Project, Round, Task
 from cdal.mixture_kind import MixtureKind
 from cdal.models import ModelError, choose_device, load_network
@@ -60,6 +60,8 @@ def run(work: Context) -> str:
         wanted = sampled(session, current, work.settings)
         tasks = _tasks(session, work.project.id, wanted)
     pairs = paired({version.control: version.classes for version in versions}, work.controls)
+    if versions[0].control not in pairs:
+        return _begin_again(work, "its control was removed from the labeling config: a new round")
     found = [version for version in versions if version.control in pairs]
     parts = work.parts([pairs[version.control] for version in found])
     try:
@@ -67,11 +69,13 @@ def run(work: Context) -> str:
             _score_by(part, version, tasks) for part, version in zip(parts, found, strict=True)
         ]
     except ModelError:
-        if not serve_last_good(work.services, work.project.id):
+        # Another process, or this one at its start, may have found the damage before.
+        serve_last_good(work.services, work.project.id)
+        with work.services.store.reading() as session:
+            serving = {version.id for version in serving_versions(session, work.project.id)}
+        if serving.issuperset(version.id for version in found):
             raise
-        with work.services.store.transaction() as session:
-            begin_round(session, work.services.jobs, work.project.id)
-        return "its model cannot be loaded: a new round begins with the last good one"
+        return _begin_again(work, "its model cannot be loaded: a new round")
     with work.services.store.transaction() as session:
         begun = session.get_one(Round, current.id)
         work.check_cancelled(session)
@@ -82,6 +86,14 @@ def run(work: Context) -> str:
     scored, problems = (max(counted) for counted in zip((0, 0), *counts, strict=True))
     left_out = f", {problems} left out since they could not be used" if problems else ""
     return f"{scored} images scored{left_out}"
+
+
+def _begin_again(work: Context, why: str) -> str:
+    """Begin another round with the models that serve now; returns what happened, in words."""
+    with work.services.store.transaction() as session:
+        work.check_cancelled(session)
+        begin_round(session, work.services.jobs, work.project.id)
+    return f"{why} begins with what serves now"
 
 
 def _tasks(

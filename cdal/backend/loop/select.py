@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 from torch.nn.functional import normalize
 
+from cdal.backend.errors import DamagedScoresError
 from cdal.backend.loop.changes import ensure_read
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.near_duplicates import originals_of
@@ -111,6 +112,10 @@ def candidates_of(
         session: of the store.
         current: the round whose model has scored the pool.
         selectors: the names of those that are to rank it, so that only what they need is read.
+
+    Raises:
+        DamagedScoresError: the pool's scores are damaged or gone, as when a data folder was
+            restored without them.
     """
     usable = still_served(work.project.id) & Task.image_problem.is_(None)
     rows = session.execute(
@@ -126,6 +131,8 @@ def candidates_of(
     folder = work.services.config.scores_folder(work.project.id, number)
     scores = Scores.load(folder, arrays_for(selectors), among=labelled)
     if scores is None:
+        if not all(labelled.values()):
+            raise DamagedScoresError(None)
         return _unseen(labelled)
     beside = []
     for version in _counted_beside(work, session, current):

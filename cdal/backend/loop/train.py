@@ -332,8 +332,11 @@ def serving_model(work: Context, device: torch.device) -> tuple[int | None, Serv
         folder = work.services.config.version_folder(work.project.id, number)
         network = load_network(folder, device, sources=work.services.weight_sources)
     except ModelError:
-        if not serve_last_good(work.services, work.project.id):
-            raise
+        # Another process may have found the damage before, and let another version serve.
+        serve_last_good(work.services, work.project.id)
+        with work.services.store.reading() as session:
+            if session.get_one(ModelVersion, serving).serves:
+                raise
         return serving_model(work, device)
     if network.task != work.control.task:
         return serving, None

@@ -152,23 +152,17 @@ def _next_number(session: Session, project_id: int) -> int:
     return (newest or 0) + 1
 
 
-def serve_last_good(services: Services, project_id: int) -> bool:
-    """If a serving version's weights are damaged, let the last version with good ones serve.
-
-    Returns:
-        Whether a serving version was replaced, or none serves its control now.
-    """
+def serve_last_good(services: Services, project_id: int) -> None:
+    """If a serving version's weights are damaged, let the last version with good ones serve."""
     with services.store.reading() as session:
         serving = serving_versions(session, project_id)
-    # Every one is looked at, whatever was found before.
-    replaced = [_replace_damaged(services, version) for version in serving]
-    return any(replaced)
+    for version in serving:
+        problem = _problem(services, version)
+        if problem is not None:
+            _replace_damaged(services, version, problem)
 
 
-def _replace_damaged(services: Services, serving: ModelVersion) -> bool:
-    problem = _problem(services, serving)
-    if problem is None:
-        return False
+def _replace_damaged(services: Services, serving: ModelVersion, problem: str) -> None:
     with services.store.reading() as session:
         earlier = session.scalars(
             select(ModelVersion)
@@ -180,6 +174,8 @@ def _replace_damaged(services: Services, serving: ModelVersion) -> bool:
     goes_on = f"model version {good.number} serves again" if good else "no model serves now"
     with services.store.transaction() as session:
         broken = session.get_one(ModelVersion, serving.id)
+        if not broken.serves:  # another has taken its place while the weights were read
+            return
         broken.promoted, broken.verdict = False, "does not serve, since its weights are damaged"
         # So that the next training does not count as a repetition of the one that made it.
         broken.fingerprint = ""
@@ -189,7 +185,6 @@ def _replace_damaged(services: Services, serving: ModelVersion) -> bool:
             again.serves, again.control = True, serving.control
         text = f"Model version {serving.number} cannot be loaded, so {goes_on}: {problem}"
         note(session, serving.project_id, text, "error")
-    return True
 
 
 def _problem(services: Services, version: ModelVersion) -> str | None:

@@ -10,10 +10,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.loop.pool_map import PoolMap
-from cdal.backend.loop.rounds import UNTRAINED, open_round
+from cdal.backend.loop.rounds import open_round
 from cdal.backend.reports.view import View
 from cdal.backend.store.queries import IDS_PER_QUERY, chunks
-from cdal.backend.store.tables import ModelVersion, Pick, Project, Round, Task
+from cdal.backend.store.tables import UNTRAINED, ModelVersion, Pick, Project, Round, Task
 
 PointState = Literal["labelled", "queued", "skipped", "unlabelled"]
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.store.database import Store
-from cdal.backend.store.tables import Job, ModelVersion, Project
+from cdal.backend.store.tables import UNTRAINED, Job, ModelVersion, Project
 
 
 def remove_leftovers(config: ServerConfig, store: Store) -> int:
@@ -52,16 +52,19 @@ def _leftovers(config: ServerConfig, store: Store) -> Iterator[Path]:
         projects = {str(number) for number in session.scalars(select(Project.id))}
         pairs = session.execute(select(ModelVersion.project_id, ModelVersion.number)).all()
     known = {(str(project), str(number)) for project, number in pairs}
+    # What a backbone alone has seen of the pool, before there was a model.
+    scored = known | {(project, str(UNTRAINED)) for project in projects}
     for project in (config.data_folder / "projects").glob("*"):
         if project.name not in projects:  # it was being forgotten
             yield project
             continue
         # Those with unfinished weights have names that begin with a dot.
-        for folder in [*project.glob("versions/*"), *project.glob("scores/*")]:
-            if (project.name, folder.name) not in known:
-                yield folder
+        for kind, there in (("versions", known), ("scores", scored)):
+            for folder in project.glob(f"{kind}/*"):
+                if (project.name, folder.name) not in there:
+                    yield folder
         yield from project.glob("exports/.*")
         yield from (project / name for name in RENAMED if (project / name).exists())
         for scores in project.glob("scores/*/*.unfinished"):
-            if (project.name, scores.parent.name) in known:
+            if (project.name, scores.parent.name) in scored:
                 yield scores

@@ -178,6 +178,10 @@ class Annotator(Base):
     name: Mapped[str] = mapped_column(Text)
 
 
+UNTRAINED = 0
+"""Stands for the number of a model version where a backbone alone has seen the pool."""
+
+
 class ModelVersion(Base):
     """One trained set of weights, for one control."""
 

@@ -23,10 +23,11 @@ from cdal.backend.loop import embed, pool_map, queue, score, sync
 from cdal.backend.loop import select as selecting
 from cdal.backend.loop.pool_map import newest_map
 from cdal.backend.loop.pool_scores import Scores
-from cdal.backend.loop.rounds import UNTRAINED, begin_round
+from cdal.backend.loop.rounds import begin_round
 from cdal.backend.reports.pool_map import pool_map_view
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Event, Pick, Project, Round, Task
+from cdal.backend.store.leftovers import remove_leftovers
+from cdal.backend.store.tables import UNTRAINED, Event, Pick, Project, Round, Task
 from cdal.models import ModelError
 
 SETTINGS: dict[str, Any] = {"image_size": 32, "budget": 2, "reserve": 2, "min_labels": 4}
@@ -101,6 +102,14 @@ def test_typical_images_come_first(services: Services, label_studio: FakeLabelSt
     assert all(pick.score > 0 for pick in picks[:2])
     run(services, label_studio, sync)
     assert newest(services).ranking == opened.ranking  # it is not made a second time
+
+
+def test_after_a_restart_the_selection_goes_on(
+    services: Services, label_studio: FakeLabelStudio
+) -> None:
+    run(services, label_studio)
+    remove_leftovers(services.config, services.store)  # as a worker does that starts
+    assert run(services, label_studio, selecting) == "10 images ranked by typiclust"
 
 
 def test_the_map_of_the_pool_needs_no_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
@@ -187,6 +188,40 @@ def test_a_selection_that_finds_scores_damaged_goes_back_a_step(
         assert session.get_one(Round, 1).state == "open"
         assert session.get_one(Project, 1).problem is None
     assert kept(services).task_ids.tolist() == [1, 2]
+
+
+def test_a_selection_without_any_scores_goes_back_a_step(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ranked the pool by nothing at all, as after a restore of a backup without scores."""
+    add_image(services, 1)
+    add_image(services, 2)
+    run(services)
+    shutil.rmtree(services.config.scores_folder(1, 1))
+    assert run_waiting(services, monkeypatch) == ["select", "score", "select", "queue"]
+    assert kept(services).task_ids.tolist() == [1, 2]
+
+
+def test_a_scoring_whose_control_was_removed_begins_a_round_without_it(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round was begun before; nothing can be scored for it, nor selected."""
+    add_image(services, 1)
+    with services.store.transaction() as session:
+        session.get_one(ModelVersion, 1).control = "gone"
+        other = ModelVersion(
+            project_id=1, number=2, control="label", serves=False, architecture="resnet18",
+            classes=["cat", "dog"], fingerprint="f", labels=4, metrics={}, promoted=False,
+            verdict="", seconds=1.0,
+        )  # fmt: skip
+        session.add(other)
+        session.flush()
+        session.get_one(Round, 1).beside = [other.id]
+    run(services)
+    with services.store.reading() as session:
+        first, second = session.scalars(select(Round).order_by(Round.ranking))
+    assert first.state == "closed"
+    assert second.state == "scoring"
 
 
 def test_damage_that_only_a_page_needs_makes_a_new_round(

@@ -9,6 +9,7 @@ from pathlib import Path
 from support.offline import add_project, add_version, make_services
 
 from cdal.backend.store.leftovers import remove_leftovers
+from cdal.backend.store.tables import UNTRAINED
 
 
 def test_only_unknown_and_unfinished_files_are_removed(tmp_path: Path) -> None:
@@ -19,6 +20,7 @@ def test_only_unknown_and_unfinished_files_are_removed(tmp_path: Path) -> None:
     kept = [
         config.version_folder(project.id, 1) / "weights.safetensors",
         config.scores_folder(project.id, 1) / "00000000.safetensors",
+        config.scores_folder(project.id, UNTRAINED) / "00000000.safetensors",
         config.images_folder / "ab" / "abcdef",
         config.images_folder / "ab" / "tmp-being-written",
     ]
@@ -27,6 +29,7 @@ def test_only_unknown_and_unfinished_files_are_removed(tmp_path: Path) -> None:
         config.version_folder(project.id, 2) / "manifest.json",
         config.scores_folder(project.id, 1) / "00000001.unfinished",
         config.scores_folder(project.id, 2) / "00000000.safetensors",
+        config.scores_folder(project.id, UNTRAINED) / "00000001.unfinished",
         config.version_folder(9, 1) / "weights.safetensors",  # of a project that was forgotten
         config.project_folder(project.id) / "exports" / ".unfinished-a" / "model.onnx",
         config.images_folder / "ab" / "tmp-killed",
@@ -36,7 +39,7 @@ def test_only_unknown_and_unfinished_files_are_removed(tmp_path: Path) -> None:
         file.write_bytes(b"0")
     os.utime(gone[-1], (time.time() - 100,) * 2)
     services.images.remove_leftovers()
-    assert remove_leftovers(services.config, services.store) == 6  # besides the cache's own
+    assert remove_leftovers(services.config, services.store) == 7  # besides the cache's own
     assert [file for file in kept if not file.exists()] == []
     assert [file for file in gone if file.exists()] == []
     assert not config.version_folder(project.id, 2).exists()
