@@ -21,7 +21,6 @@ from torch import Tensor
 from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
 from cdal.selectors.cdal_rl import CDALRL
-from cdal.selectors.core_set import EuclideanEmbedding
 from cdal.selectors.diversity import DiversityEmbedding
 from cdal.selectors.draws import Distance
 from cdal.selectors.policy import BiLSTMPolicy
@@ -82,12 +81,6 @@ def greedy(pool: Pool, reward: Reward, part: Part) -> Tensor:
     return torch.tensor(picks)
 
 
-def distances_of(pool: Pool, embedding: DiversityEmbedding) -> list[Distance]:
-    assert pool.features is not None
-    metrics = (embedding, EuclideanEmbedding.of(pool.features))
-    return [Distance.of(metric, pool.labelled) for metric in metrics]
-
-
 def memory() -> None:
     """Peak resident memory, one process per size: C=19, D=512, 1,000 picks."""
     for images in (10_000, 30_000, 100_000):
@@ -101,9 +94,9 @@ def memory_of(images: int) -> None:
     embedding = DiversityEmbedding.of(pool.mixtures, pool.present)
     parts: tuple[Part, ...] = ("spread",)
     reward = Reward(pool, parts, 0.75, embedding)
-    distances = distances_of(pool, embedding)
-    policy = BiLSTMPolicy.seeded(19 * 19, 64, 0, CPU, distances=2)
-    learner = PlackettLuceLearner(reward, distances, images, budget=1000, episodes=5)
+    distance = Distance.of(embedding, pool.labelled)
+    policy = BiLSTMPolicy.seeded(19 * 19, 64, 0, CPU)
+    learner = PlackettLuceLearner(reward, distance, images, budget=1000, episodes=5)
     reset_peak()
     held = resident("VmRSS")
     start = time.perf_counter()
@@ -124,7 +117,7 @@ def memory_of(images: int) -> None:
         f"{embedding.x.nbytes / 2**20:5.0f} MiB; resident before training {held:5.0f} MiB, "
         f"peak in training {peak:5.0f} MiB, so {peak - held:4.0f} MiB more; {epoch:.1f} s an epoch"
     )
-    del embedding, reward, distances, policy, learner
+    del embedding, reward, distance, policy, learner
     reset_peak()
     held = resident("VmRSS")
     CDALRL(epochs=2).select(pool, 1000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,10 +13,8 @@ from torch import Tensor
 
 from cdal.selectors.cd_greedy import CDGreedy
 from cdal.selectors.cdal_cs import CDALCS
-from cdal.selectors.core_set import EuclideanEmbedding
 from cdal.selectors.diversity import Missing, class_shares
 from cdal.selectors.draws import Distance, most_probable
-from cdal.selectors.metric import ProductMetric
 from cdal.selectors.policy import BiLSTMPolicy
 from cdal.selectors.pool import Pool, PoolError
 from cdal.selectors.reinforce import (
@@ -39,8 +36,8 @@ _CELLS: dict[PolicyKind, tuple[int, int]] = {"plackett-luce": (64, 256), "paper"
 _MANY_CLASSES = 100
 # Whose mean reward stands in the report.
 _RANDOM_SELECTIONS = 20
-_TRAINED, _PICKED = 0.85, 0.95
-"""The progress after training and after picking; then the report is made."""
+_TRAINED, _STARTED, _PICKED = 0.85, 0.9, 0.95
+"""The progress after training and after each of two selections; then the report is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +51,10 @@ class CDALRL:
     and contextual diversities are summed.
 
     Attributes:
-        policy: "plackett-luce" picks image by image, knowing the labelled and the earlier ones, and
-            learns; "paper" decides on each image independently with the published settings, and
-            hardly learns.
+        policy: "plackett-luce" picks image by image, knowing the labelled and the earlier ones. It
+            starts with the picks of CDAL-CS, learns, and keeps these if it learns nothing better.
+            "paper" decides on each image independently with the published settings, and hardly
+            learns.
         rewards: which parts, for example "cd+vr+sr"; "paper" is "cd", plus "vr" if the pool has
             features, to which the paper adds "sr" for semantic segmentation. Default: "spread", or
             "paper" with that policy.
@@ -66,8 +64,8 @@ class CDALRL:
         sums: "normalised" parts have a common scale; "raw" ones are sums over pairs and classes and
             features' own distances, as published.
         missing: how to treat a class that only one of two images has.
-        classes: only these count in the reward's "spread", "coverage" and "cd"; the policy still
-            reads all mixtures. Default: all.
+        classes: only these count in distances, and so in the reward's "spread", "coverage" and
+            "cd"; the policy still reads all mixtures. Default: all.
         cells: LSTM cells per direction. Default: 64, or 256 for 100 or more classes; the paper's
             policy has 256 and 1,024.
         epochs: the most learning steps; most trainings end sooner. Default: 100, or exactly 60 with
@@ -127,36 +125,26 @@ class CDALRL:
             raise PoolError('the option "classes" of cdal-rl is for the classes of one model')
         pool = pool.dense()  # so that the policy learns from vectors that are made once
         told = Told(progress)
-        embedding = diversity_of(pool, self.missing, told.tick)
         rewarded = pool if self.classes is None else pool.of_classes(self.classes)
+        embedding = diversity_of(rewarded, self.missing, told.tick)
         reward = self._reward(rewarded, embedding)
-        distances = self._distances(pool, embedding)
-        policy, epochs = self._trained(pool, reward, distances, count, seed, told)
+        distance = Distance.of(embedding, pool.labelled)
+        policy, epochs = self._trained(pool, reward, distance, count, seed, told)
         images = pool.unlabelled
-        order = images if self.policy == "paper" else shuffled(images, _generator(seed))
         with torch.no_grad():
-            logits = policy.logits(_inputs(pool), order, self._window, told.tick)
             if self.policy == "paper":
+                logits = policy.logits(_inputs(pool), images, self._window, told.tick)
                 scores, places = logits.topk(count)
             else:
-                places, scores = most_probable(
-                    logits,
-                    policy.pulls,
-                    order,
-                    distances,
-                    count,
-                    lambda share: told(_TRAINED + (_PICKED - _TRAINED) * share),
-                )
-        picks = order[places]
+                places, scores = self._best(pool, policy, reward, distance, count, seed, told)
+        picks = images[places]
         rewards = self._comparison(rewarded, picks, reward, seed, told)
         explained = _explained(picks, scores, embedding, pool.labelled.nonzero()[:, 0])
         told(1.0)
         return Selection(self.name, explained, report={"trained_epochs": epochs, "reward": rewards})
 
     def _reward(self, pool: Pool, embedding: Diversity) -> Reward:
-        """The reward in a pool of some classes, or of all, which ``embedding`` has."""
-        if self.classes is not None:
-            embedding = diversity_of(pool, self.missing, embedding.tick)
+        """The reward in a pool of some classes, or of all."""
         return Reward(pool, self._parts(pool), self.alpha, embedding, self.scale, self.sums)
 
     @property
@@ -167,20 +155,30 @@ class CDALRL:
         usual = "paper" if self.policy == "paper" else "spread"
         return _parse_rewards(self.rewards or usual, features=pool.features is not None)
 
-    def _distances(self, pool: Pool, embedding: Diversity) -> tuple[Distance, ...]:
-        """What a draw depends on beside the logits; nothing with the paper's policy."""
-        if self.policy == "paper":
-            return ()
-        metrics: list[ProductMetric] = [embedding]
-        if pool.features is not None:
-            metrics.append(EuclideanEmbedding.of(pool.features, embedding.tick))
-        return tuple(Distance.of(metric, pool.labelled) for metric in metrics)
+    def _best(
+        self,
+        pool: Pool,
+        policy: BiLSTMPolicy,
+        reward: Reward,
+        distance: Distance,
+        budget: int,
+        seed: int,
+        told: Told,
+    ) -> tuple[Tensor, Tensor]:
+        """What the policy selects, or what it would have selected untrained if that earns more."""
+        images = pool.unlabelled
+        read = shuffled(torch.arange(len(images), device=images.device), _generator(seed))
+        logits = torch.zeros(len(images), device=images.device)
+        start = most_probable(logits, images, distance, budget, told.between(_TRAINED, _STARTED))
+        logits[read] = policy.logits(_inputs(pool), images[read], self._window, told.tick)
+        learnt = most_probable(logits, images, distance, budget, told.between(_STARTED, _PICKED))
+        return max(start, learnt, key=lambda found: reward.value(images[found[0]]))
 
     def _trained(
         self,
         pool: Pool,
         reward: Reward,
-        distances: Sequence[Distance],
+        distance: Distance,
         budget: int,
         seed: int,
         told: Told,
@@ -188,17 +186,17 @@ class CDALRL:
         """Load or train the policy; also return for how many epochs it was trained now."""
         classes = max(each.mixtures.shape[2] for each in (pool, *pool.beside))
         cells = self.cells or _CELLS[self.policy][classes >= _MANY_CLASSES]
-        mixtures, kinds = _inputs(pool), len(distances)
+        mixtures, published = _inputs(pool), self.policy == "paper"
         inputs = mixtures[0].numel()
-        policy = BiLSTMPolicy.seeded(inputs, cells, seed, pool.device, kinds)
+        policy = BiLSTMPolicy.seeded(inputs, cells, seed, pool.device, published=published)
         if self.weights is not None and self.weights.exists():
             policy.load(self.weights)
             return policy, 0
         learner: Learner = BernoulliLearner(reward, self.episodes)
-        if distances:
+        if not published:
             images = len(pool.unlabelled)
             policy.standardise(mixtures, pool.unlabelled, told.tick)
-            learner = PlackettLuceLearner(reward, distances, images, budget, self.episodes)
+            learner = PlackettLuceLearner(reward, distance, images, budget, self.episodes)
         epochs = self.epochs or _EPOCHS[self.policy]
         rewards = train(
             policy,

@@ -1,14 +1,14 @@
 """Selections drawn image by image, each draw knowing the earlier ones, with their probabilities.
 
-An image's weight is exp(logit) · Π g^pull, each g being its distance to the nearest labelled or
-drawn image by one of the metrics: a Plackett-Luce distribution whose weights fall as neighbours are
-drawn. If all logits are equal and there is one metric, the most probable selection is that of
-k-center greedy: with contextual diversity, CDAL-CS.
+An image's weight is exp(logit) · g^32, g being its distance to the nearest labelled or drawn
+image: a Plackett-Luce distribution whose weights fall as neighbours are drawn. If all logits are
+equal, the most probable selection is that of k-center greedy: with contextual diversity, CDAL-CS.
+The power is so high that draws are near it; which selection that is does not depend on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,14 +17,17 @@ from torch import Tensor
 
 from cdal.selectors.coverage import distance_to_labelled
 from cdal.selectors.metric import ProductMetric, chunks
+from cdal.selectors.ties import round_off
 
+PULL = 32.0
+"""The power of a distance in an image's weight."""
 # Distances below this share of the mean are rounding.
 _FLOOR = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distance:
-    """A kind of distance between the images of a pool, in units of its own.
+    """The distances between the images of a pool, in units of their mean.
 
     Attributes:
         metric: between any two images.
@@ -54,21 +57,19 @@ class Draws:
 
     Attributes:
         picks: places among the images, in the order of drawing, (E, B) int64.
-        gaps: by each of G metrics the log distances to the nearest labelled or drawn image before
-            each draw, (G, E, B, n).
+        gaps: the log distances to the nearest labelled or drawn image before each draw, (E, B, n).
     """
 
     picks: Tensor
     gaps: Tensor
 
-    def log_probabilities(self, logits: Tensor, pulls: Tensor) -> Tensor:
+    def log_probabilities(self, logits: Tensor) -> Tensor:
         """The exact log-probability of each draw given the earlier ones, (E, B) float32.
 
         Args:
             logits: (n,) float32, differentiable.
-            pulls: (G,), differentiable.
         """
-        weights = logits + torch.einsum("g,gebn->ebn", pulls, self.gaps)
+        weights = logits + PULL * self.gaps
         # What was drawn before cannot be drawn again.
         order = torch.arange(self.picks.shape[1], device=logits.device)
         drawn = order.new_full(weights.shape[::2], len(order)).scatter(
@@ -80,9 +81,8 @@ class Draws:
 
 def draw(
     logits: Tensor,
-    pulls: Tensor,
     images: Tensor,
-    distances: Sequence[Distance],
+    distance: Distance,
     budget: int,
     episodes: int,
     generator: torch.Generator,
@@ -91,23 +91,21 @@ def draw(
 
     Args:
         logits: (n,) float32.
-        pulls: how much each of the distances counts, (G,).
         images: the row of each in the pool, (n,) int64.
-        distances: G kinds of them.
+        distance: between the images of the pool.
         budget: B, at most n.
         episodes: E.
         generator: on the CPU, so that every device draws the same.
     """
     uniform = torch.rand(episodes, budget, 1, generator=generator).to(logits.device)
-    around = [_Nearest(each, images, episodes) for each in distances]
+    nearest = _Nearest(distance, images, episodes)
     taken = torch.zeros(episodes, len(images), dtype=torch.bool, device=logits.device)
     picks = torch.empty(episodes, budget, dtype=torch.int64, device=logits.device)
-    gaps = logits.new_empty((len(around), episodes, budget, len(images)))
-    logits, pulls = logits.detach(), pulls.detach()
+    gaps = logits.new_empty((episodes, budget, len(images)))
+    logits = logits.detach()
     for turn in range(budget):
-        for each, nearest in enumerate(around):
-            gaps[each, :, turn] = nearest.logarithm()
-        weights = logits + torch.einsum("g,gen->en", pulls, gaps[:, :, turn])
+        gaps[:, turn] = nearest.logarithm()
+        weights = logits + PULL * gaps[:, turn]
         weights = weights.masked_fill_(taken, -torch.inf).softmax(1)
         sums = weights.cumsum(1)
         chosen = torch.searchsorted(sums, uniform[:, turn] * sums[:, -1:], right=True)
@@ -115,16 +113,14 @@ def draw(
         chosen = torch.minimum(chosen, _last_possible(weights))
         picks[:, turn] = chosen[:, 0]
         taken.scatter_(1, chosen, value=True)
-        for nearest in around:
-            nearest.add(chosen[:, 0])
+        nearest.add(chosen[:, 0])
     return Draws(picks, gaps)
 
 
 def most_probable(
     logits: Tensor,
-    pulls: Tensor,
     images: Tensor,
-    distances: Sequence[Distance],
+    distance: Distance,
     budget: int,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -132,9 +128,8 @@ def most_probable(
 
     Args:
         logits: (n,) float32.
-        pulls: (G,).
         images: the row of each in the pool, (n,) int64.
-        distances: G kinds of them.
+        distance: between the images of the pool.
         budget: B, at most n.
         progress: called with the share that is done.
 
@@ -142,19 +137,16 @@ def most_probable(
         Places among the images, (B,) int64, and the logarithm of the weight of each when it was
         picked, (B,) float32.
     """
-    around = [_Nearest(each, images, 1) for each in distances]
+    nearest = _Nearest(distance, images, 1)
     taken = torch.zeros(len(images), dtype=torch.bool, device=logits.device)
     picks, scores = [], []
     for turn in range(budget):
-        weights = logits
-        for pull, nearest in zip(pulls, around, strict=True):
-            weights = weights + pull * nearest.logarithm()[0]
+        weights = logits + PULL * nearest.logarithm()[0]
         place = weights.masked_fill(taken, -torch.inf).argmax()
         picks.append(place)
         scores.append(weights[place])
         taken[place] = True
-        for nearest in around:
-            nearest.add(place[None])
+        nearest.add(place[None])
         if progress is not None:
             progress((turn + 1) / budget)
     return torch.stack(picks), torch.stack(scores)
@@ -180,7 +172,7 @@ class _Nearest:
 
     def logarithm(self) -> Tensor:
         """(E, n)."""
-        return self._distance.logarithm(self._nearest)
+        return self._distance.logarithm(round_off(self._nearest))
 
 
 def _last_possible(weights: Tensor) -> Tensor:

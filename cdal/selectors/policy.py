@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,6 @@ from cdal.selectors.metric import Tick, go_on
 _CHUNK_IMAGES = 4096
 # Least probability before the logarithm; absent mixtures are zeros, and become this.
 _FLOOR = 1e-4
-_PULL = 4.0
 
 
 class PolicyFileError(ValueError):
@@ -34,22 +32,19 @@ class BiLSTMPolicy(nn.Module):
     Args:
         inputs: length of an image's input vector, R·C.
         cells: LSTM cells per direction: 256 in the paper, 1,024 for 100 classes.
-        distances: how many kinds of distances its draws depend on. If any, it reads the logarithms
-            of the mixtures, as contextual diversity does, and its logits are 0 before training.
-            The paper's has none, and reads the mixtures.
+        published: whether it is the paper's, which reads the mixtures. Otherwise it reads their
+            logarithms, as contextual diversity does, and its logits are 0 before training.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, inputs: int, cells: int, distances: int = 0) -> None:
+    def __init__(self, inputs: int, cells: int, *, published: bool = False) -> None:
         super().__init__()
+        self.published = published
         self.lstm = nn.LSTM(inputs, cells, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * cells, 1)
-        self.log_pulls = nn.Parameter(
-            torch.full((distances,), math.log(_PULL)), requires_grad=distances > 0
-        )
-        if distances:
+        if not published:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
         self.register_buffer("shift", torch.zeros(inputs))
@@ -57,18 +52,13 @@ class BiLSTMPolicy(nn.Module):
 
     @classmethod
     def seeded(
-        cls, inputs: int, cells: int, seed: int, device: torch.device, distances: int = 0
+        cls, inputs: int, cells: int, seed: int, device: torch.device, *, published: bool = False
     ) -> BiLSTMPolicy:
         """Build a policy whose weights depend on ``seed`` alone, not on the global generator."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            policy = cls(inputs, cells, distances)
+            policy = cls(inputs, cells, published=published)
         return policy.to(device)
-
-    @property
-    def pulls(self) -> Tensor:
-        """How much the distances to the nearest pick count beside the logit, (G,), above 0."""
-        return self.log_pulls.exp()
 
     def forward(self, windows: Tensor) -> Tensor:
         """Compute the logits of A windows of T images, (A, T, inputs) float32: (A, T) float32."""
@@ -135,7 +125,7 @@ class BiLSTMPolicy(nn.Module):
         return torch.cat(parts).flatten()[: len(order)]
 
     def _read(self, mixtures: Tensor) -> Tensor:
-        return mixtures.clamp(min=_FLOOR).log_() if len(self.log_pulls) else mixtures
+        return mixtures if self.published else mixtures.clamp(min=_FLOOR).log_()
 
     def save(self, path: Path) -> None:
         """Write weights and standardisation as safetensors; readers never see a partial file."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -47,7 +46,7 @@ class Schedule:
     images: int | None
 
 
-LEARNING = Schedule(rate=3e-3, max_norm=1.0, patience=10, images=_IMAGES)
+LEARNING = Schedule(rate=1e-2, max_norm=1.0, patience=10, images=_IMAGES)
 PUBLISHED = Schedule(rate=1e-5, max_norm=math.inf, patience=None, images=None)
 _FALL = 0.1
 
@@ -69,14 +68,11 @@ class Learner(Protocol):
 
     schedule: Schedule
 
-    def step(
-        self, logits: Tensor, pulls: Tensor, images: Tensor, generator: torch.Generator
-    ) -> Step:
+    def step(self, logits: Tensor, images: Tensor, generator: torch.Generator) -> Step:
         """Draw episodes and reward them.
 
         Args:
             logits: (n,) float32.
-            pulls: of the policy, (G,).
             images: the pool index of each, (n,) int64.
             generator: on the CPU.
         """
@@ -89,7 +85,7 @@ class PlackettLuceLearner:
 
     Attributes:
         reward: of a selection, with the credit of each pick.
-        distances: what the draws depend on beside the logits.
+        distance: what the draws depend on beside the logits.
         unlabelled: how many images the budget is for: of fewer, fewer are drawn.
         budget: B.
         episodes: E.
@@ -97,24 +93,22 @@ class PlackettLuceLearner:
     """
 
     reward: Reward
-    distances: Sequence[Distance]
+    distance: Distance
     unlabelled: int
     budget: int
     episodes: int
     schedule: Schedule = LEARNING
 
-    def step(
-        self, logits: Tensor, pulls: Tensor, images: Tensor, generator: torch.Generator
-    ) -> Step:
+    def step(self, logits: Tensor, images: Tensor, generator: torch.Generator) -> Step:
         count = self._picks(len(images))
-        draws = draw(logits, pulls, images, self.distances, count, self.episodes, generator)
+        draws = draw(logits, images, self.distance, count, self.episodes, generator)
         sample = reward_sample(images, count, generator)
         chosen = images[draws.picks]
         credit = torch.stack([self.reward.credit(row, sample) for row in chosen])
         reward = sum(self.reward.value(row, sample) for row in chosen) / self.episodes
         spread = credit.std(correction=0)
         advantage = (credit - credit.mean()) / torch.where(spread > 0, spread, 1.0)
-        log_probability = draws.log_probabilities(logits, pulls)
+        log_probability = draws.log_probabilities(logits)
         return Step(-(advantage.to(logits.dtype) * log_probability).mean(), reward)
 
     def _picks(self, images: int) -> int:
@@ -135,13 +129,7 @@ class BernoulliLearner:
     schedule: Schedule = PUBLISHED
     baseline: float | None = None
 
-    def step(
-        self,
-        logits: Tensor,
-        pulls: Tensor,  # noqa: ARG002 (a coin knows nothing of the others)
-        images: Tensor,
-        generator: torch.Generator,
-    ) -> Step:
+    def step(self, logits: Tensor, images: Tensor, generator: torch.Generator) -> Step:
         coins = torch.rand(self.episodes, len(logits), generator=generator).to(logits.device)
         actions = (coins < logits.detach().sigmoid()).to(logits.dtype)
         sample = reward_sample(images, 0, generator)
@@ -190,7 +178,7 @@ def train(
     for epoch in range(epochs):
         order = images if how.images is None else shuffled(images, generator)[: how.images]
         logits = policy.logits(mixtures, order, window, tick)
-        step = learner.step(logits, policy.pulls, order, generator)
+        step = learner.step(logits, order, generator)
         optimiser.zero_grad()
         step.loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(policy.parameters(), how.max_norm)

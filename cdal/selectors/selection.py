@@ -28,6 +28,10 @@ class Told:
         self._share = share
         self.tick()
 
+    def between(self, first: float, last: float) -> Progress:
+        """The progress of a part that begins and ends at these shares of the whole."""
+        return lambda share: self(first + (last - first) * share)
+
     def tick(self) -> None:
         """Tell the last share again."""
         if self._progress is not None:

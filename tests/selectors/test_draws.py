@@ -6,11 +6,9 @@ import torch
 
 from cdal.selectors.core_set import EuclideanEmbedding
 from cdal.selectors.diversity import DiversityEmbedding
-from cdal.selectors.draws import Distance, Draws, draw, most_probable
+from cdal.selectors.draws import PULL, Distance, Draws, draw, most_probable
 from cdal.selectors.k_center import k_center_greedy
 from cdal.selectors.synthetic import confused_pool
-
-NO_PULLS = torch.zeros(0)
 
 
 def generator(seed=0):
@@ -19,8 +17,13 @@ def generator(seed=0):
 
 def without_distances(logits, picks):
     """The log-probabilities of draws that depend on the logits alone."""
-    gaps = torch.zeros(0, *picks.shape, len(logits))
-    return Draws(picks, gaps).log_probabilities(logits, NO_PULLS)
+    return Draws(picks, torch.zeros(*picks.shape, len(logits))).log_probabilities(logits)
+
+
+def all_alike(images):
+    """Images that are as far from each other as any."""
+    features = torch.eye(images) * 5
+    return Distance.of(EuclideanEmbedding.of(features), torch.zeros(images, dtype=torch.bool))
 
 
 def on_a_line(*places, labelled=()):
@@ -55,24 +58,28 @@ def test_gradients_are_finite_even_where_all_are_picked():
 
 
 def test_a_neighbour_of_a_draw_is_hardly_drawn_next():
-    """The labelled image is at 0; squared distances to it are 1, 4 and 9."""
-    distance = on_a_line(0, 1, 2, 3, labelled=[0])
-    images, pulls = torch.tensor([1, 2, 3]), torch.ones(1)
-    draws = draw(torch.zeros(3), pulls, images, [distance], 2, 4000, generator())
-    probability = draws.log_probabilities(torch.zeros(3), pulls).exp()
+    """The labelled image is in the corner; weights are 1, 4, 9 and 9, of two copies."""
+    root = 1 / PULL
+    features = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 2**root, 0], *[[0, 0, 3**root]] * 2])
+    labelled = torch.tensor([True, False, False, False, False])
+    distance = Distance.of(EuclideanEmbedding.of(features), labelled)
+    images = torch.tensor([1, 2, 3, 4])
+    draws = draw(torch.zeros(4), images, distance, 2, 4000, generator())
+    probability = draws.log_probabilities(torch.zeros(4)).exp()
     first = draws.picks[:, 0]
-    for place, expected in ((0, 1 / 14), (1, 4 / 14), (2, 9 / 14)):
-        assert probability[first == place, 0].mean().item() == pytest.approx(expected, rel=1e-4)
+    for place, expected in enumerate((1 / 23, 4 / 23, 9 / 23, 9 / 23)):
+        assert probability[first == place, 0].mean().item() == pytest.approx(expected, rel=1e-3)
         share = (first == place).double().mean().item()
         assert share == pytest.approx(expected, abs=4 * math.sqrt(expected / 4000))
-    # After 3, the image at 1 is still at distance 1 from the nearest, and that at 2 only at 1.
-    after = (first == 2) & (draws.picks[:, 1] == 1)
-    assert probability[after, 1].mean().item() == pytest.approx(1 / 2, rel=1e-4)
+    # After a copy, the other one is at distance 0; the others are as near to the corner as before.
+    assert not ((first == 2) & (draws.picks[:, 1] == 3)).any()
+    after = (first == 2) & (draws.picks[:, 1] == 0)
+    assert probability[after, 1].mean().item() == pytest.approx(1 / 5, rel=1e-3)
 
 
 def test_ordered_selections_are_drawn_as_often_as_they_are_probable():
     logits = torch.tensor([0.0, 1.0, -1.0])
-    picks = draw(logits, NO_PULLS, torch.arange(3), (), 2, 30_000, generator()).picks
+    picks = draw(logits, torch.arange(3), all_alike(3), 2, 30_000, generator()).picks
     for order in itertools.permutations(range(3), 2):
         share = (picks == torch.tensor(order)).all(1).double().mean().item()
         expected = without_distances(logits, torch.tensor([order])).sum().exp().item()
@@ -81,9 +88,9 @@ def test_ordered_selections_are_drawn_as_often_as_they_are_probable():
 
 @pytest.mark.parametrize("logits", [torch.zeros(50), torch.linspace(-300, 300, 50)])
 def test_no_image_is_drawn_twice(logits):
-    picks = draw(logits, NO_PULLS, torch.arange(50), (), 50, 20, generator()).picks
+    picks = draw(logits, torch.arange(50), all_alike(50), 50, 20, generator()).picks
     assert (picks.sort(1).values == torch.arange(50)).all()
-    best, _ = most_probable(logits, NO_PULLS, torch.arange(50), (), 50)
+    best, _ = most_probable(logits, torch.arange(50), all_alike(50), 50)
     assert (best.sort().values == torch.arange(50)).all()
 
 
@@ -93,29 +100,25 @@ def test_with_equal_logits_the_most_probable_selection_is_that_of_k_center_greed
     images = pool.unlabelled
     distance = Distance.of(embedding, pool.labelled)
     told = []
-    places, scores = most_probable(
-        torch.zeros(len(images)), torch.ones(1), images, [distance], 20, told.append
-    )
+    places, scores = most_probable(torch.zeros(len(images)), images, distance, 20, told.append)
     assert images[places].tolist() == k_center_greedy(embedding, pool.labelled, 20).picks
     assert scores.tolist() == sorted(scores.tolist(), reverse=True)
     assert told == [(turn + 1) / 20 for turn in range(20)]
 
 
-def test_two_kinds_of_distances_are_multiplied():
-    """By the first the images at 2 and 3 are alike; by the second only 2 is far from the rest."""
-    first = on_a_line(0, 1, 3, 3, labelled=[0])
-    second = on_a_line(0, 1, 9, 1, labelled=[0])
-    images = torch.tensor([1, 2, 3])
-    place, _ = most_probable(torch.zeros(3), torch.ones(2), images, [first, second], 1)
-    assert place.tolist() == [1]
-    place, _ = most_probable(
-        torch.tensor([0.0, 0.0, 9.0]), torch.ones(2), images, [first, second], 1
-    )
-    assert place.tolist() == [2]
+def test_a_logit_outweighs_a_distance():
+    distance = on_a_line(0, 1, 2, labelled=[0])
+    images = torch.tensor([1, 2])
+    for logit, first in ((0.0, 1), (PULL * math.log(3.9), 1), (PULL * math.log(4.1), 0)):
+        places, scores = most_probable(torch.tensor([logit, 0.0]), images, distance, 1)
+        assert places.tolist() == [first]
+        # In units of the mean, the squared distances are 1 / 2.5 and 4 / 2.5.
+        expected = (logit, 0.0)[first] + PULL * math.log((1, 4)[first] / 2.5)
+        assert scores.tolist() == [pytest.approx(expected, rel=1e-4)]
 
 
 def test_copies_of_a_labelled_image_are_drawn_last():
     distance = on_a_line(0, 0, 0, 5, labelled=[0])
     images = torch.tensor([1, 2, 3])
-    places, _ = most_probable(torch.zeros(3), torch.full((1,), 4.0), images, [distance], 3)
+    places, _ = most_probable(torch.zeros(3), images, distance, 3)
     assert places.tolist() == [2, 0, 1]
