@@ -198,6 +198,8 @@ class Soak:
     def disconnect(self) -> None:
         """Remove the backend, and let Label Studio serve tasks as if there had never been one."""
         self._project.sdk.ml.delete(id=self._connection)
+        for webhook in self._project.sdk.webhooks.list(project=str(self._project.number)):
+            self._project.sdk.webhooks.delete(id=webhook.id or 0)  # it would outlive the backend
         self._connection = 0
         self._backend.stop()
         self._project.sdk.projects.update(id=self._project.number, sampling=SEQUENTIAL)

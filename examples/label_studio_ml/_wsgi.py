@@ -3,9 +3,10 @@
 import argparse
 
 from label_studio_ml.api import init_app
-from model import CDALModel
+from model import CDALModel, hear_event
 
 app = init_app(model_class=CDALModel)
+app.before_request(hear_event)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="CDAL by label-studio-ml's server")

@@ -13,7 +13,7 @@ from flask import request
 from label_studio_ml.model import LabelStudioMLBase
 
 from cdal.backend.config import server_config
-from cdal.backend.label_studio.webhook import HEADER, may_hint
+from cdal.backend.label_studio.webhook import HEADER, claimed_project, may_hint
 from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.services import Services
 from cdal.backend.store.queries import namesakes
@@ -67,6 +67,22 @@ class CDALModel(LabelStudioMLBase):
         if not is_sent and not may_hint(self.model.project, request.headers.get(HEADER)):
             return "this event does not come from the project's webhook"
         return f"job {self.model.fit(event)}"
+
+
+def hear_event() -> tuple[str, int] | None:
+    """Hear an event without content, which label-studio-ml's server cannot relate to a project.
+
+    The webhook sends no other, as soon as it carries the project's secret.
+    """
+    body = request.get_json(silent=True)
+    if request.path != "/webhook" or not isinstance(body, dict) or "project" in body:
+        return None
+    header = request.headers.get(HEADER)
+    with SERVICES.store.reading() as session:
+        project = claimed_project(session, header)
+    if project is None or not may_hint(project, header):
+        return "This event does not come from the project's webhook.", 401
+    return f"job {Model(SERVICES, project).fit(str(body.get('action')))}", 200
 
 
 def _uid(body: Any) -> str:

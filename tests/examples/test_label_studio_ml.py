@@ -91,6 +91,29 @@ def test_events_request_jobs_if_they_come_from_the_webhook(adapter: ModuleType) 
     assert "train" in kinds()
 
 
+def test_an_event_without_content_is_heard_by_its_secret(adapter: ModuleType) -> None:
+    """label-studio-ml's own server would fail on it."""
+    connected = connect(adapter)
+    services = adapter.SERVICES
+    with services.store.transaction() as session:
+        project = session.get_one(Project, connected.model.project.id)
+        project.connected_at = project.webhook_guarded_at = datetime.now(UTC)
+        project.webhook_secret = "1.secret"
+
+    def heard(path: str, body: dict[str, Any], header: str) -> Any:
+        headers = {"X-CDAL-Webhook": header}
+        with Flask("test").test_request_context(path, json=body, headers=headers):
+            return adapter.hear_event()
+
+    event = {"action": "ANNOTATION_CREATED"}
+    assert heard("/webhook", event, "1.wrong")[1] == 401
+    assert heard("/webhook", event, "2.secret")[1] == 401
+    text, status = heard("/webhook", event, "1.secret")
+    assert (text.startswith("job"), status) == (True, 200)
+    assert heard("/webhook", {**event, "project": PROJECT}, "1.secret") is None
+    assert heard("/setup", event, "1.secret") is None
+
+
 def test_the_layout_is_that_of_label_studios_examples() -> None:
     names = {file.name for file in FOLDER.iterdir() if file.is_file()}
     assert {"model.py", "_wsgi.py", "docker-compose.yml", "requirements.txt", "README.md"} <= names

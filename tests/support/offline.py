@@ -305,10 +305,10 @@ class FakeLabelStudio:
     def webhooks(self) -> list[WebhookInfo]:
         return self.hooks
 
-    def set_headers(self, webhook: WebhookInfo, headers: Mapping[str, str]) -> None:
-        self.calls.append("headers")
+    def change_webhook(self, webhook: WebhookInfo) -> None:
+        self.calls.append("webhook")
         self.hooks = [
-            replace(hook, headers=dict(headers)) if hook == webhook else hook for hook in self.hooks
+            webhook if hook.webhook_id == webhook.webhook_id else hook for hook in self.hooks
         ]
 
     def add_tasks(self, ids: Sequence[int]) -> None:
@@ -370,14 +370,16 @@ class FakeLabelStudio:
     def task_ids(self, among: tuple[int, int] = ALL_IDS) -> set[int]:
         return {task_id for task_id in self.known if among[0] <= task_id <= among[1]}
 
-    def import_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> int:
-        self.calls.append("import")
+    def import_predictions(
+        self, predictions: Sequence[Mapping[str, Any]], one_by_one: bool = False
+    ) -> int:
+        self.calls.append("import one by one" if one_by_one else "import")
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
         if any(p["task"] not in self.known for p in predictions):
             raise LabelStudioError("Label Studio refused to import the predictions: 400", 400)
-        taken = [dict(p) for p in predictions if not self.refuses(p)]
+        taken = [dict(p) for p in predictions if one_by_one or not self.refuses(p)]
         self.imports.append(taken)
         return len(taken)
 

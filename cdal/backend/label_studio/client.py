@@ -160,12 +160,21 @@ class LabelStudioClient:
         """The project's webhooks."""
         with asking_to("list the webhooks"):
             found = self._sdk.webhooks.list(project=str(self.project))
-        return [WebhookInfo(w.id, w.url, dict(w.headers or {})) for w in found if w.id is not None]
+        return [
+            WebhookInfo(w.id, w.url, dict(w.headers or {}), w.send_payload is not False)
+            for w in found
+            if w.id is not None
+        ]
 
-    def set_headers(self, webhook: WebhookInfo, headers: Mapping[str, str]) -> None:
-        """Have Label Studio send these headers with a webhook's events."""
+    def change_webhook(self, webhook: WebhookInfo) -> None:
+        """Have Label Studio send these headers with a webhook's events, and a payload or none."""
         with asking_to("change the webhook"):
-            self._sdk.webhooks.update(id=webhook.webhook_id, url=webhook.url, headers=dict(headers))
+            self._sdk.webhooks.update(
+                id=webhook.webhook_id,
+                url=webhook.url,
+                headers=dict(webhook.headers),
+                send_payload=webhook.sends_payload,
+            )
 
     def tasks(
         self, changed_since: str | None = None, after: int = 0, until: int = LAST_ID
@@ -338,9 +347,17 @@ class LabelStudioClient:
                 **login,
             )
 
-    def import_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> int:
-        """Import predictions in one call; returns how many Label Studio accepted."""
+    def import_predictions(
+        self, predictions: Sequence[Mapping[str, Any]], one_by_one: bool = False
+    ) -> int:
+        """Import predictions in one call, or a call for each; returns how many were accepted."""
         with asking_to("import the predictions"):
+            if one_by_one:
+                for each in predictions:
+                    self._sdk.predictions.create(
+                        **each, project=self.project, request_options=_ONCE
+                    )
+                return len(predictions)
             answer = self._sdk.projects.import_predictions(
                 id=self.project, request=[dict(p) for p in predictions], request_options=_ONCE
             )

@@ -39,11 +39,12 @@ class PredictionInfo:
 
 @dataclass(frozen=True, slots=True)
 class WebhookInfo:
-    """A webhook of a project."""
+    """A webhook of a project; `sends_payload` is whether events have more than their name."""
 
     webhook_id: int
     url: str
     headers: Mapping[str, str]
+    sends_payload: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from cdal.backend.label_studio.client import PAGE
 from cdal.backend.label_studio.data import TaskInfo, stamp
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.deletions import catch_up
-from cdal.backend.loop.queue import watch_queue
+from cdal.backend.loop.label_stream import watch_queue
 from cdal.backend.loop.saved_tasks import read_labels, save_tasks
 from cdal.backend.loop.serving import adopt
 from cdal.backend.project_config import ProjectConfig

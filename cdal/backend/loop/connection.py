@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from cdal.backend.errors import ConfigError, LabelStudioError
 from cdal.backend.label_studio.data import MLBackendInfo
-from cdal.backend.label_studio.webhook import HEADER, REFUSED, make_secret
+from cdal.backend.label_studio.webhook import HEADER, REFUSED, make_secret, names_its_project
 from cdal.backend.logs import never_show
 from cdal.backend.loop.context import Context
 from cdal.backend.project_config import ProjectConfig
@@ -98,7 +99,7 @@ def _read_settings(work: Context, ours: MLBackendInfo) -> None:
 
 
 def _guard_webhook(work: Context, ours: MLBackendInfo) -> None:
-    """Make Label Studio's webhook carry the secret."""
+    """Make Label Studio's webhook carry the secret, and nothing else."""
     url = f"{ours.url.rstrip('/')}/webhook"
     try:
         found = [webhook for webhook in work.client.webhooks() if webhook.url == url]
@@ -106,8 +107,12 @@ def _guard_webhook(work: Context, ours: MLBackendInfo) -> None:
             return
         secret = _secret(work)
         lacking = [webhook for webhook in found if webhook.headers.get(HEADER) != secret]
-        for webhook in lacking:
-            work.client.set_headers(webhook, {**webhook.headers, HEADER: secret})
+        for webhook in found:
+            guarded = replace(
+                webhook, headers={**webhook.headers, HEADER: secret}, sends_payload=False
+            )
+            if guarded != webhook:
+                work.client.change_webhook(guarded)
     except LabelStudioError as error:
         # Without the secret, the webhook is still taken as a hint.
         log.warning("project %d: its webhook bears no secret: %s", work.project.id, error)
@@ -124,10 +129,11 @@ def _secret(work: Context) -> str:
     """The project's secret, stored before Label Studio gets it."""
     with work.services.store.transaction() as session:
         project = session.get_one(Project, work.project.id)
-        if project.webhook_secret is None:
-            project.webhook_secret = make_secret()
-            never_show(project.webhook_secret)
-        return project.webhook_secret
+        secret = project.webhook_secret
+        if secret is None or not names_its_project(project):
+            secret = project.webhook_secret = make_secret(project.id)
+            never_show(secret)
+        return secret
 
 
 SET_UP = "set up"

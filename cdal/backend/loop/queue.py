@@ -16,8 +16,6 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from cdal.backend.errors import LabelStudioError
-from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
-from cdal.backend.label_studio.data import ProjectInfo
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import decide, labels_missing, read_facts
 from cdal.backend.loop.predictions import count_ranked, joined, parts_of, rank_score
@@ -29,15 +27,23 @@ from cdal.backend.loop.rounds import (
     labels_in,
     open_round,
     queue_version,
-    round_of_queue,
     unlabelled_picks,
 )
 from cdal.backend.store.events import note
-from cdal.backend.store.queries import IDS_PER_QUERY, chunks, forget_all_but
+from cdal.backend.store.queries import IDS_PER_QUERY, chunks, count_tasks, forget_all_but
 from cdal.backend.store.tables import Pick, Project, Round, now
 
 CHUNK = 2500
 """Predictions in one import call: Label Studio recounts all tasks of the project after each."""
+
+FEW = 10
+"""Predictions that are sent one by one before progress is reported."""
+
+TASKS_PER_PREDICTION = 400
+"""A project with as many tasks per prediction gets them one by one. The recount costs Label Studio
+5 s of its processor for 100,000 tasks, in which it serves nobody; a prediction that comes alone
+costs 40 ms (`measurements/label_studio_costs.py`). At worst, that is twice as much, but people are
+served in between."""
 
 CHUNK_CHARACTERS = 2**24
 """Approximate size of one import call as JSON: brush strokes are long, and built just in time."""
@@ -163,6 +169,9 @@ def _send(work: Context, current: Round, version: str, picks: Sequence[Pick]) ->
     with work.services.store.reading() as session:
         ranked = count_ranked(session, current)
         parts = parts_of(session, current, work.controls, [pick.task_id for pick in picks])
+        tasks = count_tasks(session, work.project.id)
+    one_by_one = len(picks) * TASKS_PER_PREDICTION <= tasks
+    most = FEW if one_by_one else CHUNK
     done = 0
     chunk: list[dict[str, Any]] = []
     characters = 0
@@ -176,20 +185,24 @@ def _send(work: Context, current: Round, version: str, picks: Sequence[Pick]) ->
         }
         chunk.append(prediction)
         characters += len(json.dumps(prediction))
-        if len(chunk) == CHUNK or characters >= CHUNK_CHARACTERS:
-            _import(work, chunk)
+        if len(chunk) == most or characters >= CHUNK_CHARACTERS:
+            _import(work, chunk, one_by_one)
             done += len(chunk)
             chunk, characters = [], 0
     if chunk:
-        _import(work, chunk)
+        _import(work, chunk, one_by_one)
     with work.services.store.transaction() as session:
         _mark(session, current, picks, "queued")
 
 
-def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
-    """Import a chunk; predictions that Label Studio leaves out are queued without their result."""
+def _import(work: Context, predictions: Sequence[dict[str, Any]], one_by_one: bool) -> None:
+    """Import predictions; those that Label Studio leaves out are queued without their result."""
+    refused: dict[int, list[str]] = {}
+    if one_by_one:  # Label Studio takes whatever comes alone
+        refused = _problems_of(work, predictions)
+    sound = [p for p in predictions if p["task"] not in refused]
     try:
-        taken = work.client.import_predictions(predictions)
+        taken = work.client.import_predictions(sound, one_by_one)
     except LabelStudioError as error:
         if error.status == 400:  # one unknown task fails a whole import
             existing = work.client.task_ids()
@@ -198,12 +211,7 @@ def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
         raise
     if taken == len(predictions):
         return
-    interface = LabelInterface(work.project.labeling_config)
-    refused = {
-        prediction["task"]: problems
-        for prediction in predictions
-        if (problems := interface.validate_prediction(prediction, return_errors=True))
-    }
+    refused = refused or _problems_of(work, predictions)
     task_id, problems = next(iter(refused.items()), (None, []))
     with work.services.store.transaction() as session:
         note(
@@ -214,10 +222,22 @@ def _import(work: Context, predictions: Sequence[dict[str, Any]]) -> None:
             "warning",
         )
     bare = [{**p, "result": []} for p in predictions if p["task"] in refused]
-    if len(bare) + taken != len(predictions) or work.client.import_predictions(bare) != len(bare):
+    if len(bare) + taken != len(predictions) or (
+        work.client.import_predictions(bare, one_by_one) != len(bare)
+    ):
         raise LabelStudioError(
             f"Label Studio took {taken} of {len(predictions)} predictions and did not say why."
         )
+
+
+def _problems_of(work: Context, predictions: Sequence[dict[str, Any]]) -> dict[int, list[str]]:
+    """Why the labeling config does not allow some of these predictions, by task."""
+    interface = LabelInterface(work.project.labeling_config)
+    return {
+        prediction["task"]: problems
+        for prediction in predictions
+        if (problems := interface.validate_prediction(prediction, return_errors=True))
+    }
 
 
 def _nothing_to_queue(work: Context, current: Round) -> str:
@@ -227,58 +247,3 @@ def _nothing_to_queue(work: Context, current: Round) -> str:
         close_older(session, begun)
         note(session, work.project.id, "Every image that can be used is labelled")
     return "every image that can be used is labelled"
-
-
-SET_AGAIN = ", so the label stream does not follow the queue; the next round sets it again."
-RESCORE = 'press "Rescore", or wait for the next round.'
-
-
-def watch_queue(work: Context, session: Session, project: Project, info: ProjectInfo) -> None:
-    """Report a problem if somebody took the label stream off our queue.
-
-    If it follows one of our own queues that the store does not know, the store was restored from
-    an older backup: then the open round's queue is written again.
-    """
-    if work.newest_round(session, "queueing") is not None:
-        return  # it is about to be set
-    ours = project.queue_version
-    problem = None if ours is None else _problem(ours, info)
-    if problem is None:
-        if project.problem and project.problem.endswith(SET_AGAIN):
-            project.clear_problem()
-        return
-    version = info.model_version
-    other_queue = version != ours and round_of_queue(version) is not None
-    if other_queue and _is_unknown(session, version):
-        current = open_round(session, work.project)
-        if current is not None:
-            current.state = "queueing"
-            work.request(session, "queue", "a label stream that is ahead of the store")
-            note(
-                session,
-                project.id,
-                f'The label stream follows "{version}", which this data folder, perhaps '
-                "restored from a backup, does not know; the queue is written again.",
-                "warning",
-            )
-            return
-    if project.set_problem(problem, RESCORE):
-        note(session, project.id, problem, "warning")
-
-
-def _problem(ours: str, info: ProjectInfo) -> str | None:
-    """Why the label stream does not follow the queue; None if it does."""
-    if info.model_version != ours:
-        is_set = (
-            f'model version in Label Studio is "{info.model_version}", not the queue\'s "{ours}"'
-        )
-    elif info.sampling != UNCERTAINTY_SAMPLING:
-        is_set = f'task sampling in Label Studio is "{info.sampling}", not "{UNCERTAINTY_SAMPLING}"'
-    else:
-        return None
-    return f"The project's {is_set}{SET_AGAIN}"
-
-
-def _is_unknown(session: Session, queue_version: str) -> bool:
-    query = select(Round.id).filter_by(queue_version=queue_version)
-    return session.scalars(query).first() is None

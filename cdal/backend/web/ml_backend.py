@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from cdal.backend.errors import ConfigError, RefusedError
 from cdal.backend.label_studio.data import moment_of, unix_second
-from cdal.backend.label_studio.webhook import HEADER, REFUSED, may_hint
+from cdal.backend.label_studio.webhook import HEADER, REFUSED, claimed_project, may_hint
 from cdal.backend.logs import set_log_context
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.reports.view import ErrorView, View
@@ -49,7 +49,11 @@ class PredictBody(Loose):
 
 class WebhookBody(Loose):
     action: str = Field(examples=["ANNOTATION_CREATED", "START_TRAINING"])
-    project: Any = Field(None, description="The whole project; its id and created_at are read.")
+    project: Any = Field(
+        None,
+        description="The whole project; its id and created_at are read. Without it, the secret in "
+        "the header tells which project it is.",
+    )
 
 
 class JobStatusBody(Loose):
@@ -159,7 +163,8 @@ def webhook() -> Response | tuple[Response, int]:
     event = body.get("action")
     if not isinstance(event, str) or not EVENT.fullmatch(event):
         raise RefusedError('The field "action" must name an event, such as ANNOTATION_CREATED.')
-    hinted = _hinted(body.get("project"))
+    named = body.get("project")
+    hinted = _claimed() if named is None else _hinted(named)
     heard = [project for project in hinted if _may_hint(project, event)]
     if event == "START_TRAINING":  # it carries no secret
         heard = [p for p in heard if p is _of_caller([q for q in heard if q.uid == p.uid])]
@@ -257,6 +262,13 @@ def _of_caller(projects: Sequence[Project]) -> Project:
     Label Studio calls `/setup` right before, so its address is known.
     """
     return next((p for p in projects if p.caller == request.remote_addr), projects[0])
+
+
+def _claimed() -> list[Project]:
+    """The project that an event without content claims to be of by its header."""
+    with services().store.reading() as session:
+        found = claimed_project(session, request.headers.get(HEADER))
+    return [] if found is None else [found]
 
 
 def _hinted(project: object) -> list[Project]:

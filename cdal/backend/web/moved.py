@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 
 from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio.client import LabelStudioClient
@@ -73,13 +74,13 @@ def _is_same_server(
         if not _carrying(there, secret):
             return False
         webhooks = own.webhooks()
-        fresh = make_secret()
+        fresh = make_secret(project.id)
         never_show(fresh)
         with services.store.transaction() as session:
             session.get_one(Project, project.id).webhook_secret = fresh
         for webhook in webhooks:
             if webhook.headers.get(HEADER) == secret:
-                own.set_headers(webhook, {**webhook.headers, HEADER: fresh})
+                own.change_webhook(replace(webhook, headers={**webhook.headers, HEADER: fresh}))
         return _carrying(there, fresh)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import httpx
 import pytest
@@ -185,6 +186,34 @@ def test_predictions_that_do_not_fit_are_omitted_and_counted(
     assert client.import_predictions(predictions) == 1
     with pytest.raises(LabelStudioError) as refused:
         client.import_predictions([{**predictions[0], "task": 10**9}])
+    assert refused.value.status == 400
+
+
+def test_predictions_that_come_one_by_one_are_those_of_an_import(
+    project: LabelStudioProject, client: LabelStudioClient
+) -> None:
+    """But Label Studio takes what does not fit, too."""
+    ids = project.import_images(["/data/upload/0.png", "/data/upload/1.png"])
+
+    def predictions(version: str, name: str = "cat") -> list[dict[str, Any]]:
+        result = [{**CHOICE, "value": {"choices": [name]}}]
+        return [
+            {"task": task, "result": result, "score": 0.5, "model_version": version} for task in ids
+        ]
+
+    assert client.import_predictions(predictions("together")) == 2
+    assert client.import_predictions(predictions("alone"), one_by_one=True) == 2
+    assert client.prediction_counts() == {"together": 2, "alone": 2}
+    found = project.sdk.predictions.list(project=project.number)
+    kept = [
+        {(p.task, str(p.result), p.score) for p in found if p.model_version == version}
+        for version in ("together", "alone")
+    ]
+    assert kept[0] == kept[1]
+    assert project.sdk.tasks.get(id=str(ids[0])).total_predictions == 2
+    assert client.import_predictions(predictions("odd", "unicorn"), one_by_one=True) == 2
+    with pytest.raises(LabelStudioError) as refused:
+        client.import_predictions([{**predictions("v")[0], "task": 10**9}], one_by_one=True)
     assert refused.value.status == 400
 
 

@@ -60,6 +60,25 @@ def test_with_the_secret_or_the_password_it_is_heard(browser: FlaskClient) -> No
     assert jobs_of(services_of(browser)) == [("sync", "pending")]
 
 
+def test_an_event_without_content_is_of_the_project_that_its_secret_names(tmp_path: Path) -> None:
+    browser = make_browser(tmp_path)
+    services = services_of(browser)
+    for number in (1, 2):
+        add_project(services, uid=f"12.17000000{number:02}", webhook_secret=f"{number}.secret")
+    bare = {"action": "ANNOTATION_CREATED"}
+    answer = browser.post("/webhook", json=bare, headers={HEADER: "2.secret"})
+    assert answer.get_json()["status"] == "accepted"
+    for header in ("1.wrong", "2.secret-"):
+        answer = browser.post("/webhook", json=bare, headers={HEADER: header})
+        assert answer.status_code == 401, header
+    for header in ("3.secret", "secret", ".secret", "9" * 30 + ".secret", ""):
+        answer = browser.post("/webhook", json=bare, headers={HEADER: header})
+        assert answer.get_json()["status"] == "ignored", header
+    with services.store.reading() as session:
+        asked = {job.project_id: job.asked_by for job in session.query(Job)}
+    assert asked == {1: REFUSED, 2: "ANNOTATION_CREATED"}
+
+
 def test_the_secret_starts_no_training(browser: FlaskClient) -> None:
     answer = browser.post("/webhook", json=event("START_TRAINING"), headers={HEADER: "the-secret"})
     assert answer.status_code == 401
@@ -124,7 +143,7 @@ def test_a_flood_of_events_makes_no_flood_of_work(
 
 
 def test_secrets_differ_and_go_into_a_header() -> None:
-    found = {make_secret() for _ in range(100)}
+    found = {make_secret(7) for _ in range(100)}
     assert len(found) == 100
     assert all(len(secret) >= 43 and secret.isascii() and secret.isprintable() for secret in found)
 
@@ -147,6 +166,7 @@ def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
     (webhook,) = webhooks.list(project=str(scenario.number))
     secret = webhook.headers[HEADER]
     assert len(secret) >= 43
+    assert webhook.send_payload is False
     hint = {"action": "ANNOTATION_UPDATED", "project": {"id": scenario.number}}
     refused = httpx.post(f"{server.url}/webhook", json=hint, timeout=PATIENCE)
     assert refused.status_code == 401
@@ -170,13 +190,15 @@ def test_label_studios_own_webhook_bears_the_secret_and_others_are_refused(
 
     def is_set_again(_: dict[str, Any]) -> bool:
         (now,) = webhooks.list(project=str(scenario.number))
-        return bool(now.headers == {"X-Other": "kept", HEADER: secret})
+        return now.headers == {"X-Other": "kept", HEADER: secret} and now.send_payload is False
 
-    # Somebody takes the header away: the next event is refused, and has it set again. It is done
-    # again where the minute's poll came before the event.
+    # Somebody takes the header away: the next event, which tells its project, is refused, and has
+    # it set again. It is done again where the minute's poll came before the event.
     for task in tasks:
         before = begun(REFUSED)
-        webhooks.update(id=webhook.id, url=webhook.url, headers={"X-Other": "kept"})
+        webhooks.update(
+            id=webhook.id, url=webhook.url, headers={"X-Other": "kept"}, send_payload=True
+        )
         scenario.label([task])
         scenario.wait("the header", is_set_again)
         if begun(REFUSED) > before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def test_the_webhook_is_given_a_secret_beside_what_it_bears(
     project = look(services, label_studio, "set up")
     assert project.webhook_guarded_at is not None
     assert label_studio.hooks == [
-        WebhookInfo(1, f"{BACKEND}/webhook", {"X-Kept": "yes", HEADER: project.webhook_secret}),
+        WebhookInfo(
+            1, f"{BACKEND}/webhook", {"X-Kept": "yes", HEADER: project.webhook_secret}, False
+        ),
         others,
     ]
     assert project.webhook_secret not in " ".join(events(services))
@@ -68,7 +71,7 @@ def test_it_is_written_once_and_again_where_it_is_lost(
     add_project(services, **NEW)
     secret = look(services, label_studio).webhook_secret
     look(services, label_studio)
-    assert label_studio.calls.count("headers") == 1
+    assert label_studio.calls.count("webhook") == 1
     label_studio.hooks = [WebhookInfo(5, f"{BACKEND}/webhook", {})]  # connected again
     assert look(services, label_studio).webhook_secret == secret
     assert label_studio.hooks[0].headers == {HEADER: secret}
@@ -81,9 +84,34 @@ def test_it_is_written_once_and_again_where_it_is_lost(
 def test_a_kill_before_it_was_given_away_keeps_the_secret(
     services: Services, label_studio: FakeLabelStudio
 ) -> None:
-    add_project(services, **{**NEW, "webhook_secret": "made-before"})
-    assert look(services, label_studio).webhook_secret == "made-before"
-    assert label_studio.hooks[0].headers == {HEADER: "made-before"}
+    add_project(services, **{**NEW, "webhook_secret": "1.made-before"})
+    assert look(services, label_studio).webhook_secret == "1.made-before"
+    assert label_studio.hooks[0].headers == {HEADER: "1.made-before"}
+
+
+@pytest.mark.parametrize("before", ["of-an-earlier-version", "2.of-another-project"])
+def test_a_secret_that_does_not_name_the_project_is_replaced(
+    services: Services, label_studio: FakeLabelStudio, before: str
+) -> None:
+    add_project(services, webhook_secret=before)
+    label_studio.hooks = [WebhookInfo(1, f"{BACKEND}/webhook", {HEADER: before})]
+    secret = look(services, label_studio).webhook_secret
+    assert secret is not None
+    assert secret.startswith("1.")
+    assert label_studio.hooks == [
+        WebhookInfo(1, f"{BACKEND}/webhook", {HEADER: secret}, sends_payload=False)
+    ]
+
+
+def test_a_webhook_that_sends_content_again_is_told_not_to(
+    services: Services, label_studio: FakeLabelStudio
+) -> None:
+    add_project(services, **NEW)
+    look(services, label_studio)
+    (guarded,) = label_studio.hooks
+    label_studio.hooks = [replace(guarded, sends_payload=True)]
+    look(services, label_studio)
+    assert label_studio.hooks == [guarded]
 
 
 def test_a_webhook_that_may_not_be_changed_is_heard_as_before(
@@ -94,7 +122,7 @@ def test_a_webhook_that_may_not_be_changed_is_heard_as_before(
     def refuse(*_: object) -> None:
         raise LabelStudioError("Label Studio refused to change the webhook: 400", 400)
 
-    monkeypatch.setattr(label_studio, "set_headers", refuse)
+    monkeypatch.setattr(label_studio, "change_webhook", refuse)
     project = look(services, label_studio)
     assert project.connected_at is not None
     assert project.webhook_guarded_at is None

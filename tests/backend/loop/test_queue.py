@@ -239,6 +239,25 @@ def test_a_long_queue_goes_in_several_calls(
     assert label_studio.stream() == [13, 11, 15, 12]
 
 
+def test_few_predictions_for_a_large_project_are_sent_one_by_one(
+    services: Services,
+    project: Project,
+    label_studio: FakeLabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An import makes Label Studio count all its tasks."""
+    tasks_per_pick = len(label_studio.known) / len(RANKING)
+    monkeypatch.setattr(queue, "FEW", 3)
+    for most, call in ((tasks_per_pick, "import one by one"), (tasks_per_pick + 1, "import")):
+        monkeypatch.setattr(queue, "TASKS_PER_PREDICTION", most)
+        add_round(services, project, RANKING, state="queueing")
+        label_studio.calls.clear()
+        run(services, project, label_studio)
+        calls = [each for each in label_studio.calls if each.startswith("import")]
+        assert calls == [call] * (2 if "one" in call else 1)
+        assert label_studio.stream() == [13, 11, 15, 12]
+
+
 def test_long_results_go_in_more_calls(
     services: Services,
     project: Project,
@@ -308,13 +327,16 @@ def test_while_a_queue_is_written_again_the_old_edition_is_still_known(
     assert project_of(services).queue_version == label_studio.info.model_version
 
 
+@pytest.mark.parametrize("one_by_one", [False, True])
 def test_predictions_that_were_left_out_are_queued_without_their_result(
     services: Services,
     project: Project,
     label_studio: FakeLabelStudio,
     monkeypatch: pytest.MonkeyPatch,
+    one_by_one: bool,
 ) -> None:
-    """Label Studio silently refuses a choice that the labeling config does not have."""
+    """Label Studio silently refuses a choice that the labeling config does not have, in a call of
+    several; one that comes alone it would take."""
 
     def mistaken(*arguments: Any) -> list[Any]:
         return [
@@ -323,6 +345,8 @@ def test_predictions_that_were_left_out_are_queued_without_their_result(
         ]
 
     monkeypatch.setattr(predictions, "result_of", mistaken)
+    if one_by_one:
+        monkeypatch.setattr(queue, "TASKS_PER_PREDICTION", 0)
     version = add_version(services, project, {13: "cat", 15: "dog"})
     add_round(services, project, RANKING, state="queueing", model_version_id=version.id)
     label_studio.refuses = lambda p: "wolf" in str(p["result"])
