@@ -39,6 +39,7 @@ from cdal.demo.project import LabelStudioProject, choices_config
 
 IMPORT = 5000
 FILES = 500
+SETTLE = 10.0
 SEQUENTIAL = "Sequential sampling"
 COLUMNS = (
     *("", "seconds", "next tasks", "p50", "p99", "maximum", "submits", "p50", "p99", "errors"),
@@ -285,6 +286,7 @@ def measure(
             soak.connect()
             say(soak.done())
         name = "with" if period % 2 else "without"
+        time.sleep(SETTLE)  # what the change itself costs belongs to no period
         people.begin()
         time.sleep(options.seconds)
         seen = people.report(name)

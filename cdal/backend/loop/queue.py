@@ -41,8 +41,8 @@ FEW = 10
 
 TASKS_PER_PREDICTION = 400
 """A project with as many tasks per prediction gets them one by one. The recount costs Label Studio
-5 s of its processor for 100,000 tasks, in which it serves nobody; a prediction that comes alone
-costs 40 ms (`measurements/label_studio_costs.py`). At worst, that is twice as much, but people are
+7 s of its processor for 100,000 tasks, in which it serves nobody; a prediction that comes alone
+costs 50 ms (`measurements/label_studio_costs.py`). At worst, that is twice as much, but people are
 served in between."""
 
 CHUNK_CHARACTERS = 2**24
