@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -66,7 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     Returns:
         0; 1 with sentences on standard error if something is impossible or an image is unreadable.
+
+    Raises:
+        OSError: a path other than that of the output cannot be used.
     """
+    unreadable: list[str] = []
     try:
         network = open_export(arguments.model, choose_device(arguments.device))
         images = find_images(arguments.images)
@@ -74,13 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
         _check_new(arguments.out)
         if arguments.to == "yolo":
             _check_texts(images)
-        unreadable: list[str] = []
-        found = list(predict(network, control, images, unreadable.append))
-        WRITERS[arguments.to](found, control.labels, arguments)
+        with _unfinished(arguments.out) as out:
+            found = list(predict(network, control, images, unreadable.append))
+            WRITERS[arguments.to](found, control.labels, out, arguments)
     except (ModelError, LabelingError, PredictError) as error:
         return _complain(str(error))
-    except OSError as error:  # images that cannot be read do not raise it
-        return _complain(f"{arguments.out} cannot be written: {error.strerror}.")
     for sentence in unreadable:
         _complain(sentence)
     regions = sum(len(image.regions) for image in found)
@@ -91,6 +95,23 @@ def run(arguments: argparse.Namespace) -> int:
 def _check_new(out: Path) -> None:
     if out.exists():
         raise PredictError(f"{out} already exists; name a new file or folder.")
+
+
+@contextmanager
+def _unfinished(out: Path) -> Iterator[Path]:
+    """Where to write the output, which gets its name at the end: it is complete or missing.
+
+    Raises:
+        PredictError: it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".cdal-predict-") as folder:
+            place = Path(folder) / "out"
+            yield place
+            place.rename(out)
+    except OSError as error:  # images that cannot be read do not raise it
+        raise PredictError(f"{out} cannot be written: {error.strerror}.") from None
 
 
 def find_images(paths: Sequence[Path]) -> dict[str, Path]:
@@ -222,7 +243,7 @@ def _control(network: TaskNetwork, arguments: argparse.Namespace) -> Control:
 
 
 def _label_studio(
-    found: Sequence[Predicted], labels: Sequence[str], arguments: argparse.Namespace
+    found: Sequence[Predicted], labels: Sequence[str], out: Path, arguments: argparse.Namespace
 ) -> None:
     """Tasks with predictions, to import in Label Studio."""
     del labels
@@ -230,14 +251,14 @@ def _label_studio(
     for image in found:
         scores = [region["score"] for region in image.regions]
         prediction: dict[str, Any] = {
-            "model_version": arguments.model.name,
+            "model_version": arguments.model.resolve().name,
             "result": image.regions,
         }
         if scores:
             prediction["score"] = min(scores)
         address = _address(arguments.prefix, image.name)
         tasks.append({"data": {"image": address}, "predictions": [prediction]})
-    _write(arguments.out, tasks)
+    _write(out, tasks)
 
 
 def _address(prefix: str, name: str) -> str:
@@ -246,7 +267,9 @@ def _address(prefix: str, name: str) -> str:
     return prefix + (quote(name) if is_encoded else name)
 
 
-def _coco(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse.Namespace) -> None:
+def _coco(
+    found: Sequence[Predicted], labels: Sequence[str], out: Path, _: argparse.Namespace
+) -> None:
     """COCO's annotations, each with a score: one JSON for boxes or polygons."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -270,17 +293,19 @@ def _coco(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse
                 }
             )
     categories = [{"id": number, "name": name} for number, name in enumerate(labels, 1)]
-    _write(arguments.out, {"images": images, "annotations": annotations, "categories": categories})
+    _write(out, {"images": images, "annotations": annotations, "categories": categories})
 
 
-def _yolo(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse.Namespace) -> None:
+def _yolo(
+    found: Sequence[Predicted], labels: Sequence[str], out: Path, _: argparse.Namespace
+) -> None:
     """YOLO's folder: a text per image in labels/, and the classes' names in classes.txt.
 
     A line is the class, the box's centre and sides or the polygon's points, and the confidence. Of
     a rotated box, it has the hull.
     """
-    folder = arguments.out / "labels"
-    folder.mkdir(parents=True, exist_ok=True)  # also if no image can be read
+    folder = out / "labels"
+    folder.mkdir(parents=True)  # also if no image can be read
     for image in found:
         lines = []
         for region in image.regions:
@@ -298,10 +323,10 @@ def _yolo(found: Sequence[Predicted], labels: Sequence[str], arguments: argparse
         file.write_text("".join(lines))
     # A label may have a line break, which would move the numbers of all after it.
     names = "".join(f"{' '.join(name.split())}\n" for name in labels)
-    (arguments.out / "classes.txt").write_text(names, encoding="utf-8")
+    (out / "classes.txt").write_text(names, encoding="utf-8")
 
 
-Writer = Callable[[Sequence[Predicted], Sequence[str], argparse.Namespace], None]
+Writer = Callable[[Sequence[Predicted], Sequence[str], Path, argparse.Namespace], None]
 
 WRITERS: Mapping[str, Writer] = {"label-studio": _label_studio, "coco": _coco, "yolo": _yolo}
 """What writes each format."""
@@ -333,7 +358,6 @@ def _rounded(numbers: Iterable[float]) -> list[float]:
 
 
 def _write(file: Path, content: object) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from cdal.benchmark.ablations import ABLATIONS, Ablation
 from cdal.benchmark.data_set import Part
 from cdal.benchmark.errors import BenchmarkError
@@ -28,9 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Simulate, or draw a report.
 
     Returns:
-        0; 2, with one sentence on standard error, if an argument or a file is wrong; 130 after
-        Ctrl-C.
+        0; 2, with one sentence on standard error, if an argument or a file is wrong, or a file
+        cannot be written; 130 after Ctrl-C.
     """
+    simulates = arguments.benchmark_command not in ("report", "figure")
+    again = " Run the same command to resume." if simulates else ""
     try:
         if arguments.benchmark_command == "report":
             return 0 if _report(arguments.folder) else 2
@@ -38,11 +42,21 @@ def run(arguments: argparse.Namespace) -> int:
             return _figure(arguments)
         return _simulate(arguments)
     except KeyboardInterrupt:
-        _say("Stopped. Run the same command to resume.")
+        _say(f"Stopped.{again}")
         return INTERRUPTED
     except (BenchmarkError, DatasetError, ModelError, OptionError, PoolError) as error:
         sys.stderr.write(f"cdal benchmark: {error}\n")
         return 2
+    except (OSError, SafetensorError) as error:  # safetensors writes files by itself
+        sys.stderr.write(f"cdal benchmark: {_why(error)}.{again}\n")
+        return 2
+
+
+def _why(error: OSError | SafetensorError) -> str:
+    """What the system refused, with the file's name where it is known."""
+    if isinstance(error, SafetensorError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

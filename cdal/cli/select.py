@@ -99,8 +99,8 @@ def _show_progress(share: float) -> None:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):  # torch asserts that it was compiled with CUDA
+        torch.zeros(1, device=device).item()  # some devices have names, but no numbers
+    except (RuntimeError, AssertionError, ImportError):  # as torch was compiled without it
         raise ValueError(f"the device {name} is not available") from None
     return device
 
@@ -132,7 +132,10 @@ def _is_file(given: str) -> bool:
 
 def _with_labelled(pool: Pool, given: str) -> Pool:
     """Label more rows of a pool, given as a list of numbers or as a file of them."""
-    text = Path(given).read_text(encoding="utf-8") if _is_file(given) else given
+    try:
+        text = Path(given).read_text(encoding="utf-8") if _is_file(given) else given
+    except UnicodeDecodeError:
+        raise PoolError(f"--labelled: {given} is not a text file of row numbers") from None
     labelled = pool.labelled.clone()
     for word in text.replace(",", " ").split():
         if not (word.isascii() and word.isdecimal()):

@@ -69,7 +69,15 @@ class LabelStudioServer(ServerProcess):
         )
 
     def start(self) -> None:
-        """Start it; a new one begins with a copy of a migrated database."""
+        """Start it; a new one begins with a copy of a migrated database.
+
+        Raises:
+            DemoError: it is not installed.
+        """
+        if not Path(self.command[0]).exists():
+            raise DemoError(
+                "Label Studio is not installed beside cdal: pip install 'label-studio-cdal[demo]'"
+            )
         self.log.parent.mkdir(parents=True, exist_ok=True)
         copy_migrated(self._data_folder, self.command[:1], self.environment, self.log)
         super().start()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -271,6 +273,38 @@ def test_an_output_that_cannot_be_written_is_said(
     out = tmp_path / "file" / "tasks.json"
     assert run("detection", monkeypatch, photos, "--out", out) == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo"])
+def test_nothing_half_is_left_on_a_full_disk(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    to: str,
+) -> None:
+    write = Path.write_text
+
+    def full(self: Path, text: str, **options: Any) -> int:
+        write(self, text[:1], **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        out = tmp_path / "made" / "out"
+        assert run("detection", monkeypatch, photos, "--to", to, "--out", out) == 1
+    assert "out cannot be written: No space left on device." in capsys.readouterr().err
+    assert list(out.parent.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_read_is_not_the_output(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / ("a" * 300)
+    assert main(["predict", str(model), str(photos), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "File name too long" in said
+    assert "written" not in said
 
 
 def test_a_saved_network_predicts(photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -10,7 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
+from cdal.benchmark import command
+from cdal.benchmark.folder import SimulationFolder
 from cdal.cli import main
 
 Scenes = Callable[[str], Path]
@@ -56,6 +60,43 @@ def test_a_smoke_run(
     assert (tmp_path / "out" / "scores" / "seed0-cdal-cs-000005.safetensors").exists()
     assert (tmp_path / "out" / "report.html").exists()
     assert any((tmp_path / "out" / "features").glob("*/*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_a_sentence(
+    error: Exception,
+    scenes: Scenes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(SimulationFolder, "write_images", full)
+    given = ["--dataset", str(scenes("classification")), "--out", str(tmp_path), "--step", "20%"]
+    assert main(["benchmark", *given]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("cdal benchmark: ")
+    assert "No space left on device" in last
+    assert "to resume" in last
+
+
+def test_ctrl_c_in_a_report_resumes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_report", stop)
+    assert main(["benchmark", "report", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "Stopped.\n"
 
 
 @pytest.mark.parametrize(

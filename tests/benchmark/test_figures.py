@@ -68,6 +68,16 @@ def test_results_that_a_figure_cannot_use_are_refused(
         write_figure(name, [kept(tmp_path / "run")], None, pool_of, None)
 
 
+def test_a_file_whose_ending_is_of_something_else_is_refused(tmp_path: Path) -> None:
+    """A picture named figure.pdf held an SVG."""
+    folder = kept(tmp_path / "run")
+    for name, ending, possible in (("3", "pdf", "svg or .png"), ("table1", "svg", "md")):
+        out = tmp_path / f"figure.{ending}"
+        with pytest.raises(BenchmarkError, match=f"must end in .{possible}"):
+            write_figure(name, [folder], out, pool_of, None)
+        assert not out.exists()
+
+
 @pytest.mark.slow
 def test_figures_of_images_are_drawn_from_kept_scores(
     scenes: Callable[[str], Path],

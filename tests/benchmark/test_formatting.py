@@ -27,7 +27,17 @@ def test_probability(p: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 ms"), (0.00123, "1.23 ms"), (1, "1.0 s"), (1234.5, "1,234 s"), (36_000, "10.0 h")],
+    [
+        (0, "0 ms"),
+        (0.00123, "1.23 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1.0 s"),
+        (1, "1.0 s"),
+        (99.94, "99.9 s"),
+        (99.96, "100 s"),
+        (1234.5, "1,234 s"),
+        (36_000, "10.0 h"),
+    ],
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text

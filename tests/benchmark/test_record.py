@@ -47,6 +47,9 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(format=2), "format 1"),
         (broken(runs=None), "missing or malformed"),
         (broken(runs=[{}]), "malformed entry: .steps."),
+        (broken(runs=[{"selector": "a", "seed": "x", "steps": []}]), "malformed entry: .*'x'"),
+        (broken(dataset={}), "malformed entry: .task."),
+        (broken(dataset={**results([])["dataset"], "pool": "many"}), "pool is 'many'"),
         (broken(runs=[{"selector": "a", "seed": 0, "steps": [{}]}]), "metrics"),
         (
             broken(

@@ -97,6 +97,8 @@ HALF[2, 1] /= 2
     ("changes", "arguments", "sentence"),
     [
         ({"mixtures": None}, (), "{path} has no array mixtures"),
+        ({}, ("--device", "meta"), "the device meta is not available"),
+        ({}, ("--device", "hpu"), "the device hpu is not available"),
         ({"present": None}, (), "{path} has no array present"),
         ({"mixtures": EYE[:, :, :1]}, (), "mixtures must have the shape (N, C, C) or (N, 1, C), "
          "not (3, 2, 1)"),
@@ -134,6 +136,13 @@ def test_what_is_wrong_gets_one_sentence_and_exit_2(
     assert out == ""
     assert err.startswith(f"cdal select: {sentence.format(path=path)}")
     assert err.count("\n") == 1
+
+
+def test_a_file_of_rows_that_is_not_text_is_named(pool_file, capsys):
+    path = pool_file()
+    assert select(path, "--budget", 1, "--labelled", path) == 2
+    said = capsys.readouterr().err
+    assert said == f"cdal select: --labelled: {path} is not a text file of row numbers\n"
 
 
 def test_an_array_that_is_damaged_is_named(pool_file, capsys):

@@ -38,6 +38,15 @@ def test_images_for_another_task(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not (tmp_path / "d").exists()
 
 
+def test_a_label_studio_that_is_not_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    assert run(options(tmp_path, None, "classification")) == 1
+    assert "pip install 'label-studio-cdal[demo]'" in capsys.readouterr().out
+
+
 def test_images_of_no_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "[b].txt").write_text("")  # must not be read as markup
     assert run(options(tmp_path, tmp_path, None)) == 1

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import BackupError
 from cdal.backend.store.database import Store
+from cdal.backend.store.failures import STORAGE
 from cdal.backend.store.folder import check_database
 from cdal.backend.store.sqlite_file import copy_database
 from cdal.backend.store.tables import ModelVersion
@@ -49,8 +50,9 @@ def back_up(config: ServerConfig, target: Path) -> int:
         unfinished.mkdir(parents=True, mode=0o700)
         copied = _copy(config, unfinished)
         unfinished.rename(target)
-    except (OSError, sqlite3.Error) as error:
-        raise BackupError(f"The backup could not be written: {error}.") from None
+    except STORAGE as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise BackupError(f"The backup could not be written: {cause}.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return copied

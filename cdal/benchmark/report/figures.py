@@ -75,7 +75,8 @@ def write_figure(
         The file's path.
 
     Raises:
-        BenchmarkError: the results are missing, or are not those that the figure needs.
+        BenchmarkError: the results are missing, or are not those that the figure needs; or the
+            file's ending is not that of what is drawn.
         DatasetError: images are missing.
         OSError: the file cannot be written.
     """
@@ -85,10 +86,13 @@ def write_figure(
     if isinstance(drawn, Figure) and name in ("1", "8"):
         ending = "png"  # photographs
     path = out or folders[0] / f"figure-{name}.{ending}"
+    possible = (".md",) if isinstance(drawn, Table) else (".svg", ".png")
+    if path.suffix.lower() not in possible:
+        raise BenchmarkError(f"{path} must end in {' or '.join(possible)}.")
     if isinstance(drawn, Table):
         path.write_text(drawn.markdown(), encoding="utf-8")
     else:
-        path.write_bytes(as_png(drawn) if path.suffix == ".png" else as_svg(drawn))
+        path.write_bytes(as_png(drawn) if path.suffix.lower() == ".png" else as_svg(drawn))
     return path
 
 

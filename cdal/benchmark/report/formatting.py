@@ -38,9 +38,10 @@ def duration(seconds: float) -> str:
     """Seconds with the digits that matter."""
     if seconds >= 10_000:
         return f"{seconds / 3600:.1f} h"
-    if seconds >= 100:
+    if seconds >= 99.95:
         return f"{seconds:,.0f} s"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    # What would round to 1000 ms is a second.
+    return f"{seconds:.1f} s" if seconds >= 0.9995 else f"{1000 * seconds:.3g} ms"
 
 
 def metric_name(name: str) -> str:

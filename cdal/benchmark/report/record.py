@@ -129,13 +129,20 @@ def parse_record(data: Any, name: str = "The data") -> Record:
             raise BenchmarkError(f"{name} mixes the metrics {', '.join(sorted(names))}.")
         return Record(
             settings=dict(data["settings"]),
-            dataset=dict(data["dataset"]),
+            dataset=_dataset(data["dataset"]),
             machine=dict(data["machine"]),
             metric=next(iter(names), "metric"),
             runs=tuple(_run(run) for run in data["runs"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BenchmarkError(f"{name} has a missing or malformed entry: {error}.") from error
+
+
+def _dataset(data: Mapping[str, Any]) -> dict[str, Any]:
+    for entry, kind in {"task": str, "classes": list, "pool": int, "test": int}.items():
+        if not isinstance(data[entry], kind):
+            raise TypeError(f"dataset's {entry} is {data[entry]!r}")
+    return dict(data)
 
 
 def _run(data: Mapping[str, Any]) -> Run:

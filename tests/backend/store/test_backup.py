@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from sqlalchemy.exc import OperationalError
 from support.forked import command
 from support.held import HeldBackend
 from support.offline import add_project, add_tasks, add_version, jobs_of, make_config, make_services
@@ -16,6 +18,7 @@ from support.processes import environment
 
 from cdal.backend.errors import BackupError
 from cdal.backend.services import Services
+from cdal.backend.store import backup
 from cdal.backend.store.backup import back_up
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import free_port
@@ -76,6 +79,18 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(
     with pytest.raises(BackupError, match="A model that serves could not be backed up"):
         back_up(services.config, tmp_path / "backup")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "new", "there"]
+
+
+def test_a_disk_that_is_full_when_the_copy_is_opened_is_said(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: str) -> None:
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("disk is full"))
+
+    monkeypatch.setattr(backup, "Store", full)
+    with pytest.raises(BackupError, match=r"could not be written: disk is full\.$"):
+        back_up(services.config, tmp_path / "backup")
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
 
 
 @pytest.mark.label_studio
