@@ -94,6 +94,8 @@ def roll_back(services: Services, project_id: int, number: int, by: str) -> Done
         version = session.get_one(ModelVersion, version.id)
         if serving_of(session, project.id, controls).get(control.from_name) is version:
             raise ActionError(f"Model version {number} already serves.")
+        if not services.config.version_folder(project.id, number).exists():
+            raise ActionError(f"Model version {number} cannot serve: its weights were just pruned.")
         serve(session, version, control, controls)
         said = f"Model version {number} serves, by {requester(by)}"
         done = start_round(

@@ -86,7 +86,7 @@ class InFlight:
 
     @contextmanager
     def decoding(self, digest: bytes) -> Iterator[None]:
-        """Note that an image is being decoded; once it has been, it is no longer suspect."""
+        """Note that an image is being decoded; if the process survives, it is not suspect."""
         slot = self._take_slot()
         self._write(slot, digest)
         try:
@@ -95,8 +95,8 @@ class InFlight:
             self._write(slot, bytes(_DIGEST_BYTES))
             with self._lock:
                 self._free.append(slot)
-        with suppress(OSError):
-            self._mark(digest, "suspect").unlink()
+            with suppress(OSError):  # also if it was refused: that killed nobody
+                self._mark(digest, "suspect").unlink()
 
     def _take_slot(self) -> int:
         with self._lock:

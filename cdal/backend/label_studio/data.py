@@ -93,7 +93,8 @@ def moment_of(time: object) -> datetime | None:
         moment = datetime.fromisoformat(time) if isinstance(time, str) else time
         if not isinstance(moment, datetime):
             return None
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
+        if moment.tzinfo is not None:  # a time without a zone is in UTC
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
         return None
     return moment if moment.year in _YEARS else None  # one can still be added to it

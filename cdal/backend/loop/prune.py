@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.manager import was_requested
-from cdal.backend.label_studio.data import stamp
+from cdal.backend.label_studio.data import moment_of, stamp
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.export import forget_old as forget_old_exports
 from cdal.backend.loop.rounds import round_of_queue
@@ -26,6 +26,7 @@ from cdal.backend.store.tables import (
     Round,
     VersionImages,
     now,
+    seconds_since,
 )
 
 CHUNK = 500
@@ -112,7 +113,8 @@ def forget_old_weights(work: Context) -> int:
         How many.
     """
     config = work.services.config
-    with work.services.store.reading() as session:
+    # As the only writer: nobody lets one of them serve meanwhile.
+    with work.services.store.transaction() as session:
         in_use = _versions_of(session, work, Round.state != "closed")
         versions = session.execute(
             select(ModelVersion.id, ModelVersion.number, ModelVersion.control, ModelVersion.serves)
@@ -133,30 +135,41 @@ def forget_old_weights(work: Context) -> int:
             .order_by(Round.number.desc())
             .limit(config.keep_versions)
         )
-        rounds = [version_id for _, version_id in session.execute(began)]
-        kept = in_use.union(rounds)
-    folders = [
-        config.version_folder(work.project.id, number) for id_, number in old if id_ not in kept
-    ]
-    gone = [id_ for id_, _ in old if id_ not in kept]
-    with work.services.store.transaction() as session:
+        kept = in_use.union(version_id for _, version_id in session.execute(began))
+        gone = [(id_, number) for id_, number in old if id_ not in kept]
         # What has no weights is compared with no other version.
-        session.execute(delete(VersionImages).where(VersionImages.model_version_id.in_(gone)))
-    there = [folder for folder in folders if folder.exists()]
-    for folder in there:
-        shutil.rmtree(folder, ignore_errors=True)
+        ids = [id_ for id_, _ in gone]
+        session.execute(delete(VersionImages).where(VersionImages.model_version_id.in_(ids)))
+        folders = [config.version_folder(work.project.id, number) for _, number in gone]
+        there = [folder for folder in folders if folder.exists()]
+        for folder in there:
+            shutil.rmtree(folder, ignore_errors=True)
     return len(there)
 
 
 def _forget_records(work: Context) -> None:
     """Remove old events and jobs, and the comparisons of old rounds; the rounds themselves stay."""
-    before = now() - timedelta(days=work.services.config.keep_days)
+    before = _kept_since(work)
     newest = select(func.max(Job.id)).group_by(Job.project_id, Job.kind)
-    closed = select(Round.id).where(Round.project_id == work.project.id, Round.closed_at < before)
+    ended = select(Round.id).where(_ended_before(work, before))
     with work.services.store.transaction() as session:
         session.execute(delete(Event).where(Event.created_at < before))
         session.execute(delete(Job).where(Job.finished_at < before, Job.id.not_in(newest)))
-        session.execute(delete(Pick).where(Pick.round_id.in_(closed)))
+        session.execute(delete(Pick).where(Pick.round_id.in_(ended)))
+
+
+def _kept_since(work: Context) -> datetime:
+    """From which time on the policy keeps records."""
+    return now() - timedelta(days=work.services.config.keep_days)
+
+
+def _ended_before(work: Context, time: datetime) -> ColumnElement[bool]:
+    """The condition on rankings that their round, with all its orders, was closed before a time."""
+    of_project = Round.project_id == work.project.id
+    later = select(Round.number).where(
+        of_project, Round.closed_at.is_(None) | (Round.closed_at >= time)
+    )
+    return of_project & Round.number.not_in(later)
 
 
 def _forget_old_queues(work: Context) -> int:
@@ -174,15 +187,10 @@ def _forget_old_queues(work: Context) -> int:
 
 def _old_queues(work: Context, counts: Mapping[str, int]) -> list[str]:
     """The queue versions, including unfinished ones, of rounds closed long ago; oldest first."""
-    before = now() - timedelta(days=work.services.config.keep_days)
     with work.services.store.reading() as session:
         followed = session.get_one(Project, work.project.id).queue_version
-        of_project = Round.project_id == work.project.id
-        recent = select(Round.number).where(
-            of_project, Round.closed_at.is_(None) | (Round.closed_at >= before)
-        )
-        old = select(Round.number).where(of_project, Round.number.not_in(recent))
-        closed = set(session.scalars(old))
+        ended = select(Round.number).where(_ended_before(work, _kept_since(work)))
+        closed = set(session.scalars(ended))
     found = []
     for version in counts:
         number = round_of_queue(version)
@@ -192,7 +200,7 @@ def _old_queues(work: Context, counts: Mapping[str, int]) -> list[str]:
 
 
 def _is_idle(work: Context) -> bool:
-    at = datetime.now(UTC)
-    changed = (datetime.fromisoformat(t.updated_at) for t in work.client.tasks(stamp(at - IDLE)))
+    tasks = work.client.tasks(stamp(datetime.now(UTC) - IDLE))
+    times = (moment_of(task.updated_at) for task in tasks)
     # A time far ahead is of a clock that was wrong.
-    return not any(abs(at - time) <= IDLE for time in changed)
+    return all(time is not None and seconds_since(time) > IDLE.total_seconds() for time in times)

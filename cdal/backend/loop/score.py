@@ -138,6 +138,7 @@ def score_again(work: Context, damage: DamagedScoresError) -> str:
     looked at, and a new round makes them again; a paused project waits for it.
     """
     with work.services.store.transaction() as session:
+        work.check_cancelled(session)
         current = work.newest_round(session, *UNFINISHED)
         if current is not None and current.state == "selecting":
             current.state = "scoring"

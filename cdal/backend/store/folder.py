@@ -22,6 +22,7 @@ from cdal.backend.store.database import Store
 from cdal.backend.store.engine import open_engine
 from cdal.backend.store.failures import STORAGE, storage_problem
 from cdal.backend.store.sqlite_file import OTHERS, is_sound, make_private
+from cdal.durable import sync_file, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +70,10 @@ def folder_id(folder: Path) -> str:
         new = folder / f"folder-id-{uuid.uuid4().hex}"
         new.write_text(uuid.uuid4().hex)
         try:
+            sync_file(new)  # a power loss must not leave a name without an id
             with suppress(FileExistsError):
                 os.link(new, file)  # whole or not at all, and the first one counts
+            sync_folder(folder)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise

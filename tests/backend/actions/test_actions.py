@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -23,9 +25,11 @@ from support.offline import (
     serving_id,
     write_network,
 )
+from support.pooled import add_scores
 from support.processes import PATIENCE
 
 from cdal.backend import actions
+from cdal.backend.actions import project as project_actions
 from cdal.backend.errors import ActionError
 from cdal.backend.loop import runner as run_module
 from cdal.backend.loop import sync
@@ -171,6 +175,26 @@ def test_the_version_of_a_removed_control_may_serve_the_remaining_one(
     with services.store.reading() as session:
         rows = [session.get_one(ModelVersion, version.id) for version in versions]
         assert [(row.serves, row.control) for row in rows] == [(True, "label"), (False, "label")]
+
+
+def test_a_version_that_is_pruned_meanwhile_cannot_serve(
+    services: Services, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        add_version(services, project, number=number)
+        write_network(services, project, number)
+    load = project_actions.load_network
+
+    def pruned(folder: Path, *others: Any, **options: Any) -> Any:
+        network = load(folder, *others, **options)
+        shutil.rmtree(folder)
+        return network
+
+    monkeypatch.setattr(project_actions, "load_network", pruned)
+    with pytest.raises(ActionError, match="Model version 1 cannot serve: its weights"):
+        actions.roll_back(services, project.id, 1, "ann")
+    with services.store.reading() as session:
+        assert serving_id(session, project.id) == 2
 
 
 def test_versions_that_cannot_serve(services: Services, project: Project) -> None:
@@ -352,6 +376,7 @@ def test_a_job_that_is_cancelled_at_its_very_end_changes_nothing(
     if state != "scoring":  # which is at its end with nothing to score
         add_tasks(services, project, [1])
         label_studio.add_tasks([1])
+    add_scores(services, project, {1: (0.9, 0.1)})
     add_round(services, project, [1], state=state, model_version_id=version.id)
     work = make_work(services, project, label_studio, MADE_BY[state])
     actions.cancel(services, work.job.id, "ann")  # its watch has not looked since

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -19,12 +20,16 @@ from cdal.backend.images.in_flight import InFlight
 ONE, OTHER = (InFlight.digest(data) for data in (b"one", b"other"))
 
 
+# What a killed process was doing: the end of a generator that nobody refers to any more would run.
+_never_ended: list[AbstractContextManager[None]] = []
+
+
 def die_decoding(folder: Path, *digests: bytes) -> None:
     """Leave behind what a killed process does: the system releases its lock."""
     dying = InFlight(folder)
-    begun = [dying.decoding(digest) for digest in digests]
-    for decoding in begun:
-        decoding.__enter__()
+    for digest in digests:
+        _never_ended.append(dying.decoding(digest))
+        _never_ended[-1].__enter__()
     assert dying._file is not None
     os.close(dying._file)
     dying._file = None
@@ -40,6 +45,14 @@ def test_images_of_a_killed_process_are_suspect(tmp_path: Path) -> None:
         pass
     assert not after.is_suspect(OTHER)
     assert after.is_suspect(ONE)
+
+
+def test_one_that_is_refused_is_not_suspect(tmp_path: Path) -> None:
+    die_decoding(tmp_path, ONE, OTHER)
+    after = InFlight(tmp_path)
+    with pytest.raises(ImageError), after.decoding(ONE):
+        raise ImageError("It is damaged.")
+    assert not after.is_suspect(ONE)
 
 
 def test_one_that_kills_a_process_alone_is_not_decoded_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -10,14 +11,22 @@ from cdal.backend.label_studio.data import moment_of
 
 
 @pytest.mark.parametrize(
-    "time", ["2026-01-02T04:04:05+01:00", datetime(2026, 1, 2, 3, 4, 5, 0, UTC)]
+    "given", ["2026-01-02T04:04:05+01:00", datetime(2026, 1, 2, 3, 4, 5, 0, UTC)]
 )
-def test_times_are_kept_in_utc(time: object) -> None:
-    assert moment_of(time) == datetime(2026, 1, 2, 3, 4, 5)
+def test_times_are_kept_in_utc(given: object) -> None:
+    assert moment_of(given) == datetime(2026, 1, 2, 3, 4, 5)
+
+
+def test_a_time_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert moment_of("2026-01-02T03:04:05") == datetime(2026, 1, 2, 3, 4, 5)
+    time.tzset()
 
 
 @pytest.mark.parametrize(
-    "time",
+    "given",
     [
         None,
         5,
@@ -27,5 +36,5 @@ def test_times_are_kept_in_utc(time: object) -> None:
         datetime(9999, 12, 31, 23, 59, 59, 0, UTC),
     ],
 )
-def test_what_cannot_be_a_time_of_a_label_is_none(time: object) -> None:
-    assert moment_of(time) is None
+def test_what_cannot_be_a_time_of_a_label_is_none(given: object) -> None:
+    assert moment_of(given) is None

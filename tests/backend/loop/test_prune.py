@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -110,6 +111,56 @@ def test_old_records_go_and_what_is_decided_by_stays(tmp_path: Path) -> None:
         assert len(session.scalars(select(Event)).all()) == 1
     # Whether a job of a kind has failed is asked of the newest one.
     assert jobs_of(services) == [("score", "failed"), ("train", "failed"), ("prune", "running")]
+
+
+def test_what_a_round_queued_in_an_earlier_order_is_kept_as_long_as_it_is_open(
+    tmp_path: Path,
+) -> None:
+    """Its deleted images count as settled, and its random draws for their share."""
+    services = make_services(tmp_path)
+    project = add_project(services)
+    add_round(services, project, [7], queued=1, state="closed", closed_at=LONG_AGO)
+    add_round(services, project, [8], queued=1, queue_version="CDAL round 1.2")
+    prune.run(prune_work(services, project, FakeLabelStudio()))
+    with services.store.reading() as session:
+        assert session.scalars(select(Pick.task_id).order_by(Pick.task_id)).all() == [7, 8]
+
+
+def test_weights_that_begin_to_serve_meanwhile_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody rolls back at the moment of the pruning."""
+    services = make_services(tmp_path, keep_versions=2)
+    project = add_project(services)
+    versions = [add_version(services, project, number=number) for number in (1, 2, 3, 4)]
+    folders = [services.config.version_folder(project.id, v.number) for v in versions]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    work = prune_work(services, project, FakeLabelStudio())
+    begin = services.store.transaction
+
+    def rolled_back() -> Any:
+        monkeypatch.undo()
+        with begin() as session:
+            serve(session, versions[0].id)
+        return begin()
+
+    monkeypatch.setattr(services.store, "transaction", rolled_back)
+    assert forget_old_weights(work) == 1
+    assert [folder.exists() for folder in folders] == [True, False, True, True]
+
+
+def test_a_task_whose_time_has_no_zone_or_cannot_be_read(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    project = add_project(services)
+    add_round(services, project, [7], state="closed", closed_at=LONG_AGO)
+    label_studio = FakeLabelStudio()
+    label_studio.add_tasks([7])
+    label_studio.imports = [[{"task": 7, "model_version": "CDAL round 1.1"}]]
+    for at in (now().isoformat(), "today"):  # it may have been labelled just now
+        label_studio.label(7, at=at)
+        prune.run(prune_work(services, project, label_studio))
+        assert label_studio.prediction_counts() == {"CDAL round 1.1": 1}
 
 
 def test_old_queues_leave_label_studio_while_nobody_labels(tmp_path: Path) -> None:

@@ -18,17 +18,19 @@ from support.offline import (
     add_project,
     add_round,
     add_version,
+    jobs_of,
     make_services,
     make_work,
 )
 
+from cdal.backend.errors import DamagedScoresError
 from cdal.backend.loop import score
 from cdal.backend.loop import select as selecting
 from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.loop.runner import run_job
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, ModelVersion, Project, Round, Task, now
-from cdal.models import TaskNetwork, make_network
+from cdal.models import Stopped, TaskNetwork, make_network
 
 CLASSES = ("cat", "dog")
 
@@ -200,6 +202,20 @@ def test_a_selection_without_any_scores_goes_back_a_step(
     shutil.rmtree(services.config.scores_folder(1, 1))
     assert run_waiting(services, monkeypatch) == ["select", "score", "select", "queue"]
     assert kept(services).task_ids.tolist() == [1, 2]
+
+
+def test_a_cancelled_selection_that_finds_scores_gone_requests_nothing(
+    services: Services,
+) -> None:
+    with services.store.transaction() as session:
+        session.get_one(Round, 1).state = "selecting"
+        project = session.get_one(Project, 1)
+    work = make_work(services, project, FakeLabelStudio(), "select")
+    with services.store.transaction() as session:
+        services.jobs.cancel(session, work.job.id, "ann")
+    with pytest.raises(Stopped):
+        score.score_again(work, DamagedScoresError(None))
+    assert jobs_of(services) == [("select", "running")]
 
 
 def test_a_scoring_whose_control_was_removed_begins_a_round_without_it(

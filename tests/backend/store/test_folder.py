@@ -170,6 +170,23 @@ def test_a_folder_that_cannot_be_written_is_reported_in_a_sentence(
     assert "Traceback" not in done.stderr
 
 
+def test_the_id_of_a_folder_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        written.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        assert written != [tmp_path.name]
+        assert (tmp_path / "folder-id").exists() == (written[-1] == tmp_path.name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    assert folder_id(tmp_path) == folder_id(tmp_path) != ""
+    assert len(written) == 2
+
+
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_file_system_without_hard_links_is_refused_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
