@@ -14,8 +14,8 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 from label_studio_sdk.types import RoleBasedTask
 
-from cdal.backend.connections import TRUST_IT, is_untrusted
-from cdal.backend.errors import GRANT_ACCESS, LabelStudioError
+from cdal.backend.errors import LabelStudioError
+from cdal.backend.label_studio.asking import asking_to
 from cdal.backend.label_studio.data import (
     MLBackendInfo,
     PredictionInfo,
@@ -27,8 +27,8 @@ from cdal.backend.label_studio.data import (
     query_of,
     stamp,
 )
-from cdal.backend.label_studio.transport import MOST_BYTES, WHOLE_S, failure_of, open_http
-from cdal.text import one_line
+from cdal.backend.label_studio.tabs import queue_tab, second_look_tab, write_tab
+from cdal.backend.label_studio.transport import MOST_BYTES, WHOLE_S, open_http
 
 PAGE = 1000
 
@@ -43,38 +43,6 @@ ALL_IDS = (1, LAST_ID)
 DELETING_SECONDS = 600.0
 
 UNCERTAINTY_SAMPLING = "Uncertainty sampling"
-
-VIEW_TITLE = "CDAL queue"
-ALL_TASKS_TITLE = "All tasks"
-SECOND_LOOK_TITLE = "Worth a second look"
-
-NO_TASK = 0
-"""No task has this id."""
-
-_HIDDEN = [
-    f"tasks:{column}"
-    for column in (
-        "inner_id",
-        "completed_at",
-        "total_annotations",
-        "cancelled_annotations",
-        "total_predictions",
-        "annotators",
-        "annotations_results",
-        "annotations_ids",
-        "predictions_results",
-        "file_upload",
-        "storage_filename",
-        "created_at",
-        "updated_at",
-        "updated_by",
-        "avg_lead_time",
-        "draft_exists",
-    )
-]
-_COLUMNS = {"explore": _HIDDEN, "labeling": [*_HIDDEN, "tasks:predictions_model_versions"]}
-"""Columns that the tab hides, in its table and beside an open task: all but the task's data and
-number, its place in the queue, and the round that it comes from."""
 
 ENDLESS = "Label Studio returned the same tasks again instead of the next page."
 
@@ -406,51 +374,11 @@ class LabelStudioClient:
 
     def show_queue(self, queue_version: str, view_id: int | None) -> int:
         """Create or update the Data Manager tab of the queue; returns its id."""
-        shown = [
-            condition("predictions_model_versions", "contains", "List", [queue_version]),
-            condition("total_annotations", "equal", "Number", 0),
-        ]
-        tab = {
-            "title": VIEW_TITLE,
-            "ordering": ["tasks:predictions_score"],
-            "filters": {"conjunction": "and", "items": shown},
-        }
-        return self._show_tab(tab, _COLUMNS, view_id)
+        return write_tab(self._sdk, self.project, *queue_tab(queue_version), view_id)
 
     def show_second_look(self, tasks: Sequence[int], view_id: int | None) -> int:
         """Create or update the Data Manager tab of tasks worth a second look; returns its id."""
-        shown = [condition("id", "equal", "Number", task) for task in tasks or (NO_TASK,)]
-        tab = {"title": SECOND_LOOK_TITLE, "filters": {"conjunction": "or", "items": shown}}
-        return self._show_tab(tab, None, view_id)
-
-    def _show_tab(
-        self, data: Mapping[str, object], hidden: object | None, view_id: int | None
-    ) -> int:
-        """Create or update a tab; returns its id.
-
-        What people have changed in the tab stays, except for its title, filters and order. Where
-        there is no tab at all, Label Studio would show this one as the project, so it gets another
-        one of all tasks.
-
-        Args:
-            data: what the tab shows.
-            hidden: the columns that a new tab hides; None: those that Label Studio hides.
-            view_id: the tab, if there is one.
-        """
-        with asking_to("write the Data Manager tab"):
-            if view_id is not None:
-                try:
-                    kept = self._sdk.views.get(id=str(view_id)).data or {}
-                    return int(self._sdk.views.update(id=str(view_id), data={**kept, **data}).id)
-                except ApiError as error:
-                    if error.status_code != 404:  # somebody deleted the tab
-                        raise
-            if not self._sdk.views.list(project=self.project):
-                # Without "hiddenColumns", the tab would show every column.
-                everything = {"title": ALL_TASKS_TITLE, "hiddenColumns": None}
-                self._sdk.views.create(project=self.project, data=everything)
-            created = {**data, "hiddenColumns": hidden}
-            return int(self._sdk.views.create(project=self.project, data=created).id)
+        return write_tab(self._sdk, self.project, *second_look_tab(tasks), view_id)
 
     def task_ids(self, among: tuple[int, int] = ALL_IDS) -> set[int]:
         """Ids of all tasks, or of those from one id to another."""
@@ -479,45 +407,3 @@ def _task_info(task: RoleBasedTask) -> TaskInfo:
         annotators=tuple(n for n in task.annotators or () if isinstance(n, int)),
         seconds=task.avg_lead_time,
     )
-
-
-class asking_to:  # noqa: N801 — reads as a keyword
-    """Turns errors of the SDK and httpx into sentences."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # No JSON, unexpected JSON, or a page instead of data.
-        strange = isinstance(error, ApiError) and (error.status_code or 0) < 400
-        if isinstance(error, httpx.InvalidURL):
-            raise LabelStudioError(f"Label Studio {failure_of(error)}.") from None
-        if strange or isinstance(error, ValueError):
-            raise LabelStudioError(
-                f"The server that answered the request to {self.what} is not Label Studio."
-            ) from None
-        if isinstance(error, ApiError):
-            raise LabelStudioError(
-                f"Label Studio refused to {self.what}: {_refusal(error)}", error.status_code
-            ) from None
-        if isinstance(error, httpx.HTTPError):
-            raise LabelStudioError(
-                f"Label Studio did not answer the request to {self.what}: it {failure_of(error)}",
-                advice=_advice(error),
-                is_away=True,
-            ) from None
-
-
-def _advice(error: httpx.HTTPError) -> str | None:
-    if isinstance(error, httpx.LocalProtocolError):
-        return GRANT_ACCESS
-    return TRUST_IT if is_untrusted(error) else None
-
-
-def _refusal(error: ApiError) -> str:
-    body = error.body
-    detail = body.get("detail") if isinstance(body, dict) else None
-    return one_line(f"{error.status_code} {detail or ''}", 200)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.due import full_training_is_due
+from cdal.backend.loop.due_in_full import full_training_is_due
 from cdal.backend.loop.prune import forget_old_weights
 from cdal.backend.loop.rounds import begin_round
 from cdal.backend.loop.serving import serve, serving_of

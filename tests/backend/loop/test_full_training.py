@@ -24,7 +24,7 @@ from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.label_studio.data import TaskInfo
 from cdal.backend.loop import full_training, train, versions
 from cdal.backend.loop.context import Context
-from cdal.backend.loop.due import FULL_TRAINING_LABELS, full_training_is_due
+from cdal.backend.loop.due_in_full import FULL_TRAINING_LABELS, full_training_is_due
 from cdal.backend.loop.full_training import GiveWay
 from cdal.backend.loop.gate import Serving, Verdict
 from cdal.backend.loop.train import Trained
