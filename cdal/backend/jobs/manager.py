@@ -71,7 +71,9 @@ class Jobs:
         self._on_given_up = on_given_up
         self._work: Callable[[int], object] | None = None
         self._tasks: dict[int, TaskWrapper] = {}
-        self._shared: dict[tuple[int, JobKind], int] = {}  # jobs that wait for others to share them
+        # Jobs that wait for others to share them. One that another process has requested goes
+        # unhastened: it waits for seconds at most.
+        self._shared: dict[tuple[int, JobKind], int] = {}
         self._lock = threading.Lock()
 
     @property

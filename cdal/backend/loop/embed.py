@@ -31,6 +31,8 @@ LONGEST_S = 60.0
 MOST = 10_000
 """Images that are embedded at most: TypiClust compares no more of them with each other."""
 
+SO_FAR = " So far, "
+
 LOOK_SECONDS = 1.0
 """Seconds between two looks at whether to end early."""
 
@@ -71,7 +73,8 @@ def embed(work: Context, current: Round) -> str:
             begun.seconds = {**begun.seconds, "score": time.monotonic() - started}
             part = f"{len(ids):,} of {len(order):,} images have been embedded"
             if len(ids) < len(order):
-                begun.cold_start = f"{begun.cold_start} So far, {part}."
+                why = (begun.cold_start or "").partition(SO_FAR)[0]  # an earlier look may say so
+                begun.cold_start = f"{why}{SO_FAR}{part}."
             note(session, work.project.id, f"Round {begun.number}: {part}, to find typical ones")
             work.request(session, "select", f"round {begun.number}")
     return f"{len(ids)} of {len(order)} images embedded"

@@ -152,8 +152,8 @@ def begin_round(
     settings = config.settings
     versions = [v.id for v in serving_of(session, project.id, config.controls).values()]
     serving = versions[0] if versions else None
+    before = _followed_round(session, project)
     give_up_unfinished(session, project.id)
-    before = open_round(session, project)
     typical = serving is None and before is not None and settings.begins_typical
     if serving is None and cold_start is None:
         cold_start = NO_MODEL if typical else _why_random(settings)
@@ -267,6 +267,16 @@ def is_random(reason: Mapping[str, object], selector: str) -> bool:
 def open_round(session: Session, project: Project) -> Round | None:
     """The round that the label stream follows."""
     return newest_round(session, project.id, "open")
+
+
+def _followed_round(session: Session, project: Project) -> Round | None:
+    """The same, also while its queue is being written again."""
+    is_rewritten = (Round.state == "queueing") & Round.queue_version.is_not(None)
+    return session.scalars(
+        select(Round)
+        .where(Round.project_id == project.id, (Round.state == "open") | is_rewritten)
+        .order_by(Round.ranking.desc())
+    ).first()
 
 
 def unfinished_round(session: Session, project: Project) -> Round | None:

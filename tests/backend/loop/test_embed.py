@@ -140,6 +140,17 @@ def test_a_large_pool_does_not_wait(
     assert run(services, label_studio, selecting) == "6 images ranked by typiclust"
 
 
+def test_a_second_look_at_a_large_pool_is_said_once(
+    services: Services, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "MOST", 6)
+    run(services, label_studio)
+    with services.store.transaction() as session:  # its scores are gone
+        session.get_one(Round, newest(services).id).state = "scoring"
+    run(services, label_studio)
+    assert (newest(services).cold_start or "").count("6 of 10 images have been embedded") == 1
+
+
 @pytest.mark.parametrize("enough", ["time", "labels"])
 def test_it_ends_early(
     services: Services, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch, enough: str

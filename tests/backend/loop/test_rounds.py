@@ -179,6 +179,22 @@ def test_the_open_round_stays_and_a_ranking_in_the_making_is_given_up(
     assert states(services) == [(1, "open"), (1, "closed"), (1, "scoring")]
 
 
+def test_a_round_whose_queue_is_being_written_again_goes_on(
+    services: Services, project: Project
+) -> None:
+    """As after a person has put images first; a training that ended then began the next round."""
+    add_tasks(services, project, [1, 2, 3])
+    first = add_round(
+        services, project, [1, 2, 3], queued=3, labels=5, training_asked=7, editions=1,
+        queue_version="CDAL round 1.1", state="queueing",
+    )  # fmt: skip
+    add_version(services, project)
+    begun = begin(services, project, trained=True)
+    assert states(services) == [(1, "closed"), (1, "scoring")]
+    assert (begun.counts_from, begun.training_asked, begun.editions) == (5, 7, 1)
+    assert begun.model_version_id != first.model_version_id
+
+
 def test_when_it_is_queued_the_older_ones_end(services: Services, project: Project) -> None:
     older = add_round(services, project, [1, 2, 3], queued=1)
     newest = add_round(services, project, [2, 3], queued=1)
