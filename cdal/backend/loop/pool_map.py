@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -47,17 +47,18 @@ def run(work: Context) -> str:
             select(Task.task_id).where(Task.project_id == work.project.id, Task.annotations > 0)
         ).all()
     folder = work.services.config.scores_folder(work.project.id, number)
-    scores = Scores.load(folder, ("features", "probabilities", "uncertainties"))
-    if scores is None:
+    every = Scores.scored(folder)
+    # The features of a million images would take gigabytes.
+    shown = _sample(every, queued, set(labelled), work.settings.seed)
+    some = Scores.load(folder, ("features", "probabilities", "uncertainties"), among=shown)
+    if some is None:
         return "nothing has been scored yet"
-    rows = _sample(scores.task_ids.tolist(), list(queued), list(labelled), work.settings.seed)
-    some = scores.rows(torch.tensor(rows))
-    work.report(0.1, f"laying out {len(rows)} images")
+    work.report(0.1, f"laying out {len(some)} images")
     places = lay_out(some.features.numpy(), work.settings.seed)
     work.check_stop()
     drawn = PoolMap(
         version=number,
-        images=len(scores),
+        images=len(every),
         task_ids=some.task_ids.tolist(),
         x=_rounded(places[:, 0]),
         y=_rounded(places[:, 1]),
@@ -69,7 +70,7 @@ def run(work: Context) -> str:
     for other in file.parent.glob("*.json"):
         if other != file:
             other.unlink(missing_ok=True)
-    return f"{len(rows)} of {len(scores)} images laid out"
+    return f"{len(some)} of {len(every)} images laid out"
 
 
 def lay_out(features: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
@@ -93,16 +94,15 @@ def lay_out(features: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.floa
     return scaled
 
 
-def _sample(every: list[int], queued: list[int], labelled: list[int], seed: int) -> list[int]:
-    """Rows of the images to show: the queue, and random ones of the labelled and of the others."""
+def _sample(every: set[int], queued: Sequence[int], labelled: set[int], seed: int) -> set[int]:
+    """Tasks to show: the front of the queue, and random ones of the labelled and of the others."""
     if len(every) <= MOST_POINTS:
-        return list(range(len(every)))
+        return every
     draws = np.random.default_rng(seed)
     front = queued[:MOST_QUEUED]
-    known = _some(draws, set(labelled) - set(front), MOST_LABELLED)
-    rest = set(every) - set(queued) - set(labelled)
-    shown = {*front, *known, *_some(draws, rest, MOST_POINTS - len(front) - len(known))}
-    return [row for row, task_id in enumerate(every) if task_id in shown]
+    known = _some(draws, (every & labelled) - set(front), MOST_LABELLED)
+    rest = every - set(queued) - labelled
+    return {*front, *known, *_some(draws, rest, MOST_POINTS - len(front) - len(known))}
 
 
 def _some(draws: np.random.Generator, tasks: set[int], most: int) -> list[int]:

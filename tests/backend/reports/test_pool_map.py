@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from support.pooled import pooled_project
 
 from cdal.backend.loop import pool_map
 from cdal.backend.loop.pool_map import PoolMap, map_file, newest_map
+from cdal.backend.loop.pool_scores import Scores
 from cdal.backend.reports.pool_map import pool_map_view
 from cdal.backend.services import Services
 
@@ -90,12 +92,31 @@ def test_without_features_there_is_nothing_to_lay_out(services: Services) -> Non
 
 
 def test_of_many_images_the_queue_and_some_of_the_rest() -> None:
-    every, queued, labelled = list(range(10_000)), list(range(100)), list(range(5000, 7000))
-    rows = pool_map._sample(every, queued, labelled, seed=0)
-    assert len(rows) == pool_map.MOST_POINTS
-    assert set(queued) <= set(rows)
-    assert len(set(labelled) & set(rows)) == pool_map.MOST_LABELLED
-    assert rows == pool_map._sample(every, queued, labelled, seed=0)
+    every, queued, labelled = set(range(10_000)), range(100), set(range(5000, 7000))
+    shown = pool_map._sample(every, queued, labelled, seed=0)
+    assert len(shown) == pool_map.MOST_POINTS
+    assert set(queued) <= shown
+    assert len(labelled & shown) == pool_map.MOST_LABELLED
+    assert shown == pool_map._sample(every, queued, labelled, seed=0)
+
+
+def test_only_what_is_shown_is_read(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The features of a million images take gigabytes."""
+    project, _ = pooled_project(services)
+    monkeypatch.setattr(pool_map, "MOST_POINTS", 4)
+    monkeypatch.setattr(pool_map, "MOST_QUEUED", 2)
+    load, read = Scores.load, []
+
+    def note(*given: Any, **more: Any) -> Scores | None:
+        found = load(*given, **more)
+        assert found is not None
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(Scores, "load", note)
+    outcome = pool_map.run(make_work(services, project, FakeLabelStudio(), "pool_map"))
+    assert outcome == "4 of 6 images laid out"
+    assert read == [4]
 
 
 def test_groups_stay_together() -> None:
