@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from cdal.backend.config import ServerConfig
 from cdal.backend.store.database import Store
-from cdal.backend.store.tables import UNTRAINED, Job, ModelVersion, Project
+from cdal.backend.store.tables import UNTRAINED, Job, ModelVersion, Project, Round
 
 
 def remove_leftovers(config: ServerConfig, store: Store) -> int:
@@ -51,9 +51,14 @@ def _leftovers(config: ServerConfig, store: Store) -> Iterator[Path]:
     with store.reading() as session:
         projects = {str(number) for number in session.scalars(select(Project.id))}
         pairs = session.execute(select(ModelVersion.project_id, ModelVersion.number)).all()
+        # They go by what a backbone alone has seen of the pool, until there is a model.
+        without_model = session.scalars(
+            select(Round.project_id).where(
+                Round.model_version_id.is_(None), Round.state != "closed"
+            )
+        ).all()
     known = {(str(project), str(number)) for project, number in pairs}
-    # What a backbone alone has seen of the pool, before there was a model.
-    scored = known | {(project, str(UNTRAINED)) for project in projects}
+    scored = known | {(str(project), str(UNTRAINED)) for project in without_model}
     for project in (config.data_folder / "projects").glob("*"):
         if project.name not in projects:  # it was being forgotten
             yield project
