@@ -171,9 +171,10 @@ def ray_engine(folder: Path, url: str, nodes: int = 1) -> Iterator[RayEngine]:
 
     from cdal.backend.loop.engines.ray import RayEngine
 
-    sessions = tempfile.mkdtemp(prefix="ray-")
+    sessions = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
     node = {"num_cpus": 2, "object_store_memory": 200 * 2**20}
     head = {**node, "node_ip_address": "127.0.0.2", "include_dashboard": False}
+    (Path(sessions) / "ray").mkdir()  # a cluster writes its address there, and does not make it
     cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": sessions})
     try:
         for number in range(1, nodes):

@@ -67,10 +67,11 @@ def cluster() -> Iterator[Any]:
             "PYTHONPATH",
             os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]),
         )
+        folder = tempfile.mkdtemp(prefix="ray-")  # a short path: it holds sockets
+        patch.setenv("RAY_TMPDIR", folder)
         import ray
         from ray.cluster_utils import Cluster
 
-        folder = tempfile.mkdtemp(prefix="ray-")  # a short path: it holds sockets
         made = Cluster(
             initialize_head=True,
             head_node_args={
@@ -78,7 +79,6 @@ def cluster() -> Iterator[Any]:
                 "node_ip_address": HEAD,
                 "object_store_memory": 80 * MB,
                 "include_dashboard": False,
-                "temp_dir": folder,
             },
         )
         try:
