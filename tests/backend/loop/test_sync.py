@@ -159,6 +159,17 @@ class TestAnOpenRound:
         run(services, project, label_studio)
         assert set(known(services)) == set(range(1, 11)) - {7}
 
+    @pytest.mark.parametrize("event", ["ANNOTATIONS_DELETED", "TASKS_DELETED", sync.POLL])
+    def test_after_new_labels_deletions_are_not_looked_for(
+        self, services: Services, project: Project, label_studio: FakeLabelStudio, event: str
+    ) -> None:
+        """To count a large project's tasks costs Label Studio more than all the rest."""
+        del label_studio.known[7]
+        run(services, project, label_studio, asked_by="ANNOTATION_CREATED")
+        assert 7 in known(services)
+        run(services, project, label_studio, asked_by=event)
+        assert 7 not in known(services)
+
     def test_a_label_whose_time_was_taken_before_a_later_one_was_seen_is_noticed(
         self, services: Services, project: Project, label_studio: FakeLabelStudio
     ) -> None:
