@@ -19,6 +19,18 @@ def put_in_place(unfinished: Path, place: Path) -> None:
     sync_folder(place.parent)
 
 
+def put_tree_in_place(unfinished: Path, place: Path) -> None:
+    """Rename a finished folder: after a power loss all that is in it exists, or nothing."""
+    for path in unfinished.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            sync_file(path)
+    sync_folder(unfinished)
+    unfinished.rename(place)
+    sync_folder(place.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

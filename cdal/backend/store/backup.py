@@ -16,6 +16,7 @@ from cdal.backend.store.failures import STORAGE
 from cdal.backend.store.folder import check_database
 from cdal.backend.store.sqlite_file import copy_database
 from cdal.backend.store.tables import ModelVersion
+from cdal.durable import put_tree_in_place
 from cdal.models import ModelError, check_weights
 
 DATABASE = "cdal.sqlite"
@@ -49,7 +50,7 @@ def back_up(config: ServerConfig, target: Path) -> int:
     try:
         unfinished.mkdir(parents=True, mode=0o700)
         copied = _copy(config, unfinished)
-        unfinished.rename(target)
+        put_tree_in_place(unfinished, target)
     except STORAGE as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise BackupError(f"The backup could not be written: {cause}.") from None

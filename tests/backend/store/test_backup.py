@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -79,6 +80,23 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(
     with pytest.raises(BackupError, match="A model that serves could not be backed up"):
         back_up(services.config, tmp_path / "backup")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "new", "there"]
+
+
+def test_it_is_on_the_disk_before_it_has_its_name(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss must not leave a backup with empty files."""
+    target, synced, fsync = tmp_path / "backup", set(), os.fsync
+
+    def note(descriptor: int) -> None:
+        assert not target.exists() or synced >= {"weights.safetensors", "cdal.sqlite", "projects"}
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    back_up(services.config, target)
+    assert synced >= {path.name for path in target.rglob("*")}
+    assert tmp_path.name in synced
 
 
 def test_a_disk_that_is_full_when_the_copy_is_opened_is_said(
