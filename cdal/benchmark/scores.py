@@ -78,7 +78,7 @@ class Scores:
         )
 
     def save(self, path: Path, kind: MixtureKind) -> None:
-        """Write ``features``, ``mixtures`` and ``present`` to a safetensors file."""
+        """Write ``features``, ``mixtures`` and ``present`` to a safetensors file, or nothing."""
         path.parent.mkdir(parents=True, exist_ok=True)
         mixtures = self.mixtures[kind]
         if self.features is None:
@@ -88,7 +88,9 @@ class Scores:
             "mixtures": mixtures.mixtures,
             "present": mixtures.present,
         }
-        save_file({name: array.cpu().contiguous() for name, array in arrays.items()}, path)
+        new = path.with_name(f"{path.name}.new")
+        save_file({name: array.cpu().contiguous() for name, array in arrays.items()}, new)
+        new.replace(path)
 
 
 def unseen_pool(count: int, labelled: Sequence[int]) -> Pool:

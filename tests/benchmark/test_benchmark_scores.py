@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cdal.benchmark import scores as module
 from cdal.benchmark.loaded_data import LoadedFeatures, LoadedImages
 from cdal.benchmark.scores import score, unseen_pool
 from cdal.mixture_kind import MixtureKind
@@ -39,6 +40,21 @@ def test_scores_are_what_the_network_says_of_all_images_at_once(task: str) -> No
     assert pool.labelled.tolist() == [False, True, False, True, False]
     assert scores.pool(KINDS[1], []).mixtures.shape == (5, 1, 3)
     assert not scores.pool(KINDS[2], []).present[:, [0, 2]].any()
+
+
+def test_what_a_full_disk_interrupts_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("full")
+
+    network, images = seen("classification")
+    scores = score(network, images, KINDS)
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(OSError, match="full"):
+        scores.save(tmp_path / "scores.safetensors", KINDS[0])
+    assert not (tmp_path / "scores.safetensors").exists()
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation", "detection"])

@@ -69,6 +69,7 @@ def _leftovers(config: ServerConfig, store: Store) -> Iterator[Path]:
                 if (project.name, folder.name) not in there:
                     yield folder
         yield from project.glob("exports/.*")
+        yield from project.glob("policies/*.partial")
         yield from (project / name for name in RENAMED if (project / name).exists())
         for scores in project.glob("scores/*/*.unfinished"):
             if (project.name, scores.parent.name) in scored:

@@ -24,6 +24,7 @@ def test_only_unknown_and_unfinished_files_are_removed(tmp_path: Path) -> None:
         config.version_folder(project.id, 1) / "weights.safetensors",
         config.scores_folder(project.id, 1) / "00000000.safetensors",
         config.scores_folder(project.id, UNTRAINED) / "00000000.safetensors",
+        config.project_folder(project.id) / "policies" / "a.safetensors",
         config.images_folder / "ab" / "abcdef",
         config.images_folder / "ab" / "tmp-being-written",
     ]
@@ -36,6 +37,7 @@ def test_only_unknown_and_unfinished_files_are_removed(tmp_path: Path) -> None:
         config.scores_folder(with_model.id, UNTRAINED) / "00000000.safetensors",
         config.version_folder(9, 1) / "weights.safetensors",  # of a project that was forgotten
         config.project_folder(project.id) / "exports" / ".unfinished-a" / "model.onnx",
+        config.project_folder(project.id) / "policies" / "a.safetensors.7.partial",
         config.images_folder / "ab" / "tmp-killed",
     ]
     for file in (*kept, *gone):
@@ -43,7 +45,7 @@ def test_only_unknown_and_unfinished_files_are_removed(tmp_path: Path) -> None:
         file.write_bytes(b"0")
     os.utime(gone[-1], (time.time() - 100,) * 2)
     services.images.remove_leftovers()
-    assert remove_leftovers(services.config, services.store) == 8  # besides the cache's own
+    assert remove_leftovers(services.config, services.store) == 9  # besides the cache's own
     assert [file for file in kept if not file.exists()] == []
     assert [file for file in gone if file.exists()] == []
     assert not config.version_folder(project.id, 2).exists()
