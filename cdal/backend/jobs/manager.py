@@ -368,7 +368,8 @@ class Jobs:
 
         Args:
             job_id: a job that was stopped, or that failed for a reason that may pass.
-            error: what happened.
+            error: what happened; None keeps what happened before, by which the project's problem is
+                known to be this job's.
             delay_s: seconds until it is tried again; None: at the worker's next start.
             counts: whether this counts as an attempt; not if it was stopped or waits for something
                 else.
@@ -377,7 +378,8 @@ class Jobs:
             job = session.get_one(Job, job_id)
             if job.state != "running" or not self._is_ours(job):  # recorded before
                 return
-            job.error = error
+            if error is not None:
+                job.error = error
             if not counts:
                 job.attempts -= 1
             self._wait_again(session, job)

@@ -286,6 +286,26 @@ def test_a_job_that_is_stopped_waits_for_the_next_worker(
     assert len(services.jobs.huey) == 0  # this worker is ending
 
 
+def test_a_problem_disappears_once_the_job_succeeds_also_if_a_restart_came_between(
+    services: Services, handler: Behave
+) -> None:
+    services.jobs.ask(1, "sync", "test")
+    handler(raises(LabelStudioError("Away.")))
+    for _ in range(2):
+        run(services)
+        let_time_pass(services)
+    assert problem_of(services) == "Away."
+
+    def stop(_: Context) -> str:
+        raise Stopped
+
+    handler(stop)
+    run_job(services, 1, lambda: True)
+    handler(lambda _: "well")
+    assert run(services).state == "done"
+    assert problem_of(services) is None
+
+
 def test_a_job_asks_whether_it_is_to_stop(services: Services, handler: Behave) -> None:
     def work_long(work: Context) -> str:
         while True:
