@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -49,12 +50,17 @@ def export(
         folder: a folder that does not exist yet.
 
     Raises:
-        ActionError: there is no such version, its weights are gone, or it cannot be exported.
+        ActionError: there is no such version, its weights are gone, or it cannot be exported or
+            written.
     """
     _check_format(file_format)
     with services.store.reading() as session:
         project, version = _which(session, project_id, number)
-    difference = write_version(services, project, version, file_format, folder)
+    try:
+        difference = write_version(services, project, version, file_format, folder)
+    except (OSError, SafetensorError) as error:  # the disk of the folder, not the backend's own
+        reason = getattr(error, "strerror", None) or error
+        raise ActionError(f"{folder} cannot be written: {reason}.") from None
     return Done(
         text=f"{folder} holds model version {version.number} as {file_format}; no probability "
         f"differs by more than {difference:.4f} from the model's."

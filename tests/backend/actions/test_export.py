@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import zipfile
+from importlib import import_module
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from safetensors import SafetensorError
 from sqlalchemy import select, update
 from support.offline import (
     FakeLabelStudio,
@@ -40,6 +43,28 @@ def test_a_version_becomes_a_folder(tmp_path: Path) -> None:
     about = json.loads((tmp_path / "out" / "model.json").read_text())
     assert "model version 2" in done.text
     assert (about["task"], about["labels"]) == ("classification", ["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_of_the_folder_is_not_that_of_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    services = make_services(tmp_path / "data")
+    add_version(services, add_project(services))
+
+    def full(*_: object) -> float:
+        raise error
+
+    module = import_module("cdal.backend.actions.export")  # the package has a function of this name
+    monkeypatch.setattr(module, "write_version", full)
+    with pytest.raises(ActionError, match=r"out cannot be written: .*No space left on device"):
+        actions.export(services, 1, 1, "safetensors", tmp_path / "out")
 
 
 def test_why_a_version_cannot_be_exported(tmp_path: Path) -> None:
