@@ -112,6 +112,8 @@ def control(arguments: argparse.Namespace) -> int:
         return run_control(config, arguments)
     except DataFolderError as error:
         sys.stderr.write(f"cdal: {error}\n")
+    except BrokenPipeError:  # of the output, not of the data folder
+        raise
     except STORAGE as error:
         sys.stderr.write(f"cdal: {storage_problem(error)}\n")
     return 1

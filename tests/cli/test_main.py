@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.offline import make_services
 
 from cdal import cli
 
@@ -66,17 +67,14 @@ def test_ctrl_c_ends_without_a_traceback(ends: Ends) -> None:
 def test_a_reader_that_wants_no_more_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `cdal select … | head`."""
+    """As `cdal projects | head`; the data folder is not to blame."""
+    make_services(tmp_path)
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
     reader, writer = os.pipe()
     os.close(reader)
-
-    def add_commands(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
-        add_parser("status").set_defaults(run=lambda _: print("text") or 0)
-
-    monkeypatch.setattr(cli, "GROUPS", [SimpleNamespace(add_commands=add_commands)])
     with os.fdopen(writer, "w") as output:
         monkeypatch.setattr("sys.stdout", output)
-        assert cli.main(["status"]) == 1
+        assert cli.main(["projects"]) == 1
     assert capsys.readouterr().err == ""
 
 
