@@ -4,7 +4,7 @@ python measurements/cdal_cs.py --data ../shared/data/cifar10.zip --features feat
 
 Pools, heads and seeds are those of `rewards.py`: one pool with a long tail and one of equally
 frequent classes per seed. The table has the area under the curve, and its difference from random
-selection and from CDAL-CS by the paired test over the seeds.
+selection and from CDAL-CS by the paired test over the seeds. `--rivals` chooses what else is in it.
 """
 
 from __future__ import annotations
@@ -307,16 +307,18 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=100)
     parser.add_argument("--only", nargs="*", choices=VARIANTS, metavar="NAME", default=VARIANTS)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--rivals", nargs="+", default=RIVALS, help="random, cdal-cs and others")
     parser.add_argument("--tail", action="store_true", help="no pools of equally frequent classes")
+    parser.add_argument("--balanced", action="store_true", help="no pools with rare classes")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     features = embedded(options.data, options.image_size, options.features)
     course = Course(options.step)
     began = time.process_time()
-    chosen = {f"`{name}`": chooser(name) for name in RIVALS}
+    chosen = {f"`{name}`": chooser(name) for name in options.rivals}
     chosen |= {name: VARIANTS[name] for name in options.only}
-    for tail in (True,) if options.tail else (True, False):
+    for tail in [True] * (not options.balanced) + [False] * (not options.tail):
         print(f"\n{'long tail' if tail else 'balanced'}\n")
         print("| | area | − random's | p | − CDAL-CS's | p | end |\n" + "|---" * 7 + "|")
         known = {
@@ -328,7 +330,7 @@ def main() -> None:
                 course,
                 first_seed=options.first_seed,
             )
-            for name in RIVALS
+            for name in options.rivals
         }
         for name, choose in chosen.items():
             heights, ends = known.get(name.strip("`")) or areas(

@@ -24,7 +24,7 @@ _SAMPLE = 512
 _SAMPLE_PER_PICK = 4
 _BASELINE_MEMORY = 0.9
 # A learning step draws from at most this many images of the pool: its cost does not grow with it.
-_IMAGES = 1024
+_IMAGES = 512
 _LEAST_PICKS = 10
 
 
