@@ -152,7 +152,7 @@ def begin_round(
     settings = config.settings
     versions = [v.id for v in serving_of(session, project.id, config.controls).values()]
     serving = versions[0] if versions else None
-    before = _followed_round(session, project)
+    before = followed_round(session, project)
     give_up_unfinished(session, project.id)
     typical = serving is None and before is not None and settings.begins_typical
     if serving is None and cold_start is None:
@@ -269,7 +269,7 @@ def open_round(session: Session, project: Project) -> Round | None:
     return newest_round(session, project.id, "open")
 
 
-def _followed_round(session: Session, project: Project) -> Round | None:
+def followed_round(session: Session, project: Project) -> Round | None:
     """The same, also while its queue is being written again."""
     is_rewritten = (Round.state == "queueing") & Round.queue_version.is_not(None)
     return session.scalars(

@@ -22,6 +22,7 @@ from cdal.backend.loop.near_duplicates import originals_of
 from cdal.backend.loop.opinions import with_opinions
 from cdal.backend.loop.policy import select_by_policy
 from cdal.backend.loop.pool_scores import Scores
+from cdal.backend.loop.put_first import put_first
 from cdal.backend.loop.rounds import scored_by, served_picks, versions_of
 from cdal.backend.loop.score_files import ARRAYS
 from cdal.backend.store.events import note
@@ -75,17 +76,25 @@ def run(work: Context) -> str:
         work.check_cancelled(session)
         if begun.state != "selecting":
             return f"round {begun.number} was given up for a newer one"
+        ranking = {
+            candidates.task_ids[pick.index]: (
+                pick.score,
+                _with_tasks(pick.reason, candidates.task_ids),
+            )
+            for pick in selection.picks
+        }
+        ranking = put_first(session, begun.project_id, ranking)
         session.execute(delete(PickRow).where(PickRow.round_id == begun.id))
         rows = [
             {
                 "round_id": begun.id,
                 "rank": rank,
-                "task_id": candidates.task_ids[pick.index],
+                "task_id": task_id,
                 "state": "ranked",
-                "score": pick.score,
-                "reason": _with_tasks(pick.reason, candidates.task_ids),
+                "score": score,
+                "reason": reason,
             }
-            for rank, pick in enumerate(selection.picks)
+            for rank, (task_id, (score, reason)) in enumerate(ranking.items())
         ]
         if rows:
             session.execute(insert(PickRow), rows)

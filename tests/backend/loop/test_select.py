@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import select
-from support.offline import FakeLabelStudio, add_version, make_services, make_work
+from support.offline import (
+    FakeLabelStudio,
+    add_round,
+    add_tasks,
+    add_version,
+    make_services,
+    make_work,
+)
 from support.pooled import add_scores, pooled_project
 
 from cdal.backend.loop import select as selecting
@@ -14,7 +21,7 @@ from cdal.backend.loop.opinions import with_opinions
 from cdal.backend.loop.policy import policy_file, select_by_policy
 from cdal.backend.loop.select import candidates_of, parts_of
 from cdal.backend.services import Services
-from cdal.backend.store.tables import Pick, Round
+from cdal.backend.store.tables import Pick, Round, Task
 from cdal.selectors import Pool, PoolError
 from cdal.selectors.synthetic import confused_pool
 
@@ -74,6 +81,44 @@ def test_every_selector_ranks_the_whole_pool(
         picks = session.scalars(select(Pick).filter_by(round_id=made.id).order_by(Pick.rank)).all()
     assert sorted(pick.task_id for pick in picks) == [2, 3, 4, 5, 6]
     assert [set(pick.reason) - {"near_duplicate_of"} for pick in picks] == [reason] * 5
+
+
+def test_what_somebody_put_first_stays_first_in_a_new_order_until_it_is_labelled(
+    services: Services,
+) -> None:
+    project, served = pooled_project(services)
+    add_tasks(services, project, [7], image_problem="damaged")
+    with services.store.transaction() as session:
+        picks = list(session.scalars(select(Pick).filter_by(round_id=served.id)))
+        session.add_all(Pick(round_id=served.id, rank=10 + n, task_id=n, score=0) for n in (1, 7))
+        for pick in [*picks[-2:], *session.new]:
+            pick.reason = {"chosen_by": "ann"}
+        session.add(Task(project_id=project.id, task_id=9, image="9.png"))
+        session.add(
+            Pick(round_id=served.id, rank=20, task_id=9, score=0, reason={"chosen_by": "ben"})
+        )
+    made = add_round(
+        services,
+        project,
+        [],
+        number=2,
+        state="selecting",
+        selector="cdal-cs",
+        model_version_id=served.model_version_id,
+    )
+    client = FakeLabelStudio()
+    client.add_tasks([*range(1, 8), 9])
+    client.label(1)
+    selecting.run(make_work(services, project, client, "select"))
+    with services.store.reading() as session:
+        ranking = session.scalars(
+            select(Pick).filter_by(round_id=made.id).order_by(Pick.rank)
+        ).all()
+    # 5 and 2 were the last of the order; 9 came after the model had seen the pool.
+    assert [pick.task_id for pick in ranking[:3]] == [5, 2, 9]
+    assert sorted(pick.task_id for pick in ranking[3:]) == [3, 4, 6]
+    assert [pick.reason.get("chosen_by") for pick in ranking] == ["ann", "ann", "ben"] + [None] * 3
+    assert "nearest" in ranking[0].reason
 
 
 @pytest.mark.parametrize(
