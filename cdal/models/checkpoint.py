@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import tempfile
@@ -20,6 +21,10 @@ WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
 DIGEST = "weights.sha256"
 """Checksums of the two, in the format of `sha256sum`."""
+
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT})
+"""What says nothing of the files: too many are open, or a network drive does not answer. Taken for
+damage, it would let an older model serve."""
 
 
 def write(folder: Path, manifest: Manifest, weights: Mapping[str, Tensor]) -> None:
@@ -56,6 +61,7 @@ def read(folder: Path) -> tuple[Manifest, dict[str, Tensor]]:
 
     Raises:
         ModelError: a file is missing or damaged.
+        OSError: the system has no room to open it now, or the network drive is away.
     """
     try:
         manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -65,7 +71,11 @@ def read(folder: Path) -> tuple[Manifest, dict[str, Tensor]]:
         return manifest, weights
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename or folder / WEIGHTS} is missing.") from error
-    except (OSError, ValueError, SafetensorError) as error:
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
+        raise ModelError(f"{folder} does not hold a readable network: {error}.") from error
+    except (ValueError, SafetensorError) as error:
         raise ModelError(f"{folder} does not hold a readable network: {error}.") from error
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -125,6 +126,23 @@ def test_damaged_weights_are_refused(tmp_path: Path, content: bytes) -> None:
     saved(tmp_path / "version")
     (tmp_path / "version" / "weights.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match="does not hold a readable network"):
+        load_network(tmp_path / "version", CPU)
+
+
+@pytest.mark.parametrize(
+    ("number", "found"),
+    [(errno.EMFILE, OSError), (errno.ESTALE, OSError), (errno.EIO, ModelError)],
+)
+def test_what_says_nothing_of_the_files_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, found: type[Exception]
+) -> None:
+    saved(tmp_path / "version")
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(checkpoint, "load_file", refuse)
+    with pytest.raises(found, match=os.strerror(number)):
         load_network(tmp_path / "version", CPU)
 
 
