@@ -90,10 +90,14 @@ Measured = tuple[float, float]
 
 
 def tell(name: str, found: Measured, bare: Measured) -> None:
+    processor = (
+        f"{1000 * found[0]:.1f} ms of processor per image, {found[0] / bare[0]:.2f} times a bare "
+        "loop; "
+    )
     report(
         name,
-        f"{1000 * found[0]:.1f} ms of processor per image, {found[0] / bare[0]:.2f} times a bare "
-        f"loop; {1 / found[1]:.0f} images per second, {bare[1] / found[1]:.2f} times",
+        f"{processor if found[0] else ''}{1 / found[1]:.0f} images per second, "
+        f"{bare[1] / found[1]:.2f} times a bare loop's",
     )
 
 
@@ -159,7 +163,8 @@ def half(folder: Path, items: Items, url: str, results: Queue[Measured]) -> None
 def on_ray(network: TaskNetwork, items: Items, url: str, folder: Path, nodes: int) -> Measured:
     with ray_engine(folder, url, nodes) as engine:
         scored = engine.scored(reader_of(url, folder), network, items, KIND, problem)
-        return measured((len(scores) for scores, _ in scored), lambda: processor_of(os.getpid()))
+        # Ray's processes come and go, and with them what they have used.
+        return measured((len(scores) for scores, _ in scored), lambda: 0.0)
 
 
 @contextmanager
