@@ -7,8 +7,8 @@ same images from a web server on this machine: the local one in one process and 
 time, which share the pool, and Ray on a cluster of one and of two nodes, each with two cores. Only
 what comes after the first result counts, since starting processes takes as long for any pool; a
 small pool flatters Ray, whose nodes have fetched some images ahead by then.
-Processor time is that of all processes together, without the web server's; where other programs
-run, it says more than images per second. Every process computes on one thread.
+Processor time says more than images per second where other programs run; it is not told for Ray,
+whose processes come and go. Every process computes on one thread.
 """
 
 from __future__ import annotations
@@ -191,29 +191,6 @@ def ray_engine(folder: Path, url: str, nodes: int = 1) -> Iterator[RayEngine]:
     finally:
         ray.shutdown()
         cluster.shutdown()
-
-
-def processor_of(process: int) -> float:
-    """Seconds of processor of a process and those below it, but for the web server."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    below: dict[int, list[int]] = {}
-    used: dict[int, float] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                command = (entry / "cmdline").read_bytes()
-            except OSError:  # it has ended
-                continue
-            number = int(entry.name)
-            below.setdefault(int(stat[1]), []).append(number)
-            used[number] = 0.0 if b"http.server" in command else sum(map(int, stat[11:15])) / ticks
-    left, total = [process], 0.0
-    while left:
-        number = left.pop()
-        total += used.get(number, 0.0)
-        left += below.get(number, [])
-    return total
 
 
 @contextmanager

@@ -17,8 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engines import processor_of
-from shared import print_header, print_row
+from shared import print_header, print_row, processor_of
 
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.data import stamp

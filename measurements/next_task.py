@@ -24,9 +24,9 @@ from random import Random
 
 import httpx
 import numpy as np
-from engines import processor_of, served
+from engines import served
 from scoring import copies
-from shared import print_header, print_row, say
+from shared import print_header, print_row, processor_of, say
 
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
 from cdal.datasets import ImageSet, open_images

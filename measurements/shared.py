@@ -89,3 +89,26 @@ def report(what: str, figures: str) -> None:
 def say(text: str) -> None:
     """Print progress, on standard error."""
     sys.stderr.write(f"{text}\n")
+
+
+def processor_of(process: int) -> float:
+    """Seconds of processor of a process and those below it, but for the web server."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    below: dict[int, list[int]] = {}
+    used: dict[int, float] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                command = (entry / "cmdline").read_bytes()
+            except OSError:  # it has ended
+                continue
+            number = int(entry.name)
+            below.setdefault(int(stat[1]), []).append(number)
+            used[number] = 0.0 if b"http.server" in command else sum(map(int, stat[11:15])) / ticks
+    left, total = [process], 0.0
+    while left:
+        number = left.pop()
+        total += used.get(number, 0.0)
+        left += below.get(number, [])
+    return total
