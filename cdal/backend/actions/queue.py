@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select
 
 from cdal.backend.actions.done import Done
 from cdal.backend.errors import ActionError
-from cdal.backend.loop.rounds import open_round
+from cdal.backend.loop.rounds import open_round, unfinished_round
 from cdal.backend.services import Services
 from cdal.backend.store.events import note
 from cdal.backend.store.queries import IDS_PER_QUERY, chunks, find_project, waiting
@@ -39,7 +39,10 @@ def queue_next(services: Services, project_id: int, task_ids: Sequence[int], by:
         picks = session.scalars(
             select(Pick).filter_by(round_id=current.id).order_by(Pick.rank)
         ).all()
-        if any(pick.state == "sending" for pick in picks):
+        making = unfinished_round(session, project)
+        # A newer order that is being written has its images already, and would replace this one.
+        is_written = making is not None and making.state == "queueing"
+        if is_written or any(pick.state == "sending" for pick in picks):
             raise ActionError("The queue is just being written; try again in a moment.")
         there: set[int] = set()
         for ids in chunks(wanted, IDS_PER_QUERY):

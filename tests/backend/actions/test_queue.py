@@ -83,5 +83,12 @@ def test_what_cannot_be_queued_is_said(services: Services, project: Project) -> 
         session.get_one(Pick, (made.id, 0)).state = "sending"
     with pytest.raises(ActionError, match="just being written"):
         queue_next(services, project.id, [2], "ann")
+    with services.store.transaction() as session:
+        session.get_one(Pick, (made.id, 0)).state = "queued"
+    newer = add_round(services, project, [], number=2, state="queueing")
+    with pytest.raises(ActionError, match="just being written"):
+        queue_next(services, project.id, [2], "ann")
+    with services.store.transaction() as session:
+        session.delete(session.get_one(Round, newer.id))
     assert order(services) == [1, 2]
     assert jobs_of(services) == []

@@ -83,12 +83,15 @@ def test_every_selector_ranks_the_whole_pool(
     assert [set(pick.reason) - {"near_duplicate_of"} for pick in picks] == [reason] * 5
 
 
+@pytest.mark.parametrize("state", ["open", "queueing", "closed"])
 def test_what_somebody_put_first_stays_first_in_a_new_order_until_it_is_labelled(
-    services: Services,
+    services: Services, state: str
 ) -> None:
+    """Also if a training ends before the queue is written again: the order before is given up."""
     project, served = pooled_project(services)
     add_tasks(services, project, [7], image_problem="damaged")
     with services.store.transaction() as session:
+        session.get_one(Round, served.id).state = state
         picks = list(session.scalars(select(Pick).filter_by(round_id=served.id)))
         session.add_all(Pick(round_id=served.id, rank=10 + n, task_id=n, score=0) for n in (1, 7))
         for pick in [*picks[-2:], *session.new]:
