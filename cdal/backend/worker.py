@@ -17,9 +17,9 @@ from sqlalchemy import func, select
 from cdal.allocator import keep_freed_memory
 from cdal.backend.config import ServerConfig
 from cdal.backend.errors import WorkerError
+from cdal.backend.jobs.gathering import POLL
 from cdal.backend.jobs.messages import log_less
 from cdal.backend.jobs.workers import Presence, living, present
-from cdal.backend.loop.connection import POLL
 from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.loop.runner import run_job
 from cdal.backend.loop.versions import serve_last_good

@@ -20,8 +20,9 @@ from support.offline import (
 
 from cdal.backend.actions import change_settings
 from cdal.backend.errors import ConfigError, LabelingError, RefusedError, SettingsError
+from cdal.backend.jobs.gathering import POLL
 from cdal.backend.label_studio.data import MLBackendInfo
-from cdal.backend.loop.connection import POLL, is_connected
+from cdal.backend.loop.connection import is_connected
 from cdal.backend.project_config import ProjectConfig, paired
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Project

@@ -1,6 +1,8 @@
 """While people label, several labels share one look at Label Studio.
 
 A look is a few requests, which cost Label Studio as much of its processor as several labels do.
+What it looks for depends on who asked for it; one that several share looks for what each of them
+needs.
 """
 
 from __future__ import annotations
@@ -9,7 +11,15 @@ from collections import defaultdict, deque
 from datetime import datetime
 from threading import Lock
 
+from cdal.backend.label_studio.webhook import REFUSED
 from cdal.backend.store.tables import Project, now
+
+POLL = "the minute's poll"
+"""Who asks for a look once per minute, at everything, in case an event was lost."""
+
+LABELLED = frozenset({"ANNOTATION_CREATED", "ANNOTATION_UPDATED"})
+"""Events with which nothing was deleted. While people label, they come all the time; to count a
+large project's tasks after each would be half of what the look costs Label Studio."""
 
 GATHER_S = 3.0
 """The least seconds between two looks at a project, unless something is due before."""
@@ -46,3 +56,15 @@ class Gathering:
             return 0.0
         passed = (at - project.looked_at).total_seconds()
         return min(GATHER_S, max(0.0, GATHER_S - passed))
+
+
+def sees_more(asked_by: str, than: str) -> bool:
+    """Whether a look that somebody asks for sees what one that somebody else asked for does not."""
+    return _depth(asked_by) > _depth(than)
+
+
+def _depth(asked_by: str) -> int:
+    if asked_by == POLL:
+        return 2
+    # Anybody can send an event that is refused, and must not make the looks of others dearer.
+    return 0 if asked_by in LABELLED or asked_by == REFUSED else 1

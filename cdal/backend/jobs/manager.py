@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from cdal.backend.errors import CHECK_LABEL_STUDIO
 from cdal.backend.jobs import lanes
+from cdal.backend.jobs.gathering import sees_more
 from cdal.backend.jobs.kinds import KINDS, SHARED_LANES, JobKind
 from cdal.backend.jobs.rate_limit import Spacing
 from cdal.backend.jobs.servers import FIRST_WAIT_S, Servers
@@ -119,15 +120,18 @@ class Jobs:
         If such a job is waiting already, that is the job: a burst of requests makes one. Call
         `send_pending` once the transaction is committed.
         """
-        waiting = session.scalar(_waiting(project_id, kind))
+        waiting = session.scalars(_waiting(project_id, kind)).one_or_none()
         if waiting is not None:
-            return waiting
+            _join(waiting, asked_by)
+            return waiting.id
         job = Job(project_id=project_id, kind=kind, state="pending", asked_by=asked_by)
         try:
             with session.begin_nested():
                 session.add(job)
         except IntegrityError:  # another process was faster
-            return session.scalars(_waiting(project_id, kind)).one()
+            waiting = session.scalars(_waiting(project_id, kind)).one()
+            _join(waiting, asked_by)
+            return waiting.id
         return job.id
 
     def ask(
@@ -150,11 +154,11 @@ class Jobs:
             wait_s: seconds for which it can wait for others to share it.
         """
         with self.store.reading() as session:
-            waiting = session.scalar(_waiting(project_id, kind))
-        if waiting is not None:  # a burst of webhooks writes nothing
-            if not wait_s and self._shared.pop((project_id, kind), None) == waiting:
-                self._hasten(waiting)
-            return waiting
+            waiting = session.scalars(_waiting(project_id, kind)).one_or_none()
+        if waiting is not None and self._still_waits(waiting, asked_by):
+            if not wait_s and self._shared.pop((project_id, kind), None) == waiting.id:
+                self._hasten(waiting.id)
+            return waiting.id
         with self.store.transaction() as session:
             job_id = self.request(session, project_id, kind, asked_by)
             spaced_s = 0.0 if spacing is None else spacing.delay(project_id)
@@ -166,11 +170,22 @@ class Jobs:
         self._send(job_id, delay_s or None)
         return job_id
 
+    def _still_waits(self, waiting: Job, asked_by: str) -> bool:
+        """Let a waiting job do for a request; False if it began before it could."""
+        if not sees_more(asked_by, waiting.asked_by):  # a burst of webhooks writes nothing
+            return True
+        with self.store.transaction() as session:
+            job = session.get(Job, waiting.id, with_for_update=True)
+            if job is None or job.state != "pending":
+                return False
+            _join(job, asked_by)
+            return True
+
     def _hasten(self, job_id: int) -> None:
         """Send a job that waits for others to share it now, unless it has begun or failed."""
         with self.store.transaction() as session:
-            job = session.get_one(Job, job_id, with_for_update=True)
-            if job.state != "pending" or job.attempts or job.error is not None:
+            job = session.get(Job, job_id, with_for_update=True)
+            if job is None or job.state != "pending" or job.attempts or job.error is not None:
                 return
             job.not_before = None
         self._send(job_id)
@@ -418,9 +433,10 @@ class Jobs:
         if job.cancelled_by is not None:
             self._end_cancelled(session, job)
             return
-        waiting = session.scalar(_waiting(job.project_id, job.kind))
+        waiting = session.scalars(_waiting(job.project_id, job.kind)).one_or_none()
         if waiting is not None:
-            job.state, job.outcome, job.finished_at = "done", f"Goes on as job {waiting}.", now()
+            _join(waiting, job.asked_by)
+            job.state, job.outcome, job.finished_at = "done", f"Goes on as job {waiting.id}.", now()
         else:
             job.state, job.message, job.worker_id = "pending", "", None
 
@@ -450,5 +466,11 @@ def _running_on(session: Session, url: str) -> dict[str, int]:
     return dict(session.execute(query).all())
 
 
-def _waiting(project_id: int, kind: str) -> Select[int]:
-    return select(Job.id).filter_by(project_id=project_id, kind=kind, state="pending")
+def _waiting(project_id: int, kind: str) -> Select[Job]:
+    return select(Job).filter_by(project_id=project_id, kind=kind, state="pending")
+
+
+def _join(waiting: Job, asked_by: str) -> None:
+    """Let a waiting job see all that another request is about."""
+    if sees_more(asked_by, waiting.asked_by):
+        waiting.asked_by = asked_by

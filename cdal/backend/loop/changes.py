@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
+from cdal.backend.jobs.gathering import LABELLED
 from cdal.backend.label_studio.client import PAGE
 from cdal.backend.label_studio.data import TaskInfo, stamp
 from cdal.backend.loop.context import Context
@@ -27,10 +28,6 @@ time may become visible first. If the two clocks differ by more, the minute's po
 
 SLICE_S = 10.0
 """For so long a sync reads a project that is read for the first time before it lets others run."""
-
-LABELLED = frozenset({"ANNOTATION_CREATED", "ANNOTATION_UPDATED"})
-"""Events with which nothing was deleted. While people label, they come all the time; to count a
-large project's tasks after each would be half of what the look costs Label Studio."""
 
 FRESH_S = 30.0
 """A step of a refresh does not read again what a step before it read so many seconds ago."""

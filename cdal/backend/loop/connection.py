@@ -11,6 +11,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from cdal.backend.errors import ConfigError, LabelStudioError
+from cdal.backend.jobs.gathering import POLL
 from cdal.backend.label_studio.data import MLBackendInfo
 from cdal.backend.label_studio.webhook import HEADER, REFUSED, make_secret, names_its_project
 from cdal.backend.logs import never_show
@@ -20,8 +21,6 @@ from cdal.backend.store.events import note
 from cdal.backend.store.tables import Project, now
 
 log = logging.getLogger(__name__)
-
-POLL = "the minute's poll"
 
 NOT_LISTED = "Label Studio lists no ML backend for this project, so nothing is done for it."
 CONNECT = "connect the backend in the project's Model settings in Label Studio."

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import func, select
 
+from cdal.backend.jobs.gathering import POLL
 from cdal.backend.label_studio.client import ALL_IDS, PAGE
-from cdal.backend.loop.connection import POLL
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.saved_tasks import Labels, save_tasks
 from cdal.backend.store.queries import count_labelled, count_tasks, forget_tasks

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from cdal.backend.jobs.gathering import POLL
 from cdal.backend.loop import prune, recheck, second_look
 from cdal.backend.loop.changes import is_reading_all, read_changes
-from cdal.backend.loop.connection import POLL, is_connected
+from cdal.backend.loop.connection import is_connected
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.due import Decision, Facts, decide, labels_missing, read_facts
 from cdal.backend.loop.queue import top_up

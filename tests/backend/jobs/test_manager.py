@@ -12,10 +12,12 @@ from sqlalchemy import select
 from support.offline import add_project, job_of, jobs_of, make_services
 from support.servers import PostgreSQL, RedisServer
 
+from cdal.backend.jobs.gathering import POLL
 from cdal.backend.jobs.kinds import JobKind
 from cdal.backend.jobs.lanes import SHARE_S
 from cdal.backend.jobs.manager import MAX_DEATHS
 from cdal.backend.jobs.rate_limit import Spacing
+from cdal.backend.label_studio.webhook import REFUSED
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, Round, now
 
@@ -82,6 +84,45 @@ def test_a_job_that_waits_to_be_shared_is_sent_at_once_when_somebody_cannot_wait
     services.jobs.put_back(shared, "away", 60)
     assert ask(services, "sync") == shared
     assert services.jobs.claim(shared) is None
+
+
+def test_a_look_that_several_share_sees_what_each_of_them_is_about(services: Services) -> None:
+    """Deletions are not looked for after new labels, and settings only by the poll."""
+    shared = services.jobs.ask(1, "sync", "ANNOTATION_CREATED", wait_s=60)
+    for asked_by, seen in [
+        (REFUSED, "ANNOTATION_CREATED"),  # anybody can cause it
+        ("TASKS_DELETED", "TASKS_DELETED"),
+        ("ANNOTATION_UPDATED", "TASKS_DELETED"),
+        (POLL, POLL),
+        ("ANNOTATIONS_DELETED", POLL),
+    ]:
+        assert services.jobs.ask(1, "sync", asked_by, wait_s=60) == shared
+        assert job_of(services, shared).asked_by == seen
+
+
+def test_a_look_that_was_stopped_hands_on_what_it_is_about(services: Services) -> None:
+    stopped = services.jobs.ask(1, "sync", POLL)
+    assert services.jobs.claim(stopped)
+    another = services.jobs.ask(1, "sync", "ANNOTATION_CREATED")
+    services.jobs.put_back(stopped)
+    assert job_of(services, stopped).state == "done"
+    assert job_of(services, another).asked_by == POLL
+
+
+def test_a_look_that_has_begun_does_not_do_for_a_request_that_sees_more(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = services.jobs.ask(1, "sync", "ANNOTATION_CREATED")
+    still_waits = services.jobs._still_waits
+
+    def begin(waiting: Job, asked_by: str) -> bool:
+        assert services.jobs.claim(waiting.id)
+        return still_waits(waiting, asked_by)
+
+    monkeypatch.setattr(services.jobs, "_still_waits", begin)
+    another = services.jobs.ask(1, "sync", POLL)
+    assert another != begun
+    assert job_of(services, another).asked_by == POLL
 
 
 def test_a_job_that_is_requested_too_often_waits_all_the_same(services: Services) -> None:

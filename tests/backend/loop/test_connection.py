@@ -11,10 +11,11 @@ from sqlalchemy import select
 from support.offline import BACKEND, FakeLabelStudio, add_project, make_services, make_work
 
 from cdal.backend.errors import LabelStudioError
+from cdal.backend.jobs.gathering import POLL
 from cdal.backend.label_studio.data import MLBackendInfo, WebhookInfo
 from cdal.backend.label_studio.webhook import HEADER
 from cdal.backend.loop import sync
-from cdal.backend.loop.connection import NOT_LISTED, POLL
+from cdal.backend.loop.connection import NOT_LISTED
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Event, Project
 

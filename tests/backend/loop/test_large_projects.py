@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import event, select
 from support.offline import FakeLabelStudio, add_project, jobs_of, make_services, make_work
 
+from cdal.backend.jobs.gathering import POLL
 from cdal.backend.label_studio.client import ALL_IDS, LAST_ID
 from cdal.backend.label_studio.data import TaskInfo
 from cdal.backend.loop import changes, deletions, queue, sync
 from cdal.backend.loop import select as selecting
-from cdal.backend.loop.connection import POLL
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Project, Round, Task
 
