@@ -8,7 +8,6 @@ Starts Label Studio, with its default SQLite, in a temporary folder.
 from __future__ import annotations
 
 import argparse
-import secrets
 import statistics
 import tempfile
 import threading
@@ -16,11 +15,11 @@ import time
 from pathlib import Path
 
 import httpx
+from servers import label_studio_started
 
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.demo.annotator import Annotator
-from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
-from cdal.demo.process import free_port
+from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.project import LabelStudioProject, choices_config
 
 TASKS = 5000
@@ -51,16 +50,8 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "images").mkdir()
-        server = LabelStudioServer(folder, free_port(), secrets.token_hex(20), folder / "images")
-        server.start()
-        try:
-            server.wait_until_up(f"{server.url}/health", START_SECONDS)
-            measure(server)
-        finally:
-            server.stop()
+    with tempfile.TemporaryDirectory() as folder, label_studio_started(Path(folder)) as server:
+        measure(server)
 
 
 def measure(server: LabelStudioServer) -> None:

@@ -11,20 +11,19 @@ listens at the webhook's address.
 from __future__ import annotations
 
 import argparse
-import secrets
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from servers import label_studio_started
 from shared import print_header, print_row, processor_of
 
 from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.data import stamp
 from cdal.backend.store.tables import now
 from cdal.demo.annotator import Annotator, choice
-from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
-from cdal.demo.process import free_port
+from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.project import LabelStudioProject, choices_config
 
 IMPORT = 5000
@@ -56,16 +55,8 @@ def main() -> None:
     )
     parser.add_argument("--tasks", type=int, default=100_000)
     tasks = parser.parse_args().tasks
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "images").mkdir()
-        server = LabelStudioServer(folder, free_port(), secrets.token_hex(20), folder / "images")
-        server.start()
-        try:
-            server.wait_until_up(f"{server.url}/health", START_SECONDS)
-            measure(server, tasks)
-        finally:
-            server.stop()
+    with tempfile.TemporaryDirectory() as folder, label_studio_started(Path(folder)) as server:
+        measure(server, tasks)
 
 
 def measure(server: LabelStudioServer, tasks: int) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
-import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
+from servers import label_studio_started
 from shared import report, say
 from sqlalchemy import insert, select
 from stand_in import CHANGED, StandIn, created, image_of, served
@@ -38,8 +38,7 @@ from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.services import Services
 from cdal.backend.store.tables import Job, Project, Task, now
 from cdal.demo.annotator import Annotator
-from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
-from cdal.demo.process import free_port
+from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.project import LabelStudioProject, choices_config
 
 IMPORT = 5000
@@ -126,16 +125,8 @@ def server_of(arguments: argparse.Namespace, folder: Path) -> Iterator[Server]:
         ours.send("end")
         process.join()
         return
-    (folder / "images").mkdir()
-    server = LabelStudioServer(
-        folder / "label-studio", free_port(), secrets.token_hex(20), folder / "images"
-    )
-    server.start()
-    try:
-        server.wait_until_up(f"{server.url}/health", START_SECONDS)
+    with label_studio_started(folder) as server:
         yield LabelStudio(server, arguments.tasks)
-    finally:
-        server.stop()
 
 
 class Worker:

@@ -1,4 +1,4 @@
-"""Label Studio and the backend, for measurements of both."""
+"""Label Studio, alone or with the backend, for measurements of them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,30 @@ from cdal.demo.process import free_port
 
 
 @contextmanager
-def both_started(folder: Path) -> Iterator[tuple[LabelStudioServer, BackendServer]]:
-    """Label Studio, whose tasks may name what is in `folder / "images"`, and the backend."""
-    token = secrets.token_hex(20)
-    label_studio = LabelStudioServer(folder / "label-studio", free_port(), token, folder / "images")
-    backend = BackendServer(folder / "backend", free_port(), label_studio.url, token)
+def label_studio_started(folder: Path) -> Iterator[LabelStudioServer]:
+    """Label Studio, whose tasks may name what is in `folder / "images"`."""
+    images = folder / "images"
+    images.mkdir(exist_ok=True)
+    server = LabelStudioServer(folder / "label-studio", free_port(), secrets.token_hex(20), images)
     try:
-        say("starting Label Studio and the backend")
-        label_studio.start()
-        label_studio.wait_until_up(f"{label_studio.url}/health", START_SECONDS)
-        backend.start()
-        backend.wait_until_up(f"{backend.url}/health", BACKEND_SECONDS)
-        yield label_studio, backend
+        say("starting Label Studio")
+        server.start()
+        server.wait_until_up(f"{server.url}/health", START_SECONDS)
+        yield server
     finally:
-        backend.stop()
-        label_studio.stop()
+        server.stop()
+
+
+@contextmanager
+def both_started(folder: Path) -> Iterator[tuple[LabelStudioServer, BackendServer]]:
+    """The same, and the backend."""
+    with label_studio_started(folder) as label_studio:
+        url, token = label_studio.url, label_studio.token
+        backend = BackendServer(folder / "backend", free_port(), url, token)
+        try:
+            say("starting the backend")
+            backend.start()
+            backend.wait_until_up(f"{backend.url}/health", BACKEND_SECONDS)
+            yield label_studio, backend
+        finally:
+            backend.stop()
