@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 # looking through them again and again for garbage takes a quarter of the time.
 gc.disable()
 
-# Two processes run the tests, each with its own servers; more threads would only wait for each
+# Several processes run the tests, each with its own servers; more threads would only wait for each
 # other. It is set here because torch reads it when imported, also in the servers' processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nor does every process that tests start compile the whole code again.

@@ -46,6 +46,15 @@ def connect(adapter: ModuleType, **changes: Any) -> Any:
     return model(adapter, "/setup", {**sent, **changes})
 
 
+def connect_guarded(adapter: ModuleType, secret: str) -> None:
+    """Connect a project whose webhook carries a secret."""
+    connected = connect(adapter)
+    with adapter.SERVICES.store.transaction() as session:
+        project = session.get_one(Project, connected.model.project.id)
+        project.connected_at = project.webhook_guarded_at = datetime.now(UTC)
+        project.webhook_secret = secret
+
+
 def test_a_project_is_connected_with_its_settings(adapter: ModuleType) -> None:
     assert connect(adapter, extra_params='{"budget": 5}').get("model_version") == ""
     with adapter.SERVICES.store.reading() as session:
@@ -72,15 +81,10 @@ def test_predictions_are_the_backends(adapter: ModuleType) -> None:
 
 
 def test_events_request_jobs_if_they_come_from_the_webhook(adapter: ModuleType) -> None:
-    connected = connect(adapter)
-    services = adapter.SERVICES
-    with services.store.transaction() as session:
-        project = session.get_one(Project, connected.model.project.id)
-        project.connected_at = project.webhook_guarded_at = datetime.now(UTC)
-        project.webhook_secret = "secret"
+    connect_guarded(adapter, "secret")
 
     def kinds() -> list[str]:
-        with services.store.reading() as session:
+        with adapter.SERVICES.store.reading() as session:
             return list(session.scalars(select(Job.kind)))
 
     with Flask("test").test_request_context("/webhook", json={"project": PROJECT}):
@@ -93,12 +97,7 @@ def test_events_request_jobs_if_they_come_from_the_webhook(adapter: ModuleType) 
 
 def test_an_event_without_content_is_heard_by_its_secret(adapter: ModuleType) -> None:
     """label-studio-ml's own server would fail on it."""
-    connected = connect(adapter)
-    services = adapter.SERVICES
-    with services.store.transaction() as session:
-        project = session.get_one(Project, connected.model.project.id)
-        project.connected_at = project.webhook_guarded_at = datetime.now(UTC)
-        project.webhook_secret = "1.secret"
+    connect_guarded(adapter, "1.secret")
 
     def heard(path: str, body: dict[str, Any], header: str) -> Any:
         headers = {"X-CDAL-Webhook": header}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from cdal.backend.annotations.control import Control
 from cdal.backend.annotations.labeling_config import served_control
 from cdal.backend.settings import ProjectSettings
 from cdal.models.predictions import BACKGROUND, Segmentation
+from support.patterned import as_address
 
 LABELS = ("sky", "road", "car")
 
@@ -43,9 +42,7 @@ def region(tag: str, value: dict[str, Any], size: tuple[int, int] | None = None)
 def png_of(alpha: npt.ArrayLike) -> str:
     """A bitmask of these opacities, as Label Studio's page writes it."""
     opacities = np.array(alpha, np.uint8)
-    file = BytesIO()
-    Image.fromarray(np.dstack([np.zeros_like(opacities)] * 3 + [opacities])).save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return as_address(Image.fromarray(np.dstack([np.zeros_like(opacities)] * 3 + [opacities])))
 
 
 def reading(tag: str, result: Sequence[Any], **settings: Any) -> Reading:

@@ -28,6 +28,8 @@ from support.forked import begin
 BACKEND = Path(cdal.backend.__file__).parent
 # Files of the backend that commit or rename for their callers: the callers name the point.
 BENEATH = (Path(database.__file__), Path(pool_scores.__file__))
+CHANGES = ("import_predictions", "serve", "show_queue")
+"""The client's methods that change what people are served."""
 
 
 def watch(passed: Path, fatal: str | None) -> None:
@@ -52,7 +54,7 @@ def watch(passed: Path, fatal: str | None) -> None:
         setattr(owner, name, watched)
 
     wrap(Path, "rename")
-    for method in ("import_predictions", "serve", "show_queue"):
+    for method in CHANGES:
         wrap(LabelStudioClient, method)
 
     # What `report` writes does not matter and comes far too often.

@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
+from cdal.backend.jobs.gathering import POLL
 from cdal.backend.loop.runner import run_job
 from cdal.backend.store.leftovers import remove_leftovers
 from cdal.backend.store.tables import Job, ModelVersion, Project, Task
-from support.killed import place
+from support.killed import CHANGES, place
 from support.offline import FakeLabelStudio, make_services
 
 
@@ -46,7 +47,7 @@ class Machine:
     def __post_init__(self) -> None:
         self.services = make_services(self.folder)
         event.listen(Session, "after_commit", self._committed)
-        for name in ("import_predictions", "serve", "show_queue"):
+        for name in CHANGES:
             self._watch(name)
 
     def _watch(self, name: str) -> None:
@@ -87,10 +88,7 @@ class Machine:
         self.at(place())
 
     def run(
-        self,
-        commits: int | None = None,
-        fatal: str | None = None,
-        asked_by: str = "the minute's poll",
+        self, commits: int | None = None, fatal: str | None = None, asked_by: str = POLL
     ) -> None:
         """Look at Label Studio and run all jobs; the power fails after some commits, or at a point.
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from cdal.backend.store.tables import Job, ModelVersion, Pick, Prediction, Proje
 from cdal.backend.web import setup
 from cdal.backend.web.app import create_app
 from cdal.models import Classification, make_network
+from support.patterned import as_address
 
 URL = "http://label-studio.test:8080"
 
@@ -256,9 +256,7 @@ def pick_states(services: Services, made: Round) -> dict[int, str]:
 
 def picture() -> str:
     """An image that needs no server."""
-    file = BytesIO()
-    Image.new("RGB", (8, 8), "red").save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return as_address(Image.new("RGB", (8, 8), "red"))
 
 
 def job_of(services: Services, job_id: int) -> Job:

@@ -1,4 +1,4 @@
-"""Images of a colour that are not near-duplicates of each other."""
+"""Images that need no server, and some of a colour that are not near-duplicates of each other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def patterned(colour: str | tuple[int, int, int], number: int) -> Image.Image:
 
 
 def as_address(image: Image.Image) -> str:
-    """An image that needs no server."""
+    """The image itself as its address, which needs no server."""
     file = BytesIO()
     image.save(file, "PNG")
     return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"

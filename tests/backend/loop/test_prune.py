@@ -150,17 +150,30 @@ def test_weights_that_begin_to_serve_meanwhile_are_kept(
     assert [folder.exists() for folder in folders] == [True, False, True, True]
 
 
-def test_a_task_whose_time_has_no_zone_or_cannot_be_read(tmp_path: Path) -> None:
-    services = make_services(tmp_path)
+def removes_an_old_queue(folder: Path, labelled_at: str) -> bool:
+    """Whether pruning does, where the queue's only task was labelled at this time."""
+    services = make_services(folder)
     project = add_project(services)
     add_round(services, project, [7], state="closed", closed_at=LONG_AGO)
     label_studio = FakeLabelStudio()
     label_studio.add_tasks([7])
     label_studio.imports = [[{"task": 7, "model_version": "CDAL round 1.1"}]]
-    for at in (now().isoformat(), "today"):  # it may have been labelled just now
-        label_studio.label(7, at=at)
-        prune.run(prune_work(services, project, label_studio))
-        assert label_studio.prediction_counts() == {"CDAL round 1.1": 1}
+    label_studio.label(7, at=labelled_at)
+    prune.run(prune_work(services, project, label_studio))
+    return label_studio.prediction_counts() == {}
+
+
+def test_nobody_is_disturbed(tmp_path: Path) -> None:
+    """Label Studio on SQLite answers annotators with errors while it deletes predictions."""
+    at = now()
+    assert not removes_an_old_queue(tmp_path / "1", f"{at.isoformat()}Z")
+    assert removes_an_old_queue(tmp_path / "2", f"{(at - prune.IDLE).isoformat()}Z")
+
+
+def test_a_task_whose_time_has_no_zone_or_cannot_be_read(tmp_path: Path) -> None:
+    """It may have been labelled just now."""
+    assert not removes_an_old_queue(tmp_path / "1", now().isoformat())
+    assert not removes_an_old_queue(tmp_path / "2", "today")
 
 
 def test_old_queues_leave_label_studio_while_nobody_labels(tmp_path: Path) -> None:
@@ -194,19 +207,6 @@ def test_old_queues_leave_label_studio_while_nobody_labels(tmp_path: Path) -> No
         "mine",
         "CDAL",
     }
-
-
-def test_nobody_is_disturbed(tmp_path: Path) -> None:
-    """Label Studio on SQLite answers annotators with errors while it deletes predictions."""
-    services = make_services(tmp_path)
-    project = add_project(services)
-    add_round(services, project, [7], state="closed", closed_at=LONG_AGO)
-    label_studio = FakeLabelStudio()
-    label_studio.add_tasks([7])
-    label_studio.imports = [[{"task": 7, "model_version": "CDAL round 1.1"}]]
-    label_studio.label(7, at=f"{now().isoformat()}Z")
-    prune.run(prune_work(services, project, label_studio))
-    assert label_studio.prediction_counts() == {"CDAL round 1.1": 1}
 
 
 def test_it_is_requested_once_per_day(tmp_path: Path) -> None:
