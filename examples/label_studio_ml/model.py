@@ -13,11 +13,14 @@ from flask import request
 from label_studio_ml.model import LabelStudioMLBase
 
 from cdal.backend.config import server_config
+from cdal.backend.errors import RefusedError
+from cdal.backend.label_studio.data import moment_of, unix_second
 from cdal.backend.label_studio.webhook import HEADER, claimed_project, may_hint
 from cdal.backend.loop.given_up import on_job_given_up
 from cdal.backend.services import Services
 from cdal.backend.store.queries import namesakes
 from cdal.backend.web.model import CDALModel as Model
+from cdal.backend.web.model import event_named
 
 SERVICES = Services.open(server_config(), on_job_given_up)
 
@@ -63,6 +66,7 @@ class CDALModel(LabelStudioMLBase):
         """Request the job that an event causes: labels are read back from Label Studio."""
         if self.model is None:
             return "this project is not connected"
+        event = event_named(event)
         is_sent = event == "START_TRAINING"
         if not is_sent and not may_hint(self.model.project, request.headers.get(HEADER)):
             return "this event does not come from the project's webhook"
@@ -82,15 +86,17 @@ def hear_event() -> tuple[str, int] | None:
         project = claimed_project(session, header)
     if project is None or not may_hint(project, header):
         return "This event does not come from the project's webhook.", 401
-    return f"job {Model(SERVICES, project).fit(str(body.get('action')))}", 200
+    try:
+        event = event_named(body.get("action"))
+    except RefusedError as error:
+        return str(error), 400
+    return f"job {Model(SERVICES, project).fit(event)}", 200
 
 
 def _uid(body: Any) -> str:
     """Label Studio's "ID.createdAt" of the project that a call is about."""
-    from datetime import datetime
-
     project = body.get("project")
-    if isinstance(project, dict):  # an event
-        created = datetime.fromisoformat(str(project.get("created_at")))
-        return f"{project.get('id')}.{int(created.timestamp())}"
-    return str(project)
+    if not isinstance(project, dict):
+        return str(project)
+    created = moment_of(project.get("created_at"))  # of an event
+    return "" if created is None else f"{project.get('id')}.{unix_second(created)}"

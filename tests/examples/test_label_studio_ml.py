@@ -92,7 +92,18 @@ def test_events_request_jobs_if_they_come_from_the_webhook(adapter: ModuleType) 
         assert "webhook" in heard.fit("ANNOTATION_CREATED", {})
         assert "train" not in kinds()
         assert heard.fit("START_TRAINING", {}).startswith("job")
+        with pytest.raises(RefusedError, match="must name an event"):
+            heard.fit("START_TRAINING\n", {})
     assert "train" in kinds()
+
+
+def test_an_event_whose_project_has_no_time_is_of_no_project(adapter: ModuleType) -> None:
+    connect(adapter)
+    for created_at in (None, "today"):
+        event = {"project": {**PROJECT, "created_at": created_at}}
+        with Flask("test").test_request_context("/webhook", json=event):
+            unknown = adapter.CDALModel(project_id="12", label_config=CONFIG)
+        assert unknown.fit("START_TRAINING", {}) == "this project is not connected"
 
 
 def test_an_event_without_content_is_heard_by_its_secret(adapter: ModuleType) -> None:
@@ -107,6 +118,8 @@ def test_an_event_without_content_is_heard_by_its_secret(adapter: ModuleType) ->
     event = {"action": "ANNOTATION_CREATED"}
     assert heard("/webhook", event, "1.wrong")[1] == 401
     assert heard("/webhook", event, "2.secret")[1] == 401
+    for action in ("the minute's poll", "A" * 1000, None):
+        assert heard("/webhook", {"action": action}, "1.secret")[1] == 400
     text, status = heard("/webhook", event, "1.secret")
     assert (text.startswith("job"), status) == (True, 200)
     assert heard("/webhook", {**event, "project": PROJECT}, "1.secret") is None

@@ -19,7 +19,7 @@ from cdal.backend.project_config import ProjectConfig
 from cdal.backend.reports.view import ErrorView, View
 from cdal.backend.store.queries import is_id, namesakes
 from cdal.backend.store.tables import Job, Project, Round
-from cdal.backend.web.model import CDALModel
+from cdal.backend.web.model import CDALModel, event_named
 from cdal.backend.web.openapi import PROTOCOL, describe
 from cdal.backend.web.pages.site import is_browser
 from cdal.backend.web.request import json_body, services
@@ -108,9 +108,6 @@ JOB_STATUS = {
     "cancelled": "canceled",
 }
 
-# The name ends up in the log and in job records, and anybody may send it.
-EVENT = re.compile(r"[A-Z_]{1,60}")
-
 NUMBER = re.compile(r"[0-9]{1,15}")
 
 protocol = Blueprint("protocol", __name__)
@@ -160,9 +157,7 @@ def predict() -> Response:
 def webhook() -> Response | tuple[Response, int]:
     """Receive an event from Label Studio."""
     body = json_body()
-    event = body.get("action")
-    if not isinstance(event, str) or not EVENT.fullmatch(event):
-        raise RefusedError('The field "action" must name an event, such as ANNOTATION_CREATED.')
+    event = event_named(body.get("action"))
     named = body.get("project")
     hinted = _claimed() if named is None else _hinted(named)
     heard = [project for project in hinted if _may_hint(project, event)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,7 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.control import Control
-from cdal.backend.errors import ImageError
+from cdal.backend.errors import ImageError, RefusedError
 from cdal.backend.loop.inference import PredictedBatch, infer
 from cdal.backend.loop.predictions import (
     NOT_QUEUED_SCORE,
@@ -52,6 +53,8 @@ TOLD_FOR = timedelta(minutes=10)
 
 NO_TASK = -1
 """Stands for the id of a task that is only tried out."""
+
+_EVENT = re.compile(r"[A-Z_]{1,60}")
 
 Task = Mapping[str, Any]
 
@@ -298,6 +301,17 @@ class _Prediction:
         with self._lock:
             self._ended = True
             return dict(self._found), set(self._open)
+
+
+def event_named(action: object) -> str:
+    """The name of an event. It ends up in the log and in job records, and anybody may send it.
+
+    Raises:
+        RefusedError: it is not one.
+    """
+    if not isinstance(action, str) or not _EVENT.fullmatch(action):
+        raise RefusedError('The field "action" must name an event, such as ANNOTATION_CREATED.')
+    return action
 
 
 def findings_of(batch: PredictedBatch) -> dict[int, dict[str, Any]]:
