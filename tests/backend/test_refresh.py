@@ -6,10 +6,8 @@ Label Studio is a fake; head training on the installed backbone is real.
 from __future__ import annotations
 
 import colorsys
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from support.offline import (
     add_project,
     serving_id,
 )
+from support.patterned import as_address
 
 from cdal.backend.label_studio.data import MLBackendInfo
 from cdal.backend.loop import changes
@@ -61,9 +60,7 @@ def picture(task: int) -> str:
     """One of eight: cats, with odd numbers, are reddish, and dogs are bluish."""
     hue = (0.0 if task % 2 else 0.6) + task % 8 / 80
     colour = tuple(round(255 * share) for share in colorsys.hsv_to_rgb(hue, 0.9, 0.9))
-    file = BytesIO()
-    Image.new("RGB", (8, 8), colour).save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return as_address(Image.new("RGB", (8, 8), colour))
 
 
 @pytest.fixture
