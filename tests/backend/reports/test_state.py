@@ -76,8 +76,16 @@ def test_a_job_that_runs_is_told_rather_than_one_that_waits(
 
 def test_a_job_that_failed_is_tried_again(services: Services, project: Project) -> None:
     later = NOW + timedelta(seconds=80)
-    add_job(services, project, "queue", state="pending", not_before=later)
+    add_job(services, project, "queue", state="pending", not_before=later, error="It was away.")
     assert state(services, project).text == "queueing failed and will be tried again in 1 minute"
+
+
+def test_a_job_that_made_room_for_another_has_not_failed(
+    services: Services, project: Project
+) -> None:
+    soon = NOW + timedelta(seconds=5)
+    add_job(services, project, "score", state="pending", not_before=soon)
+    assert state(services, project).text == "scoring is waiting for its turn"
 
 
 @pytest.mark.parametrize("kind", ["sync", "comparison", "pool_map"])
