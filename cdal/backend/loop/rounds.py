@@ -153,6 +153,8 @@ def begin_round(
     versions = [v.id for v in serving_of(session, project.id, config.controls).values()]
     serving = versions[0] if versions else None
     before = followed_round(session, project)
+    if before is not None:
+        before.state = "open"  # and topped up: there is no need to write its queue again
     give_up_unfinished(session, project.id)
     typical = serving is None and before is not None and settings.begins_typical
     if serving is None and cold_start is None:

@@ -190,7 +190,7 @@ def test_a_round_whose_queue_is_being_written_again_goes_on(
     )  # fmt: skip
     add_version(services, project)
     begun = begin(services, project, trained=True)
-    assert states(services) == [(1, "closed"), (1, "scoring")]
+    assert states(services) == [(1, "open"), (1, "scoring")]
     assert (begun.counts_from, begun.training_asked, begun.editions) == (5, 7, 1)
     assert begun.model_version_id != first.model_version_id
 
