@@ -41,6 +41,12 @@ fewer."""
 
 TOO_MUCH = "in an annotation with too many large regions"
 
+MOST_OBJECTS = 1000
+"""Regions that a network learns as objects, of an annotation: each takes a mask as large as the
+image that the network sees, several times over."""
+
+TOO_MANY = "in an annotation with too many objects"
+
 
 class Shape(Protocol):
     """One region of an annotation.
@@ -118,6 +124,8 @@ class MaskTruth:
             left -= shape.cost(height, width) + (height * width if self.numbered else 0)
             if left < 0:
                 tried.append(TOO_MUCH)
+            elif self.numbered and number > MOST_OBJECTS:
+                tried.append(TOO_MANY)
             elif self.numbered:
                 own = np.full((height, width), NOT_COVERED, np.uint8)
                 tried.append(shape.paint(own))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.annotated import LABELS, control_of, predicted, read, region
 
+from cdal.backend.annotations import masks
 from cdal.backend.annotations.consensus import consensus
 from cdal.backend.annotations.masks import MajorityTruth, MaskTruth
 from cdal.backend.annotations.packing import pack, unpack
@@ -83,6 +84,19 @@ def test_what_an_unreadable_region_covers_is_no_object() -> None:
 def test_an_image_of_which_nothing_is_known_teaches_nothing() -> None:
     truth = painted(square(0, 3, "car"), square(0, 10, "unknown")).with_objects(True)
     assert truth.fit(*SIZE) == (None, ())
+
+
+def test_the_objects_of_an_annotation_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "MOST_OBJECTS", 2)
+    truth = painted(*(square(n, n + 1, "car") for n in range(3))).with_objects(True)
+    target, wrong = truth.fit(*SIZE)
+    assert wrong == (masks.TOO_MANY,)
+    assert target is not None
+    assert target[:, 0].tolist() == [[2, 2, *[IGNORED] * 8], [1, 2, *[0] * 8]]
+    plain, nothing = truth.with_objects(False).fit(*SIZE)
+    assert nothing == ()
+    assert plain is not None
+    assert plain[0].tolist() == [2, 2, 2, *[BACKGROUND] * 7]
 
 
 def test_objects_of_several_annotators_are_those_of_the_latest() -> None:
