@@ -39,6 +39,11 @@ def kinds_of(lane: Lane) -> list[str]:
     return [kind for kind, known in KINDS.items() if known.lane == lane]
 
 
+def projects_in(lane: Lane) -> Select[int]:
+    """The ids of the projects with a running job of a lane."""
+    return select(Job.project_id).where(Job.state == "running", Job.kind.in_(kinds_of(lane)))
+
+
 def is_busy(session: Session, job: Job, worker: int | None, at_once: int) -> bool:
     """Whether a job's lane has no room for it.
 
@@ -49,8 +54,7 @@ def is_busy(session: Session, job: Job, worker: int | None, at_once: int) -> boo
         at_once: how many projects that worker scores at the same time.
     """
     lane = KINDS[job.kind].lane
-    own = select(Job.id).where(Job.state == "running", Job.project_id == job.project_id)
-    if session.scalars(own.where(Job.kind.in_(kinds_of(lane)))).first() is not None:
+    if session.scalars(projects_in(lane).where(Job.project_id == job.project_id)).first():
         return True
     if lane not in SHARED_LANES:
         return False

@@ -212,6 +212,8 @@ class Jobs:
             others = select(Job.id).where(
                 is_due, Job.project_id != ended.project_id, Job.kind.in_(lanes.kinds_of(lane))
             )
+            # A project that has a job in the lane would not run another, and nobody would instead.
+            others = others.where(Job.project_id.not_in(lanes.projects_in(lane)))
             if lane not in SHARED_LANES:
                 url = select(Project.url).filter_by(id=ended.project_id).scalar_subquery()
                 others = others.join(Project, Project.id == Job.project_id)

@@ -110,7 +110,7 @@ class Project(Base):
 class Task(Base):
     """A task as last read from Label Studio.
 
-    The indexes are small, and let a label be noticed without looking at every task.
+    The indexes are small, and let labels and bad images be counted without looking at every task.
     """
 
     __tablename__ = "tasks"
@@ -118,6 +118,7 @@ class Task(Base):
         _some("labelled_tasks", "annotations > 0"),
         _some("learnt_tasks", "learnt_as IS NOT NULL"),
         _some("changed_tasks", "label_changed_at IS NOT NULL"),
+        _some("tasks_with_bad_images", "image_problem IS NOT NULL"),
     )
 
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)

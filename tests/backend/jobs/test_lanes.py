@@ -57,6 +57,14 @@ def long_running(services: Services, project: int, kind: JobKind = "score") -> i
     return job_id
 
 
+def sent(services: Services) -> list[int]:
+    """The numbers of the jobs that were sent."""
+    found = []
+    while (message := services.jobs.huey.dequeue()) is not None:
+        found.append(message.args[0])
+    return found
+
+
 @pytest.mark.slow
 def test_fifty_projects_take_turns_however_long_each_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -150,12 +158,22 @@ def test_a_job_that_gave_way_is_behind_those_that_waited(tmp_path: Path) -> None
     services.jobs.put_back(first, delay_s=0.0, counts=False)
     services.jobs.huey.flush()
     services.jobs.send_pending()
-    sent = []
-    while (message := services.jobs.huey.dequeue()) is not None:
-        sent.append(message.args[0])
-    assert sent == [second, third, first]
+    assert sent(services) == [second, third, first]
     with services.store.reading() as session:
         put_back = session.get_one(Job, first)
     assert (put_back.state, put_back.attempts) == ("pending", 0)
     assert put_back.not_before is not None
     assert put_back.not_before <= now()
+
+
+def test_a_place_is_not_offered_to_a_project_that_has_one(tmp_path: Path) -> None:
+    services = services_of(tmp_path, 4, threads=11)
+    first, *_ = (long_running(services, number) for number in (1, 2, 3))
+    services.jobs.ask(2, "select", "test")  # has waited longest, and waits for its own scoring
+    fourth = services.jobs.ask(4, "score", "test")
+    services.jobs.huey.flush()
+    services.jobs.finish(first, "done")
+    with services.store.reading() as session:
+        ended = session.get_one(Job, first)
+    services.jobs.send_next(ended)
+    assert sent(services) == [fourth]

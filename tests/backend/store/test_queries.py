@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from support.offline import add_project, add_tasks, make_services
 
 from cdal.backend.services import Services
-from cdal.backend.store.queries import count_labelled, count_tasks, forget_all_but, waiting
+from cdal.backend.store.queries import (
+    count_labelled,
+    count_tasks,
+    count_unusable,
+    forget_all_but,
+    waiting,
+)
 from cdal.backend.store.tables import Project, Task
 
 
@@ -64,3 +71,25 @@ def test_a_round_may_pick_images_that_are_not_labelled_ended_or_unusable(
         session.get_one(Project, project.id).skip_queue = "IGNORE_SKIPPED"
     with services.store.reading() as session:
         assert session.scalars(select(Task.task_id).where(waiting(project.id))).all() == [1]
+
+
+def test_bad_images_are_counted_without_looking_at_every_task(
+    services: Services, project: Project
+) -> None:
+    add_tasks(services, project, range(1, 100))
+    add_tasks(services, project, [100, 101], image_problem="The file does not exist.")
+    said: list[tuple[Any, Any]] = []
+
+    @event.listens_for(services.store.engine, "before_cursor_execute")
+    def note(*given: Any) -> None:
+        said.append((given[2], given[3]))
+
+    with services.store.reading() as session:
+        assert count_unusable(session, project.id) == 2
+        statement, parameters = said[-1]
+        explained = session.connection().exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {statement}", parameters
+        )
+        assert [row.detail for row in explained] == [
+            "SEARCH tasks USING INDEX tasks_with_bad_images (project_id=?)"
+        ]
