@@ -152,9 +152,7 @@ def begin_round(
     settings = config.settings
     versions = [v.id for v in serving_of(session, project.id, config.controls).values()]
     serving = versions[0] if versions else None
-    before = followed_round(session, project)
-    if before is not None:
-        before.state = "open"  # and topped up: there is no need to write its queue again
+    before = _keep_followed(session, project.id)
     give_up_unfinished(session, project.id)
     typical = serving is None and before is not None and settings.begins_typical
     if serving is None and cold_start is None:
@@ -271,14 +269,17 @@ def open_round(session: Session, project: Project) -> Round | None:
     return newest_round(session, project.id, "open")
 
 
-def followed_round(session: Session, project: Project) -> Round | None:
-    """The same, also while its queue is being written again."""
+def _keep_followed(session: Session, project_id: int) -> Round | None:
+    """The same; if its queue is to be written again, it goes on without that, and is topped up."""
     is_rewritten = (Round.state == "queueing") & Round.queue_version.is_not(None)
-    return session.scalars(
+    followed = session.scalars(
         select(Round)
-        .where(Round.project_id == project.id, (Round.state == "open") | is_rewritten)
+        .where(Round.project_id == project_id, (Round.state == "open") | is_rewritten)
         .order_by(Round.ranking.desc())
     ).first()
+    if followed is not None:
+        followed.state = "open"
+    return followed
 
 
 def unfinished_round(session: Session, project: Project) -> Round | None:
@@ -305,8 +306,8 @@ def give_up_unfinished(session: Session, project_id: int) -> None:
 def give_up_round_of(session: Session, job: Job) -> None:
     """Give up the round that a job was making when the job fails for good or is cancelled.
 
-    The open round goes on. If another such job is waiting or running, it makes a newer round, which
-    stays.
+    The open round goes on, also if somebody cancels that its queue is written again. If another
+    such job is waiting or running, it makes a newer round, which stays.
     """
     makers = set(MADE_BY.values())
     if job.kind not in makers:
@@ -318,6 +319,8 @@ def give_up_round_of(session: Session, job: Job) -> None:
         Job.state.in_(("pending", "running")),
     )
     if session.scalars(others).first() is None:
+        if job.state == "cancelled":
+            _keep_followed(session, job.project_id)
         give_up_unfinished(session, job.project_id)
 
 

@@ -283,6 +283,15 @@ def test_cancelling_a_round_in_the_making_leaves_the_open_one(
     assert rounds(services) == [(1, "open", None), (2, "closed", None)]
 
 
+def test_the_open_round_goes_on_if_somebody_cancels_that_its_queue_is_written_again(
+    services: Services, project: Project
+) -> None:
+    add_round(services, project, [1], state="queueing", queue_version="CDAL round 1.1")
+    services.jobs.ask(project.id, "queue", "test")
+    actions.cancel(services, 1, "ann")
+    assert rounds(services) == [(1, "open", None)]
+
+
 def test_a_newer_round_outlives_the_job_of_an_older_one(
     services: Services, project: Project
 ) -> None:
