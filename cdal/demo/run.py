@@ -23,6 +23,7 @@ from cdal.demo.pictures import COPIES, choose, copy_pictures, known_examples, pi
 from cdal.demo.process import DemoError, require_free
 from cdal.demo.project import LABELING_CONFIGS, LabelStudioProject, project_settings
 from cdal.demo.scenes.files import write_scenes
+from cdal.demo.scenes.scene import CLASSES
 from cdal.demo.state import State
 from cdal.demo.steps import step
 from cdal.demo.unattended import Unattended
@@ -98,7 +99,7 @@ def _run(options: Options, console: Console) -> None:
     images = open_images(options.images, options.task) if options.images else None
     if state is None:
         task = images.task if images else options.task or TASKS[0]
-        _check(options, task, images.classes if images else ("any",))
+        _check(options, task, images.classes if images else CLASSES)
         state = State.fresh(source, task, options.budget, options.selector)
         state.save(folder)
     require_free(state.label_studio_port)

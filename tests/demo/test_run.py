@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cdal.cli import main
+from cdal.datasets import TASKS
 from cdal.demo.backend import BackendServer
 from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.run import FOLDER, Options, run
@@ -83,3 +84,12 @@ def test_a_selector_that_a_project_may_not_have(
     assert main(["demo", "--selector", "bald", *given]) == 1
     assert 'Setting "selector"' in capsys.readouterr().out
     assert not (tmp_path / FOLDER).exists()
+
+
+@pytest.mark.parametrize("given", [[], *(["--task", task] for task in TASKS)])
+def test_the_demo_of_drawn_images_is_accepted(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError, match="a server was started"):
+        main(["demo", *given])
