@@ -165,8 +165,9 @@ def webhook() -> Response | tuple[Response, int]:
         heard = [p for p in heard if p is _of_caller([q for q in heard if q.uid == p.uid])]
     known = {project.uid for project in heard}
     for project in hinted:
-        if project.uid not in known:  # the webhook may have lost its secret
-            services().jobs.ask(project.id, "sync", REFUSED, services().strangers)
+        # The webhook may have lost its secret. A look that waited would hold up those of others.
+        if project.uid not in known and services().strangers.permits(project.id):
+            services().jobs.ask(project.id, "sync", REFUSED)
     if hinted and not heard:
         return jsonify(error="This event does not come from the project's webhook."), 401
     jobs = [CDALModel(services(), project).fit(event) for project in heard]

@@ -23,6 +23,14 @@ def test_a_burst_begins_at_once_and_then_one_each_so_many_seconds(clock: list[fl
     assert limit.delay("a") == 10
 
 
+def test_what_may_not_begin_now_is_not_counted(clock: list[float]) -> None:
+    limit = Spacing(2, 10.0)
+    assert [limit.permits("a") for _ in range(6)] == [True, True, *[False] * 4]
+    assert limit.permits("b")
+    clock[0] += 10
+    assert [limit.permits("a") for _ in range(2)] == [True, False]
+
+
 def test_after_a_pause_a_burst_is_free_again(clock: list[float]) -> None:
     limit = Spacing(3, 10.0)
     for _ in range(5):

@@ -53,6 +53,16 @@ def test_strangers_rarely_start_a_look_at_the_webhook(browser: FlaskClient) -> N
         assert {job.asked_by for job in session.query(Job)} == {REFUSED}
 
 
+def test_strangers_hold_up_nobody(browser: FlaskClient) -> None:
+    """A label waited for the look that they may start ten seconds after the one before."""
+    services = services_of(browser)
+    for _ in range(3):
+        browser.post("/webhook", json=event())
+        finish_all(services)
+    browser.post("/webhook", json=event(), headers={HEADER: "the-secret"})
+    assert finish_all(services) == 1
+
+
 def test_with_the_secret_or_the_password_it_is_heard(browser: FlaskClient) -> None:
     for headers in ({HEADER: "the-secret"}, basic("ann", "pass-word")):
         answer = browser.post("/webhook", json=event(), headers=headers)
