@@ -1,6 +1,6 @@
 """Check the project page's estimate of the labels saved against the truth, in simulated projects.
 
-    python measurements/labels_saved.py --images ../shared/data/cifar10.zip --limit 4000 --runs 20
+    python measurements/labels_saved.py --images ../shared/data/cifar10.zip --features features
 
 In each run a share of every round is drawn at random, as with the setting `random_share`, and a
 selector picks the others. The estimate is made of the held-out random labels, as the backend makes
