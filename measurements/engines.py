@@ -8,7 +8,8 @@ time, which share the pool, and Ray on a cluster of one and of two nodes, each w
 what comes after the first result counts, since starting processes takes as long for any pool; a
 small pool flatters Ray, whose nodes have fetched some images ahead by then.
 Processor time says more than images per second where other programs run; it is not told for Ray,
-whose processes come and go. Every process computes on one thread.
+whose processes come and go. Every process computes on one thread, with a worker's settings of the
+allocator, without which half of the time may be the system's, or not, as chance has it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import torch
 from scoring import copies
 from shared import report, say
 
+from cdal.allocator import keep_freed_memory
 from cdal.backend.addresses import AllowedHosts
 from cdal.backend.config import ServerConfig
 from cdal.backend.images.decode import decode
@@ -70,6 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     images = open_images(options.images)
     network = from_scratch(images, options)
+    keep_freed_memory()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -155,6 +158,7 @@ def both(network: TaskNetwork, items: Items, url: str, folder: Path) -> Measured
 def half(folder: Path, items: Items, url: str, results: Queue[Measured]) -> None:
     from cdal.models import load_network
 
+    keep_freed_memory()
     torch.set_num_threads(1)
     network = load_network(folder / "network", torch.device("cpu"))
     results.put(measured(local(network, items, url, folder)))

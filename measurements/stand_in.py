@@ -81,6 +81,8 @@ class StandIn:
             return self._list(wanted, page, int(query["page_size"][0]))
         if path.endswith("/import/predictions"):
             return {"created": len(body)}
+        if path.startswith("/api/predictions"):
+            return {"id": 1, **body}
         if "/model-versions" in path:
             return {}
         if path.startswith("/api/projects"):

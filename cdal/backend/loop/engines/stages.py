@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cdal.allocator import keep_freed_memory
 from cdal.backend.addresses import AllowedHosts
 from cdal.backend.errors import ImageError
 from cdal.backend.images.inputs import Inputs
@@ -188,6 +189,7 @@ class Onlooker:
 
     @cached_property
     def _network(self) -> TaskNetwork:
+        keep_freed_memory()  # as a worker does; this process does nothing else
         return self._packed.load(choose_device(self._device))
 
     def __call__(self, fetched: Fetched) -> Seen:

@@ -22,6 +22,7 @@ from ray.util.placement_group import (
 )
 from torch import Tensor
 
+from cdal.allocator import keep_freed_memory
 from cdal.backend.loop.engines.cluster import LOOK_SECONDS, count_of, device_for, our_errors
 from cdal.backend.loop.engines.stages import PackedNetwork
 from cdal.models import (
@@ -199,6 +200,7 @@ def learn(job: Mapping[str, Any]) -> None:
     if rank == 0:
         ray.get(run.begin.remote(get_current_placement_group()))
     packed: PackedNetwork = ray.get(job["network"])
+    keep_freed_memory()  # as a worker does; this process does nothing else
     network = packed.load(choose_device(job["device"]))
     peers = Workers(rank, context.get_world_size(), network.device)
     train = _prepared(network, job["train"][rank])
