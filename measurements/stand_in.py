@@ -83,6 +83,8 @@ class StandIn:
             return {"created": len(body)}
         if path.startswith("/api/predictions"):
             return {"id": 1, **body}
+        if path.startswith("/api/users"):
+            return [{"id": 1, "email": "ada@example.com"}]
         if "/model-versions" in path:
             return {}
         if path.startswith("/api/projects"):

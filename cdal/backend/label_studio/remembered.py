@@ -44,12 +44,14 @@ class Remembered:
         changes_read: when its changes were last read, by ``time.monotonic``.
         tasks: how many it had when the store was last found to have as many.
         queue_versions: names of queue versions that Label Studio knows.
+        unnamed: numbers of people whose names it does not tell, so as not to ask after each label.
         annotations: what was submitted.
     """
 
     changes_read: float | None = None
     tasks: int | None = None
     queue_versions: set[str] | None = None
+    unnamed: set[int] = field(default_factory=set)
     annotations: Annotations | None = None
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import httpx
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.annotations import mark_of
 from cdal.backend.errors import LabelStudioError
-from cdal.backend.label_studio.client import LabelStudioClient
 from cdal.backend.label_studio.data import TaskInfo, moment_of
 from cdal.backend.loop import agreement
 from cdal.backend.loop.context import Context
 from cdal.backend.loop.pre_annotations import shown_tasks
-from cdal.backend.store.database import Store
 from cdal.backend.store.tables import (
     Annotation,
     Annotator,
@@ -75,7 +74,7 @@ def save_tasks(work: Context, tasks: Sequence[TaskInfo], labels: Labels) -> None
         labels: what they are labelled as, as far as that was read.
     """
     key = work.control.image_key
-    learn_names(work.services.store, work.client, work.project.id, tasks)
+    learn_names(work, tasks)
     for start in range(0, len(tasks), CHUNK):
         chunk = tasks[start : start + CHUNK]
         with work.services.store.transaction() as session:
@@ -157,21 +156,25 @@ def _record_compared(
     agreement.record(session, project_id, ids, rows)
 
 
-def learn_names(
-    store: Store, client: LabelStudioClient, project_id: int, tasks: Iterable[TaskInfo]
-) -> None:
+def learn_names(work: Context, tasks: Iterable[TaskInfo]) -> None:
     """Read people's names if somebody has labelled whose name is not known yet.
 
-    If the token may not read them, people keep their numbers.
+    If the token may not read them, or they have left, people keep their numbers.
     """
+    store, project_id = work.services.store, work.project.id
+    unnamed = work.services.remembered(work.project).unnamed
     with store.reading() as session:
         known = set(session.scalars(select(Annotator.number).filter_by(project_id=project_id)))
-    if not any(number not in known for task in tasks for number in task.annotators):
+    new = {number for task in tasks for number in task.annotators} - known - unnamed
+    if not new:
         return
     try:
-        names = client.people()
-    except LabelStudioError:
+        names = work.client.people()
+    except LabelStudioError as error:
+        if error.status == httpx.codes.FORBIDDEN:
+            unnamed |= new
         return
+    unnamed |= new - names.keys()
     with store.transaction() as session:
         for number, name in names.items():
             session.merge(Annotator(project_id=project_id, number=number, name=name))

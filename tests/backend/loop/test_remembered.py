@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.offline import CONFIG, FakeLabelStudio, add_project, make_services, make_work
 
+from cdal.backend.errors import LabelStudioError
 from cdal.backend.label_studio import remembered
 from cdal.backend.label_studio.client import ALL_IDS
 from cdal.backend.label_studio.data import ProjectInfo
@@ -162,3 +164,29 @@ def test_another_label_studio_is_not_confused_with_it(
     other.choose(1, "dog", "2026-01-02T00:00:00.000000Z")
     assert labels(services, moved, other) == {1: "dog"}
     assert other.since == [None]
+
+
+@pytest.mark.parametrize(("refused", "asked"), [(None, 1), (403, 1), (502, 2)])
+def test_a_name_that_label_studio_does_not_tell_is_asked_for_once(
+    services: Services,
+    project: Project,
+    label_studio: LabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: int | None,
+    asked: int,
+) -> None:
+    calls = 0
+
+    def people() -> dict[int, str]:
+        nonlocal calls
+        calls += 1
+        if refused is not None:
+            raise LabelStudioError("Label Studio refuses.", refused)
+        return {1: "Ada Lovelace"}
+
+    monkeypatch.setattr(label_studio, "people", people)
+    for second in (4, 5):
+        label_studio.choose(second, "cat", f"2026-01-02T00:00:0{second}.000000Z")
+        label_studio.known[second] = replace(label_studio.known[second], annotators=(7,))
+        read_changes(make_work(services, project, label_studio, "sync"))
+    assert calls == asked
