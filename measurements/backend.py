@@ -45,6 +45,8 @@ from cdal.demo.project import LabelStudioProject, choices_config
 from cdal.models import load_network
 
 CLIENTS = 8
+SETTINGS = {"budget": 500, "reserve": 500, "training": "full"}
+"""A head's training would be over before the clients have called."""
 
 
 def main() -> None:
@@ -91,7 +93,7 @@ def connect(
             task["annotations"] = [{"result": truth(images, picture.example)}]
         tasks.append(task)
     project.sdk.projects.import_tasks(id=project.number, request=tasks)
-    project.connect(backend.url, {"budget": 500, "reserve": 500, "epochs": 5})
+    project.connect(backend.url, {**SETTINGS, "epochs": 5})
     return project
 
 
@@ -105,16 +107,17 @@ def latency(project: LabelStudioProject, backend: BackendServer, calls: int) -> 
         "schema": sdk_project.label_config,
         "hostname": project.url,
         "access_token": "",
-        "extra_params": {"budget": 500, "reserve": 500, "epochs": 2000},
+        "extra_params": {**SETTINGS, "epochs": 2000},
     }
     httpx.post(f"{backend.url}/setup", json=setup, timeout=60).raise_for_status()
     hint = {"action": "ANNOTATION_CREATED", "project": {"id": project.number}}
     httpx.post(f"{backend.url}/webhook", json={**hint, "action": "START_TRAINING"}, timeout=60)
     backend.wait_for(project.number, "training", is_training, 600)
+    secret = project.sdk.webhooks.list(project=str(project.number))[0].headers
     endpoints: dict[str, Callable[[httpx.Client], httpx.Response]] = {
         "/health": lambda client: client.get("/health"),
         "/setup": lambda client: client.post("/setup", json=setup),
-        "/webhook": lambda client: client.post("/webhook", json=hint),
+        "/webhook": lambda client: client.post("/webhook", json=hint, headers=secret),
     }
     for name, call in endpoints.items():
         seconds = timed_calls(backend.url, call, calls)
