@@ -88,6 +88,8 @@ def main() -> None:
     parser.add_argument("--versions", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
+    if options.tasks <= RANKED:
+        parser.error(f"--tasks must be more than the {RANKED:,} that are in the queue")
     size = Size(options.tasks, options.labels, options.classes, options.versions)
     slow = []
     with tempfile.TemporaryDirectory() as name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ def label_studio_started(folder: Path) -> Iterator[LabelStudioServer]:
     """Label Studio, whose tasks may name what is in `folder / "images"`."""
     images = folder / "images"
     images.mkdir(exist_ok=True)
+    # As Ctrl-C does: `timeout` would otherwise leave the servers running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = LabelStudioServer(folder / "label-studio", free_port(), secrets.token_hex(20), images)
     try:
         say("starting Label Studio")
