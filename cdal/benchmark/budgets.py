@@ -92,7 +92,8 @@ def region_budgets(
         BenchmarkError: as ``budgets``.
     """
     whole = max(1, round(initial.of(images)))
-    first = Amount(initial.text, Fraction(whole * cells), is_share=False)
+    text = f"{initial.text} ({whole * cells} regions)"
+    first = Amount(text, Fraction(whole * cells), is_share=False)
     return budgets(first, step, until, images * cells)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cdal.benchmark.budgets import Amount, budgets, draw_initial_set
+from cdal.benchmark.budgets import Amount, budgets, draw_initial_set, region_budgets
 from cdal.benchmark.errors import BenchmarkError
 
 COUNTS = torch.eye(4, dtype=torch.int64).repeat(10, 1)  # image i has class i % 4
@@ -61,6 +61,13 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
 def test_impossible_amounts_are_refused(amounts: tuple[str, str, str], message: str) -> None:
     with pytest.raises(BenchmarkError, match=message):
         sizes(*amounts, pool=100)
+
+
+def test_initial_images_are_told_in_regions_where_regions_are_labelled() -> None:
+    amounts = [Amount.read(text, "initial") for text in ("3", "5", "12")]
+    assert region_budgets(*amounts, images=100, cells=2) == (6, 11)
+    with pytest.raises(BenchmarkError, match=r"--initial 3 \(36 regions\) is more than --until 12"):
+        region_budgets(*amounts, images=100, cells=12)
 
 
 def test_it_is_fixed_by_the_seed() -> None:
