@@ -13,7 +13,6 @@ queues. Where other programs run, Label Studio's processor time per task says mo
 from __future__ import annotations
 
 import argparse
-import secrets
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ import httpx
 import numpy as np
 from engines import served
 from scoring import copies
+from servers import label_studio_started
 from shared import print_header, print_row, processor_of, say
 
 from cdal.backend.label_studio.client import UNCERTAINTY_SAMPLING
@@ -33,7 +33,7 @@ from cdal.datasets import ImageSet, open_images
 from cdal.demo.annotator import Annotator
 from cdal.demo.backend import START_SECONDS as BACKEND_SECONDS
 from cdal.demo.backend import BackendServer
-from cdal.demo.label_studio import START_SECONDS, LabelStudioServer
+from cdal.demo.label_studio import LabelStudioServer
 from cdal.demo.process import DemoError, free_port
 from cdal.demo.project import LabelStudioProject, choices_config
 
@@ -194,7 +194,11 @@ class Soak:
         status = self._backend.status(self._project.number)
         assert status is not None
         rounds, versions = len(status["rounds"]), len(status["versions"])
-        return f"{versions} model versions, {rounds} rounds, queue {status['queue_version']!r}"
+        found = self._project.sdk.projects.get(id=self._project.number)
+        return (
+            f"{versions} model versions, {rounds} rounds, queue {status['queue_version']!r}, "
+            f"{found.total_predictions_number} predictions"
+        )
 
     def disconnect(self) -> None:
         """Remove the backend, and let Label Studio serve tasks as if there had never been one."""
@@ -223,22 +227,20 @@ def main() -> None:
     images = open_images(options.images)
     with tempfile.TemporaryDirectory() as name, served(Path(name) / "web") as url:
         folder = Path(name)
-        (folder / "images").mkdir()
-        token = secrets.token_hex(20)
-        server = LabelStudioServer(folder / "label-studio", free_port(), token, folder / "images")
-        hosts = {"CDAL_IMAGE_HOSTS": url.removeprefix("http://")}
-        backend = BackendServer(folder / "backend", free_port(), server.url, token, hosts)
-        try:
-            server.start()
-            server.wait_until_up(f"{server.url}/health", START_SECONDS)
+        with label_studio_started(folder) as server:
             project = LabelStudioProject.create(
-                server.url, token, "Large", choices_config(images.classes)
+                server.url, server.token, "Large", choices_config(images.classes)
             )
             classes = imported(project, images, folder / "web", url, options.tasks)
-            measure(options, server, Soak(project, backend, options.pool_sample), project, classes)
-        finally:
-            backend.stop()
-            server.stop()
+            hosts = {"CDAL_IMAGE_HOSTS": url.removeprefix("http://")}
+            backend = BackendServer(
+                folder / "backend", free_port(), server.url, server.token, hosts
+            )
+            soak = Soak(project, backend, options.pool_sample)
+            try:
+                measure(options, server, soak, project, classes)
+            finally:
+                backend.stop()
 
 
 def imported(

@@ -71,11 +71,9 @@ def read(folder: Path) -> tuple[Manifest, dict[str, Tensor]]:
         return manifest, weights
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename or folder / WEIGHTS} is missing.") from error
-    except OSError as error:
-        if error.errno in PASSING:
+    except (OSError, ValueError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING:
             raise
-        raise ModelError(f"{folder} does not hold a readable network: {error}.") from error
-    except (ValueError, SafetensorError) as error:
         raise ModelError(f"{folder} does not hold a readable network: {error}.") from error
 
 

@@ -54,7 +54,8 @@ def is_busy(session: Session, job: Job, worker: int | None, at_once: int) -> boo
         at_once: how many projects that worker scores at the same time.
     """
     lane = KINDS[job.kind].lane
-    if session.scalars(projects_in(lane).where(Job.project_id == job.project_id)).first():
+    own = projects_in(lane).where(Job.project_id == job.project_id)
+    if session.scalars(own).first() is not None:
         return True
     if lane not in SHARED_LANES:
         return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.gathering import FAR
@@ -27,6 +27,7 @@ from cdal.backend.loop.rounds import (
 )
 from cdal.backend.settings import ProjectSettings
 from cdal.backend.store.queries import (
+    any_row,
     changed_labels,
     count_labelled,
     serving_versions,
@@ -308,9 +309,8 @@ def read_facts(
         min_labels=settings.min_labels,
         train_every=settings.trains_every,
         paused=project.paused_at is not None,
-        # Counting a million tasks takes longer than all the rest.
-        has_tasks=bool(session.scalar(select(exists().where(Task.project_id == project_id)))),
-        waiting=bool(session.scalar(select(exists().where(waiting(project_id))))),
+        has_tasks=any_row(session, Task.project_id == project_id),
+        waiting=any_row(session, waiting(project_id)),
         labelled=count_labelled(session, project_id),
         learnt=project.training_labels,
         changed=_count(session, changed_labels(project_id)),

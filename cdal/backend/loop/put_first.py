@@ -5,8 +5,9 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cdal.backend.loop.rounds import queued_round
 from cdal.backend.store.queries import waiting
-from cdal.backend.store.tables import Pick, Project, Round, Task
+from cdal.backend.store.tables import Pick, Project, Task
 
 Ranking = dict[int, tuple[float, dict[str, object]]]
 """The score and the reason of each task, in the order in which they come."""
@@ -19,11 +20,7 @@ def put_first(session: Session, project_id: int, ranking: Ranking) -> Ranking:
     """
     project = session.get_one(Project, project_id)
     # It may have been given up while its queue was to be written again, but it is still served.
-    served = session.scalars(
-        select(Round)
-        .filter_by(project_id=project_id, queue_version=project.queue_version)
-        .where(Round.queue_version.is_not(None))
-    ).first()
+    served = queued_round(session, project)
     if served is None:
         return ranking
     chosen_by = Pick.reason["chosen_by"].as_string()

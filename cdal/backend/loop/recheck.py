@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from cdal.backend.errors import ImageError
 from cdal.backend.jobs.manager import was_requested
 from cdal.backend.loop.context import Context
+from cdal.backend.store.queries import any_row
 from cdal.backend.store.tables import Task
 
 EVERY = timedelta(minutes=15)
@@ -51,7 +52,7 @@ def run(work: Context) -> str:
 
 def request_if_due(work: Context, session: Session) -> None:
     """Request another look at bad images if there are any and some time has passed."""
-    if not session.scalar(select(func.count()).where(_is_bad(work.project.id))):
+    if not any_row(session, _is_bad(work.project.id)):
         return
     if was_requested(session, work.project.id, "recheck") > EVERY:
         work.request(session, "recheck", "images that could not be read")

@@ -269,8 +269,16 @@ def open_round(session: Session, project: Project) -> Round | None:
     return newest_round(session, project.id, "open")
 
 
+def queued_round(session: Session, project: Project) -> Round | None:
+    """The round of the queue version that Label Studio serves, in whatever state."""
+    if project.queue_version is None:
+        return None
+    query = select(Round).filter_by(project_id=project.id, queue_version=project.queue_version)
+    return session.scalars(query).first()
+
+
 def _keep_followed(session: Session, project_id: int) -> Round | None:
-    """The same; if its queue is to be written again, it goes on without that, and is topped up."""
+    """The open round. If its queue is to be written again, it goes on without, and is topped up."""
     is_rewritten = (Round.state == "queueing") & Round.queue_version.is_not(None)
     followed = session.scalars(
         select(Round)
@@ -306,8 +314,8 @@ def give_up_unfinished(session: Session, project_id: int) -> None:
 def give_up_round_of(session: Session, job: Job) -> None:
     """Give up the round that a job was making when the job fails for good or is cancelled.
 
-    The open round goes on, also if somebody cancels that its queue is written again. If another
-    such job is waiting or running, it makes a newer round, which stays.
+    The open round goes on, also if somebody cancels the rewriting of its queue. If another such
+    job is waiting or running, it makes a newer round, which stays.
     """
     makers = set(MADE_BY.values())
     if job.kind not in makers:

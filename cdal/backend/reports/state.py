@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cdal.backend.jobs.kinds import KINDS, STEPS
@@ -13,7 +13,7 @@ from cdal.backend.jobs.waits import must_wait_s
 from cdal.backend.loop.rounds import labels_in, open_round
 from cdal.backend.reports.jobs import seconds_left
 from cdal.backend.reports.view import View
-from cdal.backend.store.queries import waiting
+from cdal.backend.store.queries import any_row, waiting
 from cdal.backend.store.tables import Job, Project, Task
 from cdal.backend.text import duration, estimate
 
@@ -48,7 +48,7 @@ def state_view(session: Session, project: Project) -> StateView:
     busy = [jobs[kind] for kind in STEPS if kind in jobs]
     for job in sorted(busy, key=lambda job: job.state != "running"):
         return _state_of_job(job)
-    if not _any(session, Task.project_id == project.id):
+    if not any_row(session, Task.project_id == project.id):
         if "sync" in jobs:
             return StateView(doing="working", text="reading the project's images")
         return StateView(doing="empty", text="there are no images yet; import some in Label Studio")
@@ -73,7 +73,7 @@ def _state_of_job(job: Job) -> StateView:
 def _state_of_round(session: Session, project: Project) -> StateView:
     current = open_round(session, project)
     paused = project.paused_at is not None
-    if not _any(session, waiting(project.id)):
+    if not any_row(session, waiting(project.id)):
         return StateView(doing="finished", text="every usable image is labelled")
     if current is None and paused:
         return StateView(doing="paused", text="paused; no round starts until it is resumed")
@@ -89,8 +89,3 @@ def _state_of_round(session: Session, project: Project) -> StateView:
         text = f"paused, with {labels} of round {current.number} still wanted"
         return StateView(doing="paused", text=text)
     return StateView(doing="labelling", text=f"waiting for {labels} of round {current.number}")
-
-
-def _any(session: Session, condition: ColumnElement[bool]) -> bool:
-    """Whether a row meets a condition; counting those of a million tasks would take seconds."""
-    return bool(session.scalar(select(exists().where(condition))))

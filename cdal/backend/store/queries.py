@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeGuard, TypeVar
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from cdal.backend.errors import ActionError
@@ -49,6 +49,11 @@ def still_served(project_id: int) -> ColumnElement[bool]:
     """
     ends = select(Project.id).where(Project.id == project_id, Project.skip_queue == IGNORE_SKIPPED)
     return (Task.skips == 0) | ~ends.exists()
+
+
+def any_row(session: Session, condition: ColumnElement[bool]) -> bool:
+    """Whether a row meets a condition; counting those of a million tasks would take seconds."""
+    return bool(session.scalar(select(exists().where(condition))))
 
 
 def count_labelled(session: Session, project_id: int) -> int:

@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import torch
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from cdal.backend.annotations.control import Control
 from cdal.backend.errors import ImageError, RefusedError
@@ -28,12 +27,13 @@ from cdal.backend.loop.predictions import (
     queue_scores,
     result_of,
 )
+from cdal.backend.loop.rounds import queued_round
 from cdal.backend.project_config import ProjectConfig
 from cdal.backend.services import Services
 from cdal.backend.store.events import note
 from cdal.backend.store.failures import STORAGE
 from cdal.backend.store.queries import is_id
-from cdal.backend.store.tables import Event, ModelVersion, Project, Round, now
+from cdal.backend.store.tables import Event, ModelVersion, Project, now
 from cdal.backend.web.setup import SetupRequest, connect
 from cdal.models import ModelError, TaskNetwork
 
@@ -106,7 +106,7 @@ class CDALModel:
         if context:
             return [[] for _ in tasks]
         with self.services.store.reading() as session:
-            current = self._queued_round(session)
+            current = queued_round(session, self.project)
             if current is None:
                 return [[] for _ in tasks]
             ids = [task["id"] if is_id(task.get("id")) else NO_TASK for task in tasks]
@@ -155,16 +155,6 @@ class CDALModel:
         about_labels = event.startswith("ANNOTATION")
         wait_s = self.services.gathering.wait_s(project) if about_labels else 0.0
         return jobs.ask(project.id, "sync", event, self.services.looks, wait_s)
-
-    def _queued_round(self, session: Session) -> Round | None:
-        """The round that the label stream follows."""
-        if self.project.queue_version is None:
-            return None
-        return session.scalars(
-            select(Round).filter_by(
-                project_id=self.project.id, queue_version=self.project.queue_version
-            )
-        ).first()
 
     def _predict_in_time(
         self, part: Part, tasks: Mapping[int, Task], deadline: float
